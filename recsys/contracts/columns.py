@@ -1,0 +1,86 @@
+"""The one place where a column is named.
+
+Use as ``from recsys.contracts import columns as c`` and then ``frame[c.ACCOUNT_ID]``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# orders, one row a line
+ORDER_ID: Final = "order_id"
+LINE_ID: Final = "line_id"
+ACCOUNT_ID: Final = "account_id"
+PRODUCT_ID: Final = "product_id"
+ORDERED_AT: Final = "ordered_at"
+QUANTITY: Final = "quantity"
+UNIT_PRICE: Final = "unit_price"
+CHANNEL: Final = "channel"
+DISCOUNT: Final = "discount"
+CURRENCY: Final = "currency"
+STATUS: Final = "status"
+
+# products
+NAME: Final = "name"
+CATEGORY: Final = "category"
+FAMILY: Final = "family"
+TIER: Final = "tier"
+PRICE: Final = "price"
+COST: Final = "cost"
+ACTIVE: Final = "active"
+STOCK: Final = "stock"
+DO_NOT_OFFER: Final = "do_not_offer"
+
+# accounts
+SEGMENT: Final = "segment"
+REGION: Final = "region"
+IS_KEY_ACCOUNT: Final = "is_key_account"
+OWNER: Final = "owner"
+CREATED_AT: Final = "created_at"
+
+# upgrades
+FROM_PRODUCT_ID: Final = "from_product_id"
+TO_PRODUCT_ID: Final = "to_product_id"
+REASON: Final = "reason"
+
+# pairs and rules: antecedent -> consequent
+ANTECEDENT_ID: Final = "antecedent_id"
+CONSEQUENT_ID: Final = "consequent_id"
+N_ORDERS: Final = "n_orders"
+N_ANTECEDENT: Final = "n_antecedent"
+N_CONSEQUENT: Final = "n_consequent"
+N_BOTH: Final = "n_both"
+SUPPORT: Final = "support"
+CONFIDENCE: Final = "confidence"
+CONFIDENCE_LOW: Final = "confidence_low"
+CONFIDENCE_HIGH: Final = "confidence_high"
+LIFT: Final = "lift"
+LEVERAGE: Final = "leverage"
+CONVICTION: Final = "conviction"
+ZHANG: Final = "zhang"
+JACCARD: Final = "jaccard"
+CERTAINTY: Final = "certainty"
+KULCZYNSKI: Final = "kulczynski"
+COSINE: Final = "cosine"
+EXPECTED_BOTH: Final = "expected_both"
+P_VALUE: Final = "p_value"
+Q_VALUE: Final = "q_value"
+HOLDS_IN_BOTH_HALVES: Final = "holds_in_both_halves"
+RELATION: Final = "relation"
+
+# ladder edges
+ORIGIN: Final = "origin"
+PRICE_RATIO: Final = "price_ratio"
+N_STANDING: Final = "n_standing"
+N_CLIMBED: Final = "n_climbed"
+CLIMB_RATE: Final = "climb_rate"
+
+# offers
+RANK: Final = "rank"
+KIND: Final = "kind"
+PROBABILITY: Final = "probability"
+HORIZON_DAYS: Final = "horizon_days"
+EXPECTED_QUANTITY: Final = "expected_quantity"
+EXPECTED_VALUE: Final = "expected_value"
+SCORE: Final = "score"
+DECISION_ID: Final = "decision_id"

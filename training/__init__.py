@@ -1,0 +1,1 @@
+"""The training stage: purchase history in, a registered and gated bundle out."""
