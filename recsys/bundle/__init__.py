@@ -1,0 +1,1 @@
+"""One versioned directory that holds all a server needs, without pickle."""

@@ -1,0 +1,1 @@
+"""KPIs, offline metrics and experiment readout: works on tables and frames."""

@@ -1,0 +1,1 @@
+"""The event store: what was shown, to whom, and what came of it."""

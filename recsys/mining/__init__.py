@@ -1,0 +1,1 @@
+"""Complements, substitutes and ladders mined from orders."""

@@ -1,0 +1,1 @@
+"""Who buys or climbs next: retrieval, point-in-time features, calibrated classifiers."""

@@ -1,0 +1,41 @@
+"""Scored candidates: what the propensity models hand to ranking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+NO_PRODUCT = -1
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Candidate offers as parallel arrays of shape `(n_candidates,)`, sorted by account, then score descending.
+
+    Rows of accounts and products point into the vocabularies of the `History` that was scored.
+
+    Attributes:
+        account: row of the account.
+        product: row of the offered product.
+        from_product: row of the product that an upgrade starts from; -1 for a cross-sell.
+        score: the ranker's own order, higher is better; comparable within one account.
+        probability: calibrated probability of a purchase within the model's horizon, in [0, 1].
+        expected_quantity: units, if it is bought.
+    """
+
+    account: NDArray[np.int32]
+    product: NDArray[np.int32]
+    from_product: NDArray[np.int32]
+    score: NDArray[np.float32]
+    probability: NDArray[np.float32]
+    expected_quantity: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.account)
+
+    def offsets(self, n_accounts: int) -> NDArray[np.int64]:
+        """Return where each account's candidates start, shape `(n_accounts + 1,)`: row a is `[offsets[a], offsets[a + 1])`."""
+        counts = np.bincount(self.account, minlength=n_accounts)
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
