@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.contracts import columns as c
+from recsys.errors import DataError
 
 SECONDS_A_DAY = 86_400
 UNKNOWN_ACCOUNT = -1
@@ -65,6 +66,9 @@ class History:
                 `discount`; `account_id` may be null; `ordered_at` is UTC.
             account_ids: a vocabulary to use, a superset of the accounts in `lines`; default: those in `lines`.
             product_ids: the same for products.
+
+        Raises:
+            DataError: a product of `lines` is not in `product_ids`.
         """
         seconds = _epoch_seconds(lines[c.ORDERED_AT])
         order_key = lines[c.ORDER_ID].astype(str).to_numpy(dtype=object)
@@ -72,6 +76,10 @@ class History:
         rank = np.lexsort((np.arange(len(lines)), order, seconds))
         accounts = _vocabulary(lines[c.ACCOUNT_ID], account_ids)
         products = _vocabulary(lines[c.PRODUCT_ID], product_ids)
+        product = codes_of(lines[c.PRODUCT_ID], products)
+        if (product < 0).any():
+            missing = lines[c.PRODUCT_ID].to_numpy(dtype=object)[product < 0][0]
+            raise DataError(f"product_id == {missing!r} is not among the product_ids given; give a superset")
         quantity = lines[c.QUANTITY].to_numpy(dtype=np.float64)
         price = lines[c.UNIT_PRICE].to_numpy(dtype=np.float64)
         discount = lines[c.DISCOUNT].fillna(0).to_numpy(dtype=np.float64) if c.DISCOUNT in lines else 0.0
@@ -80,7 +88,7 @@ class History:
             product_ids=products,
             n_orders=len(order_vocabulary),
             account=codes_of(lines[c.ACCOUNT_ID], accounts)[rank],
-            product=codes_of(lines[c.PRODUCT_ID], products)[rank],
+            product=product[rank],
             order=order.astype(np.int32)[rank],
             seconds=seconds[rank],
             quantity=quantity[rank],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points, version
 from types import ModuleType
 
@@ -20,14 +20,14 @@ def commands() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run `offers` with the arguments of the process, or with `argv`.
+def main(argv: Sequence[str] | None = None, known: Mapping[str, EntryPoint] | None = None) -> None:
+    """Run `offers` with the arguments of the process and the installed commands, or with those given.
 
     Raises:
         SystemExit: always; 0 done, 1 an error of ours (its sentence on standard error), 2 wrong usage.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    known = commands()
+    known = commands() if known is None else known
     if not arguments or arguments[0] in {"-h", "--help"}:
         sys.stdout.write(_help(known))
         raise SystemExit(0)
@@ -63,7 +63,7 @@ def _application(entry: EntryPoint) -> typer.Typer:
     return application
 
 
-def _help(known: dict[str, EntryPoint]) -> str:
+def _help(known: Mapping[str, EntryPoint]) -> str:
     names = "\n".join(f"  {name}" for name in known)
     return (
         "Usage: offers COMMAND [OPTIONS]\n\n"

@@ -1,0 +1,67 @@
+"""Versions and aliases on a real MLflow database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from recsys.errors import ModelNotFoundError
+from training.registry import Registry
+from training.tracking import open_run
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    return Registry(f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/deeper/mlflow.db")
+
+
+def _trained(registry: Registry, folder: Path) -> str:
+    (folder / "manifest.json").write_text("{}")
+    with open_run(registry, "trained") as run:
+        run.log_params({"rules": {"min_count": 5}})
+        run.log_metrics({"ndcg": 0.25})
+        run.log_bundle(folder)
+    return run.run_id
+
+
+def test_life_of_a_model(registry: Registry, tmp_path: Path) -> None:
+    assert registry.find("champion") is None
+    first = registry.register(_trained(registry, tmp_path))
+    second = registry.register(_trained(registry, tmp_path))
+    assert registry.get("challenger") == second
+
+    assert registry.promote(first, now=NOW, why="first model") is None
+    before = registry.promote(second, now=NOW, why="better")
+    assert before is not None
+    assert before.version == first.version
+    assert registry.get("champion").tags["promoted_because"] == "better"
+
+    back, left = registry.rollback(now=NOW, why="complaints")
+    assert (back.version, left.version) == (first.version, second.version)
+    assert registry.get("champion").version == first.version
+    with pytest.raises(ModelNotFoundError, match="first champion"):
+        registry.rollback(now=NOW, why="again")
+
+
+def test_what_a_run_keeps(registry: Registry, tmp_path: Path) -> None:
+    run = registry.client.get_run(_trained(registry, tmp_path))
+    assert run.data.params == {"rules.min_count": "5"}
+    assert run.data.metrics == {"ndcg": 0.25}
+    assert [item.path for item in registry.client.list_artifacts(run.info.run_id)] == ["bundle"]
+    assert run.info.status == "FINISHED"
+
+
+def test_a_run_that_raises_is_marked_failed(registry: Registry) -> None:
+    with pytest.raises(RuntimeError, match="boom"), open_run(registry, "breaks") as run:
+        raise RuntimeError("boom")
+    assert registry.client.get_run(run.run_id).info.status == "FAILED"
+
+
+@pytest.mark.parametrize("reference", ["99", "nobody"])
+def test_unknown_model_is_a_sentence(registry: Registry, reference: str) -> None:
+    with pytest.raises(ModelNotFoundError, match=f"no model offers@{reference}"):
+        registry.get(reference)

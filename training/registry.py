@@ -1,0 +1,143 @@
+"""The model registry: versions of `offers`, and the two aliases that say what runs and what wants to run.
+
+MLflow keeps versions and aliases; a bundle is registered as a plain directory (`log_artifacts`, then
+`MlflowClient.create_model_version`), so that no model flavour and no pickle stands between training and serving.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from recsys.errors import ModelNotFoundError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+
+MODEL: Final = "offers"
+EXPERIMENT: Final = "offers"
+BUNDLE_FOLDER: Final = "bundle"
+CHAMPION: Final = "champion"
+CHALLENGER: Final = "challenger"
+DEFAULT_TRACKING_URI: Final = "sqlite:///var/mlflow.db"
+
+Alias = Literal["champion", "challenger"]
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One registered bundle.
+
+    Attributes:
+        version: number within the registered model, 1 or more.
+        run_id: the MLflow run that trained it.
+        source: where its bundle lies.
+        tags: what was written on it: promotion, override and the champion before it.
+    """
+
+    version: int
+    run_id: str
+    source: str
+    tags: dict[str, str]
+
+
+class Registry:
+    """Versions and aliases of the registered model `offers`.
+
+    Args:
+        tracking_uri: where MLflow keeps runs and models, e.g. `sqlite:///var/mlflow.db`.
+    """
+
+    def __init__(self, tracking_uri: str = DEFAULT_TRACKING_URI) -> None:
+        from mlflow import MlflowClient
+
+        ensure_sqlite_folder(tracking_uri)
+        self.tracking_uri = tracking_uri
+        self.client: MlflowClient = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+    def register(self, run_id: str) -> ModelVersion:
+        """Return the new version made of a run's logged bundle; alias `challenger` moves to it."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.create_registered_model(MODEL)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        artifacts = self.client.get_run(run_id).info.artifact_uri
+        made = self.client.create_model_version(MODEL, source=f"{artifacts}/{BUNDLE_FOLDER}", run_id=run_id)
+        self.client.set_registered_model_alias(MODEL, CHALLENGER, made.version)
+        return _version(made)
+
+    def find(self, alias: Alias) -> ModelVersion | None:
+        """Return the version an alias names, or None where it names none."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return _version(self.client.get_model_version_by_alias(MODEL, alias))
+        except MlflowException:
+            return None
+
+    def get(self, reference: str) -> ModelVersion:
+        """Return the version that an alias or a number names.
+
+        Raises:
+            ModelNotFoundError: there is none.
+        """
+        found = self.find(reference) if reference in {CHAMPION, CHALLENGER} else self._numbered(reference)  # type: ignore[arg-type]
+        if found is None:
+            raise ModelNotFoundError(
+                f"no model {MODEL}@{reference} in {self.tracking_uri}; `offers train` registers one as {CHALLENGER}, "
+                f"`offers promote` moves {CHAMPION}"
+            )
+        return found
+
+    def promote(self, version: ModelVersion, *, now: datetime, why: str) -> ModelVersion | None:
+        """Move `champion` to a version and return the champion before it; the version keeps both on its tags."""
+        before = self.find(CHAMPION)
+        self.client.set_registered_model_alias(MODEL, CHAMPION, str(version.version))
+        tags = {"promoted_at": now.isoformat(), "promoted_because": why}
+        if before is not None and before.version != version.version:
+            tags["champion_before"] = str(before.version)
+        for key, value in tags.items():
+            self.client.set_model_version_tag(MODEL, str(version.version), key, value)
+        return before
+
+    def rollback(self, *, now: datetime, why: str) -> tuple[ModelVersion, ModelVersion]:
+        """Move `champion` back to the one before it; return (the champion now, the one left).
+
+        Raises:
+            ModelNotFoundError: there is no champion, or none before it.
+        """
+        left = self.get(CHAMPION)
+        number = left.tags.get("champion_before")
+        if number is None:
+            raise ModelNotFoundError(
+                f"{MODEL} version {left.version} is the first champion; there is none to go back to"
+            )
+        back = self.get(number)
+        self.client.set_registered_model_alias(MODEL, CHAMPION, number)
+        self.client.set_model_version_tag(MODEL, str(left.version), "rolled_back_at", now.isoformat())
+        self.client.set_model_version_tag(MODEL, str(left.version), "rolled_back_because", why)
+        return back, left
+
+    def _numbered(self, reference: str) -> ModelVersion | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return _version(self.client.get_model_version(MODEL, reference))
+        except MlflowException:
+            return None
+
+
+def ensure_sqlite_folder(uri: str) -> None:
+    """Create the folder of a SQLite file, which SQLite itself does not."""
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _version(made: MlflowVersion) -> ModelVersion:
+    return ModelVersion(int(made.version), made.run_id or "", made.source or "", dict(made.tags or {}))

@@ -1,0 +1,104 @@
+"""What a training run leaves in MLflow: configuration, data report and fingerprint, metrics, figures, rules, bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from training.registry import BUNDLE_FOLDER, EXPERIMENT, Registry
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PARAM_LIMIT = 500  # MLflow refuses longer parameter values
+
+
+class Run:
+    """One open MLflow run; everything is written through it."""
+
+    def __init__(self, registry: Registry, run_id: str) -> None:
+        self._client = registry.client
+        self.run_id = run_id
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log a nested configuration as dotted parameter names."""
+        for name, value in flatten(params).items():
+            self._client.log_param(self.run_id, name, str(value)[:_PARAM_LIMIT])
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Log numbers by name."""
+        for name, value in metrics.items():
+            self._client.log_metric(self.run_id, name, float(value))
+
+    def log_json(self, content: Mapping[str, Any], path: str) -> None:
+        """Log a JSON document as an artifact."""
+        text = json.dumps(content, indent=2, sort_keys=True, default=str)
+        self._client.log_text(self.run_id, text, path)
+
+    def log_frame(self, frame: pd.DataFrame, path: str) -> None:
+        """Log a frame as a Parquet artifact."""
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / Path(path).name
+            frame.to_parquet(file, index=False)
+            self._client.log_artifact(self.run_id, str(file), str(Path(path).parent))
+
+    def log_figure(self, figure: Figure, path: str) -> None:
+        """Log a matplotlib figure as an artifact."""
+        self._client.log_figure(self.run_id, figure, path)
+
+    def log_bundle(self, folder: Path) -> None:
+        """Log a bundle directory as it is."""
+        self._client.log_artifacts(self.run_id, str(folder), BUNDLE_FOLDER)
+
+    def log_folder(self, folder: Path, path: str) -> None:
+        """Log every file of a folder below `path`."""
+        self._client.log_artifacts(self.run_id, str(folder), path)
+
+
+@contextmanager
+def open_run(registry: Registry, name: str) -> Iterator[Run]:
+    """Open a run under the experiment `offers`; it ends FINISHED, or FAILED where the body raises."""
+    run = registry.client.create_run(_experiment_id(registry), run_name=name)
+    try:
+        yield Run(registry, run.info.run_id)
+    except BaseException:
+        registry.client.set_terminated(run.info.run_id, status="FAILED")
+        raise
+    registry.client.set_terminated(run.info.run_id, status="FINISHED")
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a nested mapping as one level with dotted names.
+
+    >>> flatten({"rules": {"min_count": 5}, "seed": 0})
+    {'rules.min_count': 5, 'seed': 0}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _experiment_id(registry: Registry) -> str:
+    found = registry.client.get_experiment_by_name(EXPERIMENT)
+    if found is not None:
+        return str(found.experiment_id)
+    return str(
+        registry.client.create_experiment(EXPERIMENT, artifact_location=_artifact_location(registry.tracking_uri))
+    )
+
+
+def _artifact_location(tracking_uri: str) -> str | None:
+    """Beside a SQLite file; a tracking server decides for itself."""
+    if not tracking_uri.startswith("sqlite:///"):
+        return None
+    return (Path(tracking_uri.removeprefix("sqlite:///")).resolve().parent / "mlflow-artifacts").as_uri()
