@@ -16,7 +16,7 @@ setup: .venv/.installed
 	touch $@
 
 demo: setup
-	$(BIN)/python -m training.demo
+	$(BIN)/offers demo
 
 test: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not proof" $(ARGS)

@@ -43,6 +43,12 @@ FROM_PRODUCT_ID: Final = "from_product_id"
 TO_PRODUCT_ID: Final = "to_product_id"
 REASON: Final = "reason"
 
+# where a row came from, and why it was not kept
+SOURCE_TABLE: Final = "source_table"
+SOURCE_FILE: Final = "source_file"
+SOURCE_ROW: Final = "source_row"
+DROP_REASON: Final = "drop_reason"
+
 # pairs and rules: antecedent -> consequent
 ANTECEDENT_ID: Final = "antecedent_id"
 CONSEQUENT_ID: Final = "consequent_id"
@@ -68,12 +74,21 @@ Q_VALUE: Final = "q_value"
 HOLDS_IN_BOTH_HALVES: Final = "holds_in_both_halves"
 RELATION: Final = "relation"
 
+# follow-ons and itemsets
+BASE_RATE: Final = "base_rate"
+ITEMSET: Final = "itemset"
+LENGTH: Final = "length"
+N_HOLDING: Final = "n_holding"
+
 # ladder edges
 ORIGIN: Final = "origin"
 PRICE_RATIO: Final = "price_ratio"
 N_STANDING: Final = "n_standing"
 N_CLIMBED: Final = "n_climbed"
 CLIMB_RATE: Final = "climb_rate"
+PACK_RATIO: Final = "pack_ratio"
+FROM_NAME: Final = "from_name"
+TO_NAME: Final = "to_name"
 
 # offers
 RANK: Final = "rank"

@@ -1,0 +1,140 @@
+"""The command `offers recommend`: the offers of every account, in one file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from uuid6 import uuid7
+
+from recsys.bundle.load import load_bundle
+from recsys.bundle.offers_table import BLOCK_ACCOUNTS, Answered, Record, answers, write_offers
+from recsys.bundle.resolve import DEFAULT_TRACKING_URI, ResolvedModel, resolve
+from recsys.contracts.events import Decision, DecisionOffer
+from recsys.contracts.offers import KINDS, Objective, OfferKind, OfferRequest, Slate
+from recsys.errors import ConfigError
+from recsys.events import EventStore, open_store
+from recsys.ranking.engine import OfferEngine
+from recsys.ranking.value import check_objective
+
+SURFACE = "bulk"
+
+
+def recommend(
+    model: Annotated[str, typer.Option(help="models:/offers@champion, models:/offers/3, or the folder of a bundle.")],
+    out: Annotated[Path, typer.Option(help="The file to write: .parquet or .csv.")],
+    limit: Annotated[int, typer.Option(help="Offers an account.")] = 10,
+    kinds: Annotated[str, typer.Option(help="cross_sell, upsell, or both with a comma.")] = ",".join(KINDS),
+    objective: Annotated[str, typer.Option(help="conversion, revenue or margin.")] = "conversion",
+    raw: Annotated[bool, typer.Option("--raw", help="The ranker's own order; value and diversity off.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Record every slate as a decision; adds decision_id.")] = False,
+    store: Annotated[str, typer.Option(help="Where --log records decisions.")] = "sqlite:///var/offers.db",
+    tracking_uri: Annotated[str, typer.Option(help="Where MLflow keeps its registry.")] = DEFAULT_TRACKING_URI,
+) -> None:
+    """Write the offers of every account of a model to one file, rank 1 best."""
+    pattern = OfferRequest(
+        kinds=parse_kinds(kinds), limit=_positive(limit), objective=parse_objective(objective), raw=raw
+    )
+    found = resolve(model, tracking_uri=tracking_uri)
+    engine = OfferEngine(load_bundle(found.path).model)
+    check_objective(pattern.objective, engine.catalogue)
+    blocks = _shown(answers(engine, pattern), len(engine.model.accounts.ids))
+    n_offers = _write_logged(out, blocks, found, store) if log else write_offers(out, blocks)
+    Console().print(f"{n_offers:,} offers for {len(engine.model.accounts.ids):,} accounts in {out}", highlight=False)
+
+
+def parse_kinds(text: str) -> tuple[OfferKind, ...]:
+    """Return the kinds that a text with commas names, without doubles.
+
+    Raises:
+        ConfigError: one is unknown, or there is none.
+    """
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    kinds: list[OfferKind] = [kind for kind in KINDS if kind in names]
+    strangers = [name for name in names if name not in KINDS]
+    if strangers or not kinds:
+        raise ConfigError(f"--kinds == {text!r}, must name {' or '.join(KINDS)}; separate two with a comma")
+    return tuple(kinds)
+
+
+def parse_objective(text: str) -> Objective:
+    """Return the objective of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for objective in get_args(Objective):
+        if text == objective:
+            return objective  # type: ignore[no-any-return]
+    raise ConfigError(f"--objective == {text!r}, must be one of {', '.join(get_args(Objective))}")
+
+
+def _positive(limit: int) -> int:
+    if limit < 1:
+        raise ConfigError(f"--limit == {limit}, must be 1 or more; ask for at least one offer an account")
+    return limit
+
+
+def _shown(blocks: Iterable[list[Answered]], n_accounts: int) -> Iterator[list[Answered]]:
+    n_blocks = -(-n_accounts // BLOCK_ACCOUNTS)
+    console = Console(stderr=True)
+    yield from track(blocks, "Offers", total=n_blocks, console=console, disable=not sys.stderr.isatty())
+
+
+def _write_logged(out: Path, blocks: Iterable[list[Answered]], found: ResolvedModel, url: str) -> int:
+    if url.startswith("sqlite:///"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    events = open_store(url)
+    try:
+        return write_offers(out, blocks, _recorder(events, found.version))
+    finally:
+        events.close()
+
+
+def _recorder(events: EventStore, model_version: str) -> Record:
+    def record(block: list[Answered]) -> list[str]:
+        now = datetime.now(tz=UTC)
+        decisions = [_decision(request, slate, model_version, now) for request, slate in block]
+        events.append(decisions)
+        return [decision.decision_id for decision in decisions]
+
+    return record
+
+
+def _decision(request: OfferRequest, slate: Slate, model_version: str, now: datetime) -> Decision:
+    return Decision(
+        decision_id=str(uuid7()),
+        decided_at=now,
+        request=request,
+        model_version=model_version,
+        objective=slate.objective,
+        tier=slate.tier,
+        horizon_days=slate.horizon_days,
+        n_considered=slate.n_considered,
+        offers=tuple(
+            DecisionOffer(
+                rank=offer.rank,
+                product_id=offer.product_id,
+                kind=offer.kind,
+                price=offer.price,
+                currency=offer.currency,
+                probability=offer.probability,
+                probability_of=offer.probability_of,
+                expected_quantity=offer.expected_quantity,
+                expected_value=offer.expected_value,
+                score=offer.score,
+                tier=offer.tier,
+                propensity=1.0,  # no exploration: each offer is returned for certain
+                from_product_id=offer.from_product_id,
+            )
+            for offer in slate.offers
+        ),
+        shortfall=slate.shortfall,
+        surface=SURFACE,
+    )

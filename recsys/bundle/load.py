@@ -1,0 +1,96 @@
+"""Reads a bundle: checks every digest, maps the tables, runs nothing that the bundle brings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import get_type_hints
+
+from pydantic import ValidationError
+
+from recsys.bundle.arrow import read_table
+from recsys.bundle.manifest import FACTS, FileEntry, Manifest, digest, read_manifest
+from recsys.contracts.config import validation_sentences
+from recsys.errors import BundleCorruptError
+from recsys.ranking.model import ModelFacts, OfferModel
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle.
+
+    Attributes:
+        path: its folder.
+        manifest: what it says of itself.
+        model: the tables, memory-mapped.
+    """
+
+    path: Path
+    manifest: Manifest
+    model: OfferModel
+
+
+def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
+    """Return the bundle in the folder `path`.
+
+    Args:
+        path: the folder.
+        verify: compare every file with its digest first; without it a bundle of gigabytes opens in milliseconds, for
+            workers whose parent has verified it.
+
+    Raises:
+        BundleCorruptError: a file is missing, altered, of another size, or not what its name says.
+        BundleVersionError: another schema version wrote it.
+    """
+    manifest = read_manifest(path)
+    for file in manifest.files:
+        _check_file(path, file, verify=verify)
+    model = _read_model(path, manifest)
+    if verify:
+        model.check()
+    return Bundle(path, manifest, model)
+
+
+def checked_file(folder: Path, manifest: Manifest, name: str) -> Path:
+    """Return the path of one file of a bundle after its digest was compared.
+
+    Raises:
+        BundleCorruptError: the manifest does not list it, or it does not match.
+    """
+    entry = manifest.entry(name)
+    if entry is None:
+        raise BundleCorruptError(f"{folder}: the manifest lists no {name!r}; restore the bundle or train again")
+    _check_file(folder, entry, verify=True)
+    return folder / name
+
+
+def _check_file(folder: Path, file: FileEntry, *, verify: bool) -> None:
+    path = folder / file.name
+    if not path.is_file():
+        raise BundleCorruptError(f"{path}: missing, the manifest lists it; restore the bundle or train again")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise BundleCorruptError(f"{path}: a link that leaves the bundle; do not use this bundle")
+    size = path.stat().st_size
+    if size != file.size:
+        raise BundleCorruptError(f"{path}: {size} bytes, must be {file.size}; restore the bundle or train again")
+    if verify and digest(path) != file.sha256:
+        raise BundleCorruptError(f"{path}: its SHA-256 is not that of the manifest; restore the bundle or train again")
+
+
+def _read_model(folder: Path, manifest: Manifest) -> OfferModel:
+    hints = get_type_hints(OfferModel)
+    tables = {}
+    for field in fields(OfferModel):
+        if field.name != "facts":
+            tables[field.name] = read_table(hints[field.name], _listed(folder, manifest, f"tables/{field.name}.arrow"))
+    facts = _listed(folder, manifest, FACTS)
+    try:
+        return OfferModel(facts=ModelFacts.model_validate_json(facts.read_bytes()), **tables)
+    except ValidationError as error:
+        raise BundleCorruptError(f"{facts}: {validation_sentences(error)}; train again") from None
+
+
+def _listed(folder: Path, manifest: Manifest, name: str) -> Path:
+    if manifest.entry(name) is None:
+        raise BundleCorruptError(f"{folder}: the manifest lists no {name!r}; restore the bundle or train again")
+    return folder / name

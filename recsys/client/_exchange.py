@@ -1,0 +1,158 @@
+"""What both clients share: how a question is put, when it is put again, how an answer is read."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import Field
+
+from recsys.client._errors import RequestRefusedError, ServiceError
+from recsys.contracts.config import Config
+from recsys.contracts.offers import OfferRequest
+from recsys.errors import ConfigError
+
+T = TypeVar("T")
+
+_AGAIN: Final = frozenset({429, 502, 503, 504})
+
+
+class ClientConfig(Config):
+    """How patient a client is."""
+
+    timeout_seconds: float = Field(default=5.0, gt=0)
+    """For each step of one attempt: connecting, sending, waiting for bytes."""
+    retries: int = Field(default=2, ge=0)
+    """Further attempts after the first. Asking for offers again is safe: what is not presented counts for nothing."""
+    backoff_seconds: float = Field(default=0.05, ge=0)
+    """The first pause is drawn from 0 to this; each further one from twice as much."""
+    max_backoff_seconds: float = Field(default=2.0, ge=0)
+    """The longest pause, whatever the server's `Retry-After` asks for."""
+    max_waiting: int = Field(default=32, ge=1)
+    """Calls with a deadline that one synchronous client can have under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One HTTP request to be.
+
+    Attributes:
+        path: under the server's URL.
+        json: the body; None makes it a GET.
+        params: the query.
+    """
+
+    path: str
+    json: dict[str, Any] | None = None
+    params: dict[str, Any] | None = None
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return "GET" if self.json is None else "POST"
+
+
+def offers_question(
+    request: OfferRequest, visitor_id: str | None, channel: str | None, surface: str | None
+) -> Question:
+    """Return `POST /v1/offers`.
+
+    Raises:
+        ConfigError: the raw ranking is asked for, which is for evaluation and is not served.
+    """
+    if request.raw:
+        raise ConfigError("raw == True, must be False over HTTP; `offers recommend --raw` gives the raw ranking")
+    body: dict[str, Any] = {
+        "account_id": request.account_id,
+        "visitor_id": visitor_id,
+        "cart": [{"product_id": line.product_id, "quantity": line.quantity} for line in request.cart],
+        "viewed_product_id": request.viewed_product_id,
+        "exclude": sorted(request.exclude),
+        "channel": channel,
+        "surface": surface,
+    }
+    return Question("/v1/offers", json=_asked(request) | {name: value for name, value in body.items() if value})
+
+
+def account_question(request: OfferRequest, channel: str | None, surface: str | None) -> Question:
+    """Return `GET /v1/accounts/{id}/offers`; the cart and the exclusions have no place there.
+
+    Raises:
+        ConfigError: no account, or something that this route does not take.
+    """
+    plain = OfferRequest(
+        account_id=request.account_id,
+        kinds=request.kinds,
+        limit=request.limit,
+        new_only=request.new_only,
+        objective=request.objective,
+        explain=request.explain,
+    )
+    if request.account_id is None or request != plain:
+        raise ConfigError("an account's page takes account_id, kinds, limit, new_only, objective and explain only")
+    places = {name: value for name, value in (("channel", channel), ("surface", surface)) if value}
+    return Question(f"/v1/accounts/{quote(request.account_id, safe='')}/offers", params=_asked(request) | places)
+
+
+def _asked(request: OfferRequest) -> dict[str, Any]:
+    return {
+        "kinds": list(request.kinds),
+        "limit": request.limit,
+        "new_only": request.new_only,
+        "objective": request.objective,
+        "explain": request.explain,
+    }
+
+
+def pause_seconds(
+    attempt: int, result: httpx.Response | httpx.TransportError, config: ClientConfig, rng: random.Random
+) -> float | None:
+    """Return how long to wait before the next attempt, None where there is to be none.
+
+    Full jitter: uniform in [0, backoff x 2^attempt], at least what `Retry-After` asks for, at most
+    `max_backoff_seconds`.
+    """
+    if attempt >= config.retries:
+        return None
+    asked = 0.0
+    if isinstance(result, httpx.Response):
+        if result.status_code not in _AGAIN:
+            return None
+        after = result.headers.get("retry-after", "")
+        asked = float(after) if after.isdigit() else 0.0
+    drawn = rng.uniform(0, config.backoff_seconds * 2**attempt)
+    return min(max(drawn, asked), config.max_backoff_seconds)
+
+
+def read_answer(result: httpx.Response | httpx.TransportError, parse: Callable[[dict[str, Any]], T]) -> T:
+    """Return what `parse` makes of a good answer's JSON.
+
+    Raises:
+        RequestRefusedError: the server refused the request.
+        ServiceError: it did not answer, or could not serve.
+    """
+    if isinstance(result, httpx.TransportError):
+        raise ServiceError(f"the server did not answer: {result or type(result).__name__}") from result
+    if result.is_success:
+        try:
+            return parse(result.json())
+        except (ValueError, LookupError, TypeError) as error:
+            raise ServiceError(f"{result.url} does not answer like an offer engine: {error!r}") from error
+    sentence = f"the server answered {result.status_code}: {_detail(result)}"
+    if result.status_code >= 500 or result.status_code in _AGAIN:
+        raise ServiceError(sentence)
+    raise RequestRefusedError(sentence, result.status_code, result.headers.get("x-request-id"))
+
+
+def _detail(response: httpx.Response) -> str:
+    """The sentence of a problem+json answer, with its fields."""
+    try:
+        body = response.json()
+        listed = "; ".join(f"{item['pointer']}: {item['detail']}" for item in body.get("errors", ()))
+        return f"{body['detail']} ({listed})" if listed else str(body["detail"])
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return response.reason_phrase

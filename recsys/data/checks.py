@@ -1,0 +1,132 @@
+"""What a single row must satisfy to be an order line: its types read, and one reason where it can't be one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import ibis
+
+from recsys.contracts import columns as c
+from recsys.contracts.tables import (
+    ACCOUNTS,
+    CANCELLED,
+    CARRIED_ACCOUNT_COLUMNS,
+    CARRIED_PRODUCT_COLUMNS,
+    COMPLETED,
+    ORDERS,
+    PRODUCTS,
+    RETURNED,
+    Column,
+)
+from recsys.data.fields import Field, read_field
+from recsys.data.presets.preset import Preset
+from recsys.data.report import Reason
+from recsys.data.sources import Source
+from recsys.data.times import detect_time_format
+
+NO_ORDER = Reason("no_order_id", "rejected", "the order id is empty", (c.ORDER_ID,))
+NO_PRODUCT = Reason("no_product_id", "rejected", "the product id is empty", (c.PRODUCT_ID,))
+NO_TIME = Reason("no_time", "rejected", "the time is empty", (c.ORDERED_AT,))
+BAD_TIME = Reason("unreadable_time", "rejected", "the time can't be read; write 2011-06-01 13:45:00", (c.ORDERED_AT,))
+NO_QUANTITY = Reason("no_quantity", "rejected", "the quantity is empty", (c.QUANTITY,))
+BAD_QUANTITY = Reason("quantity_not_a_number", "rejected", "the quantity is not a finite number", (c.QUANTITY,))
+ZERO_QUANTITY = Reason("zero_quantity", "rejected", "the quantity is 0: nothing was sold or taken back", (c.QUANTITY,))
+NO_PRICE = Reason("no_price", "rejected", "the unit price is empty", (c.UNIT_PRICE,))
+BAD_PRICE = Reason("price_not_a_number", "rejected", "the unit price is not a finite number", (c.UNIT_PRICE,))
+NEGATIVE_PRICE = Reason("negative_price", "rejected", "the unit price is below 0", (c.UNIT_PRICE,))
+BAD_DISCOUNT = Reason("bad_discount", "rejected", "the discount is not a number from 0 on", (c.DISCOUNT,))
+BAD_STATUS = Reason(
+    "unknown_status", "rejected", f"the status is none of {COMPLETED}, {CANCELLED}, {RETURNED}", (c.STATUS,)
+)
+WITHDRAWN = Reason("not_completed", "left_out", "the line itself was cancelled or returned", (c.STATUS, c.QUANTITY))
+
+CHECK_REASONS = (
+    NO_ORDER, NO_PRODUCT, NO_TIME, BAD_TIME, NO_QUANTITY, BAD_QUANTITY, ZERO_QUANTITY, NO_PRICE, BAD_PRICE,
+    NEGATIVE_PRICE, BAD_DISCOUNT, BAD_STATUS, WITHDRAWN,
+)  # fmt: skip
+
+LINE_COLUMNS: tuple[Column, ...] = (
+    *ORDERS.columns,
+    *(PRODUCTS[name] for name in CARRIED_PRODUCT_COLUMNS),
+    *(ACCOUNTS[name] for name in CARRIED_ACCOUNT_COLUMNS),
+)
+
+_STATUS_WORDS = {
+    COMPLETED: ("completed", "complete", "closed", "delivered", "fulfilled", "invoiced", "paid", "shipped", "sold"),
+    CANCELLED: ("cancelled", "canceled", "void", "voided"),
+    RETURNED: ("returned", "return", "refunded", "refund"),
+}
+
+
+def check_lines(
+    source: Source, mapping: Mapping[str, str], *, preset: Preset | None = None, time_format: str | None = None
+) -> ibis.Table:
+    """Return every row of a source with the types of the contract.
+
+    Args:
+        source: the order lines as they were found.
+        mapping: contract name -> column of the source; the required ones are in it.
+        preset: what else is known about the layout.
+        time_format: how times are written; default: found out.
+
+    Returns:
+        `source_row`, those columns of the contract and of the carried ones that the source has, and `drop_reason`,
+        null where the row can be a line. `account_id` stays null where the account is not known; `quantity` is below
+        zero for a reversal.
+    """
+    times = time_format or detect_time_format(source.table, mapping[c.ORDERED_AT])
+    fields = {
+        column.name: read_field(source.table[mapping[column.name]], column, times)
+        for column in LINE_COLUMNS
+        if column.name in mapping
+    }
+    lines = source.table.select(
+        source.table[c.SOURCE_ROW],
+        **{name: field.value for name, field in fields.items()},
+        **{name: source.table[name] for name in (preset.kept_columns if preset else ())},
+        **{c.DROP_REASON: _unreadable(fields)},
+    )
+    judged = _judged(preset.refine(lines) if preset else lines)
+    return judged.drop(c.STATUS) if c.STATUS in judged.columns else judged
+
+
+def _unreadable(fields: Mapping[str, Field]) -> ibis.ir.StringValue:
+    """The first thing that can't be read in a row."""
+    order, product, time = fields[c.ORDER_ID], fields[c.PRODUCT_ID], fields[c.ORDERED_AT]
+    quantity, price = fields[c.QUANTITY], fields[c.UNIT_PRICE]
+    branches = [
+        (order.missing, NO_ORDER),
+        (product.missing, NO_PRODUCT),
+        (time.missing, NO_TIME),
+        (time.unreadable, BAD_TIME),
+        (quantity.missing, NO_QUANTITY),
+        (quantity.unreadable, BAD_QUANTITY),
+        (price.missing, NO_PRICE),
+        (price.unreadable, BAD_PRICE),
+    ]
+    if c.DISCOUNT in fields:
+        branches.append((fields[c.DISCOUNT].unreadable, BAD_DISCOUNT))
+    return _first(branches)
+
+
+def _judged(lines: ibis.Table) -> ibis.Table:
+    """Readable rows that still can't be a line."""
+    branches = [(lines[c.QUANTITY] == 0, ZERO_QUANTITY), (lines[c.UNIT_PRICE] < 0, NEGATIVE_PRICE)]
+    put_right = {}
+    if c.DISCOUNT in lines.columns:
+        put_right[c.DISCOUNT] = lines[c.DISCOUNT].fill_null(0.0)
+        branches.append((lines[c.DISCOUNT] < 0, BAD_DISCOUNT))
+    if c.STATUS in lines.columns:
+        words = lines[c.STATUS].lower()
+        completed = words.isnull() | words.isin(_STATUS_WORDS[COMPLETED])
+        withdrawn = words.isin((*_STATUS_WORDS[CANCELLED], *_STATUS_WORDS[RETURNED]))
+        branches.append((~completed & ~withdrawn, BAD_STATUS))
+        branches.append((withdrawn & (lines[c.QUANTITY] > 0), WITHDRAWN))
+    if c.CURRENCY in lines.columns:
+        put_right[c.CURRENCY] = lines[c.CURRENCY].upper()
+    return lines.mutate(**put_right, **{c.DROP_REASON: lines[c.DROP_REASON].fill_null(_first(branches))})
+
+
+def _first(branches: Sequence[tuple[ibis.ir.BooleanValue, Reason]]) -> ibis.ir.StringValue:
+    """The name of the first reason whose condition holds, null where none does."""
+    return ibis.cases(*((condition, reason.name) for condition, reason in branches), else_=ibis.null("string"))

@@ -1,0 +1,183 @@
+"""Order lines as the contract wants them: every step an Ibis expression, every row one outcome.
+
+1. `recsys.data.checks` reads the types and gives a `drop_reason` to each row that can't be a line.
+2. Rows at or after `as_of` are left out, whatever else they are: nothing below sees them.
+3. One currency is kept; a later row with the same order and line is rejected; reversals are taken off their sales.
+4. The lines that stay are stored in the order of time; every other row with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import ibis
+from ibis.backends.duckdb import Backend
+
+from recsys.contracts import columns as c
+from recsys.contracts.tables import COMPLETED, ORDERS
+from recsys.data.checks import CHECK_REASONS, LINE_COLUMNS, check_lines
+from recsys.data.currency import CURRENCY_REASONS, keep_one_currency
+from recsys.data.presets.preset import Preset
+from recsys.data.report import Reason
+from recsys.data.reversals import REMAINING, UNMATCHED, is_reversal, net_reversals
+from recsys.data.sources import Source, reading
+from recsys.data.times import naive_utc
+from recsys.errors import EmptyDataError
+
+AFTER = Reason("at_or_after_as_of", "left_out", "ordered at or after as_of", (c.ORDERED_AT,))
+DUPLICATE = Reason("duplicate_line", "rejected", "an earlier row has its order and line id", (c.ORDER_ID, c.LINE_ID))
+REVERSED = Reason("reversed", "left_out", "a sale that later reversals took back whole", (c.ORDER_ID, c.QUANTITY))
+REVERSAL = Reason("reversal", "left_out", "a reversal taken off the sale it reverses", (c.ORDER_ID, c.QUANTITY))
+PARTLY = Reason(
+    "reversal_partly_matched", "left_out", "a reversal of more units than were sold before it", (c.ORDER_ID, c.QUANTITY)
+)
+UNMATCHED_REVERSAL = Reason(
+    "reversal_unmatched",
+    "rejected",
+    "a reversal without an earlier sale of its account and product",
+    (c.ORDER_ID, c.ACCOUNT_ID, c.QUANTITY),
+)
+ORDER_REASONS = (
+    AFTER, *CHECK_REASONS, *CURRENCY_REASONS, DUPLICATE, REVERSED, REVERSAL, PARTLY, UNMATCHED_REVERSAL
+)  # fmt: skip
+
+_LATER_LINE = "later_line"
+
+
+@dataclass(frozen=True)
+class CleanLines:
+    """What cleaning made of a source of order lines.
+
+    Attributes:
+        lines: what the source has of the contract's columns and of the carried ones of products and accounts, with
+            `line_id`, stored in the order of time, order and line.
+        dropped: `source_row` and `drop_reason` of every other row of the source's table.
+        as_of: nothing at or after this moment is in `lines`, UTC.
+        currency: the one currency of `lines`; None if the source does not say.
+        n_shortened: lines that stay with fewer units, because a reversal took some.
+    """
+
+    lines: ibis.Table
+    dropped: ibis.Table
+    as_of: datetime
+    currency: str | None
+    n_shortened: int
+
+    @property
+    def orders(self) -> ibis.Table:
+        """The lines with all columns of the contract; what the source does not have is not stored."""
+        absent = {
+            c.CHANNEL: ibis.null("string"),
+            c.DISCOUNT: ibis.literal(0.0),
+            c.CURRENCY: ibis.literal(self.currency, type="string"),
+            c.STATUS: ibis.literal(COMPLETED),
+        }
+        have = self.lines.columns
+        return self.lines.select(**{name: self.lines[name] if name in have else absent[name] for name in ORDERS.names})
+
+
+def clean_lines(
+    connection: Backend,
+    source: Source,
+    mapping: Mapping[str, str],
+    *,
+    preset: Preset | None = None,
+    as_of: datetime | None = None,
+    currency: str | None = None,
+    time_format: str | None = None,
+) -> CleanLines:
+    """Return a source's lines as the contract wants them.
+
+    Args:
+        connection: where `source` is open.
+        source: the order lines as they were found.
+        mapping: contract name -> column of the source; the required ones are in it.
+        preset: what else is known about the layout.
+        as_of: UTC; default: the day after the last order, at midnight.
+        currency: the one to keep where there are several.
+        time_format: how times are written; default: found out.
+
+    Raises:
+        EmptyDataError: no row has a time that can be read.
+        CurrencyError: several currencies and none chosen.
+    """
+    with reading(source.location):
+        expression = check_lines(source, mapping, preset=preset, time_format=time_format)
+        checked = connection.create_table("checked", expression, temp=True)
+    moment = as_of or _day_after_last(checked, source)
+    late = checked[c.ORDERED_AT] >= naive_utc(moment)
+    before = checked.mutate(**{c.DROP_REASON: ibis.ifelse(late, AFTER.name, checked[c.DROP_REASON])})
+    judged, kept_currency = keep_one_currency(before, currency, source.location)
+
+    later = connection.create_table("later_lines", _later_lines(_good(judged)), temp=True)
+    good = _good(judged).anti_join(later, c.SOURCE_ROW)
+    netted = connection.create_table("netted", net_reversals(good), temp=True)
+    lines = connection.create_table("lines", _kept(good, netted), temp=True)
+    dropped = connection.create_table("dropped", _dropped(judged, good, later, netted), temp=True)
+    shortened = netted.filter((netted[REMAINING] > 0) & (netted[REMAINING] < netted[c.QUANTITY]))
+    n_shortened = int(shortened.count().to_pyarrow().as_py())
+    for name in ("checked", "later_lines", "netted"):
+        connection.drop_table(name)
+    return CleanLines(lines, dropped, moment, kept_currency, n_shortened)
+
+
+def _day_after_last(checked: ibis.Table, source: Source) -> datetime:
+    good = _good(checked)
+    last = good[c.ORDERED_AT].max().to_pyarrow().as_py()
+    if last is None:
+        last = checked[c.ORDERED_AT].max().to_pyarrow().as_py()
+    if last is None:
+        raise EmptyDataError(f"{source.location}: no row has a time that can be read; write it as 2011-06-01 13:45:00")
+    return datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1)
+
+
+def _good(lines: ibis.Table) -> ibis.Table:
+    return lines.filter(lines[c.DROP_REASON].isnull())
+
+
+def _later_lines(good: ibis.Table) -> ibis.Table:
+    """`source_row` of each row after the first with its order and line; a sale and its reversal may share both."""
+    if c.LINE_ID not in good.columns:
+        return good.filter(ibis.literal(False)).select(c.SOURCE_ROW)
+    named = good.filter(good[c.LINE_ID].notnull()).mutate(takes_back=is_reversal(good))
+    key = [c.ORDER_ID, c.LINE_ID, "takes_back"]
+    repeated = named.group_by(key).having(named.count() > 1).agg().select(key)
+    position = ibis.row_number().over(ibis.window(group_by=key, order_by=c.SOURCE_ROW))
+    numbered = named.semi_join(repeated, key).mutate(position=position)
+    return numbered.filter(numbered["position"] > 0).select(c.SOURCE_ROW)
+
+
+def _kept(good: ibis.Table, netted: ibis.Table) -> ibis.Table:
+    """The sale lines with what reversals left of them, in the order of time, order and line."""
+    position = ibis.row_number().over(ibis.window(group_by=c.ORDER_ID, order_by=c.SOURCE_ROW)) + 1
+    stated = {c.LINE_ID: good[c.LINE_ID]} if c.LINE_ID in good.columns else {}
+    numbered = good.mutate(position=position.cast("string"))
+    line = numbered[c.LINE_ID].fill_null(numbered["position"]) if stated else numbered["position"]
+    placed = numbered.mutate(**{c.LINE_ID: line})
+    joined = placed.left_join(netted.select(c.SOURCE_ROW, REMAINING), c.SOURCE_ROW)
+    units = joined[REMAINING].fill_null(joined[c.QUANTITY])
+    shares = {c.DISCOUNT: joined[c.DISCOUNT] * (units / joined[c.QUANTITY])} if c.DISCOUNT in joined.columns else {}
+    sales = joined.mutate(**{c.QUANTITY: units}, **shares)
+    stays = sales.filter(sales[c.QUANTITY] > 0)
+    ordered = stays.order_by([c.ORDERED_AT, c.ORDER_ID, *stated, c.SOURCE_ROW])
+    return ordered.select(*(column.name for column in LINE_COLUMNS if column.name in ordered.columns))
+
+
+def _dropped(judged: ibis.Table, good: ibis.Table, later: ibis.Table, netted: ibis.Table) -> ibis.Table:
+    """`source_row` and `drop_reason` of every row that is not among the kept lines."""
+    failed = judged.filter(judged[c.DROP_REASON].notnull()).select(c.SOURCE_ROW, c.DROP_REASON)
+    repeated = later.mutate(**{c.DROP_REASON: ibis.literal(DUPLICATE.name)})
+    fate = ibis.cases(
+        ((netted[c.QUANTITY] > 0) & (netted[REMAINING] == 0), REVERSED.name),
+        (netted[c.QUANTITY] > 0, ibis.null("string")),
+        (netted[UNMATCHED] == 0, REVERSAL.name),
+        (netted[UNMATCHED] < -netted[c.QUANTITY], PARTLY.name),
+        else_=UNMATCHED_REVERSAL.name,
+    )
+    matched = netted.select(c.SOURCE_ROW, fate.name(c.DROP_REASON))
+    nobodys = good.filter(is_reversal(good) & good[c.ACCOUNT_ID].isnull()).select(
+        c.SOURCE_ROW, ibis.literal(UNMATCHED_REVERSAL.name).name(c.DROP_REASON)
+    )
+    return ibis.union(failed, repeated, matched.filter(matched[c.DROP_REASON].notnull()), nobodys)

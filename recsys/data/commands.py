@@ -1,0 +1,107 @@
+"""`offers check` and `offers simulate`: look at data before training, or make some."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from recsys.errors import ConfigError
+
+
+def check(
+    orders: Annotated[
+        str, typer.Option(help="Order lines: .csv, .csv.gz, .parquet, a folder of them, or a database URL#table.")
+    ],
+    products: Annotated[str | None, typer.Option(help="Products, read the same way.")] = None,
+    accounts: Annotated[str | None, typer.Option(help="Accounts, read the same way.")] = None,
+    upgrades: Annotated[str | None, typer.Option(help="Curated upgrades, read the same way.")] = None,
+    preset: Annotated[str | None, typer.Option(help="A well-known layout, as online-retail-ii.")] = None,
+    map_: Annotated[
+        str | None, typer.Option("--map", help="account_id=customer,... or a TOML file with them in [columns].")
+    ] = None,
+    as_of: Annotated[str | None, typer.Option(help="Use nothing at or after this moment (UTC).")] = None,
+    currency: Annotated[str | None, typer.Option(help="The currency to keep where there are several.")] = None,
+    time_format: Annotated[str | None, typer.Option(help="How times are written, as %d/%m/%Y %H:%M.")] = None,
+    write_map: Annotated[Path | None, typer.Option(help="Write the mapping to this TOML file, for --map.")] = None,
+    rejects: Annotated[Path | None, typer.Option(help="Write the rejected rows to this .csv or .parquet file.")] = None,
+) -> None:
+    """Read order lines, propose which column is which, and show what would be rejected and why."""
+    from recsys.data.mapping import parse_map, write_map_file
+    from recsys.data.reading import ReadSpec, read_data
+    from recsys.data.times import parse_moment
+
+    console = Console(soft_wrap=False)
+    mapping = parse_map(map_) if map_ is not None else {}
+    if preset is None:
+        mapping = _proposed(console, orders, mapping)
+    if write_map is not None:
+        if preset is not None:
+            raise ConfigError(f"--write-map with --preset {preset}: a preset needs no mapping; leave one of them out")
+        write_map_file(mapping, write_map)
+        console.print(Text(f"Wrote the mapping to {write_map}; use it with --map {write_map}"))
+    spec = ReadSpec(
+        orders=orders,
+        products=products,
+        accounts=accounts,
+        upgrades=upgrades,
+        preset=preset,
+        mapping=mapping,
+        as_of=parse_moment(as_of) if as_of is not None else None,
+        currency=currency,
+        time_format=time_format,
+        rejects=rejects,
+    )
+    data = read_data(spec)
+    console.print(data.report)
+    console.print(Text(f"{len(data.accounts):,} accounts, {len(data.products):,} products."))
+    if rejects is not None:
+        console.print(Text(f"Wrote the rejected rows to {rejects}"))
+
+
+def simulate(
+    out: Annotated[Path, typer.Option(help="The folder to write the tables to; its truth/ holds what was planted.")],
+    accounts: Annotated[int, typer.Option(help="How many accounts.")] = 5_000,
+    products: Annotated[int, typer.Option(help="How many products.")] = 4_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same market.")] = 0,
+) -> None:
+    """Write a simulated market with known complements, substitutes and upgrades."""
+    from pydantic import ValidationError
+
+    from recsys.contracts.config import validation_sentences
+    from recsys.data.market import MarketConfig, write_market
+
+    try:
+        config = MarketConfig(n_accounts=accounts, n_products=products, seed=seed)
+    except ValidationError as error:
+        raise ConfigError(validation_sentences(error)) from None
+    console = Console()
+    with console.status("Simulating"):
+        n_lines = write_market(config, out)
+    console.print(Text(f"Wrote {n_lines:,} order lines of {accounts:,} accounts to {out}"))
+
+
+def _proposed(console: Console, location: str, mapping: dict[str, str]) -> dict[str, str]:
+    """The mapping as proposed, where the user said nothing else; shown as a table."""
+    from recsys.data.proposal import matching_preset, propose_mapping
+    from recsys.data.sources import connect, open_source
+
+    source = open_source(connect(), location, name="orders")
+    known = matching_preset(source)
+    if known is not None and not mapping:
+        console.print(Text(f"This is the layout of preset {known}: `--preset {known}` knows more than a mapping can."))
+    proposals = propose_mapping(source, mapping)
+    grid = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for head in ("contract", "column", "because of", "first values"):
+        grid.add_column(head, no_wrap=head != "first values")
+    for item in proposals:
+        grid.add_row(item.name, Text(item.column), item.because, Text(", ".join(item.examples)))
+    console.print(grid)
+    unused = [name for name in source.columns if name not in {item.column for item in proposals}]
+    if unused:
+        console.print(Text(f"Not used: {', '.join(unused)}"))
+    return {item.name: item.column for item in proposals} | mapping

@@ -1,0 +1,163 @@
+"""The tables of products, accounts and upgrades: read, checked, and completed by what the order lines tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import ibis
+import pandas as pd
+from ibis.backends.duckdb import Backend
+
+from recsys.contracts import columns as c
+from recsys.contracts.tables import ACCOUNTS, Column, TableSchema
+from recsys.data.fields import read_field
+from recsys.data.mapping import resolve_columns
+from recsys.data.outcomes import Outcome
+from recsys.data.report import Reason
+from recsys.data.sources import open_source, reading
+from recsys.data.times import ISO, detect_time_format, naive_utc
+
+Check = tuple[Reason, ibis.ir.BooleanValue]
+
+_DEFAULTS = {c.ACTIVE: True, c.DO_NOT_OFFER: False}
+
+
+@dataclass(frozen=True)
+class CleanTable:
+    """One table as it was read.
+
+    Attributes:
+        frame: the rows that stay, the contract's columns that the source has, and, for accounts, its further ones.
+        outcome: what became of its rows.
+    """
+
+    frame: pd.DataFrame
+    outcome: Outcome
+
+
+def read_table(
+    connection: Backend, schema: TableSchema, location: str, mapping: Mapping[str, str], *, as_of: datetime
+) -> CleanTable:
+    """Return the rows of a table that its contract allows; of rows with one key the first stays.
+
+    Args:
+        connection: where to read it.
+        schema: its contract.
+        location: where it is.
+        mapping: contract name -> column of the source; see `parse_map`.
+        as_of: accounts that were created at or after it are left out.
+
+    Raises:
+        DataError: the source can't be read, or a required column is not there.
+    """
+    source = open_source(connection, location, name=schema.name)
+    columns = resolve_columns(schema, source.columns, mapping, location=source.location)
+    further = [name for name in source.columns if name not in columns.values()] if schema is ACCOUNTS else []
+    with reading(source.location):
+        values, checks = _read_columns(source.table, schema, columns, as_of)
+        expression = _judged(source.table, schema, values, further, checks)
+        checked = connection.create_table(f"checked_{schema.name}", expression, temp=True)
+    stays = checked.filter(checked[c.DROP_REASON].isnull()).order_by(c.SOURCE_ROW)
+    frame = stays.drop(c.SOURCE_ROW, c.DROP_REASON).to_pandas()
+    for name in further:
+        frame[name] = _feature(frame[name])
+    dropped = checked.filter(checked[c.DROP_REASON].notnull()).select(c.SOURCE_ROW, c.DROP_REASON)
+    reasons = (*(reason for reason, _ in checks), _duplicate(schema))
+    return CleanTable(frame, Outcome(schema.name, source, columns, len(frame), dropped, reasons))
+
+
+def conform(frame: pd.DataFrame, schema: TableSchema) -> pd.DataFrame:
+    """Return a frame with all columns of a contract, in its order and types, sorted by key; further columns follow.
+
+    Columns that the frame lacks are empty, or hold the contract's default (`active`: true, `do_not_offer`: false).
+    """
+    further = [name for name in frame.columns if name not in schema.names]
+    columns: dict[str, object] = {}
+    for column in schema.columns:
+        values = frame[column.name] if column.name in frame else pd.Series([None] * len(frame), dtype=object)
+        columns[column.name] = _as_dtype(values.reset_index(drop=True), column)
+    conformed = pd.DataFrame(columns | {name: frame[name].reset_index(drop=True) for name in further})
+    return conformed.sort_values(list(schema.key), ignore_index=True)
+
+
+def complete(frame: pd.DataFrame | None, derived: pd.DataFrame, key: str) -> pd.DataFrame:
+    """Return the rows of `frame` with its gaps filled from `derived`, and the rows that only `derived` has."""
+    if frame is None:
+        return derived
+    merged = frame.merge(derived, on=key, how="outer", suffixes=("", "__derived"), validate="one_to_one")
+    for name in derived.columns:
+        twin = f"{name}__derived"
+        if twin in merged:
+            merged[name] = merged[name].astype(object).where(merged[name].notna(), merged[twin].astype(object))
+            merged = merged.drop(columns=twin)
+    return merged
+
+
+def _duplicate(schema: TableSchema) -> Reason:
+    return Reason("duplicate_row", "rejected", f"an earlier row has its {' and '.join(schema.key)}", schema.key)
+
+
+def _read_columns(
+    table: ibis.Table, schema: TableSchema, columns: Mapping[str, str], as_of: datetime
+) -> tuple[dict[str, ibis.Value], list[Check]]:
+    """The typed columns, and what a row must not be, the first reason first."""
+    values: dict[str, ibis.Value] = {}
+    checks: list[Check] = []
+    for name, theirs in columns.items():
+        column = schema[name]
+        times = detect_time_format(table, theirs) if column.dtype == "timestamp" else ISO
+        field = read_field(table[theirs], column, times)
+        values[name] = field.value
+        if name in schema.key:
+            checks.append((Reason(f"no_{name}", "rejected", f"the {name} is empty", (name,)), field.missing))
+        if column.dtype != "string":
+            why = f"the {name} is not a {column.dtype.replace('float64', 'finite number')}"
+            checks.append((Reason(f"unreadable_{name}", "rejected", why, (name,)), field.unreadable))
+        if column.minimum is not None:
+            reason = Reason(f"negative_{name}", "rejected", f"the {name} is below {column.minimum:g}", (name,))
+            checks.append((reason, field.value < column.minimum))
+    if c.CREATED_AT in values:
+        late = values[c.CREATED_AT] >= naive_utc(as_of)
+        checks.append((Reason("created_after_as_of", "left_out", "created at or after as_of", (c.CREATED_AT,)), late))
+    if c.FROM_PRODUCT_ID in values:
+        same = values[c.FROM_PRODUCT_ID] == values[c.TO_PRODUCT_ID]
+        checks.append((Reason("same_product", "rejected", "an upgrade to the same product", schema.key), same))
+    return values, checks
+
+
+def _judged(
+    table: ibis.Table,
+    schema: TableSchema,
+    values: Mapping[str, ibis.Value],
+    further: Sequence[str],
+    checks: Sequence[Check],
+) -> ibis.Table:
+    failed = ibis.cases(*((condition, reason.name) for reason, condition in checks), else_=ibis.null("string"))
+    read = table.select(
+        table[c.SOURCE_ROW], **values, **{name: table[name] for name in further}, **{c.DROP_REASON: failed}
+    )
+    window = ibis.window(group_by=[*schema.key, read[c.DROP_REASON].isnull()], order_by=c.SOURCE_ROW)
+    repeated = ibis.ifelse(ibis.row_number().over(window) > 0, _duplicate(schema).name, ibis.null("string"))
+    return read.mutate(**{c.DROP_REASON: read[c.DROP_REASON].fill_null(repeated)})
+
+
+def _feature(values: pd.Series) -> pd.Series:
+    """A further column of accounts; text that is all numbers becomes numbers."""
+    if values.dtype != "str" and values.dtype != object:
+        return values
+    numbers = pd.to_numeric(values, errors="coerce")
+    said = values.notna()
+    return numbers if said.any() and bool(numbers[said].notna().all()) else values
+
+
+def _as_dtype(values: pd.Series, column: Column) -> pd.Series:
+    if column.dtype == "timestamp":
+        return pd.to_datetime(values, utc=True).astype("datetime64[us, UTC]")
+    if column.dtype == "float64":
+        return values.astype("float64")
+    if column.dtype == "string":
+        return values.astype("str")
+    truth = values.astype("boolean")
+    return truth if column.nullable else truth.fillna(_DEFAULTS[column.name]).astype("bool")

@@ -1,0 +1,234 @@
+"""The catalogue: categories, families, ladders of tiers, prices, costs, popularity, and the planted pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from recsys.contracts import columns as c
+from recsys.data.market import fitted, names
+from recsys.data.market.config import MarketConfig
+from recsys.data.market.draws import Floats, Ints
+from recsys.data.market.ladders import Ladders, build_ladders
+
+NONE = -1
+COMPLEMENT_STRENGTH = (0.10, 0.50)
+SUBSTITUTE_AVOIDANCE = 0.95
+_N_CATEGORIES = len(names.CATEGORIES)
+_FAMILY_SIZES = (0.35, 0.25, 0.18, 0.12, 0.10)  # of 1 to 5 colours
+_SHARE_LAUNCHED = 0.30
+_SHARE_RETIRED = 0.20
+_SHARE_SEASONAL = 0.10
+_GROWTH_SD_A_YEAR = 0.40
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Products as arrays of shape `(n_products,)`, sorted by category.
+
+    Attributes:
+        ids: product ids.
+        names: one name a product.
+        category: number of the category.
+        category_start: shape `(n_categories + 1,)`, where each category begins.
+        family: number of the family; a family lies in one category.
+        tier: rung of the ladder, 1 lowest; 0 for products that stand on no ladder.
+        price: money a unit.
+        cost: money a unit.
+        popularity: share of the lines in an average period.
+        launched: day of the market from which it is sold; below zero for products that stood before.
+        retired: day of the market from which it is no longer sold.
+        growth: change of the logarithm of popularity a year.
+        season: 0 none, 1 winter, 2 summer.
+        consequent: product that this one draws into its orders, -1 for none.
+        strength: probability with which it does.
+        substitute: the product that replaces this one, -1 for none.
+        ladders: the families whose products are rungs.
+    """
+
+    ids: NDArray[np.object_]
+    names: NDArray[np.object_]
+    category: Ints
+    category_start: Ints
+    family: Ints
+    tier: Ints
+    price: Floats
+    cost: Floats
+    popularity: Floats
+    launched: Floats
+    retired: Floats
+    growth: Floats
+    season: Ints
+    consequent: Ints
+    strength: Floats
+    substitute: Ints
+    ladders: Ladders
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def build_catalogue(config: MarketConfig) -> Catalogue:
+    """Return the catalogue of a market; it depends on seed, number of products, days and shares alone."""
+    rng = np.random.default_rng(np.random.SeedSequence([config.seed, 0xCA7A]))
+    category, family, tier = _families(config, rng)
+    ladder = tier > 0
+    popularity = _popularity(len(category), rng)
+    substitute = _substitutes(config, family, ladder, rng)
+    _equalise(popularity, substitute)
+    consequent, strength = _complements(config, popularity, ladder | (substitute != NONE), rng)
+    planted = ladder | (substitute != NONE) | (consequent != NONE) | np.isin(np.arange(len(category)), consequent)
+    launched, retired = _lifetimes(config, planted, rng)
+    price = _prices(family, tier, rng)
+    return Catalogue(
+        ids=np.array([f"P{number:06d}" for number in range(1, len(category) + 1)], dtype=object),
+        names=_names(category, family, tier),
+        category=category,
+        category_start=np.searchsorted(category, np.arange(_N_CATEGORIES + 1)),
+        family=family,
+        tier=tier,
+        price=price,
+        cost=np.round(price * rng.uniform(0.45, 0.80, len(price)), 2),
+        popularity=popularity,
+        launched=launched,
+        retired=retired,
+        growth=np.where(planted, 0.0, rng.normal(0.0, _GROWTH_SD_A_YEAR, len(category))),
+        season=_seasons(category, planted, rng),
+        consequent=consequent,
+        strength=strength,
+        substitute=substitute,
+        ladders=build_ladders(category, family, tier, price, popularity, rng),
+    )
+
+
+def products_frame(catalogue: Catalogue, config: MarketConfig) -> pd.DataFrame:
+    """Return the products table, one row a product, in contract columns."""
+    rng = np.random.default_rng(np.random.SeedSequence([config.seed, 0x570C]))
+    n = len(catalogue)
+    labels = np.array(list(names.CATEGORIES), dtype=object)
+    return pd.DataFrame(
+        {
+            c.PRODUCT_ID: catalogue.ids,
+            c.NAME: catalogue.names,
+            c.CATEGORY: labels[catalogue.category],
+            c.FAMILY: family_labels(catalogue.family),
+            c.TIER: np.array([str(tier) if tier else None for tier in catalogue.tier], dtype=object),
+            c.PRICE: catalogue.price,
+            c.COST: catalogue.cost,
+            c.ACTIVE: catalogue.retired >= config.days if config.drift else np.ones(n, dtype=bool),
+            c.STOCK: rng.integers(20, 2_000, n).astype(np.float64),
+            c.DO_NOT_OFFER: np.zeros(n, dtype=bool),
+        }
+    )
+
+
+def _families(config: MarketConfig, rng: np.random.Generator) -> tuple[Ints, Ints, Ints]:
+    """Return category, family and tier of each product, sorted by category."""
+    ladder_sizes = _sizes(round(config.ladder_share * config.n_products), 2, (0.4, 0.45, 0.15), rng)
+    plain_sizes = _sizes(config.n_products - int(ladder_sizes.sum()), 1, _FAMILY_SIZES, rng)
+    sizes = np.concatenate([ladder_sizes, plain_sizes])
+    on_ladder = np.arange(len(sizes)) < len(ladder_sizes)
+    share = rng.dirichlet(np.full(_N_CATEGORIES, 6.0))
+    category = rng.choice(_N_CATEGORIES, size=len(sizes), p=share)
+    order = np.lexsort((rng.random(len(sizes)), category))
+    sizes, on_ladder, category = sizes[order], on_ladder[order], category[order]
+    family = np.repeat(np.arange(len(sizes)), sizes)
+    position = np.arange(len(family)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.repeat(category, sizes), family, np.where(on_ladder[family], position + 1, 0)
+
+
+def _sizes(total: int, smallest: int, shares: tuple[float, ...], rng: np.random.Generator) -> Ints:
+    """Return family sizes that add up to `total`, or a little less where the rest is below the smallest."""
+    draws = smallest + rng.choice(len(shares), size=total // smallest + 1, p=shares)
+    kept = draws[np.cumsum(draws) <= total]
+    rest = total - int(kept.sum())
+    return np.append(kept, rest) if rest >= smallest else kept
+
+
+def _popularity(n: int, rng: np.random.Generator) -> Floats:
+    """Return shares of the lines in random order, on the curve of Online Retail II."""
+    score = -ndtri((np.arange(n) + 0.5) / n)
+    share = np.exp(np.polynomial.polynomial.polyval(score, fitted.LOG_POPULARITY))
+    return np.asarray(rng.permutation(share / share.sum()), dtype=np.float64)
+
+
+def _substitutes(config: MarketConfig, family: Ints, ladder: NDArray[np.bool_], rng: np.random.Generator) -> Ints:
+    """Return the partner of each product: the first two colours of some families."""
+    first = np.flatnonzero((family[1:] == family[:-1]) & ~ladder[1:])
+    first = first[np.searchsorted(family, family[first]) == first]
+    chosen = rng.permutation(first)[: round(config.substitute_share * config.n_products / 2)]
+    partner = np.full(len(family), NONE)
+    partner[chosen], partner[chosen + 1] = chosen + 1, chosen
+    return partner
+
+
+def _equalise(popularity: Floats, substitute: Ints) -> None:
+    """Give two substitutes the popularity of the more popular one, so that their absence together can be seen."""
+    left = np.flatnonzero(substitute != NONE)
+    popularity[left] = np.maximum(popularity[left], popularity[substitute[left]])
+    popularity /= popularity.sum()
+
+
+def _complements(
+    config: MarketConfig, popularity: Floats, taken: NDArray[np.bool_], rng: np.random.Generator
+) -> tuple[Ints, Floats]:
+    """Return consequent and strength of each product; pairs are disjoint, so that planted pairs never chain."""
+    n_pairs = round(config.complement_share * config.n_products / 2)
+    free = np.flatnonzero(~taken)
+    ranked = free[np.argsort(-popularity[free], kind="stable")]
+    pool = rng.permutation(ranked[: max(2 * n_pairs, len(ranked) // 2)])[: 2 * n_pairs].reshape(2, -1)
+    antecedent = np.where(popularity[pool[0]] >= popularity[pool[1]], pool[0], pool[1])
+    consequent = np.full(len(popularity), NONE)
+    consequent[antecedent] = pool.sum(axis=0) - antecedent
+    strength = np.where(consequent != NONE, rng.uniform(*COMPLEMENT_STRENGTH, len(popularity)), 0.0)
+    return consequent, strength
+
+
+def _lifetimes(config: MarketConfig, evergreen: NDArray[np.bool_], rng: np.random.Generator) -> tuple[Floats, Floats]:
+    n = len(evergreen)
+    launched = np.where(rng.random(n) < _SHARE_LAUNCHED, rng.uniform(0, config.days, n), -1.0)
+    retired = np.where(rng.random(n) < _SHARE_RETIRED, rng.uniform(0, config.days, n), np.inf)
+    retired = np.where(retired > launched + 60, retired, np.inf)
+    return np.where(evergreen, -1.0, launched), np.where(evergreen, np.inf, retired)
+
+
+def _seasons(category: Ints, evergreen: NDArray[np.bool_], rng: np.random.Generator) -> Ints:
+    labels = list(names.CATEGORIES)
+    season = np.where(rng.random(len(category)) < _SHARE_SEASONAL, rng.integers(1, 3, len(category)), 0)
+    season = np.where(category == labels.index("Christmas"), 1, season)
+    season = np.where(np.isin(category, [labels.index("Garden"), labels.index("Outdoor")]), 2, season)
+    return np.where(evergreen, 0, season)
+
+
+def _prices(family: Ints, tier: Ints, rng: np.random.Generator) -> Floats:
+    """Return prices: colours of a family cost nearly the same, each rung 1.25 to 2.0 times the one below."""
+    n = len(family)
+    base = np.exp(rng.normal(fitted.LOG_PRICE_MEAN, fitted.LOG_PRICE_SD, int(family[-1]) + 1))[family]
+    step = np.where(tier > 1, np.log(rng.uniform(1.25, 2.0, n)), 0.0)
+    total = np.cumsum(step)
+    first = np.searchsorted(family, family)
+    climb = np.exp(total - total[first])
+    ripple = np.where(tier > 0, 1.0, rng.uniform(0.98, 1.02, n))
+    return np.maximum(np.round(base * climb * ripple, 2), 0.05)
+
+
+def _names(category: Ints, family: Ints, tier: Ints) -> NDArray[np.object_]:
+    first_family = family[np.searchsorted(category, category)]
+    position = np.arange(len(family)) - np.searchsorted(family, family)
+    stems = [family_stem(kind, number) for kind, number in zip(category, family - first_family, strict=True)]
+    ends = [names.RUNGS[rung - 1] if rung else names.COLOURS[place] for rung, place in zip(tier, position, strict=True)]
+    return np.array([f"{stem} {end}" for stem, end in zip(stems, ends, strict=True)], dtype=object)
+
+
+def family_stem(category: np.int64, number: np.int64) -> str:
+    """Return the words that all products of a family share."""
+    return names.family_name(int(category), int(number))
+
+
+def family_labels(family: Ints) -> NDArray[np.object_]:
+    """Return the ids of families."""
+    return np.array([f"F{number + 1:05d}" for number in family], dtype=object)

@@ -1,0 +1,118 @@
+"""The climb probability that an oracle knows at any cutoff."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from recsys.contracts import columns as c
+from recsys.data.history import SECONDS_A_DAY, epoch_seconds
+from recsys.data.market.clock import build_clock
+from recsys.data.market.config import MarketConfig
+from recsys.data.market.draws import Floats, Ints
+from recsys.data.market.ladders import climb_rate
+from recsys.data.market.replenishment import tenure_days
+from recsys.data.market.truth import (
+    CLIMBED_AT,
+    HAZARD,
+    INCLUSION,
+    LAPSE_PROBABILITY,
+    LOG_QUANTITY_GROWTH,
+    LOG_QUANTITY_RATIO,
+    LOG_RATE,
+    ORDERS_PER_DAY,
+    STANDING_SINCE,
+    Truth,
+)
+
+TENURE_DAYS: Final = "tenure_days"
+_LAST_ORDER: Final = "last_order"
+_LAST_REFILL: Final = "last_refill"
+_EDGE_ENDS: Final = (c.FROM_PRODUCT_ID, c.TO_PRODUCT_ID)
+_YEAR_DAYS: Final = 365.0
+
+
+def climb_probabilities(
+    config: MarketConfig, truth: Truth, orders: pd.DataFrame, as_of: datetime, horizon_days: int
+) -> pd.DataFrame:
+    """Return the probability that each account climbs from each rung it stands on at `as_of` within the horizon.
+
+    It is what an oracle can say that knows every planted parameter and sees the orders before `as_of`. The wish came
+    before day u with probability 1 - e^(-h (u - t)), t the last replenishment and h the hazard a day half-way. It is
+    met by the first replenishment after it: at order rate r (a busy day), inclusion q and lapse probability d, an account
+    that has not lapsed replenishes within b busy days with probability
+    q / (q + (1 - q) d) (1 - e^(-r (q + (1 - q) d) b)). Whether it has lapsed is not seen: b busy days after its last
+    order it has not with probability (1 - d) e^(-rb) / ((1 - d) e^(-rb) + d) (BG/NBD at known rates: Fader, Hardie,
+    Lee 2005), and it stays so with e^(-rdb).
+
+    Args:
+        config: of the market.
+        truth: of the market.
+        orders: `account_id product_id ordered_at`, the order lines of the market.
+        as_of: the cutoff; nothing at or after it is used.
+        horizon_days: length of the window `[as_of, as_of + horizon_days)`.
+
+    Returns:
+        `account_id from_product_id to_product_id tenure_days hazard_per_30_days probability`, one row for each rung
+        stood on; the hazard is 30 times that of the day of `as_of`.
+    """
+    now = epoch_seconds(as_of)
+    rows = _standing_rows(truth, orders, pd.Timestamp(now, unit="s", tz="UTC"))
+    clock = build_clock(config)
+    edges = now + np.arange(horizon_days + 1) * SECONDS_A_DAY
+    busy = clock.busy_days(edges)
+    rate, lapse, inclusion = (rows[name].to_numpy() for name in (ORDERS_PER_DAY, LAPSE_PROBABILITY, INCLUSION))
+    alive = _alive(rate, lapse, busy[0] - clock.busy_days(_seconds(rows[_LAST_ORDER])))
+    last = _seconds(rows[_LAST_REFILL])
+    met = inclusion + (1.0 - inclusion) * lapse
+    probability, wished = np.zeros(len(rows)), np.zeros(len(rows))
+    for day, edge in enumerate(edges[:-1]):
+        by_now = -np.expm1(-_hazard(rows, last + (edge - last) // 2) * (edge - last) / SECONDS_A_DAY)
+        replenishes = inclusion / met * -np.expm1(-rate * met * (busy[-1] - busy[day]))
+        probability += (by_now - wished) * alive * np.exp(-rate * lapse * (busy[day] - busy[0])) * replenishes
+        wished = by_now
+    return pd.DataFrame(
+        {
+            c.ACCOUNT_ID: rows[c.ACCOUNT_ID].to_numpy(),
+            c.FROM_PRODUCT_ID: rows[c.FROM_PRODUCT_ID].to_numpy(),
+            c.TO_PRODUCT_ID: rows[c.TO_PRODUCT_ID].to_numpy(),
+            TENURE_DAYS: (now - _seconds(rows[STANDING_SINCE])) // SECONDS_A_DAY,
+            HAZARD: 30.0 * _hazard(rows, np.full(len(rows), now)),
+            c.PROBABILITY: probability,
+        }
+    )
+
+
+def _alive(rate: Floats, lapse: Floats, idle_busy_days: Floats) -> Floats:
+    silent = (1.0 - lapse) * np.exp(-rate * idle_busy_days)
+    return silent / (silent + lapse)
+
+
+def _standing_rows(truth: Truth, orders: pd.DataFrame, now: pd.Timestamp) -> pd.DataFrame:
+    """Return the hazards of the rungs stood on, with the account's last order and last replenishment before now."""
+    hazards = truth.hazards
+    rows = hazards[(hazards[STANDING_SINCE] < now) & ~(hazards[CLIMBED_AT] < now)]
+    before = orders[orders[c.ORDERED_AT] < now]
+    last_order = before.groupby(c.ACCOUNT_ID)[c.ORDERED_AT].max().rename(_LAST_ORDER).reset_index()
+    edges = truth.upgrade_edges
+    rungs = pd.concat([edges[[name, c.FAMILY]].set_axis([c.PRODUCT_ID, c.FAMILY], axis=1) for name in _EDGE_ENDS])
+    refills = before.merge(rungs.drop_duplicates(), on=c.PRODUCT_ID, validate="many_to_one")
+    key = [c.ACCOUNT_ID, c.FAMILY]
+    last_refill = refills.groupby(key)[c.ORDERED_AT].max().rename(_LAST_REFILL).reset_index()
+    rows = rows.merge(last_order, on=c.ACCOUNT_ID, validate="many_to_one")
+    return rows.merge(last_refill, on=key, validate="many_to_one")
+
+
+def _hazard(rows: pd.DataFrame, moment: Ints) -> Floats:
+    """Return the hazard a day at a moment of each row, shape `(n_rows,)`."""
+    since = _seconds(rows[STANDING_SINCE])
+    years = (moment - since) / (_YEAR_DAYS * SECONDS_A_DAY)
+    ratio = rows[LOG_QUANTITY_RATIO].to_numpy() + rows[LOG_QUANTITY_GROWTH].to_numpy() * years
+    return climb_rate(rows[LOG_RATE].to_numpy(), tenure_days(moment, since), ratio)
+
+
+def _seconds(times: pd.Series) -> Ints:
+    return times.dt.tz_localize(None).astype("datetime64[s]").to_numpy().astype(np.int64)

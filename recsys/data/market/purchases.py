@@ -1,0 +1,184 @@
+"""What stands in an order: repeats, needs, popularity, brands, and what the planted pairs add or take away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.data.market import fitted
+from recsys.data.market.accounts import Accounts
+from recsys.data.market.catalogue import NONE, SUBSTITUTE_AVOIDANCE, Catalogue
+from recsys.data.market.clock import Clock
+from recsys.data.market.config import MarketConfig
+from recsys.data.market.draws import Ints, Keys, Stream, account_keys, uniform
+from recsys.data.market.orders import Orders
+from recsys.data.market.ragged import owners, positions, starts
+from recsys.data.market.shelf import Shelf
+
+BROWSE = 0.30  # share of an account's fresh lines that lie outside its needs
+LOYALTY = 0.90  # share of the purchases of two substitutes that go to the account's own brand
+_ROUNDS = 6  # redraws of what stands in the order already; what is left then is dropped
+
+
+@dataclass(frozen=True)
+class Basket:
+    """Lines of a block, arrays of shape `(n_lines,)`, by order.
+
+    Attributes:
+        order: row in the block's orders.
+        product: row in the catalogue.
+        position: number of the line within its account, which addresses the line's draws.
+    """
+
+    order: Ints
+    product: Ints
+    position: Ints
+
+
+def fill_orders(
+    config: MarketConfig,
+    accounts: Accounts,
+    catalogue: Catalogue,
+    shelf: Shelf,
+    clock: Clock,
+    orders: Orders,
+    n_lines: Ints,
+) -> Basket:
+    """Return `n_lines` distinct products for each order (fewer where the redraws run out).
+
+    A line repeats an earlier line of its account with probability limit x n / (n + half), where n is the number of
+    lines in the account's earlier orders (`fitted.REPEAT_LIMIT`, `REPEAT_HALF`); else it is drawn by popularity,
+    within a needed category or, with probability `BROWSE`, in the whole catalogue. Nothing stands twice in an order.
+    """
+    lines = _Lines(config, accounts, catalogue, shelf, clock, orders, n_lines)
+    source, fresh = lines.sources(), lines.fresh(0)
+    for attempt in range(1, _ROUNDS + 1):
+        source = _follow(source)
+        refused = lines.refused(source, fresh[source])
+        if not refused.any():
+            break
+        rows = np.flatnonzero(refused)
+        source[rows] = rows
+        fresh[rows] = lines.fresh(attempt, rows)
+    product = fresh[_follow(source)]
+    kept = ~lines.repeated(product) & ~lines.avoided(product)
+    return Basket(order=lines.order[kept], product=product[kept], position=lines.position[kept])
+
+
+class _Lines:
+    """The addresses of a block's lines and the draws behind them."""
+
+    def __init__(
+        self,
+        config: MarketConfig,
+        accounts: Accounts,
+        catalogue: Catalogue,
+        shelf: Shelf,
+        clock: Clock,
+        orders: Orders,
+        n_lines: Ints,
+    ) -> None:
+        self._config, self._accounts, self._catalogue, self._shelf = config, accounts, catalogue, shelf
+        self.order = owners(n_lines)
+        self._account = orders.account[self.order]
+        self._period = clock.periods(orders.seconds)[self.order]
+        a_account = np.bincount(orders.account, weights=n_lines, minlength=len(accounts)).astype(np.int64)
+        self.position = positions(a_account)
+        self._earlier = (starts(n_lines) - starts(a_account)[orders.account])[self.order]
+
+    def fresh(self, attempt: int, rows: Ints | None = None) -> Ints:
+        """Return newly drawn products of all lines, or of some rows."""
+        rows = np.arange(len(self.order)) if rows is None else rows
+        account, period = self._account[rows], self._period[rows]
+        address = self.position[rows] * (_ROUNDS + 1) + attempt
+        place = uniform(self._keys(Stream.PRODUCT)[account], address)
+        if not self._config.needs:
+            return self._shelf.draw(period, place)
+        slot_place = uniform(self._keys(Stream.SLOT)[account], address)
+        slot = (slot_place[:, None] > self._accounts.slot_until[account]).sum(axis=1)
+        category = self._accounts.slot_category[account, np.minimum(slot, self._accounts.slot_category.shape[1] - 1)]
+        product = self._shelf.draw_in(period, category, place)
+        browsed = np.flatnonzero(uniform(self._keys(Stream.BROWSE)[account], address) < BROWSE)
+        product[browsed] = self._shelf.draw(period[browsed], place[browsed])
+        return self._own_brand(account, address, product)
+
+    def sources(self) -> Ints:
+        """Return for each line the earlier line of its account that it repeats, or itself."""
+        own = np.arange(len(self.order))
+        if not self._config.needs:
+            return own
+        n = self._earlier
+        chance = np.where(n > 0, 1.0 - fitted.NEW_LEVEL * (1.0 + n / fitted.NEW_SCALE) ** -fitted.NEW_DECAY, 0.0)
+        repeats = uniform(self._keys(Stream.REPEAT)[self._account], self.position) < chance
+        place = np.sqrt(uniform(self._keys(Stream.REPEAT_WHICH)[self._account], self.position))
+        return np.where(repeats, own - self.position + np.floor(n * place).astype(np.int64), own)
+
+    def refused(self, source: Ints, product: Ints) -> NDArray[np.bool_]:
+        """Return the lines to draw anew: what the order has already, and repeats out of season or out of sale."""
+        refused = self.repeated(product)
+        copies = np.flatnonzero(source != np.arange(len(source)))
+        if len(copies):
+            place = uniform(self._keys(Stream.SEASON)[self._account[copies]], self.position[copies])
+            refused[copies] |= place >= self._shelf.appetite[self._period[copies], product[copies]]
+        return refused
+
+    def repeated(self, product: Ints) -> NDArray[np.bool_]:
+        """Return whether an earlier line of the same order has the same product."""
+        key = self.order * len(self._catalogue) + product
+        rank = np.argsort(key, kind="stable")
+        repeated = np.zeros(len(key), dtype=bool)
+        repeated[rank[1:]] = key[rank[1:]] == key[rank[:-1]]
+        return repeated
+
+    def avoided(self, product: Ints) -> NDArray[np.bool_]:
+        """Return the lines left out because the order has the product's substitute already."""
+        rows = np.flatnonzero(self._catalogue.substitute[product] != NONE)
+        pair = np.minimum(product[rows], self._catalogue.substitute[product[rows]])
+        key = self.order[rows] * len(self._catalogue) + pair
+        rank = np.argsort(key, kind="stable")
+        second = rows[rank[1:][key[rank[1:]] == key[rank[:-1]]]]
+        place = uniform(self._keys(Stream.SUBSTITUTE)[self._account[second]], self.position[second])
+        avoided = np.zeros(len(product), dtype=bool)
+        avoided[second[place < SUBSTITUTE_AVOIDANCE]] = True
+        return avoided
+
+    def _own_brand(self, account: Ints, address: Ints, product: Ints) -> Ints:
+        partner = self._catalogue.substitute[product]
+        rows = np.flatnonzero(partner != NONE)
+        low = np.minimum(product[rows], partner[rows])
+        high = np.maximum(product[rows], partner[rows])
+        keys = self._keys(Stream.BRAND)[account[rows]]
+        own = np.where(uniform(keys, -2 - low) < 0.5, low, high)
+        loyal = uniform(keys, address[rows]) < LOYALTY
+        product[rows] = np.where(loyal, own, product[rows])
+        return product
+
+    def _keys(self, stream: Stream) -> Keys:
+        return account_keys(self._config.seed, stream, self._accounts.number)
+
+
+def add_consequents(
+    config: MarketConfig, accounts: Accounts, catalogue: Catalogue, orders: Orders, basket: Basket
+) -> Basket:
+    """Return the lines that planted complement pairs add: the consequent, with the pair's strength, if not there."""
+    keys = account_keys(config.seed, Stream.COMPLEMENT, accounts.number)
+    rows = np.flatnonzero(catalogue.consequent[basket.product] != NONE)
+    account = orders.account[basket.order[rows]]
+    place = uniform(keys[account], basket.position[rows])
+    rows = rows[place < catalogue.strength[basket.product[rows]]]
+    order, product = basket.order[rows], catalogue.consequent[basket.product[rows]]
+    can_be_there = np.isin(basket.product, catalogue.consequent[catalogue.consequent != NONE])
+    there = basket.order[can_be_there] * len(catalogue) + basket.product[can_be_there]
+    new = ~np.isin(order * len(catalogue) + product, there)
+    return Basket(order=order[new], product=product[new], position=basket.position[rows][new])
+
+
+def _follow(source: Ints) -> Ints:
+    """Return the first line of each chain of repeats."""
+    while True:
+        further = source[source]
+        if np.array_equal(further, source):
+            return source
+        source = further

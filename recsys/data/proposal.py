@@ -1,0 +1,228 @@
+"""Which column of an unknown layout is which: by name, by the names other systems use, by what the columns hold."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import ibis
+import pandas as pd
+
+from recsys.contracts import columns as c
+from recsys.contracts.tables import CARRIED_ACCOUNT_COLUMNS, CARRIED_PRODUCT_COLUMNS, ORDERS
+from recsys.data.presets import PRESETS
+from recsys.data.sources import Source
+from recsys.data.synonyms import SYNONYMS, normalise
+from recsys.data.times import FORMATS, as_time
+
+Because = Literal["given", "same name", "known name", "similar name", "contents"]
+
+SAMPLE_ROWS = 20_000
+_SIMILAR = 0.85  # of difflib's ratio: a typing slip or a plural, not another word
+_MOST = 0.9  # of the values must be readable: a mapping is proposed for data with some bad rows in them
+_ALIKE = 0.98  # of the rows of one order must agree on a value that belongs to the order
+_CODE_COLUMNS = (c.ORDER_ID, c.ACCOUNT_ID, c.PRODUCT_ID)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One column of the contract and the column of the source that seems to be it.
+
+    Attributes:
+        name: of the contract.
+        column: of the source.
+        because: what it was recognised by.
+        examples: the first values, for people.
+    """
+
+    name: str
+    column: str
+    because: Because
+    examples: tuple[str, ...]
+
+
+def propose_mapping(source: Source, given: Mapping[str, str] | None = None) -> tuple[Proposal, ...]:
+    """Return which columns of a source of order lines seem to be which of the contract, in its order.
+
+    What is `given` (contract name -> column) stands where the source has the column.
+
+    Names are compared first; a name alone is not believed where the values can't be of its type. What is required
+    and still not found is sought by contents: a time by being readable as one, the quantity as the wholer and the
+    price as the other number, the order by having one time, the account by being one an order, the product by being
+    none of these and the shortest text with many values.
+    """
+    sample = _Sample.of(source)
+    taken: dict[str, tuple[str, Because]] = {
+        name: (column, "given") for name, column in (given or {}).items() if name in _NAMES and column in source.columns
+    }
+    for because, wanted in _names_in_order():
+        for name, spellings in wanted.items():
+            if name not in taken:
+                column = _named(sample, spellings, because, {column for column, _ in taken.values()}, name)
+                if column is not None:
+                    taken[name] = (column, because)
+    for name, column in _by_contents(sample, {name: column for name, (column, _) in taken.items()}).items():
+        taken[name] = (column, "contents")
+    return tuple(
+        Proposal(name, *taken[name], examples=sample.examples(taken[name][0])) for name in _NAMES if name in taken
+    )
+
+
+def matching_preset(source: Source) -> str | None:
+    """Return the name of a preset whose columns the source has, None without one."""
+    found = set(source.columns)
+    for preset in PRESETS:
+        if found >= {*preset.mapping.values(), *preset.kept_columns}:
+            return preset.name
+    return None
+
+
+_NAMES = (*ORDERS.names, *CARRIED_PRODUCT_COLUMNS, *CARRIED_ACCOUNT_COLUMNS)
+
+
+def _names_in_order() -> Iterable[tuple[Because, Mapping[str, Sequence[str]]]]:
+    """What to look for, the surest first, over all columns before the next kind of evidence."""
+    yield "same name", {name: (name,) for name in _NAMES}
+    yield "known name", {name: SYNONYMS.get(name, ()) for name in _NAMES}
+    yield "similar name", {name: (name, *SYNONYMS.get(name, ())) for name in ORDERS.required}
+
+
+def _named(sample: _Sample, spellings: Sequence[str], because: Because, taken: set[str], name: str) -> str | None:
+    free = {normalise(column): column for column in sample.columns if column not in taken and sample.fits(column, name)}
+    for spelling in spellings:
+        if spelling in free:
+            return free[spelling]
+        near = difflib.get_close_matches(spelling, free, n=1, cutoff=_SIMILAR) if because == "similar name" else []
+        if near:
+            return free[near[0]]
+    return None
+
+
+class _Sample:
+    """The first rows of a source as text, and what can be read in each column."""
+
+    def __init__(self, texts: pd.DataFrame, times: Mapping[str, float]) -> None:
+        self.texts = texts
+        self.columns = list(texts.columns)
+        self.times = times
+        self.numbers = {name: pd.to_numeric(texts[name], errors="coerce") for name in self.columns}
+
+    @classmethod
+    def of(cls, source: Source) -> _Sample:
+        """The sample of a source."""
+        head = source.table.select(*source.columns).limit(SAMPLE_ROWS)
+        texts = head.mutate(**{name: head[name].cast("string") for name in source.columns}).to_pandas()
+        shares = head.agg(**{name: _time_share(head[name]) for name in source.columns}).to_pyarrow().to_pylist()[0]
+        return cls(texts, {name: float(share or 0.0) for name, share in shares.items()})
+
+    def examples(self, column: str) -> tuple[str, ...]:
+        """The first three different values."""
+        return tuple(str(value) for value in self.texts[column].dropna().unique()[:3])
+
+    def numeric_share(self, column: str) -> float:
+        """Which share of the values that are there are numbers."""
+        there = self.texts[column].notna()
+        return float(self.numbers[column][there].notna().mean()) if there.any() else 0.0
+
+    def fits(self, column: str, name: str) -> bool:
+        """Whether most values can be of the type that a contract's column has."""
+        if name == c.ORDERED_AT:
+            return self.times[column] >= _MOST
+        if name in {c.QUANTITY, c.UNIT_PRICE, c.DISCOUNT, c.COST}:
+            return self.numeric_share(column) >= _MOST
+        return True
+
+    def one_a_group(self, group: str, column: str) -> float:
+        """Which share of the rows has the first value of its group."""
+        first = self.texts.groupby(group, sort=False, dropna=True)[column].transform("first")
+        there = self.texts[group].notna() & self.texts[column].notna()
+        return float((first[there] == self.texts[column][there]).mean()) if there.any() else 0.0
+
+    def distinct(self, column: str) -> int:
+        """How many different values there are."""
+        return int(self.texts[column].nunique())
+
+
+def _time_share(values: ibis.Value) -> ibis.Value:
+    """Which share of the values one way of writing times can read; plain numbers are not taken for times."""
+    if values.type().is_numeric() or values.type().is_boolean():
+        return ibis.literal(0.0)
+    counts = [as_time(values).count(), *(as_time(values, form).count() for form in FORMATS)]
+    return ibis.greatest(*counts) / values.count().nullif(0)
+
+
+def _by_contents(sample: _Sample, taken: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+
+    def free() -> list[str]:
+        used = {*taken.values(), *found.values()}
+        return [column for column in sample.columns if column not in used and sample.distinct(column) > 0]
+
+    def settle(name: str, candidates: Sequence[str]) -> None:
+        if name not in taken and name not in found and candidates:
+            found[name] = candidates[0]
+
+    settle(c.ORDERED_AT, [column for column in free() if sample.times[column] >= _MOST])
+    time = taken.get(c.ORDERED_AT) or found.get(c.ORDERED_AT)
+    if time is not None:
+        settle(c.ORDER_ID, _orders(sample, free(), time))
+    order = taken.get(c.ORDER_ID) or found.get(c.ORDER_ID)
+    if order is not None:
+        settle(c.ACCOUNT_ID, _accounts(sample, free(), order))
+        settle(c.QUANTITY, _quantities(sample, free(), order))
+        settle(c.UNIT_PRICE, _prices(sample, free(), order))
+        settle(c.PRODUCT_ID, _products(sample, free(), order))
+    return {name: found[name] for name in (c.ORDERED_AT, *_CODE_COLUMNS, c.QUANTITY, c.UNIT_PRICE) if name in found}
+
+
+def _orders(sample: _Sample, free: Sequence[str], time: str) -> list[str]:
+    """Values that have one time each and several lines: the finest first."""
+    n_rows = len(sample.texts)
+    fine = [
+        column for column in free if 1 < sample.distinct(column) < n_rows and sample.one_a_group(column, time) >= _ALIKE
+    ]
+    return sorted(fine, key=sample.distinct, reverse=True)
+
+
+def _accounts(sample: _Sample, free: Sequence[str], order: str) -> list[str]:
+    """Values of which an order has one: the most different first, as regions and channels are one an order too."""
+    single = [column for column in free if sample.distinct(column) > 1 and sample.one_a_group(order, column) >= _ALIKE]
+    return sorted(single, key=sample.distinct, reverse=True)
+
+
+def _quantities(sample: _Sample, free: Sequence[str], order: str) -> list[str]:
+    """Numbers that differ within orders and are whole: the fewest different values first."""
+    numbers = [column for column in _numbers(sample, free, order) if _is_whole(sample, column)]
+    return sorted(numbers, key=sample.distinct)
+
+
+def _prices(sample: _Sample, free: Sequence[str], order: str) -> list[str]:
+    """Numbers that differ within orders: those with fractions first."""
+    return sorted(_numbers(sample, free, order), key=lambda column: _is_whole(sample, column))
+
+
+def _numbers(sample: _Sample, free: Sequence[str], order: str) -> list[str]:
+    return [
+        column
+        for column in free
+        if sample.numeric_share(column) >= _MOST and sample.one_a_group(order, column) < _ALIKE
+    ]
+
+
+def _is_whole(sample: _Sample, column: str) -> bool:
+    numbers = sample.numbers[column].dropna()
+    return bool((numbers == numbers.round()).all())
+
+
+def _products(sample: _Sample, free: Sequence[str], order: str) -> list[str]:
+    """Values that differ within orders and come again in others: the shortest text first, a code before its name."""
+    several = [
+        column
+        for column in free
+        if 1 < sample.distinct(column) < len(sample.texts) and sample.one_a_group(order, column) < _ALIKE
+    ]
+    many = max((sample.distinct(column) for column in several), default=0)
+    likely = [column for column in several if sample.distinct(column) >= many / 2]
+    return sorted(likely, key=lambda column: float(sample.texts[column].str.len().mean()))

@@ -1,0 +1,281 @@
+"""Where a table comes from: a file, a folder of files, or a table of a database, as an Ibis table on DuckDB.
+
+Text formats (CSV, databases) come as text columns: what is a number is decided by the cleaning, which can then say
+which row it could not read. Parquet keeps its types and is scanned where it lies, never loaded as a whole.
+A folder is read file by file in the order of the names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import shutil
+import tempfile
+import weakref
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import duckdb
+import ibis
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ibis.backends.duckdb import Backend
+
+from recsys.contracts import columns as c
+from recsys.data.databases import is_database_url, load_database_table, shown_url
+from recsys.errors import DataError, EmptyDataError, SourceNotFoundError
+
+Format = Literal["csv", "parquet"]
+
+SUFFIXES: Mapping[str, Format] = {".csv": "csv", ".csv.gz": "csv", ".parquet": "parquet", ".pq": "parquet"}
+READABLE = "a .csv, .csv.gz or .parquet file, a folder of one of these, or a database table (URL#table)"
+
+# `source_row` tells the rows of several files apart: the file's number above, the row within the file below.
+FILE_STRIDE = 2**40
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class MalformedLine:
+    """One line of a CSV file that could not be split into its fields.
+
+    Attributes:
+        source_row: where it stands; see `Source.locate`.
+        text: the line.
+        why: what is wrong with it.
+    """
+
+    source_row: int
+    text: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """One opened table.
+
+    Attributes:
+        table: its columns as they were found, and `source_row`.
+        location: what the caller named, without a password.
+        columns: the names that were found, in order.
+        files: the names of a folder's files; empty for one file or a database.
+        malformed: lines that are not in `table`.
+    """
+
+    table: ibis.Table
+    location: str
+    columns: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    malformed: tuple[MalformedLine, ...] = ()
+
+    def locate(self, source_row: int) -> tuple[str | None, int]:
+        """Return the file (None unless a folder was read) and the row in it, where 1 is the first row of data."""
+        number, row = divmod(source_row, FILE_STRIDE)
+        return (self.files[number] if self.files else None), row
+
+
+def connect() -> Backend:
+    """Return an own in-memory DuckDB whose spilled data go to a temporary folder and leave with it."""
+    spill = tempfile.mkdtemp(prefix="offers-duckdb-")
+    connection = ibis.duckdb.connect(temp_directory=spill)
+    weakref.finalize(connection, shutil.rmtree, spill, ignore_errors=True)
+    connection.raw_sql("SET TimeZone = 'UTC'")  # a time without a zone is UTC, whatever the machine says
+    return connection
+
+
+def open_source(connection: Backend, location: str, *, name: str) -> Source:
+    """Return the table at `location`; `name` tells the temporary tables of several sources apart.
+
+    Raises:
+        SourceNotFoundError: nothing is there.
+        EmptyDataError: no row, or a folder without a file.
+        DataError: the format is unknown, mixed or broken.
+    """
+    if is_database_url(location):
+        table = load_database_table(connection, location, name=f"raw_{name}")
+        found = tuple(column for column in table.columns if column != c.SOURCE_ROW)
+        source = Source(table, shown_url(location), found)
+    else:
+        source = _open_path(connection, Path(location).expanduser(), name)
+    with reading(source.location):
+        if not source.malformed and source.table.limit(1).count().to_pyarrow().as_py() == 0:
+            raise EmptyDataError(f"{source.location}: no row of data, must have at least one; export it again")
+    return source
+
+
+@contextmanager
+def reading(location: str) -> Iterator[None]:
+    """Turn what DuckDB says about a broken file into a sentence.
+
+    Raises:
+        DataError: the file could not be read.
+    """
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException) as error:
+        raise DataError(f"{location}: can't be read: {_first_line(error)}; repair it or export it again") from None
+
+
+def _open_path(connection: Backend, path: Path, name: str) -> Source:
+    if not path.exists():
+        raise SourceNotFoundError(f"{path}: no such file or folder; {_nearest_sibling(path)}give {READABLE}")
+    files = _files_of(path)
+    for file in files:
+        if file.stat().st_size == 0:
+            raise EmptyDataError(f"{file}: the file is empty (0 bytes), must have a header and rows; export it again")
+    opener = _open_parquet if _format_of(files[0]) == "parquet" else _open_csv
+    return opener(connection, path, files, name)
+
+
+def _format_of(path: Path) -> Format | None:
+    lower = path.name.lower()
+    return next((kind for suffix, kind in SUFFIXES.items() if lower.endswith(suffix)), None)
+
+
+def _files_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        if _format_of(path) is None:
+            raise DataError(f"{path}: unknown format {path.suffix!r}, must be {READABLE}")
+        return [path]
+    visible = [file for file in sorted(path.iterdir()) if file.is_file() and file.name[0] not in "._"]
+    files = [file for file in visible if _format_of(file) is not None]
+    if not files:
+        raise EmptyDataError(f"{path}: a folder without a file to read; put .csv, .csv.gz or .parquet files into it")
+    if len({_format_of(file) for file in files}) > 1:
+        shown = ", ".join(file.name for file in files[:4])
+        raise DataError(f"{path}: the folder mixes CSV and Parquet ({shown}), must hold one of them; separate them")
+    return files
+
+
+def _nearest_sibling(path: Path) -> str:
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, siblings, n=1)
+    return f"did you mean {path.parent / near[0]}? else " if near else ""
+
+
+def _open_parquet(connection: Backend, path: Path, files: Sequence[Path], name: str) -> Source:
+    headers: dict[Path, tuple[str, ...]] = {}
+    for file in files:
+        with reading(str(file)):
+            headers[file] = tuple(pq.read_schema(file).names)
+    _refuse_different_headers(headers)
+    file_column = "__file"
+    with reading(str(path)):
+        raw = connection.read_parquet(
+            [str(file) for file in files],
+            table_name=f"raw_{name}",
+            file_row_number=True,
+            filename=file_column,
+            union_by_name=len(files) > 1,
+        )
+    row = raw["file_row_number"] + 1
+    if len(files) > 1:
+        numbers = ibis.memtable({file_column: [str(file) for file in files], "__number": list(range(len(files)))})
+        raw = raw.join(numbers, file_column)
+        row = raw["file_row_number"] + 1 + raw["__number"] * FILE_STRIDE
+        raw = raw.mutate(row.name(c.SOURCE_ROW)).drop("__number")
+    else:
+        raw = raw.mutate(row.name(c.SOURCE_ROW))
+    table = raw.drop("file_row_number", file_column)
+    return Source(table, str(path), headers[files[0]], _file_names(path, files))
+
+
+def _open_csv(connection: Backend, path: Path, files: Sequence[Path], name: str) -> Source:
+    headers: dict[Path, tuple[str, ...]] = {}
+    malformed: list[MalformedLine] = []
+    table: ibis.Table
+    for number, file in enumerate(files):
+        _refuse_cut_gzip(file)
+        with reading(str(file)):
+            lines, broken = _read_csv(connection, file, number, name)
+            headers[file] = tuple(lines.columns)
+            _refuse_different_headers(headers)
+            table = lines if number == 0 else _appended(connection, table, lines, f"raw_{name}")
+        malformed += broken
+    found = tuple(column for column in headers[files[0]] if column != c.SOURCE_ROW)
+    return Source(table, str(path), found, _file_names(path, files), tuple(malformed))
+
+
+def _appended(connection: Backend, table: ibis.Table, lines: ibis.Table, name: str) -> ibis.Table:
+    """The rows of both, stored under `name`, which `table` may be already."""
+    if name not in connection.list_tables():
+        table = connection.create_table(name, table, temp=True)
+    connection.insert(name, lines.select(table.columns))
+    return table
+
+
+def _read_csv(connection: Backend, file: Path, number: int, name: str) -> tuple[ibis.Table, list[MalformedLine]]:
+    """The lines of one file, all columns text, and the lines that could not be split."""
+    rejects, scans, view_name = (f"{kind}_{name}_{number}" for kind in ("rejects", "scans", "file"))
+    view = connection.read_csv(
+        str(file),
+        table_name=view_name,
+        all_varchar=True,
+        header=True,
+        store_rejects=True,
+        rejects_table=rejects,
+        rejects_scan=scans,
+    )
+    # The rejects are known once the file was read to its end: numbering and loading are one pass.
+    loaded = connection.create_table(f"{view_name}_rows", view.mutate((ibis.row_number() + 1).name(c.SOURCE_ROW)))
+    offset = number * FILE_STRIDE
+    table = connection.table(rejects)
+    broken = (
+        table.group_by("line").agg(text=table["csv_line"].min(), why=table["error_message"].min()).order_by("line")
+    ).to_pyarrow()
+    header = 1  # line 1 is the header, so line 2 is row 1
+    lines = [MalformedLine(offset + item["line"] - header, item["text"], item["why"]) for item in broken.to_pylist()]
+    if any("unicode" in line.why for line in lines):
+        raise DataError(f"{file}: row {lines[0].source_row - offset} is not UTF-8, all text must be; save it as UTF-8")
+    return _renumbered(loaded, [line.source_row - offset for line in lines], offset), lines
+
+
+def _refuse_cut_gzip(file: Path) -> None:
+    """DuckDB reads a compressed file that was cut off up to the cut and says nothing."""
+    if file.suffix.lower() != ".gz":
+        return
+    try:
+        with gzip.open(file) as stream:
+            while stream.read(_CHUNK_BYTES):
+                pass
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{file}: can't be read: {error}; copy it again, it is not whole") from None
+
+
+def _renumbered(loaded: ibis.Table, missing: Sequence[int], offset: int) -> ibis.Table:
+    """Number the rows as they stand in the file, where the rows `missing` were not loaded."""
+    row = loaded[c.SOURCE_ROW]
+    if not missing:
+        return loaded.mutate((row + offset).name(c.SOURCE_ROW))
+    # The j-th missing row m_j (from 0) pushes every loaded row from m_j - j on by one more.
+    starts = [0, *(number - j for j, number in enumerate(missing))]
+    shifts = ibis.memtable({"__start": starts, "__shift": list(range(len(starts)))})
+    shifts = shifts.group_by("__start").agg(__shift=shifts["__shift"].max())
+    joined = loaded.asof_join(shifts, row >= shifts["__start"])
+    return joined.mutate((joined[c.SOURCE_ROW] + joined["__shift"] + offset).name(c.SOURCE_ROW)).drop(
+        "__start", "__shift"
+    )
+
+
+def _file_names(path: Path, files: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(file.name for file in files) if path.is_dir() else ()
+
+
+def _refuse_different_headers(headers: Mapping[Path, tuple[str, ...]]) -> None:
+    first, *others = headers
+    for other in others:
+        difference = sorted(set(headers[other]) ^ set(headers[first]))
+        if difference:
+            raise DataError(
+                f"{other}: its columns differ from those of {first.name} in {', '.join(difference)}; "
+                "all files of a folder must have the same columns"
+            )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0][:300]

@@ -1,0 +1,94 @@
+"""Reading times: ISO 8601 by itself, other ways of writing them by the format that reads the most.
+
+All times become UTC without a zone mark; a time that says its zone is converted, one that does not is taken as UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import ibis
+import ibis.expr.datatypes as dt
+
+from recsys.errors import ConfigError, DataError
+
+ISO = "iso"
+_CLOCKS = ("", " %H:%M", " %H:%M:%S")
+_DAYS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%y", "%m/%d/%y", "%Y%m%d")
+FORMATS = tuple(day + clock for day in _DAYS for clock in _CLOCKS)
+
+
+def parse_moment(text: str) -> datetime:
+    """Return the moment that an option names, in UTC; without a zone it is UTC.
+
+    Raises:
+        ConfigError: not a date and not a time.
+
+    Example:
+        >>> parse_moment("2011-06-01").isoformat()
+        '2011-06-01T00:00:00+00:00'
+    """
+    try:
+        return as_utc(datetime.fromisoformat(text.strip()))
+    except ValueError:
+        raise ConfigError(f"{text!r} is not a moment, must be as 2011-06-01 or 2011-06-01T13:45:00+02:00") from None
+
+
+def as_utc(moment: datetime) -> datetime:
+    """Return a moment in UTC; without a zone it is UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def naive_utc(moment: datetime) -> ibis.ir.TimestampScalar:
+    """Return a moment as the columns of times have it: UTC without a zone mark."""
+    return ibis.literal(as_utc(moment).replace(tzinfo=None), type="timestamp(6)")
+
+
+def as_time(values: ibis.Value, time_format: str = ISO) -> ibis.Value:
+    """Return a column as `timestamp` in UTC, null where it can't be read."""
+    kind = values.type()
+    if isinstance(kind, dt.Timestamp | dt.Date):
+        return values.cast("timestamp('UTC')").cast("timestamp(6)")
+    if isinstance(kind, dt.String) and time_format == ISO:
+        return values.strip().try_cast("timestamp('UTC')").cast("timestamp(6)")
+    if isinstance(kind, dt.String):
+        return _try_strptime(values.strip(), time_format).cast("timestamp(6)")
+    if isinstance(kind, dt.Integer) and time_format != ISO:
+        return _try_strptime(values.cast("string"), time_format).cast("timestamp(6)")
+    return ibis.null("timestamp(6)")
+
+
+def detect_time_format(table: ibis.Table, column: str) -> str:
+    """Return how a column writes its times: "iso", or the format that reads the most of its values.
+
+    Raises:
+        DataError: two formats read equally many values and disagree about what they say.
+    """
+    values = table[column]
+    if not isinstance(values.type(), dt.String | dt.Integer):
+        return ISO
+    counted = (
+        table.agg(
+            total=values.count(),
+            iso=as_time(values).count(),
+            **{str(number): as_time(values, form).count() for number, form in enumerate(FORMATS)},
+        )
+        .to_pyarrow()
+        .to_pylist()[0]
+    )
+    counts = {form: counted[str(number)] for number, form in enumerate(FORMATS)}
+    best = max(counts.values())
+    if counted["iso"] >= best:
+        return ISO
+    winners = [form for form in FORMATS if counts[form] == best]
+    if len(winners) > 1:
+        example = table.filter(values.notnull()).select(value=values.cast("string")).limit(1).to_pyarrow()["value"][0]
+        raise DataError(
+            f"{column} == '{example}' can be read as {' or as '.join(winners)}, must be read in one way only; "
+            "name the format (time_format, --time-format) or write the times as 2011-06-01 13:45:00"
+        )
+    return winners[0]
+
+
+@ibis.udf.scalar.builtin(name="try_strptime", signature=((dt.string, dt.string), dt.timestamp))  # type: ignore[untyped-decorator]
+def _try_strptime(text: str, time_format: str) -> object: ...

@@ -1,0 +1,113 @@
+"""What accounts really bought for the first time within the horizon: the truth of the backtest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from recsys.data.history import SECONDS_A_DAY, History, IntArray, binary, epoch_seconds
+from recsys.evaluation.lookup import values_at
+from recsys.mining.outcomes import ClimbConfig, EdgeRows, find_rung_purchases
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The accounts that are scored and what would have been the right offers to them.
+
+    Attributes:
+        accounts: rows of the scored accounts in the history, ascending, shape `(n,)`.
+        relevant: 1 where the account made the truth come true with the product, `(n, n_products)`.
+        revenue: money the account spent on that product within the horizon, `(n, n_products)`.
+    """
+
+    accounts: NDArray[np.int32]
+    relevant: sp.csr_array
+    revenue: sp.csr_array
+
+    def __len__(self) -> int:
+        return len(self.accounts)
+
+
+def novel_purchases(history: History, cutoff: datetime, horizon_days: float) -> Truth:
+    """Return the products that accounts bought for the first time in `[cutoff, cutoff + horizon_days)`.
+
+    Scored are the accounts with an order before the cutoff and at least one such product: accounts that are new
+    have no history to rank from, and accounts without a novel purchase would only scale every ranking metric.
+
+    Example:
+        >>> truth = novel_purchases(history, datetime(2011, 6, 1), 30)  # doctest: +SKIP
+    """
+    future = history.between(cutoff, horizon_days).known()
+    shape = (history.n_accounts, history.n_products)
+    # A first purchase is judged over the whole history: what was bought before the cutoff is not novel.
+    first = history.first_purchases().between(cutoff, horizon_days)
+    return truth_of(
+        known_accounts(history, cutoff),
+        binary(first.account, first.product, shape),
+        _revenue(future, shape),
+    )
+
+
+def truth_of(eligible: NDArray[np.bool_], relevant: sp.csr_array, revenue: sp.csr_array) -> Truth:
+    """Return the truth over the accounts that are eligible and have something relevant.
+
+    Args:
+        eligible: shape `(n_accounts,)`.
+        relevant: 0/1, `(n_accounts, n_products)`.
+        revenue: money within the horizon, of any product, `(n_accounts, n_products)`.
+    """
+    accounts = np.flatnonzero(eligible & (np.diff(relevant.indptr) > 0)).astype(np.int32)
+    chosen = relevant[accounts]
+    return Truth(accounts, chosen, sp.csr_array(revenue[accounts].multiply(chosen)))
+
+
+def known_accounts(history: History, cutoff: datetime) -> NDArray[np.bool_]:
+    """Return whether each account has an order before the cutoff, shape `(n_accounts,)`."""
+    past = history.before(cutoff).known()
+    return np.bincount(past.account, minlength=history.n_accounts) > 0
+
+
+def _revenue(future: History, shape: tuple[int, int]) -> sp.csr_array:
+    matrix = sp.coo_array((future.revenue, (future.account, future.product)), shape=shape).tocsr()
+    matrix.sum_duplicates()
+    return matrix
+
+
+def rung_climbs(
+    history: History,
+    cutoff: datetime,
+    horizon_days: float,
+    edges: EdgeRows,
+    config: ClimbConfig,
+) -> Truth:
+    """Return the higher rungs that accounts climbed to in `[cutoff, cutoff + horizon_days)`.
+
+    Scored are the accounts that stood on a lower rung at the cutoff and climbed from it; who first steps on the ladder
+    within the horizon had nothing to be offered at the cutoff. Whether a purchase is a climb is judged on what follows
+    it, also beyond the horizon.
+
+    Args:
+        history: the whole history.
+        cutoff: where the past ends.
+        horizon_days: days after it.
+        edges: the ladder's edges as product rows; frozen before the first cutoff.
+        config: what counts as standing and as a climb.
+    """
+    shape = (history.n_accounts, history.n_products)
+    bought = find_rung_purchases(history, edges, config)
+    low = epoch_seconds(cutoff)
+    within = bought.climbed & (bought.seconds >= low) & (bought.seconds < low + horizon_days * SECONDS_A_DAY)
+    account, edge = bought.account[within], bought.edge[within]
+    stood = _stood_at(history, cutoff, account, edges.lower[edge])
+    future = history.between(cutoff, horizon_days).known()
+    climbed = binary(account[stood], edges.upper[edge][stood], shape)
+    return truth_of(known_accounts(history, cutoff), climbed, _revenue(future, shape))
+
+
+def _stood_at(history: History, cutoff: datetime, account: IntArray, lower: IntArray) -> NDArray[np.bool_]:
+    owned = history.before(cutoff).owned()
+    return values_at(owned, account, lower) > 0

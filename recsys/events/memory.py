@@ -1,0 +1,96 @@
+"""The event store in memory: the real thing's fake, for tests and trials; nothing survives the process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Any
+
+import pyarrow as pa
+from pydantic_core import to_json
+
+from recsys.contracts.events import PRESENTING, DecisionOffer, Event, EventQuery, TableName
+from recsys.events.rows import Row, rows_by_table
+from recsys.events.schema import TABLES, TIME_COLUMN
+from recsys.events.store import arrow_schema, wanted_schema
+
+_Record = dict[str, Any]
+
+_SHARED = ("decision_id", "decided_at", "account_id", "visitor_id", "shown")
+
+
+class MemoryStore:
+    """Events in dictionaries by id."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self._records: dict[TableName, dict[Row, _Record]] = {"decisions": {}, "outcomes": {}, "order_lines": {}}
+        self._lock = Lock()
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Keep the events; an event whose id is kept already is left as it is."""
+        batch = rows_by_table(events)
+        with self._lock:
+            for name, rows in batch.items():
+                for row in rows:
+                    record = _record(name, row)
+                    identity = tuple(record[column.name] for column in TABLES[name].primary_key.columns)
+                    self._records[name].setdefault(identity, record)
+
+    def read(self, query: EventQuery) -> pa.Table:
+        """Return the rows that `query` asks for, in order of time and id; JSON columns are text."""
+        schema = wanted_schema(query)
+        with self._lock:
+            records = list(self._offers() if query.table == "decision_offers" else self._records[query.table].values())
+        time = TIME_COLUMN[query.table]
+        kept = [record for record in records if _matches(record, query, time)]
+        identity = [column.name for column in TABLES[query.table].primary_key.columns] or ["decision_id", "rank"]
+        kept.sort(key=lambda record: (record[time], *(record[name] for name in identity)))
+        return pa.Table.from_pylist(kept, schema=schema)
+
+    def close(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            for records in self._records.values():
+                records.clear()
+
+    def _offers(self) -> Iterator[_Record]:
+        presenting = [record for record in self._records["outcomes"].values() if record["kind"] in PRESENTING]
+        for decision in self._records["decisions"].values():
+            shared = {name: decision[name] for name in _SHARED}
+            for packed in json.loads(decision["offers"]):
+                offer = DecisionOffer(*packed)._asdict()
+                times = [
+                    outcome["occurred_at"]
+                    for outcome in presenting
+                    if outcome["decision_id"] == decision["decision_id"]
+                    and outcome["product_id"] in {None, offer["product_id"]}
+                ]
+                at_once = decision["decided_at"] if decision["presented"] else None
+                yield {**shared, **offer, "presented_at": at_once or min(times, default=None)}
+
+
+def _record(name: TableName, row: Row) -> _Record:
+    """A row as its table would give it back: times as times, JSON as text."""
+    record: _Record = {}
+    kinds = dict(zip(arrow_schema(name).names, arrow_schema(name).types, strict=True))
+    for (column, kind), value in zip(kinds.items(), row, strict=True):
+        if pa.types.is_timestamp(kind) and value is not None:
+            value = datetime.fromisoformat(value).replace(tzinfo=UTC)
+        elif isinstance(value, (list, tuple, dict)):
+            value = to_json(value, inf_nan_mode="null").decode()
+        record[column] = value
+    return record
+
+
+def _matches(record: _Record, query: EventQuery, time: str) -> bool:
+    return (
+        (query.since is None or record[time] >= query.since)
+        and (query.until is None or record[time] < query.until)
+        and (query.account_id is None or record["account_id"] == query.account_id)
+        and (not query.decision_ids or record["decision_id"] in query.decision_ids)
+        and (query.recorded_since is None or record["recorded_at"] >= query.recorded_since)
+    )

@@ -1,0 +1,235 @@
+"""The event store on SQLite (WAL, full synchronisation) and on PostgreSQL, by URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import pyarrow as pa
+import sqlalchemy as sa
+from pydantic_core import to_json
+
+from recsys.contracts.events import Event, EventQuery, TableName
+from recsys.errors import ConfigError, DataError, StoreBusyError, StoreError
+from recsys.events.rows import rows_by_table
+from recsys.events.schema import TABLES, TIME_COLUMN, WRITTEN, Utc, migrate
+
+BUSY_SECONDS: Final = 5.0
+"""How long a writer waits for another process's commit before it gives up."""
+
+_CHUNK_ROWS: Final = 20_000
+
+
+class EventStore(Protocol):
+    """Where events are kept. Implementations pass `tests/conformance`."""
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Keep the events, all or none, durably; an event whose id is kept already is left as it is."""
+
+    def read(self, query: EventQuery) -> pa.Table:
+        """Return the rows that `query` asks for, in order of time and id; JSON columns are text."""
+
+    def close(self) -> None:
+        """Give back connections and files."""
+
+
+def open_store(url: str) -> SqlStore:
+    """Return the store at a database URL, created or brought forward where it needs be.
+
+    Raises:
+        ConfigError: the URL is not one of SQLite (a file) or PostgreSQL.
+        StoreError: the database does not answer, or a newer version wrote it.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        raise ConfigError(f"store == {url!r}, must be sqlite:///FILE or postgresql://HOST/NAME") from None
+    if parsed.get_backend_name() not in {"sqlite", "postgresql"} or not parsed.database:
+        raise ConfigError(f"store == {_shown(parsed)!r}, must be sqlite:///FILE or postgresql://HOST/NAME")
+    store = SqlStore(_engine(parsed))
+    try:
+        with _sentences(store.name):
+            migrate(store.engine)
+    except StoreError:
+        store.close()
+        raise
+    return store
+
+
+class SqlStore:
+    """Events in a SQL database. One batch is one transaction; a batch for one table is one statement.
+
+    A batch travels as one JSON document that the database takes apart: one step of the driver, during which other
+    threads run, where a statement a row would hand the interpreter lock to and fro for every row.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+        self.name = _shown(engine.url)
+        dialect = engine.dialect.name
+        self._inserts = {name: sa.text(_insert(name, dialect)) for name in WRITTEN}
+        single = {"without_begin": True} if dialect == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
+        self._autocommit = engine.execution_options(**single)
+        # PostgreSQL streams rows within a transaction only; on SQLite a reader must not take the writer's lock.
+        self._reading = self._autocommit if dialect == "sqlite" else engine
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Keep the events, all or none, durably; an event whose id is kept already is left as it is.
+
+        Raises:
+            DataError: a value does not fit the database (a NUL character on PostgreSQL).
+            StoreBusyError: another process held the database for too long.
+            StoreError: the database does not answer.
+        """
+        batch = rows_by_table(events)
+        if not batch:
+            return
+        with _sentences(self.name):
+            if len(batch) == 1:
+                with self._autocommit.connect() as connection:
+                    self._write(connection, batch)
+            else:
+                with self.engine.begin() as connection:
+                    self._write(connection, batch)
+
+    def read(self, query: EventQuery) -> pa.Table:
+        """Return the rows that `query` asks for, in order of time and id; JSON columns are text."""
+        schema = wanted_schema(query)
+        with _sentences(self.name), self._reading.connect() as connection:
+            result = connection.execution_options(yield_per=_CHUNK_ROWS).execute(_select(query))
+            batches = [_record_batch(rows, schema) for rows in result.partitions()]
+        return pa.Table.from_batches(batches, schema=schema)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.engine.dispose()
+
+    def _write(self, connection: sa.Connection, batch: dict[TableName, list[tuple[Any, ...]]]) -> None:
+        for name, rows in batch.items():
+            connection.execute(self._inserts[name], {"rows": to_json(rows, inf_nan_mode="null").decode()})
+
+
+def arrow_schema(table: TableName) -> pa.Schema:
+    """Return the Arrow schema of a table of the store."""
+    return pa.schema([(column.name, _arrow_type(column)) for column in TABLES[table].columns])
+
+
+def wanted_schema(query: EventQuery) -> pa.Schema:
+    """Return the Arrow schema of what `query` asks for.
+
+    Raises:
+        ConfigError: the table has no such column, or can't answer one of the filters.
+    """
+    schema = arrow_schema(query.table)
+    filters = {
+        "account_id": query.account_id is not None,
+        "decision_id": bool(query.decision_ids),
+        "recorded_at": query.recorded_since is not None,
+    }
+    for name in [name for name, used in filters.items() if used] + list(query.columns):
+        if name not in schema.names:
+            raise ConfigError(f"{query.table} has no {name}; leave that filter or column out")
+    return pa.schema([schema.field(name) for name in query.columns]) if query.columns else schema
+
+
+def _arrow_type(column: sa.Column[Any]) -> pa.DataType:
+    if isinstance(column.type, Utc):
+        return pa.timestamp("us", tz="UTC")
+    if isinstance(column.type, sa.Boolean):
+        return pa.bool_()
+    if isinstance(column.type, sa.Double):
+        return pa.float64()
+    return pa.int64() if isinstance(column.type, sa.BigInteger) else pa.string()
+
+
+def _record_batch(rows: Sequence[sa.Row[Any]], schema: pa.Schema) -> pa.RecordBatch:
+    columns = [pa.array(values, kind) for values, kind in zip(zip(*rows, strict=True), schema.types, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _select(query: EventQuery) -> sa.Select[Any]:
+    table = TABLES[query.table]
+    time = table.c[TIME_COLUMN[query.table]]
+    wanted = [table.c[name] for name in query.columns] if query.columns else list(table.columns)
+    columns = [sa.cast(item, sa.Text) if isinstance(item.type, sa.JSON) else item for item in wanted]
+    statement = sa.select(*columns)
+    if query.since is not None:
+        statement = statement.where(time >= query.since)
+    if query.until is not None:
+        statement = statement.where(time < query.until)
+    if query.account_id is not None:
+        statement = statement.where(table.c.account_id == query.account_id)
+    if query.decision_ids:
+        statement = statement.where(table.c.decision_id.in_(query.decision_ids))
+    if query.recorded_since is not None:
+        statement = statement.where(table.c.recorded_at >= query.recorded_since)
+    identity = table.primary_key.columns or [table.c.decision_id, table.c.rank]
+    return statement.order_by(time, *identity)
+
+
+def _insert(name: TableName, dialect: str) -> str:
+    """INSERT ... SELECT from one JSON array of rows, each an array in the order of the columns."""
+    table = TABLES[name]
+    names = ", ".join(column.name for column in table.columns)
+    if dialect == "sqlite":
+        values = ", ".join(f"value ->> {position}" for position in range(len(table.columns)))
+        return f"INSERT INTO {name} ({names}) SELECT {values} FROM json_each(:rows) WHERE true ON CONFLICT DO NOTHING"
+    values = ", ".join(_postgresql_value(column, position) for position, column in enumerate(table.columns))
+    source = "json_array_elements(CAST(:rows AS json)) AS t(value)"
+    return f"INSERT INTO {name} ({names}) SELECT {values} FROM {source} ON CONFLICT DO NOTHING"
+
+
+def _postgresql_value(column: sa.Column[Any], position: int) -> str:
+    value = f"(value ->> {position})"
+    if isinstance(column.type, Utc):
+        return f"CAST({value} || '+00' AS timestamptz)"
+    kinds = {sa.Boolean: "boolean", sa.Double: "double precision", sa.BigInteger: "bigint", sa.JSON: "json"}
+    kind = next((sql for base, sql in kinds.items() if isinstance(column.type, base)), "text")
+    return f"CAST({value} AS {kind})"
+
+
+def _engine(url: sa.URL) -> sa.Engine:
+    if url.get_backend_name() == "postgresql":
+        return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, hide_parameters=True)
+    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:  # noqa: ANN401 - the driver's own types
+    connection.isolation_level = None  # we begin transactions ourselves
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")  # NORMAL would lose the last commits with the power
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    if not connection.get_execution_options().get("without_begin"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # a deferred one may fail half-way, where the timeout can't help
+
+
+def _shown(url: sa.URL) -> str:
+    return url.render_as_string(hide_password=True)
+
+
+@contextmanager
+def _sentences(name: str) -> Iterator[None]:
+    """Turn the driver's errors into ours."""
+    try:
+        yield
+    except (sa.exc.DataError, sa.exc.IntegrityError, sa.exc.ProgrammingError) as error:
+        raise DataError(f"{name} refused the events: {_first_line(error)}") from error
+    except sa.exc.DBAPIError as error:
+        text = _first_line(error)
+        if "database is locked" in text:
+            raise StoreBusyError(f"{name} was locked for more than {BUSY_SECONDS:g} s; try again later") from error
+        raise StoreError(f"{name} does not answer: {text}") from error
+
+
+def _first_line(error: sa.exc.DBAPIError) -> str:
+    return str(error.orig).strip().partition("\n")[0]

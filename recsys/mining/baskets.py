@@ -1,0 +1,120 @@
+"""Orders as baskets: which products stand in which order, once each, with the period of the order.
+
+Everything here is an Ibis expression until `read_margins` fetches the row and column sums. Orders and products
+become numbers first: a self join on two integers is several times faster than one on two strings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ibis
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.contracts import columns as c
+from recsys.errors import EmptyDataError
+
+BASKET = "basket"
+PRODUCT = "product"
+PERIOD = "period"
+ACCOUNT = "account"
+SIZE = "size"
+
+
+@dataclass(frozen=True)
+class Margins:
+    """The row and column sums of the order x product matrix, a period apart.
+
+    Attributes:
+        product_ids: shape `(n_products,)`, sorted; a product's number points into it.
+        n_with: orders that hold the product, shape `(n_periods, n_products)`.
+        period: period of each class of orders, shape `(n_classes,)`.
+        size: distinct products in an order of the class, shape `(n_classes,)`.
+        n_orders: orders in the class, shape `(n_classes,)`.
+    """
+
+    product_ids: NDArray[np.object_]
+    n_with: NDArray[np.int64]
+    period: NDArray[np.int64]
+    size: NDArray[np.int64]
+    n_orders: NDArray[np.int64]
+
+    @property
+    def n_periods(self) -> int:
+        """How many periods there are."""
+        return len(self.n_with)
+
+
+def number_baskets(orders: ibis.Table, *, n_periods: int = 1) -> ibis.Table:
+    """Return the expression of the distinct lines of all orders: columns `basket product period account`, integers.
+
+    Orders are split into `n_periods` of equal count by the time of their first line (ties by id), so that the
+    boundary between the first and the second half of the periods is the median time of an order. Products and
+    accounts are numbered by sorted id; orders without an account are of account "".
+
+    Args:
+        orders: contract columns `order_id product_id` and, with several periods, `ordered_at`; `account_id` where it
+            is known. Lines without order or product are left out.
+        n_periods: how many periods, 1 or more.
+    """
+    lines = orders.drop_null([c.ORDER_ID, c.PRODUCT_ID])
+    held = lines.select(c.ORDER_ID, c.PRODUCT_ID).distinct()
+    numbered = held.join(number_products(held), c.PRODUCT_ID).join(_number_orders(lines, n_periods), c.ORDER_ID)
+    return numbered.select(BASKET, PRODUCT, PERIOD, ACCOUNT)
+
+
+def _number_orders(lines: ibis.Table, n_periods: int) -> ibis.Table:
+    """Return the number, period and account of each order; what the lines do not tell is constant."""
+    started = lines.group_by(c.ORDER_ID).agg(
+        started=lines[c.ORDERED_AT].min() if n_periods > 1 else ibis.literal(0),
+        owner=lines[c.ACCOUNT_ID].min() if c.ACCOUNT_ID in lines.columns else ibis.literal(""),
+    )
+    by_time = ibis.window(order_by=[started["started"], started[c.ORDER_ID]])
+    by_owner = ibis.window(order_by=started["owner"].fill_null(""))
+    return started.select(
+        c.ORDER_ID,
+        ibis.row_number().over(ibis.window(order_by=started[c.ORDER_ID])).cast("int32").name(BASKET),
+        ibis.ntile(n_periods).over(by_time).cast("int32").name(PERIOD),
+        ibis.dense_rank().over(by_owner).cast("int32").name(ACCOUNT),
+    )
+
+
+def number_products(held: ibis.Table) -> ibis.Table:
+    """Return the expression of each product's number, from 0 by sorted id: columns `product_id product`."""
+    products = held.select(c.PRODUCT_ID).distinct()
+    number = ibis.row_number().over(ibis.window(order_by=products[c.PRODUCT_ID])).cast("int32")
+    return products.mutate(number.name(PRODUCT))
+
+
+def read_product_ids(orders: ibis.Table) -> NDArray[np.object_]:
+    """Return the sorted ids of all products in orders, shape `(n_products,)`: what `number_baskets` numbers."""
+    table = number_products(orders.drop_null([c.ORDER_ID, c.PRODUCT_ID])).to_pyarrow().sort_by(PRODUCT)
+    return np.array(table[c.PRODUCT_ID].to_pylist(), dtype=object)
+
+
+def read_margins(baskets: ibis.Table, product_ids: NDArray[np.object_]) -> Margins:
+    """Return the margins of numbered baskets.
+
+    Args:
+        baskets: what `number_baskets` gives.
+        product_ids: the sorted ids that its numbers point into.
+
+    Raises:
+        EmptyDataError: there is no basket.
+    """
+    held = baskets.group_by([PERIOD, PRODUCT]).agg(n=baskets.count()).to_pyarrow()
+    if held.num_rows == 0:
+        raise EmptyDataError("orders == 0 lines, at least one order with a product is needed; check the input")
+    sized = baskets.group_by([PERIOD, BASKET]).agg(baskets.count().name(SIZE))
+    classes = sized.group_by([PERIOD, SIZE]).agg(n=sized.count()).order_by([PERIOD, SIZE]).to_pyarrow()
+    period, product = held[PERIOD].to_numpy(), held[PRODUCT].to_numpy()
+    n_with = np.zeros((int(period.max()) + 1, len(product_ids)), dtype=np.int64)
+    n_with[period, product] = held["n"].to_numpy()
+    return Margins(
+        product_ids=product_ids,
+        n_with=n_with,
+        period=classes[PERIOD].to_numpy().astype(np.int64),
+        size=classes[SIZE].to_numpy().astype(np.int64),
+        n_orders=classes["n"].to_numpy().astype(np.int64),
+    )

@@ -1,0 +1,62 @@
+"""Rates of many small groups, shrunk towards what the groups have in common."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import betaln
+
+FloatArray = NDArray[np.float64]
+
+
+class BetaPrior(NamedTuple):
+    """A Beta(a, b) distribution of rates: mean `a / (a + b)`, worth `a + b` observations."""
+
+    a: float
+    b: float
+
+    @property
+    def mean(self) -> float:
+        """The rate of a group that nothing is known about."""
+        return self.a / (self.a + self.b)
+
+    def rate(self, successes: FloatArray, trials: FloatArray) -> FloatArray:
+        """Return the posterior mean `(successes + a) / (trials + a + b)` of each group.
+
+        >>> BetaPrior(1.0, 9.0).rate(np.array([0.0, 90.0]), np.array([0.0, 90.0])).round(2).tolist()
+        [0.1, 0.91]
+        """
+        return (successes + self.a) / (trials + self.a + self.b)
+
+
+_FEWEST_GROUPS = 5
+_WEAKEST, _STRONGEST = 1.0, 1e5
+
+
+def fit_beta_prior(successes: FloatArray, trials: FloatArray) -> BetaPrior:
+    """Return the Beta prior that makes the observed counts most likely (beta-binomial marginal likelihood).
+
+    With fewer than five groups, or none with a success, the spread can't be learned: the prior then has the pooled
+    rate (half a success is added) and the weight of ten observations.
+
+    Source: Casella (1985), An introduction to empirical Bayes data analysis, The American Statistician 39(2).
+    """
+    seen = trials > 0
+    k, n = successes[seen].astype(np.float64), trials[seen].astype(np.float64)
+    pooled = float((k.sum() + 0.5) / (n.sum() + 1.0)) if len(n) else 0.01
+    if len(n) < _FEWEST_GROUPS or k.sum() == 0:
+        return BetaPrior(10.0 * pooled, 10.0 * (1.0 - pooled))
+
+    def loss(parameters: FloatArray) -> float:
+        mean, weight = 1.0 / (1.0 + np.exp(-parameters[0])), np.exp(parameters[1])
+        a, b = mean * weight, (1.0 - mean) * weight
+        return -float(np.sum(betaln(k + a, n - k + b) - betaln(a, b)))
+
+    start = np.array([np.log(pooled / (1.0 - pooled)), np.log(20.0)])
+    bounds = [(-15.0, 15.0), (np.log(_WEAKEST), np.log(_STRONGEST))]
+    best = minimize(loss, start, method="L-BFGS-B", bounds=bounds).x
+    mean, weight = float(1.0 / (1.0 + np.exp(-best[0]))), float(np.exp(best[1]))
+    return BetaPrior(mean * weight, (1.0 - mean) * weight)

@@ -1,0 +1,71 @@
+"""What a rule is worth: the interest measures of association rules, each a formula over four counts."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from recsys.contracts import columns as c
+
+FloatArray = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+def measure(n_orders: int, n_antecedent: Counts, n_consequent: Counts, n_both: Counts) -> dict[str, FloatArray]:
+    """Return each measure of the rules A -> B under its column name, arrays of shape `(n_rules,)`.
+
+    With P(A), P(B), P(AB) the shares of orders that hold A, B, both (A and B each in at least one order)::
+
+        support     P(AB)                       confidence  P(AB) / P(A)
+        lift        P(AB) / (P(A) P(B))         leverage    P(AB) - P(A) P(B)
+        conviction  (1 - P(B)) / (1 - confidence), infinite where the confidence is 1
+        zhang       leverage / max(P(AB) (1 - P(A)), P(A) (P(B) - P(AB))), 0 where both are 0
+        jaccard     P(AB) / (P(A) + P(B) - P(AB))
+        certainty   (confidence - P(B)) / (1 - P(B)), 0 where P(B) is 1
+        kulczynski  (P(AB) / P(A) + P(AB) / P(B)) / 2
+        cosine      P(AB) / sqrt(P(A) P(B))
+
+    Lift, leverage, Jaccard, Kulczynski and cosine are symmetric.
+
+    Source: Tan, Kumar, Srivastava 2004, table 6; Zhang 2000 for Zhang's measure; conviction from Brin et al. 1997.
+    """
+    a, b, both = n_antecedent / n_orders, n_consequent / n_orders, n_both / n_orders
+    confidence = n_both / n_antecedent
+    leverage = both - a * b
+    return {
+        c.SUPPORT: both,
+        c.CONFIDENCE: confidence,
+        c.LIFT: confidence / b,
+        c.LEVERAGE: leverage,
+        c.CONVICTION: _ratio(1 - b, 1 - confidence, otherwise=np.inf),
+        c.ZHANG: _ratio(leverage, np.maximum(both * (1 - a), a * (b - both)), otherwise=0.0),
+        c.JACCARD: n_both / (n_antecedent + n_consequent - n_both),
+        c.CERTAINTY: _ratio(confidence - b, 1 - b, otherwise=0.0),
+        c.KULCZYNSKI: (confidence + n_both / n_consequent) / 2,
+        c.COSINE: n_both / np.sqrt(n_antecedent.astype(np.float64) * n_consequent),
+    }
+
+
+def wilson_interval(n_hits: Counts, n_tries: Counts, level: float) -> tuple[FloatArray, FloatArray]:
+    """Return the Wilson score interval of a share, two arrays of shape `(n,)` within [0, 1].
+
+    With z the normal quantile of (1 + level) / 2, p = hits / tries, n = tries::
+
+        (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+
+    It keeps its level for few tries and for shares near 0 or 1, where the normal interval does not.
+
+    Source: Wilson 1927; Brown, Cai, DasGupta 2001.
+    """
+    z = float(norm.ppf((1 + level) / 2))
+    share, spread = n_hits / n_tries, z * z / n_tries
+    centre = (share + spread / 2) / (1 + spread)
+    half = z * np.sqrt(share * (1 - share) / n_tries + spread / (4 * n_tries)) / (1 + spread)
+    return np.clip(centre - half, 0.0, 1.0), np.clip(centre + half, 0.0, 1.0)
+
+
+def _ratio(top: FloatArray, bottom: FloatArray, otherwise: float) -> FloatArray:
+    out = np.full(len(top), otherwise)
+    np.divide(top, bottom, out=out, where=bottom > 0)
+    return out

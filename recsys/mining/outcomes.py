@@ -1,0 +1,148 @@
+"""First purchases of a higher rung: climbs, add-ons, and what is only more of the same.
+
+An account *stands* on the lower rung A of an edge A -> B at time t if it bought A within `standing_days` before t and
+never bought B before t. Its first purchase of B at t is
+
+- a **climb** if A's share falls: of what the account spends on A and B in `[t, t + follow_days)`, at most
+  `max_lower_share` goes to A (before t it was all of it);
+- an **add-on** otherwise: B came beside A, not in its place.
+
+Buying A again, in whatever quantity, is **volume**: it is no purchase of a higher rung and never appears here. A bigger
+pack that is a product of its own, with its own price, is a rung like any other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+
+from recsys.contracts.config import Config
+from recsys.data.history import SECONDS_A_DAY, History
+from recsys.mining.purchases import NEVER, PurchaseIndex
+
+IntArray = NDArray[np.int32]
+LongArray = NDArray[np.int64]
+
+
+class ClimbConfig(Config):
+    """What counts as standing on a rung and as climbing from it."""
+
+    standing_days: int = Field(365, ge=1)
+    """Days after its last purchase of A that an account still stands on A; a year covers seasonal goods."""
+    follow_days: int = Field(30, ge=1)
+    """Days from the first purchase of B over which A's share is measured; about one order cycle."""
+    max_lower_share: float = Field(0.5, ge=0, lt=1)
+    """A's share of the spend on A and B at most, for a climb: the higher rung took over at least half."""
+
+
+@dataclass(frozen=True)
+class RungPurchases:
+    """First purchases of a higher rung by accounts that stood on the lower one, arrays `(n_purchases,)`.
+
+    Attributes:
+        account: row of the account.
+        edge: row of the edge.
+        seconds: time of the first purchase of the higher rung.
+        lower_share: the lower rung's share of the spend on both afterwards, in [0, 1].
+        climbed: whether it is a climb; else an add-on.
+    """
+
+    account: IntArray
+    edge: IntArray
+    seconds: LongArray
+    lower_share: NDArray[np.float64]
+    climbed: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.account)
+
+
+@dataclass(frozen=True)
+class EdgeRows:
+    """Edges as rows of a history's product vocabulary, arrays `(n_edges,)`; -1 for a product it does not know."""
+
+    lower: IntArray
+    upper: IntArray
+
+    @classmethod
+    def of(cls, history: History, from_ids: NDArray[np.object_], to_ids: NDArray[np.object_]) -> EdgeRows:
+        """Return the rows of both ends of each edge."""
+        return cls(_rows(history.product_ids, from_ids), _rows(history.product_ids, to_ids))
+
+    def __len__(self) -> int:
+        return len(self.lower)
+
+
+@dataclass(frozen=True)
+class EdgePairs:
+    """Accounts that bought the lower rung of an edge, arrays `(n_pairs,)`, sorted by account, then edge.
+
+    Attributes:
+        account: row of the account.
+        edge: row of the edge.
+        lower: pair of the account and the lower rung in a `PurchaseIndex`.
+        upper: pair of the account and the higher rung; `NEVER` where it was not bought.
+    """
+
+    account: IntArray
+    edge: IntArray
+    lower: LongArray
+    upper: LongArray
+
+    def __len__(self) -> int:
+        return len(self.account)
+
+    def select(self, keep: NDArray[np.bool_]) -> EdgePairs:
+        """Return the pairs where `keep` is true."""
+        return EdgePairs(self.account[keep], self.edge[keep], self.lower[keep], self.upper[keep])
+
+
+def pair_up(index: PurchaseIndex, edges: EdgeRows) -> EdgePairs:
+    """Return every (account, edge) whose lower rung the account ever bought."""
+    known = np.flatnonzero((edges.lower >= 0) & (edges.upper >= 0))
+    by_lower = known[np.argsort(edges.lower[known], kind="stable")]
+    counts = np.bincount(edges.lower[by_lower], minlength=index.n_products)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    product = index.product
+    repeats = counts[product]
+    lower = np.repeat(np.arange(len(index)), repeats)
+    within = np.arange(len(lower)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    edge = by_lower[starts[product[lower]] + within].astype(np.int32)
+    account = index.account[lower]
+    order = np.lexsort((edge, account))
+    account, edge, lower = account[order], edge[order], lower[order]
+    return EdgePairs(account, edge, lower, index.find(account, edges.upper[edge]))
+
+
+def find_rung_purchases(history: History, edges: EdgeRows, config: ClimbConfig) -> RungPurchases:
+    """Return every first purchase of a higher rung by an account that stood on the lower one, in order of time.
+
+    A share is measured on the lines that `history` has: near its end the follow-up is cut short.
+    """
+    index = PurchaseIndex.of(history)
+    pairs = pair_up(index, edges)
+    pairs = pairs.select(pairs.upper != NEVER)
+    moment = index.first[pairs.upper] if len(pairs) else np.empty(0, dtype=np.int64)
+    since = index.last_before(pairs.lower, moment)
+    stood = (since != NEVER) & (moment - since <= config.standing_days * SECONDS_A_DAY)
+    pairs, moment = pairs.select(stood), moment[stood]
+    until = moment + config.follow_days * SECONDS_A_DAY
+    lower = index.sums(pairs.lower, moment, until).revenue
+    total = lower + index.sums(pairs.upper, moment, until).revenue
+    share = np.divide(lower, total, out=np.zeros_like(lower), where=total > 0)
+    order = np.lexsort((pairs.edge, pairs.account, moment))
+    return RungPurchases(
+        account=pairs.account[order],
+        edge=pairs.edge[order],
+        seconds=moment[order],
+        lower_share=share[order],
+        climbed=(share <= config.max_lower_share)[order],
+    )
+
+
+def _rows(vocabulary: NDArray[np.object_], ids: NDArray[np.object_]) -> IntArray:
+    return pd.Index(vocabulary).get_indexer(pd.Index(ids, dtype=object)).astype(np.int32)

@@ -1,0 +1,84 @@
+"""Edges that the catalogue's families state: the next higher tier, or the next price where there are no tiers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from recsys.contracts import columns as c
+
+
+def tier_edges(catalogue: pd.DataFrame, max_edges: int) -> pd.DataFrame:
+    """Return edges `from_product_id to_product_id reason origin` from each tier of a family to its next higher one.
+
+    A higher tier that costs less than the lower is left out: it is no higher-value version.
+
+    Args:
+        catalogue: columns `product_id family tier price`.
+        max_edges: most edges that leave one product, the nearest in price first.
+    """
+    table = catalogue[catalogue[c.FAMILY].notna() & catalogue[c.TIER].notna()]
+    rank = tier_ranks(table[c.TIER], table[c.PRICE].to_numpy(dtype=np.float64))
+    table = pd.DataFrame(
+        {
+            "family": table[c.FAMILY].to_numpy(dtype=object),
+            "id": table[c.PRODUCT_ID].to_numpy(dtype=object),
+            "tier": table[c.TIER].astype(str).to_numpy(dtype=object),
+            "price": table[c.PRICE].to_numpy(dtype=np.float64),
+            "rank": pd.Series(rank).groupby(table[c.FAMILY].to_numpy(dtype=object)).rank(method="dense").to_numpy(),
+        }
+    )
+    pairs = table.merge(table.assign(rank=table["rank"] - 1), on=["family", "rank"], suffixes=("", "_up"))
+    step = (pairs["price_up"] / pairs["price"]).to_numpy()
+    pairs = pairs.assign(step=step)[~(step <= 1)]  # an unknown price stays: the catalogue's word counts
+    pairs = pairs.sort_values(["id", "step", "id_up"]).groupby("id").head(max_edges)
+    return pd.DataFrame(
+        {
+            c.FROM_PRODUCT_ID: pairs["id"].to_numpy(dtype=object),
+            c.TO_PRODUCT_ID: pairs["id_up"].to_numpy(dtype=object),
+            c.REASON: ("tier " + pairs["tier"] + " to " + pairs["tier_up"]).to_numpy(dtype=object),
+            c.ORIGIN: "tier",
+        }
+    )
+
+
+def price_edges(catalogue: pd.DataFrame, min_price_ratio: float, max_price_ratio: float) -> pd.DataFrame:
+    """Return edges in families without tiers, from each product to the next dearer one within the price band.
+
+    Args:
+        catalogue: columns `product_id family tier price`.
+        min_price_ratio: least price of the higher rung over the lower's.
+        max_price_ratio: greatest one.
+    """
+    table = catalogue[catalogue[c.FAMILY].notna() & catalogue[c.TIER].isna() & (catalogue[c.PRICE] > 0)]
+    table = table[[c.FAMILY, c.PRODUCT_ID, c.PRICE]]
+    pairs = table.merge(table, on=c.FAMILY, suffixes=("", "_up"))
+    step = (pairs[f"{c.PRICE}_up"] / pairs[c.PRICE]).to_numpy()
+    pairs = pairs.assign(step=step)[(step >= min_price_ratio) & (step <= max_price_ratio)]
+    pairs = pairs.sort_values([c.PRODUCT_ID, "step", f"{c.PRODUCT_ID}_up"]).groupby(c.PRODUCT_ID).head(1)
+    return pd.DataFrame(
+        {
+            c.FROM_PRODUCT_ID: pairs[c.PRODUCT_ID].to_numpy(dtype=object),
+            c.TO_PRODUCT_ID: pairs[f"{c.PRODUCT_ID}_up"].to_numpy(dtype=object),
+            c.REASON: "same family, next price",
+            c.ORIGIN: "inferred",
+        }
+    )
+
+
+def tier_ranks(tiers: pd.Series, price: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a number for each tier that rises with it, `(n,)`.
+
+    Numbers are their own rank; names are ranked by the median price of the products that carry them.
+
+    >>> tier_ranks(pd.Series(["gold", "basic", "gold"]), np.array([9.0, 2.0, 7.0])).tolist()
+    [1.0, 0.0, 1.0]
+    """
+    numbers = pd.to_numeric(tiers, errors="coerce").to_numpy(dtype=np.float64)
+    if not np.isnan(numbers).any():
+        return np.asarray(numbers, dtype=np.float64)
+    labels = tiers.astype(str).to_numpy(dtype=object)
+    medians = pd.Series(price).groupby(labels).median()
+    order = medians.sort_values(kind="stable").index
+    return np.asarray(pd.Index(order).get_indexer(pd.Index(labels)), dtype=np.float64)

@@ -1,0 +1,229 @@
+"""The propensity of each account and rung to climb within a horizon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.special import expit, logit
+from sklearn.base import BaseEstimator
+
+from recsys.contracts.config import Config
+from recsys.data.history import History, epoch_seconds
+from recsys.mining.ladder import Ladder
+from recsys.mining.outcomes import ClimbConfig, EdgePairs, RungPurchases, find_rung_purchases
+from recsys.propensity.candidates import Candidates
+from recsys.propensity.classifier import PropensityClassifier
+from recsys.propensity.climb_features import FEATURES, ClimbSnapshot, climb_features, peer_rates, usual_quantity
+from recsys.propensity.combination import calibrate
+from recsys.propensity.ordering import season_shift
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int_]
+
+
+class UpgradeConfig(Config):
+    """How the upgrade model learns."""
+
+    horizon_days: int = Field(30, ge=1)
+    """Days within which an account climbs, or not."""
+    n_cutoffs: int = Field(14, ge=1)
+    """Cutoffs at most, one horizon apart: a year of them and the later ones that calibrate."""
+    n_calibration: int = Field(2, ge=1)
+    """Last cutoffs that calibrate and are not learned from, where there are at least twice as many; two steady it."""
+    pairs_a_climb: int = Field(25, ge=1)
+    """Pairs without a climb drawn for each climb, reweighted to their number; more cost time and tell little."""
+    min_pairs: int = Field(1_000, ge=1)
+    """Pairs of a cutoff that are kept at least, for a market with few climbs."""
+    block_pairs: int = Field(500_000, ge=1)
+    """Pairs that are scored at a time; bounds the memory."""
+    climbs: ClimbConfig = ClimbConfig()
+    """What counts as standing and as a climb."""
+
+
+@dataclass(frozen=True)
+class ClimbSample:
+    """Labelled pairs of one cutoff.
+
+    Attributes:
+        features: one row a pair.
+        climbed: 1 if the account climbed the edge within the horizon, `(n_pairs,)`.
+        weight: how many pairs each one stands for, `(n_pairs,)`.
+        prior: peers' climb rate of the edge at the cutoff, `(n_pairs,)`.
+        season: log of how busy the horizon was expected to be.
+    """
+
+    features: pd.DataFrame
+    climbed: IntArray
+    weight: FloatArray
+    prior: FloatArray
+    season: float
+
+
+class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Learns who climbs which rung of a ladder within a horizon.
+
+    Rolling cutoffs, one horizon apart, each with every account that stands on a rung; the last cutoff calibrates. A
+    label needs its horizon and the follow-up of the climb: the last cutoff lies that far before `as_of`. Without
+    enough climbs to learn from, an account's propensity is its peers' climb rate.
+
+    Attributes:
+        classifier_: the fitted classifier, or None where there was too little to learn from.
+        intercept_: calibration on the later window.
+        slope_: calibration on the later window.
+        n_pairs_: labelled pairs that were seen.
+        n_climbs_: climbs among them.
+        ladder_: the ladder.
+        accounts_: the account table.
+    """
+
+    def __init__(self, config: UpgradeConfig | None = None) -> None:
+        self.config = config
+
+    def fit(
+        self,
+        history: History,
+        products: pd.DataFrame,  # noqa: ARG002  the ladder holds what products say; the signature is shared with other models
+        accounts: pd.DataFrame,
+        ladder: Ladder,
+        as_of: datetime,
+        rng: np.random.Generator,
+    ) -> Self:
+        """Learn from the lines before `as_of`."""
+        config = self.config or UpgradeConfig()
+        self.ladder_, self.accounts_ = ladder, accounts
+        self.intercept_, self.slope_ = 0.0, 1.0
+        before = history.before(as_of)
+        samples = [self._sample(before, cutoff, rng) for cutoff in climb_cutoffs(before, as_of, config)]
+        self.n_pairs_ = round(sum(float(sample.weight.sum()) for sample in samples))
+        self.n_climbs_ = sum(int(sample.climbed.sum()) for sample in samples)
+        n_later = config.n_calibration if len(samples) >= 2 * config.n_calibration else 0
+        earlier, later = samples[: len(samples) - n_later], samples[len(samples) - n_later :]
+        self.classifier_ = _learn(earlier, rng)
+        if later:
+            odds = np.concatenate([self._odds(sample.features, sample.prior) for sample in later])
+            shift = np.concatenate([np.full(len(sample.climbed), sample.season) for sample in later])
+            climbed, weight = _stack(later)
+            self.intercept_, self.slope_ = calibrate(odds, climbed, weight, shift)
+        return self
+
+    def score(self, history: History, as_of: datetime) -> Candidates:
+        """Return the best upgrade to each product for each account that stands on a rung, as of a moment.
+
+        An account that stands on several rungs below one product has one candidate: the most probable.
+        """
+        config = self.config or UpgradeConfig()
+        snapshot = ClimbSnapshot.at(history, self.ladder_, config.climbs, as_of)
+        pairs = snapshot.standing
+        probability = self.pair_probabilities(snapshot, pairs)
+        quantity = usual_quantity(snapshot, pairs)
+        product, lower = snapshot.edges.upper[pairs.edge], snapshot.edges.lower[pairs.edge]
+        order = np.lexsort((lower, product, -probability, pairs.account))
+        key = pairs.account[order].astype(np.int64) * history.n_products + product[order]
+        _, first = np.unique(key, return_index=True)
+        kept = order[np.sort(first)]
+        return Candidates(
+            account=pairs.account[kept],
+            product=product[kept],
+            from_product=lower[kept],
+            score=probability[kept].astype(np.float32),
+            probability=probability[kept].astype(np.float32),
+            expected_quantity=quantity[kept].astype(np.float32),
+        )
+
+    def pair_probabilities(self, snapshot: ClimbSnapshot, pairs: EdgePairs) -> FloatArray:
+        """Return the calibrated probability that each pair's account climbs its edge within the horizon."""
+        config = self.config or UpgradeConfig()
+        rate = peer_rates(snapshot, len(self.ladder_), config.horizon_days)
+        parts = [np.empty(0)]
+        for start in range(0, len(pairs), config.block_pairs):
+            keep = np.zeros(len(pairs), dtype=bool)
+            keep[start : start + config.block_pairs] = True
+            block = pairs.select(keep)
+            features = climb_features(snapshot, block, self.ladder_, self.accounts_, config.horizon_days)
+            odds = self.intercept_ + self.slope_ * self._odds(features, rate[block.edge])
+            parts.append(expit(odds + season_shift(snapshot.history, snapshot.now, config.horizon_days)))
+        return np.concatenate(parts)
+
+    def _odds(self, features: pd.DataFrame, prior: FloatArray) -> FloatArray:
+        if self.classifier_ is None:
+            return logit(np.clip(prior, 1e-6, 1 - 1e-6))
+        return self.classifier_.decision_function(features)
+
+    def _sample(self, history: History, cutoff: datetime, rng: np.random.Generator) -> ClimbSample:
+        config = self.config or UpgradeConfig()
+        snapshot = ClimbSnapshot.at(history, self.ladder_, config.climbs, cutoff)
+        pairs = snapshot.standing
+        climbed = climbs_within(history, snapshot, pairs, config)
+        wanted = max(config.pairs_a_climb * int(climbed.sum()), config.min_pairs)
+        keep, weight = _draw(climbed, wanted, rng)
+        pairs = pairs.select(keep)
+        features = climb_features(snapshot, pairs, self.ladder_, self.accounts_, config.horizon_days)
+        rate = peer_rates(snapshot, len(self.ladder_), config.horizon_days)
+        season = season_shift(snapshot.history, snapshot.now, config.horizon_days)
+        return ClimbSample(features, climbed[keep], weight, rate[pairs.edge], season)
+
+
+_FEWEST_CLIMBS = 20
+
+
+def _learn(samples: list[ClimbSample], rng: np.random.Generator) -> PropensityClassifier | None:
+    """Return a classifier of some cutoffs' pairs; None with too few climbs to tell anything from."""
+    if sum(int(sample.climbed.sum()) for sample in samples) < _FEWEST_CLIMBS:
+        return None
+    features = pd.concat([sample.features for sample in samples], ignore_index=True)
+    climbed, weight = _stack(samples)
+    numbers = tuple(name for name in features.columns if name in FEATURES)
+    return PropensityClassifier(folds=4, numbers=numbers, random_state=int(rng.integers(2**31))).fit(
+        features, climbed, weight
+    )
+
+
+def _stack(samples: list[ClimbSample]) -> tuple[IntArray, FloatArray]:
+    climbed = np.concatenate([sample.climbed for sample in samples])
+    return climbed, np.concatenate([sample.weight for sample in samples])
+
+
+def climb_cutoffs(history: History, as_of: datetime, config: UpgradeConfig) -> list[datetime]:
+    """Return the cutoffs to learn from, rising, one horizon apart.
+
+    The last is a horizon and the climbs' follow-up before `as_of`, so that each label is complete; the first has at
+    least one horizon of history.
+    """
+    if not len(history):
+        return []
+    start = int(history.seconds.min())
+    step = timedelta(days=config.horizon_days)
+    last = as_of - step - timedelta(days=config.climbs.follow_days)
+    cutoffs = [last - i * step for i in range(config.n_cutoffs)]
+    return sorted(cutoff for cutoff in cutoffs if epoch_seconds(cutoff - step) >= start)
+
+
+def climbs_within(history: History, snapshot: ClimbSnapshot, pairs: EdgePairs, config: UpgradeConfig) -> IntArray:
+    """Return 1 for each pair whose account climbed its edge in `[now, now + horizon)`, `(n_pairs,)`."""
+    until = snapshot.now + config.horizon_days * 86_400
+    bought = find_rung_purchases(history, snapshot.edges, config.climbs)
+    within = bought.climbed & (bought.seconds >= snapshot.now) & (bought.seconds < until)
+    n = max(len(snapshot.edges), 1)
+    return np.isin(pairs.account.astype(np.int64) * n + pairs.edge, _keys(bought, within, n)).astype(int)
+
+
+def _keys(bought: RungPurchases, keep: NDArray[np.bool_], n_edges: int) -> NDArray[np.int64]:
+    return bought.account[keep].astype(np.int64) * n_edges + bought.edge[keep]
+
+
+def _draw(climbed: IntArray, n: int, rng: np.random.Generator) -> tuple[NDArray[np.bool_], FloatArray]:
+    """Return which pairs are kept (all climbs, `n` others at random) and how many each kept one stands for."""
+    others = np.flatnonzero(climbed == 0)
+    keep = np.ones(len(climbed), dtype=bool)
+    if len(others) <= n:
+        return keep, np.ones(len(climbed))
+    keep[others] = False
+    keep[rng.choice(others, n, replace=False)] = True
+    weight = np.where(climbed == 1, 1.0, len(others) / n)
+    return keep, weight[keep]

@@ -1,0 +1,112 @@
+"""From the log odds of several learners to one calibrated probability."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int_]
+
+_SHARES: Final = (0.2, 0.35, 0.5, 0.65, 0.8)
+_PRIOR_ROWS: Final = 20.0  # strength of the prior that odds are calibrated already, in rows
+
+
+@dataclass
+class Choice:
+    """Which learners count, how much, and how their log odds are calibrated.
+
+    Attributes:
+        name: `logistic`, `boosting` or `blend`.
+        shares: weight of each learner's log odds; sums to 1.
+        intercept: of the calibration.
+        slope: of the calibration; below 1 where the learners are too sure.
+        losses: log loss of each learner and of the blend by cross-validation, after calibration.
+    """
+
+    name: str
+    shares: dict[str, float]
+    intercept: float = 0.0
+    slope: float = 1.0
+    losses: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def alone(cls, name: str) -> Self:
+        """Return the choice of one learner as it is."""
+        return cls(name, {name: 1.0})
+
+    def log_odds(self, odds: dict[str, FloatArray]) -> FloatArray:
+        """Return the calibrated log odds of each row."""
+        return self.intercept + self.slope * _mix(odds, self.shares)
+
+
+def choose(odds: dict[str, FloatArray], y: IntArray, weight: FloatArray) -> Choice:
+    """Return the best learner or the blend, by the log loss of out-of-fold log odds.
+
+    The blend is kept unless a single learner is better by more than one standard error of the paired difference:
+    two different learners err in different places, and on rows not seen yet the mixture is the safer bet.
+
+    Args:
+        odds: out-of-fold log odds of each learner, `(n_rows,)` each.
+        y: 0 or 1, `(n_rows,)`.
+        weight: of each row.
+    """
+    options = [_calibrated(name, {name: 1.0}, odds, y, weight) for name in odds]
+    best, best_loss = min(options, key=lambda option: float(np.average(option[1], weights=weight)))
+    losses = {choice.name: float(np.average(loss, weights=weight)) for choice, loss in options}
+    if len(odds) == 2:
+        first, second = odds
+        blends = [_calibrated("blend", {first: 1.0 - s, second: s}, odds, y, weight) for s in _SHARES]
+        blend, blend_loss = min(blends, key=lambda option: float(np.average(option[1], weights=weight)))
+        losses["blend"] = float(np.average(blend_loss, weights=weight))
+        difference = blend_loss - best_loss
+        mean = np.average(difference, weights=weight)
+        error = np.sqrt(np.average((difference - mean) ** 2, weights=weight) / len(y))
+        if mean <= error:
+            best = blend
+    best.losses = losses
+    return best
+
+
+def row_losses(odds: FloatArray, y: IntArray) -> FloatArray:
+    """Return the log loss of each row, natural logarithm: `log(1 + exp(z)) - y z`."""
+    return np.logaddexp(0.0, odds) - y * odds
+
+
+def calibrate(
+    odds: FloatArray, y: IntArray, weight: FloatArray, shift: FloatArray | float = 0.0
+) -> tuple[float, float]:
+    """Return intercept and slope of `sigmoid(intercept + slope z + shift)` with the least log loss.
+
+    A prior of a few rows pulls to (0, 1), so that few rows can't turn the odds over.
+    Source: Platt (1999), with the prior on the parameters in place of smoothed targets.
+    """
+
+    def loss(parameters: FloatArray) -> tuple[float, FloatArray]:
+        calibrated = parameters[0] + parameters[1] * odds + shift
+        residual = weight * (expit(calibrated) - y)
+        penalty = np.array([parameters[0], parameters[1] - 1.0])
+        value = np.sum(weight * row_losses(calibrated, y)) + 0.5 * _PRIOR_ROWS * np.sum(penalty**2) * 0.25
+        gradient = np.array([residual.sum(), (residual * odds).sum()]) + _PRIOR_ROWS * 0.25 * penalty
+        return float(value), gradient
+
+    result = minimize(loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=[(-20, 20), (0.0, 5.0)])
+    return float(result.x[0]), float(result.x[1])
+
+
+def _calibrated(
+    name: str, shares: dict[str, float], odds: dict[str, FloatArray], y: IntArray, weight: FloatArray
+) -> tuple[Choice, FloatArray]:
+    mixed = _mix(odds, shares)
+    intercept, slope = calibrate(mixed, y, weight)
+    return Choice(name, shares, intercept, slope), row_losses(intercept + slope * mixed, y)
+
+
+def _mix(odds: dict[str, FloatArray], shares: dict[str, float]) -> FloatArray:
+    mixed: FloatArray = np.sum([share * odds[name] for name, share in shares.items()], axis=0)
+    return mixed

@@ -1,0 +1,113 @@
+"""Labelled candidates from replayed pasts: what the ranker, the activity model and the calibration learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from pydantic import Field
+
+from recsys.contracts.config import Config
+from recsys.data.history import IntArray
+from recsys.propensity.features import FeatureBuilder
+from recsys.propensity.snapshot import BoolArray, FloatArray
+
+
+class SamplingConfig(Config):
+    """How much of each replayed past is learned from: bounds time and memory whatever the number of accounts.
+
+    Attributes:
+        train_accounts: later buyers whose candidates are learned from at each cutoff.
+        activity_accounts: accounts, buyers or not, whose activity is learned from at each cutoff.
+        calibration_accounts: accounts, buyers or not, on which probabilities are calibrated.
+        negative_share: share of the candidates not bought that is kept; weights undo it.
+        account_power: a buyer of n new products weighs `n^-power` in each; above 0 because the order is judged account
+            by account, below 1 because large buyers teach more.
+        block_accounts: accounts described at a time; bounds memory.
+    """
+
+    train_accounts: int = Field(default=2_000, ge=1)
+    activity_accounts: int = Field(default=20_000, ge=1)
+    calibration_accounts: int = Field(default=5_000, ge=1)
+    negative_share: float = Field(default=0.1, gt=0, le=1)
+    account_power: float = Field(default=0.5, ge=0, le=1)
+    block_accounts: int = Field(default=256, ge=1)
+
+
+class Examples(NamedTuple):
+    """Labelled candidates.
+
+    Attributes:
+        account: row of the account, `(n,)`.
+        values: features, `(n, n_features)`.
+        bought: whether each was bought for the first time within the horizon, `(n,)`.
+        weight: inverse of the chance that the row was kept, `(n,)`.
+    """
+
+    account: IntArray
+    values: FloatArray
+    bought: BoolArray
+    weight: FloatArray
+
+
+class Activity(NamedTuple):
+    """Accounts with an earlier order, and whether they bought anything new.
+
+    Attributes:
+        values: features, `(n_accounts, n_features)`.
+        active: `(n_accounts,)`.
+    """
+
+    values: FloatArray
+    active: BoolArray
+
+
+def blocks(accounts: IntArray, size: int) -> Iterator[IntArray]:
+    """Yield the accounts in blocks of at most `size`."""
+    for start in range(0, len(accounts), size):
+        yield accounts[start : start + size]
+
+
+def collect_examples(
+    builder: FeatureBuilder,
+    novel: sp.csr_array,
+    accounts: IntArray,
+    config: SamplingConfig,
+    rng: np.random.Generator,
+) -> Examples:
+    """Return the candidates of some accounts with their labels: all that were bought, a share of the others."""
+    parts = [
+        Examples(
+            np.zeros(0, np.int32),
+            np.zeros((0, len(builder.names)), np.float32),
+            np.zeros(0, bool),
+            np.zeros(0, np.float32),
+        )
+    ]
+    for block in blocks(accounts, config.block_accounts):
+        found = builder.block(block)
+        bought = np.asarray(novel[found.account, found.product]).ravel() > 0
+        keep = bought | (rng.random(len(bought)) < config.negative_share)
+        weight = np.where(bought, 1.0, 1.0 / config.negative_share).astype(np.float32)
+        parts.append(Examples(found.account[keep], found.values[keep], bought[keep], weight[keep]))
+    return join_examples(parts)
+
+
+def join_examples(parts: Sequence[Examples]) -> Examples:
+    """Return the examples of several cutoffs or blocks as one."""
+    return Examples(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def account_weight(novel: sp.csr_array, account: NDArray[np.int32], power: float) -> FloatArray:
+    """Return `n^-power` for each row, n the products that its account bought for the first time, `(n,)`."""
+    n_novel = np.maximum(np.diff(novel.indptr), 1)
+    weight: FloatArray = (n_novel.astype(np.float32) ** -power)[account]
+    return weight
+
+
+def sample(rows: IntArray, limit: int, rng: np.random.Generator) -> IntArray:
+    """Return at most `limit` of the rows, ascending, drawn without replacement."""
+    return rows if len(rows) <= limit else np.sort(rng.choice(rows, size=limit, replace=False))

@@ -1,0 +1,223 @@
+"""The two learners that the classifier chooses from: a regularised logistic regression and gradient boosting.
+
+Both take an `EncodedTable`; each has a few settings, small enough to be tried by cross-validation.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+
+from recsys.propensity.account_table import MISSING, EncodedTable
+
+FloatArray = NDArray[np.float64]
+
+_MOST_LEVELS_OF_BOOSTING = 255
+
+
+class Learner(Protocol):
+    """What the classifier needs of a learner."""
+
+    def fit(self, table: EncodedTable, y: NDArray[np.int_], weight: FloatArray) -> Self:
+        """Learn from rows, 0/1 targets and row weights."""
+        ...
+
+    def log_odds(self, table: EncodedTable) -> FloatArray:
+        """Return the log odds of the target being 1 for each row."""
+        ...
+
+
+class LogisticSetting(NamedTuple):
+    """A setting of the logistic regression.
+
+    Attributes:
+        C: inverse strength of the ridge penalty on standardised columns.
+        bins: number columns also enter as so many quantile bins; 0 for none.
+        codes: whether codes also enter as categories.
+    """
+
+    C: float
+    bins: int
+    codes: bool
+
+
+class LogisticLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Ridge logistic regression on standardised numbers, quantile bins and one-hot levels.
+
+    Skewed numbers enter as `sign(x) log(1 + |x|)`; a missing number is the median and has a column of its own.
+
+    Attributes:
+        model_: the fitted scikit-learn model.
+    """
+
+    def __init__(
+        self,
+        n_levels: list[int],
+        code_levels: NDArray[np.bool_],
+        setting: LogisticSetting,
+        max_iter: int = 300,
+    ) -> None:
+        self.n_levels = n_levels
+        self.code_levels = code_levels
+        self.setting = setting
+        self.max_iter = max_iter
+
+    def fit(self, table: EncodedTable, y: NDArray[np.int_], weight: FloatArray) -> Self:
+        """Learn scales, bins and coefficients."""
+        numbers = table.numbers
+        self.median_ = np.array([_median(column) for column in numbers.T])
+        self.gaps_ = np.isnan(numbers).any(axis=0)
+        self.logs_ = np.array([_skewed(column) for column in numbers.T], dtype=bool)
+        plain = self._plain(numbers)
+        self.mean_, scale = plain.mean(axis=0), plain.std(axis=0)
+        self.scale_ = np.where(scale > 0, scale, 1.0)
+        self.edges_ = [_bin_edges(column, self.setting.bins) for column in numbers.T]
+        self.model_ = LogisticRegression(C=self.setting.C, max_iter=self.max_iter, tol=1e-3)
+        self.model_.fit(self._design(table), y, sample_weight=weight)
+        return self
+
+    def log_odds(self, table: EncodedTable) -> FloatArray:
+        """Return the log odds of the target being 1 for each row."""
+        odds: FloatArray = self.model_.decision_function(self._design(table))
+        return odds
+
+    def _plain(self, numbers: FloatArray) -> FloatArray:
+        filled = np.where(np.isnan(numbers), self.median_, numbers)
+        plain: FloatArray = np.where(self.logs_, np.sign(filled) * np.log1p(np.abs(filled)), filled)
+        return plain
+
+    def _design(self, table: EncodedTable) -> sp.csr_array:
+        standard = np.clip((self._plain(table.numbers) - self.mean_) / self.scale_, -8.0, 8.0)
+        blocks = [sp.csr_array(standard), sp.csr_array(np.isnan(table.numbers[:, self.gaps_]).astype(np.float64))]
+        for column, edges in zip(table.numbers.T, self.edges_, strict=True):
+            if len(edges):
+                bins = np.where(np.isnan(column), MISSING, np.searchsorted(edges, column, side="right"))
+                blocks.append(_one_hot(bins, len(edges) + 1))
+        for column, n, code in zip(table.levels.T, self.n_levels, self.code_levels, strict=True):
+            if self.setting.codes or not code:
+                blocks.append(_one_hot(column, n))
+        return sp.csr_array(sp.hstack(blocks, format="csr"))
+
+
+class BoostingSetting(NamedTuple):
+    """A setting of gradient boosting.
+
+    Attributes:
+        learning_rate: shrinkage of each tree.
+        max_iter: trees at most.
+        max_leaf_nodes: leaves of a tree.
+        min_samples_leaf: rows of a leaf at least.
+        l2: ridge on the leaves.
+        codes: whether codes enter as categories and not as numbers.
+    """
+
+    learning_rate: float
+    max_iter: int
+    max_leaf_nodes: int
+    min_samples_leaf: int
+    l2: float
+    codes: bool
+
+
+class BoostingLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Histogram gradient boosting on numbers and levels, missing values as they are.
+
+    Attributes:
+        model_: the fitted scikit-learn model.
+    """
+
+    def __init__(
+        self,
+        code_numbers: NDArray[np.bool_],
+        code_levels: NDArray[np.bool_],
+        setting: BoostingSetting,
+        seed: int = 0,
+    ) -> None:
+        self.code_numbers = code_numbers
+        self.code_levels = code_levels
+        self.setting = setting
+        self.seed = seed
+
+    def fit(self, table: EncodedTable, y: NDArray[np.int_], weight: FloatArray) -> Self:
+        """Grow the trees."""
+        setting = self.setting
+        design, categories = self._design(table)
+        self.model_ = HistGradientBoostingClassifier(
+            learning_rate=setting.learning_rate,
+            max_iter=setting.max_iter,
+            max_leaf_nodes=setting.max_leaf_nodes,
+            min_samples_leaf=setting.min_samples_leaf,
+            l2_regularization=setting.l2,
+            categorical_features=categories,
+            early_stopping=False,
+            random_state=self.seed,
+        )
+        self.model_.fit(design, y, sample_weight=weight)
+        return self
+
+    def log_odds(self, table: EncodedTable) -> FloatArray:
+        """Return the log odds of the target being 1 for each row."""
+        odds: FloatArray = self.model_.decision_function(self._design(table)[0])
+        return odds
+
+    def _design(self, table: EncodedTable) -> tuple[FloatArray, NDArray[np.bool_]]:
+        as_codes = self.setting.codes
+        numbers = table.numbers[:, ~self.code_numbers] if as_codes else table.numbers
+        levels = table.levels if as_codes else table.levels[:, ~self.code_levels]
+        categories = np.where(levels == MISSING, np.nan, np.minimum(levels, _MOST_LEVELS_OF_BOOSTING - 1))
+        return np.hstack([numbers, categories]), np.arange(numbers.shape[1] + levels.shape[1]) >= numbers.shape[1]
+
+
+def logistic_settings(*, has_codes: bool) -> list[LogisticSetting]:
+    """Return the settings of the logistic regression to try, from plain to rich."""
+    plain = [LogisticSetting(C, 0, codes=False) for C in (0.01, 0.3)]
+    rich = [LogisticSetting(0.1, 10, codes=has_codes)]
+    coded = [LogisticSetting(0.1, 0, codes=True)] if has_codes else []
+    return plain + coded + rich
+
+
+def boosting_settings(*, has_codes: bool, n_rows: int) -> list[BoostingSetting]:
+    """Return the settings of gradient boosting to try, from smooth to detailed."""
+    smooth, usual = (
+        BoostingSetting(0.05, 60, 8, 40, 5.0, codes=False),
+        BoostingSetting(0.05, 120, 16, 60, 10.0, codes=False),
+    )
+    settings = [smooth, usual]
+    if n_rows >= _MANY_ROWS:
+        settings = [usual, BoostingSetting(0.1, 200, 31, 60, 5.0, codes=False)]
+    return settings + ([usual._replace(codes=True)] if has_codes else [])
+
+
+_MANY_ROWS = 20_000  # from so many rows on, the smallest trees miss what the data can tell
+
+
+def _median(column: FloatArray) -> float:
+    known = column[~np.isnan(column)]
+    return float(np.median(known)) if len(known) else 0.0
+
+
+def _skewed(column: FloatArray) -> bool:
+    known = column[~np.isnan(column)]
+    spread = known.std() if len(known) else 0.0
+    return bool(spread > 0 and abs(float(np.mean(((known - known.mean()) / spread) ** 3))) > 2.0)
+
+
+def _bin_edges(column: FloatArray, bins: int) -> FloatArray:
+    known = column[~np.isnan(column)]
+    if bins == 0 or len(known) == 0:
+        return np.empty(0)
+    edges: FloatArray = np.unique(np.quantile(known, np.arange(1, bins) / bins))
+    return edges[edges > known.min()]
+
+
+def _one_hot(levels: NDArray[np.int_], n: int) -> sp.csr_array:
+    """Return one column a level and one for missing, `(n_rows, n + 1)`; a level of `n` or more is the last known."""
+    column = np.where(levels == MISSING, n, np.minimum(levels, n - 1))
+    rows = np.arange(len(levels))
+    return sp.csr_array((np.ones(len(levels)), (rows, column)), shape=(len(levels), n + 1))

@@ -1,0 +1,213 @@
+"""The next-new-product model: which product that an account does not have yet will it buy within the horizon."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from recsys.contracts.config import Config
+from recsys.data.history import History, IntArray
+from recsys.propensity.account_columns import AccountColumns
+from recsys.propensity.activity import ActivityConfig, ActivityModel
+from recsys.propensity.calibration import CalibrationConfig, Calibrator
+from recsys.propensity.candidates import NO_PRODUCT, Candidates
+from recsys.propensity.cutoffs import CutoffConfig, rolling_cutoffs
+from recsys.propensity.examples import (
+    Activity,
+    Examples,
+    SamplingConfig,
+    account_weight,
+    blocks,
+    collect_examples,
+    join_examples,
+    sample,
+)
+from recsys.propensity.features import FeatureBuilder, FeatureConfig
+from recsys.propensity.labels import novel_purchases
+from recsys.propensity.quantities import Quantities
+from recsys.propensity.ranker import Ranker, RankerConfig
+from recsys.propensity.retrieval.sources import SourcesConfig, make_sources
+from recsys.propensity.snapshot import FloatArray, take_snapshot
+
+logger = logging.getLogger(__name__)
+
+
+class NextProductConfig(Config):
+    """What is predicted and from how much.
+
+    Attributes:
+        horizon_days: a purchase within so many days counts.
+        n_offers: candidates kept for each account.
+        cutoffs: when the past is replayed.
+        sampling: how much of it is learned from.
+        sources: where candidates come from.
+        features: how many candidates are described.
+        ranker: how their order is learned.
+        activity: how an account's chance to buy anything new is learned.
+        calibration: how scores become probabilities.
+    """
+
+    horizon_days: float = Field(default=30.0, gt=0)
+    n_offers: int = Field(default=100, ge=1)
+    cutoffs: CutoffConfig = CutoffConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    sources: SourcesConfig = SourcesConfig()
+    features: FeatureConfig = FeatureConfig()
+    ranker: RankerConfig = RankerConfig()
+    activity: ActivityConfig = ActivityConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+
+
+class Models(NamedTuple):
+    """What was learned from replayed pasts.
+
+    Attributes:
+        ranker: orders the candidates of an account; None where there was nothing to learn from.
+        activity: whether an account buys anything new.
+    """
+
+    ranker: Ranker | None
+    activity: ActivityModel
+
+    def inputs(self, builder: FeatureBuilder, account: IntArray, values: FloatArray) -> FloatArray:
+        """Return the ranker's score and the account's log-odds of buying anything new, `(n, 2)`."""
+        score = builder.popularity(values) if self.ranker is None else self.ranker.score(values)
+        distinct, back = np.unique(account, return_inverse=True)
+        odds = self.activity.log_odds(builder.account_values(distinct.astype(np.int32)))[back]
+        return np.column_stack([score, odds]).astype(np.float32)
+
+
+class NextProductModel:
+    """Ranks the products that an account does not own and says how probable each purchase is.
+
+    Two stages: candidate sources propose; a classifier trained on replayed pasts ranks. Probability is calibrated over
+    all accounts with an earlier order, buyers or not, on the last window before `as_of`, by models that were trained
+    without it.
+    """
+
+    def __init__(self, config: NextProductConfig | None = None) -> None:
+        self.config = config or NextProductConfig()
+
+    def fit(
+        self,
+        history: History,
+        products: pd.DataFrame,
+        accounts: pd.DataFrame,
+        as_of: datetime,
+        rng: np.random.Generator,
+    ) -> Self:
+        """Learn from what stands in `history` strictly before `as_of`; later lines change nothing.
+
+        Args:
+            history: order lines; its vocabularies may name more than was ever bought.
+            products: columns of the products table; names and categories are used, `active` and `do_not_offer` obeyed.
+            accounts: columns of the accounts table; those beyond the contract become features by their dtype.
+            as_of: the moment up to which everything is known.
+            rng: draws the samples and the seed of the trees.
+        """
+        past = history.before(as_of)
+        self.products_, self.accounts_ = products, accounts
+        self.columns_ = AccountColumns().fit(accounts)
+        cutoffs = rolling_cutoffs(past, as_of, self.config.horizon_days, self.config.cutoffs)
+        replays = [self._replay(past, cutoff, rng) for cutoff in cutoffs]
+        seed = int(rng.integers(2**31))
+        self.models_ = self._learn(replays, seed)
+        self.calibrator_ = Calibrator(self.config.calibration)
+        if cutoffs:
+            self._calibrate(past, cutoffs[0], self._learn(self._earlier(replays), seed), rng)
+        else:
+            logger.warning("History shorter than the horizon: products are ranked by recent popularity.")
+        return self
+
+    def score(self, history: History, as_of: datetime, accounts: IntArray | None = None) -> Candidates:
+        """Return the best candidates of each account (default: all with a line before `as_of`), nothing owned.
+
+        Args:
+            history: order lines; what stands at or after `as_of` changes nothing.
+            as_of: the moment up to which everything is known.
+            accounts: rows of the accounts in the history's vocabulary.
+        """
+        builder = self.builder(history, as_of)
+        quantities = Quantities.of(builder.snapshot)
+        wanted = builder.standing() if accounts is None else np.unique(accounts).astype(np.int32)
+        size = self.config.sampling.block_accounts
+        return _joined([self._score_block(builder, quantities, block) for block in blocks(wanted, size)])
+
+    def builder(self, history: History, as_of: datetime) -> FeatureBuilder:
+        """Return the candidates and features of the moment `as_of`: the same for training, batch and online."""
+        snapshot = take_snapshot(history, as_of, self.products_)
+        extra = self.columns_.transform(self.accounts_, history.account_ids)
+        return FeatureBuilder(snapshot, make_sources(self.config.sources), extra, self.config.features)
+
+    def _replay(self, past: History, cutoff: datetime, rng: np.random.Generator) -> tuple[Examples, Activity]:
+        config = self.config.sampling
+        builder = self.builder(past, cutoff)
+        novel = novel_purchases(past, cutoff, self.config.horizon_days)
+        bought_any = np.diff(novel.indptr) > 0
+        buyers = sample(np.flatnonzero(bought_any).astype(np.int32), config.train_accounts, rng)
+        examples = collect_examples(builder, novel, buyers, config, rng)
+        weight = examples.weight * account_weight(novel, examples.account, config.account_power)
+        looked_at = sample(builder.standing(), config.activity_accounts, rng)
+        return examples._replace(weight=weight), Activity(builder.account_values(looked_at), bought_any[looked_at])
+
+    def _earlier(self, replays: Sequence[tuple[Examples, Activity]]) -> Sequence[tuple[Examples, Activity]]:
+        """Return the replays whose label windows end before the newest one's starts; all, where none does."""
+        n_overlapping = int(np.ceil(self.config.horizon_days / self.config.cutoffs.step_days))
+        return replays[n_overlapping:] or replays
+
+    def _learn(self, replays: Sequence[tuple[Examples, Activity]], seed: int) -> Models:
+        activity = ActivityModel(self.config.activity)
+        if not replays:
+            return Models(None, activity.fit(np.zeros((0, 1), np.float32), np.zeros(0, bool), seed))
+        activity.fit(
+            np.concatenate([each.values for _, each in replays]),
+            np.concatenate([each.active for _, each in replays]),
+            seed,
+        )
+        examples = join_examples([each for each, _ in replays])
+        if not examples.bought.any() or examples.bought.all():
+            logger.warning("No purchase among the replayed candidates to learn from: ranked by recent popularity.")
+            return Models(None, activity)
+        ranker = Ranker(self.config.ranker).fit(examples.values, examples.bought, examples.weight, seed)
+        return Models(ranker, activity)
+
+    def _calibrate(self, past: History, cutoff: datetime, models: Models, rng: np.random.Generator) -> None:
+        config = self.config.sampling
+        builder = self.builder(past, cutoff)
+        novel = novel_purchases(past, cutoff, self.config.horizon_days)
+        chosen = sample(builder.standing(), config.calibration_accounts, rng)
+        parts = [
+            collect_examples(builder, novel, block, config, rng) for block in blocks(chosen, config.block_accounts)
+        ]
+        inputs = [models.inputs(builder, part.account, part.values) for part in parts]
+        found = join_examples([part._replace(values=each) for part, each in zip(parts, inputs, strict=True)])
+        self.calibrator_.fit(found.values, found.bought, found.weight)
+
+    def _score_block(self, builder: FeatureBuilder, quantities: Quantities, block: IntArray) -> Candidates:
+        found = builder.block(block)
+        inputs = self.models_.inputs(builder, found.account, found.values)
+        order = np.lexsort((found.product, -inputs[:, 0], found.account))
+        place = np.arange(len(order)) - np.searchsorted(found.account[order], found.account[order])
+        best = order[place < self.config.n_offers]
+        account, product = found.account[best], found.product[best]
+        return Candidates(
+            account=account,
+            product=product,
+            from_product=np.full(len(best), NO_PRODUCT, dtype=np.int32),
+            score=inputs[best, 0],
+            probability=self.calibrator_.probability(inputs[best]),
+            expected_quantity=quantities.expect(account, product),
+        )
+
+
+def _joined(parts: Sequence[Candidates]) -> Candidates:
+    whole, real = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    every: Iterator[Candidates] = iter([Candidates(whole, whole, whole, real, real, real), *parts])
+    columns = zip(*(vars(part).values() for part in every), strict=True)
+    return Candidates(*(np.concatenate(column) for column in columns))

@@ -1,0 +1,1 @@
+"""Candidate sources: each proposes products to accounts from what was bought before a moment."""

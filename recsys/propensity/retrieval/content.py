@@ -1,0 +1,93 @@
+"""Content likeness: products whose names read like those the account buys; works without any sale."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+import scipy.sparse as sp
+from pydantic import Field
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from recsys.contracts.config import Config
+from recsys.data.history import IntArray
+from recsys.propensity.retrieval.vectors import scaled_rows
+from recsys.propensity.snapshot import FloatArray, Snapshot
+
+
+class ContentConfig(Config):
+    """How names are compared.
+
+    Attributes:
+        half_life_days: a purchase counts half after so many days in the account's profile.
+        max_terms: the most frequent character n-grams that are kept; bounds memory.
+        n_alike: the most alike products of each product that can be its nearest; bounds memory.
+    """
+
+    half_life_days: float = Field(default=90.0, gt=0)
+    max_terms: int = Field(default=20_000, ge=1)
+    n_alike: int = Field(default=100, ge=1)
+
+
+class Content:
+    r"""Cosine of TF-IDF vectors (character 3- to 5-grams within words) of names.
+
+    taste: mean cosine to the account's decayed purchases; nearest: the highest cosine to a product it owns.
+    """
+
+    def __init__(self, config: ContentConfig) -> None:
+        self.config = config
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Likeness to all that is owned, and to the nearest owned product."""
+        return ("name_taste", "name_nearest")
+
+    def fit(self, snapshot: Snapshot) -> Self:
+        """Learn the vectors of the names and the profile of every account."""
+        vectors = _name_vectors(snapshot, self.config.max_terms)
+        decayed = snapshot.decayed(self.config.half_life_days)
+        self.profile_ = scaled_rows(decayed, np.asarray(decayed.sum(axis=1)).ravel())
+        self.vectors_, self.transposed_ = vectors, vectors.T.tocsr()
+        self.alike_ = _alike(vectors, self.config.n_alike)
+        self.owned_ = snapshot.matrix()
+        return self
+
+    def score(self, accounts: IntArray) -> FloatArray:
+        """Return the likeness of every name to each account's purchases; 0 without names."""
+        taste = ((self.profile_[accounts] @ self.vectors_) @ self.transposed_).toarray()
+        return np.stack([taste, _highest(self.owned_[accounts], self.alike_)]).astype(np.float32)
+
+
+def _name_vectors(snapshot: Snapshot, max_terms: int) -> sp.csr_array:
+    names = [str(name).lower() for name in snapshot.names]
+    if not any(name.strip() for name in names):
+        return sp.csr_array(np.zeros((len(names), 1), dtype=np.float32))
+    vectorizer = TfidfVectorizer(
+        analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, max_features=max_terms, dtype=np.float32
+    )
+    return sp.csr_array(vectorizer.fit_transform(names))
+
+
+def _alike(vectors: sp.csr_array, n_alike: int, block: int = 1024) -> sp.csr_array:
+    """Return the cosine of each product to its most alike ones, 0 elsewhere, `(n_products, n_products)`."""
+    transposed = vectors.T.tocsr()
+    parts = []
+    for start in range(0, vectors.shape[0], block):
+        cosine = (vectors[start : start + block] @ transposed).toarray()
+        rows = np.arange(len(cosine))
+        cosine[rows, start + rows] = 0.0  # a product is not its own kin
+        if n_alike < cosine.shape[1]:
+            edge = np.partition(cosine, cosine.shape[1] - n_alike, axis=1)[:, cosine.shape[1] - n_alike]
+            cosine[cosine < edge[:, None]] = 0.0
+        parts.append(sp.csr_array(cosine))
+    return sp.csr_array(sp.vstack(parts))
+
+
+def _highest(owned: sp.csr_array, alike: sp.csr_array) -> FloatArray:
+    """Return the highest likeness of each product to one that the account owns, `(n_accounts, n_products)`."""
+    found = np.zeros((owned.shape[0], alike.shape[1]), dtype=np.float32)
+    for row in range(owned.shape[0]):
+        kin = alike[owned.indices[owned.indptr[row] : owned.indptr[row + 1]]]
+        np.maximum.at(found[row], kin.indices, kin.data)
+    return found

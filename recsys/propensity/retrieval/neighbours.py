@@ -1,0 +1,84 @@
+"""User kNN on decayed, IDF-weighted vectors: what accounts like this one buy now."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+import scipy.sparse as sp
+from pydantic import Field
+
+from recsys.contracts.config import Config
+from recsys.data.history import IntArray
+from recsys.propensity.retrieval.vectors import account_vectors, latest_accounts
+from recsys.propensity.snapshot import FloatArray, Snapshot
+
+
+class NeighboursConfig(Config):
+    """How alike accounts are found, and what of theirs counts.
+
+    Attributes:
+        name: what its channels are called.
+        n_neighbours: the most alike accounts that vote; None: all, which is smoother and needs a higher power.
+        power: a vote weighs likeness to this power; higher listens to the most alike.
+        half_life_days: purchases count half after so many days when likeness is measured; None: all alike.
+        fresh_window_days: first purchases of a neighbour within it are fresh votes.
+        fresh_half_life_days: a fresh vote counts half after so many days.
+        recent_half_life_days: any purchase of a neighbour counts half after so many days.
+        max_reference_accounts: the accounts that may be neighbours: those that bought last. Bounds time and memory.
+    """
+
+    name: str = "neighbours"
+    n_neighbours: int | None = Field(default=300, ge=1)
+    power: float = Field(default=1.0, gt=0)
+    half_life_days: float | None = Field(default=90.0, gt=0)
+    fresh_window_days: float = Field(default=120.0, gt=0)
+    fresh_half_life_days: float = Field(default=20.0, gt=0)
+    recent_half_life_days: float = Field(default=30.0, gt=0)
+    max_reference_accounts: int = Field(default=20_000, ge=1)
+
+
+class Neighbours:
+    r"""Votes of alike accounts, each weighted by its likeness.
+
+    likeness(u, v) = cosine of `2^(-age / half_life) * log(n_accounts / n_owners)` over products;
+    score(u, p) = sum over the neighbours v of likeness(u, v)^power * vote(v, p), where a vote is fresh (v's first
+    purchase of p, lately), recent (v's last purchase of p, decayed) or ever (v owns p).
+    """
+
+    def __init__(self, config: NeighboursConfig) -> None:
+        self.config = config
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """One channel for each kind of vote."""
+        return tuple(f"{self.config.name}_{vote}" for vote in ("fresh", "recent", "ever"))
+
+    def fit(self, snapshot: Snapshot) -> Self:
+        """Weigh every account's purchases and keep the votes of the accounts that bought last."""
+        config = self.config
+        self.vectors_ = account_vectors(snapshot, snapshot.decayed(config.half_life_days))
+        self.reference_ = latest_accounts(snapshot, config.max_reference_accounts)
+        self.reference_vectors_ = self.vectors_[self.reference_].T.tocsr()
+        votes = (
+            snapshot.newly_bought(config.fresh_window_days, config.fresh_half_life_days),
+            snapshot.decayed(config.recent_half_life_days),
+            snapshot.matrix(),
+        )
+        self.votes_ = tuple(vote[self.reference_] for vote in votes)
+        return self
+
+    def score(self, accounts: IntArray) -> FloatArray:
+        """Return the fresh, the recent and the plain votes."""
+        likeness = (self.vectors_[accounts] @ self.reference_vectors_).toarray()
+        likeness[self.reference_[None, :] == accounts[:, None]] = 0.0  # nobody is a neighbour of itself
+        weight = likeness if self.config.power == 1.0 else likeness**self.config.power
+        voters = sp.csr_array(_nearest(weight, self.config.n_neighbours))
+        return np.stack([(voters @ votes).toarray() for votes in self.votes_]).astype(np.float32)
+
+
+def _nearest(weight: FloatArray, k: int | None) -> FloatArray:
+    if k is None or k >= weight.shape[1]:
+        return weight
+    edge = np.partition(weight, weight.shape[1] - k - 1, axis=1)[:, weight.shape[1] - k - 1]
+    return np.where(weight > edge[:, None], weight, 0.0)

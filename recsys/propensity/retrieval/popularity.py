@@ -1,0 +1,86 @@
+"""Popularity sources: what is bought for the first time now, and what sold a year ago in the season to come."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+from pydantic import Field
+
+from recsys.contracts.config import Config
+from recsys.data.history import IntArray
+from recsys.propensity.snapshot import FloatArray, Snapshot
+
+DAYS_A_YEAR = 365.0
+
+
+class PopularityConfig(Config):
+    """Which windows of first purchases count.
+
+    Attributes:
+        windows_days: days back from the snapshot; one channel each.
+    """
+
+    windows_days: tuple[float, ...] = Field(default=(7.0, 14.0, 30.0), min_length=1)
+
+
+class Popularity:
+    """Accounts that bought the product for the first time within each window; the same for every account."""
+
+    def __init__(self, config: PopularityConfig) -> None:
+        self.config = config
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """One channel a window."""
+        return tuple(f"newly_bought_{days:g}d" for days in self.config.windows_days)
+
+    def fit(self, snapshot: Snapshot) -> Self:
+        """Count the first purchases of each window."""
+        age, product = snapshot.pairs.first_age, snapshot.pairs.product
+        n_products = snapshot.shape[1]
+        counts = [np.bincount(product[age <= days], minlength=n_products) for days in self.config.windows_days]
+        self.counts_ = np.array(counts, dtype=np.float32)
+        return self
+
+    def score(self, accounts: IntArray) -> FloatArray:
+        """Return the counts, repeated for each account."""
+        return _for_each(self.counts_, len(accounts))
+
+
+class SeasonConfig(Config):
+    """The season to come, seen a year earlier.
+
+    Attributes:
+        ahead_days: length of the window that started a year before the snapshot.
+    """
+
+    ahead_days: float = Field(default=30.0, gt=0)
+
+
+class Season:
+    """Lines sold in `[as_of - 365 d, as_of - 365 d + ahead_days)`: what this time of the year brought last time."""
+
+    def __init__(self, config: SeasonConfig) -> None:
+        self.config = config
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """One channel."""
+        return ("same_season_last_year",)
+
+    def fit(self, snapshot: Snapshot) -> Self:
+        """Count the lines of last year's window; none where the history is younger than a year."""
+        within = (snapshot.age <= DAYS_A_YEAR) & (snapshot.age > DAYS_A_YEAR - self.config.ahead_days)
+        counts = np.bincount(snapshot.lines.product[within], minlength=snapshot.shape[1])
+        self.counts_ = counts.astype(np.float32)[None, :]
+        return self
+
+    def score(self, accounts: IntArray) -> FloatArray:
+        """Return the counts, repeated for each account."""
+        return _for_each(self.counts_, len(accounts))
+
+
+def _for_each(counts: FloatArray, n_accounts: int) -> FloatArray:
+    n_channels, n_products = counts.shape
+    return np.broadcast_to(counts[:, None, :], (n_channels, n_accounts, n_products))

@@ -1,0 +1,69 @@
+"""A ridge regression that asks the question itself: from what accounts owned a month ago to what they added since."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+import scipy.sparse as sp
+from pydantic import Field
+
+from recsys.contracts.config import Config
+from recsys.data.history import IntArray
+from recsys.propensity.retrieval.vectors import account_vectors, unit_rows
+from recsys.propensity.snapshot import FloatArray, Snapshot
+
+
+class RidgeConfig(Config):
+    """What is regressed on what.
+
+    Attributes:
+        window_days: first purchases of the last so many days are the target; older ones the input.
+        penalty: on the squared weights; inputs and targets have length 1, so the same value suits any market.
+        max_accounts: accounts that added most lately, of those that bought before; bounds the system to its square.
+    """
+
+    window_days: float = Field(default=30.0, gt=0)
+    penalty: float = Field(default=3.0, gt=0)
+    max_accounts: int = Field(default=4_000, ge=1)
+
+
+class Ridge:
+    r"""score(u, p) = k(u)^T (K + penalty I)^-1 Y in the dual, with the linear kernel on IDF-weighted unit vectors.
+
+    K_vw = x_v . x_w over what v and w owned before the window; Y_vp = first purchases of v in it (rows of length 1);
+    k(u)_v = x(u) . x_v with all that u owns now. Hastie, Tibshirani, Friedman, ESL, eq. 5.63.
+    """
+
+    def __init__(self, config: RidgeConfig) -> None:
+        self.config = config
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """One channel."""
+        return ("ridge",)
+
+    def fit(self, snapshot: Snapshot) -> Self:
+        """Solve for the weight of every account that added something in the window."""
+        first_age = snapshot.pairs.first_age
+        before = account_vectors(snapshot, snapshot.matrix((first_age > self.config.window_days).astype(np.float32)))
+        added = snapshot.matrix((first_age <= self.config.window_days).astype(np.float32))
+        learned = _learnable(before, added, self.config.max_accounts)
+        inputs = sp.csr_array(before[learned])
+        kernel = (inputs @ inputs.T).toarray().astype(np.float64)
+        kernel[np.diag_indices_from(kernel)] += self.config.penalty
+        self.weights_ = np.linalg.solve(kernel, unit_rows(sp.csr_array(added[learned])).toarray()).astype(np.float32)
+        self.inputs_ = inputs.T.tocsr()
+        self.vectors_ = account_vectors(snapshot, snapshot.matrix())
+        return self
+
+    def score(self, accounts: IntArray) -> FloatArray:
+        """Return what the regression expects each account to add."""
+        alike = self.vectors_[accounts] @ self.inputs_
+        return np.asarray(alike @ self.weights_, dtype=np.float32)[None]
+
+
+def _learnable(before: sp.csr_array, added: sp.csr_array, limit: int) -> IntArray:
+    n_added = np.where(np.diff(before.indptr) > 0, np.diff(added.indptr), 0)
+    most = np.argsort(-n_added, kind="stable")[:limit]
+    return np.sort(most[n_added[most] > 0]).astype(np.int32)

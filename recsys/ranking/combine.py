@@ -1,0 +1,72 @@
+"""Combines the evidence of the account and of the cart for the same product.
+
+Both are causes of one event, a purchase within the horizon: the account's own course, and what lies in the cart now.
+With independent causes the event fails to happen only if every cause fails (noisy-or, Pearl 1988, section 4.3.2)::
+
+    p = 1 - (1 - p_account)(1 - p_cart)
+
+For small probabilities this is their sum: a cart that says nothing leaves the account's order as it is, and the other
+way round.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recsys.ranking.model import Float32, Float64, Int32
+from recsys.ranking.pool import Pool, joined
+
+
+def noisy_or(one: Float64, other: Float64) -> Float64:
+    """Return `1 - (1 - one)(1 - other)`.
+
+    Example:
+        >>> float(noisy_or(np.array([0.5]), np.array([0.2]))[0])
+        0.6
+    """
+    combined: Float64 = 1.0 - (1.0 - one) * (1.0 - other)
+    return combined
+
+
+def combine(account: Pool, cart: Pool) -> Pool:
+    """Return the cross-sell candidates of both; one that both name has the noisy-or of their probabilities.
+
+    Such a candidate names as its tier the stronger of the two; `cart.product` is sorted.
+    """
+    if not len(cart):
+        return account
+    if not len(account):
+        return cart
+    position = np.minimum(cart.product.searchsorted(account.product), len(cart) - 1)
+    both = cart.product[position] == account.product
+    of_cart = np.where(both, cart.probability[position], 0.0)
+    probability = noisy_or(account.probability, of_cart)
+    merged = Pool(
+        account.product,
+        account.from_product,
+        probability,
+        account.quantity,
+        probability,
+        account.evidence,
+        np.where(of_cart > account.probability, cart.tier[position], account.tier).astype(np.int8),
+    )
+    alone = np.ones(len(cart), dtype=bool)
+    alone[position[both]] = False
+    rest = cart.take(alone)
+    return joined([merged, rest])
+
+
+def merge_weights(products: list[Int32], weights: list[Float32]) -> tuple[Int32, Float64]:
+    """Return the distinct products, sorted, and the sum of the weights of each."""
+    if len(products) == 1:
+        return products[0], weights[0].astype(np.float64)
+    product, weight = np.concatenate(products), np.concatenate(weights).astype(np.float64)
+    if not len(product):
+        return product, weight
+    order = product.argsort(kind="stable")
+    product = product[order]
+    first = np.empty(len(product), dtype=bool)
+    first[0] = True
+    np.not_equal(product[1:], product[:-1], out=first[1:])
+    starts = first.nonzero()[0]
+    return product[starts], np.add.reduceat(weight[order], starts)

@@ -1,0 +1,83 @@
+"""Candidates of one request as parallel arrays, and where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.contracts.offers import Tier
+from recsys.ranking.model import Bool, Float64, Int32
+
+TIERS: tuple[Tier, ...] = ("account", "recent", "cart", "segment", "popular")
+ACCOUNT, RECENT, CART, SEGMENT, POPULAR = range(5)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Candidates of one request, shape `(n_candidates,)` each.
+
+    Attributes:
+        product: row of the product.
+        from_product: the rung that an upgrade starts from; -1: a cross-sell.
+        probability: within the model's horizon.
+        quantity: expected units.
+        score: the ranker's own order, comparable within one kind.
+        evidence: row of the evidence table, of the fallback table in the tiers segment and popular; -1 without one.
+        tier: position in `TIERS`.
+    """
+
+    product: Int32
+    from_product: Int32
+    probability: Float64
+    quantity: Float64
+    score: Float64
+    evidence: Int32
+    tier: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.product)
+
+    def take(self, rows: NDArray[np.intp] | Bool) -> Pool:
+        """Return the candidates at `rows`."""
+        return Pool(
+            self.product[rows],
+            self.from_product[rows],
+            self.probability[rows],
+            self.quantity[rows],
+            self.score[rows],
+            self.evidence[rows],
+            self.tier[rows],
+        )
+
+
+def crosses(product: Int32, probability: Float64, quantity: Float64, tier: int, evidence: Int32 | None = None) -> Pool:
+    """Return cross-sell candidates that are scored by their probability."""
+    n = len(product)
+    none = np.full(n, -1, dtype=np.int32)
+    return Pool(
+        product,
+        none,
+        probability,
+        quantity,
+        probability,
+        none if evidence is None else evidence,
+        np.full(n, tier, dtype=np.int8),
+    )
+
+
+def joined(pools: list[Pool]) -> Pool:
+    """Return the candidates of all pools, in their order; at least one pool."""
+    if len(pools) == 1:
+        return pools[0]
+    return Pool(*(np.concatenate([getattr(pool, field.name) for pool in pools]) for field in fields(Pool)))
+
+
+def member(rows: Int32, among: Int32) -> Bool:
+    """Return which `rows` stand in `among`, which is sorted."""
+    if not len(among):
+        return np.zeros(len(rows), dtype=bool)
+    position = np.minimum(among.searchsorted(rows), len(among) - 1)
+    found: Bool = among[position] == rows
+    return found

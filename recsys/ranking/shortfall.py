@@ -1,0 +1,34 @@
+"""Says why a slate is shorter than what was asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+SPOKEN = {
+    "inactive": "inactive",
+    "do_not_offer": "flagged do_not_offer",
+    "out_of_stock": "out of stock",
+    "in_cart": "in the cart",
+    "excluded": "excluded by the request",
+    "withheld": "withheld for this account now",
+    "owned": "owned",
+    "not_credible": "below the least probability",
+    "worth_less": "worth less than what they displace",
+    "near_duplicate": "near-duplicates",
+    "substitute": "substitutes",
+}
+SILENT = "the account wants no offers"
+
+
+def shortfall_sentence(requested: int, returned: int, n_considered: int, barred: Counter[str]) -> str | None:
+    """Return why `returned < requested`, None where all came.
+
+    Example:
+        >>> shortfall_sentence(3, 1, 5, Counter(owned=4))
+        'asked for 3, found 1 in 5 candidates; left out: 4 owned'
+    """
+    if returned >= requested:
+        return None
+    found = f"asked for {requested}, found {returned or 'nothing credible'} in {n_considered} candidates"
+    parts = [f"{barred[name]} {words}" for name, words in SPOKEN.items() if barred[name]]
+    return f"{found}; left out: {', '.join(parts)}" if parts else found

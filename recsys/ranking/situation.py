@@ -1,0 +1,119 @@
+"""A request with its ids looked up: rows of the account, the cart and what is ruled out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.contracts.offers import OfferRequest
+from recsys.ranking.eligibility import NO_ROWS, Barriers
+from recsys.ranking.model import EVERYONE, Int32, OfferModel
+from recsys.ranking.retrieval import owned_by
+from recsys.ranking.state import AccountState, LiveCatalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What one request is about.
+
+    Attributes:
+        account: row of the account; -1 where there is none or the model does not know it.
+        segment: row of its segment.
+        cart: rows of the cart's products and of the viewed one, without doubles.
+        quantities: units of each.
+        recent: latest purchases of an account that the model does not know, latest first.
+        barriers: what is ruled out.
+        unknown: product ids of the cart that the model does not know.
+        silent: the account wants no offers.
+    """
+
+    account: int
+    segment: int
+    cart: list[int]
+    quantities: list[float]
+    recent: list[int]
+    barriers: Barriers
+    unknown: tuple[str, ...]
+    silent: bool
+
+
+class Lookup:
+    """Looks requests up in one model."""
+
+    def __init__(self, model: OfferModel, catalogue: LiveCatalogue, recent_purchases: int) -> None:
+        self._model = model
+        self._catalogue = catalogue
+        self._recent_purchases = recent_purchases
+        self._segments = {name: row for row, name in enumerate(model.segments.names) if row != EVERYONE}
+
+    def situation(self, request: OfferRequest, state: AccountState) -> Situation:
+        """Return what `request` is about; products that the model does not know are reported, not refused."""
+        account = -1 if request.account_id is None else self._model.accounts.ids.find(request.account_id)
+        cart, unknown = self._cart(request)
+        bought = self._known(state.bought)
+        recent = [row for row in dict.fromkeys(bought) if row not in cart] if account < 0 else []
+        return Situation(
+            account=account,
+            segment=self._segment(account, state),
+            cart=list(cart),
+            quantities=list(cart.values()),
+            recent=recent[: self._recent_purchases],
+            barriers=self._barriers(request, state, account, list(cart), bought),
+            unknown=unknown,
+            silent=self._silent(account, state),
+        )
+
+    def _cart(self, request: OfferRequest) -> tuple[dict[int, float], tuple[str, ...]]:
+        quantities: dict[int, float] = {}
+        unknown: dict[str, None] = {}
+        for line in request.cart:
+            row = self._catalogue.row(line.product_id)
+            if row < 0:
+                unknown[line.product_id] = None
+            else:
+                quantities[row] = quantities.get(row, 0.0) + line.quantity
+        viewed = request.viewed_product_id
+        if viewed is not None:
+            row = self._catalogue.row(viewed)
+            if row < 0:
+                unknown[viewed] = None
+            else:
+                quantities.setdefault(row, 1.0)
+        return quantities, tuple(unknown)
+
+    def _segment(self, account: int, state: AccountState) -> int:
+        if state.segment is not None:
+            return self._segments.get(state.segment, EVERYONE)
+        return int(self._model.accounts.segment[account]) if account >= 0 else EVERYONE
+
+    def _silent(self, account: int, state: AccountState) -> bool:
+        if state.do_not_offer is not None:
+            return state.do_not_offer
+        return account >= 0 and bool(self._model.accounts.do_not_offer[account])
+
+    def _barriers(
+        self, request: OfferRequest, state: AccountState, account: int, cart: list[int], bought: list[int]
+    ) -> Barriers:
+        return Barriers(
+            in_cart=_sorted(cart),
+            excluded=_sorted(self._known(request.exclude)),
+            withheld=_sorted(self._known(state.withheld)),
+            owned=self._owned(account, bought, in_cart_answer=bool(cart), new_only=request.new_only),
+            new_only=request.new_only,
+        )
+
+    def _owned(self, account: int, bought: list[int], *, in_cart_answer: bool, new_only: bool) -> Int32:
+        # Half of what known accounts buy is repeat: in a cart answer earlier purchases stay, unless only new is wanted.
+        if in_cart_answer and not new_only:
+            return NO_ROWS
+        owned = NO_ROWS if account < 0 else owned_by(self._model, account, ever=new_only)
+        return np.union1d(owned, np.array(bought, dtype=np.int32)) if bought else owned
+
+    def _known(self, product_ids: Iterable[str]) -> list[int]:
+        return [row for row in map(self._catalogue.row, product_ids) if row >= 0]
+
+
+def _sorted(rows: list[int]) -> Int32:
+    return np.array(sorted(rows), dtype=np.int32) if rows else NO_ROWS

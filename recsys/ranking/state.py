@@ -1,0 +1,104 @@
+"""What has changed since the model was built: products' prices and flags, and an account's latest purchases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.ranking.model import Float64, OfferModel
+
+OFFERABLE, INACTIVE, DO_NOT_OFFER, OUT_OF_STOCK = 0, 1, 2, 3
+REFUSALS = ("offerable", "inactive", "do_not_offer", "out_of_stock")
+
+
+@dataclass(frozen=True, slots=True)
+class ProductChange:
+    """New values of one product; None leaves a value as it is."""
+
+    product_id: str
+    price: float | None = None
+    cost: float | None = None
+    active: bool | None = None
+    stock: float | None = None
+    do_not_offer: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """What is known of an account beyond the bundle.
+
+    Attributes:
+        bought: product ids bought since the bundle's `as_of`, latest first; owned at once, and the evidence for an
+            account that the bundle does not know.
+        withheld: product id -> why it is held back now (declined lately, shown too often).
+        segment: the account's segment, where it is newer than the bundle's.
+        do_not_offer: the account wants no offers; None leaves the bundle's flag.
+    """
+
+    bought: tuple[str, ...] = ()
+    withheld: Mapping[str, str] = field(default_factory=dict)
+    segment: str | None = None
+    do_not_offer: bool | None = None
+
+
+NOTHING_NEW = AccountState()
+
+
+class LiveCatalogue:
+    """Prices and flags in force now: the model's, and the changes since.
+
+    The arrays have shape `(n_products,)`. A change is a few writes of single elements, so that a reader in another
+    thread sees the old value or the new one.
+    """
+
+    def __init__(self, model: OfferModel) -> None:
+        products = model.products
+        self.ids = list(products.ids)
+        self._rows = {product_id: row for row, product_id in enumerate(self.ids)}
+        self.price: Float64 = np.array(products.price)
+        self.cost: Float64 = np.array(products.cost)
+        self._active = np.array(products.active)
+        self._do_not_offer = np.array(products.do_not_offer)
+        self._stock: Float64 = np.array(products.stock)
+        refusal = np.zeros(len(self.price), dtype=np.int8)
+        refusal[self._stock <= 0] = OUT_OF_STOCK  # NaN, stock that nobody tracks, is not below zero
+        refusal[self._do_not_offer] = DO_NOT_OFFER
+        refusal[~self._active] = INACTIVE
+        self.refusal: NDArray[np.int8] = refusal
+        self.margin_rate = _median_margin_rate(self.price, self.cost)
+
+    def row(self, product_id: str) -> int:
+        """Return the row of a product, -1 where the model does not know it."""
+        return self._rows.get(product_id, -1)
+
+    def apply(self, change: ProductChange) -> bool:
+        """Put a change in force; return whether the model knows the product."""
+        row = self.row(change.product_id)
+        if row < 0:
+            return False
+        for array, value in (
+            (self.price, change.price),
+            (self.cost, change.cost),
+            (self._active, change.active),
+            (self._do_not_offer, change.do_not_offer),
+            (self._stock, change.stock),
+        ):
+            if value is not None:
+                array[row] = value
+        self.refusal[row] = self._refusal(row)
+        return True
+
+    def _refusal(self, row: int) -> int:
+        if not self._active[row]:
+            return INACTIVE
+        if self._do_not_offer[row]:
+            return DO_NOT_OFFER
+        return OUT_OF_STOCK if self._stock[row] <= 0 else OFFERABLE
+
+
+def _median_margin_rate(price: Float64, cost: Float64) -> float | None:
+    known = ~np.isnan(cost) & (price > 0)
+    return float(np.median(1.0 - cost[known] / price[known])) if known.any() else None

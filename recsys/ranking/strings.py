@@ -1,0 +1,64 @@
+"""Strings that can be memory-mapped: one run of bytes and where each string starts."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Strings(Sequence[str]):
+    """An immutable column of strings in UTF-8; a string that is not known is empty.
+
+    Attributes:
+        offsets: shape `(n + 1,)`; string `i` is `data[offsets[i]:offsets[i + 1]]`.
+        data: the bytes of all strings.
+
+    Example:
+        >>> ids = Strings.of(["A", "B", "D"])
+        >>> ids[1], ids.find("D"), ids.find("C")
+        ('B', 2, -1)
+    """
+
+    offsets: NDArray[np.int64]
+    data: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        # A memoryview slices an order of magnitude faster than an array, and a binary search slices twenty times.
+        object.__setattr__(self, "_bytes", memoryview(self.data))  # type: ignore[arg-type]
+        object.__setattr__(self, "_offsets", memoryview(self.offsets))  # type: ignore[arg-type]
+
+    @classmethod
+    def of(cls, values: Sequence[str | None]) -> Strings:
+        """Return the column of `values`; None becomes the empty string."""
+        encoded = [b"" if value is None else value.encode("utf-8") for value in values]
+        lengths = np.fromiter((len(item) for item in encoded), dtype=np.int64, count=len(encoded))
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return cls(offsets, np.frombuffer(b"".join(encoded), dtype=np.uint8))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> str:  # type: ignore[override]
+        return self.encoded(index).decode("utf-8")
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[index] for index in range(len(self)))
+
+    def encoded(self, index: int) -> bytes:
+        """Return the bytes of string `index`, at 0 or above."""
+        offsets: memoryview = self._offsets  # type: ignore[attr-defined]
+        return bytes(self._bytes[offsets[index] : offsets[index + 1]])  # type: ignore[attr-defined]
+
+    def find(self, value: str) -> int:
+        """Return the row of `value` by binary search, -1 where it is not there; the column must be sorted."""
+        try:
+            wanted = value.encode("utf-8")
+        except UnicodeEncodeError:  # a lone surrogate is in no id
+            return -1
+        row = bisect_left(range(len(self)), wanted, key=self.encoded)
+        return row if row < len(self) and self.encoded(row) == wanted else -1

@@ -1,0 +1,84 @@
+"""From probability to value, and the order that follows from it.
+
+`value = probability x expected quantity x (margin, or price)`; an upgrade's is the difference to what it displaces::
+
+    cross-sell   p * q * price(B)
+    upsell       p * q * (price(B) - price(A))
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recsys.contracts.offers import Objective
+from recsys.errors import ConfigError
+from recsys.ranking.model import Bool, Float64, Int32
+from recsys.ranking.pool import Pool
+from recsys.ranking.state import LiveCatalogue
+
+
+def check_objective(objective: Objective, catalogue: LiveCatalogue) -> None:
+    """Refuse `margin` where no product has a cost.
+
+    Raises:
+        ConfigError: says what is missing.
+    """
+    if objective == "margin" and catalogue.margin_rate is None:
+        raise ConfigError(
+            "objective == 'margin', but no product of this model has a cost; give a products table with `cost`, "
+            "or use 'revenue' or 'conversion'"
+        )
+
+
+def expected_value(pool: Pool, objective: Objective, catalogue: LiveCatalogue) -> Float64:
+    """Return the expected money of each candidate, 0 where a price is not known; by price for `conversion`.
+
+    Under `margin` a product without a cost is taken at the median margin rate of those that have one: at its full price
+    it would pass everything whose cost is known.
+    """
+    worth = _worth(pool.product, objective, catalogue)
+    climbs = pool.from_product >= 0
+    if climbs.any():
+        displaced = _worth(np.maximum(pool.from_product, 0), objective, catalogue)
+        worth = np.where(climbs, worth - displaced, worth)
+    return np.nan_to_num(pool.probability * pool.quantity * worth)
+
+
+def credible(pool: Pool, floor: float) -> Bool:
+    """Return which candidates reach `floor` times the best probability of their kind."""
+    climbs = pool.from_product >= 0
+    best_cross = pool.probability.max(initial=0.0, where=~climbs)
+    best_up = pool.probability.max(initial=0.0, where=climbs)
+    reached: Bool = pool.probability >= floor * np.where(climbs, best_up, best_cross)
+    return reached
+
+
+def value_order(pool: Pool, worth: Float64, relevant: Bool) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    """Return the candidates by relevance, then worth, then the ranker's score; ties go to the smaller id."""
+    return np.lexsort((pool.from_product, pool.product, -pool.score, -worth, ~relevant))
+
+
+def raw_order(pool: Pool) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    """Return the candidates in the ranker's own order.
+
+    Scores compare within one kind only. The kinds are merged by probability, made non-increasing down each kind's
+    order, so that no kind's own order changes.
+    """
+    climbs = pool.from_product >= 0
+    order = np.lexsort((pool.from_product, pool.product, -pool.score, climbs))
+    n_cross = len(order) - int(climbs.sum())
+    if n_cross in (0, len(order)):
+        return order
+    level = pool.probability[order]
+    level[:n_cross] = np.minimum.accumulate(level[:n_cross])
+    level[n_cross:] = np.minimum.accumulate(level[n_cross:])
+    merged: np.ndarray[tuple[int], np.dtype[np.intp]] = order[np.argsort(-level, kind="stable")]
+    return merged
+
+
+def _worth(products: Int32, objective: Objective, catalogue: LiveCatalogue) -> Float64:
+    price: Float64 = catalogue.price[products]
+    if objective != "margin":
+        return price
+    margin: Float64 = price - catalogue.cost[products]
+    return np.where(np.isnan(margin), price * (catalogue.margin_rate or 0.0), margin)

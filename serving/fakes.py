@@ -1,0 +1,80 @@
+"""A model without training, behind the same seam as the real one: for tests, and for trying the API."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from recsys.contracts.offers import Offer, OfferRequest, Slate, Tier
+from recsys.errors import ConfigError
+from recsys.ranking.state import NOTHING_NEW, AccountState
+from serving.models import LoadedModel
+
+AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class FakeEngine:
+    """Offers `P0`, `P1`, ... in order; knows the accounts `A0`, `A1`, ... and nothing of their purchases.
+
+    The cart shifts the order, so that account and cart both matter. Products that it does not know are reported.
+    """
+
+    def __init__(self, n_accounts: int = 10, n_products: int = 30) -> None:
+        self._accounts = {f"A{i}": i for i in range(n_accounts)}
+        self._products = {f"P{i}": i for i in range(n_products)}
+
+    def recommend(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Slate:
+        """Return the ranked answer to one request.
+
+        Raises:
+            ConfigError: margin is asked for, and the fake has no costs.
+        """
+        if request.objective == "margin":
+            raise ConfigError("objective == 'margin', needs costs; this model has none, ask for conversion or revenue")
+        cart = [line.product_id for line in request.cart]
+        known = [product for product in cart if product in self._products]
+        shift = self._accounts.get(request.account_id or "", 0) + sum(self._products[product] for product in known)
+        barred = {*cart, *request.exclude, *state.bought, *state.withheld}
+        tier: Tier = "account" if request.account_id in self._accounts else "cart" if known else "popular"
+        order = [f"P{(shift + i) % len(self._products)}" for i in range(len(self._products))]
+        chosen = [product for product in order if product not in barred][: request.limit]
+        offers = tuple(self._offer(rank, product, tier, request) for rank, product in enumerate(chosen, start=1))
+        short = None if len(offers) == request.limit else f"only {len(offers)} products may be offered"
+        unknown = tuple(product for product in cart if product not in self._products)
+        return Slate(offers, request.limit, short, tier, request.objective, 30, unknown, len(order))
+
+    def _offer(self, rank: int, product: str, tier: Tier, request: OfferRequest) -> Offer:
+        probability = 1 / (1 + rank)
+        reason = "" if request.explain == "none" else f"{product} is bought with what is in the cart."
+        return Offer(
+            rank=rank,
+            product_id=product,
+            kind=request.kinds[0],
+            name=f"Product {product}",
+            price=10.0,
+            currency="EUR",
+            probability=probability,
+            probability_of="buys_within_horizon",
+            expected_quantity=1.0,
+            expected_value=10.0 * probability,
+            score=probability,
+            tier=tier,
+            reason=reason,
+            from_product_id=request.cart[0].product_id if request.cart else None,
+            evidence={"n_orders": 412} if request.explain == "full" else {},
+        )
+
+
+def fake_model(engine: FakeEngine | None = None, version: str = "fake-1") -> LoadedModel:
+    """Return a loaded model around a fake engine."""
+    return LoadedModel(
+        version=version,
+        source="fake",
+        engine=engine or FakeEngine(),
+        as_of=AS_OF,
+        horizon_days=30,
+        currency="EUR",
+        n_accounts=10,
+        n_products=30,
+        loaded_at=AS_OF,
+        warm_up=(OfferRequest(account_id="A0"),),
+    )

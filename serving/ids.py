@@ -1,0 +1,53 @@
+"""Ids of decisions (UUIDv7, RFC 9562) and of requests, without a system call for each."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from typing import Final
+
+_BLOCK_BYTES: Final = 8 * 512
+_RANDOM_BITS: Final = 62
+
+
+class DecisionIds:
+    """UUIDv7 in rising order within a process: 60 bits of time (milliseconds and their fraction), 62 random bits.
+
+    Random bytes are fetched in blocks: asking the system for each id hands the interpreter lock to another thread each
+    time, and under load that waiting was a third of a request.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._random: Iterator[int] = iter(())
+
+    def __call__(self) -> str:
+        """Return the next id."""
+        milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+        stamp = max(milliseconds << 12 | rest * 4_096 // 1_000_000, self._last + 1)
+        self._last = stamp
+        value = (stamp >> 12) << 80 | 7 << 76 | (stamp & 0xFFF) << 64 | 0b10 << _RANDOM_BITS | self._bits()
+        text = f"{value:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    def _bits(self) -> int:
+        bits = next(self._random, None)
+        if bits is None:
+            block = os.urandom(_BLOCK_BYTES)
+            self._random = iter(memoryview(block).cast("Q").tolist())
+            bits = next(self._random)
+        return bits >> (64 - _RANDOM_BITS)
+
+
+class RequestIds:
+    """A random beginning for the process and a number for the request: unique, no secret."""
+
+    def __init__(self) -> None:
+        self._beginning = os.urandom(8).hex()
+        self._numbers = itertools.count(1)
+
+    def __call__(self) -> str:
+        """Return the next id."""
+        return f"{self._beginning}-{next(self._numbers):x}"

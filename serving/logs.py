@@ -1,0 +1,46 @@
+"""Logs as one JSON object a line, without the data of any account."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import Final
+
+FIELDS: Final = "fields"
+"""Key of `extra` under which a record brings fields of its own."""
+
+
+class JsonFormatter(logging.Formatter):
+    """Time, level, logger, message and the record's own fields.
+
+    Of an exception only its type and where it came from are written: its text may quote what a request held.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as a line of JSON."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, FIELDS, {}),
+        }
+        if record.exc_info and record.exc_info[0] is not None:
+            frames = traceback.extract_tb(record.exc_info[2])
+            line["error"] = record.exc_info[0].__name__
+            line["where"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-8:]]
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def configure() -> None:
+    """Send the server's and uvicorn's records to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    for name, level in (("serving", logging.INFO), ("uvicorn", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level)
+        logger.propagate = False

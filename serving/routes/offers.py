@@ -1,0 +1,60 @@
+"""Offers: for a storefront with a cart, and for a person who looks at one account."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response
+
+from recsys.contracts.offers import KINDS, Explain, Objective, OfferRequest
+from serving.answering import Asker, answer
+from serving.problems import BODY_PROBLEMS, QUERY_PROBLEMS
+from serving.routes.lean import LeanRoute
+from serving.schemas.fields import Id, Label
+from serving.schemas.offers import Kinds, Limit, OffersAnswer, OffersBody
+from serving.services import ServicesDep, services_of
+
+router = APIRouter(tags=["offers"])
+lean_router = APIRouter(tags=["offers"], route_class=LeanRoute)
+
+
+@lean_router.post("/v1/offers", response_model=OffersAnswer, responses=BODY_PROBLEMS, summary="Offers for a storefront")
+async def post_offers(request: Request, body: OffersBody) -> Response:
+    """Ranked offers for an account, a cart, both or neither. Account and cart both matter to the answer."""
+    services = services_of(request)
+    asker = Asker(body.visitor_id, body.channel, body.surface, request.scope["request_id"], "POST /v1/offers")
+    content = await answer(services, body.to_request(services.settings.objective), asker)
+    return Response(content, media_type="application/json")
+
+
+@router.get(
+    "/v1/accounts/{account_id:path}/offers",
+    response_model=OffersAnswer,
+    responses=QUERY_PROBLEMS,
+    summary="Offers for a person",
+)
+async def get_account_offers(
+    request: Request,
+    services: ServicesDep,
+    account_id: Annotated[Id, Path(description="The account; an unknown one gets a fallback and the answer says so.")],
+    limit: Annotated[Limit, Query(description="How many offers are wanted.")] = 10,
+    kinds: Annotated[Kinds, Query(description="The kinds of offer that are wanted.")] = list(KINDS),  # noqa: B006
+    objective: Annotated[Objective | None, Query(description="What the ranking maximises.")] = None,
+    explain: Annotated[Explain, Query(description="How much evidence comes with each offer.")] = "full",
+    new_only: Annotated[bool, Query(description="Leave out everything that the account has ever bought.")] = False,
+    channel: Annotated[Label | None, Query(description="Where the request comes from.")] = None,
+    surface: Annotated[Label | None, Query(description="The place of the offers.")] = None,
+) -> Response:
+    """What to say to this account, with the evidence. Opening this page presents nothing: report `pitched`."""
+    question = OfferRequest(
+        account_id=account_id,
+        kinds=tuple(kinds),
+        limit=limit,
+        new_only=new_only,
+        objective=objective or services.settings.objective,
+        explain=explain,
+    )
+    asker = Asker(None, channel, surface, request.scope["request_id"], "GET /v1/accounts/{account_id}/offers")
+    content = await answer(services, question, asker)
+    return Response(content, media_type="application/json")

@@ -1,0 +1,29 @@
+"""Fields that several requests share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, StringConstraints
+
+MAX_LIMIT = 100
+"""Offers in one answer."""
+MAX_CART_LINES = 200
+MAX_EXCLUDED = 1_000
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""An opaque id: any text without control characters."""
+
+Label = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""A short name of a channel or a place."""
+
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 10.0 is an integer there."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""Beside `int` in a JSON body; last, so that the bounds before it stay in the OpenAPI document."""
+
+Quantity = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]

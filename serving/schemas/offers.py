@@ -1,0 +1,168 @@
+"""Asking for offers and being answered."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from recsys.contracts.offers import (
+    KINDS,
+    CartLine,
+    Explain,
+    Objective,
+    OfferKind,
+    OfferRequest,
+    ProbabilityOf,
+    Tier,
+)
+from serving.schemas.fields import MAX_CART_LINES, MAX_EXCLUDED, MAX_LIMIT, WHOLE, Id, Label, Quantity
+
+Kinds = Annotated[list[OfferKind], Field(min_length=1, max_length=2)]
+Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
+BodyLimit = Annotated[int, Field(ge=1, le=MAX_LIMIT), WHOLE]
+
+
+class CartLineBody(BaseModel):
+    """One product in the cart."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    product_id: Id = Field(description="The product.")
+    quantity: Quantity = Field(default=1.0, description="Units in the cart.")
+
+
+class OffersBody(BaseModel):
+    """What a storefront asks."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,  # the document says what is taken: a text is no number, 0 is no boolean
+        json_schema_extra={
+            "examples": [
+                {
+                    "account_id": "17850",
+                    "cart": [{"product_id": "85123A", "quantity": 6}, {"product_id": "22423"}],
+                    "limit": 4,
+                    "channel": "web",
+                    "surface": "cart",
+                }
+            ]
+        },
+    )
+
+    account_id: Id | None = Field(default=None, description="The account; leave it out for an anonymous visitor.")
+    visitor_id: Id | None = Field(default=None, description="The visitor, with an account or without.")
+    cart: list[CartLineBody] = Field(
+        default_factory=list,
+        max_length=MAX_CART_LINES,
+        description="The lines in the cart. A product that the model does not know is tolerated and reported.",
+    )
+    viewed_product_id: Id | None = Field(default=None, description="The product whose page is open.")
+    kinds: Kinds = Field(default=list(KINDS), description="The kinds of offer that are wanted.")
+    limit: BodyLimit = Field(default=10, description="How many offers are wanted.")
+    exclude: list[Id] = Field(
+        default_factory=list, max_length=MAX_EXCLUDED, description="Products that must not be offered."
+    )
+    new_only: bool = Field(default=False, description="Leave out everything that the account has ever bought.")
+    objective: Objective | None = Field(
+        default=None, description="What the ranking maximises; the server's own objective where it is left out."
+    )
+    channel: Label | None = Field(default=None, description="Where the request comes from: web, app, e-mail, phone.")
+    surface: Label | None = Field(default=None, description="The place of the offers: cart page, product page.")
+    explain: Explain = Field(default="brief", description="How much evidence comes with each offer.")
+
+    def to_request(self, objective: Objective) -> OfferRequest:
+        """Return the question in the engine's words; `objective` is the server's own."""
+        return OfferRequest(
+            account_id=self.account_id,
+            cart=tuple([CartLine(line.product_id, line.quantity) for line in self.cart]),
+            viewed_product_id=self.viewed_product_id,
+            kinds=tuple(self.kinds),
+            limit=self.limit,
+            exclude=frozenset(self.exclude),
+            new_only=self.new_only,
+            objective=self.objective or objective,
+            explain=self.explain,
+        )
+
+
+class OfferAnswer(BaseModel):
+    """One ranked offer."""
+
+    rank: int = Field(description="1 is best.")
+    product_id: str = Field(description="The product that is offered.")
+    kind: OfferKind = Field(description="`cross_sell`: a complement. `upsell`: a higher-value version.")
+    name: str | None = Field(description="Its name.")
+    price: float | None = Field(description="Money a unit in `currency`; null when it is not known.")
+    currency: str | None = Field(description="ISO 4217; null when the orders did not state one.")
+    probability: float = Field(ge=0, le=1, description="Of what `probability_of` names, within `horizon_days`.")
+    probability_of: ProbabilityOf = Field(description="What the probability is of.")
+    expected_quantity: float = Field(description="Units, if the offer succeeds.")
+    expected_value: float = Field(description="Money: probability x quantity x price, or margin where that is the aim.")
+    score: float = Field(description="What the order was made by; comparable within one answer only.")
+    tier: Tier = Field(description="The source of evidence for this offer.")
+    reason: str = Field(description="One sentence that a person can say aloud; empty with `explain: none`.")
+    from_product_id: str | None = Field(description="What an upsell displaces, or a cross-sell goes with.")
+    evidence: dict[str, float | int | str] = Field(description="The counts behind the reason, with `explain: full`.")
+
+
+class OffersAnswer(BaseModel):
+    """The ranked answer to one request. It was in the event store before it was sent."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "decision_id": "0199f2c4-7d1e-7c3a-9a53-0b0d8f5f3a11",
+                    "logged": True,
+                    "model_version": "3",
+                    "as_of": "2011-06-01T00:00:00Z",
+                    "horizon_days": 30,
+                    "objective": "conversion",
+                    "experiment": "autumn-cards-1",
+                    "arm": "treatment",
+                    "tier": "account",
+                    "offers": [
+                        {
+                            "rank": 1,
+                            "product_id": "22720",
+                            "kind": "cross_sell",
+                            "name": "SET OF 3 CAKE TINS PANTRY DESIGN",
+                            "price": 4.95,
+                            "currency": "GBP",
+                            "probability": 0.18,
+                            "probability_of": "buys_within_horizon",
+                            "expected_quantity": 6.0,
+                            "expected_value": 5.346,
+                            "score": 0.18,
+                            "tier": "cart",
+                            "reason": "Bought with REGENCY CAKESTAND 3 TIER in 412 of 2,005 orders.",
+                            "from_product_id": "22423",
+                            "evidence": {},
+                        }
+                    ],
+                    "requested": 4,
+                    "returned": 1,
+                    "shortfall": "only 1 product is credible for this request",
+                    "unknown_products": [],
+                }
+            ]
+        }
+    )
+
+    decision_id: str = Field(description="UUIDv7; report outcomes against it.")
+    logged: bool = Field(description="Whether the decision is in the event store.")
+    model_version: str = Field(description="The model that answered.")
+    as_of: datetime = Field(description="No purchase at or after this time was used in training.")
+    horizon_days: int = Field(description="The window of every probability.")
+    objective: Objective = Field(description="What the ranking maximised.")
+    experiment: str | None = Field(description="The experiment that the request fell into.")
+    arm: str | None = Field(description="Its arm.")
+    tier: Tier = Field(description="The best source of evidence that answered; an unknown account gets a fallback.")
+    offers: list[OfferAnswer] = Field(description="In order of rank.")
+    requested: int = Field(description="How many were asked for.")
+    returned: int = Field(description="How many came.")
+    shortfall: str | None = Field(description="Why fewer came than were asked for; null when all came.")
+    unknown_products: list[str] = Field(description="Products of the request that the model does not know.")

@@ -1,0 +1,40 @@
+"""What the server says about itself."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class Liveness(BaseModel):
+    """The process runs."""
+
+    status: Literal["alive"] = Field(default="alive", description="Always `alive`; no answer means it is not.")
+
+
+class Readiness(BaseModel):
+    """The server can answer."""
+
+    status: Literal["ready"] = Field(default="ready", description="`ready`; a 503 says why it is not.")
+    model_version: str = Field(description="The model that answers.")
+
+
+class ModelAnswer(BaseModel):
+    """A model that runs in this server."""
+
+    version: str = Field(description="What decisions name as their model.")
+    source: str = Field(description="The URI or folder that it was loaded by.")
+    as_of: datetime = Field(description="No purchase at or after this time was used in training.")
+    horizon_days: int = Field(description="The window of every probability.")
+    currency: str | None = Field(description="Of every price.")
+    n_accounts: int = Field(description="Accounts that it knows.")
+    n_products: int = Field(description="Products that it knows.")
+    loaded_at: datetime = Field(description="When this process loaded it.")
+
+
+class ModelsAnswer(BaseModel):
+    """The models that run."""
+
+    models: list[ModelAnswer] = Field(description="One a model; the first answers requests.")

@@ -1,0 +1,172 @@
+"""Reporting what came of offers, and orders."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+from recsys.contracts.events import LineStatus, Outcome, OutcomeKind, PostedLine
+from serving.schemas.fields import Id, Label, Quantity
+
+MAX_OUTCOMES = 1_000
+MAX_ORDERS = 200
+MAX_LINES = 500
+
+
+def _utc(when: datetime) -> datetime:
+    try:
+        return when.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be a time that exists in UTC") from None
+
+
+Time = Annotated[AwareDatetime, AfterValidator(_utc)]
+Note = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
+Money = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+
+
+class OutcomeBody(BaseModel):
+    """What came of one offer."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    outcome_id: Id = Field(description="Yours to give. The first outcome with an id counts; sending it again is safe.")
+    decision_id: Id = Field(description="From the answer that returned the offer.")
+    kind: OutcomeKind = Field(description="`shown` and `pitched` turn a returned offer into a presented one.")
+    product_id: Id | None = Field(default=None, description="The offer; left out, every offer of the decision.")
+    occurred_at: Time | None = Field(default=None, description="When it happened, with its zone; left out, now.")
+    reason: Note | None = Field(default=None, description="Why it was declined or deferred.")
+    actor_id: Id | None = Field(default=None, description="The person who acted, where one did.")
+
+    def to_event(self, now: datetime) -> Outcome:
+        """Return the event, recorded `now`."""
+        return Outcome(
+            outcome_id=self.outcome_id,
+            decision_id=self.decision_id,
+            kind=self.kind,
+            occurred_at=self.occurred_at or now,
+            recorded_at=now,
+            product_id=self.product_id,
+            reason=self.reason,
+            actor_id=self.actor_id,
+        )
+
+
+class OutcomesBody(BaseModel):
+    """A batch of outcomes."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "outcomes": [
+                        {
+                            "outcome_id": "web-8812-shown",
+                            "decision_id": "0199f2c4-7d1e-7c3a-9a53-0b0d8f5f3a11",
+                            "kind": "shown",
+                            "product_id": "22720",
+                            "occurred_at": "2026-03-01T12:00:00Z",
+                        }
+                    ]
+                }
+            ]
+        },
+    )
+
+    outcomes: list[OutcomeBody] = Field(min_length=1, max_length=MAX_OUTCOMES, description="In any order.")
+
+
+class OutcomesAnswer(BaseModel):
+    """The outcomes are in the event store."""
+
+    received: int = Field(description="How many outcomes the request held.")
+    unknown_decisions: list[str] = Field(
+        description="Decisions that the event store does not hold. Their outcomes are kept; check the ids."
+    )
+
+
+class OrderLineBody(BaseModel):
+    """One line of an order."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    product_id: Id = Field(description="The product.")
+    quantity: Quantity = Field(default=1.0, description="Units; also of a return, above zero.")
+    line_id: Id | None = Field(default=None, description="Left out, the position within the order, from 1.")
+    unit_price: Money | None = Field(default=None, description="Money a unit.")
+    discount: Money = Field(default=0.0, description="Money off the line.")
+    status: LineStatus = Field(
+        default="completed", description="A `returned` or `cancelled` line takes back its quantity; give it its own id."
+    )
+
+
+class OrderBody(BaseModel):
+    """One order."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    order_id: Id = Field(description="Yours to give. The first line with an order and line id counts.")
+    account_id: Id | None = Field(default=None, description="Whose order it is.")
+    visitor_id: Id | None = Field(default=None, description="The visitor, with an account or without.")
+    ordered_at: Time | None = Field(default=None, description="When it was placed, with its zone; left out, now.")
+    channel: Label | None = Field(default=None, description="Where it was placed.")
+    currency: Currency | None = Field(default=None, description="ISO 4217.")
+    lines: list[OrderLineBody] = Field(min_length=1, max_length=MAX_LINES, description="What was bought or came back.")
+
+    def to_events(self, now: datetime) -> list[PostedLine]:
+        """Return the events, recorded `now`."""
+        return [
+            PostedLine(
+                order_id=self.order_id,
+                line_id=line.line_id or str(position),
+                product_id=line.product_id,
+                quantity=line.quantity if line.status == "completed" else -line.quantity,
+                ordered_at=self.ordered_at or now,
+                recorded_at=now,
+                account_id=self.account_id,
+                visitor_id=self.visitor_id,
+                unit_price=line.unit_price,
+                currency=self.currency,
+                discount=line.discount,
+                channel=self.channel,
+                status=line.status,
+            )
+            for position, line in enumerate(self.lines, start=1)
+        ]
+
+
+class OrdersBody(BaseModel):
+    """A batch of orders."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "orders": [
+                        {
+                            "order_id": "W-20931",
+                            "account_id": "17850",
+                            "ordered_at": "2026-03-01T12:30:00Z",
+                            "currency": "GBP",
+                            "lines": [{"product_id": "22720", "quantity": 6, "unit_price": 4.95}],
+                        }
+                    ]
+                }
+            ]
+        },
+    )
+
+    orders: list[OrderBody] = Field(min_length=1, max_length=MAX_ORDERS, description="In any order.")
+
+
+class OrdersAnswer(BaseModel):
+    """The orders are in the event store, and in force for the next request of their accounts."""
+
+    received_lines: int = Field(description="How many lines the request held.")

@@ -1,0 +1,41 @@
+"""What the handlers work with, put together once by `create_app`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, TypeAlias
+
+from fastapi import Depends, Request
+
+from recsys.events import EventStore, GroupCommitWriter
+from serving.metrics import Metrics
+from serving.models import Models
+from serving.settings import Settings
+from serving.state import FreshState
+
+Clock: TypeAlias = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of a running server."""
+
+    settings: Settings
+    models: Models
+    store: EventStore
+    writer: GroupCommitWriter
+    clock: Clock
+    state: FreshState
+    metrics: Metrics
+    next_decision_id: Callable[[], str]
+
+
+def services_of(request: Request) -> Services:
+    """Return the parts of the server that `request` reached."""
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(services_of)]

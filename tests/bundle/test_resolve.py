@@ -1,0 +1,86 @@
+"""Where a model reference leads, against a real registry on SQLite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys.bundle import load_bundle, resolve, resolve_model, save_bundle
+from recsys.errors import ModelNotFoundError
+from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A registry with two versions of `offers`, champion on the first; returns its URI and the first's folder."""
+    from mlflow import MlflowClient
+
+    root = tmp_path_factory.mktemp("registry")
+    uri = f"sqlite:///{root / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    experiment = client.create_experiment("offers", artifact_location=(root / "artifacts with blanks").as_uri())
+    client.create_registered_model("offers")
+    folders = []
+    for seed in (1, 2):
+        bundle = root / f"bundle-{seed}"
+        size = SyntheticModelConfig(n_accounts=5, n_products=20)
+        save_bundle(bundle, synthetic_model(size, np.random.default_rng(seed)))
+        run = client.create_run(experiment)
+        client.log_artifacts(run.info.run_id, str(bundle), "bundle")
+        client.create_model_version("offers", source=f"{run.info.artifact_uri}/bundle", run_id=run.info.run_id)
+        folders.append(bundle)
+    client.set_registered_model_alias("offers", "champion", "1")
+    return uri, folders[0]
+
+
+def test_an_alias_and_a_version_lead_to_the_artifacts_without_a_copy(registry: tuple[str, Path]) -> None:
+    uri, folder = registry
+    by_alias = resolve("models:/offers@champion", tracking_uri=uri)
+    assert by_alias == resolve("models:/offers/1", tracking_uri=uri)
+    assert by_alias.version == "offers/1"
+    assert (folder.parent / "artifacts with blanks") in by_alias.path.parents
+    assert load_bundle(by_alias.path).manifest == load_bundle(folder).manifest
+    assert resolve_model("models:/offers/2", tracking_uri=uri) != by_alias.path
+
+
+def test_a_folder_is_named_by_its_manifest(registry: tuple[str, Path]) -> None:
+    uri, folder = registry
+    found = resolve(str(folder))
+    assert found.path == folder
+    assert found.version.startswith("bundle-")
+    assert found.version == resolve(str(resolve_model("models:/offers/1", tracking_uri=uri))).version
+    assert found.version != resolve(str(resolve_model("models:/offers/2", tracking_uri=uri))).version
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("models:/offers@challenger", "it has offers with versions 1, 2 and aliases @champion"),
+        ("models:/offers/7", "it has offers with versions 1, 2"),
+        ("models:/other@champion", "it has the models offers"),
+        ("models:/offers", "must read models:/NAME@ALIAS or models:/NAME/VERSION"),
+        ("models:/offers/latest", "must read models:/NAME@ALIAS"),
+        ("/no/such/folder", "no such folder"),
+    ],
+)
+def test_what_is_not_there_is_a_sentence(registry: tuple[str, Path], reference: str, words: str) -> None:
+    with pytest.raises(ModelNotFoundError, match=words.replace("@", "@")):
+        resolve(reference, tracking_uri=registry[0])
+
+
+def test_a_registry_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match="no registry at"):
+        resolve("models:/offers@champion", tracking_uri=f"sqlite:///{tmp_path / 'none.db'}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_artifacts_that_were_deleted_are_a_sentence(registry: tuple[str, Path], tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=registry[0], registry_uri=registry[0])
+    client.create_registered_model("gone")
+    client.create_model_version("gone", source=(tmp_path / "gone").as_uri())
+    with pytest.raises(ModelNotFoundError, match="the registry names it, but there is no such folder"):
+        resolve("models:/gone/1", tracking_uri=registry[0])

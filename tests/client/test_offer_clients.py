@@ -1,0 +1,328 @@
+"""Both clients against one suite of answers: what they send, what they make of it, when they try again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from recsys.client import (
+    Answer,
+    AsyncOfferClient,
+    ClientConfig,
+    OfferClient,
+    RequestRefusedError,
+    RunningModel,
+    ServiceError,
+)
+from recsys.contracts.offers import CartLine, Offer, OfferRequest
+from recsys.errors import ConfigError
+
+OFFER = {
+    "rank": 1,
+    "product_id": "P1",
+    "kind": "cross_sell",
+    "name": "Product 1",
+    "price": 9.5,
+    "currency": "GBP",
+    "probability": 0.2,
+    "probability_of": "buys_within_horizon",
+    "expected_quantity": 2.0,
+    "expected_value": 3.8,
+    "score": 0.2,
+    "tier": "cart",
+    "reason": "Bought with P3.",
+    "from_product_id": "P3",
+    "evidence": {"n_orders": 3},
+}
+BODY = {
+    "decision_id": "0199",
+    "logged": True,
+    "model_version": "7",
+    "as_of": "2026-01-01T00:00:00Z",
+    "horizon_days": 30,
+    "objective": "conversion",
+    "experiment": None,
+    "arm": None,
+    "tier": "cart",
+    "offers": [OFFER],
+    "requested": 2,
+    "returned": 1,
+    "shortfall": "only one",
+    "unknown_products": ["X"],
+}
+EXPECTED = Answer(
+    decision_id="0199",
+    logged=True,
+    model_version="7",
+    as_of=datetime(2026, 1, 1, tzinfo=UTC),
+    horizon_days=30,
+    objective="conversion",
+    tier="cart",
+    offers=(Offer(**OFFER),),
+    requested=2,
+    shortfall="only one",
+    unknown_products=("X",),
+)
+FAST = ClientConfig(backoff_seconds=0.0)
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+class Sync:
+    """The synchronous client, by the names of its calls."""
+
+    def __call__(self, handler: Handler, call: str, *arguments: Any, config: ClientConfig = FAST, **named: Any) -> Any:
+        transport = httpx.MockTransport(handler)
+        with OfferClient("http://test", config, transport=transport, rng=random.Random(1)) as client:
+            return getattr(client, call)(*arguments, **named)
+
+
+class Async:
+    """The same through the asynchronous one."""
+
+    def __call__(self, handler: Handler, call: str, *arguments: Any, config: ClientConfig = FAST, **named: Any) -> Any:
+        async def run() -> Any:
+            transport = httpx.MockTransport(handler)
+            async with AsyncOfferClient("http://test", config, transport=transport, rng=random.Random(1)) as client:
+                return await getattr(client, call)(*arguments, **named)
+
+        return asyncio.run(run())
+
+
+@pytest.fixture(params=[Sync(), Async()], ids=["sync", "async"])
+def ask(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+class Script:
+    """Answers with what it is given, one after the other, the last one for ever; keeps the requests."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self.answers = list(answers)
+        self.seen: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.seen.append(request)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+
+def good(body: Any = BODY) -> httpx.Response:
+    return httpx.Response(200, json=body)
+
+
+def test_an_answer_becomes_typed_values(ask: Any) -> None:
+    answer = ask(Script(good()), "offers", OfferRequest(limit=2))
+    assert answer == EXPECTED
+    assert answer.returned == 1
+
+
+def test_fields_of_a_newer_server_are_left_out(ask: Any) -> None:
+    newer = BODY | {"mood": "good", "offers": [OFFER | {"colour": "red"}]}
+    assert ask(Script(good(newer)), "offers", OfferRequest(limit=2)) == EXPECTED
+
+
+def test_everything_that_is_asked_is_sent(ask: Any) -> None:
+
+    script = Script(good())
+    request = OfferRequest(
+        account_id="A1",
+        cart=(CartLine("P3", 2.0),),
+        viewed_product_id="P4",
+        kinds=("upsell",),
+        limit=3,
+        exclude=frozenset({"P9", "P8"}),
+        new_only=True,
+        objective="revenue",
+        explain="full",
+    )
+    ask(script, "offers", request, visitor_id="v1", channel="web", surface="cart")
+    assert (script.seen[0].method, script.seen[0].url.path) == ("POST", "/v1/offers")
+    assert json.loads(script.seen[0].content) == {
+        "account_id": "A1",
+        "visitor_id": "v1",
+        "cart": [{"product_id": "P3", "quantity": 2.0}],
+        "viewed_product_id": "P4",
+        "kinds": ["upsell"],
+        "limit": 3,
+        "exclude": ["P8", "P9"],
+        "new_only": True,
+        "objective": "revenue",
+        "explain": "full",
+        "channel": "web",
+        "surface": "cart",
+    }
+
+
+def test_an_accounts_page_is_asked_by_its_id(ask: Any) -> None:
+    script = Script(good())
+    ask(script, "account_offers", OfferRequest(account_id="a/b ?", limit=2), channel="phone")
+    url = script.seen[0].url
+    assert url.raw_path.startswith(b"/v1/accounts/a%2Fb%20%3F/offers?")
+    assert url.params.get_list("kinds") == ["cross_sell", "upsell"]
+    assert (url.params["limit"], url.params["channel"], url.params["new_only"]) == ("2", "phone", "false")
+
+
+def test_what_a_route_does_not_take_is_refused_before_it_is_sent(ask: Any) -> None:
+    script = Script(good())
+    with pytest.raises(ConfigError, match="raw == True"):
+        ask(script, "offers", OfferRequest(raw=True))
+    with pytest.raises(ConfigError, match="an account's page takes"):
+        ask(script, "account_offers", OfferRequest(account_id="A1", cart=(CartLine("P1"),)))
+    with pytest.raises(ConfigError, match="an account's page takes"):
+        ask(script, "account_offers", OfferRequest())
+    assert script.seen == []
+
+
+def test_what_runs(ask: Any) -> None:
+    times = {"as_of": "2026-01-01T00:00:00Z", "loaded_at": "2026-01-02T00:00:00Z"}
+    plain = {"version": "7", "source": "s", "horizon_days": 30, "currency": None, "n_accounts": 1, "n_products": 2}
+    assert ask(Script(good({"models": [plain | times]})), "models") == (
+        RunningModel(**plain, as_of=datetime(2026, 1, 1, tzinfo=UTC), loaded_at=datetime(2026, 1, 2, tzinfo=UTC)),
+    )
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_busy_server_is_asked_again(ask: Any, status: int) -> None:
+    script = Script(httpx.Response(status), httpx.Response(status), good())
+    assert ask(script, "offers", OfferRequest(limit=2)) == EXPECTED
+    assert len(script.seen) == 3
+
+
+def test_a_lost_connection_is_tried_again(ask: Any) -> None:
+    script = Script(httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), good())
+    assert ask(script, "offers", OfferRequest(limit=2)) == EXPECTED
+
+
+def test_after_the_last_retry_the_failure_is_told(ask: Any) -> None:
+    script = Script(httpx.ConnectError("connection refused"))
+    with pytest.raises(ServiceError, match="did not answer: connection refused") as caught:
+        ask(script, "offers", OfferRequest(), config=ClientConfig(retries=4, backoff_seconds=0.0))
+    assert isinstance(caught.value, ConnectionError)
+    assert len(script.seen) == 5
+    with pytest.raises(ServiceError, match="answered 503: the store is busy"):
+        ask(Script(httpx.Response(503, json={"detail": "the store is busy"})), "offers", OfferRequest())
+
+
+def test_a_refusal_is_not_tried_again_and_tells_the_fields(ask: Any) -> None:
+    problem = {"detail": "1 field breaks a rule", "errors": [{"pointer": "/limit", "detail": "too large"}]}
+    script = Script(httpx.Response(422, json=problem, headers={"X-Request-ID": "r-1"}))
+    with pytest.raises(RequestRefusedError, match=r"422: 1 field breaks a rule \(/limit: too large\)") as caught:
+        ask(script, "offers", OfferRequest())
+    assert (caught.value.status, caught.value.request_id) == (422, "r-1")
+    assert len(script.seen) == 1
+
+
+@pytest.mark.parametrize("answer", [httpx.Response(200, text="<html>"), good({"hello": 1}), good([])])
+def test_another_kind_of_server_is_told_as_such(ask: Any, answer: httpx.Response) -> None:
+    with pytest.raises(ServiceError, match="does not answer like an offer engine"):
+        ask(Script(answer), "offers", OfferRequest())
+
+
+def test_the_server_may_ask_for_a_pause_and_the_client_has_its_own_bound(ask: Any) -> None:
+    begun = time.monotonic()
+    busy = httpx.Response(503, headers={"Retry-After": "3600"})
+    config = ClientConfig(backoff_seconds=0.0, max_backoff_seconds=0.15, retries=1)
+    assert ask(Script(busy, good()), "offers", OfferRequest(limit=2), config=config) == EXPECTED
+    assert 0.15 <= time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (httpx.ConnectError("refused"), "the server did not answer: refused"),
+        (httpx.Response(500), "the server answered 500: Internal Server Error"),
+        (httpx.Response(422, json={"detail": "no"}), "the server answered 422: no"),
+        (good({"x": 1}), "does not answer like an offer engine"),
+        (RuntimeError("anything"), "anything"),
+    ],
+)
+def test_offers_or_empty_never_raises(ask: Any, answer: Any, reason: str) -> None:
+    empty = ask(Script(answer), "offers_or_empty", OfferRequest(limit=7), deadline_ms=5_000)
+    assert (empty.offers, empty.requested, empty.decision_id, empty.logged) == ((), 7, None, False)
+    assert reason in (empty.shortfall or "")
+
+
+def test_offers_or_empty_gives_what_comes_in_time(ask: Any) -> None:
+    assert ask(Script(good()), "offers_or_empty", OfferRequest(limit=2), deadline_ms=5_000) == EXPECTED
+
+
+def test_a_question_that_can_not_be_put_is_an_empty_answer_too(ask: Any) -> None:
+    empty = ask(Script(good()), "offers_or_empty", OfferRequest(raw=True), deadline_ms=5_000)
+    assert "raw == True" in (empty.shortfall or "")
+
+
+def test_the_deadline_holds_against_a_server_that_hangs() -> None:
+    let_go = threading.Event()
+
+    def hang(_: httpx.Request) -> httpx.Response:
+        let_go.wait(30)
+        return good()
+
+    transport = httpx.MockTransport(hang)
+    with OfferClient("http://test", FAST, transport=transport) as client:
+        begun = time.monotonic()
+        empty = client.offers_or_empty(OfferRequest(), deadline_ms=50)
+        waited = time.monotonic() - begun
+        let_go.set()
+    assert empty.shortfall == "no answer within 50 ms"
+    assert 0.05 <= waited < 10
+
+
+def test_the_deadline_holds_in_an_event_loop() -> None:
+    async def hang(_: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(30)
+        return good()
+
+    async def run() -> Answer:
+        async with AsyncOfferClient("http://test", FAST, transport=httpx.MockTransport(hang)) as client:
+            return await client.offers_or_empty(OfferRequest(), deadline_ms=50)
+
+    assert asyncio.run(run()).shortfall == "no answer within 50 ms"
+
+
+def test_the_deadline_covers_all_attempts(ask: Any) -> None:
+    busy = Script(httpx.Response(503, headers={"Retry-After": "1"}))
+    empty = ask(busy, "offers_or_empty", OfferRequest(), deadline_ms=80, config=ClientConfig(retries=3))
+    assert empty.shortfall == "no answer within 80 ms"
+
+
+def test_waiting_for_a_server_that_starts_and_for_one_that_does_not() -> None:
+    ready = Script(httpx.ConnectError("no"), httpx.Response(503), good({"status": "ready", "model_version": "7"}))
+    patient = ClientConfig(retries=0)
+    with OfferClient("http://test", patient, transport=httpx.MockTransport(ready)) as client:
+        assert client.wait_until_ready(10) == "7"
+    never = Script(httpx.ConnectError("no"))
+    with (
+        OfferClient("http://test", patient, transport=httpx.MockTransport(never)) as client,
+        pytest.raises(ServiceError, match="did not answer: no"),
+    ):
+        client.wait_until_ready(0.05)
+
+
+def test_many_deadlines_at_once_share_few_threads() -> None:
+    answers = Script(good())
+    config = ClientConfig(max_waiting=2)
+    with OfferClient("http://test", config, transport=httpx.MockTransport(answers)) as client:
+        got: list[Answer] = []
+        callers = [
+            threading.Thread(
+                target=lambda: got.append(client.offers_or_empty(OfferRequest(limit=2), deadline_ms=5_000))
+            )
+            for _ in range(20)
+        ]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join(20)
+    assert got == [EXPECTED] * 20

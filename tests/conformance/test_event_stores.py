@@ -1,0 +1,249 @@
+"""One suite for every event store: in memory, SQLite, a real PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recsys.contracts.events import Decision, DecisionOffer, EventQuery, Outcome, PostedLine
+from recsys.contracts.offers import CartLine, OfferRequest
+from recsys.errors import ConfigError
+from recsys.events import EventStore, MemoryStore, open_store, read_decisions, read_frame, read_ibis
+
+NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventStore]:
+    if request.param == "memory":
+        made: EventStore = MemoryStore()
+    elif request.param == "sqlite":
+        made = open_store(f"sqlite:///{tmp_path}/deep/events.db")
+    else:
+        made = open_store(request.getfixturevalue("postgresql_url"))
+    yield made
+    made.close()
+
+
+def offer(rank: int = 1, product_id: str = "P1") -> DecisionOffer:
+    return DecisionOffer(
+        rank, product_id, "cross_sell", 9.95, "GBP", 0.25, "buys_within_horizon", 2.0, 4.975, 0.5, "cart", 1.0, "P9"
+    )
+
+
+def decision(decision_id: str = "d1", **changes: object) -> Decision:
+    base = Decision(
+        decision_id=decision_id,
+        decided_at=NOON,
+        request=OfferRequest(account_id="A1", limit=2),
+        model_version="7",
+        objective="conversion",
+        tier="cart",
+        horizon_days=30,
+        n_considered=42,
+        offers=(offer(1, "P1"), offer(2, "P2")),
+    )
+    return replace(base, **changes)
+
+
+def outcome(outcome_id: str, kind: str, product_id: str | None, minutes: float) -> Outcome:
+    when = NOON + timedelta(minutes=minutes)
+    return Outcome(outcome_id, "d1", kind, when, when, product_id=product_id, reason="price", actor_id="rep-1")
+
+
+def line(order_id: str = "o1", line_id: str = "1", quantity: float = 3.0) -> PostedLine:
+    return PostedLine(order_id, line_id, "P1", quantity, NOON, NOON, account_id="A1", unit_price=2.5, currency="GBP")
+
+
+def test_a_full_decision_survives_the_round_trip(store: EventStore) -> None:
+    request = OfferRequest(
+        account_id="Ä 'quoted' \"€\" 人",
+        cart=(CartLine("P3", 2.5), CartLine("P4")),
+        viewed_product_id="P5",
+        kinds=("upsell",),
+        limit=7,
+        exclude=frozenset({"P6", "P7"}),
+        new_only=True,
+        objective="revenue",
+        raw=True,
+        explain="full",
+    )
+    full = decision(
+        request=request,
+        decided_at=datetime(2026, 3, 1, 14, 0, tzinfo=timezone(timedelta(hours=2))),
+        shortfall="only 2 products are credible",
+        unknown_products=("X1", "X2"),
+        visitor_id="v1",
+        channel="web",
+        surface="cart",
+        request_id="r-1",
+        experiment_id="e1",
+        arm="treatment",
+        assignment_probability=0.5,
+        shown=False,
+        presented=True,
+    )
+    store.append([full])
+    assert list(read_decisions(store)) == [full]
+
+
+def test_a_bare_decision_survives_the_round_trip(store: EventStore) -> None:
+    bare = decision(request=OfferRequest(), offers=())
+    store.append([bare])
+    assert list(read_decisions(store)) == [bare]
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
+
+
+@given(
+    ids=st.lists(TEXTS, min_size=1, max_size=5, unique=True),
+    price=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    probability=st.floats(0, 1),
+    when=st.datetimes(NOON.replace(year=2, tzinfo=None), NOON.replace(year=9000, tzinfo=None), timezones=st.just(UTC)),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_number_and_time_survives(
+    store: EventStore, ids: list[str], price: float | None, probability: float, when: datetime
+) -> None:
+    name = f"{when.isoformat()}{ids!r}{probability!r}{price!r}"
+    offers = tuple(
+        offer(rank, product)._replace(price=price, probability=probability) for rank, product in enumerate(ids, 1)
+    )
+    one = decision(name, decided_at=when, offers=offers, request=OfferRequest(cart=(CartLine(ids[0]),)))
+    store.append([one])
+    assert list(read_decisions(store, EventQuery("decisions", decision_ids=(name,)))) == [one]
+    rows = store.read(EventQuery("decision_offers", decision_ids=(name,))).to_pylist()
+    assert [(row["product_id"], row["price"], row["probability"]) for row in rows] == [
+        (product, price, probability) for product in ids
+    ]
+
+
+def test_the_same_event_twice_counts_once_and_the_first_stays(store: EventStore) -> None:
+    store.append([decision(), outcome("x1", "clicked", "P1", 1), line()])
+    store.append([decision(model_version="8"), outcome("x1", "accepted", "P1", 2), line(quantity=9.0)])
+    assert [made.model_version for made in read_decisions(store)] == ["7"]
+    assert store.read(EventQuery("outcomes"))["kind"].to_pylist() == ["clicked"]
+    assert store.read(EventQuery("order_lines"))["quantity"].to_pylist() == [3.0]
+
+
+def test_twice_in_one_batch_counts_once(store: EventStore) -> None:
+    store.append([line(), line(), line(line_id="2")])
+    assert store.read(EventQuery("order_lines"))["line_id"].to_pylist() == ["1", "2"]
+
+
+def test_an_offer_row_says_when_it_was_presented(store: EventStore) -> None:
+    store.append([decision()])
+    store.append(
+        [
+            outcome("x1", "clicked", "P1", 1),
+            outcome("x2", "shown", "P1", 5),
+            outcome("x3", "pitched", "P1", 3),
+            outcome("x4", "accepted", "P2", 4),
+        ]
+    )
+    rows = store.read(EventQuery("decision_offers")).to_pylist()
+    assert [(row["product_id"], row["presented_at"]) for row in rows] == [
+        ("P1", NOON + timedelta(minutes=3)),
+        ("P2", None),
+    ]
+
+
+def test_an_outcome_without_a_product_presents_the_whole_decision(store: EventStore) -> None:
+    store.append([decision(), outcome("x1", "shown", None, 5)])
+    rows = store.read(EventQuery("decision_offers")).to_pylist()
+    assert [row["presented_at"] for row in rows] == [NOON + timedelta(minutes=5)] * 2
+
+
+def test_a_surface_may_declare_that_returned_is_presented(store: EventStore) -> None:
+    store.append([decision(presented=True), outcome("x1", "shown", None, 5)])
+    rows = store.read(EventQuery("decision_offers")).to_pylist()
+    assert [row["presented_at"] for row in rows] == [NOON] * 2
+
+
+def test_offer_rows_hold_every_field(store: EventStore) -> None:
+    store.append([decision(offers=(offer(),), visitor_id="v1")])
+    assert store.read(EventQuery("decision_offers")).to_pylist() == [
+        {
+            "decision_id": "d1",
+            "decided_at": NOON,
+            "account_id": "A1",
+            "visitor_id": "v1",
+            "shown": True,
+            **offer()._asdict(),
+            "presented_at": None,
+        }
+    ]
+
+
+def test_filters_by_time_account_and_decision(store: EventStore) -> None:
+    hours = [NOON + timedelta(hours=hour) for hour in range(4)]
+    other = OfferRequest(account_id="A2")
+    store.append([decision(f"d{i}", decided_at=when) for i, when in enumerate(hours)])
+    store.append([decision("d9", decided_at=hours[1], request=other)])
+
+    def found(**filters: object) -> list[str]:
+        return [made.decision_id for made in read_decisions(store, EventQuery("decisions", **filters))]
+
+    assert found() == ["d0", "d1", "d9", "d2", "d3"]
+    assert found(since=hours[1], until=hours[3]) == ["d1", "d9", "d2"]
+    assert found(account_id="A2") == ["d9"]
+    assert found(decision_ids=("d3", "d0")) == ["d0", "d3"]
+    assert found(account_id="nobody") == []
+
+
+def test_a_filter_that_the_table_can_not_answer_is_refused(store: EventStore) -> None:
+    with pytest.raises(ConfigError, match="outcomes has no account_id"):
+        store.read(EventQuery("outcomes", account_id="A1"))
+    with pytest.raises(ConfigError, match="order_lines has no decision_id"):
+        store.read(EventQuery("order_lines", decision_ids=("d1",)))
+    with pytest.raises(ConfigError, match="decisions has no recorded_at"):
+        store.read(EventQuery("decisions", recorded_since=NOON))
+    with pytest.raises(ConfigError, match="decisions has no colour"):
+        store.read(EventQuery("decisions", columns=("colour",)))
+
+
+def test_only_the_columns_that_are_wanted(store: EventStore) -> None:
+    store.append([decision()])
+    table = store.read(EventQuery("decisions", columns=("account_id", "decision_id")))
+    assert table.to_pylist() == [{"account_id": "A1", "decision_id": "d1"}]
+
+
+def test_what_reached_the_store_lately(store: EventStore) -> None:
+    store.append([replace(line("o1"), recorded_at=NOON), replace(line("o2"), recorded_at=NOON + timedelta(hours=1))])
+    recent = store.read(EventQuery("order_lines", recorded_since=NOON + timedelta(minutes=1)))
+    assert recent["order_id"].to_pylist() == ["o2"]
+
+
+def test_empty_tables_and_empty_batches(store: EventStore) -> None:
+    store.append([])
+    for table in ("decisions", "decision_offers", "outcomes", "order_lines"):
+        assert store.read(EventQuery(table)).num_rows == 0
+        assert store.read(EventQuery(table)).num_columns > 7
+
+
+def test_a_thousand_events_in_one_batch(store: EventStore) -> None:
+    store.append([decision(f"d{i:04}") for i in range(1_000)])
+    assert store.read(EventQuery("decision_offers")).num_rows == 2_000
+
+
+def test_reading_as_a_frame_and_as_an_ibis_table(store: EventStore) -> None:
+    store.append([decision(), outcome("x1", "shown", "P1", 1)])
+    frame = read_frame(store, EventQuery("decision_offers"))
+    assert frame["product_id"].tolist() == ["P1", "P2"]
+    assert str(frame["decided_at"].dt.tz) == "UTC"
+    table = read_ibis(store, EventQuery("decision_offers"))
+    assert table.presented_at.count().execute() == 1
+
+
+def test_requests_are_kept_without_their_defaults(store: EventStore) -> None:
+    store.append([decision()])
+    kept = json.loads(store.read(EventQuery("decisions"))["request"][0].as_py())
+    assert kept == {"limit": 2}

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom, false_discovery_control, hypergeom, poisson
+
+from recsys.contracts import columns as c
+from recsys.mining.baskets import Margins, number_baskets, read_margins, read_product_ids
+from recsys.mining.pairs import pair_counts, read_pairs
+from recsys.mining.significance import false_discovery_rate, fit_null, tail_above, tail_below
+
+Q = 0.05
+
+
+@pytest.fixture(scope="module")
+def small():
+    """300 orders of 1 to 12 products out of 30, popular ones first."""
+    rng = np.random.default_rng(5)
+    weight = 1 / np.arange(1, 31)
+    size = rng.integers(1, 13, 300)
+    baskets = [rng.choice(30, n, replace=False, p=weight / weight.sum()) for n in size]
+    n_with = np.bincount(np.concatenate(baskets), minlength=30)
+    known, count = np.unique(size, return_counts=True)
+    return Margins(np.arange(30).astype(object), n_with[None, :], np.zeros(len(known), dtype=int), known, count)
+
+
+def test_tails_are_scipys_poisson():
+    count, mean = np.array([0, 1, 5, 40]), np.array([2.0, 0.001, 3.5, 12.0])
+    assert tail_above(count, mean) == pytest.approx(poisson.sf(count - 1, mean))
+    assert tail_below(count, mean) == pytest.approx(poisson.cdf(count, mean))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(0, 50))
+def test_the_false_discovery_rate_is_scipys_with_the_missing_tests_as_ones(p_values, n_missing):
+    whole = false_discovery_control(np.array(p_values + [1.0] * n_missing))[: len(p_values)]
+    ours = false_discovery_rate(np.array(p_values), len(p_values) + n_missing)
+    assert ours == pytest.approx(whole)
+
+
+def test_the_family_matters():
+    p_values = np.array([0.001])
+    assert false_discovery_rate(p_values, 1).tolist() == [0.001]
+    assert false_discovery_rate(p_values, 1000).tolist() == [1.0]
+
+
+def test_the_proportional_mean_is_the_formula(small):
+    null = fit_null(small, "proportional")
+    left, right = np.triu_indices(30, 1)
+    n_a, n_b = small.n_with[0, left], small.n_with[0, right]
+    n_pairs, n_lines = (small.n_orders * small.size * (small.size - 1)).sum(), (small.n_orders * small.size).sum()
+    assert null.expected(left, right)[0] == pytest.approx(n_a * n_b * n_pairs / n_lines**2, rel=1e-5)
+
+
+def test_the_saturating_chances_keep_both_margins(small):
+    null = fit_null(small, "saturating")
+    assert null.chance.max() < 1
+    assert null.chance.sum(axis=1) == pytest.approx(small.size, rel=1e-4)
+    assert small.n_orders @ null.chance == pytest.approx(small.n_with[0], rel=1e-4)
+
+
+def test_the_saturating_mean_counts_every_pair_of_every_order(small):
+    null = fit_null(small, "saturating")
+    left, right = np.triu_indices(30, 1)
+    n_pairs = (small.n_orders * small.size * (small.size - 1) / 2).sum()
+    assert null.expected(left, right)[0].sum() == pytest.approx(n_pairs, rel=1e-4)
+
+
+def test_expected_adds_up_over_periods_and_halves(small):
+    twice = Margins(
+        small.product_ids,
+        np.concatenate([small.n_with, small.n_with]),
+        np.repeat([0, 1], len(small.size)),
+        np.tile(small.size, 2),
+        np.tile(small.n_orders, 2),
+    )
+    left, right = np.triu_indices(30, 1)
+    once = fit_null(small, "saturating").expected(left, right)[0]
+    whole, first = fit_null(twice, "saturating").expected(left, right)
+    assert first == pytest.approx(once, rel=1e-5)
+    assert whole == pytest.approx(2 * once, rel=1e-5)
+
+
+def test_a_product_in_every_order_is_no_surprise():
+    # Two products, always both: the margins alone force it.
+    margins = Margins(np.array(["a", "b"], object), np.array([[9, 9]]), np.array([0]), np.array([2]), np.array([9]))
+    expected, _ = fit_null(margins, "saturating").expected(np.array([0]), np.array([1]))
+    assert expected == pytest.approx([9], rel=0.01)
+
+
+def null_test(orders, model, min_orders=5):
+    """Return the p-values above and below, the hypergeometric ones, and the family of the eligible pairs."""
+    baskets = number_baskets(orders).cache()
+    margins = read_margins(baskets, read_product_ids(orders))
+    n_with, n_orders = margins.n_with[0], int(margins.n_orders.sum())
+    eligible = np.flatnonzero(n_with >= min_orders)
+    place = np.full(len(n_with), -1)
+    place[eligible] = np.arange(len(eligible))
+    pairs = read_pairs(pair_counts(baskets, n_periods=1), min_both=1)
+    kept = pairs.take((place[pairs.left] >= 0) & (place[pairs.right] >= 0))
+    together = np.zeros((len(eligible), len(eligible)), dtype=int)
+    together[place[kept.left], place[kept.right]] = kept.n_both
+    row, column = np.triu_indices(len(eligible), 1)
+    left, right, count = eligible[row], eligible[column], together[row, column]
+    expected, _ = fit_null(margins, model).expected(left, right)
+    plain = hypergeom.sf(count - 1, n_orders, n_with[left], n_with[right])
+    return tail_above(count, expected), tail_below(count, expected), plain
+
+
+def n_called(p_values):
+    return int((false_discovery_rate(p_values, len(p_values)) <= Q).sum())
+
+
+def assert_quiet_under_the_null(above, below, plain, *, at_least):
+    assert n_called(above) == 0
+    assert n_called(below) == 0
+    # Not only the extremes: p <= 0.01 comes no more often than in 1 % of the pairs, given the binomial's band.
+    for p_values in (above, below):
+        assert (p_values <= 0.01).sum() <= binom.ppf(0.999, len(p_values), 0.01)
+    # Negative control: blind to the order sizes, a test calls chance a discovery, many times.
+    assert n_called(plain) >= at_least
+
+
+def test_groceries_without_structure_give_no_discovery(groceries, shuffled, to_duckdb):
+    null = to_duckdb(shuffled(groceries.to_pandas(), seed=1))
+    assert_quiet_under_the_null(*null_test(null, "saturating"), at_least=500)
+
+
+@pytest.mark.data
+def test_two_months_of_online_retail_without_structure_gives_no_discovery(retail_lines, shuffled, to_duckdb):
+    lines = retail_lines[retail_lines[c.ORDERED_AT] < "2010-02-01"]
+    null = to_duckdb(shuffled(lines, seed=1))
+    assert_quiet_under_the_null(*null_test(null, "saturating", min_orders=60), at_least=5_000)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("seed", range(3))
+def test_online_retail_without_structure_gives_no_discovery(retail_lines, shuffled, to_duckdb, seed):
+    null = to_duckdb(shuffled(retail_lines, seed=seed, passes=30))
+    assert_quiet_under_the_null(*null_test(null, "saturating"), at_least=1_000_000)
+    # The mean without saturation is too high for popular pairs: chance looks like avoidance.
+    above, below, _ = null_test(null, "proportional")
+    assert n_called(below) > 1_000
+    assert n_called(above) > 0

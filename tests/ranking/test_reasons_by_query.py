@@ -1,0 +1,308 @@
+"""Every count that a reason speaks, recomputed by a pandas query over the training orders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys.contracts import columns as c
+from recsys.contracts.offers import CartLine, Offer, OfferRequest
+from recsys.data.history import History
+from recsys.propensity.candidates import Candidates
+from recsys.ranking import OfferEngine
+from recsys.ranking.assembly import Learned, OfferModelConfig, build_offer_model
+from recsys.ranking.peers import EvidenceConfig
+
+START, AS_OF = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
+N_ACCOUNTS, N_PRODUCTS = 300, 40
+WINDOW_DAYS = 45
+
+
+@dataclass(frozen=True)
+class Market:
+    """Orders as a frame, and the engine made of them."""
+
+    lines: pd.DataFrame
+    segments: pd.Series
+    engine: OfferEngine
+
+
+@pytest.fixture(scope="module")
+def market() -> Market:
+    rng = np.random.default_rng(20)
+    lines = random_lines(rng)
+    accounts = pd.DataFrame({c.ACCOUNT_ID: [f"A{row:03d}" for row in range(N_ACCOUNTS)]})
+    accounts[c.SEGMENT] = np.where(np.arange(N_ACCOUNTS) % 3 == 0, "office", "shop")
+    accounts.loc[accounts.index % 50 == 7, c.SEGMENT] = "rare"  # six accounts: too few for a list of their own
+    products = pd.DataFrame({c.PRODUCT_ID: [f"P{row:02d}" for row in range(N_PRODUCTS)]})
+    products[c.NAME] = "thing " + products[c.PRODUCT_ID]
+    history = History.from_frame(lines)
+    model = build_offer_model(
+        history,
+        products,
+        accounts,
+        Learned(cross=novel(history, rng), up=upgrades(history), rules=pair_rules(lines[lines[c.ORDERED_AT] < AS_OF])),
+        OfferModelConfig(evidence=EvidenceConfig(window_days=WINDOW_DAYS)),
+        as_of=AS_OF,
+        horizon_days=30,
+        currency="EUR",
+    )
+    model.check()
+    segments = accounts.set_index(c.ACCOUNT_ID)[c.SEGMENT]
+    # The history holds later lines too: the model must not have used them, and the queries do not see them.
+    before = lines[lines[c.ORDERED_AT] < AS_OF]
+    assert len(before) < len(lines)
+    return Market(before, segments[segments != "rare"], OfferEngine(model))
+
+
+def random_lines(rng: np.random.Generator) -> pd.DataFrame:
+    """Orders over a year; whoever buys an even product is likely to buy the next one a few weeks later."""
+    rows = []
+    for order in range(1_800):
+        account = int(rng.integers(N_ACCOUNTS)) if rng.random() < 0.8 else None
+        at = START + timedelta(hours=int(rng.integers(24 * 364)))
+        for product in rng.choice(N_PRODUCTS, size=int(rng.integers(1, 4)), replace=False, p=popularity()):
+            rows.append((order, account, int(product), at))
+            if product % 2 == 0 and account is not None and rng.random() < 0.5:
+                rows.append((10_000 + order, account, int(product) + 1, at + timedelta(days=int(rng.integers(1, 60)))))
+    frame = pd.DataFrame(rows, columns=["order", "account", "product", c.ORDERED_AT])
+    return pd.DataFrame(
+        {
+            c.ORDER_ID: "O" + frame["order"].astype(str),
+            c.ACCOUNT_ID: [None if np.isnan(row) else f"A{int(row):03d}" for row in frame["account"].astype(float)],
+            c.PRODUCT_ID: [f"P{row:02d}" for row in frame["product"]],
+            c.ORDERED_AT: frame[c.ORDERED_AT],
+            c.QUANTITY: 1.0,
+            c.UNIT_PRICE: 2.0,
+        }
+    )
+
+
+def popularity() -> np.ndarray:
+    weight = 1.0 / (3 + np.arange(N_PRODUCTS))
+    return weight / weight.sum()
+
+
+def novel(history: History, rng: np.random.Generator) -> Candidates:
+    """Ten products that each account does not own, in random order."""
+    owned = history.owned().toarray() > 0
+    picks = [rng.permutation(np.flatnonzero(~row))[:10] for row in owned]
+    account = np.repeat(np.arange(len(picks)), [len(pick) for pick in picks]).astype(np.int32)
+    product = np.concatenate(picks).astype(np.int32)
+    place = np.concatenate([np.arange(len(pick)) for pick in picks])
+    return candidates(account, product, np.full(len(product), -1), -place, 0.2 / (place + 1))
+
+
+def upgrades(history: History) -> Candidates:
+    """From each even product that an account owns to the next, where it does not own that."""
+    owned = history.owned().toarray() > 0
+    account, lower = np.nonzero(owned[:, 0::2] & ~owned[:, 1::2])
+    keep = np.concatenate([[True], account[1:] != account[:-1]])
+    account, lower = account[keep], lower[keep] * 2
+    n = len(account)
+    return candidates(account, lower + 1, lower, np.zeros(n), np.full(n, 0.1))
+
+
+def candidates(account: Any, product: Any, lower: Any, score: Any, probability: Any) -> Candidates:
+    return Candidates(
+        np.asarray(account, dtype=np.int32),
+        np.asarray(product, dtype=np.int32),
+        np.asarray(lower, dtype=np.int32),
+        np.asarray(score, dtype=np.float32),
+        np.asarray(probability, dtype=np.float32),
+        np.ones(len(account), dtype=np.float32),
+    )
+
+
+def pair_rules(lines: pd.DataFrame) -> pd.DataFrame:
+    """All pairs that stand together in an order, as complements."""
+    once = lines[[c.ORDER_ID, c.PRODUCT_ID]].drop_duplicates()
+    pairs = once.merge(once, on=c.ORDER_ID, suffixes=("_a", "_b"))
+    pairs = pairs[pairs["product_id_a"] != pairs["product_id_b"]]
+    counts = pairs.groupby(["product_id_a", "product_id_b"]).size().rename(c.N_BOTH).reset_index()
+    n_orders = once.groupby(c.PRODUCT_ID).size()
+    n_antecedent = n_orders.loc[counts["product_id_a"]].to_numpy()
+    return pd.DataFrame(
+        {
+            c.ANTECEDENT_ID: counts["product_id_a"],
+            c.CONSEQUENT_ID: counts["product_id_b"],
+            c.N_BOTH: counts[c.N_BOTH],
+            c.N_ANTECEDENT: n_antecedent,
+            c.CONFIDENCE: counts[c.N_BOTH] / n_antecedent,
+            c.RELATION: "complement",
+        }
+    )
+
+
+class Query:
+    """The questions behind the reasons, asked of the frame of lines."""
+
+    def __init__(self, market: Market) -> None:
+        self.lines = market.lines
+        self.segments = market.segments
+        known = self.lines.dropna(subset=[c.ACCOUNT_ID])
+        self.first = known.groupby([c.ACCOUNT_ID, c.PRODUCT_ID])[c.ORDERED_AT].min().reset_index()
+        self.bought = cache(self._bought)
+        self.follow_ons_overall = cache(self._follow_ons_overall)
+
+    def peers(self, group: str) -> pd.DataFrame:
+        if group == "all accounts":
+            return self.first
+        members = self.segments.index[self.segments == group.removeprefix("segment ")]
+        return self.first[self.first[c.ACCOUNT_ID].isin(members)]
+
+    def _bought(self, group: str, product: str) -> pd.Series:
+        peers = self.peers(group)
+        return peers[peers[c.PRODUCT_ID] == product].set_index(c.ACCOUNT_ID)[c.ORDERED_AT]
+
+    def followed(self, group: str, anchor: str, product: str) -> int:
+        both = pd.concat([self.bought(group, anchor), self.bought(group, product)], axis=1, join="inner")
+        gap = both.iloc[:, 1] - both.iloc[:, 0]
+        return int(((gap > timedelta(0)) & (gap <= timedelta(days=WINDOW_DAYS))).sum())
+
+    def _follow_ons_overall(self, product: str) -> int:
+        products = self.first[c.PRODUCT_ID].unique()
+        return sum(self.followed("all accounts", anchor, product) for anchor in products)
+
+    def buyers_since(self, group: str, product: str, days: int) -> int:
+        known = self.lines[self.lines[c.ORDERED_AT] >= AS_OF - timedelta(days=days)]
+        members = set(self.peers(group)[c.ACCOUNT_ID])
+        buyers = known.loc[known[c.PRODUCT_ID] == product, c.ACCOUNT_ID].dropna()
+        return len(set(buyers) & members)
+
+    def orders_with(self, *products: str) -> set[str]:
+        holding = [set(self.lines.loc[self.lines[c.PRODUCT_ID] == p, c.ORDER_ID]) for p in products]
+        return set.intersection(*holding)
+
+    def buyers_of(self, orders: set[str]) -> int:
+        lines = self.lines[self.lines[c.ORDER_ID].isin(orders)].drop_duplicates(c.ORDER_ID)
+        return lines[c.ACCOUNT_ID].nunique() + int(lines[c.ACCOUNT_ID].isna().sum())
+
+
+def check_follow_on(query: Query, offer: Offer) -> None:
+    told = offer.evidence
+    group, anchor = str(told["peer_group"]), str(told["anchor_product_id"])
+    assert told["window_days"] == WINDOW_DAYS
+    assert told["n_peers"] == len(query.bought(group, anchor))
+    assert told["n_buyers"] == query.followed(group, anchor, offer.product_id)
+    assert told["n_follow_ons_overall"] == query.follow_ons_overall(offer.product_id)
+    assert told["n_purchases_overall"] == len(query.first)
+    assert int(told["n_buyers"]) >= 5
+
+
+def check_popularity(query: Query, offer: Offer) -> None:
+    told, group = offer.evidence, str(offer.evidence["peer_group"])
+    assert told["n_peers"] == query.peers(group)[c.ACCOUNT_ID].nunique()
+    assert told["n_buyers"] == len(query.bought(group, offer.product_id))
+    assert int(told["n_buyers"]) >= 5
+
+
+def check_lately(query: Query, offer: Offer) -> None:
+    told, group = offer.evidence, str(offer.evidence["peer_group"])
+    assert told["n_peers"] == query.peers(group)[c.ACCOUNT_ID].nunique()
+    assert told["n_buyers"] == query.buyers_since(group, offer.product_id, int(told["window_days"]))
+    assert int(told["n_buyers"]) >= 5
+
+
+def check_cart(query: Query, offer: Offer) -> None:
+    told, anchor = offer.evidence, str(offer.evidence["anchor_product_id"])
+    together = query.orders_with(anchor, offer.product_id)
+    assert told["n_orders_with_both"] == len(together)
+    assert told["n_orders_with_anchor"] == len(query.orders_with(anchor))
+    assert query.buyers_of(together) >= 5
+
+
+def kind_of(offer: Offer) -> Callable[[Query, Offer], None] | None:
+    if "n_orders_with_both" in offer.evidence:
+        return check_cart
+    if "anchor_product_id" in offer.evidence:
+        return check_follow_on
+    if "window_days" in offer.evidence:
+        return check_lately
+    return check_popularity if offer.evidence else None
+
+
+def served(engine: OfferEngine, lines: pd.DataFrame) -> Iterator[Offer]:
+    accounts = sorted(lines[c.ACCOUNT_ID].dropna().unique())
+    for row, account in enumerate(accounts[:60]):
+        cart = (CartLine(f"P{row % 12:02d}"),) if row % 3 == 0 else ()
+        yield from engine.recommend(OfferRequest(account_id=account, cart=cart, limit=5, explain="full")).offers
+    for cart in ((), (CartLine("P01"), CartLine("P02"))):
+        yield from engine.recommend(OfferRequest(cart=cart, limit=8, explain="full")).offers
+
+
+def test_two_hundred_served_reasons_equal_a_query(market: Market) -> None:
+    query = Query(market)
+    checked = {check_follow_on: 0, check_popularity: 0, check_lately: 0, check_cart: 0}
+    for offer in served(market.engine, market.lines):
+        check = kind_of(offer)
+        if check is None:
+            assert "few have bought it yet" in offer.reason
+            continue
+        check(query, offer)
+        checked[check] += 1
+    assert sum(checked.values()) >= 200
+    assert min(checked.values()) >= 3, checked
+
+
+def test_the_sentence_speaks_the_counts_of_its_evidence(market: Market) -> None:
+    for offer in served(market.engine, market.lines):
+        spoken = [
+            int(text.replace(",", ""))
+            for text in re.findall(r"(?<![\w.])\d[\d,]*(?= of| accounts| orders)", offer.reason)
+        ]
+        counts = [value for name, value in offer.evidence.items() if name.startswith("n_") and "overall" not in name]
+        assert sorted(spoken) == sorted(int(value) for value in counts), offer
+        assert f"thing {offer.product_id}" in offer.reason
+
+
+def test_an_upgrade_is_explained_by_the_rung_it_starts_from(market: Market) -> None:
+    accounts = sorted(market.lines[c.ACCOUNT_ID].dropna().unique())
+    offers = [
+        offer
+        for account in accounts
+        for offer in market.engine.recommend(OfferRequest(account, kinds=("upsell",), explain="full")).offers
+    ]
+    anchored = [offer for offer in offers if "anchor_product_id" in offer.evidence]
+    assert len(anchored) > 50
+    assert all(offer.evidence["anchor_product_id"] == offer.from_product_id for offer in anchored)
+    assert all("went on to" in offer.reason for offer in anchored)
+
+
+def test_accounts_of_a_rare_segment_are_compared_with_everyone(market: Market) -> None:
+    for account in ("A007", "A057"):
+        for offer in market.engine.recommend(OfferRequest(account, limit=5, explain="full")).offers:
+            assert offer.evidence.get("peer_group", "all accounts") == "all accounts"
+            assert "rare" not in offer.reason
+
+
+def test_the_strongest_anchor_is_taken(market: Market) -> None:
+    """By the lower end of the Wilson interval, over what the account owns, in its own segment first."""
+    query, model = Query(market), market.engine.model
+    account = "A001"
+    owned = query.first.loc[query.first[c.ACCOUNT_ID] == account, c.PRODUCT_ID]
+    group = f"segment {market.segments[account]}"
+    offers = market.engine.recommend(OfferRequest(account, kinds=("cross_sell",), explain="full")).offers
+    told = [offer for offer in offers if offer.evidence.get("peer_group") == group and "window_days" in offer.evidence]
+    told = [offer for offer in told if offer.tier == "account"]
+    assert told
+    for offer in told:
+        strengths = {anchor: strength(query, group, anchor, offer.product_id) for anchor in sorted(owned)}
+        assert offer.evidence["anchor_product_id"] == max(strengths, key=strengths.__getitem__)
+    assert model.facts.n_first_purchases == len(query.first)
+
+
+def strength(query: Query, group: str, anchor: str, product: str) -> float:
+    n, hits = len(query.bought(group, anchor)), query.followed(group, anchor, product)
+    if hits < 5:
+        return 0.0
+    z, p = 1.96, hits / n
+    return (p + z * z / (2 * n) - z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))) / (1 + z * z / n)

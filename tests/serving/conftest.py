@@ -1,0 +1,125 @@
+"""A real server on a free port of loopback, in a thread, around a fake model and a store in memory."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from recsys.bundle.save import save_bundle
+from recsys.contracts import columns as c
+from recsys.data.history import History
+from recsys.events import MemoryStore
+from recsys.propensity.candidates import Candidates
+from recsys.ranking.assembly import Learned, OfferModelConfig, build_offer_model
+from serving import FixedModel, Settings, create_app
+from serving.fakes import fake_model
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+Running = Callable[[FastAPI], AbstractContextManager[httpx.Client]]
+
+
+@contextmanager
+def _running(app: FastAPI) -> Iterator[httpx.Client]:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, lifespan="on", ws="none", log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.005)
+        with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=20) as client:
+            yield client
+        server.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture
+def running() -> Running:
+    """Starts an application and gives a client of it."""
+    return _running
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def app(store: MemoryStore) -> FastAPI:
+    settings = Settings(returned_is_presented=frozenset({"newsletter"}))
+    return create_app(settings, bundles=FixedModel(fake_model()), store=store, clock=lambda: NOW)
+
+
+@pytest.fixture
+def api(app: FastAPI) -> Iterator[httpx.Client]:
+    with _running(app) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real bundle: 120 accounts, 40 products, each product bought with its neighbour."""
+    folder = tmp_path_factory.mktemp("bundle") / "offers"
+    rng = np.random.default_rng(7)
+    first = rng.integers(0, 20, 900) * 2
+    lines = pd.DataFrame(
+        {
+            c.ORDER_ID: np.repeat([f"O{i:04}" for i in range(900)], 2),
+            c.ACCOUNT_ID: np.repeat([f"A{i}" for i in rng.integers(0, 120, 900)], 2),
+            c.PRODUCT_ID: [f"P{i:02}" for i in np.stack([first, first + 1], axis=1).ravel()],
+            c.ORDERED_AT: np.repeat(pd.date_range("2025-01-01", periods=900, freq="9h", tz="UTC"), 2),
+            c.QUANTITY: 1.0,
+            c.UNIT_PRICE: 10.0,
+        }
+    )
+    history = History.from_frame(lines)
+    product_ids = list(history.product_ids)
+    rules = pd.DataFrame(
+        [
+            {
+                c.ANTECEDENT_ID: f"P{i:02}",
+                c.CONSEQUENT_ID: f"P{i ^ 1:02}",
+                c.N_BOTH: 45,
+                c.N_ANTECEDENT: 45,
+                c.CONFIDENCE: 0.9,
+                c.RELATION: "complement",
+            }
+            for i in range(40)
+        ]
+    )
+    n_accounts, per_account = len(history.account_ids), 15
+    scores = np.sort(rng.uniform(0.01, 0.3, (n_accounts, per_account)))[:, ::-1]
+    candidates = Candidates(
+        account=np.repeat(np.arange(n_accounts, dtype=np.int32), per_account),
+        product=np.concatenate([rng.permutation(40)[:per_account] for _ in range(n_accounts)]).astype(np.int32),
+        from_product=np.full(n_accounts * per_account, -1, np.int32),
+        score=scores.ravel().astype(np.float32),
+        probability=scores.ravel().astype(np.float32),
+        expected_quantity=np.ones(n_accounts * per_account, np.float32),
+    )
+    model = build_offer_model(
+        history,
+        pd.DataFrame({c.PRODUCT_ID: product_ids, c.NAME: [f"Product {item}" for item in product_ids], c.PRICE: 10.0}),
+        pd.DataFrame({c.ACCOUNT_ID: list(history.account_ids)}),
+        Learned(cross=candidates, rules=rules),
+        OfferModelConfig(),
+        as_of=datetime(2026, 1, 1, tzinfo=UTC),
+        horizon_days=30,
+        currency="EUR",
+    )
+    save_bundle(folder, model)
+    return folder

@@ -1,0 +1,94 @@
+"""The OpenAPI document: complete, and true of the running server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from serving.problems import Problem
+from serving.schemas.offers import OffersAnswer, OffersBody
+from serving.schemas.reports import OrdersBody, OutcomesBody
+
+ROUTES = {
+    "/v1/offers": {"post"},
+    "/v1/accounts/{account_id}/offers": {"get"},
+    "/v1/outcomes": {"post"},
+    "/v1/orders": {"post"},
+    "/v1/models": {"get"},
+    "/livez": {"get"},
+    "/readyz": {"get"},
+    "/metrics": {"get"},
+}
+FEW_ERRORS: dict[str, set[str]] = {"/livez": set(), "/v1/models": set(), "/metrics": set(), "/readyz": {"503"}}
+
+
+def described(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every field of every schema, and every parameter, with its place."""
+    for name, schema in document["components"]["schemas"].items():
+        for field, value in schema.get("properties", {}).items():
+            yield f"{name}.{field}", value
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for parameter in operation.get("parameters", []):
+                yield f"{method} {path} {parameter['name']}", parameter
+
+
+def test_every_field_parameter_and_route_is_described(app: FastAPI) -> None:
+    document = app.openapi()
+    silent = [place for place, value in described(document) if not value.get("description")]
+    assert silent == []
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            assert operation["summary"]
+            assert operation["description"]
+
+
+def test_the_routes_are_these(app: FastAPI) -> None:
+    assert {path: set(operations) for path, operations in app.openapi()["paths"].items()} == ROUTES
+
+
+def test_requests_and_answers_have_examples_that_are_valid(app: FastAPI) -> None:
+    for kind in (OffersBody, OffersAnswer, OutcomesBody, OrdersBody, Problem):
+        schema = app.openapi()["components"]["schemas"][kind.__name__]
+        for example in schema["examples"]:
+            assert kind.model_validate_json(json.dumps(example), extra="forbid")
+
+
+def test_every_error_is_declared_as_problem_json(app: FastAPI) -> None:
+    for path, operations in app.openapi()["paths"].items():
+        for operation in operations.values():
+            errors = {status: answer for status, answer in operation["responses"].items() if status >= "400"}
+            assert set(errors) >= FEW_ERRORS.get(path, {"400", "404", "422", "503"})
+            for answer in errors.values():
+                assert answer["content"] == {
+                    "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+                }
+
+
+def test_the_document_is_the_same_twice_and_over_http(app: FastAPI, api: httpx.Client) -> None:
+    assert api.get("/openapi.json").json() == app.openapi()
+
+
+def test_schemathesis_finds_no_fault(api: httpx.Client, tmp_path: Path) -> None:
+    """All checks, all phases: examples, every boundary of every field, generated data good and bad, links."""
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "schemathesis"),
+            *("run", f"{api.base_url}/openapi.json", "--checks", "all", "--seed", "1", "--max-examples", "40"),
+            *("--mode", "all", "--continue-on-failure", "--no-color", "--suppress-health-check", "all"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Tested: {sum(len(methods) for methods in ROUTES.values())}" in done.stdout, done.stdout

@@ -1,0 +1,248 @@
+"""`offers serve` as a process: it answers, survives what it must, and says in a sentence what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from recsys.client import OfferClient
+from recsys.contracts.events import EventQuery
+from recsys.contracts.offers import CartLine, OfferRequest
+from recsys.events import open_store
+
+OFFERS = Path(sys.executable).parent / "offers"
+
+
+class Served:
+    """A running `offers serve`."""
+
+    def __init__(self, folder: Path, store: str, *options: str) -> None:
+        command = [str(OFFERS), "serve", "--model", str(folder), "--port", "0", "--store", store, *options]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.started = json.loads(line)
+            if self.started["message"] == "serving":
+                break
+        else:
+            raise AssertionError("the server ended before it said that it serves")
+        self.url: str = self.started["url"]
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """End the process; return its exit code and what it still wrote."""
+        self.process.send_signal(number)
+        _, rest = self.process.communicate(timeout=30)
+        return self.process.returncode, rest
+
+
+Serve = Callable[..., Served]
+
+
+@pytest.fixture
+def serve(bundle_folder: Path) -> Iterator[Serve]:
+    started: list[Served] = []
+
+    def start(store: str, *options: str, folder: Path = bundle_folder) -> Served:
+        started.append(Served(folder, store, *options))
+        return started[-1]
+
+    yield start
+    for served in started:
+        if served.process.poll() is None:
+            served.process.kill()
+            served.process.communicate(timeout=30)
+
+
+def refusal(*options: str) -> str:
+    done = subprocess.run([str(OFFERS), "serve", *options], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    (sentence,) = done.stderr.strip().splitlines()
+    assert sentence.startswith("Error: ")
+    return sentence
+
+
+def test_it_says_where_it_serves_what_and_stops_in_peace(serve: Serve, tmp_path: Path) -> None:
+    served = serve(f"sqlite:///{tmp_path}/e.db")
+    with OfferClient(served.url) as client:
+        version = client.wait_until_ready(10)
+        assert served.started["model_version"] == version == client.models()[0].version
+        assert served.started["docs"] == f"{served.url}/docs"
+        known = client.offers(OfferRequest(account_id="A1", limit=3))
+        assert (known.tier, known.returned, known.logged) == ("account", 3, True)
+        in_cart = client.offers(OfferRequest(account_id="A1", cart=(CartLine("P06"), CartLine("none")), limit=3))
+        assert in_cart.unknown_products == ("none",)
+        assert [offer.product_id for offer in in_cart.offers] != [offer.product_id for offer in known.offers]
+        assert "P07" in {offer.product_id for offer in in_cart.offers}
+        assert client.offers(OfferRequest(account_id="nobody")).tier == "popular"
+    assert served.stop() == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopping_server_finishes_what_it_accepted(serve: Serve, tmp_path: Path, number: int) -> None:
+    url = f"sqlite:///{tmp_path}/e.db"
+    served = serve(url)
+    answered, stop = _load(served.url, n_threads=4)
+    code, _ = served.stop(number)
+    stop.set()
+    ids = answered()
+    assert code == 0
+    assert ids
+    assert ids <= _kept(url)
+
+
+def test_what_was_answered_is_kept_when_the_server_is_killed(serve: Serve, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/e.db"
+    seen: set[str] = set()
+    for _ in range(3):
+        served = serve(url)
+        answered, stop = _load(served.url, n_threads=4)
+        served.stop(signal.SIGKILL)
+        stop.set()
+        fresh = answered()
+        assert len(fresh) > 20
+        seen |= fresh
+    kept = open_store(url).read(EventQuery("decisions"))["decision_id"].to_pylist()
+    assert seen <= set(kept)
+    assert len(kept) == len(set(kept))
+
+
+def test_several_workers_share_the_port_and_the_store(serve: Serve, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/e.db"
+    served = serve(url, "--workers", "2")
+    answered, stop = _load(served.url, n_threads=8)
+    stop.set()
+    ids = answered()
+    code, rest = served.stop()
+    assert (code, rest) == (0, "")
+    assert len(ids) > 20
+    assert ids <= _kept(url)
+
+
+def test_a_restart_gives_the_same_answer_to_the_same_request(serve: Serve, tmp_path: Path) -> None:
+    bodies = []
+    for _ in range(2):
+        served = serve(f"sqlite:///{tmp_path}/e.db")
+        body = httpx.post(f"{served.url}/v1/offers", json={"account_id": "A7", "cart": [{"product_id": "P01"}]}).json()
+        del body["decision_id"]
+        bodies.append(body)
+        served.stop()
+    assert bodies[0] == bodies[1]
+
+
+def test_settings_come_from_a_file(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "serving.toml").write_text('objective = "revenue"\n[writer]\nmax_queue = 10\n')
+    served = serve(f"sqlite:///{tmp_path}/e.db", "--config", str(tmp_path / "serving.toml"))
+    assert httpx.post(f"{served.url}/v1/offers", json={}).json()["objective"] == "revenue"
+
+
+def test_a_port_in_use_is_said_at_once(bundle_folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        sentence = refusal("--model", str(bundle_folder), "--port", str(port))
+    assert f"port {port} on 127.0.0.1: Address already in use; name another with --port" in sentence
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_it_does_not_bind_beyond_loopback(bundle_folder: Path, host: str) -> None:
+    assert "must be loopback" in refusal("--model", str(bundle_folder), "--port", "0", "--host", host)
+
+
+def test_a_flipped_byte_never_serves(bundle_folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(bundle_folder, broken)
+    victim = broken / "tables" / "candidates.arrow"
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    assert "SHA-256" in refusal("--model", str(broken), "--port", "0", "--store", f"sqlite:///{tmp_path}/e.db")
+
+
+def test_models_that_are_not_there(tmp_path: Path) -> None:
+    registry = f"sqlite:///{tmp_path}/none.db"
+    assert "no such folder" in refusal("--model", str(tmp_path / "nothing"), "--port", "0")
+    assert "no registry at" in refusal("--model", "models:/offers@champion", "--port", "0", "--tracking-uri", registry)
+    assert "must read models:/" in refusal("--model", "models:offers", "--port", "0")
+    assert "no manifest.json" in refusal("--model", str(tmp_path), "--port", "0")
+
+
+def test_a_store_and_settings_that_can_not_be(bundle_folder: Path, tmp_path: Path) -> None:
+    model = ("--model", str(bundle_folder), "--port", "0")
+    assert "must be sqlite:///FILE" in refusal(*model, "--store", "offers.db")
+    assert "does not answer" in refusal(*model, "--store", "postgresql://u:hush@127.0.0.1:1/x")
+    (tmp_path / "serving.toml").write_text('objectives = "revenue"\n')
+    assert "objectives" in refusal(*model, "--config", str(tmp_path / "serving.toml"))
+
+
+def test_no_account_stands_in_the_log(serve: Serve, tmp_path: Path) -> None:
+    served = serve(f"sqlite:///{tmp_path}/e.db")
+    for path in ("/v1/accounts/A-private/offers", "/v1/accounts/A-private/offers?limit=x", "/v1/A-private"):
+        httpx.get(f"{served.url}{path}")
+    httpx.post(f"{served.url}/v1/offers", content=b"A-private", headers={"Content-Type": "application/json"})
+    assert "A-private" not in served.stop()[1]
+
+
+def _load(url: str, *, n_threads: int) -> tuple[Callable[[], set[str]], threading.Event]:
+    """Ask from several threads until stopped; return once 40 answers are in."""
+    ids: list[str] = []
+    stop, enough = threading.Event(), threading.Event()
+
+    def ask(number: int) -> None:
+        body: dict[str, Any] = {"account_id": f"A{number}", "cart": [{"product_id": "P01"}]}
+        with httpx.Client(base_url=url) as client:
+            while not stop.is_set():
+                try:
+                    answer = client.post("/v1/offers", json=body)
+                except httpx.TransportError:
+                    return
+                if answer.status_code == 200:
+                    ids.append(answer.json()["decision_id"])
+                if len(ids) >= 40:
+                    enough.set()
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(n_threads)]
+    for thread in threads:
+        thread.start()
+    assert enough.wait(30)
+
+    def answered() -> set[str]:
+        for thread in threads:
+            thread.join(30)
+        return set(ids)
+
+    return answered, stop
+
+
+def _kept(url: str) -> set[str]:
+    store = open_store(url)
+    try:
+        return set(store.read(EventQuery("decisions"))["decision_id"].to_pylist())
+    finally:
+        store.close()
+
+
+def test_a_process_that_is_told_nothing_uses_the_champion(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(OFFERS), "serve", "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ},
+    )
+    assert "models:/offers@champion: no registry at sqlite:///var/mlflow.db" in done.stderr

@@ -1,0 +1,126 @@
+"""`offers backtest`: how the engine and the baselines would have done at chosen cutoffs."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from recsys.contracts.config import read_config, validation_sentences
+from recsys.data import CleanData, ReadSpec, parse_map, read_data
+from recsys.data.history import History
+from recsys.errors import ConfigError
+from recsys.mining.ladder import Ladder
+from training.backtest import BacktestConfig, Trainer, run_backtest
+from training.backtest_plots import write_plots
+from training.backtest_results import Backtest
+from training.backtest_table import backtest_tables
+from training.backtest_trainer import freeze_ladder, pipeline_trainer
+from training.config import TrainConfig
+
+RESULTS = "backtest.json"
+BUNDLES = "bundles"
+
+
+def backtest(
+    orders: Annotated[str, typer.Option(help="A file, a folder of files, or a database table URL#table.")],
+    cutoffs: Annotated[str, typer.Option(help="Where the past ends: dates joined by commas.")],
+    out: Annotated[Path, typer.Option(help="Folder for backtest.json, the plots and a bundle a cutoff.")],
+    products: Annotated[str | None, typer.Option(help="The products table; default: derived from the orders.")] = None,
+    accounts: Annotated[str | None, typer.Option(help="The accounts table; default: derived from the orders.")] = None,
+    upgrades: Annotated[str | None, typer.Option(help="Curated upgrades; default: none.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Name of a well-known layout, as online-retail-ii.")] = None,
+    map_: Annotated[str | None, typer.Option("--map", help="Their columns, as account_id=customer,....")] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file with the options of training.")] = None,
+    horizon_days: Annotated[int, typer.Option(help="Days after a cutoff that are scored.")] = 30,
+    max_accounts: Annotated[int | None, typer.Option(help="Score a random sample of at most this many.")] = None,
+    baselines_only: Annotated[bool, typer.Option(help="Score the baselines and train nothing.")] = False,
+) -> None:
+    """Score the engine and the baselines on what accounts did after each cutoff."""
+    training = with_horizon(read_config(config, TrainConfig) if config else TrainConfig(), horizon_days)
+    asked = config_of(
+        cutoffs=parse_cutoffs(cutoffs),
+        horizon_days=horizon_days,
+        max_accounts=max_accounts,
+        climbs=training.ladder.climbs,
+    )
+    spec = ReadSpec(
+        orders=orders,
+        products=products,
+        accounts=accounts,
+        upgrades=upgrades,
+        preset=preset,
+        mapping=parse_map(map_) if map_ else {},
+    )
+    console = Console()
+    with console.status("reading") as status:
+        history = read_data(spec).history()
+        trainer, ladder = None, None
+        if not baselines_only:
+            trainer, ladder = _engine(spec, history, asked, training, out / BUNDLES)
+        found = run_backtest(history, asked, trainer=trainer, ladder=ladder, progress=status.update)
+    report(found, out, console)
+
+
+def with_horizon(config: TrainConfig, horizon_days: int) -> TrainConfig:
+    """Return the configuration with every model learning the horizon that is scored."""
+    return config.model_copy(
+        update={
+            "next_product": config.next_product.model_copy(update={"horizon_days": horizon_days}),
+            "upgrades": config.upgrades.model_copy(update={"horizon_days": horizon_days}),
+        }
+    )
+
+
+def config_of(**options: object) -> BacktestConfig:
+    """Return the configuration, or one sentence on what is wrong with it.
+
+    Raises:
+        ConfigError: an option is out of range.
+    """
+    try:
+        return BacktestConfig.model_validate(options)
+    except ValidationError as error:
+        raise ConfigError(validation_sentences(error)) from None
+
+
+def parse_cutoffs(text: str) -> tuple[datetime, ...]:
+    """Return the dates of `2011-06-01,2011-07-01`, UTC.
+
+    Raises:
+        ConfigError: a part is no date.
+    """
+    return tuple(_date(part.strip()) for part in text.split(","))
+
+
+def report(found: Backtest, out: Path, console: Console) -> None:
+    """Print the tables, and write `backtest.json` and the plots into `out`."""
+    for table in backtest_tables(found):
+        console.print(table)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / RESULTS).write_text(json.dumps(found.to_dict(), indent=1, sort_keys=True, allow_nan=False) + "\n", "utf-8")
+    plots = write_plots(found, out)
+    console.print(f"Written: {out / RESULTS}, {', '.join(path.name for path in plots)}")
+
+
+def _engine(
+    spec: ReadSpec, history: History, asked: BacktestConfig, training: TrainConfig, folder: Path
+) -> tuple[Trainer, Ladder]:
+    def read(cutoff: datetime) -> CleanData:
+        return read_data(spec.model_copy(update={"as_of": cutoff}))
+
+    ladder = freeze_ladder(read, asked.cutoffs[0], training)
+    return pipeline_trainer(read, history, training, ladder, folder), ladder
+
+
+def _date(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"cutoff {text!r}, must be a date as 2011-06-01; join several by commas") from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -1,0 +1,118 @@
+"""The backtest as figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from recsys.evaluation.calibration import Calibration
+from training.backtest_results import Backtest, CutoffResult, MethodKind
+
+COLOURS: dict[MethodKind, str] = {"baseline": "#9aa5b1", "raw": "#1f6feb", "served": "#0b3d91"}
+JUDGED, NOT_JUDGED = "#1f6feb", "#9aa5b1"
+DPI = 130
+
+
+def write_plots(backtest: Backtest, folder: Path) -> tuple[Path, ...]:
+    """Write every figure as PNG and return the paths: NDCG by method, coverage, calibration of each kind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [
+        _save(ndcg_figure(backtest), folder / "ndcg.png"),
+        _save(coverage_figure(backtest), folder / "coverage.png"),
+    ]
+    cross_sell = [(result, result.calibration) for result in backtest.cutoffs if result.calibration is not None]
+    upsell = [(result, result.upsell.calibration) for result in backtest.cutoffs if result.upsell is not None]
+    for name, calibrations in (("cross_sell", cross_sell), ("upsell", upsell)):
+        if calibrations:
+            written.append(_save(calibration_figure(calibrations, name), folder / f"calibration_{name}.png"))
+    return tuple(written)
+
+
+def ndcg_figure(backtest: Backtest) -> Figure:
+    """Return one panel a cutoff: mean NDCG with its interval, a bar a method."""
+    n = len(backtest.cutoffs)
+    figure = _figure(n, n_rows=len(backtest.cutoffs[0].methods))
+    panels = list(figure.subplots(1, n, squeeze=False, sharex=True, sharey=True)[0])
+    for panel, result in zip(panels, backtest.cutoffs, strict=True):
+        _draw_ndcg(panel, result)
+    figure.suptitle(
+        f"NDCG@{backtest.config['k']} on novel products, 95 % intervals over accounts; dotted: best baseline"
+    )
+    return figure
+
+
+def coverage_figure(backtest: Backtest) -> Figure:
+    """Return NDCG against coverage, one panel a cutoff: what a method wins in rank and what it leaves unsold."""
+    n = len(backtest.cutoffs)
+    figure = _figure(n, n_rows=14)
+    panels = list(figure.subplots(1, n, squeeze=False, sharex=True, sharey=True)[0])
+    for panel, result in zip(panels, backtest.cutoffs, strict=True):
+        _draw_coverage(panel, result)
+    panels[0].set(ylabel=f"NDCG@{backtest.config['k']}", xlim=(0, None), ylim=(0, None))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    return figure
+
+
+def calibration_figure(calibrations: list[tuple[CutoffResult, Calibration]], name: str) -> Figure:
+    """Return one panel a cutoff: observed over expected by probability, the accepted band shaded."""
+    figure = _figure(len(calibrations), n_rows=12)
+    panels = list(figure.subplots(1, len(calibrations), squeeze=False, sharex=True, sharey=True)[0])
+    for panel, (result, calibration) in zip(panels, calibrations, strict=True):
+        _draw_calibration(panel, calibration)
+        panel.set_title(f"{result.cutoff:%Y-%m-%d}")
+    panels[0].set_ylabel("observed / expected")
+    figure.suptitle(f"Calibration of {name.replace('_', '-')}: grey bins have too few positives to judge")
+    return figure
+
+
+def _draw_ndcg(panel: Axes, result: CutoffResult) -> None:
+    methods = result.methods[::-1]
+    places = np.arange(len(methods))
+    values = np.array([method.ndcg for method in methods])
+    low = values - [method.ndcg_interval.low for method in methods]
+    high = np.array([method.ndcg_interval.high for method in methods]) - values
+    panel.barh(places, values, xerr=[low, high], color=[COLOURS[method.kind] for method in methods], ecolor="#333333")
+    panel.set_yticks(places, [method.name for method in methods], fontsize=8)
+    panel.axvline(result.best_baseline.ndcg, color="#333333", linestyle=":", linewidth=1)
+    panel.set_title(f"{result.cutoff:%Y-%m-%d}, {len(result.accounts):,} accounts")
+    panel.set_xlabel("NDCG")
+    panel.grid(axis="x", alpha=0.3)
+
+
+def _draw_coverage(panel: Axes, result: CutoffResult) -> None:
+    for number, method in enumerate(result.methods, start=1):
+        point = (100 * method.coverage, method.ndcg)
+        panel.scatter(*point, color=COLOURS[method.kind], s=36, zorder=2, label=f"{number}  {method.name}")
+        panel.annotate(str(number), point, (5, 3), textcoords="offset points", fontsize=8)
+    panel.set(title=f"{result.cutoff:%Y-%m-%d}", xlabel="active catalogue offered, %")
+    panel.grid(alpha=0.3)
+
+
+def _draw_calibration(panel: Axes, calibration: Calibration) -> None:
+    bins = [one for one in calibration.bins if one.expected > 0]
+    middle = [max(one.expected / one.n, 1e-6) for one in bins]
+    panel.axhspan(0.85, 1.15, color="#1f6feb", alpha=0.12)
+    panel.axhline(1.0, color="#333333", linewidth=1)
+    for one, x in zip(bins, middle, strict=True):
+        error = np.sqrt(one.observed) / one.expected
+        colour = JUDGED if one.judged else NOT_JUDGED
+        marker = "o" if one.listed else "s"
+        panel.errorbar(x, one.ratio, yerr=error, color=colour, marker=marker, capsize=2)
+    panel.set_xscale("log")
+    panel.set_xlabel("probability (square: all pairs not listed)")
+    panel.grid(alpha=0.3)
+
+
+def _figure(n_panels: int, n_rows: int) -> Figure:
+    figure = Figure(figsize=(4.6 * n_panels + 1.2, max(3.6, 0.3 * n_rows + 1.2)), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    figure.savefig(path, dpi=DPI)
+    return path

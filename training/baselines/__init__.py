@@ -1,0 +1,1 @@
+"""The ladder of baselines that every backtest runs beside the engine, weakest first."""

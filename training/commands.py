@@ -1,0 +1,96 @@
+"""`offers train`: purchase history in, a registered challenger out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from recsys.bundle.resolve import DEFAULT_TRACKING_URI
+
+
+def train(
+    orders: Annotated[
+        str, typer.Option(help="Order lines: .csv, .csv.gz, .parquet, a folder of them, or a database URL#table.")
+    ],
+    preset: Annotated[str | None, typer.Option(help="A well-known layout, as online-retail-ii.")] = None,
+    map_: Annotated[
+        str | None, typer.Option("--map", help="account_id=customer,... or a TOML file with them in [columns].")
+    ] = None,
+    products: Annotated[str | None, typer.Option(help="Products, read the same way; default: from the orders.")] = None,
+    accounts: Annotated[str | None, typer.Option(help="Accounts, read the same way; default: from the orders.")] = None,
+    upgrades: Annotated[str | None, typer.Option(help="Curated upgrades, read the same way.")] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(help="Use nothing at or after this moment (UTC); default: the day after the last order."),
+    ] = None,
+    currency: Annotated[str | None, typer.Option(help="The currency to keep where there are several.")] = None,
+    time_format: Annotated[str | None, typer.Option(help="How times are written, as %d/%m/%Y %H:%M.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of options; see training/config.py.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the bundle to this folder too.")] = None,
+    rejects: Annotated[Path | None, typer.Option(help="Write the rejected rows to this .csv or .parquet file.")] = None,
+    tracking_uri: Annotated[str, typer.Option(help="Where MLflow keeps runs and models.")] = DEFAULT_TRACKING_URI,
+) -> None:
+    """Learn offers from purchase history and register them as the challenger."""
+    from recsys.contracts.config import read_config
+    from recsys.data.mapping import parse_map
+    from recsys.data.reading import ReadSpec
+    from recsys.data.times import parse_moment
+    from training.config import TrainConfig
+    from training.run import train_and_register
+
+    options = TrainConfig() if config is None else read_config(config, TrainConfig)
+    spec = ReadSpec(
+        orders=orders,
+        products=products,
+        accounts=accounts,
+        upgrades=upgrades,
+        preset=preset,
+        mapping=parse_map(map_) if map_ is not None else {},
+        as_of=parse_moment(as_of) if as_of is not None else None,
+        currency=currency,
+        time_format=time_format,
+        rejects=rejects,
+    )
+    console = Console()
+    with _progress() as progress:
+
+        @contextmanager
+        def step(name: str) -> Iterator[None]:
+            task = progress.add_task(name, total=1)
+            yield
+            progress.update(task, completed=1)
+
+        done = train_and_register(spec, options, tracking_uri=tracking_uri, out=out, step=step)
+    console.print(done.report)
+    console.print(_summary(done.figures))
+    console.print(Text(f"Registered as offers version {done.version}, alias challenger; run {done.run_id}."))
+    if out is not None:
+        console.print(Text(f"The bundle stands in {out} too."))
+    console.print(Text(f"Look at it: mlflow ui --backend-store-uri {tracking_uri}"))
+    console.print(Text("Make it champion: offers promote"))
+
+
+def _progress() -> Progress:
+    return Progress(
+        SpinnerColumn(finished_text="done"),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def _summary(figures: dict[str, float]) -> Table:
+    table = Table(title="What was learned", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), f"{value:,.4g}" if value != int(value) else f"{int(value):,}")
+    return table

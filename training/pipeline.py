@@ -1,0 +1,148 @@
+"""From cleaned purchase history to an offer model: each step of training as a short function, in order.
+
+`fit` is the whole of learning; it looks at nothing at or after `as_of`. This module is the composition root of
+training: nothing else puts miners and models together. `training.run` writes the bundle and registers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+
+from recsys.data.clean_data import CleanData
+from recsys.data.history import SECONDS_A_DAY, History, binary, epoch_seconds
+from recsys.errors import EmptyDataError
+from recsys.mining.cart import CartModel
+from recsys.mining.cart_curve import fit_cart_curve
+from recsys.mining.ladder import Ladder, build_ladder
+from recsys.mining.rules import mine_rules
+from recsys.propensity.candidates import Candidates
+from recsys.propensity.climbs import UpgradeModel
+from recsys.propensity.next_product import NextProductModel
+from recsys.ranking.assembly import Learned, build_offer_model
+from recsys.ranking.links import CartWeights
+from recsys.ranking.model import CartCurve, OfferModel
+from training.config import TrainConfig
+
+Step = Callable[[str], AbstractContextManager[object]]
+"""Announces a step by name for as long as it runs."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """All that one training run learned.
+
+    Attributes:
+        history: the order lines it learned from.
+        rules: mined pairs, both directions.
+        ladder: the upgrade edges.
+        next_product: who buys which new product next.
+        upgrades: who climbs which rung next.
+        cross: scored cross-sell candidates.
+        up: scored upgrade candidates.
+        model: the tables that serve.
+    """
+
+    history: History
+    rules: pd.DataFrame
+    ladder: Ladder
+    next_product: NextProductModel
+    upgrades: UpgradeModel
+    cross: Candidates
+    up: Candidates
+    model: OfferModel
+
+
+def quietly(_name: str) -> AbstractContextManager[object]:
+    """Announce nothing."""
+    return nullcontext()
+
+
+def fit(data: CleanData, config: TrainConfig, *, step: Step = quietly, ladder: Ladder | None = None) -> Fitted:
+    """Return what the order lines before `data.as_of` teach.
+
+    Args:
+        data: cleaned purchase history.
+        config: every option.
+        step: told of each step, for progress bars.
+        ladder: a frozen ladder to use; default: built from the data.
+
+    Raises:
+        EmptyDataError: no line has an account.
+    """
+    with step("history"):
+        history = _history(data)
+    with step("complements"):
+        rules = mine_rules(data.orders, config.rules, data.products)
+        cart = fit_cart(history, data.as_of, config)
+    with step("ladder"):
+        edges = build_ladder(data.products, history, data.upgrades, config.ladder) if ladder is None else ladder
+    with step("propensity to buy something new"):
+        next_product = NextProductModel(config.next_product)
+        next_product.fit(history, data.products, data.accounts, data.as_of, _rng(config, "next_product"))
+        cross = next_product.score(history, data.as_of)
+    with step("propensity to upgrade"):
+        upgrades = UpgradeModel(config.upgrades)
+        upgrades.fit(history, data.products, data.accounts, edges, data.as_of, _rng(config, "upgrades"))
+        up = upgrades.score(history, data.as_of)
+    with step("offers and their reasons"):
+        learned = Learned(cross=cross, up=up, rules=rules, ladder=edges.edges, cart=cart)
+        model = build_offer_model(
+            history,
+            data.products,
+            data.accounts,
+            learned,
+            config.offers,
+            as_of=data.as_of,
+            horizon_days=config.horizon_days,
+            currency=data.currency,
+        )
+    return Fitted(history, rules, edges, next_product, upgrades, cross, up, model)
+
+
+def fit_cart(history: History, as_of: datetime, config: TrainConfig) -> CartWeights | None:
+    """Return the weights that rank what goes with a cart, learned from all orders, of known accounts or not.
+
+    None where too few orders hold two products; the confidences of the rules stand in then.
+    """
+    orders = binary(history.order, history.product, (history.n_orders, history.n_products))
+    placed = np.zeros(history.n_orders)
+    placed[history.order] = history.seconds
+    age_days = (epoch_seconds(as_of) - placed) / SECONDS_A_DAY
+    curve = fit_cart_curve(orders, age_days, config.cart, _rng(config, "cart"))
+    if curve is None:
+        return None
+    cart = CartModel(config.cart).fit(orders, age_days)
+    return CartWeights(cart.weights_, cart.prior_, CartCurve(curve.score, curve.probability))
+
+
+def estimators(fitted: Fitted) -> dict[str, BaseEstimator]:
+    """Return the fitted classifiers by name; those that had too little data to be fitted are left out."""
+    ranker = fitted.next_product.ranker_
+    found = {
+        "next_product": ranker.boosting_ if ranker is not None else None,
+        "activity": fitted.next_product.activity_.model_,
+        "upgrades": fitted.upgrades.classifier_,
+    }
+    return {name: estimator for name, estimator in found.items() if estimator is not None}
+
+
+def _history(data: CleanData) -> History:
+    history = data.history().before(data.as_of)
+    if not len(history.known()):
+        raise EmptyDataError(
+            "no order line has an account, so there is nobody to make offers to; map the column with "
+            "--map account_id=COLUMN"
+        )
+    return history
+
+
+def _rng(config: TrainConfig, part: str) -> np.random.Generator:
+    """Each part draws from a stream of its own, so that one part's draws never move another's."""
+    return np.random.default_rng([config.seed, *part.encode()])
