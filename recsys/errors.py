@@ -19,7 +19,9 @@ that a caller would expect to catch::
     │   └── StoreBusyError                            its queue is full; try again later
     ├── PlanError (ValueError)              an experiment plan is wrong or has changed
     ├── ReadoutError (ValueError)           an experiment's data can't be read out
-    └── ServerError (OSError)               the server can't start (a port in use, a host refused)
+    ├── ServerError (OSError)               the server can't start (a port in use, a host refused)
+    ├── ServiceError (ConnectionError)      the client got no answer (`recsys.client`)
+    └── RequestRefusedError (ValueError)    the server refused the client's request (`recsys.client`)
 """
 
 from __future__ import annotations

@@ -26,12 +26,10 @@ def serve(
     """Serve offers over HTTP; every answer is in the event store before it is sent."""
     from recsys.bundle.resolve import resolve_model
     from recsys.contracts.config import read_config
-    from serving import logs
     from serving.running import Plan, listen, run
     from serving.settings import Settings
 
     settings = Settings() if config is None else read_config(config, Settings)
     with listen(host, port) as listening:
         folder = resolve_model(model, tracking_uri=tracking_uri)
-        logs.configure()
         run(Plan(folder, model, store, settings, workers), listening)

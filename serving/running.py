@@ -84,10 +84,11 @@ def run(plan: Plan, listening: socket.socket) -> None:
         StoreError: the event store does not answer.
         SystemExit: 0 after SIGTERM or SIGINT.
     """
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _leave)
     model = load_model(plan.folder, source=plan.source, now=_now())
     store = open_store(plan.store_url)
+    logs.configure()
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
     try:
         announce = partial(_announce, _url(listening), model, store.name)
         if plan.workers > 1:

@@ -2,7 +2,7 @@
 
 1. `recsys.data.checks` reads the types and gives a `drop_reason` to each row that can't be a line.
 2. Rows at or after `as_of` are left out, whatever else they are: nothing below sees them.
-3. One currency is kept; a later row with the same order and line is rejected; reversals are taken off their sales.
+3. One currency is kept; of rows with the same order and line one stays; reversals are taken off their sales.
 4. The lines that stay are stored in the order of time; every other row with its reason.
 """
 
@@ -19,6 +19,7 @@ from recsys.contracts import columns as c
 from recsys.contracts.tables import COMPLETED, ORDERS
 from recsys.data.checks import CHECK_REASONS, LINE_COLUMNS, check_lines
 from recsys.data.currency import CURRENCY_REASONS, keep_one_currency
+from recsys.data.line_ids import LINE_REASONS, said_again, with_line_ids
 from recsys.data.presets.preset import Preset
 from recsys.data.report import Reason
 from recsys.data.reversals import REMAINING, UNMATCHED, is_reversal, net_reversals
@@ -27,7 +28,6 @@ from recsys.data.times import naive_utc
 from recsys.errors import EmptyDataError
 
 AFTER = Reason("at_or_after_as_of", "left_out", "ordered at or after as_of", (c.ORDERED_AT,))
-DUPLICATE = Reason("duplicate_line", "rejected", "an earlier row has its order and line id", (c.ORDER_ID, c.LINE_ID))
 REVERSED = Reason("reversed", "left_out", "a sale that later reversals took back whole", (c.ORDER_ID, c.QUANTITY))
 REVERSAL = Reason("reversal", "left_out", "a reversal taken off the sale it reverses", (c.ORDER_ID, c.QUANTITY))
 PARTLY = Reason(
@@ -40,10 +40,8 @@ UNMATCHED_REVERSAL = Reason(
     (c.ORDER_ID, c.ACCOUNT_ID, c.QUANTITY),
 )
 ORDER_REASONS = (
-    AFTER, *CHECK_REASONS, *CURRENCY_REASONS, DUPLICATE, REVERSED, REVERSAL, PARTLY, UNMATCHED_REVERSAL
+    AFTER, *CHECK_REASONS, *CURRENCY_REASONS, *LINE_REASONS, REVERSED, REVERSAL, PARTLY, UNMATCHED_REVERSAL
 )  # fmt: skip
-
-_LATER_LINE = "later_line"
 
 
 @dataclass(frozen=True)
@@ -107,68 +105,56 @@ def clean_lines(
         expression = check_lines(source, mapping, preset=preset, time_format=time_format)
         checked = connection.create_table("checked", expression, temp=True)
     moment = as_of or _day_after_last(checked, source)
-    late = checked[c.ORDERED_AT] >= naive_utc(moment)
-    before = checked.mutate(**{c.DROP_REASON: ibis.ifelse(late, AFTER.name, checked[c.DROP_REASON])})
+    before = _before(checked, moment) if as_of is not None else checked
     judged, kept_currency = keep_one_currency(before, currency, source.location)
 
-    later = connection.create_table("later_lines", _later_lines(_good(judged)), temp=True)
-    good = _good(judged).anti_join(later, c.SOURCE_ROW)
+    again = connection.create_table("said_again", said_again(judged), temp=True)
+    good = _good(judged).anti_join(again, c.SOURCE_ROW)
     netted = connection.create_table("netted", net_reversals(good), temp=True)
     lines = connection.create_table("lines", _kept(good, netted), temp=True)
-    dropped = connection.create_table("dropped", _dropped(judged, good, later, netted), temp=True)
+    dropped = connection.create_table("dropped", _dropped(judged, again, good, netted), temp=True)
     shortened = netted.filter((netted[REMAINING] > 0) & (netted[REMAINING] < netted[c.QUANTITY]))
     n_shortened = int(shortened.count().to_pyarrow().as_py())
-    for name in ("checked", "later_lines", "netted"):
+    for name in ("checked", "said_again", "netted"):
         connection.drop_table(name)
     return CleanLines(lines, dropped, moment, kept_currency, n_shortened)
 
 
 def _day_after_last(checked: ibis.Table, source: Source) -> datetime:
+    """Midnight after the last row that can be a line, or after the last that has a time at all."""
     good = _good(checked)
-    last = good[c.ORDERED_AT].max().to_pyarrow().as_py()
-    if last is None:
-        last = checked[c.ORDERED_AT].max().to_pyarrow().as_py()
+    last = good[c.ORDERED_AT].max().to_pyarrow().as_py() or checked[c.ORDERED_AT].max().to_pyarrow().as_py()
     if last is None:
         raise EmptyDataError(f"{source.location}: no row has a time that can be read; write it as 2011-06-01 13:45:00")
     return datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1)
+
+
+def _before(checked: ibis.Table, moment: datetime) -> ibis.Table:
+    """Nothing that a row at or after the moment says counts, not even what is wrong with it."""
+    late = checked[c.ORDERED_AT] >= naive_utc(moment)
+    return checked.mutate(**{c.DROP_REASON: ibis.ifelse(late, AFTER.name, checked[c.DROP_REASON])})
 
 
 def _good(lines: ibis.Table) -> ibis.Table:
     return lines.filter(lines[c.DROP_REASON].isnull())
 
 
-def _later_lines(good: ibis.Table) -> ibis.Table:
-    """`source_row` of each row after the first with its order and line; a sale and its reversal may share both."""
-    if c.LINE_ID not in good.columns:
-        return good.filter(ibis.literal(False)).select(c.SOURCE_ROW)
-    named = good.filter(good[c.LINE_ID].notnull()).mutate(takes_back=is_reversal(good))
-    key = [c.ORDER_ID, c.LINE_ID, "takes_back"]
-    repeated = named.group_by(key).having(named.count() > 1).agg().select(key)
-    position = ibis.row_number().over(ibis.window(group_by=key, order_by=c.SOURCE_ROW))
-    numbered = named.semi_join(repeated, key).mutate(position=position)
-    return numbered.filter(numbered["position"] > 0).select(c.SOURCE_ROW)
-
-
 def _kept(good: ibis.Table, netted: ibis.Table) -> ibis.Table:
     """The sale lines with what reversals left of them, in the order of time, order and line."""
-    position = ibis.row_number().over(ibis.window(group_by=c.ORDER_ID, order_by=c.SOURCE_ROW)) + 1
-    stated = {c.LINE_ID: good[c.LINE_ID]} if c.LINE_ID in good.columns else {}
-    numbered = good.mutate(position=position.cast("string"))
-    line = numbered[c.LINE_ID].fill_null(numbered["position"]) if stated else numbered["position"]
-    placed = numbered.mutate(**{c.LINE_ID: line})
+    placed = with_line_ids(good)
     joined = placed.left_join(netted.select(c.SOURCE_ROW, REMAINING), c.SOURCE_ROW)
     units = joined[REMAINING].fill_null(joined[c.QUANTITY])
     shares = {c.DISCOUNT: joined[c.DISCOUNT] * (units / joined[c.QUANTITY])} if c.DISCOUNT in joined.columns else {}
     sales = joined.mutate(**{c.QUANTITY: units}, **shares)
     stays = sales.filter(sales[c.QUANTITY] > 0)
-    ordered = stays.order_by([c.ORDERED_AT, c.ORDER_ID, *stated, c.SOURCE_ROW])
+    own = [c.LINE_ID] if c.LINE_ID in good.columns else []  # else the place in the source, which counts past 9
+    ordered = stays.order_by([c.ORDERED_AT, c.ORDER_ID, *own, c.SOURCE_ROW])
     return ordered.select(*(column.name for column in LINE_COLUMNS if column.name in ordered.columns))
 
 
-def _dropped(judged: ibis.Table, good: ibis.Table, later: ibis.Table, netted: ibis.Table) -> ibis.Table:
+def _dropped(judged: ibis.Table, again: ibis.Table, good: ibis.Table, netted: ibis.Table) -> ibis.Table:
     """`source_row` and `drop_reason` of every row that is not among the kept lines."""
     failed = judged.filter(judged[c.DROP_REASON].notnull()).select(c.SOURCE_ROW, c.DROP_REASON)
-    repeated = later.mutate(**{c.DROP_REASON: ibis.literal(DUPLICATE.name)})
     fate = ibis.cases(
         ((netted[c.QUANTITY] > 0) & (netted[REMAINING] == 0), REVERSED.name),
         (netted[c.QUANTITY] > 0, ibis.null("string")),
@@ -180,4 +166,4 @@ def _dropped(judged: ibis.Table, good: ibis.Table, later: ibis.Table, netted: ib
     nobodys = good.filter(is_reversal(good) & good[c.ACCOUNT_ID].isnull()).select(
         c.SOURCE_ROW, ibis.literal(UNMATCHED_REVERSAL.name).name(c.DROP_REASON)
     )
-    return ibis.union(failed, repeated, matched.filter(matched[c.DROP_REASON].notnull()), nobodys)
+    return ibis.union(failed, again, matched.filter(matched[c.DROP_REASON].notnull()), nobodys)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from recsys.contracts.tables import ACCOUNTS, ORDERS, PRODUCTS, UPGRADES, TableSchema
+from recsys.data.synonyms import SYNONYMS, normalise
 from recsys.errors import ConfigError, MissingColumnError
 
 SCHEMAS: Mapping[str, TableSchema] = {schema.name: schema for schema in (ORDERS, PRODUCTS, ACCOUNTS, UPGRADES)}
@@ -105,19 +106,22 @@ def refuse_unused(mapping: Mapping[str, str], resolved: Mapping[str, Mapping[str
 
 
 def _missing_sentence(schema: TableSchema, missing: Sequence[str], found: Sequence[str], location: str) -> str:
-    lower = {name.lower().replace(" ", "_"): name for name in found}
-    hints = []
-    for name in missing:
-        near = difflib.get_close_matches(name.lower().replace(" ", "_"), lower, n=2, cutoff=0.5)
-        if near:
-            hints.append(f"nearest to {name}: {', '.join(lower[item] for item in near)}")
+    hints = [f"{name}: {', '.join(near)}" for name in missing if (near := _nearest(name, found))]
     optional = ", ".join(name for name in schema.names if name not in schema.required)
     return (
         f"{location}: no column {', '.join(missing)}. "
         f"Expected {', '.join(schema.required)} (and, where known, {optional}); found {', '.join(found)}. "
-        + (f"{'; '.join(hints).capitalize()}. " if hints else "")
+        + (f"Nearest to {'; to '.join(hints)}. " if hints else "")
         + f"Map other names with --map {missing[0]}=...; {_REMEDY}"
     )
+
+
+def _nearest(name: str, found: Sequence[str]) -> list[str]:
+    """What other systems call the column, then what is spelt like it."""
+    spelt = {normalise(column): column for column in found}
+    known = [spelt[word] for word in SYNONYMS.get(name, ()) if word in spelt]
+    alike = [spelt[word] for word in difflib.get_close_matches(normalise(name), spelt, n=2, cutoff=0.5)]
+    return list(dict.fromkeys([*known, *alike]))[:3]
 
 
 def _from_text(text: str) -> dict[str, str]:

@@ -21,7 +21,8 @@ Because = Literal["given", "same name", "known name", "similar name", "contents"
 
 SAMPLE_ROWS = 20_000
 _SIMILAR = 0.85  # of difflib's ratio: a typing slip or a plural, not another word
-_MOST = 0.9  # of the values must be readable: a mapping is proposed for data with some bad rows in them
+_MOST = 0.9  # of the values must be readable where only the contents speak for a column
+_HALF = 0.5  # of the values must be readable where the name speaks for it: bad rows are what `check` is for
 _ALIKE = 0.98  # of the rows of one order must agree on a value that belongs to the order
 _CODE_COLUMNS = (c.ORDER_ID, c.ACCOUNT_ID, c.PRODUCT_ID)
 
@@ -129,9 +130,9 @@ class _Sample:
     def fits(self, column: str, name: str) -> bool:
         """Whether most values can be of the type that a contract's column has."""
         if name == c.ORDERED_AT:
-            return self.times[column] >= _MOST
+            return self.times[column] >= _HALF
         if name in {c.QUANTITY, c.UNIT_PRICE, c.DISCOUNT, c.COST}:
-            return self.numeric_share(column) >= _MOST
+            return self.numeric_share(column) >= _HALF
         return True
 
     def one_a_group(self, group: str, column: str) -> float:

@@ -181,7 +181,7 @@ def _validate(
 
 
 def _loaded(connection: Backend, frame: pd.DataFrame) -> ibis.Table:
-    zoned = {name: frame[name].dt.tz_convert(None) for name in frame.select_dtypes("datetimetz")}
+    zoned = {str(name): frame[name].dt.tz_convert(None) for name in frame.select_dtypes("datetimetz")}
     return connection.create_table(ibis.util.gen_name("entities"), ibis.memtable(frame.assign(**zoned)), temp=True)
 
 

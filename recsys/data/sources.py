@@ -84,6 +84,7 @@ def connect() -> Backend:
     spill = tempfile.mkdtemp(prefix="offers-duckdb-")
     connection = ibis.duckdb.connect(temp_directory=spill)
     weakref.finalize(connection, shutil.rmtree, spill, ignore_errors=True)
+    connection.raw_sql("SET enable_progress_bar = false")  # DuckDB would draw it into the answer of a command
     connection.raw_sql("SET TimeZone = 'UTC'")  # a time without a zone is UTC, whatever the machine says
     return connection
 
@@ -186,27 +187,20 @@ def _open_parquet(connection: Backend, path: Path, files: Sequence[Path], name: 
 
 
 def _open_csv(connection: Backend, path: Path, files: Sequence[Path], name: str) -> Source:
-    headers: dict[Path, tuple[str, ...]] = {}
+    parts: list[ibis.Table] = []
     malformed: list[MalformedLine] = []
-    table: ibis.Table
+    headers: dict[Path, tuple[str, ...]] = {}
     for number, file in enumerate(files):
         _refuse_cut_gzip(file)
         with reading(str(file)):
             lines, broken = _read_csv(connection, file, number, name)
-            headers[file] = tuple(lines.columns)
-            _refuse_different_headers(headers)
-            table = lines if number == 0 else _appended(connection, table, lines, f"raw_{name}")
+        headers[file] = tuple(lines.columns)
+        _refuse_different_headers(headers)
+        parts.append(lines.select(parts[0].columns) if parts else lines)
         malformed += broken
+    table = parts[0] if len(parts) == 1 else ibis.union(*parts)
     found = tuple(column for column in headers[files[0]] if column != c.SOURCE_ROW)
     return Source(table, str(path), found, _file_names(path, files), tuple(malformed))
-
-
-def _appended(connection: Backend, table: ibis.Table, lines: ibis.Table, name: str) -> ibis.Table:
-    """The rows of both, stored under `name`, which `table` may be already."""
-    if name not in connection.list_tables():
-        table = connection.create_table(name, table, temp=True)
-    connection.insert(name, lines.select(table.columns))
-    return table
 
 
 def _read_csv(connection: Backend, file: Path, number: int, name: str) -> tuple[ibis.Table, list[MalformedLine]]:

@@ -48,7 +48,7 @@ class LadderConfig(Config):
     min_likeness: float = Field(0.7, gt=0, le=1)
     """Least likeness of two names in [0, 1] (weighted Jaccard of their words) to be one family."""
     min_likeness_unstated: float = Field(0.75, gt=0, le=1)
-    """The same where one name is silent about size or pack: SMALL X and X may be two things, unlike SMALL and LARGE X."""
+    """The same where one name is silent about size or pack: SMALL X and X may be two things."""
     min_price_ratio: float = Field(1.1, gt=1)
     """Least unit price of the higher rung over the lower's: below, it is a variant and no step."""
     max_price_ratio: float = Field(5.0, gt=1)
@@ -145,7 +145,7 @@ def count_climbs(edges: pd.DataFrame, history: History, config: ClimbConfig) -> 
     climbed = np.bincount(bought.edge[bought.climbed], minlength=len(edges))
     successes, trials = climbed.astype(np.float64), standing.astype(np.float64)
     rate = fit_beta_prior(successes, trials).rate(successes, trials)
-    text = {name: object for name in (c.FROM_PRODUCT_ID, c.TO_PRODUCT_ID, c.ORIGIN, c.REASON)}
+    text = dict.fromkeys((c.FROM_PRODUCT_ID, c.TO_PRODUCT_ID, c.ORIGIN, c.REASON), object)
     counted = edges.astype(text).assign(**{c.N_STANDING: standing, c.N_CLIMBED: climbed, c.CLIMB_RATE: rate})
     return Ladder(counted[list(EDGE_COLUMNS)].reset_index(drop=True))
 
@@ -169,13 +169,16 @@ def _curated_edges(upgrades: pd.DataFrame | None, catalogue: pd.DataFrame) -> pd
     links = upgrades.reindex(columns=columns).astype({c.FROM_PRODUCT_ID: str, c.TO_PRODUCT_ID: str})
     known = set(catalogue[c.PRODUCT_ID])
     keep = links[c.FROM_PRODUCT_ID].isin(known) & links[c.TO_PRODUCT_ID].isin(known)
-    links = links[keep & (links[c.FROM_PRODUCT_ID] != links[c.TO_PRODUCT_ID])]
-    reason = links[c.REASON].astype(object)
-    return links.assign(**{c.REASON: reason.where(reason.notna(), "curated"), c.ORIGIN: "curated"})
+    links = links[keep & (links[c.FROM_PRODUCT_ID] != links[c.TO_PRODUCT_ID])].copy()
+    links[c.REASON] = links[c.REASON].astype(object).where(links[c.REASON].notna(), "curated")
+    links[c.ORIGIN] = "curated"
+    return links
 
 
 def _inferred_edges(catalogue: pd.DataFrame, config: LadderConfig) -> pd.DataFrame:
-    table = catalogue[catalogue[c.FAMILY].isna() & catalogue[c.NAME].notna() & (catalogue[c.PRICE] > 0)].reset_index(drop=True)
+    table = catalogue[catalogue[c.FAMILY].isna() & catalogue[c.NAME].notna() & (catalogue[c.PRICE] > 0)].reset_index(
+        drop=True
+    )
     if table.empty:
         return _edge_frame([], "inferred")
     names = NameMatrix.of(table[c.NAME].tolist())

@@ -22,11 +22,19 @@ NEVER = -1
 
 @dataclass(frozen=True)
 class WindowSums:
-    """What was bought in a window, arrays `(n,)`: lines, units and money."""
+    """What was bought in a window, arrays `(n,)`.
+
+    Attributes:
+        lines: how many.
+        quantity: units.
+        revenue: money.
+        log_quantity: sum of the logs of each line's units.
+    """
 
     lines: FloatArray
     quantity: FloatArray
     revenue: FloatArray
+    log_quantity: FloatArray
 
 
 @dataclass(frozen=True)
@@ -64,13 +72,15 @@ class PurchaseIndex:
         origin = int(seconds.min()) if len(seconds) else 0
         span = int(seconds.max()) - origin + 2 if len(seconds) else 2
         pair = np.repeat(np.arange(len(key)), np.diff(np.append(start, len(order))))
-        running = np.zeros((len(order) + 1, 2))
-        np.cumsum(np.column_stack([lines.quantity[order], lines.revenue[order]]), axis=0, out=running[1:])
+        quantity = lines.quantity[order]
+        running = np.zeros((len(order) + 1, 3))
+        sums = [quantity, lines.revenue[order], np.log(np.maximum(quantity, 1e-9))]
+        np.cumsum(np.column_stack(sums), axis=0, out=running[1:])
         return cls(
             key=key,
             start=np.append(start, len(order)).astype(np.int64),
             seconds=seconds,
-            quantity=lines.quantity[order],
+            quantity=quantity,
             revenue=lines.revenue[order],
             n_products=max(lines.n_products, 1),
             _moment=pair * span + (seconds - origin),
@@ -129,9 +139,9 @@ class PurchaseIndex:
         """Return lines, units and money of each pair in `[since, until)`; zero for a pair that is `NEVER`."""
         if not len(self.key):
             zero = np.zeros(len(pair))
-            return WindowSums(zero, zero, zero)
+            return WindowSums(zero, zero, zero, zero)
         known = np.maximum(pair, 0)
         low, high = self.position(known, since), self.position(known, until)
         high = np.where(pair == NEVER, low, np.maximum(low, high))
         difference = self._running[high] - self._running[low]
-        return WindowSums((high - low).astype(np.float64), difference[:, 0], difference[:, 1])
+        return WindowSums((high - low).astype(np.float64), difference[:, 0], difference[:, 1], difference[:, 2])

@@ -7,16 +7,18 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.model_selection import StratifiedKFold
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from recsys.errors import DataError
 from recsys.propensity.account_table import EncodedTable, TableEncoder
 from recsys.propensity.combination import Choice, choose, row_losses
+from recsys.propensity.folds import FEWEST_OF_A_CLASS, Examples, Splits, stratified_sample
 from recsys.propensity.learners import (
     BoostingLearner,
     BoostingSetting,
@@ -29,11 +31,8 @@ from recsys.propensity.learners import (
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int_]
-Rows = NDArray[np.intp]
 Setting = LogisticSetting | BoostingSetting
-Splits = list[tuple[Rows, Rows]]
 
-_FEWEST_OF_A_CLASS = 10  # below, folds would hold too few of the rarer class to judge anything
 _FEWEST_ROWS_OF_BOOSTING = 300  # below, trees can't beat a plain regression
 
 
@@ -102,8 +101,17 @@ class PropensityClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         self.numbers = numbers
         self.random_state = random_state
 
-    def fit(self, X: pd.DataFrame, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:  # noqa: N803
+    def fit(
+        self,
+        X: pd.DataFrame,  # noqa: N803
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Learn from a table `(n_rows, n_columns)`, labels `(n_rows,)` and, where given, row weights.
+
+        Rows of one group, such as one account at several moments, stay in one fold: else a learner that remembers
+        accounts would look better than it is.
 
         Raises:
             DataError: the labels are not of two classes, are not one a row, or a weight is negative.
@@ -114,11 +122,11 @@ class PropensityClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         self.n_features_in_ = frame.shape[1]
         self.feature_names_in_ = np.array([str(name) for name in frame.columns], dtype=object)
         self.encoder_ = TableEncoder(self.numbers).fit(frame)
-        table = self.encoder_.transform(frame)
-        rarer = int(np.bincount(target, minlength=2).min())
-        if rarer < _FEWEST_OF_A_CLASS:
-            return self._fit_small(table, target, weight)
-        return self._fit_folds(table, target, weight, min(self.folds, rarer))
+        group = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+        examples = Examples(self.encoder_.transform(frame), target, weight, group)
+        if examples.rarer() < FEWEST_OF_A_CLASS:
+            return self._fit_small(examples)
+        return self._fit_folds(examples)
 
     def predict_proba(self, X: pd.DataFrame) -> FloatArray:  # noqa: N803
         """Return calibrated probabilities of both classes, `(n_rows, 2)`."""
@@ -134,62 +142,62 @@ class PropensityClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     def predict(self, X: pd.DataFrame) -> NDArray[Any]:  # noqa: N803
         """Return the more probable label of each row, `(n_rows,)`."""
-        labels: NDArray[Any] = self.classes_[(self.decision_function(X) > 0).astype(int)]
+        likely = (self.decision_function(X) > 0).astype(int)
+        labels: NDArray[Any] = self.classes_[likely]
         return labels
 
-    def _fit_small(self, table: EncodedTable, y: IntArray, weight: FloatArray) -> Self:
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        return tags
+
+    def _fit_small(self, examples: Examples) -> Self:
         setting = LogisticSetting(0.01, 0, codes=False)
         self.settings_: dict[str, Setting] = {"logistic": setting}
-        self.models_: dict[str, list[Learner]] = {"logistic": [self._learner(setting).fit(table, y, weight)]}
+        model = self._learner(setting).fit(examples.table, examples.y, examples.weight)
+        self.models_: dict[str, list[Learner]] = {"logistic": [model]}
         self.choice_ = Choice.alone("logistic")
         return self
 
-    def _fit_folds(self, table: EncodedTable, y: IntArray, weight: FloatArray, folds: int) -> Self:
-        options = self._settings(len(y))
-        splits = _splits(y, folds, self.random_state)
-        if len(y) > self.selection_rows:
-            sample = _stratified_sample(y, self.selection_rows, self.random_state)
-            chosen = self._search(options, table.take(sample), y[sample], weight[sample])
+    def _fit_folds(self, examples: Examples) -> Self:
+        options = self._settings(len(examples.y))
+        if len(examples.y) > self.selection_rows:
+            sample = examples.take(stratified_sample(examples.y, self.selection_rows, self.random_state))
+            chosen = self._search(options, sample, sample.splits(self.selection_folds, self.random_state + 1))
             options = {name: [fit.setting] for name, fit in chosen.items()}
-        fits = self._search(options, table, y, weight, splits)
-        self.choice_ = choose({name: fit.odds for name, fit in fits.items()}, y, weight)
+        fits = self._search(options, examples, examples.splits(self.folds, self.random_state))
+        self.choice_ = choose({name: fit.odds for name, fit in fits.items()}, examples.y, examples.weight)
         self.settings_ = {name: fit.setting for name, fit in fits.items()}
         self.models_ = {name: fits[name].models for name in self.choice_.shares}
         return self
 
-    def _search(
-        self,
-        options: dict[str, list[Setting]],
-        table: EncodedTable,
-        y: IntArray,
-        weight: FloatArray,
-        splits: Splits | None = None,
-    ) -> dict[str, CrossFit]:
+    def _search(self, options: dict[str, list[Setting]], examples: Examples, splits: Splits) -> dict[str, CrossFit]:
         """Return each learner's cross-fit with the setting of the least out-of-fold log loss."""
-        if splits is None:
-            splits = _splits(y, min(self.selection_folds, int(np.bincount(y).min())), self.random_state + 1)
         best = {}
         for name, settings in options.items():
-            fits = (self._cross_fit(setting, table, y, weight, splits) for setting in settings)
+            fits = (self._cross_fit(setting, examples, splits) for setting in settings)
             best[name] = min(fits, key=lambda fit: fit.loss)
         return best
 
     def _settings(self, n_rows: int) -> dict[str, list[Setting]]:
         has_codes = bool(self.encoder_.code_numbers.any())
         settings: dict[str, list[Setting]] = {"logistic": [*logistic_settings(has_codes=has_codes)]}
-        if n_rows >= _FEWEST_ROWS_OF_BOOSTING:
+        if n_rows >= _FEWEST_ROWS_OF_BOOSTING and (self.encoder_.number_names or self.encoder_.level_names):
             settings["boosting"] = [*boosting_settings(has_codes=has_codes, n_rows=n_rows)]
         return settings
 
-    def _cross_fit(
-        self, setting: Setting, table: EncodedTable, y: IntArray, weight: FloatArray, splits: Splits
-    ) -> CrossFit:
-        models, odds = [], np.zeros(len(y))
+    def _cross_fit(self, setting: Setting, examples: Examples, splits: Splits) -> CrossFit:
+        models, odds = [], np.zeros(len(examples.y))
         for seen, unseen in splits:
-            model = self._learner(setting).fit(table.take(seen), y[seen], weight[seen])
-            odds[unseen] = model.log_odds(table.take(unseen))
+            rows = examples.take(seen)
+            model = self._learner(setting).fit(rows.table, rows.y, rows.weight)
+            odds[unseen] = model.log_odds(examples.table.take(unseen))
             models.append(model)
-        return CrossFit(setting, models, odds, float(np.average(row_losses(odds, y), weights=weight)))
+        loss = float(np.average(row_losses(odds, examples.y), weights=examples.weight))
+        return CrossFit(setting, models, odds, loss)
 
     def _learner(self, setting: Setting) -> Learner:
         if isinstance(setting, LogisticSetting):
@@ -204,18 +212,37 @@ def _mean_odds(models: list[Learner], table: EncodedTable) -> FloatArray:
 def _frame(X: ArrayLike | pd.DataFrame, names: NDArray[np.object_] | None = None) -> pd.DataFrame:  # noqa: N803
     if isinstance(X, pd.DataFrame):
         return X
+    if sp.issparse(X):
+        raise TypeError("sparse input is not supported; give a pandas frame or a dense array, X.toarray()")
     array = np.asarray(X)
     if array.ndim != 2:
         raise DataError(f"X has {array.ndim} dimensions, must have 2: rows and columns. Reshape your data")
-    return pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])] if names is None else names)
+    if 0 in array.shape:
+        what = "sample" if array.shape[0] == 0 else "feature"
+        raise DataError(f"0 {what}(s) (shape={array.shape}) while a minimum of 1 is required.")
+    if names is None:
+        return pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])])
+    if array.shape[1] != len(names):
+        raise DataError(
+            f"X has {array.shape[1]} features, but PropensityClassifier is expecting {len(names)} features as input; "
+            "give the columns that were fitted"
+        )
+    return pd.DataFrame(array, columns=names)
 
 
 def _two_classes(y: ArrayLike, n_rows: int) -> tuple[NDArray[Any], IntArray]:
+    if y is None:
+        raise DataError("this estimator requires y to be passed, but the target y is None; give one label a row")
     labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = column_or_1d(labels, warn=True)
     if labels.shape != (n_rows,):
         raise DataError(f"y has shape {labels.shape}, must be ({n_rows},): one label a row")
     check_classification_targets(labels)
     classes, target = np.unique(labels, return_inverse=True)
+    if len(classes) > 2:
+        kind = type_of_target(labels)
+        raise DataError(f"Only binary classification is supported. The type of the target is {kind}; give two classes")
     if len(classes) != 2:
         raise DataError(f"y holds {len(classes)} classes, must hold 2; give rows of both outcomes")
     return classes, target
@@ -226,20 +253,3 @@ def _weights(sample_weight: ArrayLike | None, n_rows: int) -> FloatArray:
     if weight.shape != (n_rows,) or (weight < 0).any():
         raise DataError(f"sample_weight has shape {weight.shape}, must be ({n_rows},) and at least 0 each")
     return weight
-
-
-def _splits(y: IntArray, folds: int, seed: int) -> Splits:
-    return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y))
-
-
-def _stratified_sample(y: IntArray, n: int, seed: int) -> Rows:
-    """Return `n` rows at random, each class in its share, in order."""
-    if len(y) <= n:
-        return np.arange(len(y))
-    rng = np.random.default_rng(seed)
-    parts = []
-    for label in (0, 1):
-        rows = np.flatnonzero(y == label)
-        take = max(round(n * len(rows) / len(y)), min(len(rows), _FEWEST_OF_A_CLASS))
-        parts.append(rng.choice(rows, take, replace=False))
-    return np.sort(np.concatenate(parts))

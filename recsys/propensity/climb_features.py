@@ -31,11 +31,13 @@ FEATURES: Final = (
     "rung_quantity_trend",
     "rung_overdue",
     "rung_rate_log",
+    "rung_share_of_orders_log",
     "price_step_log",
     "lower_price_log",
     "pack_distance",
     "quantity_over_peers",
     "peer_climb_rate_log",
+    "peer_share_of_orders_log",
     "peer_climbs_a_purchase_log",
     "upper_recent_buyers_log",
     "lower_recent_buyers_log",
@@ -117,6 +119,12 @@ def usual_quantity(snapshot: ClimbSnapshot, pairs: EdgePairs) -> FloatArray:
     return np.maximum(sums.quantity, 1e-9) / np.maximum(sums.lines, 1.0)
 
 
+def usual_log_quantity(snapshot: ClimbSnapshot, pairs: EdgePairs) -> FloatArray:
+    """Return the mean log of the units of the lower rung in a line, `(n_pairs,)`: one large order moves it little."""
+    sums = snapshot.index.sums(pairs.lower, 0, snapshot.now)
+    return sums.log_quantity / np.maximum(sums.lines, 1.0)
+
+
 def account_columns(accounts: pd.DataFrame, account_ids: NDArray[np.object_], now: int) -> pd.DataFrame:
     """Return the account table's own columns, one row an account of the vocabulary, times as days before `now`."""
     rows = pd.Index(accounts[c.ACCOUNT_ID].astype(object)).get_indexer(pd.Index(account_ids, dtype=object))
@@ -140,19 +148,21 @@ def _rung_features(snapshot: ClimbSnapshot, pairs: EdgePairs) -> dict[str, Float
     early = index.sums(pairs.lower, 0, recent)
     tenure = (now - index.first[pairs.lower]) / SECONDS_A_DAY
     recency = (now - index.last[pairs.lower]) / SECONDS_A_DAY
-    usual = usual_quantity(snapshot, pairs)
-    before = np.where(early.lines > 0, early.quantity / np.maximum(early.lines, 1.0), usual)
-    now_usual = np.where(late.lines > 0, late.quantity / np.maximum(late.lines, 1.0), usual)
+    usual = usual_log_quantity(snapshot, pairs)
+    before = np.where(early.lines > 0, early.log_quantity / np.maximum(early.lines, 1.0), usual)
+    now_usual = np.where(late.lines > 0, late.log_quantity / np.maximum(late.lines, 1.0), usual)
     gap = (tenure - recency + 30.0) / total.lines
+    orders = _orders_since(snapshot, pairs)
     return {
-        "rung_tenure_years": np.minimum(tenure / 365.0, 2.0),
+        "rung_tenure_years": np.minimum(tenure / 365.0, 1.0),  # who has not moved in a year is settled
         "rung_recency_log_days": np.log1p(recency),
         "rung_lines_log": np.log(total.lines),
         "rung_recent_lines": late.lines,
-        "rung_usual_quantity_log": np.log(usual),
-        "rung_quantity_trend": np.log(now_usual) - np.log(before),
+        "rung_usual_quantity_log": usual,
+        "rung_quantity_trend": now_usual - before,
         "rung_overdue": np.log(recency + 1.0) - np.log(gap),
         "rung_rate_log": np.log(total.lines) - np.log(tenure + 60.0),
+        "rung_share_of_orders_log": np.log(total.lines + 0.5) - np.log(orders + 1.0),
     }
 
 
@@ -162,14 +172,15 @@ def _edge_features(
     price = product_prices(snapshot.history)
     lower, upper = snapshot.edges.lower, snapshot.edges.upper
     packs = ladder.edges[c.PACK_RATIO].to_numpy(dtype=np.float64)
-    usual = np.log(usual_quantity(snapshot, pairs))
+    usual = usual_log_quantity(snapshot, pairs)
     buyers, edge = _recent_buyers(snapshot), pairs.edge
     return {
         "price_step_log": (np.log(price[upper]) - np.log(price[lower]))[edge],
         "lower_price_log": np.log(price[lower])[edge],
         "pack_distance": np.log(np.maximum(packs, 1e-9))[edge] - usual,
-        "quantity_over_peers": usual - peer_quantities(snapshot, len(ladder))[edge],
+        "quantity_over_peers": np.clip(usual - peer_quantities(snapshot, len(ladder))[edge], -1.5, 1.5),
         "peer_climb_rate_log": np.log(peer_rates(snapshot, len(ladder), horizon_days))[edge],
+        "peer_share_of_orders_log": np.log(peer_order_shares(snapshot, len(ladder)))[edge],
         "peer_climbs_a_purchase_log": np.log(climbs_a_purchase(snapshot, len(ladder)))[edge],
         "upper_recent_buyers_log": np.log1p(buyers[upper])[edge],
         "lower_recent_buyers_log": np.log1p(buyers[lower])[edge],
@@ -186,7 +197,7 @@ def _account_features(snapshot: ClimbSnapshot, pairs: EdgePairs) -> dict[str, Fl
         "account_tenure_log_days": np.log1p(activity.tenure_days),
         "account_idle_log_days": np.log1p(activity.idle_days),
         "account_rate_log": np.log(activity.rate),
-        "account_alive_log": np.log(activity.alive),
+        "account_alive_log": np.log(np.maximum(activity.alive, 0.01)),
         "account_orders_log": np.log1p(activity.orders),
         "account_recent_orders_log": np.log1p(count_orders(lines, recent)),
         "account_order_value_log": np.log1p(np.maximum(revenue, 0.0) / np.maximum(activity.orders, 1.0)),
@@ -222,10 +233,22 @@ def climbs_a_purchase(snapshot: ClimbSnapshot, n_edges: int) -> FloatArray:
 def peer_quantities(snapshot: ClimbSnapshot, n_edges: int) -> FloatArray:
     """Return the log of the usual quantity of all accounts that ever stood on each edge, `(n_edges,)`; 0 where none."""
     exposed = snapshot.exposed
-    logs = np.log(usual_quantity(snapshot, exposed))
+    logs = usual_log_quantity(snapshot, exposed)
     counts = np.bincount(exposed.edge, minlength=n_edges)
     total = np.bincount(exposed.edge, weights=logs, minlength=n_edges)
     return np.asarray(total / np.maximum(counts, 1), dtype=np.float64)
+
+
+def peer_order_shares(snapshot: ClimbSnapshot, n_edges: int) -> FloatArray:
+    """Return the part of the orders of all accounts on each edge that have the lower rung, `(n_edges,)`.
+
+    An account's orders count from its first purchase of the lower rung on; half an order in one is added.
+    """
+    exposed = snapshot.exposed
+    lines = snapshot.index.sums(exposed.lower, 0, snapshot.now).lines
+    bought = np.bincount(exposed.edge, weights=lines, minlength=n_edges)
+    orders = np.bincount(exposed.edge, weights=_orders_since(snapshot, exposed), minlength=n_edges)
+    return np.asarray((bought + 0.5) / (orders + 1.0), dtype=np.float64)
 
 
 def _standing_end(snapshot: ClimbSnapshot) -> LongArray:
@@ -246,7 +269,7 @@ def _shrunk_climbs(snapshot: ClimbSnapshot, trials: FloatArray, n_edges: int) ->
 def product_prices(history: History) -> FloatArray:
     """Return the median unit price of each product, NaN where it has no line, `(n_products,)`."""
     paid = pd.Series(history.unit_price).groupby(history.product).median()
-    return paid.reindex(np.arange(history.n_products)).to_numpy(dtype=np.float64)
+    return np.asarray(paid.reindex(np.arange(history.n_products)), dtype=np.float64)
 
 
 def _premium_share(snapshot: ClimbSnapshot) -> FloatArray:
@@ -259,6 +282,18 @@ def _premium_share(snapshot: ClimbSnapshot) -> FloatArray:
     spent = np.bincount(index.account, weights=revenue * (higher | any_rung)[index.product], minlength=n)
     premium = np.bincount(index.account, weights=revenue * higher[index.product], minlength=n)
     return np.asarray(np.divide(premium, spent, out=np.full(n, np.nan), where=spent > 0), dtype=np.float64)
+
+
+def _orders_since(snapshot: ClimbSnapshot, pairs: EdgePairs) -> FloatArray:
+    """Return the orders of each pair's account since its first purchase of the lower rung, that one included."""
+    lines = snapshot.history.known()
+    n_orders = max(lines.n_orders, 1)
+    _, first = np.unique(lines.account.astype(np.int64) * n_orders + lines.order, return_index=True)
+    span = 2**34  # seconds; beyond any time in the data
+    moments = np.sort(lines.account[first].astype(np.int64) * span + lines.seconds[first])
+    since = pairs.account.astype(np.int64) * span + snapshot.index.first[pairs.lower]
+    until = (pairs.account.astype(np.int64) + 1) * span
+    return (np.searchsorted(moments, until) - np.searchsorted(moments, since)).astype(np.float64)
 
 
 def _pair_revenue(index: PurchaseIndex, now: int) -> FloatArray:

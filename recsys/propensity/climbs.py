@@ -40,7 +40,7 @@ class UpgradeConfig(Config):
     """Pairs without a climb drawn for each climb, reweighted to their number; more cost time and tell little."""
     min_pairs: int = Field(1_000, ge=1)
     """Pairs of a cutoff that are kept at least, for a market with few climbs."""
-    block_pairs: int = Field(500_000, ge=1)
+    block_pairs: int = Field(1_000_000, ge=1)
     """Pairs that are scored at a time; bounds the memory."""
     climbs: ClimbConfig = ClimbConfig()
     """What counts as standing and as a climb."""
@@ -51,18 +51,20 @@ class ClimbSample:
     """Labelled pairs of one cutoff.
 
     Attributes:
+        account: row of each pair's account, `(n_pairs,)`.
         features: one row a pair.
         climbed: 1 if the account climbed the edge within the horizon, `(n_pairs,)`.
         weight: how many pairs each one stands for, `(n_pairs,)`.
         prior: peers' climb rate of the edge at the cutoff, `(n_pairs,)`.
-        season: log of how busy the horizon was expected to be.
+        season: log of how busy the horizon was expected to be; None where it is not known.
     """
 
+    account: NDArray[np.int32]
     features: pd.DataFrame
     climbed: IntArray
     weight: FloatArray
     prior: FloatArray
-    season: float
+    season: float | None
 
 
 class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -76,6 +78,7 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         classifier_: the fitted classifier, or None where there was too little to learn from.
         intercept_: calibration on the later window.
         slope_: calibration on the later window.
+        seasonal_: whether the intercept is against the season of that window.
         n_pairs_: labelled pairs that were seen.
         n_climbs_: climbs among them.
         ladder_: the ladder.
@@ -97,7 +100,7 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         """Learn from the lines before `as_of`."""
         config = self.config or UpgradeConfig()
         self.ladder_, self.accounts_ = ladder, accounts
-        self.intercept_, self.slope_ = 0.0, 1.0
+        self.intercept_, self.slope_, self.seasonal_ = 0.0, 1.0, False
         before = history.before(as_of)
         samples = [self._sample(before, cutoff, rng) for cutoff in climb_cutoffs(before, as_of, config)]
         self.n_pairs_ = round(sum(float(sample.weight.sum()) for sample in samples))
@@ -107,7 +110,10 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         self.classifier_ = _learn(earlier, rng)
         if later:
             odds = np.concatenate([self._odds(sample.features, sample.prior) for sample in later])
-            shift = np.concatenate([np.full(len(sample.climbed), sample.season) for sample in later])
+            # A season counts only where the later windows have one too: the shift is against theirs.
+            self.seasonal_ = all(sample.season is not None for sample in later)
+            seasons = [sample.season if self.seasonal_ else 0.0 for sample in later]
+            shift = np.repeat(np.array(seasons, dtype=np.float64), [len(sample.climbed) for sample in later])
             climbed, weight = _stack(later)
             self.intercept_, self.slope_ = calibrate(odds, climbed, weight, shift)
         return self
@@ -140,6 +146,8 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         """Return the calibrated probability that each pair's account climbs its edge within the horizon."""
         config = self.config or UpgradeConfig()
         rate = peer_rates(snapshot, len(self.ladder_), config.horizon_days)
+        season = season_shift(snapshot.history, snapshot.now, config.horizon_days) if self.seasonal_ else None
+        season = 0.0 if season is None else season
         parts = [np.empty(0)]
         for start in range(0, len(pairs), config.block_pairs):
             keep = np.zeros(len(pairs), dtype=bool)
@@ -147,7 +155,7 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             block = pairs.select(keep)
             features = climb_features(snapshot, block, self.ladder_, self.accounts_, config.horizon_days)
             odds = self.intercept_ + self.slope_ * self._odds(features, rate[block.edge])
-            parts.append(expit(odds + season_shift(snapshot.history, snapshot.now, config.horizon_days)))
+            parts.append(expit(odds + season))
         return np.concatenate(parts)
 
     def _odds(self, features: pd.DataFrame, prior: FloatArray) -> FloatArray:
@@ -166,7 +174,7 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         features = climb_features(snapshot, pairs, self.ladder_, self.accounts_, config.horizon_days)
         rate = peer_rates(snapshot, len(self.ladder_), config.horizon_days)
         season = season_shift(snapshot.history, snapshot.now, config.horizon_days)
-        return ClimbSample(features, climbed[keep], weight, rate[pairs.edge], season)
+        return ClimbSample(pairs.account, features, climbed[keep], weight, rate[pairs.edge], season)
 
 
 _FEWEST_CLIMBS = 20
@@ -179,9 +187,9 @@ def _learn(samples: list[ClimbSample], rng: np.random.Generator) -> PropensityCl
     features = pd.concat([sample.features for sample in samples], ignore_index=True)
     climbed, weight = _stack(samples)
     numbers = tuple(name for name in features.columns if name in FEATURES)
-    return PropensityClassifier(folds=4, numbers=numbers, random_state=int(rng.integers(2**31))).fit(
-        features, climbed, weight
-    )
+    accounts = np.concatenate([sample.account for sample in samples])
+    classifier = PropensityClassifier(folds=4, numbers=numbers, random_state=int(rng.integers(2**31)))
+    return classifier.fit(features, climbed, weight, groups=accounts)
 
 
 def _stack(samples: list[ClimbSample]) -> tuple[IntArray, FloatArray]:

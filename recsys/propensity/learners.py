@@ -93,8 +93,13 @@ class LogisticLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return plain
 
     def _design(self, table: EncodedTable) -> sp.csr_array:
+        # The first column is empty, so that a table without any column of use still has a design.
         standard = np.clip((self._plain(table.numbers) - self.mean_) / self.scale_, -8.0, 8.0)
-        blocks = [sp.csr_array(standard), sp.csr_array(np.isnan(table.numbers[:, self.gaps_]).astype(np.float64))]
+        blocks = [
+            sp.csr_array((len(table), 1)),
+            sp.csr_array(standard),
+            sp.csr_array(np.isnan(table.numbers[:, self.gaps_]).astype(np.float64)),
+        ]
         for column, edges in zip(table.numbers.T, self.edges_, strict=True):
             if len(edges):
                 bins = np.where(np.isnan(column), MISSING, np.searchsorted(edges, column, side="right"))
@@ -154,7 +159,7 @@ class BoostingLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             max_leaf_nodes=setting.max_leaf_nodes,
             min_samples_leaf=setting.min_samples_leaf,
             l2_regularization=setting.l2,
-            categorical_features=categories,
+            categorical_features=categories if categories.any() else None,
             early_stopping=False,
             random_state=self.seed,
         )
@@ -213,7 +218,7 @@ def _bin_edges(column: FloatArray, bins: int) -> FloatArray:
     if bins == 0 or len(known) == 0:
         return np.empty(0)
     edges: FloatArray = np.unique(np.quantile(known, np.arange(1, bins) / bins))
-    return edges[edges > known.min()]
+    return np.asarray(edges[edges > known.min()], dtype=np.float64)
 
 
 def _one_hot(levels: NDArray[np.int_], n: int) -> sp.csr_array:

@@ -117,7 +117,7 @@ class NextProductModel:
         cutoffs = rolling_cutoffs(past, as_of, self.config.horizon_days, self.config.cutoffs)
         replays = [self._replay(past, cutoff, rng) for cutoff in cutoffs]
         seed = int(rng.integers(2**31))
-        self.models_ = self._learn(replays, seed)
+        self.ranker_, self.activity_ = self.models_ = self._learn(replays, seed)
         self.calibrator_ = Calibrator(self.config.calibration)
         if cutoffs:
             self._calibrate(past, cutoffs[0], self._learn(self._earlier(replays), seed), rng)

@@ -15,7 +15,7 @@ from recsys.contracts.config import Config
 from recsys.data.history import History, epoch_seconds
 from recsys.propensity.candidates import Candidates
 from recsys.ranking.catalogue import Links, product_table
-from recsys.ranking.evidence import choose_evidence
+from recsys.ranking.evidence import Edges, choose_evidence
 from recsys.ranking.fallback import fallback_tables, segments_of, window_start
 from recsys.ranking.links import (
     CartWeights,
@@ -46,7 +46,7 @@ from recsys.ranking.portfolio import (
     portfolio,
     purchases,
 )
-from recsys.ranking.vocabulary import Vocabulary
+from recsys.ranking.vocabulary import Vocabulary, owners
 
 RULE_COLUMNS = (c.ANTECEDENT_ID, c.CONSEQUENT_ID, c.N_BOTH, c.N_ANTECEDENT, c.CONFIDENCE, c.RELATION)
 EDGE_COLUMNS = (c.FROM_PRODUCT_ID, c.TO_PRODUCT_ID, c.CLIMB_RATE, c.N_STANDING, c.N_CLIMBED)
@@ -61,6 +61,7 @@ class OfferModelConfig(Config):
         cart_weights_per_product: cart weights of one antecedent; more than a slate, so that carts of several add up.
         fallback_size: popular products of one segment; a cart or an owned list never uses up two hundred.
         least_segment_accounts: accounts that a segment needs to have a list of its own.
+        most_segments: segments that have lists and counts of their own, the largest; each costs a row of all products.
         owned_window_days: how long a purchase counts as owned, days; None: the whole history.
         owned_window_by_category: the same for single categories, days: consumables come back, machines stay.
         evidence: how reasons are counted.
@@ -71,6 +72,7 @@ class OfferModelConfig(Config):
     cart_weights_per_product: int = Field(default=200, ge=1)
     fallback_size: int = Field(default=200, ge=1)
     least_segment_accounts: int = Field(default=50, ge=1)
+    most_segments: int = Field(default=50, ge=1)
     owned_window_days: int | None = Field(default=None, ge=1)
     owned_window_by_category: dict[str, int] = Field(default_factory=dict)
     evidence: EvidenceConfig = EvidenceConfig()
@@ -195,7 +197,9 @@ def _linked(parts: _Parts) -> _Linked:
 def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:
     config, history = parts.config, parts.history
     n_orders = orders_per_account(history, parts.accounts)
-    segments = segments_of(parts.accounts, parts.account_frame, n_orders, config.least_segment_accounts)
+    segments = segments_of(
+        parts.accounts, parts.account_frame, n_orders, config.least_segment_accounts, config.most_segments
+    )
     since = window_start(parts.as_of_seconds, facts.fallback_window_days)
     segment_rows, fallback = fallback_tables(
         history, parts.accounts, parts.products, segments, since_seconds=since, size=config.fallback_size
@@ -211,8 +215,9 @@ def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:
         portfolio(parts.learned.cross, parts.learned.up, parts.accounts, parts.products), config.candidates_per_kind
     )
     peers = Peers.of(history, parts.accounts, parts.products, segments)
-    evidence = choose_evidence(ready, bought, peers, segments.of_account, config.evidence)
     linked = _linked(parts)
+    edges = Edges(lower=owners(linked.links.ladder.count), upper=linked.ladder.to_product)
+    evidence = choose_evidence(ready, edges, bought, peers, segments.of_account, config.evidence)
     catalogue, categories, families = product_table(
         parts.products, parts.product_frame, history, linked.links, evidence.n_follow_ons
     )
@@ -220,13 +225,13 @@ def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:
         facts=facts,
         products=catalogue,
         accounts=account_table(parts.accounts, parts.account_frame, history, segments.of_account, ready, bought),
-        candidates=replace(ready.table, evidence=evidence.rows),
+        candidates=replace(ready.table, evidence=evidence.of_candidates),
         owned=owned_table(bought),
         rules=linked.rules,
         substitutes=linked.substitutes,
         cart=linked.cart,
         cart_curve=linked.cart_curve,
-        ladder=linked.ladder,
+        ladder=replace(linked.ladder, evidence=evidence.of_edges),
         segments=segment_rows,
         fallback=fallback,
         evidence=evidence.table,

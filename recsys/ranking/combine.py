@@ -6,7 +6,7 @@ With independent causes the event fails to happen only if every cause fails (noi
     p = 1 - (1 - p_account)(1 - p_cart)
 
 For small probabilities this is their sum: a cart that says nothing leaves the account's order as it is, and the other
-way round.
+way round. That an account has bought a product before is a third cause of the same kind, in a cart answer.
 """
 
 from __future__ import annotations

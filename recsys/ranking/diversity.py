@@ -8,7 +8,6 @@ caps on one kind and one category bend where nothing else is left.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -40,18 +39,17 @@ class _Chosen:
     products: set[int] = field(default_factory=set)
     families: set[int] = field(default_factory=set)
     substitutes: set[int] = field(default_factory=set)
-    kinds: Counter[bool] = field(default_factory=Counter)
-    categories: Counter[int] = field(default_factory=Counter)
+    kinds: list[int] = field(default_factory=lambda: [0, 0])  # cross-sells, upgrades
+    categories: dict[int, int] = field(default_factory=dict)
 
 
 class _Listed(NamedTuple):
-    """One candidate of a ranked list; code -1 where it has no family or category."""
+    """A ranked list as parallel columns; code -1 where a product has no family or category."""
 
-    position: int
-    product: int
-    climbs: bool
-    family: int
-    category: int
+    product: list[int]
+    climbs: list[bool]
+    family: list[int]
+    category: list[int]
 
 
 class Picker:
@@ -78,66 +76,76 @@ class Picker:
 
     def pick(self, products: Int32, climbs: Bool, n: int) -> list[int]:
         """Return the positions of up to `n` more offers of a ranked list, in order of rank."""
-        columns = (products, climbs, self._products.family[products], self._products.category[products])
-        waiting = list(map(_Listed, range(len(products)), *(column.tolist() for column in columns)))
+        listed = _Listed(
+            products.tolist(),
+            climbs.tolist(),
+            self._products.family[products].tolist(),
+            self._products.category[products].tolist(),
+        )
+        waiting = list(range(len(products)))
         taken: list[int] = []
         while len(taken) < n:
-            found = self._next(waiting)
-            if found is None:
+            position = self._next(listed, waiting)
+            if position is None:
                 break
-            waiting.remove(found)
-            self._take(found)
-            taken.append(found.position)
+            waiting.remove(position)
+            self._take(listed, position)
+            taken.append(position)
         return taken
 
-    def _next(self, waiting: list[_Listed]) -> _Listed | None:
+    def _next(self, listed: _Listed, waiting: list[int]) -> int | None:
         """Return the first candidate that fits, else the first that is allowed; forget those that are not."""
-        full_kinds, full_categories = self._full()
-        allowed: _Listed | None = None
+        kinds, categories = self._chosen.kinds, self._chosen.categories
+        most_of_kind, most_of_category = self._most()
+        allowed: int | None = None
         refused = []
-        for item in waiting:
-            full = item.climbs in full_kinds or item.category in full_categories
+        for position in waiting:
+            full = (
+                kinds[listed.climbs[position]] >= most_of_kind
+                or categories.get(listed.category[position], 0) >= most_of_category
+            )
             if full and allowed is not None:
                 continue
-            reason = self._refusal(item)
+            reason = self._refusal(listed, position)
             if reason is not None:
-                self.dropped.setdefault(item.product, reason)
-                refused.append(item)
+                self.dropped.setdefault(listed.product[position], reason)
+                refused.append(position)
                 continue
-            allowed = item
+            allowed = position
             if not full:
                 break
-        for item in refused:
-            waiting.remove(item)
+        for position in refused:
+            waiting.remove(position)
         return allowed
 
-    def _full(self) -> tuple[set[bool], set[int]]:
-        """Return the kinds and categories that may not fill the next rank too."""
+    def _most(self) -> tuple[float, float]:
+        """Return how many of one kind and of one category may stand before the next rank."""
         if not self._diverse:
-            return set(), set()
-        config, chosen, rank = self._config, self._chosen, len(self._chosen.products) + 1
-        most = max(config.free_ranks, math.ceil(config.max_kind_share * rank))
-        kinds = {kind for kind, n in chosen.kinds.items() if n >= most} if self._mixed else set()
-        most = max(config.free_ranks, math.ceil(config.max_category_share * rank))
-        return kinds, {category for category, n in chosen.categories.items() if n >= most and category >= 0}
+            return math.inf, math.inf
+        config, rank = self._config, len(self._chosen.products) + 1
+        of_kind = max(config.free_ranks, math.ceil(config.max_kind_share * rank)) if self._mixed else math.inf
+        return of_kind, max(config.free_ranks, math.ceil(config.max_category_share * rank))
 
-    def _refusal(self, item: _Listed) -> str | None:
-        if item.product in self._chosen.products:
+    def _refusal(self, listed: _Listed, position: int) -> str | None:
+        product = listed.product[position]
+        if product in self._chosen.products:
             return "chosen"
         if not self._diverse:
             return None
-        crosses = not item.climbs
-        if item.family in self._chosen.families or (crosses and item.family in self._beside.families):
+        family, crosses = listed.family[position], not listed.climbs[position]
+        if family in self._chosen.families or (crosses and family in self._beside.families):
             return "near_duplicate"
-        replaced = item.product in self._chosen.substitutes or (crosses and item.product in self._beside.substitutes)
+        replaced = product in self._chosen.substitutes or (crosses and product in self._beside.substitutes)
         return "substitute" if replaced else None
 
-    def _take(self, item: _Listed) -> None:
-        self._chosen.products.add(item.product)
+    def _take(self, listed: _Listed, position: int) -> None:
+        chosen, product, category = self._chosen, listed.product[position], listed.category[position]
+        chosen.products.add(product)
         if self._diverse:
-            self._chosen.kinds[item.climbs] += 1
-            self._chosen.categories[item.category] += 1
-            self._rule_out(self._chosen, item.product, item.family)
+            chosen.kinds[listed.climbs[position]] += 1
+            if category >= 0:
+                chosen.categories[category] = chosen.categories.get(category, 0) + 1
+            self._rule_out(chosen, product, listed.family[position])
 
     def _rule_out(self, chosen: _Chosen, product: int, family: int) -> None:
         if family >= 0:

@@ -12,7 +12,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.ranking.model import EVERYONE, EvidenceTable, Int32, Int64
+from recsys.evaluation.lookup import values_at
+from recsys.ranking.model import EVERYONE, Bool, EvidenceTable, Int32, Int64
 from recsys.ranking.peers import EvidenceConfig, FollowOns, Peers, follow_ons
 from recsys.ranking.portfolio import Portfolio, Purchases
 from recsys.ranking.vocabulary import ranges
@@ -26,74 +27,124 @@ class Evidence:
     """What reasons are spoken from.
 
     Attributes:
-        rows: row of `table` of each candidate, -1 for none.
+        of_candidates: row of `table` of each candidate, -1 for none.
+        of_edges: row of `table` of each upgrade edge, -1 for none: an upgrade from the cart of someone unknown.
         table: the counts.
         n_follow_ons: see `FollowOns.overall`.
     """
 
-    rows: Int32
+    of_candidates: Int32
+    of_edges: Int32
     table: EvidenceTable
     n_follow_ons: Int64
 
 
+@dataclass(frozen=True)
+class Edges:
+    """Upgrade edges: rows of the lower and of the higher rung, shape `(n_edges,)` each."""
+
+    lower: Int32
+    upper: Int32
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """An offered product, what it is explained by, and whose peers were counted; parallel arrays."""
+
+    product: Int32
+    anchor: Int32
+    segment: Int32  # `NO_EVIDENCE`: nothing explains it
+
+
 def choose_evidence(
-    ready: Portfolio, bought: Purchases, peers: Peers, segment_of_account: Int32, config: EvidenceConfig
+    ready: Portfolio,
+    edges: Edges,
+    bought: Purchases,
+    peers: Peers,
+    segment_of_account: Int32,
+    config: EvidenceConfig,
 ) -> Evidence:
-    """Return the counts that explain each candidate.
+    """Return the counts that explain each candidate and each upgrade edge.
 
     A cross-sell is explained by the account's own purchase after which most of its peers, by the lower end of the
     interval, went on to the product; an upgrade by the rung it starts from. Ties go to the smaller product id.
     """
     buyers = peers.buyers()
     follow = follow_ons(peers, buyers, config)
-    group = np.full(len(ready.account), NO_EVIDENCE, dtype=np.int32)
-    anchor = np.full(len(ready.account), NO_ANCHOR, dtype=np.int32)
-    for level in (segment_of_account[ready.account], np.zeros(len(ready.account), dtype=np.int32)):
-        found = _best_anchor(ready, bought, follow.strength, level, peers.n_products, config.block_pairs)
-        fresh = (anchor == NO_ANCHOR) & (found != NO_ANCHOR)
-        anchor[fresh], group[fresh] = found[fresh], level[fresh]
-    rows, table = _table(ready, group, anchor, segment_of_account, peers, buyers, follow, config.least_accounts)
-    return Evidence(rows, table, follow.overall)
+    own = segment_of_account[ready.account]
+    segment = np.full(len(own), NO_EVIDENCE, dtype=np.int32)
+    anchor = np.full(len(own), NO_ANCHOR, dtype=np.int32)
+    search = _AnchorSearch(ready, bought, follow.strength, peers.n_products, config.block_pairs)
+    for level in (own, np.full(len(own), EVERYONE, dtype=np.int32)):
+        open_rows = np.flatnonzero((anchor == NO_ANCHOR) & (segment != level))
+        segment[open_rows] = level[open_rows]
+        anchor[open_rows] = search.best(open_rows, level)
+    segment[anchor == NO_ANCHOR] = NO_EVIDENCE
+    popular = (anchor == NO_ANCHOR) & _popular(ready.table.product, own, peers, buyers, config.least_accounts)
+    segment[popular] = own[popular]
+    climbed = values_at(follow.count, edges.lower.astype(np.int64), edges.upper) > 0  # the rows of everyone come first
+    explained = _Explained(
+        product=np.concatenate([ready.table.product, edges.upper]),
+        anchor=np.concatenate([anchor, edges.lower]),
+        segment=np.concatenate([segment, np.where(climbed, EVERYONE, NO_EVIDENCE)]).astype(np.int32),
+    )
+    rows, table = _table(explained, peers, buyers, follow)
+    return Evidence(rows[: len(own)], rows[len(own) :], table, follow.overall)
 
 
-def _best_anchor(
-    ready: Portfolio, bought: Purchases, strength: sp.csr_array, level: Int32, n_products: int, block_pairs: int
-) -> Int32:
-    """Return the strongest anchor of each candidate under the segment `level` of its account, -1 for none."""
-    best = np.full(len(ready.account), NO_ANCHOR, dtype=np.int32)
-    climbs = np.flatnonzero(ready.table.from_product >= 0)
-    if len(climbs):
-        rung = ready.table.from_product[climbs]
-        found = _lookup(strength, level[climbs].astype(np.int64) * n_products + rung, ready.table.product[climbs])
-        best[climbs] = np.where(found != 0, rung, NO_ANCHOR)
-    n_accounts = int(max(ready.account.max(initial=-1), bought.account.max(initial=-1))) + 1
-    start, count = ranges(bought.account, n_accounts)
-    crosses = np.flatnonzero((ready.table.from_product < 0) & (count[ready.account] > 0))
-    for block in _blocks(count[ready.account[crosses]], block_pairs):
-        rows = crosses[block]
-        owned_start, owned_count = start[ready.account[rows]], count[ready.account[rows]]
-        rows, owned_start, owned_count = (
-            rows[owned_count > 0],
-            owned_start[owned_count > 0],
-            owned_count[owned_count > 0],
-        )
-        if not len(rows):
-            continue
-        ends = np.cumsum(owned_count)
-        offset = np.arange(ends[-1]) - np.repeat(ends - owned_count, owned_count)
-        anchor = bought.product[np.repeat(owned_start, owned_count) + offset]
-        segment = np.repeat(level[rows].astype(np.int64), owned_count)
-        found = _lookup(strength, segment * n_products + anchor, np.repeat(ready.table.product[rows], owned_count))
-        top = np.maximum.reduceat(found, ends - owned_count)
-        # The first anchor that reaches the top: owned products are sorted, so ties go to the smaller id.
-        position = np.where(found == np.repeat(top, owned_count), offset, np.iinfo(np.int64).max)
-        winner = np.minimum.reduceat(position, ends - owned_count)
-        best[rows] = np.where(top > 0, bought.product[owned_start + np.minimum(winner, owned_count - 1)], NO_ANCHOR)
-    return best
+def _popular(product: Int32, own: Int32, peers: Peers, buyers: Int64, least: int) -> Bool:
+    """Return which products are at least as popular in the account's own segment as with everyone."""
+    of_peers = buyers[own, product]
+    share = of_peers / np.maximum(peers.n_accounts[own], 1)
+    overall = buyers[EVERYONE, product] / max(int(peers.n_accounts[EVERYONE]), 1)
+    popular: Bool = (own != EVERYONE) & (of_peers >= least) & (share >= overall)
+    return popular
 
 
-def _lookup(matrix: sp.csr_array, rows: Int64, columns: Int32) -> NDArray[np.generic]:
-    return np.asarray(matrix[rows, columns]).ravel()
+@dataclass(frozen=True)
+class _AnchorSearch:
+    """Looks for the purchase that explains a candidate best."""
+
+    ready: Portfolio
+    bought: Purchases
+    strength: sp.csr_array
+    n_products: int
+    block_pairs: int
+
+    def best(self, rows: NDArray[np.intp], level: Int32) -> Int32:
+        """Return the strongest anchor of the candidates in `rows` under the segments `level`, -1 for none.
+
+        `level` is by candidate, as all of `ready`.
+        """
+        best = np.full(len(rows), NO_ANCHOR, dtype=np.int32)
+        climbs = self.ready.table.from_product[rows] >= 0
+        best[climbs] = self._rung(rows[climbs], level)
+        n_accounts = int(max(self.ready.account.max(initial=-1), self.bought.account.max(initial=-1))) + 1
+        start, count = ranges(self.bought.account, n_accounts)
+        crosses = np.flatnonzero(~climbs & (count[self.ready.account[rows]] > 0))
+        for block in _blocks(count[self.ready.account[rows[crosses]]], self.block_pairs):
+            account = self.ready.account[rows[crosses[block]]]
+            best[crosses[block]] = self._purchase(rows[crosses[block]], level, start[account], count[account])
+        return best
+
+    def _rung(self, rows: NDArray[np.intp], level: Int32) -> Int32:
+        lower, product = self.ready.table.from_product[rows], self.ready.table.product[rows]
+        followed = values_at(self.strength, level[rows].astype(np.int64) * self.n_products + lower, product) != 0
+        return np.where(followed, lower, NO_ANCHOR).astype(np.int32)
+
+    def _purchase(self, rows: NDArray[np.intp], level: Int32, start: Int64, count: Int32) -> Int32:
+        """Compare all of each account's purchases, one or more; `start` and `count` say which they are."""
+        ends = np.cumsum(count)
+        offset = np.arange(ends[-1]) - np.repeat(ends - count, count)
+        anchor = self.bought.product[np.repeat(start, count) + offset]
+        segment = np.repeat(level[rows].astype(np.int64), count)
+        product = np.repeat(self.ready.table.product[rows], count)
+        found = values_at(self.strength, segment * self.n_products + anchor, product)
+        top = np.maximum.reduceat(found, ends - count)
+        # The first anchor that reaches the top: purchases are sorted by product, so ties go to the smaller id.
+        place = np.where(found == np.repeat(top, count), offset, np.iinfo(np.int64).max)
+        winner = np.minimum.reduceat(place, ends - count)
+        return np.where(top > 0, self.bought.product[start + winner], NO_ANCHOR).astype(np.int32)
 
 
 def _blocks(sizes: Int32, limit: int) -> Iterator[slice]:
@@ -107,35 +158,20 @@ def _blocks(sizes: Int32, limit: int) -> Iterator[slice]:
         begin = end
 
 
-def _table(
-    ready: Portfolio,
-    group: Int32,
-    anchor: Int32,
-    segment_of_account: Int32,
-    peers: Peers,
-    buyers: Int64,
-    follow: FollowOns,
-    least: int,
-) -> tuple[Int32, EvidenceTable]:
-    product = ready.table.product
-    # Without an anchor: popular in the account's own segment, where it is at least as popular there as with everyone.
-    own = segment_of_account[ready.account]
-    of_peers = buyers[own, product]
-    share = of_peers / np.maximum(peers.n_accounts[own], 1)
-    overall = buyers[EVERYONE, product] / max(int(peers.n_accounts[EVERYONE]), 1)
-    popular = (anchor == NO_ANCHOR) & (own != EVERYONE) & (of_peers >= least) & (share >= overall)
-    group = np.where(popular, own, group).astype(np.int32)
-    rows = np.flatnonzero(group != NO_EVIDENCE)
+def _table(explained: _Explained, peers: Peers, buyers: Int64, follow: FollowOns) -> tuple[Int32, EvidenceTable]:
+    """Return the row of each explanation in the table of the distinct ones, and that table with its counts."""
+    rows = np.flatnonzero(explained.segment != NO_EVIDENCE)
     n = np.int64(peers.n_products)
-    key = (group[rows] * (n + 1) + (anchor[rows] + 1)) * n + product[rows]
+    key = (explained.segment[rows] * (n + 1) + (explained.anchor[rows] + 1)) * n + explained.product[rows]
     keys, position = np.unique(key, return_inverse=True)
-    evidence = np.full(len(product), NO_EVIDENCE, dtype=np.int32)
+    evidence = np.full(len(explained.product), NO_EVIDENCE, dtype=np.int32)
     evidence[rows] = position
-    offered, pair = (keys % n).astype(np.int32), keys // n
-    segment, source = (pair // (n + 1)).astype(np.int32), (pair % (n + 1) - 1).astype(np.int32)
-    anchored = source != NO_ANCHOR
-    followed = _lookup(follow.count, segment[anchored].astype(np.int64) * n + source[anchored], offered[anchored])
-    n_followed = buyers[segment, offered].astype(np.int32)
-    n_followed[anchored] = followed
-    n_anchor = np.where(anchored, buyers[segment, np.maximum(source, 0)], peers.n_accounts[segment])
-    return evidence, EvidenceTable(segment, source, offered, n_anchor.astype(np.int32), n_followed)
+    product, pair = (keys % n).astype(np.int32), keys // n
+    segment, anchor = (pair // (n + 1)).astype(np.int32), (pair % (n + 1) - 1).astype(np.int32)
+    anchored = anchor != NO_ANCHOR
+    n_followed = buyers[segment, product].astype(np.int32)
+    n_followed[anchored] = values_at(
+        follow.count, segment[anchored].astype(np.int64) * n + anchor[anchored], product[anchored]
+    )
+    n_anchor = np.where(anchored, buyers[segment, np.maximum(anchor, 0)], peers.n_accounts[segment])
+    return evidence, EvidenceTable(segment, anchor, product, n_anchor.astype(np.int32), n_followed)

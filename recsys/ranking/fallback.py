@@ -30,12 +30,15 @@ class Segments:
     n_accounts: Int32
 
 
-def segments_of(accounts: Vocabulary, frame: pd.DataFrame, n_orders: Int32, least_accounts: int) -> Segments:
-    """Return the segments of at least `least_accounts` accounts that have ordered."""
+def segments_of(
+    accounts: Vocabulary, frame: pd.DataFrame, n_orders: Int32, least_accounts: int, most_segments: int
+) -> Segments:
+    """Return the `most_segments` largest segments of at least `least_accounts` accounts that have ordered."""
     codes = Codes.of(accounts.column(frame, c.SEGMENT, None))
     buying = n_orders > 0
     sizes = np.bincount(codes.codes[buying & (codes.codes >= 0)], minlength=len(codes.names))
-    kept = np.flatnonzero(sizes >= least_accounts)
+    largest = np.argsort(-sizes, kind="stable")[:most_segments]
+    kept = np.sort(largest[sizes[largest] >= least_accounts])
     new_code = np.full(len(codes.names) + 1, EVERYONE, dtype=np.int32)  # the last entry stands for code -1
     new_code[kept] = np.arange(1, len(kept) + 1)
     counts = np.concatenate([[buying.sum()], sizes[kept]]).astype(np.int32)

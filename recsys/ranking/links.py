@@ -105,7 +105,7 @@ def cart_table(cart: CartWeights, products: Vocabulary, per_antecedent: int) -> 
 
 
 def ladder_table(edges: pd.DataFrame, products: Vocabulary) -> tuple[LadderTable, Ranges]:
-    """Return the upgrade edges by lower rung, the most climbed first."""
+    """Return the upgrade edges by lower rung, the most climbed first, without evidence yet."""
     lower = products.rows_of(edges[c.FROM_PRODUCT_ID])
     upper = products.rows_of(edges[c.TO_PRODUCT_ID])
     rate = edges[c.CLIMB_RATE].fillna(0).to_numpy(dtype=np.float32)
@@ -114,6 +114,7 @@ def ladder_table(edges: pd.DataFrame, products: Vocabulary) -> tuple[LadderTable
         climb_rate=rate,
         n_standing=edges[c.N_STANDING].fillna(0).to_numpy(dtype=np.int32),
         n_climbed=edges[c.N_CLIMBED].fillna(0).to_numpy(dtype=np.int32),
+        evidence=np.full(len(edges), -1, dtype=np.int32),
     )
     order = np.lexsort((upper, -rate, lower))
     order = order[(lower[order] >= 0) & (upper[order] >= 0)]

@@ -163,6 +163,7 @@ class LadderTable:
     climb_rate: Float32
     n_standing: Int32
     n_climbed: Int32
+    evidence: Int32  # row of EvidenceTable; -1: none
 
 
 @dataclass(frozen=True)
@@ -242,6 +243,7 @@ class OfferModel:
         _check_rows("candidates.product", self.candidates.product, 0, n_products)
         _check_rows("candidates.from_product", self.candidates.from_product, -1, n_products)
         _check_rows("candidates.evidence", self.candidates.evidence, -1, len(self.evidence.product))
+        _check_rows("ladder.evidence", self.ladder.evidence, -1, len(self.evidence.product))
         _check_rows("owned.product", self.owned.product, 0, n_products)
         _check_rows("rules.consequent", self.rules.consequent, 0, n_products)
         _check_rows("substitutes.product", self.substitutes.product, 0, n_products)

@@ -17,18 +17,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import scipy.sparse as sp
-from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
 from recsys.data.history import SECONDS_A_DAY, UNKNOWN_ACCOUNT, History
+from recsys.mining.measures import wilson_interval
 from recsys.ranking.fallback import Segments
-from recsys.ranking.model import EVERYONE, Float32, Float64, Int32, Int64
+from recsys.ranking.model import EVERYONE, Float32, Int32, Int64
 from recsys.ranking.vocabulary import Vocabulary
 
 UNREMARKABLE = -1.0
-WILSON_Z = 1.96
+CONFIDENCE_LEVEL = 0.95
 
 
 class EvidenceConfig(Config):
@@ -101,7 +101,7 @@ def follow_ons(peers: Peers, buyers: Int64, config: EvidenceConfig) -> FollowOns
     segment, anchor, product, n = (counts[name].to_numpy() for name in ("segment", "anchor", "product", "n"))
     overall = np.zeros(peers.n_products, dtype=np.int64)
     overall[totals["product"].to_numpy()] = totals["n"].to_numpy()
-    low = wilson_low(n, buyers[segment, anchor])
+    low, _ = wilson_interval(n.astype(np.float64), buyers[segment, anchor].astype(np.float64), CONFIDENCE_LEVEL)
     strength = np.where(low > overall[product] / max(len(peers.product), 1), low, UNREMARKABLE)
     shape = (len(peers.n_accounts) * peers.n_products, peers.n_products)
     rows = segment.astype(np.int64) * peers.n_products + anchor
@@ -110,19 +110,6 @@ def follow_ons(peers: Peers, buyers: Int64, config: EvidenceConfig) -> FollowOns
         strength=_canonical(strength.astype(np.float32), rows, product, shape),
         overall=overall,
     )
-
-
-def wilson_low(hits: NDArray[np.integer], trials: NDArray[np.integer]) -> Float64:
-    """Return the lower end of the 95 % Wilson interval of `hits / trials` (Wilson 1927).
-
-    Example:
-        >>> wilson_low(np.array([5]), np.array([10])).round(4)
-        array([0.2366])
-    """
-    share = hits / trials
-    z2 = WILSON_Z**2 / trials
-    low: Float64 = (share + z2 / 2 - WILSON_Z * np.sqrt(share * (1 - share) / trials + z2 / (4 * trials))) / (1 + z2)
-    return low
 
 
 def count_buyers(history: History, rules: pd.DataFrame) -> Int64:

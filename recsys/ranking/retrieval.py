@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from recsys.ranking.combine import combine, merge_weights, noisy_or
+from recsys.ranking.combine import merge_weights
 from recsys.ranking.model import Float64, Int32, OfferModel
 from recsys.ranking.pool import ACCOUNT, POPULAR, SEGMENT, Pool, crosses, member
 
@@ -73,28 +71,19 @@ def cart_upgrades(model: OfferModel, cart: list[int], quantities: list[float], k
         start, count = int(products.ladder_start[row]), int(products.ladder_count[row])
         if count:
             rows = slice(start, start + count)
-            parts.append((table.to_product[rows], table.climb_rate[rows], row, quantity))
+            parts.append((table.to_product[rows], table.climb_rate[rows], table.evidence[rows], row, quantity))
     if not parts:
         return crosses(np.zeros(0, np.int32), np.zeros(0), np.zeros(0), tier)
     counts = [len(part[0]) for part in parts]
     product = np.concatenate([part[0] for part in parts])
-    lower = np.repeat(np.array([part[2] for part in parts], dtype=np.int32), counts)
+    lower = np.repeat(np.array([part[3] for part in parts], dtype=np.int32), counts)
     rate = np.concatenate([part[1] for part in parts]).astype(np.float64)
-    evidence = np.full(len(product), -1, dtype=np.int32)
+    evidence = np.concatenate([part[2] for part in parts])
     for index in member(known.from_product, np.unique(lower)).nonzero()[0].tolist():
         same = (product == known.product[index]) & (lower == known.from_product[index])
         rate[same], evidence[same] = known.probability[index], known.evidence[index]
-    units: Float64 = np.repeat(np.array([part[3] for part in parts], dtype=np.float64), counts)
+    units: Float64 = np.repeat(np.array([part[4] for part in parts], dtype=np.float64), counts)
     return Pool(product, lower, rate, units, rate, evidence, np.full(len(product), tier, dtype=np.int8))
-
-
-def with_cart(model: OfferModel, account: int, own: Pool, cart: Pool, prior_orders: float) -> Pool:
-    """Return the account's cross-sell candidates and the cart's as one list, their evidence combined."""
-    if account >= 0:
-        repeats = repeat_rate(model, account, cart.product, prior_orders)
-        probability = noisy_or(cart.probability, repeats)
-        cart = replace(cart, probability=probability, score=probability)
-    return combine(own, cart)
 
 
 def fallback_pool(model: OfferModel, segment: int) -> Pool:

@@ -25,10 +25,15 @@ class Reasons:
     def __init__(self, model: OfferModel, least: int) -> None:
         self._model = model
         self._least = least
+        self._names: dict[int, str] = {}  # of the products that were named so far; at most one entry a product
 
     def name(self, product: int) -> str:
         """Return a product's name, or its id where it has none."""
-        return self._model.products.names[product] or self._model.products.ids[product]
+        name = self._names.get(product)
+        if name is None:
+            name = self._model.products.names[product] or self._model.products.ids[product]
+            self._names[product] = name
+        return name
 
     def of_evidence(self, row: int, *, climbs: bool) -> Reason:
         """Return the reason that stands in row `row` of the evidence table."""

@@ -32,6 +32,9 @@ class Strings(Sequence[str]):
         object.__setattr__(self, "_bytes", memoryview(self.data))  # type: ignore[arg-type]
         object.__setattr__(self, "_offsets", memoryview(self.offsets))  # type: ignore[arg-type]
 
+    def __reduce__(self) -> tuple[type[Strings], tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+        return Strings, (self.offsets, self.data)  # a view of memory can't travel to another process
+
     @classmethod
     def of(cls, values: Sequence[str | None]) -> Strings:
         """Return the column of `values`; None becomes the empty string."""

@@ -93,6 +93,7 @@ def synthetic_model(config: SyntheticModelConfig, rng: np.random.Generator) -> O
             climb_rate=np.full(len(pairs.upper), 0.1, dtype=np.float32),
             n_standing=np.full(len(pairs.upper), 100, dtype=np.int32),
             n_climbed=np.full(len(pairs.upper), 10, dtype=np.int32),
+            evidence=np.full(len(pairs.upper), -1, dtype=np.int32),
         ),
         segments=_segments(config),
         fallback=_fallback(config),

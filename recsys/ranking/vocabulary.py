@@ -75,6 +75,11 @@ def ranges(owner: NDArray[np.integer], n_owners: int) -> tuple[Int64, Int32]:
     return starts[:n_owners], counts
 
 
+def owners(counts: NDArray[np.integer]) -> Int32:
+    """Return the owner of each row, where owner i has `counts[i]` rows; the inverse of `ranges`."""
+    return np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+
+
 def rank_within(owner: NDArray[np.integer]) -> Int64:
     """Return the position of each row among its owner's rows, from 0; `owner` is sorted."""
     if not len(owner):

@@ -213,7 +213,10 @@ def reseal(bundle: Path, name: str) -> None:
     ("table", "sentence"),
     [
         (pa.table({"product": pa.array([1], pa.int32())}), "columns"),
-        (pa.table({"to_product": [1], "climb_rate": [0.5], "n_standing": [1], "n_climbed": [1]}), "type int64"),
+        (
+            pa.table({"to_product": [1], "climb_rate": [0.5], "n_standing": [1], "n_climbed": [1], "evidence": [-1]}),
+            "type int64",
+        ),
         (
             pa.table(
                 {
@@ -221,6 +224,7 @@ def reseal(bundle: Path, name: str) -> None:
                     "climb_rate": pa.array([0.5] * 6, pa.float32()),
                     "n_standing": pa.array([1] * 6, pa.int32()),
                     "n_climbed": pa.array([1] * 6, pa.int32()),
+                    "evidence": pa.array([-1] * 6, pa.int32()),
                 }
             ),
             r"ladder.to_product: rows from 10000 to 10000, must be in \[0, 60\)",

@@ -60,6 +60,10 @@ def test_probabilities_a_third_too_high_do_not_hold() -> None:
     found = judge_calibration(Pairs(np.minimum(probability * 1.33, 1), positive, 0, 0, 0.0))
     assert found.log_loss < found.base_log_loss  # it still ranks: the bins have to find it
     assert not found.holds
+    wide = CalibrationConfig(lowest_ratio=0.6, highest_ratio=1.6)
+    assert judge_calibration(Pairs(np.minimum(probability * 1.33, 1), positive, 0, 0, 0.0), wide).holds
+    low = CalibrationConfig(lowest_ratio=0.6, highest_ratio=0.7)
+    assert not judge_calibration(Pairs(np.minimum(probability * 1.33, 1), positive, 0, 0, 0.0), low).holds
 
 
 def test_a_constant_model_does_not_hold_though_its_one_bin_is_right() -> None:

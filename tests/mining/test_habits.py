@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import hypergeom
 
+from recsys.contracts import columns as c
 from recsys.mining.baskets import number_baskets
 from recsys.mining.habits import read_habits
+from recsys.mining.rules import RuleConfig, mine_rules
 
 PAIR = (np.array([0]), np.array([1]))
 
@@ -57,3 +59,14 @@ def test_orders_without_account_are_those_of_one(to_orders):
     none = moments(habits_of(to_orders, baskets, [None] * 3, n_products=4))
     one = moments(habits_of(to_orders, baskets, ["A"] * 3, n_products=4))
     assert none == pytest.approx(one)
+
+
+@pytest.mark.proof
+def test_products_dealt_out_again_within_accounts_give_no_complement(retail_lines, shuffled, to_duckdb):
+    known = retail_lines.dropna(subset=c.ACCOUNT_ID)
+    null = to_duckdb(shuffled(known, seed=2, passes=60, within=c.ACCOUNT_ID))
+    rules = mine_rules(null, RuleConfig(max_q_value=0.05))
+    assert (rules[c.RELATION] == "complement").sum() == 0
+    # Negative control: over all orders, what the same accounts buy is together far more often than chance.
+    blind = mine_rules(null, RuleConfig(max_q_value=0.05, within_accounts=False))
+    assert (blind[c.RELATION] == "complement").sum() > 10_000

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom, false_discovery_control, hypergeom, poisson
+from scipy.stats import binom, false_discovery_control, poisson
 
 from recsys.contracts import columns as c
 from recsys.mining.baskets import Margins, number_baskets, read_margins, read_product_ids
@@ -89,57 +91,71 @@ def test_a_product_in_every_order_is_no_surprise():
     assert expected == pytest.approx([9], rel=0.01)
 
 
-def null_test(orders, model, min_orders=5):
-    """Return the p-values above and below, the hypergeometric ones, and the family of the eligible pairs."""
+@dataclass(frozen=True)
+class Pairs:
+    """All pairs of eligible products, together or not, and what is needed to test them."""
+
+    margins: Margins
+    left: np.ndarray
+    right: np.ndarray
+    n_both: np.ndarray
+
+    def p_values(self, model):
+        expected, _ = fit_null(self.margins, model).expected(self.left, self.right)
+        return tail_above(self.n_both, expected), tail_below(self.n_both, expected)
+
+    def blind_p_values(self):
+        """Return the test of plain lift, mean n_a n_b / N: it knows nothing of the order sizes."""
+        n_with, n_orders = self.margins.n_with[0], int(self.margins.n_orders.sum())
+        return tail_above(self.n_both, n_with[self.left] * n_with[self.right] / n_orders)
+
+
+def all_pairs(orders, min_orders):
     baskets = number_baskets(orders).cache()
     margins = read_margins(baskets, read_product_ids(orders))
-    n_with, n_orders = margins.n_with[0], int(margins.n_orders.sum())
-    eligible = np.flatnonzero(n_with >= min_orders)
-    place = np.full(len(n_with), -1)
-    place[eligible] = np.arange(len(eligible))
-    pairs = read_pairs(pair_counts(baskets, n_periods=1), min_both=1)
-    kept = pairs.take((place[pairs.left] >= 0) & (place[pairs.right] >= 0))
-    together = np.zeros((len(eligible), len(eligible)), dtype=int)
-    together[place[kept.left], place[kept.right]] = kept.n_both
+    eligible = np.flatnonzero(margins.n_with[0] >= min_orders)
+    counted = read_pairs(pair_counts(baskets, n_periods=1), min_both=1)
+    together = np.zeros((margins.n_with.shape[1],) * 2, dtype=np.int64)
+    together[counted.left, counted.right] = counted.n_both
     row, column = np.triu_indices(len(eligible), 1)
-    left, right, count = eligible[row], eligible[column], together[row, column]
-    expected, _ = fit_null(margins, model).expected(left, right)
-    plain = hypergeom.sf(count - 1, n_orders, n_with[left], n_with[right])
-    return tail_above(count, expected), tail_below(count, expected), plain
+    left, right = eligible[row], eligible[column]
+    return Pairs(margins, left, right, together[left, right])
 
 
 def n_called(p_values):
     return int((false_discovery_rate(p_values, len(p_values)) <= Q).sum())
 
 
-def assert_quiet_under_the_null(above, below, plain, *, at_least):
+def assert_quiet_under_the_null(pairs):
+    above, below = pairs.p_values("saturating")
     assert n_called(above) == 0
     assert n_called(below) == 0
     # Not only the extremes: p <= 0.01 comes no more often than in 1 % of the pairs, given the binomial's band.
     for p_values in (above, below):
         assert (p_values <= 0.01).sum() <= binom.ppf(0.999, len(p_values), 0.01)
-    # Negative control: blind to the order sizes, a test calls chance a discovery, many times.
-    assert n_called(plain) >= at_least
 
 
 def test_groceries_without_structure_give_no_discovery(groceries, shuffled, to_duckdb):
-    null = to_duckdb(shuffled(groceries.to_pandas(), seed=1))
-    assert_quiet_under_the_null(*null_test(null, "saturating"), at_least=500)
+    pairs = all_pairs(to_duckdb(shuffled(groceries.to_pandas(), seed=1)), min_orders=5)
+    assert_quiet_under_the_null(pairs)
+    # Negative control: blind to the order sizes, a test calls chance a discovery, many times.
+    assert n_called(pairs.blind_p_values()) >= 500
 
 
 @pytest.mark.data
-def test_two_months_of_online_retail_without_structure_gives_no_discovery(retail_lines, shuffled, to_duckdb):
+def test_two_months_of_online_retail_without_structure_give_no_discovery(retail_lines, shuffled, to_duckdb):
     lines = retail_lines[retail_lines[c.ORDERED_AT] < "2010-02-01"]
-    null = to_duckdb(shuffled(lines, seed=1))
-    assert_quiet_under_the_null(*null_test(null, "saturating", min_orders=60), at_least=5_000)
+    pairs = all_pairs(to_duckdb(shuffled(lines, seed=1)), min_orders=60)
+    assert_quiet_under_the_null(pairs)
+    assert n_called(pairs.blind_p_values()) >= 5_000
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize("seed", range(3))
-def test_online_retail_without_structure_gives_no_discovery(retail_lines, shuffled, to_duckdb, seed):
-    null = to_duckdb(shuffled(retail_lines, seed=seed, passes=30))
-    assert_quiet_under_the_null(*null_test(null, "saturating"), at_least=1_000_000)
-    # The mean without saturation is too high for popular pairs: chance looks like avoidance.
-    above, below, _ = null_test(null, "proportional")
+def test_online_retail_without_structure_gives_no_discovery(retail_lines, shuffled, to_duckdb):
+    pairs = all_pairs(to_duckdb(shuffled(retail_lines, seed=1, passes=30)), min_orders=5)
+    assert_quiet_under_the_null(pairs)
+    assert n_called(pairs.blind_p_values()) >= 1_000_000
+    # The mean without saturation is too high for popular pairs: chance looks like avoidance, and the other way round.
+    above, below = pairs.p_values("proportional")
     assert n_called(below) > 1_000
     assert n_called(above) > 0

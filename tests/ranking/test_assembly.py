@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from recsys.contracts import columns as c
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.data.history import History
 from recsys.propensity.candidates import Candidates
-from recsys.ranking import OfferEngine, OfferModel
+from recsys.ranking import OfferEngine, OfferModel, RankingConfig
 from recsys.ranking.assembly import Learned, OfferModelConfig, build_offer_model
 from recsys.ranking.links import CartWeights, noisy_or_curve, without_steps
 from recsys.ranking.model import CartCurve
@@ -144,6 +145,15 @@ def test_segments_need_accounts_that_order() -> None:
     assert list(build(OfferModelConfig(least_segment_accounts=3)).segments.names) == [""]
 
 
+def test_only_the_largest_segments_are_kept() -> None:
+    single = ACCOUNTS.assign(**{c.SEGMENT: ["home", "office", "home", "office"]})
+    past = history([*LINES, ("7", "eve", "tea", 5, 1.0, 3.0), ("8", "zoe", "tea", 5, 1.0, 3.0)])
+    options = OfferModelConfig(least_segment_accounts=1, most_segments=1)
+    learned = Learned(cross=cross(past))
+    model = build_offer_model(past, PRODUCTS, single, learned, options, as_of=AS_OF, horizon_days=10)
+    assert list(model.segments.names) == ["", "home"]  # as many accounts as `office`, and first by name
+
+
 def test_the_fallback_is_the_share_of_accounts_that_bought_within_the_horizon() -> None:
     model = build()
     # From the 21st on: cat bought tea, dan a pot; of four accounts. Nobody of `home` bought anything.
@@ -184,6 +194,20 @@ def test_what_was_ever_bought_counts_for_new_only_and_for_repeats() -> None:
     assert [IDS[row] for row in owned_by(model, bob, ever=True).tolist()] == ["mug"]
     rate = repeat_rate(model, bob, np.array([IDS.index("mug"), IDS.index("tea")], dtype=np.int32), 2.0)
     assert rate.tolist() == [2 / (2 + 2), 0]
+
+
+def test_what_an_account_buys_again_and_again_speaks_for_it_in_a_cart() -> None:
+    again = [*LINES, ("9", "bob", "tea", 3, 1.0, 3.0)]
+    model, weight = build(lines=again), RankingConfig().repeat_weight
+    request = OfferRequest("bob", cart=(CartLine("mug"),), kinds=("cross_sell",), limit=1)
+    stranger = OfferEngine(model).recommend(replace(request, account_id=None)).offers[0].probability
+    known = OfferEngine(model, RankingConfig(repeat_prior_orders=1.0)).recommend(request).offers[0]
+    own = float(cross(history(again)).probability[1])  # the account's own candidate is a cause too
+    assert known.product_id == "tea"
+    expected = 1 - (1 - stranger) * (1 - weight * 1 / (3 + 1)) * (1 - own)
+    assert known.probability == pytest.approx(expected)
+    without = OfferEngine(model, RankingConfig(repeat_weight=0.0)).recommend(request).offers[0]
+    assert without.probability == pytest.approx(1 - (1 - stranger) * (1 - own))
 
 
 def test_candidates_keep_the_best_of_each_kind() -> None:

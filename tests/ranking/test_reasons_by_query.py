@@ -49,7 +49,12 @@ def market() -> Market:
         history,
         products,
         accounts,
-        Learned(cross=novel(history, rng), up=upgrades(history), rules=pair_rules(lines[lines[c.ORDERED_AT] < AS_OF])),
+        Learned(
+            cross=novel(history, rng),
+            up=upgrades(history),
+            rules=pair_rules(lines[lines[c.ORDERED_AT] < AS_OF]),
+            ladder=edges(),
+        ),
         OfferModelConfig(evidence=EvidenceConfig(window_days=WINDOW_DAYS)),
         as_of=AS_OF,
         horizon_days=30,
@@ -109,6 +114,13 @@ def upgrades(history: History) -> Candidates:
     account, lower = account[keep], lower[keep] * 2
     n = len(account)
     return candidates(account, lower + 1, lower, np.zeros(n), np.full(n, 0.1))
+
+
+def edges() -> pd.DataFrame:
+    """Each even product is a rung below the next."""
+    lower = range(0, N_PRODUCTS, 2)
+    ids = {c.FROM_PRODUCT_ID: [f"P{row:02d}" for row in lower], c.TO_PRODUCT_ID: [f"P{row + 1:02d}" for row in lower]}
+    return pd.DataFrame({**ids, c.CLIMB_RATE: 0.1, c.N_STANDING: 10, c.N_CLIMBED: 1})
 
 
 def candidates(account: Any, product: Any, lower: Any, score: Any, probability: Any) -> Candidates:
@@ -275,6 +287,19 @@ def test_an_upgrade_is_explained_by_the_rung_it_starts_from(market: Market) -> N
     assert len(anchored) > 50
     assert all(offer.evidence["anchor_product_id"] == offer.from_product_id for offer in anchored)
     assert all("went on to" in offer.reason for offer in anchored)
+
+
+def test_an_upgrade_from_the_cart_of_someone_unknown_is_explained_by_everyone(market: Market) -> None:
+    query, explained = Query(market), 0
+    for row in range(0, N_PRODUCTS, 2):
+        request = OfferRequest(cart=(CartLine(f"P{row:02d}"),), kinds=("upsell",), explain="full")
+        for offer in market.engine.recommend(request).offers:
+            if "anchor_product_id" in offer.evidence:
+                assert offer.evidence["anchor_product_id"] == offer.from_product_id == f"P{row:02d}"
+                assert offer.evidence["peer_group"] == "all accounts"
+                check_follow_on(query, offer)
+                explained += 1
+    assert explained >= 5
 
 
 def test_accounts_of_a_rare_segment_are_compared_with_everyone(market: Market) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,3 +34,7 @@ def test_none_is_empty_and_a_lone_surrogate_is_in_no_column() -> None:
 def test_it_reads_arrays_that_were_mapped() -> None:
     column = Strings(np.array([0, 1, 3]), np.frombuffer(b"axy", dtype=np.uint8))
     assert (column[0], column[1], len(column)) == ("a", "xy", 2)
+
+
+def test_it_survives_a_copy() -> None:
+    assert list(copy.deepcopy(Strings.of(["a", "bc"]))) == ["a", "bc"]

@@ -81,7 +81,7 @@ def test_schemathesis_finds_no_fault(api: httpx.Client, tmp_path: Path) -> None:
     done = subprocess.run(
         [
             str(Path(sys.executable).parent / "schemathesis"),
-            *("run", f"{api.base_url}/openapi.json", "--checks", "all", "--seed", "1", "--max-examples", "40"),
+            *("run", f"{api.base_url}/openapi.json", "--checks", "all", "--seed", "1", "--max-examples", "20"),
             *("--mode", "all", "--continue-on-failure", "--no-color", "--suppress-health-check", "all"),
         ],
         capture_output=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import socket
@@ -17,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from recsys.cli import main
 from recsys.client import OfferClient
 from recsys.contracts.events import EventQuery
 from recsys.contracts.offers import CartLine, OfferRequest
@@ -48,6 +48,7 @@ class Served:
 
 
 Serve = Callable[..., Served]
+Refusal = Callable[..., str]
 
 
 @pytest.fixture
@@ -65,13 +66,19 @@ def serve(bundle_folder: Path) -> Iterator[Serve]:
             served.process.communicate(timeout=30)
 
 
-def refusal(*options: str) -> str:
-    done = subprocess.run([str(OFFERS), "serve", *options], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    (sentence,) = done.stderr.strip().splitlines()
-    assert sentence.startswith("Error: ")
-    return sentence
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """The sentence with which `offers serve` refuses to start; it refuses before it touches anything of the process."""
+
+    def refused(*options: str) -> str:
+        with pytest.raises(SystemExit) as caught:
+            main(["serve", "--port", "0", *options])
+        assert caught.value.code == 1
+        (sentence,) = capsys.readouterr().err.strip().splitlines()
+        assert sentence.startswith("Error: ")
+        return sentence
+
+    return refused
 
 
 def test_it_says_where_it_serves_what_and_stops_in_peace(serve: Serve, tmp_path: Path) -> None:
@@ -153,35 +160,37 @@ def test_a_port_in_use_is_said_at_once(bundle_folder: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        sentence = refusal("--model", str(bundle_folder), "--port", str(port))
-    assert f"port {port} on 127.0.0.1: Address already in use; name another with --port" in sentence
+        command = [str(OFFERS), "serve", "--model", str(bundle_folder), "--port", str(port)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"Error: port {port} on 127.0.0.1: Address already in use; name another with --port\n"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
-def test_it_does_not_bind_beyond_loopback(bundle_folder: Path, host: str) -> None:
-    assert "must be loopback" in refusal("--model", str(bundle_folder), "--port", "0", "--host", host)
+def test_it_does_not_bind_beyond_loopback(bundle_folder: Path, host: str, refusal: Refusal) -> None:
+    assert "must be loopback" in refusal("--model", str(bundle_folder), "--host", host)
 
 
-def test_a_flipped_byte_never_serves(bundle_folder: Path, tmp_path: Path) -> None:
+def test_a_flipped_byte_never_serves(bundle_folder: Path, tmp_path: Path, refusal: Refusal) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(bundle_folder, broken)
     victim = broken / "tables" / "candidates.arrow"
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
-    assert "SHA-256" in refusal("--model", str(broken), "--port", "0", "--store", f"sqlite:///{tmp_path}/e.db")
+    assert "SHA-256" in refusal("--model", str(broken), "--store", f"sqlite:///{tmp_path}/e.db")
 
 
-def test_models_that_are_not_there(tmp_path: Path) -> None:
+def test_models_that_are_not_there(tmp_path: Path, refusal: Refusal) -> None:
     registry = f"sqlite:///{tmp_path}/none.db"
-    assert "no such folder" in refusal("--model", str(tmp_path / "nothing"), "--port", "0")
-    assert "no registry at" in refusal("--model", "models:/offers@champion", "--port", "0", "--tracking-uri", registry)
-    assert "must read models:/" in refusal("--model", "models:offers", "--port", "0")
-    assert "no manifest.json" in refusal("--model", str(tmp_path), "--port", "0")
+    assert "no such folder" in refusal("--model", str(tmp_path / "nothing"))
+    assert "no registry at" in refusal("--model", "models:/offers@champion", "--tracking-uri", registry)
+    assert "must read models:/" in refusal("--model", "models:offers")
+    assert "no manifest.json" in refusal("--model", str(tmp_path))
 
 
-def test_a_store_and_settings_that_can_not_be(bundle_folder: Path, tmp_path: Path) -> None:
-    model = ("--model", str(bundle_folder), "--port", "0")
+def test_a_store_and_settings_that_can_not_be(bundle_folder: Path, tmp_path: Path, refusal: Refusal) -> None:
+    model = ("--model", str(bundle_folder))
     assert "must be sqlite:///FILE" in refusal(*model, "--store", "offers.db")
     assert "does not answer" in refusal(*model, "--store", "postgresql://u:hush@127.0.0.1:1/x")
     (tmp_path / "serving.toml").write_text('objectives = "revenue"\n')
@@ -235,14 +244,8 @@ def _kept(url: str) -> set[str]:
         store.close()
 
 
-def test_a_process_that_is_told_nothing_uses_the_champion(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [str(OFFERS), "serve", "--port", "0"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=tmp_path,
-        env={**os.environ},
-    )
-    assert "models:/offers@champion: no registry at sqlite:///var/mlflow.db" in done.stderr
+def test_without_a_model_it_looks_for_the_champion(
+    tmp_path: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "models:/offers@champion: no registry at sqlite:///var/mlflow.db" in refusal()

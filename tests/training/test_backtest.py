@@ -181,6 +181,21 @@ def test_a_sample_of_accounts_is_a_part_of_all() -> None:
     assert set(found.cutoffs[0].accounts.tolist()) < set(everybody.cutoffs[0].accounts.tolist())
 
 
+def test_coverage_is_of_the_catalogue_that_was_sold_lately() -> None:
+    wide = run_backtest(HISTORY, QUICK.model_copy(update={"active_days": 400}), baselines=two_baselines)
+    narrow = run_backtest(HISTORY, QUICK.model_copy(update={"active_days": 3}), baselines=two_baselines)
+    assert wide.cutoffs[0].methods[0].coverage != narrow.cutoffs[0].methods[0].coverage
+
+
+def test_another_seed_moves_the_intervals_and_not_the_figures() -> None:
+    one, other = (
+        run_backtest(HISTORY, QUICK.model_copy(update={"seed": seed}), baselines=two_baselines).cutoffs[0].methods[0]
+        for seed in (1, 2)
+    )
+    assert one.ndcg == other.ndcg
+    assert one.ndcg_interval != other.ndcg_interval
+
+
 def test_the_same_seed_gives_the_same_json() -> None:
     one, other = (json.dumps(run_backtest(HISTORY, QUICK, baselines=two_baselines).to_dict()) for _ in range(2))
     assert one == other

@@ -150,7 +150,7 @@ def test_learned_weights_beat_every_pair_measure_where_bestsellers_drown_it() ->
     later = later[np.diff(later.indptr) >= 2]
     nobody = np.full(later.shape[0], -1, dtype=np.int32)
     task = hide_one_line(later, nobody, sp.csr_array((1, 35)), np.random.default_rng(3))
-    model = CartModel(CartConfig(half_life_days=None)).fit(train)
+    model = CartModel(CartConfig(penalty=0.05, half_life_days=None)).fit(train)
     methods = [*cart_lineup(train), CartWeightsMethod(model)]
     found = complete_carts(task, methods, 3, np.random.default_rng(4))
     rivals = [method.name for method in methods[:-1]]

@@ -26,7 +26,9 @@ _OLDEST_DAYS = 1_500
 _SEGMENT_SHARE = (0.42, 0.20, 0.18, 0.12, 0.08)
 _SEGMENT_RATE = (0.0, 0.25, -0.05, -0.35, 0.30)
 _SEGMENT_QUANTITY = (-0.15, 0.10, -0.05, 0.15, 0.45)
-_KEY_RATE, _KEY_QUANTITY, _KEY_SIZE, _KEY_LAPSE = 1.1, 0.5, 0.2, -1.0
+# Effects of being a key account on the same logs, and on the lapse logit; the rate's is 0.9 x (0.3 + an exponential
+# of mean 1), so that a few order nearly every day.
+_KEY_RATE, _KEY_QUANTITY, _KEY_SIZE, _KEY_LAPSE = 0.9, 0.5, 0.2, -1.0
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,11 @@ def draw_accounts(config: MarketConfig, catalogue: Catalogue, clock: Clock, firs
         return uniform(account_keys(config.seed, stream, number))
 
     segment = np.searchsorted(np.cumsum(_SEGMENT_SHARE)[:-1], share(Stream.SEGMENT))
-    is_key = share(Stream.KEY_ACCOUNT) < SHARE_KEY_ACCOUNTS
+    key_place = share(Stream.KEY_ACCOUNT) / SHARE_KEY_ACCOUNTS
+    is_key = key_place < 1.0
     is_one_off = share(Stream.ONE_OFF) < fitted.ONE_OFF_SHARE
     log_rate = fitted.LOG_ORDER_RATE_MEAN + fitted.LOG_ORDER_RATE_SD * score(Stream.ORDER_RATE)
-    log_rate += np.asarray(_SEGMENT_RATE)[segment] + _KEY_RATE * is_key
+    log_rate += np.asarray(_SEGMENT_RATE)[segment] + _KEY_RATE * np.where(is_key, 0.3 - np.log(key_place), 0.0)
     is_regular = ~is_one_off & (log_rate > fitted.REGULAR_LOG_RATE)
     logit = np.where(is_regular, fitted.REGULAR_LAPSE_LOGIT_MEAN, fitted.LAPSE_LOGIT_MEAN)
     logit += np.where(is_regular, fitted.REGULAR_LAPSE_LOGIT_SD, fitted.LAPSE_LOGIT_SD) * score(Stream.LAPSE_RATE)
@@ -125,7 +128,7 @@ def accounts_frame(accounts: Accounts) -> pd.DataFrame:
             c.ACCOUNT_ID: accounts.ids(),
             c.SEGMENT: np.array(names.SEGMENTS, dtype=object)[accounts.segment],
             c.REGION: regions,
-            c.IS_KEY_ACCOUNT: accounts.is_key,
+            c.IS_KEY_ACCOUNT: pd.array(accounts.is_key, dtype="boolean"),
             c.OWNER: np.array(owners, dtype=object),
             c.CREATED_AT: pd.to_datetime(accounts.created, unit="s", utc=True).as_unit("us"),
             c.DO_NOT_OFFER: np.zeros(len(accounts), dtype=bool),

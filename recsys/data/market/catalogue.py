@@ -213,7 +213,7 @@ def _prices(family: Ints, tier: Ints, rng: np.random.Generator) -> Floats:
     first = np.searchsorted(family, family)
     climb = np.exp(total - total[first])
     ripple = np.where(tier > 0, 1.0, rng.uniform(0.98, 1.02, n))
-    return np.maximum(np.round(base * climb * ripple, 2), 0.05)
+    return np.asarray(np.maximum(np.round(base * climb * ripple, 2), 0.05), dtype=np.float64)
 
 
 def _names(category: Ints, family: Ints, tier: Ints) -> NDArray[np.object_]:

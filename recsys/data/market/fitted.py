@@ -11,7 +11,7 @@ from typing import Final
 
 # Orders a month, January to December 2010, over their mean: a peak before Christmas.
 ORDERS_BY_MONTH: Final = (0.63, 0.72, 0.99, 0.87, 0.90, 0.98, 0.90, 0.84, 1.09, 1.39, 1.69, 1.00)
-# Orders a weekday, Monday to Sunday, over their mean; an office's week, the night of the week is Saturday.
+# Orders a weekday, Monday to Sunday, over their mean; closed on Saturdays.
 ORDERS_BY_WEEKDAY: Final = (1.07, 1.26, 1.27, 1.47, 1.00, 0.01, 0.92)
 # Orders an hour of the day, 0 to 23, as shares; the 0.001 keeps the clock invertible at night.
 ORDERS_BY_HOUR: Final = (
@@ -33,7 +33,7 @@ LOG_QUANTITY_LINE_SD: Final = 0.72
 # Orders of one line beyond those of a geometric law, as a share.
 SINGLE_LINE_SHARE: Final = 0.05
 # Orders an active account places a day: mean and standard deviation of the logarithm over accounts.
-LOG_ORDER_RATE_MEAN: Final = -4.55
+LOG_ORDER_RATE_MEAN: Final = -4.60
 LOG_ORDER_RATE_SD: Final = 0.95
 # Accounts that mostly order once, as a share, and the probability that an order of theirs is the last.
 ONE_OFF_SHARE: Final = 0.08
@@ -48,6 +48,6 @@ LAPSE_LOGIT_SD: Final = 1.2
 # Share of the accounts that were customers before the market starts; the others arrive evenly.
 SHARE_EXISTING: Final = 0.35
 # A line is new with probability level x (1 + n / scale)^-decay (Pitman-Yor's law), n the account's earlier lines.
-NEW_LEVEL: Final = 0.87
-NEW_SCALE: Final = 60.0
-NEW_DECAY: Final = 0.20
+NEW_LEVEL: Final = 0.84
+NEW_SCALE: Final = 40.0
+NEW_DECAY: Final = 0.13

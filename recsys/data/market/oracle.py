@@ -41,9 +41,9 @@ def climb_probabilities(
     """Return the probability that each account climbs from each rung it stands on at `as_of` within the horizon.
 
     It is what an oracle can say that knows every planted parameter and sees the orders before `as_of`. The wish came
-    before day u with probability 1 - e^(-h (u - t)), t the last replenishment and h the hazard a day half-way. It is
-    met by the first replenishment after it: at order rate r (a busy day), inclusion q and lapse probability d, an account
-    that has not lapsed replenishes within b busy days with probability
+    before day u with probability 1 - e^(-h (u - t)), t the last replenishment and h the hazard a day half-way. The
+    first replenishment after it meets it: at order rate r (a busy day), inclusion q and lapse probability d, an
+    account that has not lapsed replenishes within b busy days with probability
     q / (q + (1 - q) d) (1 - e^(-r (q + (1 - q) d) b)). Whether it has lapsed is not seen: b busy days after its last
     order it has not with probability (1 - d) e^(-rb) / ((1 - d) e^(-rb) + d) (BG/NBD at known rates: Fader, Hardie,
     Lee 2005), and it stays so with e^(-rdb).
@@ -115,4 +115,5 @@ def _hazard(rows: pd.DataFrame, moment: Ints) -> Floats:
 
 
 def _seconds(times: pd.Series) -> Ints:
-    return times.dt.tz_localize(None).astype("datetime64[s]").to_numpy().astype(np.int64)
+    seconds: Ints = times.dt.tz_localize(None).astype("datetime64[s]").to_numpy().astype(np.int64)
+    return seconds

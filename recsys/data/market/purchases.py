@@ -17,7 +17,7 @@ from recsys.data.market.orders import Orders
 from recsys.data.market.ragged import owners, positions, starts
 from recsys.data.market.shelf import Shelf
 
-BROWSE = 0.30  # share of an account's fresh lines that lie outside its needs
+BROWSE = 0.50  # share of an account's fresh lines that lie outside its needs
 LOYALTY = 0.90  # share of the purchases of two substitutes that go to the account's own brand
 _ROUNDS = 6  # redraws of what stands in the order already; what is left then is dropped
 
@@ -62,8 +62,9 @@ def fill_orders(
         rows = np.flatnonzero(refused)
         source[rows] = rows
         fresh[rows] = lines.fresh(attempt, rows)
-    product = fresh[_follow(source)]
-    kept = ~lines.repeated(product) & ~lines.avoided(product)
+    source = _follow(source)
+    product = fresh[source]
+    kept = ~lines.refused(source, product) & ~lines.avoided(product)
     return Basket(order=lines.order[kept], product=product[kept], position=lines.position[kept])
 
 

@@ -220,7 +220,7 @@ def _families(accounts: Accounts, ladders: Ladders, place: Floats, keys: NDArray
     empty = high <= low
     low, high = np.where(empty, 0.0, low), np.where(empty, until[-1], high)
     family = np.searchsorted(until, low + (high - low) * uniform(keys, slot), side="right") - 1
-    return np.clip(family, 0, len(ladders) - 1)
+    return np.asarray(np.clip(family, 0, len(ladders) - 1), dtype=np.int64)
 
 
 def _first_of_family(account: Ints, family: Ints) -> NDArray[np.bool_]:

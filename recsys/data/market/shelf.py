@@ -39,7 +39,8 @@ class Shelf:
     def draw(self, period: Ints, place: Floats) -> Ints:
         """Return a product for each line of a period, from the whole catalogue."""
         n_products = self.appetite.shape[1]
-        return np.searchsorted(self.until, period + place, side="right") - period * n_products
+        row = np.searchsorted(self.until, period + place, side="right")
+        return np.asarray(row - period * n_products, dtype=np.int64)
 
     def draw_in(self, period: Ints, category: Ints, place: Floats) -> Ints:
         """Return a product for each line of a period, from one category; from all where it sells nothing then."""

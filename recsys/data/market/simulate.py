@@ -13,7 +13,7 @@ from recsys.data.market.catalogue import products_frame
 from recsys.data.market.config import MarketConfig
 from recsys.data.market.lines import World, build_world
 from recsys.data.market.oracle import climb_probabilities
-from recsys.data.market.tables import ORDERS_SCHEMA, TRUTH_FOLDER, Part, draw_parts, write_tables
+from recsys.data.market.tables import ORDERS_SCHEMA, TRUTH_FOLDER, Part, arrow_table, draw_parts, write_tables
 from recsys.data.market.truth import Truth, edge_table, pair_tables, upgrades_frame
 
 
@@ -43,13 +43,8 @@ class Market:
 
     def write(self, folder: Path) -> int:
         """Write the files that `write_market` writes, byte for byte, and return the number of order lines."""
-        part = Part(
-            orders=pa.Table.from_pandas(
-                self.orders, schema=ORDERS_SCHEMA, preserve_index=False
-            ).replace_schema_metadata(),
-            accounts=self.accounts,
-            hazards=self.truth.hazards,
-        )
+        orders = arrow_table(self.orders).cast(ORDERS_SCHEMA)
+        part = Part(orders=orders, accounts=self.accounts, hazards=self.truth.hazards)
         return write_tables(folder, self.config, _whole_tables(build_world(self.config)), iter([part]))
 
 

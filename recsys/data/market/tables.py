@@ -28,13 +28,14 @@ TRUTH_FOLDER: Final = "truth"
 CONFIG_FILE: Final = "market.json"
 _ROW_GROUP: Final = 500_000
 _CODEC: Final = "zstd"
+_UTC: Final = pa.timestamp("us", tz="UTC")
 ORDERS_SCHEMA: Final = pa.schema(
     [
         (c.ORDER_ID, pa.string()),
         (c.LINE_ID, pa.string()),
         (c.ACCOUNT_ID, pa.string()),
         (c.PRODUCT_ID, pa.string()),
-        (c.ORDERED_AT, pa.timestamp("us", tz="UTC")),
+        (c.ORDERED_AT, _UTC),
         (c.QUANTITY, pa.float64()),
         (c.UNIT_PRICE, pa.float64()),
         (c.CHANNEL, pa.string()),
@@ -73,7 +74,7 @@ def orders_table(world: World, block: Block) -> pa.Table:
     order, orders, n = pa.array(block.order), block.orders, len(block.order)
     account = pa.array(block.accounts.ids(), pa.string()).take(pa.array(orders.account))
     channel = pa.array(names.CHANNELS, pa.string()).take(pa.array(orders.channel))
-    ordered_at = pa.array(orders.seconds * 1_000_000).cast(pa.timestamp("us", tz="UTC"))
+    ordered_at = pa.array(orders.seconds * 1_000_000).cast(_UTC)
     columns = [
         _order_ids(block).take(order),
         pa.array(block.line + 1).cast(pa.string()),
@@ -103,16 +104,28 @@ def write_tables(folder: Path, config: MarketConfig, whole: dict[str, pd.DataFra
     shutil.rmtree(beside, ignore_errors=True)
     (beside / TRUTH_FOLDER).mkdir(parents=True)
     for name, frame in whole.items():
-        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), _file(beside, name), compression=_CODEC)
+        pq.write_table(arrow_table(frame), _file(beside, name), compression=_CODEC)
     with ExitStack() as stack:
         sinks = [stack.enter_context(_Sink(_file(beside, name))) for name in ("orders", "accounts", "truth/hazards")]
         for part in parts:
             sinks[0].add(part.orders)
-            sinks[1].add(pa.Table.from_pandas(part.accounts, preserve_index=False))
-            sinks[2].add(pa.Table.from_pandas(part.hazards, preserve_index=False))
+            sinks[1].add(arrow_table(part.accounts))
+            sinks[2].add(arrow_table(part.hazards))
     (beside / CONFIG_FILE).write_text(config.model_dump_json(indent=1, exclude={"block_accounts"}), encoding="utf-8")
     _move(beside, folder)
     return sinks[0].n_rows
+
+
+def arrow_table(frame: pd.DataFrame) -> pa.Table:
+    """Return a frame as an Arrow table without pandas' own metadata: the files are for everybody."""
+    return pa.table({name: _arrow_array(frame[name]) for name in frame.columns})
+
+
+def _arrow_array(column: pd.Series) -> pa.Array:
+    if isinstance(column.dtype, pd.DatetimeTZDtype):  # naive UTC: pyarrow reads `.values`, which pandas deprecates
+        return pa.array(column.dt.tz_convert(None).to_numpy(), type=_UTC)
+    text = pd.api.types.is_object_dtype(column.dtype) or pd.api.types.is_string_dtype(column.dtype)
+    return pa.array(column.array, type=pa.string() if text else None, from_pandas=True)
 
 
 class _Sink:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,14 +13,18 @@ from recsys.data.history import IntArray
 from recsys.propensity.retrieval.vectors import account_vectors, latest_accounts
 from recsys.propensity.snapshot import FloatArray, Snapshot
 
+Vote = Literal["fresh", "recent", "ever"]
+
 
 class NeighboursConfig(Config):
     """How alike accounts are found, and what of theirs counts.
 
     Attributes:
         name: what its channels are called.
+        votes: what of a neighbour counts: fresh (its first purchases, lately), recent (its last purchases, decayed), ever.
         n_neighbours: the most alike accounts that vote; None: all, which is smoother and needs a higher power.
         power: a vote weighs likeness to this power; higher listens to the most alike.
+        idf_power: how much more a rare product says about likeness; 0: as much as any, 1: the usual weight.
         half_life_days: purchases count half after so many days when likeness is measured; None: all alike.
         fresh_window_days: first purchases of a neighbour within it are fresh votes.
         fresh_half_life_days: a fresh vote counts half after so many days.
@@ -29,8 +33,10 @@ class NeighboursConfig(Config):
     """
 
     name: str = "neighbours"
-    n_neighbours: int | None = Field(default=300, ge=1)
+    votes: tuple[Vote, ...] = Field(default=("fresh", "recent"), min_length=1)
+    n_neighbours: int | None = Field(default=150, ge=1)
     power: float = Field(default=1.0, gt=0)
+    idf_power: float = Field(default=0.0, ge=0)
     half_life_days: float | None = Field(default=90.0, gt=0)
     fresh_window_days: float = Field(default=120.0, gt=0)
     fresh_half_life_days: float = Field(default=20.0, gt=0)
@@ -41,7 +47,7 @@ class NeighboursConfig(Config):
 class Neighbours:
     r"""Votes of alike accounts, each weighted by its likeness.
 
-    likeness(u, v) = cosine of `2^(-age / half_life) * log(n_accounts / n_owners)` over products;
+    likeness(u, v) = cosine of `2^(-age / half_life) * log(n_accounts / n_owners)^idf_power` over products;
     score(u, p) = sum over the neighbours v of likeness(u, v)^power * vote(v, p), where a vote is fresh (v's first
     purchase of p, lately), recent (v's last purchase of p, decayed) or ever (v owns p).
     """
@@ -52,29 +58,30 @@ class Neighbours:
     @property
     def channels(self) -> tuple[str, ...]:
         """One channel for each kind of vote."""
-        return tuple(f"{self.config.name}_{vote}" for vote in ("fresh", "recent", "ever"))
+        return tuple(f"{self.config.name}_{vote}" for vote in self.config.votes)
 
     def fit(self, snapshot: Snapshot) -> Self:
         """Weigh every account's purchases and keep the votes of the accounts that bought last."""
         config = self.config
-        self.vectors_ = account_vectors(snapshot, snapshot.decayed(config.half_life_days))
+        self.vectors_ = account_vectors(snapshot, snapshot.decayed(config.half_life_days), config.idf_power)
         self.reference_ = latest_accounts(snapshot, config.max_reference_accounts)
         self.reference_vectors_ = self.vectors_[self.reference_].T.tocsr()
-        votes = (
-            snapshot.newly_bought(config.fresh_window_days, config.fresh_half_life_days),
-            snapshot.decayed(config.recent_half_life_days),
-            snapshot.matrix(),
-        )
-        self.votes_ = tuple(vote[self.reference_] for vote in votes)
+        self.votes_ = tuple(_votes(snapshot, vote, config)[self.reference_] for vote in config.votes)
         return self
 
     def score(self, accounts: IntArray) -> FloatArray:
-        """Return the fresh, the recent and the plain votes."""
+        """Return the votes of each kind."""
         likeness = (self.vectors_[accounts] @ self.reference_vectors_).toarray()
         likeness[self.reference_[None, :] == accounts[:, None]] = 0.0  # nobody is a neighbour of itself
         weight = likeness if self.config.power == 1.0 else likeness**self.config.power
         voters = sp.csr_array(_nearest(weight, self.config.n_neighbours))
         return np.stack([(voters @ votes).toarray() for votes in self.votes_]).astype(np.float32)
+
+
+def _votes(snapshot: Snapshot, vote: Vote, config: NeighboursConfig) -> sp.csr_array:
+    if vote == "fresh":
+        return snapshot.newly_bought(config.fresh_window_days, config.fresh_half_life_days)
+    return snapshot.decayed(config.recent_half_life_days if vote == "recent" else None)
 
 
 def _nearest(weight: FloatArray, k: int | None) -> FloatArray:

@@ -19,12 +19,16 @@ class RidgeConfig(Config):
 
     Attributes:
         window_days: first purchases of the last so many days are the target; older ones the input.
+        half_life_days: an owned product counts half after so many days without an order of it.
+        idf_power: how much more a rare product says; 1 is the usual weight.
         penalty: on the squared weights; inputs and targets have length 1, so the same value suits any market.
         max_accounts: accounts that added most lately, of those that bought before; bounds the system to its square.
     """
 
-    window_days: float = Field(default=30.0, gt=0)
-    penalty: float = Field(default=3.0, gt=0)
+    window_days: float = Field(default=45.0, gt=0)
+    half_life_days: float = Field(default=90.0, gt=0)
+    idf_power: float = Field(default=0.5, ge=0)
+    penalty: float = Field(default=10.0, gt=0)
     max_accounts: int = Field(default=4_000, ge=1)
 
 
@@ -41,26 +45,33 @@ class Ridge:
     @property
     def channels(self) -> tuple[str, ...]:
         """One channel."""
-        return ("ridge",)
+        return (f"ridge_{self.config.window_days:g}d",)
 
     def fit(self, snapshot: Snapshot) -> Self:
         """Solve for the weight of every account that added something in the window."""
-        first_age = snapshot.pairs.first_age
-        before = account_vectors(snapshot, snapshot.matrix((first_age > self.config.window_days).astype(np.float32)))
-        added = snapshot.matrix((first_age <= self.config.window_days).astype(np.float32))
-        learned = _learnable(before, added, self.config.max_accounts)
+        config = self.config
+        before, added = _before_and_added(snapshot, config)
+        learned = _learnable(before, added, config.max_accounts)
         inputs = sp.csr_array(before[learned])
         kernel = (inputs @ inputs.T).toarray().astype(np.float64)
-        kernel[np.diag_indices_from(kernel)] += self.config.penalty
+        kernel[np.diag_indices_from(kernel)] += config.penalty
         self.weights_ = np.linalg.solve(kernel, unit_rows(sp.csr_array(added[learned])).toarray()).astype(np.float32)
         self.inputs_ = inputs.T.tocsr()
-        self.vectors_ = account_vectors(snapshot, snapshot.matrix())
+        self.vectors_ = account_vectors(snapshot, snapshot.decayed(config.half_life_days), config.idf_power)
         return self
 
     def score(self, accounts: IntArray) -> FloatArray:
         """Return what the regression expects each account to add."""
         alike = self.vectors_[accounts] @ self.inputs_
         return np.asarray(alike @ self.weights_, dtype=np.float32)[None]
+
+
+def _before_and_added(snapshot: Snapshot, config: RidgeConfig) -> tuple[sp.csr_array, sp.csr_array]:
+    """Return the vectors of what accounts owned before the window, and what they added in it, newest most."""
+    pairs, window = snapshot.pairs, config.window_days
+    idle = np.maximum(pairs.last_age - window, 0.0)
+    owned = np.where(pairs.first_age > window, np.exp2(-idle / config.half_life_days), 0.0)
+    return account_vectors(snapshot, snapshot.matrix(owned), config.idf_power), snapshot.newly_bought(window, window)
 
 
 def _learnable(before: sp.csr_array, added: sp.csr_array, limit: int) -> IntArray:

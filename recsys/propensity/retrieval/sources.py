@@ -12,8 +12,13 @@ from recsys.propensity.retrieval.popularity import Popularity, PopularityConfig,
 from recsys.propensity.retrieval.ridge import Ridge, RidgeConfig
 from recsys.propensity.retrieval.source import Source
 
-ALL_ALIKE = NeighboursConfig(name="alike", n_neighbours=None, power=3.0, half_life_days=90.0)
-NEAREST = NeighboursConfig(name="nearest", n_neighbours=300, power=1.0, half_life_days=None)
+NEIGHBOURS = (
+    NeighboursConfig(name="nearest"),
+    NeighboursConfig(name="all_alike", n_neighbours=None, power=3.0, idf_power=1.0),
+    NeighboursConfig(
+        name="long_alike", n_neighbours=300, idf_power=1.0, half_life_days=None, votes=("fresh", "recent", "ever")
+    ),
+)
 
 
 class SourcesConfig(Config):
@@ -21,7 +26,7 @@ class SourcesConfig(Config):
 
     Attributes:
         neighbours: user kNN, one for each entry, each with its own name.
-        ridge: regression of what was added lately on what was owned before.
+        ridge: regression of what was added lately on what was owned before, one for each window.
         ease: item-to-item regression on the head.
         associations: account cosine and follow-ons.
         baskets: confidence from the last orders.
@@ -30,8 +35,8 @@ class SourcesConfig(Config):
         season: what sold a year ago in the season to come.
     """
 
-    neighbours: tuple[NeighboursConfig, ...] = (ALL_ALIKE, NEAREST)
-    ridge: RidgeConfig | None = RidgeConfig()
+    neighbours: tuple[NeighboursConfig, ...] = NEIGHBOURS
+    ridge: tuple[RidgeConfig, ...] = (RidgeConfig(), RidgeConfig(window_days=90.0))
     ease: EaseConfig | None = EaseConfig()
     associations: AssociationsConfig | None = AssociationsConfig()
     baskets: BasketsConfig | None = BasketsConfig()
@@ -43,8 +48,7 @@ class SourcesConfig(Config):
 def make_sources(config: SourcesConfig) -> tuple[Source, ...]:
     """Return new, unfitted sources."""
     found: list[Source] = [Neighbours(each) for each in config.neighbours]
-    if config.ridge is not None:
-        found.append(Ridge(config.ridge))
+    found += [Ridge(each) for each in config.ridge]
     if config.ease is not None:
         found.append(Ease(config.ease))
     if config.associations is not None:

@@ -1,0 +1,147 @@
+"""Who climbs: against an oracle on the simulated market, against the edges' own rates on Online Retail II."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score, log_loss
+
+from recsys.data.history import History
+from recsys.data.market import MarketConfig, simulate_market
+from recsys.data.reading import ReadSpec, read_data
+from recsys.mining.ladder import Ladder, LadderConfig, build_ladder
+from recsys.mining.outcomes import find_rung_purchases
+from recsys.propensity.climb_features import ClimbSnapshot
+from recsys.propensity.climbs import UpgradeConfig, UpgradeModel, climbs_within
+
+PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof"
+CONFIG = UpgradeConfig()
+N_ACCOUNTS = 20_000
+
+
+def scored(
+    history: History, products: pd.DataFrame, accounts: pd.DataFrame, ladder: Ladder, as_of: datetime
+) -> pd.DataFrame:
+    """Return every eligible account and edge at a moment: label, propensity, and the edge's own rate."""
+    start = time.perf_counter()
+    model = UpgradeModel(CONFIG).fit(history, products, accounts, ladder, as_of, np.random.default_rng(0))
+    snapshot = ClimbSnapshot.at(history, ladder, CONFIG.climbs, as_of)
+    pairs = snapshot.standing
+    table = pd.DataFrame(
+        {
+            "account_id": history.account_ids[pairs.account],
+            "from_product_id": history.product_ids[snapshot.edges.lower[pairs.edge]],
+            "to_product_id": history.product_ids[snapshot.edges.upper[pairs.edge]],
+            "climbed": climbs_within(history, snapshot, pairs, CONFIG),
+            "model": model.pair_probabilities(snapshot, pairs),
+            "edge": ladder.edges["climb_rate"].to_numpy()[pairs.edge],
+        }
+    )
+    table.attrs["seconds"] = time.perf_counter() - start
+    return table
+
+
+def calibration(table: pd.DataFrame, n_bins: int) -> list[dict[str, float]]:
+    """Return observed over expected in bins of equal expected climbs, highest scores first."""
+    ranked = table.sort_values("model", ascending=False)
+    share = ranked["model"].cumsum() / ranked["model"].sum()
+    bins = np.minimum((share * n_bins).astype(int), n_bins - 1).to_numpy()
+    groups = ranked.groupby(bins)
+    return [
+        {
+            "pairs": len(group),
+            "observed": int(group["climbed"].sum()),
+            "expected": float(group["model"].sum()),
+            "observed_over_expected": float(group["climbed"].sum() / group["model"].sum()),
+        }
+        for _, group in groups
+    ]
+
+
+def figures(table: pd.DataFrame) -> dict[str, Any]:
+    climbed = table["climbed"].to_numpy()
+    n_bins = max(int(climbed.sum()) // 150, 1)
+    return {
+        "pairs": len(table),
+        "climbs": int(climbed.sum()),
+        "base_rate": float(climbed.mean()),
+        "average_precision": {
+            name: float(average_precision_score(climbed, table[name]))
+            for name in ("model", "edge", "oracle")
+            if name in table
+        },
+        "log_loss": float(log_loss(climbed, table["model"])),
+        "log_loss_of_the_base_rate": float(log_loss(climbed, np.full(len(climbed), climbed.mean()))),
+        "calibration": calibration(table, n_bins),
+    }
+
+
+def write(name: str, results: dict[str, Any]) -> None:
+    path = PROOF / "upgrades.json"
+    proof = json.loads(path.read_text()) if path.exists() else {}
+    proof.update(
+        {
+            "date": datetime.now(UTC).date().isoformat(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+            "horizon_days": CONFIG.horizon_days,
+        }
+    )
+    proof[name] = results
+    PROOF.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(proof, indent=2) + "\n")
+
+
+@pytest.mark.proof
+def test_simulated_market_against_an_oracle() -> None:
+    market = simulate_market(MarketConfig(n_accounts=N_ACCOUNTS, seed=0))
+    history = History.from_frame(market.orders)
+    parts, seconds = [], []
+    for as_of in (datetime(2025, 6, 1, tzinfo=UTC), datetime(2025, 9, 1, tzinfo=UTC)):
+        ladder = build_ladder(market.products, history.before(as_of), market.upgrades, LadderConfig(infer="never"))
+        table = scored(history, market.products, market.accounts, ladder, as_of)
+        seconds.append(table.attrs["seconds"])
+        oracle = market.climb_probabilities(as_of, CONFIG.horizon_days).rename(columns={"probability": "oracle"})
+        keys = ["account_id", "from_product_id", "to_product_id"]
+        parts.append(table.merge(oracle[[*keys, "oracle"]], on=keys, validate="one_to_one"))
+    results = figures(pd.concat(parts, ignore_index=True))
+    reached = results["average_precision"]
+    results.update(
+        accounts=N_ACCOUNTS, share_of_the_oracle=reached["model"] / reached["oracle"], seconds_a_cutoff=seconds
+    )
+    write("simulated_market", results)
+    assert reached["model"] >= 0.9 * reached["oracle"]
+    assert results["log_loss"] < results["log_loss_of_the_base_rate"]
+    for group in results["calibration"]:
+        if group["observed"] >= 100:
+            assert 0.85 <= group["observed_over_expected"] <= 1.15, results["calibration"]
+
+
+@pytest.mark.proof
+def test_online_retail_against_the_edges_own_rates(online_retail_path: Path) -> None:
+    clean = read_data(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii"))
+    history = clean.history()
+    cutoffs = [datetime(2011, month, 1, tzinfo=UTC) for month in (3, 4, 5, 6, 7)]
+    ladder = build_ladder(clean.products, history.before(cutoffs[0]), None, LadderConfig())
+    bought = find_rung_purchases(history, ladder.rows(history), CONFIG.climbs)
+    parts = [scored(history, clean.products, clean.accounts, ladder, as_of) for as_of in cutoffs]
+    results = figures(pd.concat(parts, ignore_index=True))
+    reached = results["average_precision"]
+    results.update(
+        edges=len(ladder),
+        climbs_of_all_time=int(bought.climbed.sum()),
+        climbers=len(set(bought.account[bought.climbed])),
+        times_the_edge_rate=reached["model"] / reached["edge"],
+        seconds_a_cutoff=[part.attrs["seconds"] for part in parts],
+    )
+    write("online_retail_ii", results)
+    assert results["climbers"] >= 200
+    assert reached["model"] >= 1.5 * reached["edge"]

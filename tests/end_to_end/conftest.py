@@ -1,0 +1,41 @@
+"""One small market and one small configuration for everything that runs from end to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from recsys.data.market import MarketConfig, write_market
+
+SMALL = """
+[next_product]
+train_accounts = 150
+calibration_accounts = 300
+[next_product.ranker]
+kind = "logistic"
+[upgrades]
+n_cutoffs = 2
+"""
+
+
+@pytest.fixture(scope="session")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a market of 300 accounts and 200 products."""
+    folder = tmp_path_factory.mktemp("market")
+    write_market(MarketConfig(n_accounts=300, n_products=200, seed=3), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Options that make training take seconds."""
+    file = tmp_path_factory.mktemp("config") / "small.toml"
+    file.write_text(SMALL)
+    return file
+
+
+def tables(market: Path) -> list[str]:
+    """The options that name a market's tables."""
+    names = ("orders", "products", "accounts", "upgrades")
+    return [part for name in names for part in (f"--{name}", str(market / f"{name}.parquet"))]

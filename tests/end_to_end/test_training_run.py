@@ -1,0 +1,144 @@
+"""Training from files to a registered bundle: reproducible, blind to the future, and complete in MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from recsys.bundle import load_bundle
+from recsys.bundle.classifiers import read_classifier
+from recsys.bundle.load import checked_file
+from recsys.cli import main
+from recsys.contracts.config import read_config
+from recsys.data.reading import ReadSpec
+from recsys.errors import GateError, OfferEngineError
+from training.config import TrainConfig
+from training.registry import Registry
+from training.registry_commands import compare, promote, rollback
+from training.run import train_and_register
+
+AS_OF = datetime(2025, 7, 1, tzinfo=UTC)
+
+
+def _spec(market: Path, orders: Path | None = None) -> ReadSpec:
+    names = {name: str(market / f"{name}.parquet") for name in ("products", "accounts", "upgrades")}
+    return ReadSpec(orders=str(orders or market / "orders.parquet"), as_of=AS_OF, **names)
+
+
+@pytest.fixture(scope="module")
+def trained(market: Path, small_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `bundle` and `mlflow.db` of one training run."""
+    folder = tmp_path_factory.mktemp("trained")
+    train_and_register(
+        _spec(market),
+        read_config(small_config, TrainConfig),
+        tracking_uri=f"sqlite:///{folder}/mlflow.db",
+        out=folder / "bundle",
+    )
+    return folder
+
+
+def _digests(bundle: Path) -> dict[str, str]:
+    files = load_bundle(bundle).manifest.files
+    return {file.name: file.sha256 for file in files if not file.name.startswith("classifiers/")}
+
+
+def test_another_hash_seed_gives_the_same_bundle(
+    trained: Path, market: Path, small_config: Path, tmp_path: Path
+) -> None:
+    script = "import sys; from recsys.cli import main; main(sys.argv[1:])"
+    arguments = ["train", "--orders", str(market / "orders.parquet"), "--as-of", AS_OF.date().isoformat()]
+    for name in ("products", "accounts", "upgrades"):
+        arguments += [f"--{name}", str(market / f"{name}.parquet")]
+    arguments += ["--config", str(small_config), "--out", str(tmp_path / "again")]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments, "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"],
+        env=os.environ | {"PYTHONHASHSEED": "4711"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Registered as offers version 1, alias challenger" in done.stdout
+    assert _digests(tmp_path / "again") == _digests(trained / "bundle")
+    for name in ("activity", "next_product_logistic"):
+        ours, theirs = (_classifier(folder, name) for folder in (trained / "bundle", tmp_path / "again"))
+        if ours is not None:
+            assert theirs is not None
+            assert ours.get_params().keys() == theirs.get_params().keys()
+
+
+def _classifier(bundle: Path, name: str) -> object | None:
+    manifest = load_bundle(bundle).manifest
+    listed = {file.name for file in manifest.files}
+    path = f"classifiers/{name}.skops"
+    return read_classifier(checked_file(bundle, manifest, path)) if path in listed else None
+
+
+def test_nothing_at_or_after_as_of_is_used(trained: Path, market: Path, small_config: Path, tmp_path: Path) -> None:
+    orders = pd.read_parquet(market / "orders.parquet")
+    late = orders["ordered_at"] >= pd.Timestamp(AS_OF).tz_localize(None)
+    assert late.sum() > 1_000
+    shuffled = orders.assign(product_id=orders["product_id"].sample(frac=1, random_state=0).to_numpy())
+    changed = pd.concat([orders[~late], shuffled[late].assign(unit_price=999.0)], ignore_index=True)
+    changed.to_parquet(tmp_path / "orders.parquet", index=False)
+    train_and_register(
+        _spec(market, tmp_path / "orders.parquet"),
+        read_config(small_config, TrainConfig),
+        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
+        out=tmp_path / "bundle",
+    )
+    assert _digests(tmp_path / "bundle") == _digests(trained / "bundle")
+
+
+def test_what_mlflow_keeps(trained: Path) -> None:
+    registry = Registry(f"sqlite:///{trained}/mlflow.db")
+    version = registry.get("challenger")
+    run = registry.client.get_run(version.run_id)
+    assert run.data.params["seed"] == "0"
+    assert run.data.params["next_product.ranker.kind"] == "logistic"
+    assert run.data.metrics["accounts"] > 200
+    kept = {item.path for item in registry.client.list_artifacts(version.run_id)}
+    assert {"bundle", "data_report.json", "rules", "ladder"} <= kept
+    manifest = json.loads((trained / "bundle" / "manifest.json").read_text())
+    assert manifest["data_fingerprint"] == run.data.params["data"]
+    assert manifest["config"]["seed"] == 0
+
+
+def test_promote_needs_the_gate_or_a_reason(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    uri = f"sqlite:///{trained}/mlflow.db"
+    with pytest.raises(GateError):
+        promote(tracking_uri=uri)
+    with pytest.raises(GateError, match="--override is empty"):
+        promote(override=" ", tracking_uri=uri)
+    assert Registry(uri).find("champion") is None
+    promote(override="first model", tracking_uri=uri)
+    champion = Registry(uri).get("champion")
+    assert champion.tags["promoted_because"] == "first model"
+    with pytest.raises(OfferEngineError, match="first champion"):
+        rollback(reason="none", tracking_uri=uri)
+    compare("champion", "challenger", tracking_uri=uri)
+    assert "champion: offers version 1 (was no model)" in capsys.readouterr().out
+
+
+def test_recommend_for_everybody(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "recs.parquet"
+    with pytest.raises(SystemExit) as stop:
+        main(["recommend", "--model", str(trained / "bundle"), "--out", str(out), "--limit", "5"])
+    assert not stop.value.code
+    offers = pd.read_parquet(out)
+    assert offers.columns.tolist() == [
+        "account_id", "rank", "product_id", "kind", "probability", "horizon_days", "expected_value", "score", "price",
+        "currency", "tier", "reason", "from_product_id",
+    ]  # fmt: skip
+    ranks = offers.groupby("account_id")["rank"]
+    assert (ranks.min() == 1).all()
+    assert (ranks.max() == ranks.size()).all()
+    assert ranks.size().max() == 5
