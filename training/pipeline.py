@@ -125,8 +125,10 @@ def fit_cart(history: History, as_of: datetime, config: TrainConfig) -> CartWeig
 def estimators(fitted: Fitted) -> dict[str, BaseEstimator]:
     """Return the fitted classifiers by name; those that had too little data to be fitted are left out."""
     ranker = fitted.next_product.ranker_
+    logistic = ranker.logistic_ if ranker is not None else None
     found = {
         "next_product": ranker.boosting_ if ranker is not None else None,
+        "next_product_logistic": logistic.model_ if logistic is not None else None,
         "activity": fitted.next_product.activity_.model_,
         "upgrades": fitted.upgrades.classifier_,
     }

@@ -73,6 +73,8 @@ class RuleConfig(Config):
         min_both: orders that must hold both products of a complement; 5 likewise. Pairs below it are tested as
             "not together" and stay in the family.
         min_expected: orders that chance alone would give an alike pair, below which its absence says nothing.
+        min_excess: a complement's count is at least so many times what chance alone would give, a substitute's at most
+            that part of it; in millions of orders a few per cent are significant and worth nothing.
         min_confidence: rules below it are left out, in [0, 1]; substitutes stay.
         max_q_value: the false discovery rate among the complements, and among the substitutes.
         max_half_p_value: a relation holds in both halves of the period when each half alone shows it at this level.
@@ -89,6 +91,7 @@ class RuleConfig(Config):
     min_product_orders: int = Field(5, ge=1)
     min_both: int = Field(5, ge=1)
     min_expected: float = Field(5.0, gt=0)
+    min_excess: float = Field(1.2, ge=1)
     min_confidence: float = Field(0.0, ge=0, le=1)
     max_q_value: float = Field(0.01, gt=0, lt=1)
     max_half_p_value: float = Field(0.05, gt=0, lt=1)
@@ -109,6 +112,10 @@ class _Tested:
     p_value: FloatArray
     q_value: FloatArray
     holds: NDArray[np.bool_]
+
+    @property
+    def excess(self) -> FloatArray:
+        return self.pairs.n_both / self.expected
 
     def take(self, keep: NDArray[np.bool_]) -> _Tested:
         return _Tested(
@@ -194,7 +201,8 @@ def _holds(
 
 def _relate(above: _Tested, below: _Tested, config: RuleConfig) -> list[tuple[_Tested, Relation]]:
     """Return the tested pairs to keep, by relation; a pair has one relation only."""
-    complement, substitute = above.q_value <= config.max_q_value, below.q_value <= config.max_q_value
+    complement = (above.q_value <= config.max_q_value) & (above.excess >= config.min_excess)
+    substitute = (below.q_value <= config.max_q_value) & (below.excess <= 1 / config.min_excess)
     kept: list[tuple[_Tested, Relation]] = [
         (above.take(complement), "complement"),
         (below.take(substitute), "substitute"),

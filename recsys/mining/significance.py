@@ -36,17 +36,28 @@ BLOCK_CELLS = 20_000_000
 
 
 @dataclass(frozen=True)
+class _Classes:
+    """Orders of about equal size: mean size, number of orders, mean of s(s-1), each of shape `(n_classes,)`."""
+
+    size: FloatArray
+    n_orders: FloatArray
+    ordered_pairs: FloatArray
+
+
+@dataclass(frozen=True)
 class PairNull:
     """The expected number of orders that hold both products of a pair when only the margins matter.
 
+    The mean of (a, b) is the sum over terms of weighted[a] * factor[b].
+
     Attributes:
-        weighted: n_orders x factor x chance of each product in each class of orders, `(n_classes, n_products)`.
-        chance: the chance itself, `(n_classes, n_products)`.
-        in_first_half: which classes are of the first half of the periods, `(n_classes,)`.
+        weighted: shape `(n_terms, n_products)`.
+        factor: shape `(n_terms, n_products)`.
+        in_first_half: which terms are of the first half of the periods, `(n_terms,)`.
     """
 
     weighted: NDArray[np.float32]
-    chance: NDArray[np.float32]
+    factor: NDArray[np.float32]
     in_first_half: NDArray[np.bool_]
 
     def expected(self, left: IntArray, right: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -54,43 +65,59 @@ class PairNull:
         first = self._sum_over(left, right, self.in_first_half)
         return first + self._sum_over(left, right, ~self.in_first_half), first
 
-    def _sum_over(self, left: IntArray, right: IntArray, classes: NDArray[np.bool_]) -> FloatArray:
-        """Return sum over classes of weighted[left] * chance[right], a block of left products at a time."""
+    def _sum_over(self, left: IntArray, right: IntArray, terms: NDArray[np.bool_]) -> FloatArray:
+        """Return sum over terms of weighted[left] * factor[right], a block of left products at a time."""
         mean = np.zeros(len(left))
-        if len(left) == 0 or not classes.any():
+        if len(left) == 0 or not terms.any():
             return mean
-        rows, chance = np.ascontiguousarray(self.weighted[classes].T), self.chance[classes]
+        rows, factor = np.ascontiguousarray(self.weighted[terms].T), self.factor[terms]
         rank = np.argsort(left, kind="stable")
-        step = max(1, BLOCK_CELLS // chance.shape[1])
+        step = max(1, BLOCK_CELLS // factor.shape[1])
         for start in range(0, int(left.max()) + 1, step):
             low, high = np.searchsorted(left[rank], (start, start + step))
             here = rank[low:high]
-            mean[here] = (rows[start : start + step] @ chance)[left[here] - start, right[here]]
+            mean[here] = (rows[start : start + step] @ factor)[left[here] - start, right[here]]
         return mean
 
 
 def fit_null(margins: Margins, model: NullModel) -> PairNull:
     """Return the null of the pairs for these margins.
 
-    The mean of the pair (a, b) is the sum, over classes of m orders with s products, of m p_a p_b f with p the chance
-    of each and f = s(s-1) / (s^2 - sum of p^2) (s^2 alone for the proportional form), which makes the number of all
-    ordered pairs of an order exactly s(s-1).
+    With p_a the chance of product a in an order of s products, v = p (1 - p) and d = sum of v over all products, the
+    chance that the order holds both a and b is, because its size is fixed, p_a p_b - v_a v_b / d (times a factor
+    close to 1 that makes the pairs of the order s(s-1) / 2); in the proportional form p_a p_b (s-1) / s.
 
-    Source: Saracco, Di Clemente, Gabrielli, Squartini 2015 (bipartite configuration model, equations 3 and 6).
+    Sources: Saracco, Di Clemente, Gabrielli, Squartini 2015 (bipartite configuration model, equations 3 and 6) for
+    the chances; Hajek 1964, equation 5.27, for two of them at a fixed size.
     """
-    chances, weights, halves = [], [], []
+    terms = []
     for period in range(margins.n_periods):
-        inside = margins.period == period
-        if not inside.any():
-            continue
-        size, n_orders, ordered_pairs = _merge_sizes(margins.size[inside], margins.n_orders[inside])
-        chance = _chances(size, n_orders, margins.n_with[period].astype(np.float64), model)
-        taken = (chance**2).sum(axis=1) if model == "saturating" else np.zeros(len(size))
-        factor = _safe_divide(ordered_pairs, size**2 - taken)
-        chances.append(chance.astype(np.float32))
-        weights.append(((n_orders * factor)[:, None] * chance).astype(np.float32))
-        halves.append(np.full(len(size), 2 * period < margins.n_periods))
-    return PairNull(np.concatenate(weights), np.concatenate(chances), np.concatenate(halves))
+        inside = (margins.period == period) & (margins.size > 0)
+        classes = _merge_sizes(margins.size[inside], margins.n_orders[inside])
+        n_with = margins.n_with[period].astype(np.float64)
+        build = _saturating_terms if model == "saturating" else _proportional_terms
+        weighted, factor = build(classes, n_with)
+        terms.append((weighted, factor, np.full(len(factor), 2 * period < margins.n_periods)))
+    weighted, factor, halves = (np.concatenate(parts) for parts in zip(*terms, strict=True))
+    return PairNull(weighted.astype(np.float32), factor.astype(np.float32), halves)
+
+
+def _proportional_terms(classes: _Classes, n_with: FloatArray) -> tuple[FloatArray, FloatArray]:
+    chance = np.outer(classes.size, n_with) / (classes.size @ classes.n_orders)
+    weight = classes.n_orders * classes.ordered_pairs / classes.size**2
+    return weight[:, None] * chance, chance
+
+
+def _saturating_terms(classes: _Classes, n_with: FloatArray) -> tuple[FloatArray, FloatArray]:
+    chance = _fit_chances(classes, n_with)
+    free = chance * (1 - chance)
+    spread = free.sum(axis=1)
+    # An order of one product holds no pair; nor is anything free where every product is in every order.
+    shared = np.divide((free**2).sum(axis=1), spread, out=np.zeros(len(spread)), where=spread > 0)
+    every_pair = np.maximum(chance.sum(axis=1) ** 2 - (chance**2).sum(axis=1) - spread + shared, TOLERANCE)
+    weight = classes.n_orders * classes.ordered_pairs / every_pair
+    less = np.divide(weight, spread, out=np.zeros(len(spread)), where=spread > 0)
+    return np.concatenate([weight[:, None] * chance, -less[:, None] * free]), np.concatenate([chance, free])
 
 
 def tail_above(n_both: IntArray, expected: FloatArray) -> FloatArray:
@@ -128,24 +155,23 @@ def false_discovery_rate(p_values: FloatArray, n_tests: int) -> FloatArray:
     return q_values
 
 
-def _merge_sizes(size: IntArray, n_orders: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return, a class of about equal sizes: mean size, orders, mean of s(s-1)."""
+def _merge_sizes(size: IntArray, n_orders: IntArray) -> _Classes:
     label = np.floor(np.log(size) / np.log(SIZE_STEP) + 1e-9)
     _, group = np.unique(label, return_inverse=True)
-    orders = np.bincount(group, weights=n_orders.astype(np.float64)).astype(np.float64)
-    lines = np.bincount(group, weights=(n_orders * size).astype(np.float64))
-    ordered_pairs = np.bincount(group, weights=n_orders * size * (size - 1.0))
-    return lines / orders, orders, ordered_pairs / orders
+    orders, lines, ordered_pairs = (
+        np.bincount(group, weights=(n_orders * each).astype(np.float64)).astype(np.float64)
+        for each in (np.ones_like(size), size, size * (size - 1))
+    )
+    return _Classes(lines / orders, orders, ordered_pairs / orders)
 
 
-def _chances(size: FloatArray, n_orders: FloatArray, n_with: FloatArray, model: NullModel) -> FloatArray:
-    """Return the chance of each product in an order of each class, `(n_classes, n_products)`."""
-    n_lines = float(size @ n_orders)
-    if model == "proportional":
-        return np.outer(size, n_with) / n_lines
+def _fit_chances(classes: _Classes, n_with: FloatArray) -> FloatArray:
+    """Return the chance of each product in an order of each class that keeps both margins, by fixed-point steps."""
+    size, n_orders = classes.size, classes.n_orders
     # Products that stand in the same number of orders share their parameter: fit one a distinct number.
     degree, which, n_products = np.unique(n_with, return_inverse=True, return_counts=True)
-    x, y = size / np.sqrt(n_lines), degree / np.sqrt(n_lines)
+    root = np.sqrt(size @ n_orders)
+    x, y = size / root, degree / root
     for _ in range(MAX_STEPS):
         new_x = size / ((y / (1 + np.outer(x, y))) @ n_products)
         new_y = degree / (n_orders @ (new_x[:, None] / (1 + np.outer(new_x, y))))
@@ -155,7 +181,3 @@ def _chances(size: FloatArray, n_orders: FloatArray, n_with: FloatArray, model: 
             break
     odds = np.outer(x, y)
     return np.asarray((odds / (1 + odds))[:, which])
-
-
-def _safe_divide(top: FloatArray, bottom: FloatArray) -> FloatArray:
-    return np.divide(top, bottom, out=np.zeros(len(top)), where=(top > 0) & (bottom > 0))

@@ -36,6 +36,8 @@ class AccountColumns:
 
     def transform(self, accounts: pd.DataFrame, account_ids: NDArray[np.object_]) -> Table:
         """Return the columns for a vocabulary, `(n_accounts, n_columns)`; NaN for accounts not in the table."""
+        if not self.levels_:
+            return Table.of({}, len(account_ids))
         rows = pd.Index(accounts[c.ACCOUNT_ID].astype(str)).get_indexer(pd.Index(account_ids.astype(str)))
         columns: dict[str, FloatArray] = {}
         for column, levels in self.levels_.items():

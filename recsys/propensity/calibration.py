@@ -13,6 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from recsys.contracts.config import Config
 from recsys.propensity.snapshot import BoolArray, FloatArray
 
+SMALLEST = 1e-9
+
 
 class CalibrationConfig(Config):
     """How much is asked of the data before they bend the curve.
@@ -44,7 +46,7 @@ class Calibrator:
         if bought.sum() >= self.config.min_positives and not bought.all():
             self.logistic_ = LogisticRegression(C=10.0, max_iter=500).fit(_design(inputs), bought, sample_weight=weight)
             first = self._first(inputs)
-            self.isotonic_ = _binned_isotonic(first, bought, weight, self.config.n_bins)
+            self.curve_ = _binned_isotonic(first, bought, weight, self.config.n_bins)
         return self
 
     def probability(self, inputs: FloatArray) -> FloatArray:
@@ -52,7 +54,7 @@ class Calibrator:
         if self.logistic_ is None or len(inputs) == 0:
             return np.full(len(inputs), self.rate_, dtype=np.float32)
         first = self._first(inputs)
-        return np.clip(first * self.isotonic_(first), 0.0, 1.0).astype(np.float32)
+        return np.clip(self.curve_(first), 0.0, 1.0).astype(np.float32)
 
     def _first(self, inputs: FloatArray) -> NDArray[np.float64]:
         assert self.logistic_ is not None
@@ -60,19 +62,19 @@ class Calibrator:
         return found
 
 
-class RatioCurve:
-    """A piecewise linear factor over the log of a probability; constant beyond its ends."""
+class MonotoneCurve:
+    """A rising curve through points of log probability; beyond its ends the factor of the end is kept."""
 
-    def __init__(self, log_probability: NDArray[np.float64], factor: NDArray[np.float64]) -> None:
-        self.log_probability = log_probability
-        self.factor = factor
+    def __init__(self, given: NDArray[np.float64], wanted: NDArray[np.float64]) -> None:
+        self.given = given
+        self.wanted = wanted
 
     def __call__(self, probability: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the factor for each probability, shape `(n,)`."""
-        found: NDArray[np.float64] = np.interp(
-            np.log(np.maximum(probability, 1e-12)), self.log_probability, self.factor
-        )
-        return found
+        """Return the corrected probability, shape `(n,)`."""
+        log = np.log(np.maximum(probability, SMALLEST))
+        inside = np.clip(log, self.given[0], self.given[-1])
+        corrected: NDArray[np.float64] = np.exp(np.interp(inside, self.given, self.wanted) + log - inside)
+        return corrected
 
 
 def _design(inputs: FloatArray) -> NDArray[np.float64]:
@@ -82,8 +84,8 @@ def _design(inputs: FloatArray) -> NDArray[np.float64]:
 
 def _binned_isotonic(
     probability: NDArray[np.float64], bought: BoolArray, weight: FloatArray, n_bins: int
-) -> RatioCurve:
-    """Return observed over expected by bins of equal expected purchases, made so that the result never falls."""
+) -> MonotoneCurve:
+    """Return the observed rate of bins of equal expected purchases, smoothed so that it never falls."""
     order = np.argsort(probability, kind="stable")
     expected = (probability * weight)[order]
     edges = np.cumsum(expected) / expected.sum()
@@ -93,5 +95,5 @@ def _binned_isotonic(
     hits = np.bincount(bin_of, weights=(bought * weight)[order], minlength=n_bins)
     used = trials > 0
     mean, rate = mass[used] / trials[used], hits[used] / trials[used]
-    steady = IsotonicRegression().fit(np.log(mean), rate, sample_weight=trials[used])
-    return RatioCurve(np.log(mean), steady.predict(np.log(mean)) / mean)
+    steady = IsotonicRegression().fit(mean, rate, sample_weight=trials[used]).predict(mean)
+    return MonotoneCurve(np.log(np.maximum(mean, SMALLEST)), np.log(np.maximum(steady, SMALLEST)))

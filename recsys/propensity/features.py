@@ -10,6 +10,8 @@ from pydantic import Field
 from recsys.contracts.config import Config
 from recsys.data.history import IntArray
 from recsys.propensity.account_features import account_table
+from recsys.propensity.pair_features import NAMES as PAIR_NAMES
+from recsys.propensity.pair_features import PairFeatures
 from recsys.propensity.product_features import product_table
 from recsys.propensity.retrieval.source import Source, top_k
 from recsys.propensity.snapshot import BoolArray, FloatArray, Snapshot
@@ -58,13 +60,13 @@ class FeatureBuilder:
         self.accounts = account_table(snapshot)
         self.extra = extra
         self._owned = snapshot.matrix()
-        self._categories = _category_shares(snapshot)
+        self._pairs = PairFeatures(snapshot, self.products, self.accounts)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Name of each feature, in the order of the columns."""
         channel = tuple(f"{name}{kind}" for name in self.channels for kind in ("", "_share", "_rank"))
-        return channel + self.products.names + self.accounts.names + self.extra.names + _FIT_NAMES
+        return channel + self.products.names + self.accounts.names + self.extra.names + PAIR_NAMES
 
     def block(self, accounts: IntArray) -> Block:
         """Return the candidates of some accounts with their features."""
@@ -77,7 +79,7 @@ class FeatureBuilder:
         account = accounts[row].astype(np.int32)
         parts = [self._channel_features(scores, barred, row, product)]
         parts += [self.products.values[product], self.accounts.values[account], self.extra.values[account]]
-        parts.append(self._fit_features(account, product))
+        parts.append(self._pairs.of(account, product))
         return Block(account, product, np.concatenate(parts, axis=1))
 
     def standing(self) -> IntArray:
@@ -110,35 +112,6 @@ class FeatureBuilder:
             found[:, 3 * position + 1] = np.divide(values, best, out=np.zeros_like(values), where=best > 0)
             found[:, 3 * position + 2] = _rank_within(row, values, offsets)
         return found
-
-    def _fit_features(self, account: IntArray, product: IntArray) -> FloatArray:
-        products, accounts = self.products, self.accounts
-        found = np.empty((len(account), len(_FIT_NAMES)), dtype=np.float32)
-        price = np.log(np.maximum(products.column("product_price"), 1e-3))
-        quantity = np.log(np.maximum(products.column("product_quantity"), 1e-3))
-        found[:, 0] = price[product] - accounts.column("account_log_price")[account]
-        found[:, 1] = quantity[product] - accounts.column("account_log_quantity")[account]
-        age = np.log1p(products.column("product_age_days"))
-        found[:, 2] = age[product] - accounts.column("account_age_taste")[account]
-        breadth = np.log(np.maximum(accounts.column("account_n_owned"), 1))
-        found[:, 3] = products.column("product_buyers_breadth")[product] - breadth[account]
-        category = self.snapshot.categories[product]
-        found[:, 4] = np.where(category >= 0, self._categories[account, category], np.nan)
-        return found
-
-
-_FIT_NAMES = ("fit_price", "fit_quantity", "fit_age", "fit_breadth", "fit_category")
-
-
-def _category_shares(snapshot: Snapshot) -> FloatArray:
-    """Return the share of each category among the products an account owns, `(n_accounts, n_categories)`."""
-    n_categories = int(snapshot.categories.max(initial=-1)) + 1
-    shares = np.zeros((snapshot.shape[0], max(n_categories, 1)), dtype=np.float32)
-    category = snapshot.categories[snapshot.pairs.product]
-    placed = category >= 0
-    np.add.at(shares, (snapshot.pairs.account[placed], category[placed]), 1.0)
-    shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1.0)
-    return shares
 
 
 def _rank_within(row: IntArray, values: FloatArray, offsets: np.ndarray) -> FloatArray:

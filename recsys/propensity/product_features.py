@@ -21,6 +21,7 @@ def product_table(snapshot: Snapshot) -> Table:
     """Return the features of every product, `(n_products, n_features)`; NaN where the past is too short to say."""
     counts = _window_counts(snapshot)
     columns = {**counts, **_trends(counts), **_ages(snapshot), **_seasons(snapshot), **_prices(snapshot)}
+    columns["hazard_30d"] = _hazard(snapshot)
     columns["buyers_breadth"] = _buyers_breadth(snapshot)
     columns["share_without_account"] = _share_without_account(snapshot)
     return Table.of({f"product_{name}": values for name, values in columns.items()}, snapshot.shape[1])
@@ -108,6 +109,16 @@ def median_by(groups: NDArray[np.int32], values: NDArray[np.float64], n_groups: 
     found = np.full(n_groups, np.nan, dtype=np.float32)
     found[medians.index.to_numpy()] = medians.to_numpy()
     return found
+
+
+def _hazard(snapshot: Snapshot) -> FloatArray:
+    """Return the share of accounts that added the product, of those that ordered in 30 days and did not have it."""
+    pairs = snapshot.pairs
+    ordered = np.zeros(snapshot.shape[0], dtype=bool)
+    ordered[snapshot.known.account[snapshot.known_age <= MONTH_DAYS]] = True
+    had = ordered[pairs.account] & (pairs.first_age > MONTH_DAYS)
+    added = _count(snapshot, pairs.product[pairs.first_age <= MONTH_DAYS])
+    return added / np.maximum(ordered.sum() - _count(snapshot, pairs.product[had]), 1)
 
 
 def _buyers_breadth(snapshot: Snapshot) -> FloatArray:

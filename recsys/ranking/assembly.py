@@ -21,7 +21,6 @@ from recsys.ranking.links import (
     CartWeights,
     cart_table,
     ladder_table,
-    rule_table,
     strongest_rules,
     substitute_table,
     weights_of_rules,
@@ -37,15 +36,16 @@ from recsys.ranking.model import (
     RuleTable,
     SubstituteTable,
 )
-from recsys.ranking.peers import EvidenceConfig, Peers, count_buyers
+from recsys.ranking.peers import EvidenceConfig, Peers
 from recsys.ranking.portfolio import (
     account_table,
     best_of,
-    orders_per_account,
     owned_table,
+    paces,
     portfolio,
     purchases,
 )
+from recsys.ranking.together import rule_table
 from recsys.ranking.vocabulary import Vocabulary, owners
 
 RULE_COLUMNS = (c.ANTECEDENT_ID, c.CONSEQUENT_ID, c.N_BOTH, c.N_ANTECEDENT, c.CONFIDENCE, c.RELATION)
@@ -185,10 +185,12 @@ class _Linked:
 def _linked(parts: _Parts) -> _Linked:
     config = parts.config
     rules = strongest_rules(parts.rules(), config.rules_per_product)
-    rule_rows, rule_ranges = rule_table(rules, parts.products, count_buyers(parts.history, rules))
-    substitutes, substitute_ranges = substitute_table(parts.rules(), parts.products)
+    substitutes, substitute_ranges = substitute_table(rules, parts.products)
     cart = parts.learned.cart or weights_of_rules(rules, parts.history.product_ids)
     cart_rows, cart_ranges = cart_table(cart, parts.products, config.cart_weights_per_product)
+    rule_rows, rule_ranges = rule_table(
+        rules, cart_rows, cart_ranges, parts.history, parts.products, config.evidence.least_accounts
+    )
     ladder, ladder_ranges = ladder_table(parts.edges(), parts.products)
     links = Links(rule_ranges, cart_ranges, ladder_ranges, substitute_ranges, cart.prior)
     return _Linked(rule_rows, substitutes, cart_rows, without_steps(cart.curve), ladder, links)
@@ -196,9 +198,9 @@ def _linked(parts: _Parts) -> _Linked:
 
 def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:
     config, history = parts.config, parts.history
-    n_orders = orders_per_account(history, parts.accounts)
+    pace = paces(history, parts.accounts, as_of_seconds=parts.as_of_seconds, horizon_days=facts.horizon_days)
     segments = segments_of(
-        parts.accounts, parts.account_frame, n_orders, config.least_segment_accounts, config.most_segments
+        parts.accounts, parts.account_frame, pace.n_orders, config.least_segment_accounts, config.most_segments
     )
     since = window_start(parts.as_of_seconds, facts.fallback_window_days)
     segment_rows, fallback = fallback_tables(
@@ -224,7 +226,7 @@ def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:
     return OfferModel(
         facts=facts,
         products=catalogue,
-        accounts=account_table(parts.accounts, parts.account_frame, history, segments.of_account, ready, bought),
+        accounts=account_table(parts.accounts, parts.account_frame, pace, segments.of_account, ready, bought),
         candidates=replace(ready.table, evidence=evidence.of_candidates),
         owned=owned_table(bought),
         rules=linked.rules,

@@ -7,9 +7,14 @@ With independent causes the event fails to happen only if every cause fails (noi
 
 For small probabilities this is their sum: a cart that says nothing leaves the account's order as it is, and the other
 way round. That an account has bought a product before is a third cause of the same kind, in a cart answer.
+
+The cart speaks of this order, the account of the horizon. Of the `1 + m` orders that an account places within the
+horizon from this one on, each is as likely to hold the purchase: `chance`, which ranks, takes `p_account / (1 + m)`.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,8 +33,21 @@ def noisy_or(one: Float64, other: Float64) -> Float64:
     return combined
 
 
+def in_this_order(account: Pool, orders_in_horizon: float) -> Pool:
+    """Return the account's candidates with their chance in this order, of `1 + orders_in_horizon` in the horizon.
+
+    Example:
+        >>> from recsys.ranking.pool import ACCOUNT, crosses
+        >>> pool = crosses(np.array([3]), np.array([0.3]), np.ones(1), ACCOUNT)
+        >>> in_this_order(pool, 2.0).chance.round(6).tolist()
+        [0.1]
+    """
+    chance = account.probability / (1.0 + orders_in_horizon)
+    return replace(account, chance=chance, score=chance)
+
+
 def combine(account: Pool, cart: Pool) -> Pool:
-    """Return the cross-sell candidates of both; one that both name has the noisy-or of their probabilities.
+    """Return the cross-sell candidates of both; one that both name has the noisy-or of their probabilities and chances.
 
     Such a candidate names as its tier the stronger of the two; `cart.product` is sorted.
     """
@@ -39,16 +57,14 @@ def combine(account: Pool, cart: Pool) -> Pool:
         return cart
     position = np.minimum(cart.product.searchsorted(account.product), len(cart) - 1)
     both = cart.product[position] == account.product
-    of_cart = np.where(both, cart.probability[position], 0.0)
-    probability = noisy_or(account.probability, of_cart)
-    merged = Pool(
-        account.product,
-        account.from_product,
-        probability,
-        account.quantity,
-        probability,
-        account.evidence,
-        np.where(of_cart > account.probability, cart.tier[position], account.tier).astype(np.int8),
+    of_cart = np.where(both, cart.chance[position], 0.0)
+    chance = noisy_or(account.chance, of_cart)
+    merged = replace(
+        account,
+        probability=noisy_or(account.probability, np.where(both, cart.probability[position], 0.0)),
+        chance=chance,
+        score=chance,
+        tier=np.where(of_cart > account.chance, cart.tier[position], account.tier).astype(np.int8),
     )
     alone = np.ones(len(cart), dtype=bool)
     alone[position[both]] = False

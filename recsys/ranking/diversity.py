@@ -2,7 +2,7 @@
 
 Candidates are taken one rank at a time, and what is taken at a rank depends on the ranks above only: slate(k) is a
 prefix of slate(k + 1). Near-duplicates (the same family) and substitutes of what was taken are left out for good; the
-caps on one kind and one category bend where nothing else is left.
+caps on one kind and one category bend where nothing else is left that is worth a tenth as much.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from recsys.contracts.config import Config
-from recsys.ranking.model import Bool, Int32, OfferModel
+from recsys.ranking.model import Bool, Float64, Int32, OfferModel
 
 
 class DiversityConfig(Config):
@@ -25,11 +25,14 @@ class DiversityConfig(Config):
         max_kind_share: of the ranks so far that one kind may fill; 0.75 keeps one offer in four for the other kind.
         max_category_share: of the ranks so far that one category may fill; half leaves the best category its weight.
         free_ranks: offers of one kind or category that are always allowed: a share of two ranks means nothing.
+        least_worth: share of the worth of an offer that another must have to go before it for the mix's sake; variety
+            that nobody wants is none.
     """
 
     max_kind_share: float = Field(default=0.75, gt=0, le=1)
     max_category_share: float = Field(default=0.5, gt=0, le=1)
     free_ranks: int = Field(default=2, ge=1)
+    least_worth: float = Field(default=0.1, ge=0, le=1)
 
 
 @dataclass(slots=True)
@@ -50,6 +53,7 @@ class _Listed(NamedTuple):
     climbs: list[bool]
     family: list[int]
     category: list[int]
+    worth: list[float]
 
 
 class Picker:
@@ -74,13 +78,14 @@ class Picker:
         for product in cart:
             self._rule_out(self._beside, product, int(self._products.family[product]))
 
-    def pick(self, products: Int32, climbs: Bool, n: int) -> list[int]:
+    def pick(self, products: Int32, climbs: Bool, worth: Float64, n: int) -> list[int]:
         """Return the positions of up to `n` more offers of a ranked list, in order of rank."""
         listed = _Listed(
             products.tolist(),
             climbs.tolist(),
             self._products.family[products].tolist(),
             self._products.category[products].tolist(),
+            worth.tolist(),
         )
         waiting = list(range(len(products)))
         taken: list[int] = []
@@ -94,17 +99,18 @@ class Picker:
         return taken
 
     def _next(self, listed: _Listed, waiting: list[int]) -> int | None:
-        """Return the first candidate that fits, else the first that is allowed; forget those that are not."""
+        """Return the first candidate that fits and is worth it, else the first that is allowed; forget the others."""
         kinds, categories = self._chosen.kinds, self._chosen.categories
         most_of_kind, most_of_category = self._most()
         allowed: int | None = None
+        least = 0.0
         refused = []
         for position in waiting:
             full = (
                 kinds[listed.climbs[position]] >= most_of_kind
                 or categories.get(listed.category[position], 0) >= most_of_category
             )
-            if full and allowed is not None:
+            if allowed is not None and (full or listed.worth[position] < least):
                 continue
             reason = self._refusal(listed, position)
             if reason is not None:
@@ -114,6 +120,7 @@ class Picker:
             allowed = position
             if not full:
                 break
+            least = self._config.least_worth * listed.worth[position]
         for position in refused:
             waiting.remove(position)
         return allowed

@@ -14,7 +14,7 @@ from pydantic import Field
 from recsys.contracts.config import Config
 from recsys.contracts.offers import Offer, OfferRequest, Slate, Tier
 from recsys.errors import ConfigError
-from recsys.ranking.combine import combine, noisy_or
+from recsys.ranking.combine import combine, in_this_order, noisy_or
 from recsys.ranking.diversity import DiversityConfig, Picker
 from recsys.ranking.model import EVERYONE, Float64, OfferModel
 from recsys.ranking.pool import ACCOUNT, CART, POPULAR, RECENT, SEGMENT, TIERS, Pool, joined, member
@@ -23,7 +23,7 @@ from recsys.ranking.sentences import CartReasons, Reason, Reasons
 from recsys.ranking.shortfall import SILENT, shortfall_sentence
 from recsys.ranking.situation import Lookup, Situation
 from recsys.ranking.state import NOTHING_NEW, AccountState, LiveCatalogue
-from recsys.ranking.value import check_objective, credible, expected_value, raw_order, value_order
+from recsys.ranking.value import check_objective, credible, raw_order, unit_worth, value_order
 
 
 class RankingConfig(Config):
@@ -34,7 +34,7 @@ class RankingConfig(Config):
         relevance_floor: share of the best probability of its kind that a candidate must reach to be ranked by value;
             those below come after all that reach it, so that a high price alone never leads a slate.
         repeat_weight: share of an account's repeat rate that speaks for a product of the cart; what comes back anyway
-            needs no offer: 0.2 lifts repeats in cart completion and takes little from what is new.
+            needs no offer: 0.3 lifts repeats in cart completion and takes little from what is new.
         repeat_prior_orders: orders that an account's repeat rate is shrunk by.
         recent_purchases: the latest purchases that stand for the account where the bundle does not know it.
         least_buyers: a reason that rests on fewer is not spoken.
@@ -43,7 +43,7 @@ class RankingConfig(Config):
 
     min_probability: float = Field(default=1e-4, ge=0, lt=1)
     relevance_floor: float = Field(default=0.1, ge=0, le=1)
-    repeat_weight: float = Field(default=0.2, ge=0, le=1)
+    repeat_weight: float = Field(default=0.3, ge=0, le=1)
     repeat_prior_orders: float = Field(default=2.0, gt=0)
     recent_purchases: int = Field(default=10, ge=1)
     least_buyers: int = Field(default=5, ge=5)
@@ -67,6 +67,7 @@ class _Picked(NamedTuple):
     product: int
     from_product: int
     probability: float
+    chance: float
     quantity: float
     score: float
     evidence: int
@@ -151,32 +152,39 @@ class OfferEngine:
         if situation.recent:
             crosses = cart_pool(self.model, situation.recent, RECENT)
         if situation.cart:
-            cart = cart_pool(self.model, situation.cart, CART)
-            cart = self._with_repeats(cart, situation.account)
-            crosses = combine(crosses, cart)
-            of_cart = cart_upgrades(self.model, situation.cart, situation.quantities, upgrades, CART)
-            upgrades = joined([of_cart, upgrades.take(~member(upgrades.from_product, situation.barriers.in_cart))])
+            crosses, upgrades = self._beside_cart(crosses, upgrades, situation)
         pools = {"cross_sell": crosses, "upsell": upgrades}
         return joined([pools[kind] for kind in dict.fromkeys(request.kinds)])
 
+    def _beside_cart(self, crosses: Pool, upgrades: Pool, situation: Situation) -> tuple[Pool, Pool]:
+        """Return the candidates of both kinds after the cart was heard."""
+        account = situation.account
+        cart = cart_pool(self.model, situation.cart, CART)
+        of_cart = cart_upgrades(self.model, situation.cart, situation.quantities, upgrades, CART)
+        upgrades = upgrades.take(~member(upgrades.from_product, situation.barriers.in_cart))
+        if account >= 0:
+            cart = self._with_repeats(cart, account)
+            orders = float(self.model.accounts.orders_in_horizon[account])
+            crosses, upgrades = in_this_order(crosses, orders), in_this_order(upgrades, orders)
+        return combine(crosses, cart), joined([of_cart, upgrades])
+
     def _with_repeats(self, cart: Pool, account: int) -> Pool:
-        if account < 0:
-            return cart
         repeats = repeat_rate(self.model, account, cart.product, self.config.repeat_prior_orders)
         probability = noisy_or(cart.probability, self.config.repeat_weight * repeats)
-        return replace(cart, probability=probability, score=probability)
+        return replace(cart, probability=probability, chance=probability, score=probability)
 
     def _rank(self, pool: Pool, request: OfferRequest, situation: Situation) -> _Ranked:
         """Return the candidates that may be offered, in order."""
         keep, barred = situation.barriers.eligible(pool, self.catalogue)
-        value = expected_value(pool, request.objective, self.catalogue)
+        gain = unit_worth(pool, request.objective, self.catalogue)
+        value = pool.probability * gain
         if not request.raw:
             for name, bars in self._floors(pool, value, request):
                 barred[name] = int(np.count_nonzero(bars & keep))
                 keep &= ~bars
         n_considered = len(pool)
-        pool, value = pool.take(keep), value[keep]
-        worth = pool.probability if request.objective == "conversion" else value
+        pool, value, gain = pool.take(keep), value[keep], gain[keep]
+        worth = pool.chance if request.objective == "conversion" else pool.chance * gain
         if request.raw:
             worth, order = pool.score, raw_order(pool)
         else:
@@ -192,7 +200,7 @@ class OfferEngine:
         self, picker: Picker, ranked: _Ranked, request: OfferRequest, situation: Situation, n_before: int
     ) -> list[Offer]:
         pool = ranked.pool
-        taken = picker.pick(pool.product, pool.from_product >= 0, request.limit - n_before)
+        taken = picker.pick(pool.product, pool.from_product >= 0, ranked.worth, request.limit - n_before)
         picked = pool.take(np.array(taken, dtype=np.intp))
         rows = zip(
             *(getattr(picked, field.name).tolist() for field in fields(Pool)),

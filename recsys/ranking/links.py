@@ -13,25 +13,20 @@ from numpy.typing import NDArray
 from recsys.contracts import columns as c
 from recsys.ranking.catalogue import Ranges, distinct_pairs
 from recsys.ranking.model import (
-    COMPLEMENT,
-    NO_RELATION,
-    SUBSTITUTE,
     CartCurve,
     CartTable,
     Float32,
     Float64,
     Int32,
     LadderTable,
-    RuleTable,
     SubstituteTable,
 )
 from recsys.ranking.vocabulary import Vocabulary, ranges, rank_within
 
-RELATIONS = {"complement": COMPLEMENT, "substitute": SUBSTITUTE, "none": NO_RELATION}
 STRONGEST_CONFIDENCE = 0.99
 CURVE_KNOTS = 200
 
-T = TypeVar("T", RuleTable, CartTable, LadderTable)
+T = TypeVar("T", CartTable, LadderTable)
 
 
 @dataclass(frozen=True)
@@ -64,21 +59,6 @@ def strongest_rules(rules: pd.DataFrame, per_antecedent: int) -> pd.DataFrame:
         .drop(columns="unrelated")
         .reset_index(drop=True)
     )
-
-
-def rule_table(rules: pd.DataFrame, products: Vocabulary, buyers: NDArray[np.integer]) -> tuple[RuleTable, Ranges]:
-    """Return the rules by antecedent; `buyers` is by row of `rules`, distinct buyers behind `n_both`."""
-    antecedent = products.rows_of(rules[c.ANTECEDENT_ID])
-    consequent = products.rows_of(rules[c.CONSEQUENT_ID])
-    table = RuleTable(
-        consequent=consequent,
-        n_both=rules[c.N_BOTH].to_numpy(dtype=np.int32),
-        n_antecedent=rules[c.N_ANTECEDENT].to_numpy(dtype=np.int32),
-        n_buyers=buyers.astype(np.int32),
-        relation=np.array([RELATIONS.get(str(value), NO_RELATION) for value in rules[c.RELATION]], dtype=np.int8),
-    )
-    order = np.lexsort((consequent, antecedent))
-    return _sorted(table, antecedent, order[(antecedent[order] >= 0) & (consequent[order] >= 0)], len(products))
 
 
 def substitute_table(rules: pd.DataFrame, products: Vocabulary) -> tuple[SubstituteTable, Ranges]:

@@ -91,6 +91,7 @@ class AccountTable:
     segment: Int32  # row of SegmentTable; EVERYONE where it has none
     do_not_offer: Bool
     n_orders: Int32
+    orders_in_horizon: Float32  # at the account's own pace
     candidates_start: Int64
     candidates_count: Int32
     owned_start: Int64
@@ -120,7 +121,10 @@ class OwnedTable:
 
 @dataclass(frozen=True)
 class RuleTable:
-    """Mined pairs, sorted by antecedent, then consequent: they explain and tell substitutes; they never rank."""
+    """Mined pairs and those that the cart's weights name, sorted by antecedent, then consequent.
+
+    They explain; they never rank.
+    """
 
     consequent: Int32
     n_both: Int32

@@ -14,14 +14,12 @@ from dataclasses import dataclass
 
 import ibis
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import scipy.sparse as sp
 from pydantic import Field
 
-from recsys.contracts import columns as c
 from recsys.contracts.config import Config
-from recsys.data.history import SECONDS_A_DAY, UNKNOWN_ACCOUNT, History
+from recsys.data.history import SECONDS_A_DAY, History
 from recsys.mining.measures import wilson_interval
 from recsys.ranking.fallback import Segments
 from recsys.ranking.model import EVERYONE, Float32, Int32, Int64
@@ -110,31 +108,6 @@ def follow_ons(peers: Peers, buyers: Int64, config: EvidenceConfig) -> FollowOns
         strength=_canonical(strength.astype(np.float32), rows, product, shape),
         overall=overall,
     )
-
-
-def count_buyers(history: History, rules: pd.DataFrame) -> Int64:
-    """Return, by row of `rules`, how many distinct buyers placed the orders that hold both products.
-
-    An order without an account counts as a buyer of its own.
-    """
-    if rules.empty:
-        return np.zeros(0, dtype=np.int64)
-    buyer = np.where(history.account == UNKNOWN_ACCOUNT, -1 - history.order.astype(np.int64), history.account)
-    lines = ibis.memtable(pa.table({"order": history.order, "product": history.product, "buyer": buyer})).distinct()
-    index = pd.Index(history.product_ids)
-    wanted = {
-        "row": np.arange(len(rules)),
-        "antecedent": index.get_indexer(pd.Index(rules[c.ANTECEDENT_ID].astype(object))).astype(np.int32),
-        "consequent": index.get_indexer(pd.Index(rules[c.CONSEQUENT_ID].astype(object))).astype(np.int32),
-    }
-    first = lines.rename(antecedent="product")
-    second = lines.rename(consequent="product").drop("buyer")
-    together = first.join(second, "order").join(ibis.memtable(pa.table(wanted)), ["antecedent", "consequent"])
-    counted = together.group_by("row").aggregate(n=together.buyer.nunique())
-    answer = counted.to_pyarrow()
-    buyers = np.zeros(len(rules), dtype=np.int64)
-    buyers[answer["row"].to_numpy()] = answer["n"].to_numpy()
-    return buyers
 
 
 def _count_follow_ons(peers: Peers, config: EvidenceConfig) -> tuple[pa.Table, pa.Table]:

@@ -22,6 +22,7 @@ class Pool:
         product: row of the product.
         from_product: the rung that an upgrade starts from; -1: a cross-sell.
         probability: within the model's horizon.
+        chance: what ranks: beside a cart the probability that this very order holds it, else `probability`.
         quantity: expected units.
         score: the ranker's own order, comparable within one kind.
         evidence: row of the evidence table, of the fallback table in the tiers segment and popular; -1 without one.
@@ -31,6 +32,7 @@ class Pool:
     product: Int32
     from_product: Int32
     probability: Float64
+    chance: Float64
     quantity: Float64
     score: Float64
     evidence: Int32
@@ -45,6 +47,7 @@ class Pool:
             self.product[rows],
             self.from_product[rows],
             self.probability[rows],
+            self.chance[rows],
             self.quantity[rows],
             self.score[rows],
             self.evidence[rows],
@@ -59,6 +62,7 @@ def crosses(product: Int32, probability: Float64, quantity: Float64, tier: int, 
     return Pool(
         product,
         none,
+        probability,
         probability,
         quantity,
         probability,

@@ -10,7 +10,7 @@ import pandas as pd
 from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY, History
 from recsys.propensity.candidates import Candidates
-from recsys.ranking.model import AccountTable, Bool, CandidateTable, Int32, OwnedTable
+from recsys.ranking.model import AccountTable, Bool, CandidateTable, Float32, Int32, OwnedTable
 from recsys.ranking.strings import Strings
 from recsys.ranking.vocabulary import Vocabulary, ranges, rank_within
 
@@ -23,6 +23,14 @@ class Purchases:
     product: Int32
     owned: Bool
     n_orders: Int32
+
+
+@dataclass(frozen=True)
+class Paces:
+    """How often accounts order, by row of the accounts."""
+
+    n_orders: Int32
+    orders_in_horizon: Float32
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,12 @@ def best_of(ready: Portfolio, per_kind: int) -> Portfolio:
 
 
 def account_table(
-    vocabulary: Vocabulary, frame: pd.DataFrame, history: History, segment: Int32, ready: Portfolio, bought: Purchases
+    vocabulary: Vocabulary,
+    frame: pd.DataFrame,
+    paces: Paces,
+    segment: Int32,
+    ready: Portfolio,
+    bought: Purchases,
 ) -> AccountTable:
     """Return the accounts with the ranges of their candidates and purchases."""
     candidates_start, candidates_count = ranges(ready.account, len(vocabulary))
@@ -104,7 +117,8 @@ def account_table(
         ids=Strings.of(vocabulary.ids.tolist()),
         segment=segment,
         do_not_offer=vocabulary.column(frame, c.DO_NOT_OFFER, False).astype(bool),
-        n_orders=orders_per_account(history, vocabulary),
+        n_orders=paces.n_orders,
+        orders_in_horizon=paces.orders_in_horizon,
         candidates_start=candidates_start,
         candidates_count=candidates_count,
         owned_start=owned_start,
@@ -117,12 +131,16 @@ def owned_table(bought: Purchases) -> OwnedTable:
     return OwnedTable(product=bought.product, owned=bought.owned, n_orders=bought.n_orders)
 
 
-def orders_per_account(history: History, accounts: Vocabulary) -> Int32:
-    """Return how many orders each account placed, by row of `accounts`."""
+def paces(history: History, accounts: Vocabulary, *, as_of_seconds: int, horizon_days: int) -> Paces:
+    """Return how often accounts order: `n_orders * horizon / days since the first`, a horizon of days at least."""
     lines = history.known()
     pairs = np.unique(lines.account.astype(np.int64) * max(history.n_orders, 1) + lines.order)
     rows = accounts.history_rows[pairs // max(history.n_orders, 1)]
-    return np.bincount(rows, minlength=len(accounts)).astype(np.int32)
+    n_orders = np.bincount(rows, minlength=len(accounts)).astype(np.int32)
+    first = np.full(len(accounts), as_of_seconds, dtype=np.int64)
+    np.minimum.at(first, accounts.history_rows[lines.account], lines.seconds)
+    days = np.maximum((as_of_seconds - first) / SECONDS_A_DAY, horizon_days)
+    return Paces(n_orders, (n_orders * horizon_days / days).astype(np.float32))
 
 
 def _orders_per_pair(position: np.ndarray[tuple[int], np.dtype[np.intp]], lines: History, n_pairs: int) -> Int32:

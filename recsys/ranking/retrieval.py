@@ -14,11 +14,12 @@ def account_pool(model: OfferModel, account: int) -> Pool:
     start = int(model.accounts.candidates_start[account]) if account >= 0 else 0
     rows = slice(start, start + (int(model.accounts.candidates_count[account]) if account >= 0 else 0))
     table = model.candidates
-    product = table.product[rows]
+    product, probability = table.product[rows], table.probability[rows].astype(np.float64)
     return Pool(
         product,
         table.from_product[rows],
-        table.probability[rows].astype(np.float64),
+        probability,
+        probability,
         table.expected_quantity[rows].astype(np.float64),
         table.score[rows].astype(np.float64),
         table.evidence[rows],
@@ -83,7 +84,7 @@ def cart_upgrades(model: OfferModel, cart: list[int], quantities: list[float], k
         same = (product == known.product[index]) & (lower == known.from_product[index])
         rate[same], evidence[same] = known.probability[index], known.evidence[index]
     units: Float64 = np.repeat(np.array([part[4] for part in parts], dtype=np.float64), counts)
-    return Pool(product, lower, rate, units, rate, evidence, np.full(len(product), tier, dtype=np.int8))
+    return Pool(product, lower, rate, rate, units, rate, evidence, np.full(len(product), tier, dtype=np.int8))
 
 
 def fallback_pool(model: OfferModel, segment: int) -> Pool:

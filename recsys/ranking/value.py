@@ -30,8 +30,8 @@ def check_objective(objective: Objective, catalogue: LiveCatalogue) -> None:
         )
 
 
-def expected_value(pool: Pool, objective: Objective, catalogue: LiveCatalogue) -> Float64:
-    """Return the expected money of each candidate, 0 where a price is not known; by price for `conversion`.
+def unit_worth(pool: Pool, objective: Objective, catalogue: LiveCatalogue) -> Float64:
+    """Return the money of each candidate if it is bought, 0 where a price is not known; by price for `conversion`.
 
     Under `margin` a product without a cost is taken at the median margin rate of those that have one: at its full price
     it would pass everything whose cost is known.
@@ -41,15 +41,17 @@ def expected_value(pool: Pool, objective: Objective, catalogue: LiveCatalogue) -
     if climbs.any():
         displaced = _worth(np.maximum(pool.from_product, 0), objective, catalogue)
         worth = np.where(climbs, worth - displaced, worth)
-    return np.nan_to_num(pool.probability * pool.quantity * worth)
+    worth = worth * pool.quantity
+    worth[np.isnan(worth)] = 0.0
+    return worth
 
 
 def credible(pool: Pool, floor: float) -> Bool:
-    """Return which candidates reach `floor` times the best probability of their kind."""
+    """Return which candidates reach `floor` times the best chance of their kind."""
     climbs = pool.from_product >= 0
-    best_cross = pool.probability.max(initial=0.0, where=~climbs)
-    best_up = pool.probability.max(initial=0.0, where=climbs)
-    reached: Bool = pool.probability >= floor * np.where(climbs, best_up, best_cross)
+    best_cross = pool.chance.max(initial=0.0, where=~climbs)
+    best_up = pool.chance.max(initial=0.0, where=climbs)
+    reached: Bool = pool.chance >= floor * np.where(climbs, best_up, best_cross)
     return reached
 
 
@@ -61,15 +63,15 @@ def value_order(pool: Pool, worth: Float64, relevant: Bool) -> np.ndarray[tuple[
 def raw_order(pool: Pool) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     """Return the candidates in the ranker's own order.
 
-    Scores compare within one kind only. The kinds are merged by probability, made non-increasing down each kind's
-    order, so that no kind's own order changes.
+    Scores compare within one kind only. The kinds are merged by chance, made non-increasing down each kind's order, so
+    that no kind's own order changes.
     """
     climbs = pool.from_product >= 0
     order = np.lexsort((pool.from_product, pool.product, -pool.score, climbs))
     n_cross = len(order) - int(climbs.sum())
     if n_cross in (0, len(order)):
         return order
-    level = pool.probability[order]
+    level = pool.chance[order]
     level[:n_cross] = np.minimum.accumulate(level[:n_cross])
     level[n_cross:] = np.minimum.accumulate(level[n_cross:])
     merged: np.ndarray[tuple[int], np.dtype[np.intp]] = order[np.argsort(-level, kind="stable")]

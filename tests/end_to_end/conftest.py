@@ -9,7 +9,7 @@ import pytest
 from recsys.data.market import MarketConfig, write_market
 
 SMALL = """
-[next_product]
+[next_product.sampling]
 train_accounts = 150
 calibration_accounts = 300
 [next_product.ranker]

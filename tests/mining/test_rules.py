@@ -137,6 +137,15 @@ def test_too_little_expected_makes_no_substitute(shop):
     assert not pairs_of(mine_rules(shop.orders, RuleConfig(min_expected=10_000), shop.products), "substitute")
 
 
+def test_too_little_more_than_chance_is_no_relation(shop):
+    rules = mine_rules(shop.orders, RuleConfig(), shop.products)
+    excess = dict(zip(rules[c.RELATION], rules[c.N_BOTH] / rules[c.EXPECTED_BOTH], strict=True))
+    assert excess["substitute"] == 0
+    asked = RuleConfig(min_excess=excess["complement"] + 0.1)
+    assert pairs_of(mine_rules(shop.orders, asked, shop.products), "complement") == set()
+    assert pairs_of(mine_rules(shop.orders, asked, shop.products), "substitute") == both_ways("tea", "coffee")
+
+
 def test_substitutes_must_be_alike(shop):
     assert not pairs_of(mine_rules(shop.orders, RuleConfig()), "substitute")
     config = RuleConfig(likeness=LikenessConfig(use_category=False))

@@ -55,11 +55,15 @@ def test_the_proportional_mean_is_the_formula(small):
     assert null.expected(left, right)[0] == pytest.approx(n_a * n_b * n_pairs / n_lines**2, rel=1e-5)
 
 
-def test_the_saturating_chances_keep_both_margins(small):
-    null = fit_null(small, "saturating")
-    assert null.chance.max() < 1
-    assert null.chance.sum(axis=1) == pytest.approx(small.size, rel=1e-4)
-    assert small.n_orders @ null.chance == pytest.approx(small.n_with[0], rel=1e-4)
+def test_the_saturating_mean_keeps_both_margins(small):
+    # Over all partners, a product's pairs are its orders' sizes less one: known when all orders are of one size.
+    one_size = Margins(
+        small.product_ids, np.array([np.linspace(2, 118, 30)]), np.array([0]), np.array([6]), np.array([300])
+    )
+    left, right = np.triu_indices(30, 1)
+    expected, _ = fit_null(one_size, "saturating").expected(left, right)
+    partners = np.bincount(left, weights=expected, minlength=30) + np.bincount(right, weights=expected, minlength=30)
+    assert partners == pytest.approx(one_size.n_with[0] * 5, rel=0.01)
 
 
 def test_the_saturating_mean_counts_every_pair_of_every_order(small):
@@ -140,6 +144,26 @@ def test_groceries_without_structure_give_no_discovery(groceries, shuffled, to_d
     assert_quiet_under_the_null(pairs)
     # Negative control: blind to the order sizes, a test calls chance a discovery, many times.
     assert n_called(pairs.blind_p_values()) >= 500
+
+
+def test_the_mean_is_that_of_groceries_without_structure(groceries, shuffled, to_duckdb):
+    lines, n_tables, total = groceries.to_pandas(), 8, 0
+    for seed in range(n_tables):
+        lines = shuffled(lines, seed=seed, passes=20 if seed == 0 else 5)
+        pairs = all_pairs(to_duckdb(lines), min_orders=1)
+        total = total + pairs.n_both
+    share = {model: mean_ratios(pairs, model, total / n_tables) for model in ("saturating", "proportional")}
+    assert share["saturating"] == pytest.approx([1, 1, 1, 1], abs=0.02)
+    # Negative control: without saturation the mean is off both ways.
+    assert share["proportional"][0] > 1.08
+    assert share["proportional"][3] < 0.96
+
+
+def mean_ratios(pairs, model, counted):
+    """Return counted over expected, for pairs expected up to 5, 20, 100 and more times."""
+    expected, _ = fit_null(pairs.margins, model).expected(pairs.left, pairs.right)
+    group = np.digitize(expected, [5, 20, 100])
+    return [counted[group == number].sum() / expected[group == number].sum() for number in range(4)]
 
 
 @pytest.mark.data

@@ -133,6 +133,8 @@ def test_accounts_are_the_union_of_table_and_history() -> None:
     model = build()
     assert list(model.accounts.ids) == ["ann", "bob", "cat", "dan", "eve"]
     assert model.accounts.n_orders.tolist() == [1, 2, 1, 1, 0]
+    # bob's first order lies 29 days back: two orders in 29 days are 20 / 29 in ten; cat and dan count as ten days old.
+    assert model.accounts.orders_in_horizon.tolist() == pytest.approx([10 / 30, 20 / 29, 1, 1, 0])
     assert model.accounts.do_not_offer.tolist() == [False, False, False, False, True]
     assert model.accounts.candidates_count.tolist() == [0, 2, 2, 0, 0]
 
@@ -218,7 +220,7 @@ def test_candidates_keep_the_best_of_each_kind() -> None:
 
 def test_rules_stand_by_antecedent_and_the_strongest_stay() -> None:
     model = build(OfferModelConfig(rules_per_product=1))
-    assert model.products.rules_count.tolist() == [0, 1, 0, 1, 1]
+    assert model.products.rules_count.tolist() == [0, 1, 0, 0, 1]  # nobody bought pot and jar together
     mug = int(model.products.rules_start[IDS.index("mug")])
     assert IDS[model.rules.consequent[mug]] == "tea"
     assert (model.rules.n_both[mug], model.rules.n_antecedent[mug]) == (2, 4)
@@ -316,3 +318,14 @@ def test_steps_of_a_curve_become_a_rise_through_their_middles() -> None:
     assert curve.probability[-1] <= 0.99
     level = CartCurve(np.array([0.0, 1.0]), np.array([0.3, 0.3]))
     assert without_steps(level) is level
+
+
+def test_a_pair_that_only_the_weights_name_is_counted_and_spoken() -> None:
+    five = [(f"b{row}", f"new{row}", product, 10, 1.0, 3.0) for row in range(5) for product in ("mug", "pot")]
+    weights = sp.csr_array((np.array([0.4]), ([0], [1])), shape=(3, 3))  # from mug to pot
+    cart = CartWeights(weights, np.zeros(3, dtype=np.float32), noisy_or_curve())
+    engine = OfferEngine(build(lines=[*LINES, *five], cart=cart, rules=None))
+    request = OfferRequest(cart=(CartLine("mug"),), kinds=("cross_sell",), limit=1)
+    assert engine.recommend(request).offers[0].reason == "Pot was in 5 of 9 orders with Mug"
+    fewer = OfferEngine(build(lines=[*LINES, *five[2:]], cart=cart, rules=None))
+    assert "orders with" not in fewer.recommend(request).offers[0].reason

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recsys.ranking.combine import combine, merge_weights, noisy_or
+from recsys.ranking.combine import combine, in_this_order, merge_weights, noisy_or
 from recsys.ranking.pool import ACCOUNT, CART, Pool, crosses
 
 
@@ -23,6 +23,15 @@ def test_a_weaker_cart_leaves_the_account_its_tier() -> None:
     both = combine(pool([3], [0.5], ACCOUNT), pool([3], [0.1], CART))
     assert both.tier.tolist() == [ACCOUNT]
     assert both.probability == pytest.approx([0.55])
+
+
+def test_the_account_s_share_of_this_order_ranks_and_its_horizon_is_told() -> None:
+    account = in_this_order(pool([3, 9], [0.4, 0.2], ACCOUNT), 3.0)  # three more orders are expected
+    both = combine(account, pool([3], [0.15], CART))
+    assert both.chance == pytest.approx([1 - (1 - 0.4 / 4) * (1 - 0.15), 0.2 / 4])
+    assert both.probability == pytest.approx([1 - (1 - 0.4) * (1 - 0.15), 0.2])
+    assert both.score == pytest.approx(both.chance)
+    assert both.tier.tolist() == [CART, ACCOUNT]
 
 
 def test_one_empty_side_leaves_the_other_as_it_is() -> None:

@@ -27,13 +27,14 @@ def pick(
     climbs: list[bool] | None = None,
     config: DiversityConfig | None = None,
     cart: tuple[int, ...] = (),
+    worth: list[float] | None = None,
     *,
     diverse: bool = True,
 ) -> tuple[list[int], dict[int, str]]:
     picker = Picker(of, config or DiversityConfig(), diverse=diverse, mixed=climbs is not None)
     picker.stand_beside(cart)
     kinds = np.array(climbs or [False] * len(products))
-    taken = picker.pick(np.array(products, dtype=np.int32), kinds, n)
+    taken = picker.pick(np.array(products, dtype=np.int32), kinds, np.array(worth or [1.0] * len(products)), n)
     return [products[position] for position in taken], picker.dropped
 
 
@@ -80,6 +81,15 @@ def test_shares_are_options() -> None:
     assert taken == [0, 7, 1, 8]
 
 
+def test_variety_that_is_worth_a_tenth_does_not_go_first() -> None:
+    climbs, products = [False] * 5 + [True], [0, 1, 4, 5, 6, 7]
+    poor, fair = [1.0, 0.9, 0.8, 0.7, 0.6, 0.05], [1.0, 0.9, 0.8, 0.7, 0.6, 0.08]
+    assert pick(model(), products, 5, climbs=climbs, worth=poor)[0] == [0, 1, 4, 5, 6]
+    assert pick(model(), products, 5, climbs=climbs, worth=fair)[0] == [0, 1, 4, 7, 5]
+    generous = DiversityConfig(least_worth=0.0)
+    assert pick(model(), products, 5, climbs=climbs, worth=poor, config=generous)[0] == [0, 1, 4, 7, 5]
+
+
 def test_raw_removes_nothing_but_doubles() -> None:
     taken, _ = pick(model(category=[0], family=[0]), [3, 2, 3, 5], 4, diverse=False)
     assert taken == [3, 2, 5]
@@ -87,6 +97,6 @@ def test_raw_removes_nothing_but_doubles() -> None:
 
 def test_a_second_list_goes_on_where_the_first_ended() -> None:
     picker = Picker(model(family=[0, 0, 1, 1]), DiversityConfig(), diverse=True, mixed=False)
-    first = picker.pick(np.array([0], dtype=np.int32), np.array([False]), 3)
-    second = picker.pick(np.array([1, 2], dtype=np.int32), np.array([False, False]), 2)
+    first = picker.pick(np.array([0], dtype=np.int32), np.array([False]), np.ones(1), 3)
+    second = picker.pick(np.array([1, 2], dtype=np.int32), np.array([False, False]), np.ones(2), 2)
     assert (first, second) == ([0], [1])

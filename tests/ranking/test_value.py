@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recsys.contracts.offers import Objective
 from recsys.ranking.pool import ACCOUNT, Pool
 from recsys.ranking.state import LiveCatalogue
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
-from recsys.ranking.value import credible, expected_value, raw_order, value_order
+from recsys.ranking.value import credible, raw_order, unit_worth, value_order
 
 MODEL = synthetic_model(SyntheticModelConfig(n_products=20), np.random.default_rng(0))
 
@@ -29,11 +30,16 @@ def pool(
         product=np.array(products, dtype=np.int32),
         from_product=np.array(lower or [-1] * n, dtype=np.int32),
         probability=np.array(probabilities),
+        chance=np.array(probabilities),
         quantity=np.full(n, 2.0),
         score=np.array(scores or probabilities),
         evidence=np.full(n, -1, dtype=np.int32),
         tier=np.full(n, ACCOUNT, dtype=np.int8),
     )
+
+
+def expected_value(candidates: Pool, objective: Objective, live: LiveCatalogue) -> np.ndarray:
+    return candidates.probability * unit_worth(candidates, objective, live)
 
 
 def test_a_cross_sell_is_worth_probability_times_quantity_times_price() -> None:

@@ -21,7 +21,7 @@ class NeighboursConfig(Config):
 
     Attributes:
         name: what its channels are called.
-        votes: what of a neighbour counts: fresh (its first purchases, lately), recent (its last purchases, decayed), ever.
+        votes: what of a neighbour counts: fresh (what it bought first, lately), recent (bought last, decayed), ever.
         n_neighbours: the most alike accounts that vote; None: all, which is smoother and needs a higher power.
         power: a vote weighs likeness to this power; higher listens to the most alike.
         idf_power: how much more a rare product says about likeness; 0: as much as any, 1: the usual weight.

@@ -1,0 +1,109 @@
+"""How a product fits an account: taste, chances that it had, and what it owns of the kind."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.data.history import IntArray
+from recsys.propensity.snapshot import FloatArray, Snapshot
+from recsys.propensity.tables import Table
+
+NAMES: Final = (
+    "fit_price",
+    "fit_quantity",
+    "fit_age",
+    "fit_breadth",
+    "fit_category",
+    "orders_since_launch",
+    "lines_since_launch",
+    "orders_since_restock",
+    "days_last_order_to_launch",
+    "id_distance",
+)
+_ACCOUNT_STEP: Final = 1e6  # days; above any age, so that account and age fit one sorted number
+
+
+class PairFeatures:
+    """Features of an account and a product together, from one snapshot.
+
+    `orders_since_launch` is how often the account could have bought the product and did not: the strongest sign that
+    it does not want it, and what makes new products stand out for accounts that have not ordered since.
+    """
+
+    def __init__(self, snapshot: Snapshot, products: Table, accounts: Table) -> None:
+        self._products, self._accounts = products, accounts
+        self._price = _log(products.column("product_price"))
+        self._quantity = _log(products.column("product_quantity"))
+        self._age = products.column("product_age_days")
+        self._restock = products.column("product_days_since_restock")
+        self._categories = snapshot.categories
+        self._category_shares = _category_shares(snapshot)
+        known = snapshot.known
+        _, first = np.unique(known.order, return_index=True)
+        self._orders = _Ages(known.account[first], snapshot.known_age[first])
+        self._lines = _Ages(known.account, snapshot.known_age)
+        self._owned = _Ages(snapshot.pairs.account, snapshot.pairs.product.astype(np.float32))
+
+    def of(self, account: IntArray, product: IntArray) -> FloatArray:
+        """Return the features of each pair, `(n, len(NAMES))`."""
+        age, restock = self._age[product], self._restock[product]
+        accounts = self._accounts
+        columns = (
+            self._price[product] - accounts.column("account_log_price")[account],
+            self._quantity[product] - accounts.column("account_log_quantity")[account],
+            np.log1p(age) - accounts.column("account_age_taste")[account],
+            self._products.column("product_buyers_breadth")[product]
+            - _log(accounts.column("account_n_owned"))[account],
+            self._category_fit(account, product),
+            self._orders.younger(account, age),
+            self._lines.younger(account, age),
+            self._orders.younger(account, restock),
+            age - accounts.column("account_recency_days")[account],
+            self._owned.nearest(account, product),
+        )
+        return np.column_stack(columns).astype(np.float32)
+
+    def _category_fit(self, account: IntArray, product: IntArray) -> FloatArray:
+        category = self._categories[product]
+        return np.where(category >= 0, self._category_shares[account, category], np.nan)
+
+
+class _Ages:
+    """Numbers of each account, sorted, so that many pairs are looked up at once."""
+
+    def __init__(self, account: IntArray, number: NDArray[np.floating]) -> None:
+        self._keys = np.sort(account * _ACCOUNT_STEP + number)
+
+    def younger(self, account: IntArray, age: FloatArray) -> FloatArray:
+        """Return how many of the account's numbers are below or at `age`, `(n,)`; NaN where the age is."""
+        start = np.searchsorted(self._keys, account * _ACCOUNT_STEP)
+        stop = np.searchsorted(self._keys, account * _ACCOUNT_STEP + np.nan_to_num(age), side="right")
+        return np.where(np.isnan(age), np.nan, stop - start).astype(np.float32)
+
+    def nearest(self, account: IntArray, number: IntArray) -> FloatArray:
+        """Return the distance to the nearest of the account's numbers, `(n,)`; NaN where it has none."""
+        wanted = account * _ACCOUNT_STEP + number
+        if len(self._keys) == 0:
+            return np.full(len(wanted), np.nan, dtype=np.float32)
+        place = np.searchsorted(self._keys, wanted)
+        near = [self._keys[np.clip(place + shift, 0, len(self._keys) - 1)] - wanted for shift in (-1, 0)]
+        distance = np.minimum(*np.abs(near))
+        return np.where(distance < _ACCOUNT_STEP / 2, distance, np.nan).astype(np.float32)
+
+
+def _log(values: FloatArray) -> FloatArray:
+    return np.log(np.maximum(values, 1e-3))
+
+
+def _category_shares(snapshot: Snapshot) -> FloatArray:
+    """Return the share of each category among the products an account owns, `(n_accounts, n_categories)`."""
+    n_categories = int(snapshot.categories.max(initial=-1)) + 1
+    shares = np.zeros((snapshot.shape[0], max(n_categories, 1)), dtype=np.float32)
+    category = snapshot.categories[snapshot.pairs.product]
+    placed = category >= 0
+    np.add.at(shares, (snapshot.pairs.account[placed], category[placed]), 1.0)
+    shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1.0)
+    return shares

@@ -1,0 +1,211 @@
+"""Candidates and features: point in time, the same in batch and online, and right by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recsys.data.history import History
+from recsys.propensity.account_columns import AccountColumns
+from recsys.propensity.account_features import account_table
+from recsys.propensity.features import FeatureBuilder, FeatureConfig
+from recsys.propensity.product_features import product_table
+from recsys.propensity.quantities import Quantities
+from recsys.propensity.retrieval.popularity import Popularity, PopularityConfig
+from recsys.propensity.retrieval.sources import SourcesConfig, make_sources
+from recsys.propensity.snapshot import take_snapshot
+from recsys.propensity.tables import Table, informative
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+CUTOFF = START + timedelta(days=150)
+FEW = SourcesConfig(content=None)
+
+
+def build(history, products, accounts=None, as_of=CUTOFF, sources=None, per_channel=10):
+    snapshot = take_snapshot(history, as_of, products)
+    columns = AccountColumns().fit(pd.DataFrame() if accounts is None else accounts)
+    extra = columns.transform(pd.DataFrame() if accounts is None else accounts, history.account_ids)
+    used = make_sources(FEW) if sources is None else sources
+    return FeatureBuilder(snapshot, used, extra, FeatureConfig(per_channel=per_channel))
+
+
+def everyone(history) -> np.ndarray:
+    return np.arange(history.n_accounts, dtype=np.int32)
+
+
+class LeakingPopularity(Popularity):
+    """The negative control: it counts first purchases of the whole history, those after the snapshot too."""
+
+    def __init__(self, whole: History) -> None:
+        super().__init__(PopularityConfig(windows_days=(30,)))
+        self.whole = whole
+
+    def fit(self, snapshot):
+        first = self.whole.first_purchases()
+        self.counts_ = np.bincount(first.product, minlength=snapshot.shape[1]).astype(np.float32)[None]
+        return self
+
+
+def with_future(drawn: History, rows: list[tuple[int, int, float]]) -> History:
+    """`drawn` up to the cutoff, then some lines at or after it, over the same vocabularies."""
+    past = drawn.before(CUTOFF)
+    seconds = np.array([int(CUTOFF.timestamp() + delay) for _, _, delay in rows], dtype=np.int64)
+    order = np.argsort(seconds, kind="stable")
+    many = len(rows)
+    return History(
+        account_ids=past.account_ids,
+        product_ids=past.product_ids,
+        n_orders=past.n_orders + many,
+        account=np.append(past.account, np.array([row[0] for row in rows], np.int32)[order]).astype(np.int32),
+        product=np.append(past.product, np.array([row[1] for row in rows], np.int32)[order]).astype(np.int32),
+        order=np.append(past.order, past.n_orders + np.arange(many)).astype(np.int32),
+        seconds=np.append(past.seconds, seconds[order]),
+        quantity=np.append(past.quantity, np.full(many, 99.0)),
+        unit_price=np.append(past.unit_price, np.full(many, 77.0)),
+        revenue=np.append(past.revenue, np.full(many, 99.0 * 77.0)),
+    )
+
+
+FUTURE_ROWS = st.lists(
+    st.tuples(st.integers(-1, 59), st.integers(0, 39), st.floats(0, 90 * 86_400)), min_size=1, max_size=60
+)
+
+
+class TestPointInTime:
+    @given(rows=FUTURE_ROWS)
+    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_rows_at_or_after_the_cutoff_change_no_candidate_and_no_feature(
+        self, drawn, drawn_products, drawn_accounts, rows
+    ):
+        past = build(drawn.before(CUTOFF), drawn_products, drawn_accounts).block(everyone(drawn))
+        seen = build(with_future(drawn, rows), drawn_products, drawn_accounts).block(everyone(drawn))
+        np.testing.assert_array_equal(past.account, seen.account)
+        np.testing.assert_array_equal(past.product, seen.product)
+        np.testing.assert_array_equal(past.values, seen.values)
+
+    def test_the_check_catches_a_leaking_popularity(self, drawn, drawn_products):
+        future = with_future(drawn, [(row, 5, 60.0 * row) for row in range(40)])
+        blocks = [
+            build(history, drawn_products, sources=(LeakingPopularity(history),)).block(everyone(drawn))
+            for history in (drawn.before(CUTOFF), future)
+        ]
+        same = blocks[0].values.shape == blocks[1].values.shape and np.array_equal(
+            blocks[0].values, blocks[1].values, equal_nan=True
+        )
+        assert not same
+
+
+class TestBuilder:
+    def test_the_batch_row_equals_the_online_one(self, drawn, drawn_products, drawn_accounts):
+        builder = build(drawn, drawn_products, drawn_accounts)
+        batch = builder.block(everyone(drawn))
+        for account in (0, 11, 42):
+            online = builder.block(np.array([account], dtype=np.int32))
+            mine = batch.account == account
+            np.testing.assert_array_equal(online.product, batch.product[mine])
+            np.testing.assert_allclose(online.values, batch.values[mine], rtol=1e-5, atol=1e-6)
+
+    def test_nothing_owned_and_nothing_unsold_is_a_candidate(self, drawn, drawn_products):
+        builder = build(drawn, drawn_products)
+        block = builder.block(everyone(drawn))
+        owned = drawn.before(CUTOFF).owned()
+        assert len(block.account) > 0
+        assert not np.asarray(owned[block.account, block.product]).any()
+        assert builder.snapshot.offerable[block.product].all()
+
+    def test_every_column_has_a_name_of_its_own(self, drawn, drawn_products, drawn_accounts):
+        builder = build(drawn, drawn_products, drawn_accounts)
+        assert builder.block(everyone(drawn)[:3]).values.shape[1] == len(builder.names) == len(set(builder.names))
+
+    def test_ranks_count_from_zero_and_shares_end_at_one(self, drawn, drawn_products):
+        builder = build(drawn, drawn_products)
+        block = builder.block(np.array([4], dtype=np.int32))
+        score, share, rank = (
+            block.values[:, builder.names.index(f"nearest_fresh{kind}")] for kind in ("", "_share", "_rank")
+        )
+        assert sorted(rank) == list(range(len(rank)))
+        assert share.max() == pytest.approx(1.0)
+        assert (np.diff(score[np.argsort(rank)]) <= 0).all()
+
+    def test_an_account_without_purchases_gets_what_is_popular(self, drawn, drawn_products):
+        builder = build(drawn, drawn_products, as_of=START + timedelta(days=30))
+        new = np.setdiff1d(everyone(drawn), builder.standing())[:1].astype(np.int32)
+        block = builder.block(new)
+        assert len(block.product) > 0
+        assert np.isnan(block.values[:, builder.names.index("account_recency_days")]).all()
+
+
+class TestProductTable:
+    def test_counts_ages_and_restock_by_hand(self, make_history):
+        history = make_history([("a", "p", 0), ("b", "p", 50), ("a", "p", 98), (None, "p", 99), ("b", "q", 99)])
+        table = product_table(take_snapshot(history, START + timedelta(days=100), pd.DataFrame()))
+        p = {
+            name.removeprefix("product_"): float(value)
+            for name, value in zip(table.names, table.values[0], strict=True)
+        }
+        assert (p["new_3d"], p["new_60d"], p["owners"]) == (0, 1, 2)
+        assert (p["lines_7d"], p["known_lines_7d"]) == (2, 1)
+        assert (p["days_since_sale"], p["age_days"], p["days_since_new_owner"]) == (1, 100, 50)
+        assert p["days_since_restock"] == 2  # day 98 came after 48 days without a sale
+        assert p["trend_30_90"] == pytest.approx((0 + 0.5) / (1 + 4))
+        assert np.isnan(p["last_year_ahead"])
+        assert p["share_without_account"] == pytest.approx((1 + 1) / (3 + 4))
+
+    def test_last_year_by_hand(self, make_history):
+        history = make_history([("z", "other", 0), ("a", "p", 36), ("b", "p", 50), ("c", "p", 20), ("d", "p", 395)])
+        table = product_table(take_snapshot(history, START + timedelta(days=400), pd.DataFrame()))
+        row = int(np.flatnonzero(history.product_ids == "p")[0])
+        found = {name: float(table.column(name)[row]) for name in table.names}
+        assert found["product_last_year_ahead"] == 2  # days 35 to 65
+        assert found["product_last_year_behind"] == 1  # days 5 to 35
+        assert found["product_last_year_turn"] == pytest.approx(3 / 2)
+
+
+class TestAccountTable:
+    def test_rhythm_by_hand(self, make_history):
+        history = make_history([("a", "p", 0), ("a", "q", 0), ("a", "q", 90), ("b", "p", 40)])
+        table = account_table(take_snapshot(history, START + timedelta(days=100), pd.DataFrame()))
+        a = {
+            name.removeprefix("account_"): float(value)
+            for name, value in zip(table.names, table.values[0], strict=True)
+        }
+        assert (a["n_owned"], a["n_orders"], a["recency_days"], a["tenure_days"]) == (2, 2, 10, 100)
+        assert (a["lines_per_order"], a["days_per_order"]) == (1.5, 50)
+        assert a["revenue_per_order"] == pytest.approx(3 * 10.0 / 2)
+        assert (a["n_new_30d"], a["n_new_180d"], a["n_orders_30d"]) == (0, 2, 1)
+
+    def test_columns_of_the_accounts_table_by_dtype(self, drawn, drawn_accounts):
+        columns = AccountColumns().fit(drawn_accounts)
+        table = columns.transform(drawn_accounts, drawn.account_ids)
+        assert set(table.names) == {"account_region", "account_employees", "account_is_key_account"}
+        np.testing.assert_allclose(table.column("account_employees"), np.arange(drawn.n_accounts) * 1.5)
+        assert np.isnan(table.column("account_region")[0])
+        assert set(table.column("account_region")[1:3]) == {0.0, 1.0}
+
+    def test_accounts_outside_the_table_and_unseen_levels_are_missing(self):
+        seen = pd.DataFrame({"account_id": ["a", "b"], "segment": ["gold", "gold"], "size": [1, 2]})
+        columns = AccountColumns().fit(seen)
+        later = pd.DataFrame({"account_id": ["a", "c"], "segment": ["tin", "gold"], "size": [5, 6]})
+        table = columns.transform(later, np.array(["a", "b", "c"], dtype=object))
+        np.testing.assert_array_equal(table.column("account_segment"), [np.nan, np.nan, 0.0])
+        np.testing.assert_array_equal(table.column("account_size"), [5.0, np.nan, 6.0])
+
+
+def test_informative_columns_hold_more_than_one_value():
+    values = np.array([[1, 2, np.nan, np.nan], [1, 3, np.nan, 4], [1, 2, np.nan, 4]], dtype=np.float32)
+    assert informative(values).tolist() == [1]
+    assert Table(("x", "y", "z", "w"), values).column("y").tolist() == [2, 3, 2]
+
+
+def test_quantities_by_hand(make_history):
+    history = make_history([("a", "p", 0), ("b", "p", 0), ("b", "q", 0)])
+    scaled = History(**{**vars(history), "quantity": np.where(history.account == 0, 8.0, 2.0)})
+    quantities = Quantities.of(take_snapshot(scaled, START + timedelta(days=1), pd.DataFrame()))
+    np.testing.assert_allclose(quantities.usual, [5.0, 2.0])
+    factor = np.exp(np.log(8 / 5) / (1 + 5))
+    np.testing.assert_allclose(quantities.expect(np.array([0]), np.array([1])), [2.0 * factor], rtol=1e-5)

@@ -1,0 +1,120 @@
+"""The learned parts: grid, ranker, activity, calibration."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from recsys.propensity.activity import ActivityConfig, ActivityModel
+from recsys.propensity.calibration import CalibrationConfig, Calibrator
+from recsys.propensity.grid import Grid
+from recsys.propensity.ranker import Ranker, RankerConfig
+
+SMALL = {"n_trees": 30, "learning_rate": 0.2, "max_leaf_nodes": 8, "min_leaf": 20}
+
+
+def drawn_candidates(seed: int = 0, n: int = 6_000):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(n, 4)).astype(np.float32)
+    values[rng.random(n) < 0.2, 1] = np.nan
+    values[:, 3] = 1.0  # says nothing
+    odds = 2 * values[:, 0] - 2 + np.where(np.isnan(values[:, 1]), 1.0, 0.0)
+    return values, rng.random(n) < expit(odds), odds
+
+
+class TestGrid:
+    def test_steps_keep_the_order_and_missing_stays_missing(self):
+        values = np.array([[3.0], [1.0], [np.nan], [2.0], [1.0]], dtype=np.float32)
+        found = Grid().fit(values).transform(values)[:, 0]
+        assert found[1] == found[4] < found[3] < found[0]
+        assert np.isnan(found[2])
+
+    def test_there_are_fewer_steps_than_scikit_learn_has_bins(self):
+        values = np.random.default_rng(0).normal(size=(5_000, 1)).astype(np.float32)
+        assert len(np.unique(Grid().fit(values).transform(values))) == 200
+
+
+class TestRanker:
+    @pytest.mark.parametrize("kind", ["boosting", "logistic", "blend"])
+    def test_it_finds_the_order(self, kind):
+        values, bought, _ = drawn_candidates()
+        ranker = Ranker(RankerConfig(kind=kind, **SMALL)).fit(values, bought, np.ones(len(bought), np.float32), 0)
+        fresh, _, odds = drawn_candidates(seed=1)
+        assert np.corrcoef(ranker.score(fresh), odds)[0, 1] > 0.9
+
+    def test_the_blend_is_the_mean_of_both(self):
+        values, bought, _ = drawn_candidates()
+        ones = np.ones(len(bought), np.float32)
+        scores = {
+            kind: Ranker(RankerConfig(kind=kind, **SMALL)).fit(values, bought, ones, 0).score(values)
+            for kind in ("boosting", "logistic", "blend")
+        }
+        np.testing.assert_allclose(scores["blend"], (scores["boosting"] + scores["logistic"]) / 2, atol=1e-5)
+
+    def test_weights_undo_the_sampling_of_negatives(self):
+        values, bought, odds = drawn_candidates(n=40_000)
+        keep = bought | (np.random.default_rng(5).random(len(bought)) < 0.2)
+        weight = np.where(bought, 1.0, 5.0).astype(np.float32)
+        ranker = Ranker(RankerConfig(kind="logistic")).fit(values[keep], bought[keep], weight[keep], 0)
+        assert expit(ranker.score(values)).mean() == pytest.approx(expit(odds).mean(), rel=0.05)
+
+    def test_the_same_seed_gives_the_same_scores(self):
+        values, bought, _ = drawn_candidates()
+        ones = np.ones(len(bought), np.float32)
+        config = RankerConfig(max_features=0.5, **SMALL)
+        once, twice = (Ranker(config).fit(values, bought, ones, 7).score(values) for _ in range(2))
+        np.testing.assert_array_equal(once, twice)
+
+
+class TestActivity:
+    def test_it_learns_who_buys(self):
+        values, active, odds = drawn_candidates()
+        model = ActivityModel(ActivityConfig()).fit(values, active, 0)
+        assert np.corrcoef(model.log_odds(values), odds)[0, 1] > 0.9
+
+    @pytest.mark.parametrize("active", [np.zeros(10, bool), np.ones(10, bool), np.zeros(0, bool)])
+    def test_without_two_outcomes_it_says_the_rate(self, active):
+        model = ActivityModel(ActivityConfig()).fit(np.ones((len(active), 2), np.float32), active, 0)
+        rate = (active.sum() + 1) / (len(active) + 2)
+        np.testing.assert_allclose(expit(model.log_odds(np.ones((3, 2), np.float32))), rate, rtol=1e-5)
+
+
+class TestCalibrator:
+    def test_a_distorted_score_becomes_a_probability_in_every_bin(self):
+        rng = np.random.default_rng(0)
+        inputs = rng.normal(size=(200_000, 2)).astype(np.float32)
+        true = expit(-4 + 1.5 * inputs[:, 0] + inputs[:, 1])
+        bought = rng.random(len(true)) < true
+        inputs[:, 0] = np.where(inputs[:, 0] > 1, 1 + 2 * (inputs[:, 0] - 1), inputs[:, 0])  # the top is overstated
+        half = len(true) // 2
+        calibrator = Calibrator(CalibrationConfig()).fit(inputs[:half], bought[:half], np.ones(half, np.float32))
+        found = calibrator.probability(inputs[half:])
+        edges = np.quantile(found, np.linspace(0, 1, 11))
+        for low, high in itertools.pairwise(edges):
+            inside = (found >= low) & (found < high)
+            if bought[half:][inside].sum() >= 100:
+                assert 0.85 < bought[half:][inside].sum() / found[inside].sum() < 1.15
+
+    def test_it_never_falls_as_the_score_rises(self):
+        rng = np.random.default_rng(1)
+        inputs = rng.normal(size=(20_000, 2)).astype(np.float32)
+        bought = rng.random(len(inputs)) < expit(-3 + inputs[:, 0])
+        calibrator = Calibrator(CalibrationConfig()).fit(inputs, bought, np.ones(len(inputs), np.float32))
+        line = np.column_stack([np.linspace(-4, 4, 200), np.zeros(200)]).astype(np.float32)
+        assert (np.diff(calibrator.probability(line)) >= -1e-9).all()
+
+    def test_too_few_purchases_give_the_weighted_rate(self):
+        inputs = np.zeros((10, 2), np.float32)
+        bought = np.arange(10) < 2
+        weight = np.where(bought, 1.0, 4.0).astype(np.float32)
+        calibrator = Calibrator(CalibrationConfig(min_positives=3)).fit(inputs, bought, weight)
+        np.testing.assert_allclose(calibrator.probability(inputs), 2 / 34, rtol=1e-6)
+
+    def test_nothing_at_all(self):
+        calibrator = Calibrator(CalibrationConfig()).fit(
+            np.zeros((0, 2), np.float32), np.zeros(0, bool), np.zeros(0, np.float32)
+        )
+        assert calibrator.probability(np.zeros((3, 2), np.float32)).tolist() == [0, 0, 0]

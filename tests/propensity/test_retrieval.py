@@ -1,0 +1,206 @@
+"""Candidate sources: one suite that each passes, then each against arithmetic by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys.propensity.retrieval.associations import Associations, AssociationsConfig, normalised_pairs
+from recsys.propensity.retrieval.baskets import Baskets, BasketsConfig
+from recsys.propensity.retrieval.content import Content, ContentConfig
+from recsys.propensity.retrieval.ease import Ease, EaseConfig
+from recsys.propensity.retrieval.head import take_head
+from recsys.propensity.retrieval.neighbours import Neighbours, NeighboursConfig
+from recsys.propensity.retrieval.popularity import Popularity, PopularityConfig, Season, SeasonConfig
+from recsys.propensity.retrieval.ridge import Ridge, RidgeConfig
+from recsys.propensity.retrieval.source import top_k
+from recsys.propensity.retrieval.sources import SourcesConfig, make_sources
+from recsys.propensity.snapshot import take_snapshot
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+SOURCES = {
+    "nearest": lambda: Neighbours(NeighboursConfig(n_neighbours=5, votes=("fresh", "recent", "ever"))),
+    "all alike": lambda: Neighbours(NeighboursConfig(n_neighbours=None, power=3.0, idf_power=1.0, half_life_days=None)),
+    "few references": lambda: Neighbours(NeighboursConfig(max_reference_accounts=7)),
+    "ridge": lambda: Ridge(RidgeConfig(window_days=45.0, max_accounts=30)),
+    "ease": lambda: Ease(EaseConfig(penalty=5.0)),
+    "ease on a head": lambda: Ease(EaseConfig(penalty=5.0, max_products=9)),
+    "associations": lambda: Associations(AssociationsConfig()),
+    "associations on a head": lambda: Associations(AssociationsConfig(max_products=11)),
+    "baskets": lambda: Baskets(BasketsConfig()),
+    "content": lambda: Content(ContentConfig(n_alike=4)),
+    "popularity": lambda: Popularity(PopularityConfig()),
+    "season": lambda: Season(SeasonConfig(ahead_days=20.0)),
+}
+
+
+def day(number: float) -> datetime:
+    return START + timedelta(days=number)
+
+
+@pytest.fixture(params=SOURCES.values(), ids=SOURCES.keys())
+def make_source(request):
+    return request.param
+
+
+class TestEverySource:
+    def test_a_block_has_one_row_for_each_account_in_each_channel(self, make_source, drawn, drawn_products):
+        source = make_source().fit(take_snapshot(drawn, day(150), drawn_products))
+        scores = source.score(np.array([0, 3, 7], dtype=np.int32))
+        assert scores.shape == (len(source.channels), 3, drawn.n_products)
+        assert scores.dtype == np.float32
+        assert np.isfinite(scores).all()
+        assert len(set(source.channels)) == len(source.channels)
+
+    def test_lines_at_or_after_the_snapshot_change_nothing(self, make_source, drawn, drawn_products):
+        accounts = np.arange(drawn.n_accounts, dtype=np.int32)
+        whole = make_source().fit(take_snapshot(drawn, day(120), drawn_products)).score(accounts)
+        past = make_source().fit(take_snapshot(drawn.before(day(120)), day(120), drawn_products)).score(accounts)
+        np.testing.assert_array_equal(whole, past)
+
+    def test_an_account_scores_the_same_alone_and_in_a_block(self, make_source, drawn, drawn_products):
+        source = make_source().fit(take_snapshot(drawn, day(150), drawn_products))
+        block = source.score(np.arange(20, dtype=np.int32))
+        alone = np.concatenate([source.score(np.array([row], dtype=np.int32)) for row in range(20)], axis=1)
+        np.testing.assert_allclose(block, alone, rtol=1e-5, atol=1e-6)
+
+    def test_a_past_without_lines_scores_zero(self, make_source, drawn, drawn_products):
+        source = make_source().fit(take_snapshot(drawn, day(-1), drawn_products))
+        assert not source.score(np.array([0, 1], dtype=np.int32)).any()
+
+    def test_it_is_one_of_the_configured_kinds(self, make_source):
+        kinds = {type(source) for source in make_sources(SourcesConfig())}
+        assert type(make_source()) in kinds
+
+
+def test_channels_of_the_default_sources_are_unique():
+    names = [name for source in make_sources(SourcesConfig()) for name in source.channels]
+    assert len(set(names)) == len(names)
+
+
+def test_sources_can_be_left_out():
+    config = SourcesConfig(
+        neighbours=(), ridge=(), ease=None, associations=None, baskets=None, content=None, popularity=None, season=None
+    )
+    assert make_sources(config) == ()
+
+
+class TestTopK:
+    def test_barred_products_and_zeros_never_count(self):
+        scores = np.array([[3.0, 2.0, 1.0, 0.0]], dtype=np.float32)
+        barred = np.array([[True, False, False, False]])
+        assert top_k(scores, barred, 3).tolist() == [[False, True, True, False]]
+
+    def test_ties_at_the_edge_are_left_out_together(self):
+        scores = np.array([[3.0, 1.0, 1.0, 1.0]], dtype=np.float32)
+        assert top_k(scores, np.zeros((1, 4), dtype=bool), 2).tolist() == [[True, False, False, False]]
+
+    def test_more_than_there_are(self):
+        scores = np.array([[3.0, -1.0]], dtype=np.float32)
+        assert top_k(scores, np.zeros((1, 2), dtype=bool), 5).tolist() == [[True, False]]
+
+
+def fitted(source, history, as_of, products=None):
+    return source.fit(take_snapshot(history, as_of, pd.DataFrame() if products is None else products))
+
+
+def score_of(source, history, account, product, channel=0):
+    row = int(np.flatnonzero(history.account_ids == account)[0])
+    column = int(np.flatnonzero(history.product_ids == product)[0])
+    return float(source.score(np.array([row], dtype=np.int32))[channel, 0, column])
+
+
+class TestByHand:
+    def test_neighbours(self, make_history):
+        history = make_history([("a", "p", 0), ("a", "q", 0), ("b", "p", 0), ("b", "r", 10), ("c", "s", 0)])
+        config = NeighboursConfig(
+            n_neighbours=1, half_life_days=None, fresh_half_life_days=10, recent_half_life_days=5,
+            votes=("fresh", "recent", "ever"),
+        )  # fmt: skip
+        source = fitted(Neighbours(config), history, day(20))
+        likeness = 1 / (np.sqrt(2) * np.sqrt(2))  # a and b share p out of two products each
+        assert score_of(source, history, "a", "r", 0) == pytest.approx(likeness * 2 ** (-10 / 10))
+        assert score_of(source, history, "a", "r", 1) == pytest.approx(likeness * 2 ** (-10 / 5))
+        assert score_of(source, history, "a", "r", 2) == pytest.approx(likeness)
+        assert score_of(source, history, "a", "s", 2) == 0.0
+
+    def test_idf_makes_the_rare_product_weigh_more(self, make_history):
+        lines = [("a", "common", 0), ("a", "rare", 0), ("b", "common", 0), ("c", "rare", 0), ("c", "common", 0)]
+        history = make_history([*lines, ("b", "x", 0), ("c", "y", 0), ("d", "common", 0), ("d", "z", 0)])
+        config = NeighboursConfig(n_neighbours=None, half_life_days=None, idf_power=1.0, votes=("ever",))
+        source = fitted(Neighbours(config), history, day(1))
+        common, rare, only = np.log(4 / 4), np.log(4 / 2), np.log(4 / 1)
+        length_a = np.hypot(common, rare)
+        length_c = np.sqrt(common**2 + rare**2 + only**2)
+        assert score_of(source, history, "a", "y") == pytest.approx(rare**2 / (length_a * length_c))
+        assert score_of(source, history, "a", "x") == 0.0
+
+    def test_account_cosine_and_follow_on(self, make_history):
+        history = make_history([("a", "p", 0), ("b", "p", 0), ("b", "q", 80), ("c", "q", 80), ("c", "p", 80)])
+        config = AssociationsConfig(half_life_days=1e9, alpha=0.7, follow_window_days=30, follow_alpha=0.6, damping=2)
+        source = fitted(Associations(config), history, day(100))
+        assert score_of(source, history, "a", "q", 0) == pytest.approx(2 / (3**0.7 * 2**0.3), rel=1e-5)
+        # q came after p for b alone; c bought both in the window and owns p all the same
+        assert score_of(source, history, "a", "q", 1) == pytest.approx(2 / ((3 + 2) ** 0.6 * (2 + 2) ** 0.4), rel=1e-5)
+
+    def test_normalised_pairs_have_no_diagonal(self, make_history):
+        history = make_history([("a", "p", 0), ("a", "q", 0)])
+        owned = take_snapshot(history, day(1), pd.DataFrame()).matrix()
+        np.testing.assert_allclose(normalised_pairs(owned, owned, 0.5, 0.0), [[0, 1], [1, 0]])
+
+    def test_baskets(self, make_history):
+        history = make_history([("a", "p", 0), ("b", "p", 5), ("b", "q", 5), (None, "p", 6), (None, "q", 6)])
+        source = fitted(Baskets(BasketsConfig(damping=1.0, half_life_days=10.0)), history, day(10))
+        pair = 2 / np.log(2 + 2)  # two orders of two products each
+        assert score_of(source, history, "a", "q") == pytest.approx(2 ** (-10 / 10) * pair / (3 + 1), rel=1e-5)
+
+    def test_ease_equals_its_closed_form(self, make_history):
+        history = make_history([("a", "p", 0), ("b", "p", 0), ("b", "q", 0), ("c", "q", 0), ("c", "r", 0)])
+        source = fitted(Ease(EaseConfig(penalty=2.0, half_life_days=1e9)), history, day(1))
+        owned = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1]], dtype=float)
+        inverse = np.linalg.inv(owned.T @ owned + 2 * np.eye(3))
+        weights = np.eye(3) - inverse / np.diag(inverse)
+        np.testing.assert_allclose(source.score(np.arange(3, dtype=np.int32))[0], owned @ weights, atol=1e-5)
+
+    def test_ridge_equals_the_primal_solution(self, drawn):
+        config = RidgeConfig(window_days=60.0, penalty=1.5, half_life_days=1e9, idf_power=0.0)
+        source = fitted(Ridge(config), drawn, day(200))
+        pairs = take_snapshot(drawn, day(200), pd.DataFrame()).pairs
+        before, added, now = (np.zeros((drawn.n_accounts, drawn.n_products)) for _ in range(3))
+        late = pairs.first_age <= 60
+        before[pairs.account[~late], pairs.product[~late]] = 1
+        added[pairs.account[late], pairs.product[late]] = np.exp2(-pairs.first_age[late] / 60)
+        now[pairs.account, pairs.product] = 1
+        rows = (before.sum(1) > 0) & (added.sum(1) > 0)
+        x, y = (m[rows] / np.linalg.norm(m[rows], axis=1, keepdims=True) for m in (before, added))
+        weights = np.linalg.solve(x.T @ x + 1.5 * np.eye(drawn.n_products), x.T @ y)
+        expected = now / np.linalg.norm(now, axis=1, keepdims=True) @ weights
+        np.testing.assert_allclose(source.score(np.arange(drawn.n_accounts, dtype=np.int32))[0], expected, atol=1e-4)
+
+    def test_content_tells_the_nearest_name_from_the_taste(self, make_history):
+        history = make_history([("a", "p1", 0), ("a", "p2", 0), ("b", "p3", 0), ("b", "p4", 0)])
+        products = pd.DataFrame(
+            {"product_id": ["p1", "p2", "p3", "p4"], "name": ["red cup", "oak table", "red cups", "garden hose"]}
+        )
+        source = fitted(Content(ContentConfig()), history, day(1), products)
+        assert score_of(source, history, "a", "p3", 1) > 0.5 > score_of(source, history, "a", "p4", 1)
+        assert score_of(source, history, "a", "p3", 0) > score_of(source, history, "a", "p4", 0)
+
+    def test_popularity_counts_first_purchases_of_each_window(self, make_history):
+        history = make_history([("a", "p", 0), ("a", "p", 95), ("b", "p", 95), ("c", "p", 80), ("c", "q", 95)])
+        source = fitted(Popularity(PopularityConfig(windows_days=(7, 30))), history, day(100))
+        assert [score_of(source, history, "a", "p", channel) for channel in (0, 1)] == [1.0, 2.0]
+
+    def test_season_counts_what_sold_a_year_ago_in_the_days_to_come(self, make_history):
+        lines = [("a", "p", 34), ("b", "p", 36), ("c", "p", 64), ("d", "p", 66), ("d", "q", 399)]
+        source = fitted(Season(SeasonConfig(ahead_days=30)), make_history(lines), day(400))
+        assert score_of(source, make_history(lines), "a", "p") == 2.0  # days 35 to 65
+
+    def test_the_head_holds_what_sells_now(self, make_history):
+        history = make_history([("a", "old", 0), ("b", "old", 0), ("a", "new", 299), ("b", "mid", 200)])
+        head = take_head(take_snapshot(history, day(300), pd.DataFrame()), 2)
+        assert [history.product_ids[row] for row in head.products] == ["mid", "new"]
