@@ -9,7 +9,6 @@ from pathlib import Path
 from recsys.bundle.load import Bundle, load_bundle
 from recsys.bundle.manifest import MANIFEST
 from recsys.contracts.offers import CartLine, OfferRequest
-from recsys.ranking.engine import OfferEngine
 from serving.models import LoadedModel
 
 
@@ -33,7 +32,7 @@ def load_model(folder: Path, *, source: str, now: datetime, verify: bool = True)
     return LoadedModel(
         version=_version(bundle),
         source=source,
-        engine=OfferEngine(bundle.model),
+        engine=bundle.engine(),
         as_of=_utc(bundle.manifest.as_of),
         horizon_days=bundle.manifest.horizon_days,
         currency=bundle.manifest.currency,

@@ -12,7 +12,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.bundle.load import load_bundle
-from recsys.bundle.save import BundleDetails, save_bundle
 from recsys.contracts.offers import OfferRequest
 from recsys.data.clean_data import CleanData
 from recsys.data.history import History
@@ -21,7 +20,7 @@ from recsys.propensity.candidates import NO_PRODUCT, Candidates
 from recsys.ranking.engine import OfferEngine
 from training.backtest import Trainer
 from training.config import TrainConfig
-from training.pipeline import Step, estimators, fit, quietly
+from training.pipeline import Step, fit, quietly, write_bundle
 
 RowArray = NDArray[np.int32]
 Read = Callable[[datetime], CleanData]
@@ -81,12 +80,11 @@ def pipeline_trainer(
         data = read(cutoff)
         fitted = fit(data, config, step=step, ladder=ladder)
         path = folder / f"{cutoff:%Y-%m-%d}"
-        details = BundleDetails(data_fingerprint=data.fingerprint, config=config.model_dump(mode="json"))
-        save_bundle(path, fitted.model, classifiers=estimators(fitted), details=details)
+        write_bundle(path, fitted, data, config)
         return BundleTrained(
             raw=over_history(fitted.cross, fitted.history, history),
             upgrades=over_history(fitted.up, fitted.history, history),
-            engine=OfferEngine(load_bundle(path).model),
+            engine=load_bundle(path).engine(),
             history=history,
         )
 

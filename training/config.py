@@ -13,6 +13,7 @@ from recsys.mining.rules import RuleConfig
 from recsys.propensity.climbs import UpgradeConfig
 from recsys.propensity.next_product import NextProductConfig
 from recsys.ranking.assembly import OfferModelConfig
+from recsys.ranking.engine import RankingConfig
 
 
 class TrainConfig(Config):
@@ -26,6 +27,7 @@ class TrainConfig(Config):
         next_product: who buys which new product next.
         upgrades: who climbs which rung next.
         offers: what of it all a bundle keeps.
+        ranking: how its candidates become a slate.
     """
 
     seed: int = Field(default=0, ge=0)
@@ -35,6 +37,7 @@ class TrainConfig(Config):
     next_product: NextProductConfig = NextProductConfig()
     upgrades: UpgradeConfig = UpgradeConfig()
     offers: OfferModelConfig = OfferModelConfig()
+    ranking: RankingConfig = RankingConfig()
 
     @model_validator(mode="after")
     def _one_horizon(self) -> Self:

@@ -1,20 +1,22 @@
 """From cleaned purchase history to an offer model: each step of training as a short function, in order.
 
 `fit` is the whole of learning; it looks at nothing at or after `as_of`. This module is the composition root of
-training: nothing else puts miners and models together. `training.run` writes the bundle and registers it.
+training: nothing else puts miners, models and the bundle together. `training.run` registers what it makes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 
+from recsys.bundle.save import BundleDetails, save_bundle
 from recsys.data.clean_data import CleanData
 from recsys.data.history import SECONDS_A_DAY, History, binary, epoch_seconds
 from recsys.errors import EmptyDataError
@@ -120,6 +122,24 @@ def fit_cart(history: History, as_of: datetime, config: TrainConfig) -> CartWeig
         return None
     cart = CartModel(config.cart).fit(orders, age_days)
     return CartWeights(cart.weights_, cart.prior_, CartCurve(curve.score, curve.probability))
+
+
+def write_bundle(
+    folder: Path, fitted: Fitted, data: CleanData, config: TrainConfig, metrics: Mapping[str, float] | None = None
+) -> None:
+    """Write what was learned as a bundle, with the figures that it should carry."""
+    save_bundle(
+        folder,
+        fitted.model,
+        classifiers=estimators(fitted),
+        frames={"rules": fitted.rules, "ladder": fitted.ladder.edges},
+        details=BundleDetails(
+            data_fingerprint=data.fingerprint,
+            config=config.model_dump(mode="json"),
+            ranking=config.ranking,
+            metrics=dict(metrics or {}),
+        ),
+    )
 
 
 def estimators(fitted: Fitted) -> dict[str, BaseEstimator]:

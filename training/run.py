@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys.bundle.save import BundleDetails, save_bundle
 from recsys.data.clean_data import CleanData
 from recsys.data.reading import ReadSpec, read_data
 from recsys.data.report import DataReport
 from training.config import TrainConfig
-from training.pipeline import Fitted, Step, estimators, fit, quietly
+from training.pipeline import Fitted, Step, fit, quietly, write_bundle
 from training.registry import BUNDLE_FOLDER, Registry
 from training.tracking import Run, open_run
 
@@ -67,19 +66,6 @@ def train_and_register(
             run.log_bundle(folder)
         version = registry.register(run.run_id)
     return TrainingRun(run.run_id, version.version, figures, data.report)
-
-
-def write_bundle(folder: Path, fitted: Fitted, data: CleanData, config: TrainConfig, figures: dict[str, float]) -> None:
-    """Write what was learned as a bundle."""
-    save_bundle(
-        folder,
-        fitted.model,
-        classifiers=estimators(fitted),
-        frames={"rules": fitted.rules, "ladder": fitted.ladder.edges},
-        details=BundleDetails(
-            data_fingerprint=data.fingerprint, config=config.model_dump(mode="json"), metrics=figures
-        ),
-    )
 
 
 def figures_of(data: CleanData, fitted: Fitted) -> dict[str, float]:

@@ -20,7 +20,6 @@ from recsys.contracts.events import Decision, DecisionOffer
 from recsys.contracts.offers import KINDS, Objective, OfferKind, OfferRequest, Slate
 from recsys.errors import ConfigError
 from recsys.events import EventStore, open_store
-from recsys.ranking.engine import OfferEngine
 from recsys.ranking.value import check_objective
 
 SURFACE = "bulk"
@@ -42,7 +41,7 @@ def recommend(
         kinds=parse_kinds(kinds), limit=_positive(limit), objective=parse_objective(objective), raw=raw
     )
     found = resolve(model, tracking_uri=tracking_uri)
-    engine = OfferEngine(load_bundle(found.path).model)
+    engine = load_bundle(found.path).engine()
     check_objective(pattern.objective, engine.catalogue)
     blocks = _shown(answers(engine, pattern), len(engine.model.accounts.ids))
     n_offers = _write_logged(out, blocks, found, store) if log else write_offers(out, blocks)

@@ -12,6 +12,7 @@ from recsys.bundle.arrow import read_table
 from recsys.bundle.manifest import FACTS, FileEntry, Manifest, digest, read_manifest
 from recsys.contracts.config import validation_sentences
 from recsys.errors import BundleCorruptError
+from recsys.ranking.engine import OfferEngine
 from recsys.ranking.model import ModelFacts, OfferModel
 
 
@@ -28,6 +29,10 @@ class Bundle:
     path: Path
     manifest: Manifest
     model: OfferModel
+
+    def engine(self) -> OfferEngine:
+        """Return an engine that ranks as the bundle says."""
+        return OfferEngine(self.model, self.manifest.ranking)
 
 
 def load_bundle(path: Path, *, verify: bool = True) -> Bundle:

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from recsys.contracts.config import Config, validation_sentences
 from recsys.errors import BundleCorruptError, BundleVersionError
+from recsys.ranking.engine import RankingConfig
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -54,6 +55,7 @@ class Manifest(Config):
         currency: of every price.
         data_fingerprint: of the cleaned order lines.
         config: the whole configuration that trained it.
+        ranking: how its candidates become a slate.
         metrics: figures of its backtest, by name.
         libraries: versions that wrote it.
         warm_up: requests to replay before it answers.
@@ -67,6 +69,7 @@ class Manifest(Config):
     currency: str | None = None
     data_fingerprint: str | None = None
     config: dict[str, Any] = Field(default_factory=dict)
+    ranking: RankingConfig = RankingConfig()
     metrics: dict[str, float] = Field(default_factory=dict)
     libraries: dict[str, str] = Field(default_factory=dict)
     warm_up: tuple[WarmUp, ...] = ()

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from recsys.bundle.arrow import write_table
 from recsys.bundle.manifest import FACTS, MANIFEST, FileEntry, Manifest, WarmUp, digest
 from recsys.errors import BundleError
+from recsys.ranking.engine import RankingConfig
 from recsys.ranking.model import OfferModel
 
 if TYPE_CHECKING:
@@ -34,12 +35,14 @@ class BundleDetails:
     Attributes:
         data_fingerprint: of the cleaned order lines.
         config: the whole configuration of the training.
+        ranking: how its candidates become a slate.
         metrics: figures of the backtest, by name.
         warm_up: requests to replay; None: chosen from the model.
     """
 
     data_fingerprint: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    ranking: RankingConfig = field(default_factory=RankingConfig)
     metrics: dict[str, float] = field(default_factory=dict)
     warm_up: tuple[WarmUp, ...] | None = None
 
@@ -125,6 +128,7 @@ def _manifest(folder: Path, model: OfferModel, details: BundleDetails) -> Manife
         currency=model.facts.currency,
         data_fingerprint=details.data_fingerprint,
         config=details.config,
+        ranking=details.ranking,
         metrics=details.metrics,
         libraries=_versions(),
         warm_up=choose_warm_up(model) if details.warm_up is None else details.warm_up,

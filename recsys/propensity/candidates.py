@@ -36,6 +36,6 @@ class Candidates:
         return len(self.account)
 
     def offsets(self, n_accounts: int) -> NDArray[np.int64]:
-        """Return where each account's candidates start, shape `(n_accounts + 1,)`: row a is `[offsets[a], offsets[a + 1])`."""
+        """Return where the candidates of each account start, `(n_accounts + 1,)`; row a ends where row a + 1 starts."""
         counts = np.bincount(self.account, minlength=n_accounts)
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

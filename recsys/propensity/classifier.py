@@ -163,7 +163,7 @@ class PropensityClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         return self
 
     def _fit_folds(self, examples: Examples) -> Self:
-        options = self._settings(len(examples.y))
+        options = self._settings(len(examples.y), examples.rarer())
         if len(examples.y) > self.selection_rows:
             sample = examples.take(stratified_sample(examples.y, self.selection_rows, self.random_state))
             chosen = self._search(options, sample, sample.splits(self.selection_folds, self.random_state + 1))
@@ -182,11 +182,11 @@ class PropensityClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             best[name] = min(fits, key=lambda fit: fit.loss)
         return best
 
-    def _settings(self, n_rows: int) -> dict[str, list[Setting]]:
+    def _settings(self, n_rows: int, n_rarer: int) -> dict[str, list[Setting]]:
         has_codes = bool(self.encoder_.code_numbers.any())
         settings: dict[str, list[Setting]] = {"logistic": [*logistic_settings(has_codes=has_codes)]}
         if n_rows >= _FEWEST_ROWS_OF_BOOSTING and (self.encoder_.number_names or self.encoder_.level_names):
-            settings["boosting"] = [*boosting_settings(has_codes=has_codes, n_rows=n_rows)]
+            settings["boosting"] = [*boosting_settings(has_codes=has_codes, n_rarer=n_rarer)]
         return settings
 
     def _cross_fit(self, setting: Setting, examples: Examples, splits: Splits) -> CrossFit:

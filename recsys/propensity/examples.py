@@ -13,6 +13,7 @@ from pydantic import Field
 from recsys.contracts.config import Config
 from recsys.data.history import IntArray
 from recsys.propensity.features import FeatureBuilder
+from recsys.propensity.labels import stands_in
 from recsys.propensity.snapshot import BoolArray, FloatArray
 
 
@@ -89,7 +90,7 @@ def collect_examples(
     ]
     for block in blocks(accounts, config.block_accounts):
         found = builder.block(block)
-        bought = np.asarray(novel[found.account, found.product]).ravel() > 0
+        bought = stands_in(novel, found.account, found.product)
         keep = bought | (rng.random(len(bought)) < config.negative_share)
         weight = np.where(bought, 1.0, 1.0 / config.negative_share).astype(np.float32)
         parts.append(Examples(found.account[keep], found.values[keep], bought[keep], weight[keep]))

@@ -7,7 +7,8 @@ from datetime import datetime
 import numpy as np
 import scipy.sparse as sp
 
-from recsys.data.history import History, binary
+from recsys.data.history import History, IntArray, binary
+from recsys.propensity.snapshot import BoolArray
 
 
 def novel_purchases(history: History, cutoff: datetime, horizon_days: float) -> sp.csr_array:
@@ -20,3 +21,18 @@ def novel_purchases(history: History, cutoff: datetime, horizon_days: float) -> 
     first = history.first_purchases().between(cutoff, horizon_days)
     novel = first.select(standing[first.account])
     return binary(novel.account, novel.product, (history.n_accounts, history.n_products))
+
+
+def stands_in(matrix: sp.csr_array, rows: IntArray, columns: IntArray) -> BoolArray:
+    """Return whether each coordinate is stored in the matrix, shape `(n,)`.
+
+    scipy's own indexing answers with a sparse array when the matrix is empty and with a dense one when it is not.
+    """
+    width = matrix.shape[1]
+    row_of_stored = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+    stored = np.sort(row_of_stored * width + matrix.indices)
+    wanted = rows.astype(np.int64) * width + columns
+    if len(stored) == 0:
+        return np.zeros(len(wanted), dtype=bool)
+    found: BoolArray = stored[np.minimum(np.searchsorted(stored, wanted), len(stored) - 1)] == wanted
+    return found

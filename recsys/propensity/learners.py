@@ -187,19 +187,19 @@ def logistic_settings(*, has_codes: bool) -> list[LogisticSetting]:
     return plain + coded + rich
 
 
-def boosting_settings(*, has_codes: bool, n_rows: int) -> list[BoostingSetting]:
+def boosting_settings(*, has_codes: bool, n_rarer: int) -> list[BoostingSetting]:
     """Return the settings of gradient boosting to try, from smooth to detailed."""
     smooth, usual = (
         BoostingSetting(0.05, 60, 8, 40, 5.0, codes=False),
         BoostingSetting(0.05, 120, 16, 60, 10.0, codes=False),
     )
     settings = [smooth, usual]
-    if n_rows >= _MANY_ROWS:
+    if n_rarer >= _MANY:
         settings = [usual, BoostingSetting(0.1, 200, 31, 60, 5.0, codes=False)]
     return settings + ([usual._replace(codes=True)] if has_codes else [])
 
 
-_MANY_ROWS = 20_000  # from so many rows on, the smallest trees miss what the data can tell
+_MANY = 2_000  # rows of the rarer class from which on the smallest trees miss what the data can tell
 
 
 def _median(column: FloatArray) -> float:

@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import pandas as pd
 from pydantic import Field
+from sklearn.base import BaseEstimator
 
 from recsys.contracts.config import Config
 from recsys.data.history import History, IntArray
@@ -33,7 +34,7 @@ from recsys.propensity.labels import novel_purchases
 from recsys.propensity.quantities import Quantities
 from recsys.propensity.ranker import Ranker, RankerConfig
 from recsys.propensity.retrieval.sources import SourcesConfig, make_sources
-from recsys.propensity.snapshot import FloatArray, take_snapshot
+from recsys.propensity.snapshot import BoolArray, FloatArray, take_snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +65,8 @@ class NextProductConfig(Config):
     calibration: CalibrationConfig = CalibrationConfig()
 
 
-class Models(NamedTuple):
-    """What was learned from replayed pasts.
+class Learned(NamedTuple):
+    """What was learned from some replayed pasts.
 
     Attributes:
         ranker: orders the candidates of an account; None where there was nothing to learn from.
@@ -86,9 +87,9 @@ class Models(NamedTuple):
 class NextProductModel:
     """Ranks the products that an account does not own and says how probable each purchase is.
 
-    Two stages: candidate sources propose; a classifier trained on replayed pasts ranks. Probability is calibrated over
-    all accounts with an earlier order, buyers or not, on the last window before `as_of`, by models that were trained
-    without it.
+    Two stages: candidate sources propose; classifiers trained on replayed pasts rank. One classifier (`earlier_`) has
+    not seen the newest window: on it, and on all accounts with an earlier order, buyers or not, probability is
+    calibrated. The other (`whole_`) has seen all; the order is by the mean of both log-odds.
     """
 
     def __init__(self, config: NextProductConfig | None = None) -> None:
@@ -117,12 +118,11 @@ class NextProductModel:
         cutoffs = rolling_cutoffs(past, as_of, self.config.horizon_days, self.config.cutoffs)
         replays = [self._replay(past, cutoff, rng) for cutoff in cutoffs]
         seed = int(rng.integers(2**31))
-        self.ranker_, self.activity_ = self.models_ = self._learn(replays, seed)
-        self.calibrator_ = Calibrator(self.config.calibration)
-        if cutoffs:
-            self._calibrate(past, cutoffs[0], self._learn(self._earlier(replays), seed), rng)
-        else:
-            logger.warning("History shorter than the horizon: products are ranked by recent popularity.")
+        self.whole_ = self._learn(replays, seed)
+        earlier = self._learn(self._before_newest(replays), seed + 1)
+        self.earlier_ = self.whole_ if earlier.ranker is None else earlier
+        self.ranker_, self.activity_ = self.whole_
+        self.calibrator_ = Calibrator(self.config.calibration).fit(*self._newest_window(past, cutoffs, rng))
         return self
 
     def score(self, history: History, as_of: datetime, accounts: IntArray | None = None) -> Candidates:
@@ -156,15 +156,16 @@ class NextProductModel:
         looked_at = sample(builder.standing(), config.activity_accounts, rng)
         return examples._replace(weight=weight), Activity(builder.account_values(looked_at), bought_any[looked_at])
 
-    def _earlier(self, replays: Sequence[tuple[Examples, Activity]]) -> Sequence[tuple[Examples, Activity]]:
-        """Return the replays whose label windows end before the newest one's starts; all, where none does."""
+    def _before_newest(self, replays: Sequence[tuple[Examples, Activity]]) -> Sequence[tuple[Examples, Activity]]:
+        """Return the replays whose label windows end before the newest one's starts; the oldest, where none does."""
         n_overlapping = int(np.ceil(self.config.horizon_days / self.config.cutoffs.step_days))
-        return replays[n_overlapping:] or replays
+        return replays[n_overlapping:] or replays[-1:]
 
-    def _learn(self, replays: Sequence[tuple[Examples, Activity]], seed: int) -> Models:
+    def _learn(self, replays: Sequence[tuple[Examples, Activity]], seed: int) -> Learned:
         activity = ActivityModel(self.config.activity)
         if not replays:
-            return Models(None, activity.fit(np.zeros((0, 1), np.float32), np.zeros(0, bool), seed))
+            logger.warning("History shorter than the horizon: products are ranked by recent popularity.")
+            return Learned(None, activity.fit(np.zeros((0, 1), np.float32), np.zeros(0, bool), seed))
         activity.fit(
             np.concatenate([each.values for _, each in replays]),
             np.concatenate([each.active for _, each in replays]),
@@ -173,25 +174,40 @@ class NextProductModel:
         examples = join_examples([each for each, _ in replays])
         if not examples.bought.any() or examples.bought.all():
             logger.warning("No purchase among the replayed candidates to learn from: ranked by recent popularity.")
-            return Models(None, activity)
+            return Learned(None, activity)
         ranker = Ranker(self.config.ranker).fit(examples.values, examples.bought, examples.weight, seed)
-        return Models(ranker, activity)
+        return Learned(ranker, activity)
 
-    def _calibrate(self, past: History, cutoff: datetime, models: Models, rng: np.random.Generator) -> None:
+    def _newest_window(
+        self, past: History, cutoffs: Sequence[datetime], rng: np.random.Generator
+    ) -> tuple[FloatArray, BoolArray, FloatArray]:
+        """Return what the calibration learns from: inputs `(n, 2)`, whether each was bought, and its weight."""
+        parts = [(np.zeros((0, 2), np.float32), np.zeros(0, bool), np.zeros(0, np.float32))]
         config = self.config.sampling
-        builder = self.builder(past, cutoff)
-        novel = novel_purchases(past, cutoff, self.config.horizon_days)
-        chosen = sample(builder.standing(), config.calibration_accounts, rng)
-        parts = [
-            collect_examples(builder, novel, block, config, rng) for block in blocks(chosen, config.block_accounts)
-        ]
-        inputs = [models.inputs(builder, part.account, part.values) for part in parts]
-        found = join_examples([part._replace(values=each) for part, each in zip(parts, inputs, strict=True)])
-        self.calibrator_.fit(found.values, found.bought, found.weight)
+        for cutoff in cutoffs[:1]:
+            builder = self.builder(past, cutoff)
+            novel = novel_purchases(past, cutoff, self.config.horizon_days)
+            chosen = sample(builder.standing(), config.calibration_accounts, rng)
+            for block in blocks(chosen, config.block_accounts):
+                found = collect_examples(builder, novel, block, config, rng)
+                inputs = self.earlier_.inputs(builder, found.account, found.values)
+                parts.append((inputs, found.bought, found.weight))
+        inputs, bought, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return inputs, bought, weight
+
+    def estimators(self) -> dict[str, BaseEstimator]:
+        """Return the fitted scikit-learn models by name; those that had too little to learn from are left out."""
+        found: dict[str, BaseEstimator | None] = {}
+        for name, learned in (("earlier", self.earlier_), ("whole", self.whole_)):
+            found[f"next_product_{name}"] = learned.ranker and learned.ranker.boosting_
+            found[f"activity_{name}"] = learned.activity.model_
+        return {name: estimator for name, estimator in found.items() if estimator is not None}
 
     def _score_block(self, builder: FeatureBuilder, quantities: Quantities, block: IntArray) -> Candidates:
         found = builder.block(block)
-        inputs = self.models_.inputs(builder, found.account, found.values)
+        inputs = np.mean(
+            [each.inputs(builder, found.account, found.values) for each in (self.earlier_, self.whole_)], axis=0
+        )
         order = np.lexsort((found.product, -inputs[:, 0], found.account))
         place = np.arange(len(order)) - np.searchsorted(found.account[order], found.account[order])
         best = order[place < self.config.n_offers]

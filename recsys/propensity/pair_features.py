@@ -34,11 +34,12 @@ class PairFeatures:
     """
 
     def __init__(self, snapshot: Snapshot, products: Table, accounts: Table) -> None:
-        self._products, self._accounts = products, accounts
+        self._accounts = accounts
         self._price = _log(products.column("product_price"))
         self._quantity = _log(products.column("product_quantity"))
         self._age = products.column("product_age_days")
         self._restock = products.column("product_days_since_restock")
+        self._breadth = products.column("product_buyers_breadth")
         self._categories = snapshot.categories
         self._category_shares = _category_shares(snapshot)
         known = snapshot.known
@@ -55,8 +56,7 @@ class PairFeatures:
             self._price[product] - accounts.column("account_log_price")[account],
             self._quantity[product] - accounts.column("account_log_quantity")[account],
             np.log1p(age) - accounts.column("account_age_taste")[account],
-            self._products.column("product_buyers_breadth")[product]
-            - _log(accounts.column("account_n_owned"))[account],
+            self._breadth[product] - _log(accounts.column("account_n_owned"))[account],
             self._category_fit(account, product),
             self._orders.younger(account, age),
             self._lines.younger(account, age),

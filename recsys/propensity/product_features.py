@@ -118,7 +118,9 @@ def _hazard(snapshot: Snapshot) -> FloatArray:
     ordered[snapshot.known.account[snapshot.known_age <= MONTH_DAYS]] = True
     had = ordered[pairs.account] & (pairs.first_age > MONTH_DAYS)
     added = _count(snapshot, pairs.product[pairs.first_age <= MONTH_DAYS])
-    return added / np.maximum(ordered.sum() - _count(snapshot, pairs.product[had]), 1)
+    open_to_it = np.maximum(ordered.sum() - _count(snapshot, pairs.product[had]), 1).astype(np.float32)
+    hazard: FloatArray = added / open_to_it
+    return hazard
 
 
 def _buyers_breadth(snapshot: Snapshot) -> FloatArray:

@@ -95,6 +95,7 @@ def assert_no_worse(results: dict[str, dict[str, float]], auc_slack: float = 0.0
 
 
 @pytest.mark.proof
+@pytest.mark.timeout(3_600)
 def test_bank_marketing(bank_marketing_path: Path) -> None:
     frame = pd.read_parquet(bank_marketing_path).drop(columns="duration")
     y = (frame.pop("y") == "yes").astype(int).to_numpy()
@@ -104,17 +105,19 @@ def test_bank_marketing(bank_marketing_path: Path) -> None:
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize("target", ["visit", "conversion"])
-def test_hillstrom(hillstrom_path: Path, target: str) -> None:
-    """A second real set, with 15 % and with 0.9 % of positives, on which nothing was tuned."""
+@pytest.mark.timeout(3_600)
+@pytest.mark.parametrize(("target", "auc_slack"), [("visit", 0.002), ("conversion", 0.02)])
+def test_hillstrom(hillstrom_path: Path, target: str, auc_slack: float) -> None:
+    """A second real set, with 15 % and with 0.9 % of positives (115 in a test part: an AUC has an error of 0.027)."""
     frame = pd.read_parquet(hillstrom_path)
     y = frame[target].to_numpy().astype(int)
     results = compare(frame.drop(columns=["visit", "conversion", "spend"]), y, seeds=2)
     write(f"hillstrom_{target}_2_seeds", results)
-    assert_no_worse(results, auc_slack=0.002, loss_slack=0.0002)
+    assert_no_worse(results, auc_slack=auc_slack, loss_slack=0.0002)
 
 
 @pytest.mark.proof
+@pytest.mark.timeout(3_600)
 def test_many_rows_of_numeric_codes_with_few_positives() -> None:
     """380,000 rows, two columns of codes with an effect each, skewed money, 5 % positives."""
     rng = np.random.default_rng(0)

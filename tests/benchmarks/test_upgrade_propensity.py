@@ -101,6 +101,7 @@ def write(name: str, results: dict[str, Any]) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.timeout(3_600)
 def test_simulated_market_against_an_oracle() -> None:
     market = simulate_market(MarketConfig(n_accounts=N_ACCOUNTS, seed=0))
     history = History.from_frame(market.orders)
@@ -132,6 +133,7 @@ def test_simulated_market_against_an_oracle() -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.timeout(3_600)
 def test_online_retail_against_the_edges_own_rates(online_retail_path: Path) -> None:
     clean = read_data(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii"))
     history = clean.history()

@@ -17,7 +17,7 @@ from recsys.bundle import BundleDetails, WarmUp, load_bundle, read_manifest, sav
 from recsys.bundle.manifest import MANIFEST
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.errors import BundleCorruptError, BundleError, BundleVersionError
-from recsys.ranking import OfferEngine, OfferModel
+from recsys.ranking import OfferEngine, OfferModel, RankingConfig
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 
 SIZE = SyntheticModelConfig(n_accounts=30, n_products=60)
@@ -278,3 +278,10 @@ class Untrusted:
     def fit(self) -> Untrusted:
         self.path_ = self.__class__
         return self
+
+
+def test_it_ranks_as_it_was_told(tmp_path: Path) -> None:
+    model = synthetic_model(SIZE, np.random.default_rng(0))
+    told = RankingConfig(min_probability=0.5)
+    save_bundle(tmp_path / "bundle", model, details=BundleDetails(ranking=told))
+    assert load_bundle(tmp_path / "bundle").engine().config == told

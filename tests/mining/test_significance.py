@@ -149,11 +149,11 @@ def test_groceries_without_structure_give_no_discovery(groceries, shuffled, to_d
 def test_the_mean_is_that_of_groceries_without_structure(groceries, shuffled, to_duckdb):
     lines, n_tables, total = groceries.to_pandas(), 8, 0
     for seed in range(n_tables):
-        lines = shuffled(lines, seed=seed, passes=20 if seed == 0 else 5)
+        lines = shuffled(lines, seed=seed, passes=40 if seed == 0 else 8)
         pairs = all_pairs(to_duckdb(lines), min_orders=1)
         total = total + pairs.n_both
     share = {model: mean_ratios(pairs, model, total / n_tables) for model in ("saturating", "proportional")}
-    assert share["saturating"] == pytest.approx([1, 1, 1, 1], abs=0.02)
+    assert share["saturating"] == pytest.approx([1, 1, 1, 1], abs=0.03)
     # Negative control: without saturation the mean is off both ways.
     assert share["proportional"][0] > 1.08
     assert share["proportional"][3] < 0.96

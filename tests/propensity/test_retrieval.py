@@ -194,6 +194,8 @@ class TestByHand:
         history = make_history([("a", "p", 0), ("a", "p", 95), ("b", "p", 95), ("c", "p", 80), ("c", "q", 95)])
         source = fitted(Popularity(PopularityConfig(windows_days=(7, 30))), history, day(100))
         assert [score_of(source, history, "a", "p", channel) for channel in (0, 1)] == [1.0, 2.0]
+        decayed = 2 * 2 ** (-5 / 90) + 2 ** (-20 / 90)
+        assert score_of(source, history, "a", "p", 2) == pytest.approx(decayed, rel=1e-5)
 
     def test_season_counts_what_sold_a_year_ago_in_the_days_to_come(self, make_history):
         lines = [("a", "p", 34), ("b", "p", 36), ("c", "p", 64), ("d", "p", 66), ("d", "q", 399)]

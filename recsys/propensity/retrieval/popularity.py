@@ -19,27 +19,34 @@ class PopularityConfig(Config):
 
     Attributes:
         windows_days: days back from the snapshot; one channel each.
+        recent_half_life_days: an owner counts half after so many days without an order of the product.
     """
 
     windows_days: tuple[float, ...] = Field(default=(7.0, 14.0, 30.0), min_length=1)
+    recent_half_life_days: float = Field(default=90.0, gt=0)
 
 
 class Popularity:
-    """Accounts that bought the product for the first time within each window; the same for every account."""
+    """New owners of each window, and all owners, decayed; the same for every account.
+
+    The second is never empty where anything was sold: what is offered when there is nothing better.
+    """
 
     def __init__(self, config: PopularityConfig) -> None:
         self.config = config
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """One channel a window."""
-        return tuple(f"newly_bought_{days:g}d" for days in self.config.windows_days)
+        """One channel a window, and one for the owners."""
+        return (*(f"newly_bought_{days:g}d" for days in self.config.windows_days), "owners")
 
     def fit(self, snapshot: Snapshot) -> Self:
-        """Count the first purchases of each window."""
+        """Count the first purchases of each window, and the owners."""
         age, product = snapshot.pairs.first_age, snapshot.pairs.product
         n_products = snapshot.shape[1]
         counts = [np.bincount(product[age <= days], minlength=n_products) for days in self.config.windows_days]
+        decay = np.exp2(-snapshot.pairs.last_age / self.config.recent_half_life_days)
+        counts.append(np.bincount(product, weights=decay, minlength=n_products))
         self.counts_ = np.array(counts, dtype=np.float32)
         return self
 

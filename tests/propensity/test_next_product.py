@@ -1,0 +1,163 @@
+"""The next-new-product model on small histories: what it offers, what it may not see, and what happens with little."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys.data.history import History
+from recsys.propensity.candidates import NO_PRODUCT, Candidates
+from recsys.propensity.cutoffs import CutoffConfig
+from recsys.propensity.examples import SamplingConfig
+from recsys.propensity.next_product import NextProductConfig, NextProductModel
+from recsys.propensity.ranker import RankerConfig
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+SMALL = NextProductConfig(
+    n_offers=15,
+    cutoffs=CutoffConfig(n_cutoffs=6, step_days=15.0),
+    ranker=RankerConfig(n_trees=20, learning_rate=0.2, max_leaf_nodes=6, min_leaf=20),
+    sampling=SamplingConfig(negative_share=0.5, block_accounts=16),
+)
+
+
+def day(number: float) -> datetime:
+    return START + timedelta(days=number)
+
+
+def fit(history, products, accounts, as_of, config=SMALL, seed=0) -> NextProductModel:
+    return NextProductModel(config).fit(history, products, accounts, as_of, np.random.default_rng(seed))
+
+
+def equal(one: Candidates, other: Candidates) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(vars(one).values(), vars(other).values(), strict=True))
+
+
+@pytest.fixture(scope="module")
+def model(drawn, drawn_products, drawn_accounts) -> NextProductModel:
+    return fit(drawn, drawn_products, drawn_accounts, day(170))
+
+
+@pytest.fixture(scope="module")
+def candidates(model, drawn) -> Candidates:
+    return model.score(drawn, day(170))
+
+
+class TestCandidates:
+    def test_they_are_sorted_by_account_then_score(self, candidates, drawn):
+        assert len(candidates) > 0
+        order = np.lexsort((-candidates.score, candidates.account))
+        np.testing.assert_array_equal(order, np.arange(len(candidates)))
+        offsets = candidates.offsets(drawn.n_accounts)
+        assert np.diff(offsets).max() <= SMALL.n_offers
+
+    def test_nothing_owned_is_offered(self, candidates, drawn):
+        owned = drawn.before(day(170)).owned()
+        assert not np.asarray(owned[candidates.account, candidates.product]).any()
+
+    def test_values_are_what_they_say(self, candidates):
+        assert ((candidates.probability >= 0) & (candidates.probability <= 1)).all()
+        assert (candidates.expected_quantity > 0).all()
+        assert (candidates.from_product == NO_PRODUCT).all()
+        assert {column.dtype.name for column in vars(candidates).values()} == {"int32", "float32"}
+
+    def test_each_pair_stands_once(self, candidates, drawn):
+        key = candidates.account.astype(np.int64) * drawn.n_products + candidates.product
+        assert len(np.unique(key)) == len(key)
+
+    def test_it_learns_the_taste_of_the_two_groups(self, candidates, drawn):
+        top = np.concatenate([[True], candidates.account[1:] != candidates.account[:-1]])
+        group_of_account = np.array([int(name[1:]) % 2 for name in drawn.account_ids])
+        group_of_product = np.array([int(name[1:]) % 2 for name in drawn.product_ids])
+        hits = group_of_account[candidates.account[top]] == group_of_product[candidates.product[top]]
+        assert hits.mean() > 0.8  # 0.5 by chance
+
+
+class TestPointInTime:
+    def test_lines_at_or_after_as_of_change_nothing(self, candidates, drawn, drawn_products, drawn_accounts):
+        past = drawn.before(day(170))
+        again = fit(past, drawn_products, drawn_accounts, day(170))
+        assert equal(candidates, again.score(past, day(170)))
+        assert equal(candidates, again.score(drawn, day(170)))
+
+    def test_the_calibrating_models_never_saw_the_newest_window(self, model):
+        replays = list(range(6))
+        assert model._before_newest(replays) == [2, 3, 4, 5]  # 15-day steps: two windows overlap the newest 30 days
+
+
+class TestDeterminism:
+    def test_the_same_seed_gives_the_same_candidates(self, candidates, drawn, drawn_products, drawn_accounts):
+        assert equal(candidates, fit(drawn, drawn_products, drawn_accounts, day(170)).score(drawn, day(170)))
+
+    def test_some_accounts_score_as_among_all(self, model, candidates, drawn):
+        some = model.score(drawn, day(170), np.array([5, 2, 40], dtype=np.int32))
+        mine = np.isin(candidates.account, [2, 5, 40])
+        np.testing.assert_array_equal(some.product, candidates.product[mine])
+        np.testing.assert_allclose(some.probability, candidates.probability[mine], rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["logistic", "blend"])
+def test_the_plain_logistic_stands_beside(kind, drawn, drawn_products, drawn_accounts):
+    config = SMALL.model_copy(update={"ranker": SMALL.ranker.model_copy(update={"kind": kind})})
+    found = fit(drawn, drawn_products, drawn_accounts, day(170), config).score(drawn, day(170))
+    assert len(found) > 0
+
+
+def test_a_model_scores_accounts_that_came_after_it_was_trained(drawn, drawn_products, drawn_accounts):
+    early = drawn.before(day(120))
+    seen = np.unique(early.known().account)[:-5]
+    known = early.select(np.isin(early.account, seen))
+    shrunk = History.from_frame(
+        pd.DataFrame(
+            {
+                "order_id": known.order,
+                "account_id": known.account_ids[known.account],
+                "product_id": known.product_ids[known.product],
+                "ordered_at": pd.to_datetime(known.seconds, unit="s", utc=True),
+                "quantity": known.quantity,
+                "unit_price": known.unit_price,
+            }
+        )
+    )
+    model = fit(shrunk, drawn_products, drawn_accounts, day(120))
+    assert np.unique(model.score(drawn, day(170)).account).size > seen.size
+
+
+class TestLittleData:
+    def check(self, history, as_of, caplog, sentence=None):
+        products = pd.DataFrame({"product_id": history.product_ids})
+        accounts = pd.DataFrame({"account_id": history.account_ids})
+        with caplog.at_level(logging.WARNING):
+            found = fit(history, products, accounts, as_of).score(history, as_of)
+        if sentence:
+            assert sentence in caplog.text
+        return found
+
+    def test_one_account_one_product(self, make_history, caplog):
+        assert len(self.check(make_history([("a", "p", 0)]), day(10), caplog)) == 0
+
+    def test_a_history_shorter_than_the_horizon_falls_back_to_popularity(self, make_history, caplog):
+        lines = [("a", "p", 0), ("b", "q", 1), ("c", "q", 1), ("d", "r", 1)]
+        found = self.check(make_history(lines), day(10), caplog, "ranked by recent popularity")
+        mine = found.product[found.account == 0]
+        assert mine[0] == 1  # q has two new owners, r one
+        assert set(mine) == {1, 2}
+        assert (found.probability == 0).all()  # nothing has been seen to come true
+
+    def test_nobody_buys_anything_new(self, make_history, caplog):
+        lines = [
+            (name, product, float(when)) for name, product in (("a", "p"), ("b", "q")) for when in range(0, 200, 9)
+        ]
+        found = self.check(make_history(lines), day(200), caplog, "ranked by recent popularity")
+        assert set(zip(found.account, found.product, strict=True)) == {(0, 1), (1, 0)}
+
+    def test_nothing_before_as_of(self, make_history, caplog):
+        assert len(self.check(make_history([("a", "p", 50)]), day(10), caplog)) == 0
+
+    def test_only_lines_without_an_account(self, make_history, caplog):
+        history = make_history([(None, "p", float(when)) for when in range(100)])
+        assert len(self.check(history, day(100), caplog)) == 0
