@@ -7,6 +7,7 @@ A folder is read file by file in the order of the names.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import gzip
 import shutil
@@ -84,7 +85,9 @@ def connect() -> Backend:
     spill = tempfile.mkdtemp(prefix="offers-duckdb-")
     connection = ibis.duckdb.connect(temp_directory=spill)
     weakref.finalize(connection, shutil.rmtree, spill, ignore_errors=True)
-    connection.raw_sql("SET enable_progress_bar = false")  # DuckDB would draw it into the answer of a command
+    # DuckDB would draw its progress into the answer of a command; in a notebook without widgets it has none to set.
+    with contextlib.suppress(duckdb.InvalidInputException):
+        connection.raw_sql("SET enable_progress_bar = false")
     connection.raw_sql("SET TimeZone = 'UTC'")  # a time without a zone is UTC, whatever the machine says
     return connection
 

@@ -47,7 +47,7 @@ class FeatureBuilder:
     """Proposes candidates for accounts and describes them, from one snapshot.
 
     The features of a candidate: each channel's score, its share of the account's best score and its rank among the
-    account's candidates; the product's; the account's; and how the two fit (price, quantity, age, breadth, category).
+    account's candidates; the product's; the account's; and how the two fit (`PairFeatures`).
     """
 
     def __init__(self, snapshot: Snapshot, sources: tuple[Source, ...], extra: Table, config: FeatureConfig) -> None:
@@ -60,13 +60,15 @@ class FeatureBuilder:
         self.accounts = account_table(snapshot)
         self.extra = extra
         self._owned = snapshot.matrix()
+        self._fresh = [position for position, name in enumerate(self.channels) if name.endswith("_fresh")]
         self._pairs = PairFeatures(snapshot, self.products, self.accounts)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Name of each feature, in the order of the columns."""
         channel = tuple(f"{name}{kind}" for name in self.channels for kind in ("", "_share", "_rank"))
-        return channel + self.products.names + self.accounts.names + self.extra.names + PAIR_NAMES
+        lift = tuple(f"{self.channels[position]}_lift" for position in self._fresh)
+        return channel + lift + self.products.names + self.accounts.names + self.extra.names + PAIR_NAMES
 
     def block(self, accounts: IntArray) -> Block:
         """Return the candidates of some accounts with their features."""
@@ -77,7 +79,7 @@ class FeatureBuilder:
             chosen |= top_k(channel, barred, self.config.per_channel)
         row, product = (found.astype(np.int32) for found in np.nonzero(chosen))
         account = accounts[row].astype(np.int32)
-        parts = [self._channel_features(scores, barred, row, product)]
+        parts = [self._channel_features(scores, barred, row, product), self._lifts(scores, row, product)]
         parts += [self.products.values[product], self.accounts.values[account], self.extra.values[account]]
         parts.append(self._pairs.of(account, product))
         return Block(account, product, np.concatenate(parts, axis=1))
@@ -111,6 +113,14 @@ class FeatureBuilder:
             found[:, 3 * position] = values
             found[:, 3 * position + 1] = np.divide(values, best, out=np.zeros_like(values), where=best > 0)
             found[:, 3 * position + 2] = _rank_within(row, values, offsets)
+        return found
+
+    def _lifts(self, scores: FloatArray, row: IntArray, product: IntArray) -> FloatArray:
+        """Return each fresh vote over the product's new owners: above the usual where mine are like this account."""
+        new_owners = self.products.column("product_new_30d")[product] + 2.0
+        found = np.empty((len(row), len(self._fresh)), dtype=np.float32)
+        for position, channel in enumerate(self._fresh):
+            found[:, position] = scores[channel][row, product] / new_owners
         return found
 
 

@@ -22,7 +22,15 @@ NAMES: Final = (
     "orders_since_restock",
     "days_last_order_to_launch",
     "id_distance",
+    "ids_near",
+    "ids_around",
+    "owned_of_launch",
+    "added_of_launch",
 )
+_NEAR_IDS: Final = 5
+_AROUND_IDS: Final = 25
+_LAUNCH_DAYS: Final = 7.0  # products launched within a week of each other are one collection
+_ADDED_DAYS: Final = 60.0
 _ACCOUNT_STEP: Final = 1e6  # days; above any age, so that account and age fit one sorted number
 
 
@@ -30,7 +38,8 @@ class PairFeatures:
     """Features of an account and a product together, from one snapshot.
 
     `orders_since_launch` is how often the account could have bought the product and did not: the strongest sign that
-    it does not want it, and what makes new products stand out for accounts that have not ordered since.
+    it does not want it, and what makes new products stand out for accounts that have not ordered since. Catalogues
+    number products of a kind side by side, so that owned ids near the product's say something too.
     """
 
     def __init__(self, snapshot: Snapshot, products: Table, accounts: Table) -> None:
@@ -46,7 +55,11 @@ class PairFeatures:
         _, first = np.unique(known.order, return_index=True)
         self._orders = _Ages(known.account[first], snapshot.known_age[first])
         self._lines = _Ages(known.account, snapshot.known_age)
-        self._owned = _Ages(snapshot.pairs.account, snapshot.pairs.product.astype(np.float32))
+        pairs = snapshot.pairs
+        self._owned = _Ages(pairs.account, pairs.product.astype(np.float32))
+        self._launches = _Ages(pairs.account, self._age[pairs.product])
+        added = pairs.first_age <= _ADDED_DAYS
+        self._added_launches = _Ages(pairs.account[added], self._age[pairs.product[added]])
 
     def of(self, account: IntArray, product: IntArray) -> FloatArray:
         """Return the features of each pair, `(n, len(NAMES))`."""
@@ -63,6 +76,10 @@ class PairFeatures:
             self._orders.younger(account, restock),
             age - accounts.column("account_recency_days")[account],
             self._owned.nearest(account, product),
+            self._owned.within(account, product, _NEAR_IDS),
+            self._owned.within(account, product, _AROUND_IDS),
+            self._launches.within(account, age, _LAUNCH_DAYS),
+            self._added_launches.within(account, age, _LAUNCH_DAYS),
         )
         return np.column_stack(columns).astype(np.float32)
 
@@ -79,9 +96,17 @@ class _Ages:
 
     def younger(self, account: IntArray, age: FloatArray) -> FloatArray:
         """Return how many of the account's numbers are below or at `age`, `(n,)`; NaN where the age is."""
-        start = np.searchsorted(self._keys, account * _ACCOUNT_STEP)
-        stop = np.searchsorted(self._keys, account * _ACCOUNT_STEP + np.nan_to_num(age), side="right")
-        return np.where(np.isnan(age), np.nan, stop - start).astype(np.float32)
+        return self._between(account, np.zeros_like(age), age)
+
+    def within(self, account: IntArray, number: NDArray[np.generic], reach: float) -> FloatArray:
+        """Return how many of the account's numbers are at most `reach` from `number`, `(n,)`; NaN where it is."""
+        centre = number.astype(np.float64)
+        return self._between(account, np.maximum(centre - reach, 0.0), centre + reach)
+
+    def _between(self, account: IntArray, low: FloatArray, high: FloatArray) -> FloatArray:
+        start = np.searchsorted(self._keys, account * _ACCOUNT_STEP + np.nan_to_num(low))
+        stop = np.searchsorted(self._keys, account * _ACCOUNT_STEP + np.nan_to_num(high), side="right")
+        return np.where(np.isnan(high), np.nan, stop - start).astype(np.float32)
 
     def nearest(self, account: IntArray, number: IntArray) -> FloatArray:
         """Return the distance to the nearest of the account's numbers, `(n,)`; NaN where it has none."""

@@ -127,7 +127,7 @@ def test_many_rows_of_numeric_codes_with_few_positives() -> None:
     insured, damage = rng.random(n) < 0.45, rng.choice(["Yes", "No"], n)
     odds = rng.normal(0, 0.7, 150)[channel] + rng.normal(0, 0.3, 53)[region] - ((age - 45) / 25.0) ** 2
     odds += np.where(damage == "Yes", 1.2, -0.8) - 2.0 * insured + 0.3 * (np.log(premium) - 10)
-    y = (rng.random(n) < expit(odds - 2.15)).astype(int)
+    y = (rng.random(n) < expit(odds - 2.75)).astype(int)
     frame = pd.DataFrame(
         {
             "channel": channel.astype(float),

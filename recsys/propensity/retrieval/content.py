@@ -32,7 +32,8 @@ class ContentConfig(Config):
 class Content:
     r"""Cosine of TF-IDF vectors (character 3- to 5-grams within words) of names.
 
-    taste: mean cosine to the account's decayed purchases; nearest: the highest cosine to a product it owns.
+    taste: mean cosine to the account's decayed purchases; nearest: the highest cosine to a product it owns; recent:
+    the same, each cosine times the decay of that purchase.
     """
 
     def __init__(self, config: ContentConfig) -> None:
@@ -40,8 +41,8 @@ class Content:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Likeness to all that is owned, and to the nearest owned product."""
-        return ("name_taste", "name_nearest")
+        """Likeness to all that is owned, to the nearest owned product, and to the nearest bought lately."""
+        return ("name_taste", "name_nearest", "name_recent")
 
     def fit(self, snapshot: Snapshot) -> Self:
         """Learn the vectors of the names and the profile of every account."""
@@ -50,13 +51,14 @@ class Content:
         self.profile_ = scaled_rows(decayed, np.asarray(decayed.sum(axis=1)).ravel())
         self.vectors_, self.transposed_ = vectors, vectors.T.tocsr()
         self.alike_ = _alike(vectors, self.config.n_alike)
-        self.owned_ = snapshot.matrix()
+        self.owned_, self.decayed_ = snapshot.matrix(), decayed
         return self
 
     def score(self, accounts: IntArray) -> FloatArray:
         """Return the likeness of every name to each account's purchases; 0 without names."""
         taste = ((self.profile_[accounts] @ self.vectors_) @ self.transposed_).toarray()
-        return np.stack([taste, _highest(self.owned_[accounts], self.alike_)]).astype(np.float32)
+        nearest = [_highest(owned[accounts], self.alike_) for owned in (self.owned_, self.decayed_)]
+        return np.stack([taste, *nearest]).astype(np.float32)
 
 
 def _name_vectors(snapshot: Snapshot, max_terms: int) -> sp.csr_array:
@@ -85,9 +87,10 @@ def _alike(vectors: sp.csr_array, n_alike: int, block: int = 1024) -> sp.csr_arr
 
 
 def _highest(owned: sp.csr_array, alike: sp.csr_array) -> FloatArray:
-    """Return the highest likeness of each product to one that the account owns, `(n_accounts, n_products)`."""
+    """Return the highest of ownership times likeness over what the account owns, `(n_accounts, n_products)`."""
     found = np.zeros((owned.shape[0], alike.shape[1]), dtype=np.float32)
     for row in range(owned.shape[0]):
-        kin = alike[owned.indices[owned.indptr[row] : owned.indptr[row + 1]]]
-        np.maximum.at(found[row], kin.indices, kin.data)
+        mine = slice(owned.indptr[row], owned.indptr[row + 1])
+        kin = alike[owned.indices[mine]]
+        np.maximum.at(found[row], kin.indices, kin.data * np.repeat(owned.data[mine], np.diff(kin.indptr)))
     return found
