@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,18 @@ from recsys.propensity.climbs import UpgradeConfig
 from recsys.propensity.next_product import NextProductConfig
 from recsys.ranking.assembly import OfferModelConfig
 from recsys.ranking.engine import RankingConfig
+
+QUICK: dict[str, Any] = {
+    "next_product": {
+        "cutoffs": {"n_cutoffs": 5, "step_days": 15.0},
+        "sampling": {"train_accounts": 800, "calibration_accounts": 1_500},
+        "features": {"per_channel": 40},
+        "ranker": {"n_trees": 80, "learning_rate": 0.12, "max_features": 1.0},
+    },
+    "upgrades": {"n_cutoffs": 4, "n_calibration": 1},
+}
+"""What a training run takes where a file says nothing else: less of the past than the models' own defaults, for a
+first model in minutes. `training/configs/thorough.toml` gives the models all that they gain from."""
 
 
 class TrainConfig(Config):
@@ -39,6 +51,11 @@ class TrainConfig(Config):
     offers: OfferModelConfig = OfferModelConfig()
     ranking: RankingConfig = RankingConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _quick(cls, given: Any) -> Any:  # noqa: ANN401 - anything may stand in a file
+        return merged(QUICK, given) if isinstance(given, dict) else given
+
     @model_validator(mode="after")
     def _one_horizon(self) -> Self:
         if self.next_product.horizon_days != self.upgrades.horizon_days:
@@ -52,3 +69,16 @@ class TrainConfig(Config):
     def horizon_days(self) -> int:
         """Days within which a purchase or a climb counts."""
         return self.upgrades.horizon_days
+
+
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with what `over` says, section by section.
+
+    >>> merged({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}, "b": 4})
+    {'a': {'x': 1, 'y': 3}, 'b': 4}
+    """
+    both = dict(base)
+    for key, value in over.items():
+        known = both.get(key)
+        both[key] = merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+    return both

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
+from threadpoolctl import threadpool_limits
 
 from recsys.bundle.save import BundleDetails, save_bundle
 from recsys.data.clean_data import CleanData
@@ -78,6 +79,12 @@ def fit(data: CleanData, config: TrainConfig, *, step: Step = quietly, ladder: L
     Raises:
         EmptyDataError: no line has an account.
     """
+    # Threads of OpenMP wait for each other by spinning: beside any other load, two are slower than one, up to five times.
+    with threadpool_limits(limits=1, user_api="openmp"):
+        return _fit(data, config, step, ladder)
+
+
+def _fit(data: CleanData, config: TrainConfig, step: Step, ladder: Ladder | None) -> Fitted:
     with step("history"):
         history = _history(data)
     with step("complements"):

@@ -21,17 +21,17 @@ from recsys.propensity.combination import Choice, choose, row_losses
 from recsys.propensity.folds import FEWEST_OF_A_CLASS, Examples, Splits, stratified_sample
 from recsys.propensity.learners import (
     BoostingLearner,
-    BoostingSetting,
     Learner,
     LogisticLearner,
     LogisticSetting,
+    Setting,
     boosting_settings,
+    larger,
     logistic_settings,
 )
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int_]
-Setting = LogisticSetting | BoostingSetting
 
 _FEWEST_ROWS_OF_BOOSTING = 300  # below, trees can't beat a plain regression
 
@@ -167,7 +167,7 @@ class PropensityClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         if len(examples.y) > self.selection_rows:
             sample = examples.take(stratified_sample(examples.y, self.selection_rows, self.random_state))
             chosen = self._search(options, sample, sample.splits(self.selection_folds, self.random_state + 1))
-            options = {name: [fit.setting] for name, fit in chosen.items()}
+            options = {name: larger(fit.setting) for name, fit in chosen.items()}
         fits = self._search(options, examples, examples.splits(self.folds, self.random_state))
         self.choice_ = choose({name: fit.odds for name, fit in fits.items()}, examples.y, examples.weight)
         self.settings_ = {name: fit.setting for name, fit in fits.items()}

@@ -115,7 +115,7 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             seasons = [sample.season if self.seasonal_ else 0.0 for sample in later]
             shift = np.repeat(np.array(seasons, dtype=np.float64), [len(sample.climbed) for sample in later])
             climbed, weight = _stack(later)
-            self.intercept_, self.slope_ = calibrate(odds, climbed, weight, shift)
+            self.intercept_, self.slope_ = calibrate(odds, climbed, weight, shift, prior=_DRIFT_PRECISION)
         return self
 
     def score(self, history: History, as_of: datetime) -> Candidates:
@@ -178,6 +178,7 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
 
 _FEWEST_CLIMBS = 20
+_DRIFT_PRECISION = 25.0  # climbs drift by 0.2 in log odds from window to window anyway; not all of it is here to stay
 
 
 def _learn(samples: list[ClimbSample], rng: np.random.Generator) -> PropensityClassifier | None:

@@ -25,7 +25,7 @@ class FeatureConfig(Config):
         per_channel: best products of each channel that become candidates of an account; their union is ranked.
     """
 
-    per_channel: int = Field(default=150, ge=1)
+    per_channel: int = Field(default=60, ge=1)
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,9 @@ class BoostingLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return np.hstack([numbers, categories]), np.arange(numbers.shape[1] + levels.shape[1]) >= numbers.shape[1]
 
 
+Setting = LogisticSetting | BoostingSetting
+
+
 def logistic_settings(*, has_codes: bool) -> list[LogisticSetting]:
     """Return the settings of the logistic regression to try, from plain to rich."""
     plain = [LogisticSetting(C, 0, codes=False) for C in (0.01, 0.3)]
@@ -195,10 +198,19 @@ def boosting_settings(*, has_codes: bool, n_rarer: int) -> list[BoostingSetting]
     )
     settings = [smooth, usual]
     if n_rarer >= _MANY:
-        settings = [usual, BoostingSetting(0.1, 200, 31, 60, 5.0, codes=False)]
+        settings = [usual, _DETAILED]
     return settings + ([usual._replace(codes=True)] if has_codes else [])
 
 
+def larger(setting: Setting) -> list[Setting]:
+    """Return the settings to try on all rows after `setting` won on a sample: more rows can bear more detail."""
+    if isinstance(setting, LogisticSetting):
+        return [setting]
+    detailed = _DETAILED._replace(codes=setting.codes)
+    return [setting] if setting == detailed else [setting, detailed]
+
+
+_DETAILED = BoostingSetting(0.1, 200, 31, 60, 5.0, codes=False)
 _MANY = 2_000  # rows of the rarer class from which on the smallest trees miss what the data can tell
 
 

@@ -160,11 +160,25 @@ class TestByHand:
 
     def test_ease_equals_its_closed_form(self, make_history):
         history = make_history([("a", "p", 0), ("b", "p", 0), ("b", "q", 0), ("c", "q", 0), ("c", "r", 0)])
-        source = fitted(Ease(EaseConfig(penalty=2.0, half_life_days=1e9)), history, day(1))
+        source = fitted(Ease(EaseConfig(targets=("owned",), penalty=2.0, half_life_days=1e9)), history, day(1))
         owned = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1]], dtype=float)
-        inverse = np.linalg.inv(owned.T @ owned + 2 * np.eye(3))
+        penalty = 2.0 * (2 + 2 + 1) / 3
+        inverse = np.linalg.inv(owned.T @ owned + penalty * np.eye(3))
         weights = np.eye(3) - inverse / np.diag(inverse)
         np.testing.assert_allclose(source.score(np.arange(3, dtype=np.int32))[0], owned @ weights, atol=1e-5)
+
+    def test_ease_turned_forward_is_the_best_with_a_zero_diagonal(self, drawn):
+        config = EaseConfig(targets=("fresh",), penalty=0.5, half_life_days=60.0, fresh_half_life_days=20.0)
+        source = fitted(Ease(config), drawn, day(200))
+        snapshot = take_snapshot(drawn, day(200), pd.DataFrame())
+        owned, fresh = snapshot.decayed(60.0).toarray(), snapshot.newly_bought(100.0, 20.0).toarray()
+        penalty = 0.5 * np.diag(owned.T @ owned).mean()
+        for column in range(0, drawn.n_products, 7):  # each column is a ridge regression on all the others
+            others = np.delete(owned, column, axis=1)
+            gram = others.T @ others + penalty * np.eye(others.shape[1])
+            expected = others @ np.linalg.solve(gram, others.T @ fresh[:, column])
+            found = source.score(np.arange(drawn.n_accounts, dtype=np.int32))[0, :, column]
+            np.testing.assert_allclose(found, expected, atol=2e-4)
 
     def test_ridge_equals_the_primal_solution(self, drawn):
         config = RidgeConfig(window_days=60.0, penalty=1.5, half_life_days=1e9, idf_power=0.0)

@@ -1,10 +1,11 @@
-"""EASE on the head of the catalogue: the linear item-to-item model with a closed form."""
+"""EASE, turned forward: from what accounts own to what accounts add now, with a closed form."""
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
+import scipy.sparse as sp
 from pydantic import Field
 
 from recsys.contracts.config import Config
@@ -12,25 +13,36 @@ from recsys.data.history import IntArray
 from recsys.propensity.retrieval.head import take_head
 from recsys.propensity.snapshot import FloatArray, Snapshot
 
+Target = Literal["owned", "recent", "fresh"]
+
 
 class EaseConfig(Config):
-    """How much is shrunk, and on what.
+    """What is regressed on what, and how much is shrunk.
 
     Attributes:
-        penalty: lambda, added to the diagonal of the Gram matrix of decayed purchases.
-        half_life_days: a purchase counts half after so many days.
+        targets: one channel each: what accounts own (the plain EASE), bought recently, or bought first, lately.
+        penalty: added to the diagonal of the Gram matrix, in means of that diagonal, so that it suits any market.
+        half_life_days: an owned product counts half after so many days.
+        recent_half_life_days: a recent purchase counts half after so many days.
+        fresh_half_life_days: a first purchase counts half after so many days.
         max_products: products of the head; the inverse takes their cube in time.
     """
 
-    penalty: float = Field(default=100.0, gt=0)
+    targets: tuple[Target, ...] = Field(default=("owned", "recent", "fresh"), min_length=1)
+    penalty: float = Field(default=10.0, gt=0)
     half_life_days: float = Field(default=180.0, gt=0)
+    recent_half_life_days: float = Field(default=20.0, gt=0)
+    fresh_half_life_days: float = Field(default=30.0, gt=0)
     max_products: int = Field(default=2_500, ge=1)
 
 
 class Ease:
-    r"""score(u, .) = x_u B with `B = I - P diag(1 / diag(P))`, `P = (X^T X + penalty I)^-1` and decayed purchases X.
+    r"""score(u, .) = x_u B, where B minimises `|Y - X B|^2 + penalty |B|^2` with a zero diagonal.
 
-    Steck, Embarrassingly shallow autoencoders for sparse data, 2019, eq. 8. Negative scores are evidence too.
+    With `P = (X^T X + penalty I)^-1` and `Q = P X^T Y`: `B = Q - P diag(diag(Q) / diag(P))`. With Y = X that is EASE
+    (Steck, Embarrassingly shallow autoencoders for sparse data, 2019, eq. 8); with Y the first purchases of late it
+    says which owned products speak for what is added *now*, and carries the launches and the season with it. X and Y are
+    decayed by age. Negative scores are evidence too.
     """
 
     def __init__(self, config: EaseConfig) -> None:
@@ -38,21 +50,35 @@ class Ease:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """One channel."""
-        return ("ease",)
+        """One channel a target."""
+        return tuple(f"ease_{target}" for target in self.config.targets)
 
     def fit(self, snapshot: Snapshot) -> Self:
-        """Invert the Gram matrix of the head."""
+        """Invert the Gram matrix of the head and solve for each target."""
         self.head_ = take_head(snapshot, self.config.max_products)
         self.profile_ = self.head_.of(snapshot.decayed(self.config.half_life_days))
         gram = (self.profile_.T @ self.profile_).toarray().astype(np.float32)
-        gram[np.diag_indices_from(gram)] += np.float32(self.config.penalty)
+        gram[np.diag_indices_from(gram)] += np.float32(self.config.penalty * max(np.diag(gram).mean(), 1e-6))
         inverse = np.linalg.inv(gram)
-        weights = inverse / -np.diag(inverse)[None, :]
-        np.fill_diagonal(weights, 0.0)
-        self.weights_ = weights.astype(np.float32)
+        wanted = [self.head_.of(_target(snapshot, target, self.config)) for target in self.config.targets]
+        self.weights_ = [_zero_diagonal(inverse, (self.profile_.T @ target).toarray()) for target in wanted]
         return self
 
     def score(self, accounts: IntArray) -> FloatArray:
-        """Return the scores of the head; products outside it score 0."""
-        return self.head_.spread(self.profile_[accounts] @ self.weights_)[None]
+        """Return the scores of the head for each target; products outside it score 0."""
+        profile = self.profile_[accounts]
+        return np.stack([self.head_.spread(np.asarray(profile @ weights)) for weights in self.weights_])
+
+
+def _target(snapshot: Snapshot, target: Target, config: EaseConfig) -> sp.csr_array:
+    if target == "fresh":
+        return snapshot.newly_bought(5 * config.fresh_half_life_days, config.fresh_half_life_days)
+    return snapshot.decayed(config.half_life_days if target == "owned" else config.recent_half_life_days)
+
+
+def _zero_diagonal(inverse: FloatArray, products: FloatArray) -> FloatArray:
+    """Return B for `P` and `X^T Y`, both `(n_head, n_head)`."""
+    weights: FloatArray = inverse @ products.astype(np.float32)
+    weights -= inverse * (np.diag(weights) / np.diag(inverse))[None, :]
+    np.fill_diagonal(weights, 0.0)
+    return weights

@@ -36,7 +36,7 @@ class SourcesConfig(Config):
     """
 
     neighbours: tuple[NeighboursConfig, ...] = NEIGHBOURS
-    ridge: tuple[RidgeConfig, ...] = (RidgeConfig(), RidgeConfig(window_days=90.0))
+    ridge: tuple[RidgeConfig, ...] = (RidgeConfig(),)
     ease: EaseConfig | None = EaseConfig()
     associations: AssociationsConfig | None = AssociationsConfig()
     baskets: BasketsConfig | None = BasketsConfig()
