@@ -79,7 +79,7 @@ def fit(data: CleanData, config: TrainConfig, *, step: Step = quietly, ladder: L
     Raises:
         EmptyDataError: no line has an account.
     """
-    # Threads of OpenMP wait for each other by spinning: beside any other load, two are slower than one, up to five times.
+    # Threads of OpenMP spin while they wait: beside any other load two are slower than one, up to five times.
     with threadpool_limits(limits=1, user_api="openmp"):
         return _fit(data, config, step, ladder)
 

@@ -41,7 +41,7 @@ class Ease:
 
     With `P = (X^T X + penalty I)^-1` and `Q = P X^T Y`: `B = Q - P diag(diag(Q) / diag(P))`. With Y = X that is EASE
     (Steck, Embarrassingly shallow autoencoders for sparse data, 2019, eq. 8); with Y the first purchases of late it
-    says which owned products speak for what is added *now*, and carries the launches and the season with it. X and Y are
+    says which owned products speak for what is added *now*, and carries launches and the season with it. X and Y are
     decayed by age. Negative scores are evidence too.
     """
 
