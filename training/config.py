@@ -17,10 +17,10 @@ from recsys.ranking.engine import RankingConfig
 
 QUICK: dict[str, Any] = {
     "next_product": {
-        "cutoffs": {"n_cutoffs": 4, "step_days": 15.0},
-        "sampling": {"train_accounts": 800, "calibration_accounts": 1_500},
-        "features": {"per_channel": 30},
-        "ranker": {"n_trees": 60, "learning_rate": 0.15, "max_features": 1.0},
+        "cutoffs": {"n_cutoffs": 3, "step_days": 15.0},
+        "sampling": {"train_accounts": 600, "calibration_accounts": 1_000},
+        "features": {"per_channel": 20},
+        "ranker": {"n_trees": 60, "learning_rate": 0.15, "max_leaf_nodes": 15, "max_features": 1.0},
     },
     "upgrades": {"n_cutoffs": 4, "n_calibration": 1},
 }
