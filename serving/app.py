@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import timedelta
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from recsys.errors import StoreError
 from recsys.events import EventStore, GroupCommitWriter
-from serving import problems
-from serving.edge import Edge
+from serving import docs, problems
+from serving.access import SCOPES, Gate, Keyring
+from serving.edge import Edge, LeanHandler
+from serving.following import Follower
 from serving.ids import DecisionIds
 from serving.metrics import Metrics
 from serving.models import Models
-from serving.routes import offers, operations, reports
+from serving.routes import live, offers, operations, reports
+from serving.routes.lean import LeanRoute
 from serving.services import Clock, Services
 from serving.settings import Settings
 from serving.state import FreshState
@@ -32,6 +36,15 @@ _DESCRIPTION = (
 )
 
 
+_CORS: Final[dict[str, Any]] = {
+    "allow_methods": ("GET", "POST"),
+    "allow_headers": ("Authorization", "Content-Type", "X-API-Key", "X-Request-ID"),
+    "expose_headers": ("Retry-After", "X-Request-ID"),
+}
+
+_ROUTERS: Final = (offers.lean_router, offers.router, reports.router, live.router, operations.router)
+
+
 def create_app(settings: Settings, *, bundles: Models, store: EventStore, clock: Clock) -> FastAPI:
     """Return the server's ASGI application; it closes the writer it makes, not the store it was given."""
     app = FastAPI(
@@ -39,14 +52,38 @@ def create_app(settings: Settings, *, bundles: Models, store: EventStore, clock:
         version=version("offer-engine"),
         description=_DESCRIPTION,
         lifespan=_lifespan(settings, bundles, store, clock),
+        docs_url=None,
         redoc_url=None,
     )
-    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, retry_after_seconds=settings.retry_after_seconds)
+    gate = None
+    if settings.keys_file is not None:
+        gate = Gate(Keyring(settings.keys_file, settings.keys_refresh_seconds), clock, time.monotonic)
+    app.add_middleware(
+        Edge,
+        max_body_bytes=settings.max_body_bytes,
+        retry_after_seconds=settings.retry_after_seconds,
+        gate=gate,
+        lean=_lean_handlers(),
+    )
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
     problems.install(app, settings.retry_after_seconds)
-    for router in (offers.lean_router, offers.router, reports.router, operations.router):
+    for router in _ROUTERS:
         app.include_router(router)
-    _declare_problems(app)
+    docs.install(app)
+    _complete_document(app, keys=gate is not None)
     return app
+
+
+def _lean_handlers() -> dict[tuple[str, str], LeanHandler]:
+    """The routes that the edge answers itself: those with a body and without a parameter in the path."""
+    return {
+        (method, route.path): route.get_route_handler()
+        for router in _ROUTERS
+        for route in router.routes
+        if isinstance(route, LeanRoute) and "{" not in route.path
+        for method in route.methods or ()
+    }
 
 
 def _lifespan(
@@ -54,19 +91,26 @@ def _lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        model = bundles.current()
-        for request in model.warm_up:
-            model.engine.recommend(request)
-        cooldown = timedelta(days=settings.declined_cooldown_days)
-        state = FreshState(store, since=model.as_of, cooldown=cooldown)
+        state = FreshState(store, settings, since=bundles.current().as_of, clock=clock)
+        for running in bundles.running():
+            if running.model is not None:
+                running.model.replay()
+                state.adopt(running.model)
         state.apply(await asyncio.to_thread(state.read_news))
-        with GroupCommitWriter(store, settings.writer) as writer:
+        metrics = Metrics(bundles, clock)
+        with GroupCommitWriter(store, settings.writer, metrics.committed) as writer:
+            follower = Follower(bundles, state.adopt, metrics.swapped)
+            await follower.look()  # the challengers, and what became champion while this process started
             app.state.services = Services(
-                settings, bundles, store, writer, clock, state, Metrics(bundles, writer), DecisionIds()
+                settings, bundles, store, writer, clock, state, metrics, DecisionIds(), follower
             )
-            refreshing = asyncio.create_task(_keep_fresh(state, settings.refresh_seconds))
+            tasks = [
+                asyncio.create_task(_keep_fresh(state, settings.refresh_seconds)),
+                asyncio.create_task(follower.follow(settings.model_look_seconds)),
+            ]
             yield
-            refreshing.cancel()
+            for task in tasks:
+                task.cancel()
 
     return lifespan
 
@@ -81,8 +125,11 @@ async def _keep_fresh(state: FreshState, seconds: float) -> None:
             _log.warning("fresh state is late: %s", error)
 
 
-def _declare_problems(app: FastAPI) -> None:
-    """FastAPI would declare its own validation error on each route; ours stands once, by name."""
+def _complete_document(app: FastAPI, *, keys: bool) -> None:
+    """Declare what is the same on every route once: the form of errors, and what a key opens.
+
+    FastAPI would declare its own validation error on each route; ours stands once, by name.
+    """
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -94,6 +141,23 @@ def _declare_problems(app: FastAPI) -> None:
             problem = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(problem.pop("$defs"))
             schemas["Problem"] = problem
+            _declare_access(document, keys=keys)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _declare_access(document: dict[str, Any], *, keys: bool) -> None:
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            scope = SCOPES.get(path, {}).get(method.upper())
+            if scope is None:
+                continue
+            answers = problems.problem_responses(401, 403, 429)
+            operation["responses"] |= {str(status): answer for status, answer in answers.items()}
+            operation["description"] += f"\n\nKeys need the scope `{scope}`."
+            if keys:
+                operation["security"] = [{"key": []}]
+    if keys:
+        scheme = {"type": "http", "scheme": "bearer", "description": "An API key; `X-API-Key` takes it too."}
+        document["components"]["securitySchemes"] = {"key": scheme}

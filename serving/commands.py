@@ -1,4 +1,4 @@
-"""`offers serve`."""
+"""`offers serve` and `offers key`."""
 
 from __future__ import annotations
 
@@ -9,27 +9,99 @@ import typer
 
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI
 
+KEYS_FILE = Path("var/keys.json")
+
 
 def serve(
     model: Annotated[
         str, typer.Option(help="models:/NAME@ALIAS, models:/NAME/VERSION, or the folder of a bundle.")
     ] = "models:/offers@champion",
-    host: Annotated[str, typer.Option(help="Loopback only, as long as there are no API keys.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Beyond loopback only with --keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
     store: Annotated[
         str, typer.Option(help="Event store: sqlite:///FILE or postgresql://HOST/NAME.")
     ] = "sqlite:///var/offers.db",
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes; they share the bundle's memory.")] = 1,
     config: Annotated[Path | None, typer.Option(help="TOML file of the server's settings.")] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="File of API keys, made by `offers key create`; every caller then needs one.")
+    ] = None,
     tracking_uri: Annotated[str, typer.Option(help="Where MLflow keeps its registry.")] = DEFAULT_TRACKING_URI,
 ) -> None:
     """Serve offers over HTTP; every answer is in the event store before it is sent."""
-    from recsys.bundle.resolve import resolve_model
     from recsys.contracts.config import read_config
+    from serving.keys import read_keys
+    from serving.loading import find_model
     from serving.running import Plan, listen, run
     from serving.settings import Settings
 
     settings = Settings() if config is None else read_config(config, Settings)
-    with listen(host, port) as listening:
-        folder = resolve_model(model, tracking_uri=tracking_uri)
-        run(Plan(folder, model, store, settings, workers), listening)
+    if keys is not None:
+        settings = settings.model_copy(update={"keys_file": keys})
+    if settings.keys_file is not None:
+        read_keys(settings.keys_file)
+    with listen(host, port, keys=settings.keys_file is not None) as listening:
+        run(Plan(model, tracking_uri, find_model(model, tracking_uri), store, settings, workers), listening)
+
+
+key = typer.Typer(
+    help="Makes, lists and revokes API keys; a running server takes the change within a second.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_KeysOption = Annotated[Path, typer.Option(help="The file of keys; it holds hashes, never a key.")]
+
+
+@key.command("create")
+def create_key(
+    name: Annotated[str, typer.Option(help="Whose key it is.")],
+    scope: Annotated[list[str], typer.Option(help="offers, outcomes, sales or admin; may be given several times.")],
+    keys: _KeysOption = KEYS_FILE,
+    days: Annotated[int | None, typer.Option(min=1, help="The key holds that long; left out, until revoked.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Requests a second that each worker lets it ask; left out, any.")
+    ] = None,
+    burst: Annotated[int, typer.Option(min=1, help="Requests that it may ask at once after a pause.")] = 20,
+) -> None:
+    """Make a key, print it once, and write its hash to the file."""
+    from datetime import UTC, datetime, timedelta
+
+    from serving.keys import KeyFile, new_key, parse_scopes, read_keys, with_key, write_keys
+
+    now = datetime.now(UTC)
+    known = read_keys(keys) if keys.exists() else KeyFile()
+    text, entry = new_key(
+        name,
+        parse_scopes(scope),
+        now=now,
+        expires_at=None if days is None else now + timedelta(days=days),
+        requests_per_second=rate,
+        burst=burst,
+    )
+    write_keys(keys, with_key(known, entry))
+    typer.echo(text)
+    typer.echo(f"Key {entry.key_id} of {name} is in {keys}; the key itself is not shown again.", err=True)
+
+
+@key.command("list")
+def list_keys(keys: _KeysOption = KEYS_FILE) -> None:
+    """Show whose keys there are and what they open."""
+    from serving.keys import read_keys
+
+    for entry in read_keys(keys).keys:
+        until = "" if entry.expires_at is None else f"  until {entry.expires_at:%Y-%m-%d}"
+        typer.echo(f"{entry.key_id}  {entry.name}  {','.join(entry.scopes)}{until}")
+
+
+@key.command("revoke")
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(help="As `offers key list` shows it.")], keys: _KeysOption = KEYS_FILE
+) -> None:
+    """Take a key out of the file; running servers refuse it within a second."""
+    from serving.keys import read_keys, without_key, write_keys
+
+    write_keys(keys, without_key(read_keys(keys), key_id))
+    typer.echo(f"Key {key_id} opens nothing any more.")

@@ -1,31 +1,59 @@
-"""What every request passes first: its id, the limits of its body, and the headers of every answer."""
+"""What every request passes first: its id, its key, the limits of its body, and the headers of every answer."""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeAlias
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.access import Gate
 from serving.ids import RequestIds
 from serving.problems import problem_of
+
+LeanHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
 )
+_CONTENT_POLICY: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+"""What a browser may load for an answer: nothing. A page that needs more brings a policy of its own."""
 
 
 class Edge:
-    """ASGI middleware: echoes or gives the request id, refuses bodies that are too large."""
+    """ASGI middleware around the application.
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, retry_after_seconds: int) -> None:
+    Args:
+        app: the application.
+        max_body_bytes: longer bodies are refused.
+        retry_after_seconds: what `Retry-After` says when the event store is busy.
+        gate: checks the key of every request; None lets everybody in.
+        lean: (method, path) -> handler of a route that is answered right here. The same route stands in `app`, where
+            its documentation comes from; the way there takes longer than the engine.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int,
+        retry_after_seconds: int,
+        gate: Gate | None = None,
+        lean: Mapping[tuple[str, str], LeanHandler] | None = None,
+    ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._retry_after_seconds = retry_after_seconds
+        self._gate = gate
+        self._lean = dict(lean or {})
         self._next_request_id = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,13 +65,24 @@ class Edge:
         given = headers.get(b"x-request-id", b"")
         request_id = given.decode() if _REQUEST_ID.fullmatch(given) else self._next_request_id()
         scope["request_id"] = request_id
-        answering = _Answering(send, (*_HEADERS, (b"x-request-id", request_id.encode())))
+        answering = _Answering(send, (b"x-request-id", request_id.encode()))
         try:
-            await self._app(scope, self._limited(headers, receive), answering.send)
+            await self._answer(scope, headers, receive, answering.send)
         except Exception as error:
             if answering.started:  # too late for another status: the server cuts the connection
                 raise
             await problem_of(error, request_id, self._retry_after_seconds)(scope, receive, answering.send)
+
+    async def _answer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+        if self._gate is not None:
+            self._gate.check(scope["method"], scope["path"], headers)
+        receive = self._limited(headers, receive)
+        handler = self._lean.get((scope["method"], scope["path"]))
+        if handler is None:
+            await self._app(scope, receive, send)
+        else:
+            response = await handler(Request(scope, receive))
+            await response(scope, receive, send)
 
     def _limited(self, headers: dict[bytes, bytes], receive: Receive) -> Receive:
         length = headers.get(b"content-length")
@@ -74,15 +113,18 @@ class Edge:
 class _Answering:
     """Adds headers to an answer and knows whether it has begun."""
 
-    __slots__ = ("_extra", "_send", "started")
+    __slots__ = ("_request_id", "_send", "started")
 
-    def __init__(self, send: Send, extra: tuple[tuple[bytes, bytes], ...]) -> None:
+    def __init__(self, send: Send, request_id: tuple[bytes, bytes]) -> None:
         self._send = send
-        self._extra = extra
+        self._request_id = request_id
         self.started = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            message["headers"] = [*message["headers"], *self._extra]
+            headers = [*message["headers"], *_HEADERS, self._request_id]
+            if all(name != _CONTENT_POLICY[0] for name, _ in message["headers"]):
+                headers.append(_CONTENT_POLICY)
+            message["headers"] = headers
         await self._send(message)

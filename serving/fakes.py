@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from recsys.contracts.offers import Offer, OfferRequest, Slate, Tier
+from recsys.contracts.offers import NOTHING_NEW, AccountState, Offer, OfferRequest, ProductChange, Slate, Tier
 from recsys.errors import ConfigError
-from recsys.ranking.state import NOTHING_NEW, AccountState
+from recsys.ranking.rules import Rule
 from serving.models import LoadedModel
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
@@ -21,6 +22,26 @@ class FakeEngine:
     def __init__(self, n_accounts: int = 10, n_products: int = 30) -> None:
         self._accounts = {f"A{i}": i for i in range(n_accounts)}
         self._products = {f"P{i}": i for i in range(n_products)}
+        self._prices = dict.fromkeys(self._products, 10.0)
+        self._withdrawn: dict[str, str] = {}
+        self._rules: Sequence[Rule] = ()
+
+    def apply(self, change: ProductChange) -> bool:
+        """Put new values of a product in force; return whether it knows the product."""
+        if change.product_id not in self._products:
+            return False
+        if change.price is not None:
+            self._prices[change.product_id] = change.price
+        flags = {"inactive": change.active is False, "do_not_offer": change.do_not_offer is True}
+        refusals = [name for name, holds in {**flags, "out_of_stock": change.stock == 0}.items() if holds]
+        self._withdrawn.pop(change.product_id, None)
+        if refusals:
+            self._withdrawn[change.product_id] = refusals[0]
+        return True
+
+    def use_rules(self, rules: Sequence[Rule]) -> None:
+        """Put business rules in force; it knows those that block products."""
+        self._rules = rules
 
     def recommend(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Slate:
         """Return the ranked answer to one request.
@@ -33,14 +54,20 @@ class FakeEngine:
         cart = [line.product_id for line in request.cart]
         known = [product for product in cart if product in self._products]
         shift = self._accounts.get(request.account_id or "", 0) + sum(self._products[product] for product in known)
-        barred = {*cart, *request.exclude, *state.bought, *state.withheld}
+        region = request.region or state.region
+        blocking = [rule for rule in self._rules if rule.applies(state.segment, region, request.channel)]
+        blocked = {product: f"rule:{rule.name}" for rule in blocking for product in rule.products}
+        refused = {**blocked, **self._withdrawn}
+        barred = {*cart, *request.exclude, *state.bought, *state.withheld, *refused}
+        if state.silence or state.do_not_offer:
+            barred |= set(self._products)
         tier: Tier = "account" if request.account_id in self._accounts else "cart" if known else "popular"
         order = [f"P{(shift + i) % len(self._products)}" for i in range(len(self._products))]
         chosen = [product for product in order if product not in barred][: request.limit]
         offers = tuple(self._offer(rank, product, tier, request) for rank, product in enumerate(chosen, start=1))
         short = None if len(offers) == request.limit else f"only {len(offers)} products may be offered"
         unknown = tuple(product for product in cart if product not in self._products)
-        return Slate(offers, request.limit, short, tier, request.objective, 30, unknown, len(order))
+        return Slate(offers, request.limit, short, tier, request.objective, 30, unknown, len(order), refused)
 
     def _offer(self, rank: int, product: str, tier: Tier, request: OfferRequest) -> Offer:
         probability = 1 / (1 + rank)
@@ -50,7 +77,7 @@ class FakeEngine:
             product_id=product,
             kind=request.kinds[0],
             name=f"Product {product}",
-            price=10.0,
+            price=self._prices[product],
             currency="EUR",
             probability=probability,
             probability_of="buys_within_horizon",

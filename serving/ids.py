@@ -6,6 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime  # noqa: F401 - UTC stands in an example
 from typing import Final
 
 _BLOCK_BYTES: Final = 8 * 512
@@ -39,6 +40,17 @@ class DecisionIds:
             self._random = iter(memoryview(block).cast("Q").tolist())
             bits = next(self._random)
         return bits >> (64 - _RANDOM_BITS)
+
+
+def first_id_at(when: datetime) -> str:
+    """Return a text that every decision id from `when` on sorts after.
+
+    Example:
+        >>> first_id_at(datetime(2026, 3, 1, tzinfo=UTC))
+        '019ca6d5-4400'
+    """
+    text = f"{int(when.timestamp() * 1_000):012x}"
+    return f"{text[:8]}-{text[8:]}"
 
 
 class RequestIds:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from recsys.bundle.load import Bundle, load_bundle
+from recsys.bundle.load import load_bundle
 from recsys.bundle.manifest import MANIFEST
+from recsys.bundle.resolve import resolve_model
 from recsys.contracts.offers import CartLine, OfferRequest
-from serving.models import LoadedModel
+from recsys.errors import BundleCorruptError
+from serving.models import CHAMPION, Found, LoadedModel, Sources
+
+_CHAMPION_URI = f"@{CHAMPION}"
 
 
 def load_model(folder: Path, *, source: str, now: datetime, verify: bool = True) -> LoadedModel:
@@ -28,9 +34,10 @@ def load_model(folder: Path, *, source: str, now: datetime, verify: bool = True)
         BundleCorruptError: a file is missing or altered.
         BundleVersionError: another schema version wrote it.
     """
+    version = version_of(folder)
     bundle = load_bundle(folder, verify=verify)
     return LoadedModel(
-        version=_version(bundle),
+        version=version,
         source=source,
         engine=bundle.engine(),
         as_of=_utc(bundle.manifest.as_of),
@@ -46,8 +53,45 @@ def load_model(folder: Path, *, source: str, now: datetime, verify: bool = True)
     )
 
 
-def _version(bundle: Bundle) -> str:
-    return hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest()[:12]
+def version_of(folder: Path) -> str:
+    """Return the version of the bundle in `folder`, which costs no more than reading its manifest.
+
+    Raises:
+        BundleCorruptError: there is no manifest.
+    """
+    try:
+        return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:12]
+    except OSError:
+        raise BundleCorruptError(f"{folder}: no {MANIFEST}; name the folder of a bundle") from None
+
+
+def find_model(reference: str, tracking_uri: str) -> Found:
+    """Return where a reference leads now.
+
+    Raises:
+        ModelNotFoundError: no such folder, registry, model, version or alias.
+        BundleCorruptError: the folder holds no bundle.
+    """
+    folder = resolve_model(reference, tracking_uri=tracking_uri)
+    return Found(folder, version_of(folder))
+
+
+def sources_of(
+    reference: str, challengers: dict[str, str], tracking_uri: str, clock: Callable[[], datetime]
+) -> Sources:
+    """Return where the champion `reference` and its challengers come from.
+
+    A champion of a registry brings the registry's challenger, where there is one.
+    """
+    references = {CHAMPION: reference}
+    if reference.endswith(_CHAMPION_URI):
+        references["challenger"] = reference.removesuffix(_CHAMPION_URI) + "@challenger"
+    references |= challengers
+
+    def load(found: Found, source: str) -> LoadedModel:
+        return load_model(found.folder, source=source, now=clock())
+
+    return Sources(references, partial(find_model, tracking_uri=tracking_uri), load)
 
 
 def _utc(text: str) -> datetime:

@@ -3,63 +3,124 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from recsys.contracts.offers import Slate
-from recsys.events import GroupCommitWriter
-from serving.models import Models
+from recsys.events import WriterState
+from serving.models import Models, Running
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_NO_ARM: Final = ""
 
 
 class Metrics:
     """The counters of one worker, in a registry of their own."""
 
-    def __init__(self, models: Models, writer: GroupCommitWriter) -> None:
-        self._registry = CollectorRegistry()
+    def __init__(self, models: Models, clock: Callable[[], datetime]) -> None:
         self._models = models
-        self._writer = writer
+        self._clock = clock
+        self._registry = registry = CollectorRegistry()
         self._seconds = Histogram(
             "offers_answer_seconds",
             "From a request to its durable answer.",
             ["route", "tier"],
             buckets=_SECONDS,
-            registry=self._registry,
+            registry=registry,
         )
-        self._returned = Counter("offers_returned", "Offers returned.", ["tier"], registry=self._registry)
-        self._short = Counter("offers_shortfalls", "Answers with fewer offers than asked.", registry=self._registry)
-        self._unlogged = Counter("offers_unlogged", "Answers without a kept decision.", registry=self._registry)
+        self._commit_seconds = Histogram(
+            "offers_store_commit_seconds", "One commit of the event store.", buckets=_SECONDS, registry=registry
+        )
+        self._returned = Counter("offers_returned", "Offers returned.", ["tier"], registry=registry)
+        self._of_arm = Counter(
+            "offers_arm_decisions", "Answers by experiment and arm.", ["experiment", "arm"], registry=registry
+        )
+        self._outcomes = Counter(
+            "offers_outcomes",
+            "Outcomes reported, by what came of the offer and the arm that made it.",
+            ["kind", "experiment", "arm"],
+            registry=registry,
+        )
+        self._presented = Counter("offers_presented", "Offers that somebody saw or was told of.", registry=registry)
+        self._short = Counter("offers_shortfalls", "Answers with fewer offers than asked.", registry=registry)
+        self._unlogged = Counter("offers_unlogged", "Answers without a kept decision.", registry=registry)
+        self._swaps = Counter("offers_model_swaps", "Models that began to answer.", ["alias"], registry=registry)
+        self._refusals = Counter("offers_model_refusals", "Models that were refused.", ["alias"], registry=registry)
         self._gauges = {
-            name: Gauge(name, text, registry=self._registry)
+            name: Gauge(name, text, registry=registry)
             for name, text in (
                 ("offers_store_queue", "Requests that wait for their commit."),
                 ("offers_store_commits", "Commits since the start."),
                 ("offers_store_requests_written", "Requests written since the start."),
-                ("offers_model_as_of_seconds", "What the model was trained up to, seconds since 1970."),
+                ("offers_model_as_of_seconds", "What the champion was trained up to, seconds since 1970."),
+                ("offers_model_age_seconds", "Seconds since then."),
             )
         }
-        self._worker = Gauge("offers_worker", "The worker and its model.", ["pid", "version"], registry=self._registry)
+        self._worker = Gauge(
+            "offers_worker", "The worker and its models.", ["pid", "alias", "version"], registry=registry
+        )
+        self._seconds_of: dict[
+            tuple[str, str], Histogram
+        ] = {}  # finding a child by its labels costs more than counting
+        self._returned_of: dict[str, Counter] = {}
 
-    def answered(self, route: str, slate: Slate, seconds: float, *, logged: bool) -> None:
+    def answered(
+        self,
+        route: str,
+        slate: Slate,
+        seconds: float,
+        *,
+        logged: bool,
+        experiment: str | None = None,
+        arm: str = _NO_ARM,
+    ) -> None:
         """Count one answer."""
-        self._seconds.labels(route, slate.tier).observe(seconds)
-        self._returned.labels(slate.tier).inc(len(slate.offers))
+        tier = slate.tier
+        child = self._seconds_of.get((route, tier))
+        if child is None:
+            child = self._seconds_of[route, tier] = self._seconds.labels(route, tier)
+            self._returned_of[tier] = self._returned.labels(tier)
+        child.observe(seconds)
+        self._returned_of[tier].inc(len(slate.offers))
         if slate.shortfall is not None:
             self._short.inc()
         if not logged:
             self._unlogged.inc()
+        if experiment is not None:
+            self._of_arm.labels(experiment, arm or _NO_ARM).inc()
 
-    def render(self) -> bytes:
+    def presented(self, n_offers: int) -> None:
+        """Count offers that were presented."""
+        self._presented.inc(n_offers)
+
+    def outcome(self, kind: str, experiment: str | None, arm: str | None) -> None:
+        """Count one outcome; its decision names experiment and arm. Acceptance is accepted over decisions of an arm."""
+        self._outcomes.labels(kind, experiment or _NO_ARM, arm or _NO_ARM).inc()
+
+    def committed(self, seconds: float) -> None:
+        """Count one commit; called by the writer's thread."""
+        self._commit_seconds.observe(seconds)
+
+    def swapped(self, change: Running) -> None:
+        """Count a model that began to answer, or was refused."""
+        counter = self._swaps if change.refused is None else self._refusals
+        counter.labels(change.alias).inc()
+
+    def render(self, writer: WriterState) -> bytes:
         """Return everything in Prometheus' text format."""
-        state, model = self._writer.state, self._models.current()
-        self._gauges["offers_store_queue"].set(state.queued)
-        self._gauges["offers_store_commits"].set(state.commits)
-        self._gauges["offers_store_requests_written"].set(state.written)
-        self._gauges["offers_model_as_of_seconds"].set(model.as_of.timestamp())
+        as_of = self._models.current().as_of
+        self._gauges["offers_store_queue"].set(writer.queued)
+        self._gauges["offers_store_commits"].set(writer.commits)
+        self._gauges["offers_store_requests_written"].set(writer.written)
+        self._gauges["offers_model_as_of_seconds"].set(as_of.timestamp())
+        self._gauges["offers_model_age_seconds"].set((self._clock() - as_of).total_seconds())
         self._worker.clear()
-        self._worker.labels(str(os.getpid()), model.version).set(1)
+        for alias, model, _ in self._models.running():
+            if model is not None:
+                self._worker.labels(str(os.getpid()), alias, model.version).set(1)
         return generate_latest(self._registry)

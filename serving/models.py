@@ -1,13 +1,23 @@
-"""The model that answers, behind a seam: one that stays here, one that follows the registry where it is needed."""
+"""The models that answer, by alias: one that stays, or those that a registry or folders name from moment to moment."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from threading import Lock
+from typing import Final, NamedTuple, Protocol
 
-from recsys.contracts.offers import OfferRequest, Slate
-from recsys.ranking.state import NOTHING_NEW, AccountState
+from recsys.contracts.offers import NOTHING_NEW, AccountState, OfferRequest, ProductChange, Slate
+from recsys.errors import ModelNotFoundError, OfferEngineError
+from recsys.ranking.rules import Rule
+
+CHAMPION: Final = "champion"
+"""The alias that answers where no experiment says otherwise."""
+
+_log = logging.getLogger("serving")
 
 
 class Recommender(Protocol):
@@ -15,6 +25,12 @@ class Recommender(Protocol):
 
     def recommend(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Slate:
         """Return the ranked answer to one request."""
+
+    def apply(self, change: ProductChange) -> bool:
+        """Put new values of a product in force; return whether the model knows the product."""
+
+    def use_rules(self, rules: Sequence[Rule]) -> None:
+        """Put business rules in force, and no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +42,7 @@ class LoadedModel:
         source: the URI or folder that it was asked for by.
         as_of: no order line at or after it was used.
         loaded_at: when this process loaded it, UTC.
-        warm_up: requests that are answered once before the server is ready.
+        warm_up: requests that are answered once before it answers anybody.
     """
 
     version: str
@@ -40,12 +56,50 @@ class LoadedModel:
     loaded_at: datetime
     warm_up: tuple[OfferRequest, ...] = ()
 
+    def replay(self) -> None:
+        """Answer the warm-up requests, so that the first caller finds every page in memory and every path proven."""
+        for request in self.warm_up:
+            self.engine.recommend(request)
+
+
+class Refused(NamedTuple):
+    """A model that its alias names and that does not serve.
+
+    Attributes:
+        version: of the bundle; None where it was not even found.
+        reason: a sentence.
+        at: when it was refused, UTC.
+    """
+
+    version: str | None
+    reason: str
+    at: datetime
+
+
+class Running(NamedTuple):
+    """What stands behind one alias.
+
+    Attributes:
+        model: the one that answers; None where the alias has named none yet.
+        refused: the newer one that was refused since, None where all is well.
+    """
+
+    alias: str
+    model: LoadedModel | None
+    refused: Refused | None
+
 
 class Models(Protocol):
     """Who says which model answers now."""
 
     def current(self) -> LoadedModel:
-        """Return the model for the next request; one request uses one model throughout."""
+        """Return the champion for the next request; one request uses one model throughout."""
+
+    def get(self, alias: str) -> LoadedModel | None:
+        """Return the model of an alias, None where it runs none."""
+
+    def running(self) -> tuple[Running, ...]:
+        """Return what stands behind every alias, the champion first."""
 
 
 class FixedModel:
@@ -57,3 +111,126 @@ class FixedModel:
     def current(self) -> LoadedModel:
         """Return that model."""
         return self._model
+
+    def get(self, alias: str) -> LoadedModel | None:
+        """Return that model as the champion, None under any other alias."""
+        return self._model if alias == CHAMPION else None
+
+    def running(self) -> tuple[Running, ...]:
+        """Return that model."""
+        return (Running(CHAMPION, self._model, None),)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a reference leads now.
+
+    Attributes:
+        folder: of the bundle.
+        version: of its content.
+    """
+
+    folder: Path
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where models come from.
+
+    Attributes:
+        references: alias -> folder, `models:/NAME@ALIAS` or `models:/NAME/VERSION`; `champion` must be among them.
+        find: says where a reference leads now.
+        load: opens and verifies what was found, `(found, reference)`.
+    """
+
+    references: Mapping[str, str]
+    find: Callable[[str], Found]
+    load: Callable[[Found, str], LoadedModel]
+
+
+class WatchedModels:
+    """Follows its sources: what is new is loaded beside, verified and warm before `put` lets it answer.
+
+    `look` may run in any thread and changes nothing that requests see; the other methods belong to the event loop. A
+    model that can't be loaded never answers: the last good one of its alias stays, and the next look at the same
+    content comes after `retry` only.
+    """
+
+    def __init__(self, sources: Sources, first: LoadedModel, clock: Callable[[], datetime], retry: timedelta) -> None:
+        self._sources = sources
+        self._clock = clock
+        self._retry = retry
+        self._models = {CHAMPION: first}
+        self._refused: dict[str, Refused] = {}
+        self._looking = Lock()
+
+    def current(self) -> LoadedModel:
+        """Return the champion for the next request; one request uses one model throughout."""
+        return self._models[CHAMPION]
+
+    def get(self, alias: str) -> LoadedModel | None:
+        """Return the model of an alias, None where it runs none."""
+        return self._models.get(alias)
+
+    def running(self) -> tuple[Running, ...]:
+        """Return what stands behind every alias, the champion first."""
+        aliases = [CHAMPION, *sorted({*self._models, *self._refused} - {CHAMPION})]
+        return tuple(Running(alias, self._models.get(alias), self._refused.get(alias)) for alias in aliases)
+
+    def look(self, *, at_once: bool = False) -> tuple[Running, ...]:
+        """Return what has changed, loaded and warm, for `put`; a second look waits for the first.
+
+        Args:
+            at_once: look again at what was refused, however short ago.
+        """
+        with self._looking:
+            ready = {model.version: model for model in self._models.values()}
+            changes = []
+            for alias, reference in self._sources.references.items():
+                change = self._look_at(alias, reference, ready, at_once=at_once)
+                if change is not None:
+                    changes.append(change)
+            return tuple(changes)
+
+    def put(self, changes: tuple[Running, ...]) -> None:
+        """Let the new models answer, and keep in mind what was refused."""
+        for alias, model, refused in changes:
+            if refused is not None:
+                self._refused[alias] = refused
+                continue
+            self._refused.pop(alias, None)
+            if model is None:
+                self._models.pop(alias, None)
+            else:
+                self._models[alias] = model
+
+    def _look_at(self, alias: str, reference: str, ready: dict[str, LoadedModel], *, at_once: bool) -> Running | None:
+        model, refused = self._models.get(alias), self._refused.get(alias)
+        version = None
+        try:
+            found = self._sources.find(reference)
+            version = found.version
+            if model is not None and model.version == version:
+                return Running(alias, model, None) if refused is not None else None
+            if not at_once and refused is not None and refused.version == version and not self._due(refused):
+                return None
+            if version not in ready:
+                ready[version] = self._sources.load(found, reference)
+                ready[version].replay()
+            return Running(alias, replace(ready[version], source=reference), None)
+        except ModelNotFoundError as error:
+            if alias != CHAMPION:  # nobody has to have a challenger
+                return Running(alias, None, None) if model is not None else None
+            return self._refusal(alias, model, version, str(error))
+        except OfferEngineError as error:
+            return self._refusal(alias, model, version, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever a new model does, the old one goes on answering
+            _log.warning("model %s could not be loaded", alias, exc_info=error)
+            return self._refusal(alias, model, version, f"it could not be loaded ({type(error).__name__})")
+
+    def _refusal(self, alias: str, model: LoadedModel | None, version: str | None, reason: str) -> Running:
+        return Running(alias, model, Refused(version, reason, self._clock()))
+
+    def _due(self, refused: Refused) -> bool:
+        return self._clock() >= refused.at + self._retry

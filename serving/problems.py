@@ -18,12 +18,15 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 TITLES: Final[dict[int, str]] = {
     400: "Malformed request",
+    401: "No key that holds",
+    403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
     409: "In conflict with what runs",
     413: "Body too large",
     415: "Unsupported media type",
     422: "Invalid request",
+    429: "Too many requests",
     500: "Internal error",
     503: "Temporarily unavailable",
 }
@@ -97,6 +100,7 @@ def problem_of(error: Exception, request_id: str | None, retry_after_seconds: in
     if isinstance(error, HTTPException):
         return problem(error.status_code, _sentence(error), request_id, headers=error.headers)
     if isinstance(error, StoreError):
+        _log.warning("event store: %s", error)
         retry = {"Retry-After": str(retry_after_seconds)}
         return problem(503, "the event store can't take the request now; try again", request_id, headers=retry)
     if isinstance(error, ConfigError):  # valid in itself, but not with the model that runs
@@ -111,8 +115,6 @@ def install(app: FastAPI, retry_after_seconds: int) -> None:
     """Map the errors of every route, and declare `Problem` in the OpenAPI document."""
 
     async def answer(request: Request, error: Exception) -> Response:
-        if isinstance(error, StoreError):
-            _log.warning("event store: %s", error)
         return problem_of(error, request.scope.get("request_id"), retry_after_seconds)
 
     for kind in (RequestValidationError, ValidationError, HTTPException, StoreError, ConfigError, DataError):

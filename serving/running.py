@@ -9,9 +9,8 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Final, NoReturn
 
 import uvicorn
@@ -22,8 +21,8 @@ from recsys.errors import ServerError
 from recsys.events import open_store
 from serving import logs
 from serving.app import create_app
-from serving.loading import load_model
-from serving.models import FixedModel, LoadedModel
+from serving.loading import load_model, sources_of, version_of
+from serving.models import Found, LoadedModel, WatchedModels
 from serving.settings import Settings
 
 GRACE_SECONDS: Final = 10
@@ -37,24 +36,31 @@ class Plan:
     """What is to be served; it travels to worker processes.
 
     Attributes:
-        folder: of the bundle.
-        source: what the model was asked for by.
+        source: what the champion is asked for by: a folder, or a model of the registry.
+        tracking_uri: of the registry.
+        found: where `source` led when the server started; its digests were compared then.
         store_url: of the event store.
         workers: processes.
     """
 
-    folder: Path
     source: str
+    tracking_uri: str
+    found: Found
     store_url: str
     settings: Settings
     workers: int
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, keys: bool) -> socket.socket:
     """Return a socket bound to `host` and `port`; port 0 takes a free one.
 
+    Args:
+        host: an address; beyond this machine's own loopback only with keys.
+        port: 0 takes a free one.
+        keys: whether callers need API keys.
+
     Raises:
-        ServerError: the host is not this machine's own loopback, or the port is taken or not allowed.
+        ServerError: the host is not loopback and there are no keys, or the port is taken or not allowed.
     """
     address = "127.0.0.1" if host == "localhost" else host
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -62,8 +68,11 @@ def listen(host: str, port: int) -> socket.socket:
         is_loopback = ipaddress.ip_address(address).is_loopback
     except ValueError:
         is_loopback = False
-    if not is_loopback:
-        raise ServerError(f"host == {host!r}, must be loopback (127.0.0.1, ::1): the server has no API keys")
+    if not (is_loopback or keys):
+        raise ServerError(
+            f"host == {host!r}, must be loopback (127.0.0.1, ::1) without API keys; "
+            "`offers key create` makes one, --keys names their file"
+        )
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -84,7 +93,7 @@ def run(plan: Plan, listening: socket.socket) -> None:
         StoreError: the event store does not answer.
         SystemExit: 0 after SIGTERM or SIGINT.
     """
-    model = load_model(plan.folder, source=plan.source, now=_now())
+    model = load_model(plan.found.folder, source=plan.source, now=_now())
     store = open_store(plan.store_url)
     logs.configure()
     signal.signal(signal.SIGTERM, _leave)
@@ -95,17 +104,26 @@ def run(plan: Plan, listening: socket.socket) -> None:
             # The parent has verified the bundle and brought the store forward; each worker opens its own.
             _Workers(_config(partial(build_worker, plan), plan.workers), [listening], announce).run()
         else:
-            app = create_app(plan.settings, bundles=FixedModel(model), store=store, clock=_now)
+            app = create_app(plan.settings, bundles=_watched(plan, model), store=store, clock=_now)
             _Server(_config(lambda: app, 1), announce).run([listening])
     finally:
         store.close()
 
 
 def build_worker(plan: Plan) -> FastAPI:
-    """Return the application of one worker process."""
+    """Return the application of one worker process, with the model that the parent has verified.
+
+    A worker that takes the place of one that died may find other content by now: it verifies that itself.
+    """
     logs.configure()
-    model = load_model(plan.folder, source=plan.source, now=_now(), verify=False)
-    return create_app(plan.settings, bundles=FixedModel(model), store=open_store(plan.store_url), clock=_now)
+    known = version_of(plan.found.folder) == plan.found.version
+    model = load_model(plan.found.folder, source=plan.source, now=_now(), verify=not known)
+    return create_app(plan.settings, bundles=_watched(plan, model), store=open_store(plan.store_url), clock=_now)
+
+
+def _watched(plan: Plan, model: LoadedModel) -> WatchedModels:
+    sources = sources_of(plan.source, plan.settings.challengers, plan.tracking_uri, _now)
+    return WatchedModels(sources, model, _now, timedelta(seconds=plan.settings.model_retry_seconds))
 
 
 class _Server(uvicorn.Server):

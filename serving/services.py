@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, TypeAlias
 
 from fastapi import Depends, Request
 
 from recsys.events import EventStore, GroupCommitWriter
+from serving.following import Follower
 from serving.metrics import Metrics
 from serving.models import Models
 from serving.settings import Settings
@@ -20,7 +22,11 @@ Clock: TypeAlias = Callable[[], datetime]
 
 @dataclass(frozen=True)
 class Services:
-    """The parts of a running server."""
+    """The parts of a running server.
+
+    Attributes:
+        rng: draws what exploration shows; no seed, so that no two workers draw alike.
+    """
 
     settings: Settings
     models: Models
@@ -30,6 +36,8 @@ class Services:
     state: FreshState
     metrics: Metrics
     next_decision_id: Callable[[], str]
+    follower: Follower
+    rng: random.Random = field(default_factory=random.Random)
 
 
 def services_of(request: Request) -> Services:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from recsys.contracts.config import Config
 from recsys.contracts.offers import Objective
 from recsys.events import WriterConfig
+from serving.history import FatigueCaps
 
 
 class Settings(Config):
@@ -20,6 +23,13 @@ class Settings(Config):
     """Answer with `logged: false` when the event store fails, instead of with 503; evaluation loses those."""
     declined_cooldown_days: int = Field(default=30, ge=0)
     """Days that a declined or dismissed product is not offered to that account again; 0: at once. A month's orders."""
+    fatigue: FatigueCaps = FatigueCaps()
+    """How often the same may be presented to one account or visitor on one day."""
+    rules_file: Path | None = None
+    """The file of business rules (`offers serve --rules`), read again when it changes; None: there are none."""
+    exploration: float = Field(default=0.0, ge=0, le=0.5)
+    """Share of answers whose last slot is drawn from the twenty ranks below it, so that the log can judge other
+    policies; 0: never."""
     refresh_seconds: float = Field(default=0.5, gt=0)
     """How often a worker looks for what other workers took; half of the second that state may be late."""
     max_body_bytes: int = Field(default=1_048_576, ge=1_024)
@@ -30,3 +40,16 @@ class Settings(Config):
     """How long `/readyz` waits for the event store."""
     writer: WriterConfig = WriterConfig()
     """How decisions are grouped into commits."""
+    challengers: dict[str, str] = Field(default_factory=dict)
+    """Models beside the champion, for arms of experiments: alias -> folder, models:/NAME@ALIAS or models:/NAME/VERSION.
+    `challenger` is there by itself where the server runs models:/NAME@champion."""
+    model_look_seconds: float = Field(default=5.0, gt=0)
+    """How often a worker looks whether an alias or folder holds another model; a look takes milliseconds."""
+    model_retry_seconds: float = Field(default=60.0, ge=0)
+    """How long a model that was refused is left alone; the digests of a gigabyte take seconds to compare."""
+    keys_file: Path | None = None
+    """The file of API keys (`offers key create`); None: nobody needs one, and the server stays on loopback."""
+    keys_refresh_seconds: float = Field(default=1.0, ge=0)
+    """How often a worker looks whether the file of keys has changed."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the server from a browser (https://shop.example); empty: none may."""

@@ -1,146 +1,172 @@
-"""What happened since the model was trained: purchases and refusals, in force for the next request of that account."""
+"""What happened since the models were built, in force for the next request: purchases, refusals, prices, flags."""
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
 
-from recsys.contracts.events import DecisionOffer, EventQuery, Outcome, PostedLine
+from recsys.contracts.events import AccountUpdate, Decision, Outcome, PostedLine, forget_key
 from recsys.events import EventStore
 from recsys.ranking.state import NOTHING_NEW, AccountState
+from serving.experiments import Experiments
+from serving.history import History
+from serving.live import LiveAccounts, LiveProducts
+from serving.models import LoadedModel
+from serving.news import OVERLAP, News, Reaction, Reader, Subject, Told
+from serving.rules_file import RulesFile
+from serving.settings import Settings
 
-REFUSING: Final = frozenset({"declined", "dismissed"})
-"""Outcomes after which a product rests."""
-
-_OVERLAP: Final = timedelta(seconds=30)
-"""`recorded_at` is taken before the commit: what was recorded a little earlier may have become visible later."""
-
-_LINE_COLUMNS: Final = ("order_id", "line_id", "account_id", "product_id", "ordered_at", "quantity", "recorded_at")
-_OUTCOME_COLUMNS: Final = ("decision_id", "product_id", "kind", "occurred_at", "recorded_at")
-
-
-class Refusal(NamedTuple):
-    """An offer that an account did not want."""
-
-    account_id: str
-    product_id: str
-    when: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """What was read from the store, ready to be applied.
-
-    Attributes:
-        lines: order lines.
-        refusals: offers that were not wanted.
-        seen_until: the latest `recorded_at` among all of it.
-    """
-
-    lines: list[dict[str, Any]]
-    refusals: list[Refusal]
-    seen_until: datetime
+Clock = Callable[[], datetime]
 
 
 class FreshState:
-    """The purchases and refusals that the model does not know yet, by account.
+    """What the models do not know yet, by account, visitor and product.
 
-    `read_news` and `refusals_of` may run in any thread; the other methods belong to the event loop. Applying the same
-    event twice changes nothing, so that what this worker took itself may come back from the store.
+    `read_news` and `told` may run in any thread; the other methods belong to the event loop. Applying the same fact
+    twice changes nothing, so that what this worker took itself may come back from the store.
     """
 
-    def __init__(self, store: EventStore, *, since: datetime, cooldown: timedelta) -> None:
-        self._store = store
+    def __init__(self, store: EventStore, settings: Settings, *, since: datetime, clock: Clock) -> None:
+        self.products = LiveProducts()
+        self.accounts = LiveAccounts()
+        self.experiments = Experiments()
+        self.rules_version: str | None = None
+        rules = None if settings.rules_file is None else RulesFile(settings.rules_file)
+        self._reader = Reader(store, rules, declares=bool(settings.returned_is_presented))
         self._since = since
-        self._cooldown = cooldown
-        self._seen_until = since
-        self._bought: dict[str, dict[tuple[str, str], tuple[datetime, str, float]]] = defaultdict(dict)
-        self._refused: dict[str, dict[str, datetime]] = defaultdict(dict)
+        self._cooldown = timedelta(days=settings.declined_cooldown_days)
+        self._clock = clock
+        self._caps = settings.fatigue
+        self._seen_until: datetime | None = None
+        self._known_outcomes: dict[str, datetime] = {}
+        self._of_accounts: dict[str, History] = {}
+        self._of_visitors: dict[str, History] = {}
+        self._links: dict[str, str] = {}
+        self._forgotten: set[str] = set()
+
+    def adopt(self, model: LoadedModel) -> None:
+        """Put everything in force in a model before it answers; an older one needs older purchases too."""
+        self.products.adopt(model)
+        if model.as_of < self._since:
+            self._since, self._seen_until = model.as_of, None
 
     def read_news(self) -> News:
-        """Return what reached the store since the last news that were applied."""
-        start = max(self._seen_until - _OVERLAP, self._since)
-        lines = self._store.read(EventQuery("order_lines", recorded_since=start, columns=_LINE_COLUMNS)).to_pylist()
-        outcomes = self._store.read(EventQuery("outcomes", recorded_since=start, columns=_OUTCOME_COLUMNS)).to_pylist()
-        seen_until = max((row["recorded_at"] for row in (*lines, *outcomes)), default=self._seen_until)
-        refusing = [
-            (row["decision_id"], row["product_id"], row["occurred_at"]) for row in outcomes if _refuses(row["kind"])
-        ]
-        return News(lines, self._refusals(refusing), seen_until)
+        """Return what reached the store since the last news that were applied; at first, all that still matters."""
+        if self._seen_until is None:
+            refusing_since = self._clock() - max(self._cooldown, timedelta(days=1))
+            return self._reader.news(self._since, max(self._since, refusing_since), None, set())
+        since = self._seen_until - OVERLAP
+        return self._reader.news(max(since, self._since), since, since, set(self._known_outcomes))
 
-    def refusals_of(self, outcomes: Iterable[Outcome]) -> list[Refusal]:
-        """Return what these outcomes refuse."""
-        return self._refusals(
-            [(event.decision_id, event.product_id, event.occurred_at) for event in outcomes if _refuses(event.kind)]
-        )
+    def told(self, outcomes: Iterable[Outcome]) -> dict[str, Told]:
+        """Return what the store knows of the decisions of these outcomes."""
+        return self._reader.told({outcome.decision_id for outcome in outcomes})
 
     def apply(self, news: News) -> None:
         """Put in force what the store holds: of two lines with one id, the store's is the one that counts."""
-        for line in news.lines:
-            if line["account_id"] is not None and line["ordered_at"] >= self._since:
-                key = (line["order_id"], line["line_id"])
-                self._bought[line["account_id"]][key] = (line["ordered_at"], line["product_id"], line["quantity"])
-        self.refuse(news.refusals)
-        self._seen_until = max(self._seen_until, news.seen_until)
+        self.forget(news.forgotten)
+        for link in news.links:
+            self.link(link["visitor_id"], link["account_id"])
+        for row in news.lines:
+            if row["ordered_at"] >= self._since and (history := self._history(row["account_id"], row["visitor_id"])):
+                history.put((row["order_id"], row["line_id"]), (row["ordered_at"], row["product_id"], row["quantity"]))
+        self.react(news.reactions)
+        self.products.read(news.products)
+        self.accounts.read(news.accounts)
+        self.experiments.apply(news.experiments)
+        if news.rules is not None:
+            self.rules_version = news.rules.version
+            self.products.use_rules(news.rules.in_force(self._clock()))
+        if news.seen_until is not None:
+            self._seen_until = max(news.seen_until, self._seen_until or news.seen_until)
+        self._remember(news.outcome_ids)
 
     def buy(self, lines: Iterable[PostedLine]) -> None:
         """Put in force order lines that this worker has just written."""
         for line in lines:
-            if line.account_id is not None and line.ordered_at >= self._since:
-                known = self._bought[line.account_id]
-                known.setdefault((line.order_id, line.line_id), (line.ordered_at, line.product_id, line.quantity))
+            if line.ordered_at >= self._since and (history := self._history(line.account_id, line.visitor_id)):
+                history.buy((line.order_id, line.line_id), (line.ordered_at, line.product_id, line.quantity))
 
-    def refuse(self, refusals: Iterable[Refusal]) -> None:
-        """Put refusals in force; the latest one of a product counts."""
-        for account_id, product_id, when in refusals:
-            known = self._refused[account_id].get(product_id, when)
-            self._refused[account_id][product_id] = max(known, when)
+    def react(self, reactions: Iterable[Reaction]) -> None:
+        """Put refusals and presentations in force."""
+        for reaction in reactions:
+            history = self._history(*reaction.subject)
+            if history is None:
+                continue
+            if not reaction.refuses:
+                history.present(reaction.product_ids, reaction.decision_id, reaction.when)
+                continue
+            for product_id in reaction.product_ids:
+                history.refuse(product_id, reaction.when)
 
-    def of(self, account_id: str | None, now: datetime) -> AccountState:
-        """Return what is new about an account."""
-        if account_id is None or (account_id not in self._bought and account_id not in self._refused):
+    def present(self, decision: Decision) -> None:
+        """Put in force that a surface has presented what it got."""
+        products = [offer.product_id for offer in decision.offers]
+        subject = Subject(decision.account_id, decision.visitor_id)
+        self.react([Reaction(subject, decision.decision_id, products, decision.decided_at, refuses=False)])
+
+    def link(self, visitor_id: str, account_id: str) -> None:
+        """Let a visitor become an account, with all that it did; the first account stays."""
+        if visitor_id not in self._links:
+            self._links[visitor_id] = account_id
+            before = self._of_visitors.pop(visitor_id, None)
+            if before is not None:
+                self._of_accounts.setdefault(account_id, History()).absorb(before)
+
+    def account_of(self, visitor_id: str) -> str | None:
+        """Return the account that a visitor has become, None where it has not."""
+        return self._links.get(visitor_id)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop erased accounts, and let what the bundles hold of them count for nothing from now on."""
+        new = set(keys) - self._forgotten
+        if new:
+            self._forgotten |= new
+            known = {*self._of_accounts, *self.accounts.ids(), *self._links.values()}
+            gone = {account_id for account_id in known if forget_key(account_id) in new}
+            self.accounts.drop(gone)
+            for account_id in gone:
+                self._of_accounts.pop(account_id, None)
+            self._links = {visitor: account for visitor, account in self._links.items() if account not in gone}
+
+    def is_forgotten(self, account_id: str) -> bool:
+        """Return whether an account was erased."""
+        return bool(self._forgotten) and forget_key(account_id) in self._forgotten
+
+    def of(self, account_id: str | None, visitor_id: str | None, now: datetime) -> AccountState:
+        """Return what is new about an account, or about a visitor without one."""
+        if account_id is None:
+            history = None if visitor_id is None else self._of_visitors.get(visitor_id)
+            return NOTHING_NEW if history is None else self._state(history, None, now, forgotten=False)
+        history, posted = self._of_accounts.get(account_id), self.accounts.get(account_id)
+        forgotten = self.is_forgotten(account_id)
+        if history is None and posted is None and not forgotten:
             return NOTHING_NEW
-        refused = self._refused.get(account_id, {})
+        return self._state(history, posted, now, forgotten=forgotten)
+
+    def _state(
+        self, history: History | None, posted: AccountUpdate | None, now: datetime, *, forgotten: bool
+    ) -> AccountState:
         return AccountState(
-            bought=_standing(self._bought.get(account_id, {}).values()),
-            withheld={product: "declined lately" for product, at in refused.items() if now < at + self._cooldown},
+            bought=() if history is None else history.bought(),
+            withheld={} if history is None else history.withheld(now, self._cooldown, self._caps),
+            segment=None if posted is None else posted.segment,
+            region=None if posted is None else posted.region,
+            do_not_offer=None if posted is None else posted.do_not_offer,
+            silence=None if history is None else history.silence(now, self._caps),
+            is_forgotten=forgotten,
         )
 
-    def _refusals(self, refusing: list[tuple[str, str | None, datetime]]) -> list[Refusal]:
-        """The account of an outcome is that of its decision; without a product it refuses every offer of it."""
-        if not refusing:
-            return []
-        ids = tuple({decision_id for decision_id, _, _ in refusing})
-        query = EventQuery("decisions", decision_ids=ids, columns=("decision_id", "account_id", "offers"))
-        decisions = {row["decision_id"]: row for row in self._store.read(query).to_pylist()}
-        found = []
-        for decision_id, product_id, when in refusing:
-            decision = decisions.get(decision_id)
-            if decision is not None and decision["account_id"] is not None:
-                products = _offered(decision["offers"]) if product_id is None else [product_id]
-                found += [Refusal(decision["account_id"], product, when) for product in products]
-        return found
+    def _history(self, account_id: str | None, visitor_id: str | None) -> History | None:
+        """Return whose history a fact belongs to: the account's, a linked visitor's account's, the visitor's."""
+        account = account_id or (self._links.get(visitor_id) if visitor_id is not None else None)
+        if account is not None:
+            return self._of_accounts.setdefault(account, History())
+        return None if visitor_id is None else self._of_visitors.setdefault(visitor_id, History())
 
-
-def _refuses(kind: str) -> bool:
-    return kind in REFUSING
-
-
-def _offered(packed: str) -> list[str]:
-    return [DecisionOffer(*offer).product_id for offer in json.loads(packed)]
-
-
-def _standing(lines: Iterable[tuple[datetime, str, float]]) -> tuple[str, ...]:
-    """The products of which more was bought than came back, the latest purchase first."""
-    units: dict[str, float] = defaultdict(float)
-    latest: dict[str, datetime] = {}
-    for when, product, quantity in lines:
-        units[product] += quantity
-        if quantity > 0 and (product not in latest or when > latest[product]):
-            latest[product] = when
-    kept = [product for product in latest if units[product] > 0]
-    return tuple(sorted(kept, key=lambda product: (latest[product], product), reverse=True))
+    def _remember(self, outcome_ids: dict[str, datetime]) -> None:
+        """Keep which outcomes were looked at for as long as they may be read again."""
+        self._known_outcomes |= outcome_ids
+        if self._seen_until is not None and len(self._known_outcomes) > len(outcome_ids):
+            oldest = self._seen_until - OVERLAP
+            self._known_outcomes = {one: at for one, at in self._known_outcomes.items() if at >= oldest}

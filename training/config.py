@@ -14,13 +14,15 @@ from recsys.propensity.climbs import UpgradeConfig
 from recsys.propensity.next_product import NextProductConfig
 from recsys.ranking.assembly import OfferModelConfig
 from recsys.ranking.engine import RankingConfig
+from training.gate import EvaluationConfig
 
 QUICK: dict[str, Any] = {
     "next_product": {
-        "cutoffs": {"n_cutoffs": 3, "step_days": 15.0},
-        "sampling": {"train_accounts": 600, "calibration_accounts": 1_000},
-        "features": {"per_channel": 20},
-        "ranker": {"n_trees": 60, "learning_rate": 0.15, "max_leaf_nodes": 15, "max_features": 1.0},
+        "n_classifiers": 2,
+        "cutoffs": {"n_cutoffs": 5, "step_days": 12.0},
+        "sampling": {"train_accounts": 600, "calibration_accounts": 1_500},
+        "features": {"per_channel": 30},
+        "ranker": {"n_trees": 80, "learning_rate": 0.12},
     },
     "upgrades": {"n_cutoffs": 4, "n_calibration": 1},
 }
@@ -40,6 +42,7 @@ class TrainConfig(Config):
         upgrades: who climbs which rung next.
         offers: what of it all a bundle keeps.
         ranking: how its candidates become a slate.
+        evaluation: how the run measures what the gate judges; changes nothing in the bundle.
     """
 
     seed: int = Field(default=0, ge=0)
@@ -50,6 +53,7 @@ class TrainConfig(Config):
     upgrades: UpgradeConfig = UpgradeConfig()
     offers: OfferModelConfig = OfferModelConfig()
     ranking: RankingConfig = RankingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
 
     @model_validator(mode="before")
     @classmethod

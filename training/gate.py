@@ -7,11 +7,17 @@ What the evidence cannot answer is not passed: it fails with "not measured".
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from pydantic import Field
+from scipy.stats import chi2
 
 from recsys.contracts.config import Config
 from recsys.contracts.offers import OfferKind
+from recsys.evaluation.bootstrap import BootstrapConfig
+
+CONFIDENCE = 0.95
+"""Of the interval that stands in where a kind has too few purchases for a single bin."""
 
 
 class GateConfig(Config):
@@ -29,6 +35,21 @@ class GateConfig(Config):
     """How far rows a day, active accounts or products may fall below the champion's: more means a broken feed."""
 
 
+class EvaluationConfig(Config):
+    """How a training run measures what the gate judges."""
+
+    replay: bool = True
+    """Whether the past is replayed: about half as long again as the training; without it the gate has no evidence."""
+    max_accounts: int = Field(default=3_000, ge=1)
+    """Accounts with an earlier order that are scored at most, drawn at random: bounds time on a large history."""
+    active_days: int = Field(default=90, ge=1)
+    """A product sold, an account that ordered in this many last days is active; a quarter rides out most seasons."""
+    importance_rows: int = Field(default=1_500, ge=100)
+    """Candidates on which the importance of each feature is measured; each is scored once a feature."""
+    bootstrap: BootstrapConfig = BootstrapConfig()
+    """Intervals over accounts."""
+
+
 class Comparison(Config):
     """NDCG@10 on novel products: this model's minus a rival's, paired over accounts, with its 95 % interval."""
 
@@ -36,6 +57,8 @@ class Comparison(Config):
     difference: float
     low: float
     high: float
+    how: str = ""
+    """Where the rival's lists come from, where there are several ways."""
 
 
 class CalibrationBin(Config):
@@ -58,29 +81,45 @@ class DataFacts(Config):
     """How much data a model was trained on."""
 
     fingerprint: str
+    """SHA-256 of the cleaned data."""
     rows_a_day: float
+    """Order lines a day over the window that makes a product active: a feed that broke lately shows."""
     active_accounts: int
+    """Accounts that ordered within that window."""
     products: int
+    """Products sold within that window: the active catalogue."""
 
 
 class GateEvidence(Config):
     """All that a training run measured for the gate.
 
     Attributes:
-        ndcg_at_10: of the raw ranker on novel products, in [0, 1].
+        ndcg_at_10: of the raw ranker on novel products, in [0, 1]; None where nobody could be scored.
         baselines: against each baseline of the ladder.
-        champion: against the present champion; None where there is none.
+        champion: against the champion of the time; None where there was none.
+        champion_version: which version that was.
         calibration: one entry a kind that was measured.
+        kinds: the kinds of offer that the bundle makes; each must have been measured.
         coverage: share of the active catalogue that is offered to someone, in [0, 1].
         data: what it was trained on.
+        cutoff: where the replayed past ends.
+        horizon_days: how long purchases counted after it.
+        n_accounts: accounts that the NDCG is a mean over.
+        notes: what could not be measured, and why.
     """
 
-    ndcg_at_10: float
+    ndcg_at_10: float | None
     baselines: tuple[Comparison, ...]
     champion: Comparison | None
+    champion_version: int | None = None
     calibration: tuple[KindCalibration, ...]
+    kinds: tuple[OfferKind, ...] = ()
     coverage: float
     data: DataFacts
+    cutoff: datetime | None = None
+    horizon_days: int | None = None
+    n_accounts: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,12 +154,14 @@ def judge(
 
 def _beats(rival: Comparison) -> Check:
     found = f"{rival.difference:+.4f} [{rival.low:+.4f}, {rival.high:+.4f}]"
-    return Check(f"NDCG@10 beats {rival.rival}", rival.low > 0, found, "interval above 0")
+    if rival.how:
+        found += f", by {rival.how}"
+    return Check(f"NDCG@10 beats {rival.rival}", rival.low > 0, found, "above 0")
 
 
 def _against_baselines(evidence: GateEvidence) -> tuple[Check, ...]:
     if not evidence.baselines:
-        return (Check("NDCG@10 beats every baseline", False, "not measured", "a backtest"),)
+        return (Check("NDCG@10 beats every baseline", False, "not measured", "a replay"),)
     return tuple(_beats(rival) for rival in evidence.baselines)
 
 
@@ -133,23 +174,20 @@ def _against_champion(evidence: GateEvidence, champion_data: DataFacts | None) -
 
 
 def _calibration(evidence: GateEvidence, limits: GateConfig) -> tuple[Check, ...]:
-    if not evidence.calibration:
-        return (Check("calibration holds", False, "not measured", "a backtest"),)
-    return tuple(check for kind in evidence.calibration for check in _kind_calibration(kind, limits))
+    measured = {kind.kind for kind in evidence.calibration}
+    missing = [kind for kind in evidence.kinds if kind not in measured]
+    if not measured and not missing:
+        return (Check("calibration holds", False, "not measured", "a replay"),)
+    return (
+        *(check for kind in evidence.calibration for check in _kind_calibration(kind, limits)),
+        *(Check(f"{kind}: calibration holds", False, "not measured", "a replay") for kind in missing),
+    )
 
 
 def _kind_calibration(measured: KindCalibration, limits: GateConfig) -> tuple[Check, Check]:
-    ratios = _ratios(measured.bins, limits.min_bin_positives)
-    inside = bool(ratios) and all(limits.calibration_low <= ratio <= limits.calibration_high for ratio in ratios)
-    found = f"{min(ratios):.2f} to {max(ratios):.2f} in {len(ratios)} bins" if ratios else "too few purchases to judge"
     gain = measured.log_loss_of_base_rate - measured.log_loss
     return (
-        Check(
-            f"{measured.kind}: observed / expected",
-            inside,
-            found,
-            f"{limits.calibration_low} to {limits.calibration_high}",
-        ),
+        _observed_over_expected(measured, limits),
         Check(
             f"{measured.kind}: log loss below the base rate's",
             gain > 0,
@@ -159,15 +197,35 @@ def _kind_calibration(measured: KindCalibration, limits: GateConfig) -> tuple[Ch
     )
 
 
-def _ratios(bins: tuple[CalibrationBin, ...], min_positives: int) -> list[float]:
-    """Observed over expected of every bin with enough purchases; of all bins as one where none has."""
-    enough = [item for item in bins if item.observed >= min_positives]
-    if not enough:
-        pooled = CalibrationBin(
-            observed=sum(item.observed for item in bins), expected=sum(item.expected for item in bins)
-        )
-        enough = [pooled] if pooled.observed >= min_positives else []
-    return [item.observed / item.expected if item.expected > 0 else float("inf") for item in enough]
+def _observed_over_expected(measured: KindCalibration, limits: GateConfig) -> Check:
+    """Each bin with enough purchases; without one all bins as one; below even that, what the noise still allows."""
+    name, required = f"{measured.kind}: observed / expected", f"{limits.calibration_low} to {limits.calibration_high}"
+    observed, expected = (sum(getattr(one, side) for one in measured.bins) for side in ("observed", "expected"))
+    if observed < limits.min_bin_positives:
+        low, high = ratio_interval(observed, expected)
+        overlaps = low <= limits.calibration_high and high >= limits.calibration_low
+        found = f"{_over(observed, expected):.2f} of {observed:.0f} purchases, {low:.2f} to {high:.2f} by chance"
+        return Check(name, overlaps, found, f"{required} within chance")
+    bins = [one for one in measured.bins if one.observed >= limits.min_bin_positives]
+    ratios = [_over(one.observed, one.expected) for one in bins] or [_over(observed, expected)]
+    inside = all(limits.calibration_low <= ratio <= limits.calibration_high for ratio in ratios)
+    how = f"in {len(bins)} bins" if bins else "over all bins"
+    return Check(name, inside, f"{min(ratios):.2f} to {max(ratios):.2f} {how}", required)
+
+
+def ratio_interval(observed: float, expected: float) -> tuple[float, float]:
+    """Return the exact 95 % interval of observed / expected where purchases are a Poisson count.
+
+    Source: Garwood (1936): `chi2(0.025, 2 n) / 2` to `chi2(0.975, 2 n + 2) / 2`, over what was expected.
+    """
+    tail = (1 - CONFIDENCE) / 2
+    low = chi2.ppf(tail, 2 * observed) / 2 if observed > 0 else 0.0
+    high = chi2.ppf(1 - tail, 2 * observed + 2) / 2
+    return _over(float(low), expected), _over(float(high), expected)
+
+
+def _over(observed: float, expected: float) -> float:
+    return observed / expected if expected > 0 else float("inf")
 
 
 def _coverage(evidence: GateEvidence, limits: GateConfig) -> Check:

@@ -94,11 +94,11 @@ def _fit(data: CleanData, config: TrainConfig, step: Step, ladder: Ladder | None
         edges = build_ladder(data.products, history, data.upgrades, config.ladder) if ladder is None else ladder
     with step("propensity to buy something new"):
         next_product = NextProductModel(config.next_product)
-        next_product.fit(history, data.products, data.accounts, data.as_of, _rng(config, "next_product"))
+        next_product.fit(history, data.products, data.accounts, data.as_of, part_rng(config, "next_product"))
         cross = next_product.score(history, data.as_of)
     with step("propensity to upgrade"):
         upgrades = UpgradeModel(config.upgrades)
-        upgrades.fit(history, data.products, data.accounts, edges, data.as_of, _rng(config, "upgrades"))
+        upgrades.fit(history, data.products, data.accounts, edges, data.as_of, part_rng(config, "upgrades"))
         up = upgrades.score(history, data.as_of)
     with step("offers and their reasons"):
         learned = Learned(cross=cross, up=up, rules=rules, ladder=edges.edges, cart=cart)
@@ -124,7 +124,7 @@ def fit_cart(history: History, as_of: datetime, config: TrainConfig) -> CartWeig
     placed = np.zeros(history.n_orders)
     placed[history.order] = history.seconds
     age_days = (epoch_seconds(as_of) - placed) / SECONDS_A_DAY
-    curve = fit_cart_curve(orders, age_days, config.cart, _rng(config, "cart"))
+    curve = fit_cart_curve(orders, age_days, config.cart, part_rng(config, "cart"))
     if curve is None:
         return None
     cart = CartModel(config.cart).fit(orders, age_days)
@@ -172,6 +172,6 @@ def _history(data: CleanData) -> History:
     return history
 
 
-def _rng(config: TrainConfig, part: str) -> np.random.Generator:
+def part_rng(config: TrainConfig, part: str) -> np.random.Generator:
     """Each part draws from a stream of its own, so that one part's draws never move another's."""
     return np.random.default_rng([config.seed, *part.encode()])

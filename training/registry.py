@@ -95,6 +95,11 @@ class Registry:
             )
         return found
 
+    def of_run(self, run_id: str) -> ModelVersion | None:
+        """Return the version that a run registered, or None where it registered none."""
+        found = self.client.search_model_versions(f"name='{MODEL}' and run_id='{run_id}'")
+        return _version(found[0]) if found else None
+
     def promote(self, version: ModelVersion, *, now: datetime, why: str) -> ModelVersion | None:
         """Move `champion` to a version and return the champion before it; the version keeps both on its tags."""
         before = self.find(CHAMPION)

@@ -1,21 +1,21 @@
-"""`offers promote`, `offers rollback`, `offers compare`: who is champion, and why."""
+"""`offers promote`, `offers rollback`: who is champion, and why."""
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
+import numpy as np
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from recsys.errors import GateError, ModelNotFoundError
+from recsys.errors import GateError
+from training.champion import EVIDENCE, compare_kept, read_evidence, read_ndcg, same_window
 from training.gate import Check, DataFacts, GateEvidence, judge
 from training.registry import CHALLENGER, CHAMPION, DEFAULT_TRACKING_URI, MODEL, ModelVersion, Registry
-
-EVIDENCE = "gate.json"
-"""The artifact of a training run that the gate judges."""
 
 TrackingUri = Annotated[str, typer.Option("--tracking-uri", help="Where MLflow keeps runs and models.")]
 Model = Annotated[str, typer.Option("--model", help="The version to promote: a number, or an alias.")]
@@ -35,7 +35,7 @@ def promote(
     console = Console()
     if override is None:
         checks = gate_checks(registry, version, champion)
-        console.print(_checks_table(version, checks))
+        console.print(checks_table(version.version, checks))
         _refuse_unless_passed(version, checks)
     elif not override.strip():
         raise GateError("--override is empty, must say why the gate does not count; write a reason")
@@ -51,55 +51,40 @@ def rollback(reason: Reason, tracking_uri: TrackingUri = DEFAULT_TRACKING_URI) -
     Console().print(f"{CHAMPION}: {MODEL} version {back.version} (left version {left.version}: {reason})")
 
 
-def compare(
-    first: Annotated[str, typer.Argument(help="A model version: a number, or an alias.")],
-    second: Annotated[str, typer.Argument(help="Another one.")],
-    tracking_uri: TrackingUri = DEFAULT_TRACKING_URI,
-) -> None:
-    """Show two models side by side: what differs in their configuration, and every metric."""
-    registry = Registry(tracking_uri)
-    versions = registry.get(first), registry.get(second)
-    left, right = (registry.client.get_run(version.run_id).data for version in versions)
-    console = Console()
-    names = [f"version {version.version}" for version in versions]
-    differing = {
-        key: (left.params.get(key, "-"), right.params.get(key, "-"))
-        for key in sorted(left.params.keys() | right.params.keys())
-        if left.params.get(key) != right.params.get(key)
-    }
-    console.print(_side_by_side("Configuration that differs", names, differing))
-    metrics = {
-        key: (_number(left.metrics.get(key)), _number(right.metrics.get(key)))
-        for key in sorted(left.metrics.keys() | right.metrics.keys())
-    }
-    console.print(_side_by_side("Metrics", names, metrics))
-
-
 def gate_checks(registry: Registry, version: ModelVersion, champion: ModelVersion | None) -> tuple[Check, ...]:
     """Return the gate's checks of a version against the present champion.
 
     Raises:
-        GateError: the run of the version wrote no evidence, or the champion has changed since.
+        GateError: the run of the version wrote no evidence.
     """
     evidence = read_evidence(registry, version)
     if evidence is None:
         raise GateError(
-            f"{MODEL} version {version.version} has no {EVIDENCE}: it was trained without a backtest; "
-            'train with a backtest, or give --override "reason"'
+            f"{MODEL} version {version.version} has no {EVIDENCE}, must have what its run measured; train it again "
+            'with `offers train`, or give --override "reason"'
         )
     rival = champion if champion is not None and champion.version != version.version else None
-    return judge(evidence, _data_of(registry, rival))
+    return judge(_against(registry, version, evidence, rival), _data_of(registry, rival))
 
 
-def read_evidence(registry: Registry, version: ModelVersion) -> GateEvidence | None:
-    """Return what a version's training run measured for the gate, or None where it measured nothing."""
-    import mlflow
+def _against(
+    registry: Registry, version: ModelVersion, evidence: GateEvidence, rival: ModelVersion | None
+) -> GateEvidence:
+    """Return the evidence with the comparison that counts now: the champion may have changed since the training.
 
-    listed = {item.path for item in registry.client.list_artifacts(version.run_id)}
-    if EVIDENCE not in listed:
-        return None
-    uri = f"{registry.client.get_run(version.run_id).info.artifact_uri}/{EVIDENCE}"
-    return GateEvidence.model_validate(json.loads(mlflow.artifacts.load_text(uri)))
+    A champion that the run has not met can be compared where both replayed the same days; else nothing was measured.
+    """
+    if rival is None:
+        return evidence.model_copy(update={"champion": None})
+    if rival.version == evidence.champion_version:
+        return evidence
+    compared = None
+    if same_window(evidence, read_evidence(registry, rival)):
+        ours, theirs = read_ndcg(registry, version), read_ndcg(registry, rival)
+        if ours is not None and theirs is not None:
+            name = f"{CHAMPION} (version {rival.version})"
+            compared = compare_kept(name, ours, theirs, np.random.default_rng(0))
+    return evidence.model_copy(update={"champion": compared})
 
 
 def _data_of(registry: Registry, champion: ModelVersion | None) -> DataFacts | None:
@@ -107,7 +92,7 @@ def _data_of(registry: Registry, champion: ModelVersion | None) -> DataFacts | N
         return None
     evidence = read_evidence(registry, champion)
     if evidence is None:
-        raise ModelNotFoundError(
+        raise GateError(
             f"the champion, {MODEL} version {champion.version}, has no {EVIDENCE} to compare with; "
             'promote with --override "reason"'
         )
@@ -123,24 +108,14 @@ def _refuse_unless_passed(version: ModelVersion, checks: tuple[Check, ...]) -> N
         )
 
 
-def _checks_table(version: ModelVersion, checks: tuple[Check, ...]) -> Table:
-    table = Table(title=f"Gate: {MODEL} version {version.version}", title_justify="left")
-    for column in ("", "check", "found", "required"):
-        table.add_column(column)
+def checks_table(version: int, checks: tuple[Check, ...]) -> Table:
+    """Return one row a check: what was found against what is required."""
+    table = Table(title=f"Gate: {MODEL} version {version}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    table.add_column("check")
+    table.add_column("found", min_width=26)
+    table.add_column("required")
     for check in checks:
-        table.add_row("ok" if check.passed else "FAILED", check.name, check.found, check.required)
+        # Text, because square brackets of an interval would read as markup.
+        table.add_row("ok" if check.passed else "FAILED", *map(Text, (check.name, check.found, check.required)))
     return table
-
-
-def _side_by_side(title: str, names: list[str], rows: dict[str, tuple[str, str]]) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for name in names:
-        table.add_column(name, justify="right")
-    for key, (left, right) in rows.items():
-        table.add_row(key, left, right)
-    return table
-
-
-def _number(value: Any) -> str:  # noqa: ANN401 - MLflow types its metrics loosely
-    return "-" if value is None else f"{value:.6g}"

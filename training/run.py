@@ -1,9 +1,11 @@
-"""One training run as MLflow keeps it: fit, write the bundle, log everything, register the challenger."""
+"""One training run as MLflow keeps it: fit, replay the last horizon, write the bundle, log all, register."""
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,20 @@ import numpy as np
 from recsys.data.clean_data import CleanData
 from recsys.data.reading import ReadSpec, read_data
 from recsys.data.report import DataReport
+from recsys.errors import BundleError, ModelNotFoundError
+from training.champion import EVIDENCE, Champion, compare_with, present_champion
 from training.config import TrainConfig
-from training.pipeline import Fitted, Step, fit, quietly, write_bundle
+from training.evidence import gather_evidence
+from training.gate import GateEvidence
+from training.importances import feature_importances
+from training.ladders import built_ladder, edited_ladder, given_ladder
+from training.pipeline import Fitted, Step, fit, part_rng, quietly, write_bundle
 from training.registry import BUNDLE_FOLDER, Registry
+from training.replay import Replay, replay_past
+from training.replay_log import log_replay, replay_metrics
 from training.tracking import Run, open_run
+
+NO_REPLAY = Replay(None, None, ("evaluation.replay == false: the past was not replayed",))
 
 
 @dataclass(frozen=True)
@@ -26,12 +38,26 @@ class TrainingRun:
         version: of the registered model.
         figures: counts and metrics by name.
         report: what became of every row that was read.
+        evidence: what the gate judges.
     """
 
     run_id: str
     version: int
     figures: dict[str, float]
     report: DataReport
+    evidence: GateEvidence
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """Everything that is logged."""
+
+    data: CleanData
+    config: TrainConfig
+    fitted: Fitted
+    replay: Replay
+    evidence: GateEvidence
+    figures: dict[str, float]
 
 
 def train_and_register(
@@ -40,6 +66,7 @@ def train_and_register(
     *,
     tracking_uri: str,
     out: Path | None = None,
+    ladder_file: Path | None = None,
     step: Step = quietly,
 ) -> TrainingRun:
     """Train on what `spec` names and register the bundle as `challenger`; nothing is logged where reading fails.
@@ -49,23 +76,33 @@ def train_and_register(
         config: every option.
         tracking_uri: where MLflow keeps runs and models.
         out: a folder to write the bundle to as well.
+        ladder_file: an edited ladder to use; default: the ladder is built from the data.
         step: told of each step.
     """
+    registry = Registry(tracking_uri)
     with step("reading and checking"):
         data = read_data(spec)
-    fitted = fit(data, config, step=step)
-    figures = figures_of(data, fitted)
+        ladder = None if ladder_file is None else edited_ladder(ladder_file, data, config.ladder)
+    fitted = fit(data, config, step=step, ladder=ladder)
+    replay = NO_REPLAY
+    if config.evaluation.replay:
+        ladder_of = built_ladder(config.ladder) if ladder is None else given_ladder(ladder, config.ladder)
+        replay = replay_past(partial(_read_at, spec), fitted.history, data.as_of, config, ladder_of, step=step)
+    with step("what the gate judges"):
+        evidence = _evidence(registry, fitted, data, config, replay)
+    trained = _Trained(data, config, fitted, replay, evidence, figures_of(data, fitted) | replay_metrics(replay))
     with step("tracking and registry"), tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / BUNDLE_FOLDER
-        write_bundle(folder, fitted, data, config, figures)
-        if out is not None:
-            write_bundle(out, fitted, data, config, figures)
-        registry = Registry(tracking_uri)
+        for place in (folder, out):
+            if place is not None:
+                write_bundle(place, fitted, data, config, trained.figures)
         with open_run(registry, f"train {data.as_of:%Y-%m-%d}") as run:
-            _log(run, data, fitted, config, figures)
+            _log(run, trained)
+            if ladder_file is not None:
+                run.log_file(ladder_file, "ladder/edited.csv")
             run.log_bundle(folder)
         version = registry.register(run.run_id)
-    return TrainingRun(run.run_id, version.version, figures, data.report)
+    return TrainingRun(run.run_id, version.version, trained.figures, data.report, evidence)
 
 
 def figures_of(data: CleanData, fitted: Fitted) -> dict[str, float]:
@@ -85,9 +122,39 @@ def figures_of(data: CleanData, fitted: Fitted) -> dict[str, float]:
     }
 
 
-def _log(run: Run, data: CleanData, fitted: Fitted, config: TrainConfig, figures: dict[str, float]) -> None:
-    run.log_params(config.model_dump(mode="json") | {"as_of": data.as_of.isoformat(), "data": data.fingerprint})
-    run.log_metrics(figures)
+def _read_at(spec: ReadSpec, cutoff: datetime) -> CleanData:
+    """The sources with nothing at or after the cutoff; what is rejected was reported by the run itself."""
+    return read_data(spec.model_copy(update={"as_of": cutoff, "rejects": None}))
+
+
+def _evidence(registry: Registry, fitted: Fitted, data: CleanData, config: TrainConfig, replay: Replay) -> GateEvidence:
+    rng = part_rng(config, "evidence")
+    champion = _champion(registry) if replay.cross is not None else None
+    if champion is None:
+        return gather_evidence(fitted, data, config, replay, rng)
+    rival = partial(compare_with, champion, config=config, rng=rng)
+    return gather_evidence(fitted, data, config, replay, rng, champion=rival, champion_version=champion.version)
+
+
+def _champion(registry: Registry) -> Champion | None:
+    """The present champion; None too where its bundle can't be read, which must not keep a better model away."""
+    try:
+        return present_champion(registry)
+    except (BundleError, ModelNotFoundError):
+        return None
+
+
+def _log(run: Run, trained: _Trained) -> None:
+    data, config, fitted = trained.data, trained.config, trained.fitted
+    options = config.model_dump(mode="json")
+    run.log_params(options | {"as_of": data.as_of.isoformat(), "data": data.fingerprint})
+    run.log_json(options, "config.json")
+    facts = trained.evidence.data.model_dump(exclude={"fingerprint"})
+    gate = {"coverage": trained.evidence.coverage} | {f"data.{name}": value for name, value in facts.items()}
+    run.log_metrics(trained.figures | gate)
+    run.log_json(trained.evidence.model_dump(mode="json"), EVIDENCE)
     run.log_json(data.report.to_dict(), "data_report.json")
     run.log_frame(fitted.rules, "rules/rules.parquet")
     run.log_frame(fitted.ladder.edges, "ladder/edges.parquet")
+    importances = feature_importances(trained.replay, config, part_rng(config, "importances"))
+    log_replay(run, trained.replay, importances)

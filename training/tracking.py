@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PARAM_LIMIT = 500  # MLflow refuses longer parameter values
+_PARAMS_A_BATCH, _METRICS_A_BATCH = 100, 500  # and more of them in one call
 
 
 class Run:
@@ -28,13 +29,20 @@ class Run:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log a nested configuration as dotted parameter names."""
-        for name, value in flatten(params).items():
-            self._client.log_param(self.run_id, name, str(value)[:_PARAM_LIMIT])
+        from mlflow.entities import Param
+
+        entries = [Param(name, str(value)[:_PARAM_LIMIT]) for name, value in flatten(params).items()]
+        for start in range(0, len(entries), _PARAMS_A_BATCH):
+            self._client.log_batch(self.run_id, params=entries[start : start + _PARAMS_A_BATCH])
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Log numbers by name."""
-        for name, value in metrics.items():
-            self._client.log_metric(self.run_id, name, float(value))
+        """Log numbers by name, all of one moment."""
+        from mlflow.entities import Metric
+
+        begun = self._client.get_run(self.run_id).info.start_time  # a run is one moment: no clock is read here
+        entries = [Metric(name, float(value), begun, 0) for name, value in metrics.items()]
+        for start in range(0, len(entries), _METRICS_A_BATCH):
+            self._client.log_batch(self.run_id, metrics=entries[start : start + _METRICS_A_BATCH])
 
     def log_json(self, content: Mapping[str, Any], path: str) -> None:
         """Log a JSON document as an artifact."""
@@ -47,6 +55,14 @@ class Run:
             file = Path(folder) / Path(path).name
             frame.to_parquet(file, index=False)
             self._client.log_artifact(self.run_id, str(file), str(Path(path).parent))
+
+    def log_table(self, frame: pd.DataFrame, path: str) -> None:
+        """Log a frame as a CSV artifact, for people to read in the browser."""
+        self._client.log_text(self.run_id, frame.to_csv(index=False, float_format="%.6g"), path)
+
+    def log_file(self, file: Path, path: str) -> None:
+        """Log the content of a text file as an artifact of another name."""
+        self._client.log_text(self.run_id, file.read_text("utf-8"), path)
 
     def log_figure(self, figure: Figure, path: str) -> None:
         """Log a matplotlib figure as an artifact."""

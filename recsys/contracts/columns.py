@@ -99,3 +99,10 @@ EXPECTED_QUANTITY: Final = "expected_quantity"
 EXPECTED_VALUE: Final = "expected_value"
 SCORE: Final = "score"
 DECISION_ID: Final = "decision_id"
+
+# what a training run measures
+METHOD: Final = "method"
+NDCG: Final = "ndcg"
+MODEL: Final = "model"
+FEATURE: Final = "feature"
+IMPORTANCE: Final = "importance"

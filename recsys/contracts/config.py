@@ -39,7 +39,11 @@ def validation_sentences(error: ValidationError) -> str:
     """Return a pydantic error as one line: each option, what was given, and the rule it breaks."""
     parts = []
     for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        message = item["msg"].removeprefix("Value error, ")
+        if not item["loc"]:  # a rule between options names them itself; the whole input would bury it
+            parts.append(message)
+            continue
+        where = ".".join(str(part) for part in item["loc"])
         given = "" if item["type"] == "missing" else f" == {item['input']!r}"
-        parts.append(f"{where}{given}: {item['msg']}")
+        parts.append(f"{where}{given}: {message}")
     return "; ".join(parts)

@@ -7,11 +7,22 @@ event sent twice counts once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import blake2b
 from typing import Literal, NamedTuple, TypeAlias
 
-from recsys.contracts.offers import Objective, OfferKind, OfferRequest, ProbabilityOf, Tier
+from recsys.contracts.offers import (
+    NOTHING_NEW,
+    AccountState,
+    Objective,
+    OfferKind,
+    OfferRequest,
+    ProbabilityOf,
+    ProductChange,
+    Tier,
+)
 
 OutcomeKind = Literal["shown", "pitched", "clicked", "accepted", "declined", "deferred", "referred", "dismissed"]
 LineStatus = Literal["completed", "cancelled", "returned"]
@@ -32,6 +43,8 @@ class DecisionOffer(NamedTuple):
         score: what the order was made by; comparable within one decision only.
         propensity: the probability with which the policy returned this offer at this rank; 1 without exploration.
         from_product_id: what an upsell displaces, or a cross-sell goes with.
+        rule: the business rule that placed, lifted or discounted it.
+        discount: money off a unit; it was taken off the value.
     """
 
     rank: int
@@ -47,6 +60,26 @@ class DecisionOffer(NamedTuple):
     tier: Tier
     propensity: float
     from_product_id: str | None = None
+    rule: str | None = None
+    discount: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a decision rested on beyond its request and its model, kept so that it can be computed again.
+
+    Attributes:
+        state: what was known of the account beyond the bundle.
+        refused: product id -> why a candidate was not offered, for reasons that change: stock, flags, business rules.
+        rules_version: of the business rules that were in force; None without any.
+    """
+
+    state: AccountState = NOTHING_NEW
+    refused: Mapping[str, str] = field(default_factory=dict)
+    rules_version: str | None = None
+
+
+NO_CONTEXT = Context()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +106,7 @@ class Decision:
         assignment_probability: with which the unit fell into its arm.
         shown: False where the answer was held back (holdout): what would have been shown.
         presented: True where the surface declares that returned is presented.
+        context: what else the answer rested on.
     """
 
     decision_id: str
@@ -95,6 +129,7 @@ class Decision:
     assignment_probability: float | None = None
     shown: bool = True
     presented: bool = False
+    context: Context = NO_CONTEXT
 
     @property
     def account_id(self) -> str | None:
@@ -153,10 +188,129 @@ class PostedLine:
     status: LineStatus = "completed"
 
 
-Event: TypeAlias = Decision | Outcome | PostedLine
+@dataclass(frozen=True, slots=True)
+class ProductUpdate:
+    """New values of one product; of each value the latest counts.
+
+    Attributes:
+        change: the product and its values.
+        recorded_at: when it reached the store, UTC.
+    """
+
+    change: ProductChange
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AccountUpdate:
+    """New values of one account; None leaves a value as it is, and of each value the latest counts.
+
+    Attributes:
+        recorded_at: when it reached the store, UTC.
+        do_not_offer: the account wants no offers.
+    """
+
+    account_id: str
+    recorded_at: datetime
+    segment: str | None = None
+    region: str | None = None
+    do_not_offer: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VisitorLink:
+    """A visitor who logged in. The first account stays: another person needs another visitor id."""
+
+    visitor_id: str
+    account_id: str
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedAssignment:
+    """The arm that a unit of an experiment fell into; the first time in each arm stays.
+
+    Attributes:
+        version: of the experiment's plan.
+        unit_id: the account or visitor.
+        unit: which of them it is.
+        probability: with which a unit falls into this arm.
+    """
+
+    experiment_id: str
+    version: int
+    unit_id: str
+    unit: Literal["account", "visitor"]
+    arm: str
+    probability: float
+    assigned_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentRecord:
+    """An experiment that was started, and stopped where `stopped_at` says so; the first plan of a version stays.
+
+    Attributes:
+        plan: its canonical JSON.
+        plan_hash: SHA-256 of the plan as it was locked.
+    """
+
+    experiment_id: str
+    version: int
+    plan: str
+    plan_hash: str
+    started_at: datetime
+    stopped_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """An account whose data were erased.
+
+    Attributes:
+        account_key: `forget_key` of the account; the id itself is not kept.
+        recorded_at: when, UTC.
+    """
+
+    account_key: str
+    recorded_at: datetime
+
+
+Event: TypeAlias = (
+    Decision
+    | Outcome
+    | PostedLine
+    | ProductUpdate
+    | AccountUpdate
+    | VisitorLink
+    | RecordedAssignment
+    | ExperimentRecord
+    | Forgotten
+)
 """Anything that the event store keeps."""
 
-TableName = Literal["decisions", "decision_offers", "outcomes", "order_lines"]
+TableName = Literal[
+    "decisions",
+    "decision_offers",
+    "outcomes",
+    "order_lines",
+    "product_overrides",
+    "account_overrides",
+    "visitor_links",
+    "assignments",
+    "experiments",
+    "forgotten",
+]
+
+
+def forget_key(account_id: str) -> str:
+    """Return the 128 bits of BLAKE2b, in hex, under which an erased account is remembered.
+
+    Example:
+        >>> forget_key("17850")
+        '69d5449209477a38db086238f0db53da'
+    """
+    return blake2b(account_id.encode("utf-8", "replace"), digest_size=16, person=b"offers.forgotten").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +323,9 @@ class EventQuery:
         until: events before this time, UTC.
         account_id: of decisions, their offers and order lines; outcomes have none and refuse this filter.
         decision_ids: of decisions, their offers and outcomes; empty means all.
-        recorded_since: outcomes and order lines that reached the store at or after this time, UTC.
+        recorded_since: what reached the store at or after this time, UTC; decisions and assignments refuse it.
+        from_decision_id: decisions, their offers and outcomes from this id on; ids sort by time and have an index.
+        presented: decisions that declare that returned is presented (True), or that do not (False).
         columns: which columns are wanted, in this order; empty means all.
     """
 
@@ -179,4 +335,6 @@ class EventQuery:
     account_id: str | None = None
     decision_ids: tuple[str, ...] = ()
     recorded_since: datetime | None = None
+    from_decision_id: str | None = None
+    presented: bool | None = None
     columns: tuple[str, ...] = ()

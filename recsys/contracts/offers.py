@@ -6,6 +6,7 @@ probability x expected quantity x (margin or price), and `tier` is the source of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,6 +15,7 @@ Objective = Literal["conversion", "revenue", "margin"]
 ProbabilityOf = Literal["buys_within_horizon", "accepts_if_shown"]
 Tier = Literal["account", "recent", "cart", "segment", "popular"]
 Explain = Literal["none", "brief", "full"]
+Sources = Literal["all", "evidence", "popular"]
 
 KINDS: tuple[OfferKind, ...] = ("cross_sell", "upsell")
 
@@ -41,6 +43,13 @@ class OfferRequest:
         objective: what the ranking maximises.
         raw: the ranker's own order: eligibility on; value, diversity and business rules off.
         explain: how much evidence comes with each offer.
+        categories: only products of these may be offered; empty: of any.
+        min_price: only products that cost this much or more, money a unit; a product without a price is left out.
+        max_price: only products that cost this much or less.
+        channel: where the request comes from (web, app, e-mail, phone); business rules may ask for it.
+        region: of the buyer; business rules may ask for it.
+        sources: `evidence` leaves out the popular products that fill what account and cart leave open, `popular` offers
+            what sells to everybody, whoever asks and whatever lies in the cart; eligibility stays.
     """
 
     account_id: str | None = None
@@ -53,6 +62,51 @@ class OfferRequest:
     objective: Objective = "conversion"
     raw: bool = False
     explain: Explain = "brief"
+    categories: tuple[str, ...] = ()
+    min_price: float | None = None
+    max_price: float | None = None
+    channel: str | None = None
+    region: str | None = None
+    sources: Sources = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """What is known of an account beyond the bundle.
+
+    Attributes:
+        bought: product ids bought since the bundle's `as_of`, latest first; owned at once, and the evidence for an
+            account that the bundle does not know.
+        withheld: product id -> why it is held back now (declined lately, shown too often).
+        segment: the account's segment, where it is newer than the bundle's.
+        region: the account's region.
+        do_not_offer: the account wants no offers; None leaves the bundle's flag.
+        silence: why the account gets no offer at all now; None where it may.
+        is_forgotten: its data were erased: what the bundle still holds of it is not used.
+    """
+
+    bought: tuple[str, ...] = ()
+    withheld: Mapping[str, str] = field(default_factory=dict)
+    segment: str | None = None
+    region: str | None = None
+    do_not_offer: bool | None = None
+    silence: str | None = None
+    is_forgotten: bool = False
+
+
+NOTHING_NEW = AccountState()
+
+
+@dataclass(frozen=True, slots=True)
+class ProductChange:
+    """New values of one product; None leaves a value as it is."""
+
+    product_id: str
+    price: float | None = None
+    cost: float | None = None
+    active: bool | None = None
+    stock: float | None = None
+    do_not_offer: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +123,9 @@ class Offer:
         reason: one sentence that a person can say aloud.
         evidence: the counts behind the reason; empty unless full evidence was asked for.
         from_product_id: the product an upsell displaces, or the one a cross-sell goes with; None without one.
+        rule: the business rule that placed, lifted or discounted it; None without one.
+        discount: money off a unit; it is taken off the value. None without one.
+        text: what the rule wants said with it; None without one.
     """
 
     rank: int
@@ -86,6 +143,9 @@ class Offer:
     reason: str
     from_product_id: str | None = None
     evidence: dict[str, float | int | str] = field(default_factory=dict)
+    rule: str | None = None
+    discount: float | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +160,7 @@ class Slate:
         unknown_products: product ids of the request that the model does not know; tolerated and reported.
         n_considered: candidates that were looked at.
         horizon_days: the window of every probability, in days.
+        refused: product id -> why a candidate was not offered, for reasons that change: stock, flags, business rules.
     """
 
     offers: tuple[Offer, ...]
@@ -110,6 +171,7 @@ class Slate:
     horizon_days: int
     unknown_products: tuple[str, ...] = ()
     n_considered: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def returned(self) -> int:

@@ -14,6 +14,7 @@ from recsys.evaluation.lookup import values_at
 from recsys.evaluation.truth import known_accounts
 
 RowArray = NDArray[np.int32]
+BoolArray = NDArray[np.bool_]
 
 
 def cross_sell_pairs(
@@ -23,6 +24,8 @@ def cross_sell_pairs(
     account: RowArray,
     product: RowArray,
     probability: NDArray[np.floating],
+    *,
+    among: RowArray | None = None,
 ) -> Pairs:
     """Return every pair of an account and a product that it could buy for the first time, listed or not.
 
@@ -38,13 +41,15 @@ def cross_sell_pairs(
         account: account row of each listed pair, `(n_listed,)`; a pair that is not eligible is left out.
         product: product row of each listed pair.
         probability: of a purchase within the horizon.
+        among: only these accounts count, such as a sample of them; default: all.
     """
-    eligible, positive = _eligible_and_positive(history, cutoff, horizon_days)
-    listed = _eligible(history, cutoff, account, product)
+    wanted = np.ones(history.n_accounts, dtype=bool) if among is None else _mask(among, history.n_accounts)
+    eligible, positive = _eligible_and_positive(history, cutoff, horizon_days, wanted)
+    listed = _eligible(history, cutoff, account, product) & wanted[account]
     hits = values_at(positive, account[listed], product[listed]) > 0
     chosen = probability[listed].astype(np.float64)
     n_unlisted = eligible - int(listed.sum())
-    before = _eligible_and_positive(history, cutoff - timedelta(days=horizon_days), horizon_days)
+    before = _eligible_and_positive(history, cutoff - timedelta(days=horizon_days), horizon_days, wanted)
     expected = before[1].nnz / before[0] * eligible if before[0] else 0.0
     return Pairs(
         probability=chosen,
@@ -55,21 +60,29 @@ def cross_sell_pairs(
     )
 
 
-def _eligible_and_positive(history: History, cutoff: datetime, horizon_days: float) -> tuple[int, sp.csr_array]:
-    """How many pairs are eligible, and which of them come true."""
+def _eligible_and_positive(
+    history: History, cutoff: datetime, horizon_days: float, wanted: BoolArray
+) -> tuple[int, sp.csr_array]:
+    """How many pairs of the accounts that count are eligible, and which of them come true."""
     past = history.before(cutoff)
-    accounts, products = known_accounts(history, cutoff), _sold(past)
-    n_pairs = int(accounts.sum()) * int(products.sum()) - past.owned().nnz
+    accounts, products = known_accounts(history, cutoff) & wanted, _sold(past)
+    n_pairs = int(accounts.sum()) * int(products.sum()) - int(np.diff(past.owned().indptr)[accounts].sum())
     first = history.first_purchases().between(cutoff, horizon_days)
     first = first.select(accounts[first.account] & products[first.product])
     return n_pairs, binary(first.account, first.product, (history.n_accounts, history.n_products))
 
 
-def _eligible(history: History, cutoff: datetime, account: RowArray, product: RowArray) -> NDArray[np.bool_]:
+def _eligible(history: History, cutoff: datetime, account: RowArray, product: RowArray) -> BoolArray:
     past = history.before(cutoff)
     owned = values_at(past.owned(), account, product) > 0
     return known_accounts(history, cutoff)[account] & _sold(past)[product] & ~owned
 
 
-def _sold(past: History) -> NDArray[np.bool_]:
+def _mask(rows: RowArray, n: int) -> BoolArray:
+    mask = np.zeros(n, dtype=bool)
+    mask[rows] = True
+    return mask
+
+
+def _sold(past: History) -> BoolArray:
     return np.bincount(past.product, minlength=past.n_products) > 0

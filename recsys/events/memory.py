@@ -12,8 +12,9 @@ import pyarrow as pa
 from pydantic_core import to_json
 
 from recsys.contracts.events import PRESENTING, DecisionOffer, Event, EventQuery, TableName
+from recsys.events.merging import key_of, merged
 from recsys.events.rows import Row, rows_by_table
-from recsys.events.schema import TABLES, TIME_COLUMN
+from recsys.events.schema import TABLES, TIME_COLUMN, WRITTEN
 from recsys.events.store import arrow_schema, wanted_schema
 
 _Record = dict[str, Any]
@@ -27,18 +28,21 @@ class MemoryStore:
     name = "memory"
 
     def __init__(self) -> None:
-        self._records: dict[TableName, dict[Row, _Record]] = {"decisions": {}, "outcomes": {}, "order_lines": {}}
+        self._records: dict[TableName, dict[Row, _Record]] = {name: {} for name in WRITTEN}
         self._lock = Lock()
 
     def append(self, events: Sequence[Event]) -> None:
-        """Keep the events; an event whose id is kept already is left as it is."""
+        """Keep the events; a row whose key is kept already is merged with it."""
         batch = rows_by_table(events)
         with self._lock:
             for name, rows in batch.items():
+                records = self._records[name]
                 for row in rows:
-                    record = _record(name, row)
-                    identity = tuple(record[column.name] for column in TABLES[name].primary_key.columns)
-                    self._records[name].setdefault(identity, record)
+                    record, key = _record(name, row), key_of(name, row)
+                    if key in records:
+                        values = merged(name, tuple(records[key].values()), tuple(record.values()))
+                        record = dict(zip(record, values, strict=True))
+                    records[key] = record
 
     def read(self, query: EventQuery) -> pa.Table:
         """Return the rows that `query` asks for, in order of time and id; JSON columns are text."""
@@ -92,5 +96,7 @@ def _matches(record: _Record, query: EventQuery, time: str) -> bool:
         and (query.until is None or record[time] < query.until)
         and (query.account_id is None or record["account_id"] == query.account_id)
         and (not query.decision_ids or record["decision_id"] in query.decision_ids)
+        and (query.presented is None or record["presented"] == query.presented)
+        and (query.from_decision_id is None or record["decision_id"] >= query.from_decision_id)
         and (query.recorded_since is None or record["recorded_at"] >= query.recorded_since)
     )

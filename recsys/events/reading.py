@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import ibis
     import pandas as pd
 
-_JSON_COLUMNS = ("unknown_products", "request", "offers")
+_JSON_COLUMNS = ("unknown_products", "request", "offers", "context")
 
 
 def read_decisions(store: EventStore, query: EventQuery | None = None) -> Iterator[Decision]:
@@ -22,7 +22,7 @@ def read_decisions(store: EventStore, query: EventQuery | None = None) -> Iterat
     table = store.read(query or EventQuery("decisions"))
     for batch in table.to_batches(max_chunksize=1_000):
         for row in batch.to_pylist():
-            yield decision_of(row | {name: json.loads(row[name]) for name in _JSON_COLUMNS})
+            yield decision_of(row | {name: _loaded(row[name]) for name in _JSON_COLUMNS})
 
 
 def read_frame(store: EventStore, query: EventQuery) -> pd.DataFrame:
@@ -36,3 +36,7 @@ def read_ibis(store: EventStore, query: EventQuery) -> ibis.Table:
     import ibis  # takes a second to import, and a server that only writes never needs it
 
     return ibis.memtable(store.read(query))
+
+
+def _loaded(text: str | None) -> object:
+    return None if text is None else json.loads(text)

@@ -6,30 +6,42 @@ that a batch of them is one JSON document.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from recsys.contracts.events import Decision, DecisionOffer, Event, Outcome, PostedLine, TableName
-from recsys.contracts.offers import CartLine, OfferRequest
+from recsys.contracts.events import (
+    NO_CONTEXT,
+    AccountUpdate,
+    Context,
+    Decision,
+    DecisionOffer,
+    Event,
+    ExperimentRecord,
+    Forgotten,
+    Outcome,
+    PostedLine,
+    ProductUpdate,
+    RecordedAssignment,
+    TableName,
+    VisitorLink,
+)
+from recsys.contracts.offers import NOTHING_NEW, AccountState, CartLine, OfferRequest
 
 Row = tuple[Any, ...]
 
 _DEFAULTS = OfferRequest()
 _ASKED = tuple(item.name for item in fields(OfferRequest) if item.name != "account_id")
+_STATE = tuple(item.name for item in fields(AccountState))
 
 
 def rows_by_table(events: Iterable[Event]) -> dict[TableName, list[Row]]:
     """Return the rows of `events` under the table that each belongs to."""
     batch: dict[TableName, list[Row]] = {}
     for event in events:
-        if isinstance(event, Decision):
-            batch.setdefault("decisions", []).append(decision_row(event))
-        elif isinstance(event, Outcome):
-            batch.setdefault("outcomes", []).append(outcome_row(event))
-        else:
-            batch.setdefault("order_lines", []).append(line_row(event))
+        table, row_of = _ROWS[type(event)]
+        batch.setdefault(table, []).append(row_of(event))
     return batch
 
 
@@ -59,6 +71,7 @@ def decision_row(event: Decision) -> Row:
         event.unknown_products,
         _asked(event.request),
         event.offers,
+        None if event.context is NO_CONTEXT else _context(event.context),
     )
 
 
@@ -95,6 +108,53 @@ def line_row(event: PostedLine) -> Row:
     )
 
 
+def product_row(event: ProductUpdate) -> Row:
+    """Return the row of a product's new values."""
+    new = event.change
+    recorded = _text(event.recorded_at)
+    return (new.product_id, new.price, new.cost, new.active, new.stock, new.do_not_offer, recorded)
+
+
+def account_row(event: AccountUpdate) -> Row:
+    """Return the row of an account's new values."""
+    return (event.account_id, event.segment, event.region, event.do_not_offer, _text(event.recorded_at))
+
+
+def link_row(event: VisitorLink) -> Row:
+    """Return the row of a visitor's login."""
+    return (event.visitor_id, event.account_id, _text(event.recorded_at))
+
+
+def assignment_row(event: RecordedAssignment) -> Row:
+    """Return the row of an assignment."""
+    assigned = _text(event.assigned_at)
+    return (event.experiment_id, event.version, event.unit_id, event.arm, event.unit, event.probability, assigned)
+
+
+def experiment_row(event: ExperimentRecord) -> Row:
+    """Return the row of an experiment."""
+    stopped = None if event.stopped_at is None else _text(event.stopped_at)
+    return (event.experiment_id, event.version, event.plan, event.plan_hash, _text(event.started_at), stopped)
+
+
+def forgotten_row(event: Forgotten) -> Row:
+    """Return the row of an erased account."""
+    return (event.account_key, _text(event.recorded_at))
+
+
+_ROWS: Final[dict[type, tuple[TableName, Callable[[Any], Row]]]] = {
+    Decision: ("decisions", decision_row),
+    Outcome: ("outcomes", outcome_row),
+    PostedLine: ("order_lines", line_row),
+    ProductUpdate: ("product_overrides", product_row),
+    AccountUpdate: ("account_overrides", account_row),
+    VisitorLink: ("visitor_links", link_row),
+    RecordedAssignment: ("assignments", assignment_row),
+    ExperimentRecord: ("experiments", experiment_row),
+    Forgotten: ("forgotten", forgotten_row),
+}
+
+
 def decision_of(row: Mapping[str, Any]) -> Decision:
     """Return the decision that was written as `row`, a mapping from column to value with JSON columns decoded."""
     asked = dict(row["request"])
@@ -104,6 +164,8 @@ def decision_of(row: Mapping[str, Any]) -> Decision:
         asked["kinds"] = tuple(asked["kinds"])
     if "exclude" in asked:
         asked["exclude"] = frozenset(asked["exclude"])
+    if "categories" in asked:
+        asked["categories"] = tuple(asked["categories"])
     same = ("decision_id", "decided_at", "model_version", "objective", "tier", "horizon_days", "n_considered")
     optional = ("shortfall", "visitor_id", "channel", "surface", "request_id", "experiment_id", "arm")
     return Decision(
@@ -111,6 +173,7 @@ def decision_of(row: Mapping[str, Any]) -> Decision:
         request=OfferRequest(account_id=row["account_id"], **asked),
         offers=tuple(DecisionOffer(*offer) for offer in row["offers"]),
         unknown_products=tuple(row["unknown_products"]),
+        context=_context_of(row["context"]),
     )
 
 
@@ -126,6 +189,26 @@ def _asked(request: OfferRequest) -> dict[str, Any]:
     if "exclude" in asked:
         asked["exclude"] = sorted(request.exclude)
     return asked
+
+
+def _context(context: Context) -> dict[str, Any]:
+    """The context without what has its default value."""
+    known = {name: getattr(context.state, name) for name in _STATE}
+    kept: dict[str, Any] = {name: value for name, value in known.items() if value != getattr(NOTHING_NEW, name)}
+    if context.refused:
+        kept["refused"] = context.refused
+    if context.rules_version is not None:
+        kept["rules_version"] = context.rules_version
+    return kept
+
+
+def _context_of(kept: Mapping[str, Any] | None) -> Context:
+    if kept is None:
+        return NO_CONTEXT
+    state = {name: kept[name] for name in _STATE if name in kept}
+    if "bought" in state:
+        state["bought"] = tuple(state["bought"])
+    return Context(AccountState(**state), kept.get("refused", {}), kept.get("rules_version"))
 
 
 def _text(when: datetime) -> str:

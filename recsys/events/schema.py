@@ -1,4 +1,4 @@
-"""The tables of the event store, the version of their layout, and the way forward from an older one.
+"""The tables of the event store, and how a row meets one that is kept already.
 
 A decision is one row, its returned offers packed into the JSON column `offers` (one array an offer, by the positions of
 `DecisionOffer`); the view `decision_offers` unpacks them, one row a returned offer, with the time when it was
@@ -7,14 +7,12 @@ presented. Writing one row a response instead of eleven is what keeps the durabl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final, Literal
 
 import sqlalchemy as sa
 
-from recsys.contracts.events import PRESENTING, DecisionOffer, TableName
-from recsys.errors import StoreError
+from recsys.contracts.events import TableName
 
 
 class Utc(sa.types.TypeDecorator[datetime]):
@@ -71,6 +69,7 @@ DECISIONS: Final = sa.Table(
     sa.Column("unknown_products", sa.JSON, nullable=False),
     sa.Column("request", sa.JSON, nullable=False),
     sa.Column("offers", sa.JSON, nullable=False),
+    sa.Column("context", sa.JSON),
     sa.Index("ix_decisions_account", "account_id"),
 )
 
@@ -130,7 +129,73 @@ DECISION_OFFERS: Final = sa.Table(
     sa.Column("tier", sa.Text, nullable=False),
     sa.Column("propensity", sa.Double, nullable=False),
     sa.Column("from_product_id", sa.Text),
+    sa.Column("rule", sa.Text),
+    sa.Column("discount", sa.Double),
     sa.Column("presented_at", Utc),
+)
+
+PRODUCT_OVERRIDES: Final = sa.Table(
+    "product_overrides",
+    METADATA,
+    sa.Column("product_id", sa.Text, primary_key=True),
+    sa.Column("price", sa.Double),
+    sa.Column("cost", sa.Double),
+    sa.Column("active", sa.Boolean),
+    sa.Column("stock", sa.Double),
+    sa.Column("do_not_offer", sa.Boolean),
+    sa.Column("recorded_at", Utc, nullable=False),
+    sa.Index("ix_product_overrides_recorded", "recorded_at"),
+)
+
+ACCOUNT_OVERRIDES: Final = sa.Table(
+    "account_overrides",
+    METADATA,
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("segment", sa.Text),
+    sa.Column("region", sa.Text),
+    sa.Column("do_not_offer", sa.Boolean),
+    sa.Column("recorded_at", Utc, nullable=False),
+    sa.Index("ix_account_overrides_recorded", "recorded_at"),
+)
+
+VISITOR_LINKS: Final = sa.Table(
+    "visitor_links",
+    METADATA,
+    sa.Column("visitor_id", sa.Text, primary_key=True),
+    sa.Column("account_id", sa.Text, nullable=False),
+    sa.Column("recorded_at", Utc, nullable=False),
+    sa.Index("ix_visitor_links_account", "account_id"),
+    sa.Index("ix_visitor_links_recorded", "recorded_at"),
+)
+
+ASSIGNMENTS: Final = sa.Table(
+    "assignments",
+    METADATA,
+    sa.Column("experiment_id", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, primary_key=True),
+    sa.Column("unit_id", sa.Text, primary_key=True),
+    sa.Column("arm", sa.Text, primary_key=True),  # a unit in two arms is two rows: the readout must see it
+    sa.Column("unit", sa.Text, nullable=False),
+    sa.Column("probability", sa.Double, nullable=False),
+    sa.Column("assigned_at", Utc, nullable=False),
+)
+
+EXPERIMENTS: Final = sa.Table(
+    "experiments",
+    METADATA,
+    sa.Column("experiment_id", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, primary_key=True),
+    sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("plan_hash", sa.Text, nullable=False),
+    sa.Column("started_at", Utc, nullable=False),
+    sa.Column("stopped_at", Utc),
+)
+
+FORGOTTEN: Final = sa.Table(
+    "forgotten",
+    METADATA,
+    sa.Column("account_key", sa.Text, primary_key=True),
+    sa.Column("recorded_at", Utc, nullable=False),
 )
 
 TABLES: Final[dict[TableName, sa.Table]] = {
@@ -138,8 +203,14 @@ TABLES: Final[dict[TableName, sa.Table]] = {
     "decision_offers": DECISION_OFFERS,
     "outcomes": OUTCOMES,
     "order_lines": ORDER_LINES,
+    "product_overrides": PRODUCT_OVERRIDES,
+    "account_overrides": ACCOUNT_OVERRIDES,
+    "visitor_links": VISITOR_LINKS,
+    "assignments": ASSIGNMENTS,
+    "experiments": EXPERIMENTS,
+    "forgotten": FORGOTTEN,
 }
-WRITTEN: Final[tuple[TableName, ...]] = ("decisions", "outcomes", "order_lines")
+WRITTEN: Final[tuple[TableName, ...]] = tuple(name for name in TABLES if name != "decision_offers")
 """What is a table; `decision_offers` is a view."""
 
 TIME_COLUMN: Final[dict[TableName, str]] = {
@@ -147,64 +218,23 @@ TIME_COLUMN: Final[dict[TableName, str]] = {
     "decision_offers": "decided_at",
     "outcomes": "occurred_at",
     "order_lines": "ordered_at",
+    "product_overrides": "recorded_at",
+    "account_overrides": "recorded_at",
+    "visitor_links": "recorded_at",
+    "assignments": "assigned_at",
+    "experiments": "started_at",
+    "forgotten": "recorded_at",
 }
 
-Migration = Callable[[sa.Connection], None]
+Merge = Literal["first", "latest", "fill"]
 
+MERGES: Final[dict[TableName, Merge]] = {
+    "product_overrides": "latest",
+    "account_overrides": "latest",
+    "experiments": "fill",
+}
+"""What becomes of a row whose key is kept already. `first` (where nothing stands here): the kept row stays.
 
-def create_tables(connection: sa.Connection) -> None:
-    """Version 1: the tables and the view."""
-    METADATA.create_all(connection)
-    connection.execute(sa.text(_view(connection.dialect.name)))
-
-
-MIGRATIONS: Final[tuple[Migration, ...]] = (create_tables,)
-"""Step i brings a store from version i to i + 1. Steps are only ever added."""
-
-_LOCK_KEY: Final = 0x0FFE25
-
-
-def migrate(engine: sa.Engine, migrations: Sequence[Migration] = MIGRATIONS) -> int:
-    """Return the version of the store after bringing it forward; processes that start together wait for each other.
-
-    Raises:
-        StoreError: the store was written by a newer version of this software.
-    """
-    with engine.begin() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_KEY)))
-        VERSION.create(connection, checkfirst=True)
-        found = connection.execute(sa.select(sa.func.max(VERSION.c.version))).scalar() or 0
-        if found > len(migrations):
-            raise StoreError(
-                f"the event store has layout version {found}, this software knows {len(migrations)}; "
-                "upgrade offer-engine or name another store"
-            )
-        for step, migration in enumerate(migrations[found:], start=found + 1):
-            migration(connection)
-            connection.execute(sa.insert(VERSION).values(version=step))
-    return len(migrations)
-
-
-def _view(dialect: str) -> str:
-    """The definition of `decision_offers`: DecisionOffer's fields by position, and when the offer was presented."""
-    types: dict[str, Any] = {"rank": "bigint"} | dict.fromkeys(
-        ("price", "probability", "expected_quantity", "expected_value", "score", "propensity"), "double precision"
-    )
-    postgresql = dialect == "postgresql"
-    fields = ", ".join(
-        f"CAST(o.value ->> {position} AS {types.get(name, 'text')}) AS {name}"
-        if postgresql
-        else f"o.value ->> {position} AS {name}"
-        for position, name in enumerate(DecisionOffer._fields)
-    )
-    elements = "json_array_elements(d.offers) AS o(value)" if postgresql else "json_each(d.offers) AS o"
-    kinds = ", ".join(f"'{kind}'" for kind in PRESENTING)
-    product = f"o.value ->> {DecisionOffer._fields.index('product_id')}"
-    return (
-        "CREATE VIEW decision_offers AS SELECT d.decision_id, d.decided_at, d.account_id, d.visitor_id, d.shown, "
-        f"{fields}, CASE WHEN d.presented THEN d.decided_at ELSE ("
-        "SELECT min(x.occurred_at) FROM outcomes x WHERE x.decision_id = d.decision_id "
-        f"AND x.kind IN ({kinds}) AND (x.product_id IS NULL OR x.product_id = {product})) END AS presented_at "
-        f"FROM decisions d CROSS JOIN {elements}"
-    )
+`latest`: a new value replaces the kept one, a null leaves it, `recorded_at` is the later of both. `fill`: a new value
+fills a null and replaces nothing.
+"""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -13,13 +14,22 @@ from pydantic_core import to_json
 
 from recsys.contracts.events import Event, EventQuery, TableName
 from recsys.errors import ConfigError, DataError, StoreBusyError, StoreError
-from recsys.events.rows import rows_by_table
-from recsys.events.schema import TABLES, TIME_COLUMN, WRITTEN, Utc, migrate
+from recsys.events.merging import conflict_clause, without_doubles
+from recsys.events.migrations import migrate
+from recsys.events.rows import Row, rows_by_table
+from recsys.events.schema import MERGES, TABLES, TIME_COLUMN, Utc
 
 BUSY_SECONDS: Final = 5.0
 """How long a writer waits for another process's commit before it gives up."""
 
 _CHUNK_ROWS: Final = 20_000
+_ROWS_A_STATEMENT: Final = 64
+"""Of SQLite: what compiles and binds fast; the driver keeps 128 compiled statements."""
+
+_JSON_COLUMNS: Final = {
+    name: tuple(place for place, column in enumerate(table.columns) if isinstance(column.type, sa.JSON))
+    for name, table in TABLES.items()
+}
 
 
 class EventStore(Protocol):
@@ -59,21 +69,20 @@ def open_store(url: str) -> SqlStore:
 
 
 class SqlStore:
-    """Events in a SQL database. One batch is one transaction; a batch for one table is one statement.
+    """Events in a SQL database. One batch is one transaction, and as few statements as may be.
 
-    A batch travels as one JSON document that the database takes apart: one step of the driver, during which other
-    threads run, where a statement a row would hand the interpreter lock to and fro for every row.
+    A statement a row would hand the interpreter lock to and fro for every row: SQLite takes many rows in one INSERT,
+    PostgreSQL one JSON document that it takes apart itself.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self.name = _shown(engine.url)
         dialect = engine.dialect.name
-        self._inserts = {name: sa.text(_insert(name, dialect)) for name in WRITTEN}
         single = {"without_begin": True} if dialect == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
-        self._autocommit = engine.execution_options(**single)
+        self.autocommit = engine.execution_options(**single)
         # PostgreSQL streams rows within a transaction only; on SQLite a reader must not take the writer's lock.
-        self._reading = self._autocommit if dialect == "sqlite" else engine
+        self._reading = self.autocommit if dialect == "sqlite" else engine
 
     def append(self, events: Sequence[Event]) -> None:
         """Keep the events, all or none, durably; an event whose id is kept already is left as it is.
@@ -86,29 +95,58 @@ class SqlStore:
         batch = rows_by_table(events)
         if not batch:
             return
+        statements = list(self._statements(batch))
         with _sentences(self.name):
-            if len(batch) == 1:
-                with self._autocommit.connect() as connection:
-                    self._write(connection, batch)
+            if len(statements) == 1:
+                with self.autocommit.connect() as connection:
+                    _write(connection, statements)
             else:
                 with self.engine.begin() as connection:
-                    self._write(connection, batch)
+                    _write(connection, statements)
 
     def read(self, query: EventQuery) -> pa.Table:
         """Return the rows that `query` asks for, in order of time and id; JSON columns are text."""
+        return pa.Table.from_batches(self.stream(query), schema=wanted_schema(query))
+
+    def stream(self, query: EventQuery) -> Iterator[pa.RecordBatch]:
+        """Yield the same rows, some thousand at a time."""
         schema = wanted_schema(query)
         with _sentences(self.name), self._reading.connect() as connection:
             result = connection.execution_options(yield_per=_CHUNK_ROWS).execute(_select(query))
-            batches = [_record_batch(rows, schema) for rows in result.partitions()]
-        return pa.Table.from_batches(batches, schema=schema)
+            for rows in result.partitions():
+                yield _record_batch(rows, schema)
+
+    def answering(self) -> AbstractContextManager[None]:
+        """Return a block in which the driver's errors become ours."""
+        return _sentences(self.name)
 
     def close(self) -> None:
         """Close the connections."""
         self.engine.dispose()
 
-    def _write(self, connection: sa.Connection, batch: dict[TableName, list[tuple[Any, ...]]]) -> None:
+    def _statements(self, batch: dict[TableName, list[Row]]) -> Iterator[_Statement]:
+        """What writes a batch: on SQLite some rows a statement, on PostgreSQL one JSON document a table."""
         for name, rows in batch.items():
-            connection.execute(self._inserts[name], {"rows": to_json(rows, inf_nan_mode="null").decode()})
+            if name in MERGES:
+                rows = without_doubles(name, rows)
+            if self.engine.dialect.name == "sqlite":
+                for start in range(0, len(rows), _ROWS_A_STATEMENT):
+                    some = rows[start : start + _ROWS_A_STATEMENT]
+                    yield _Statement(_insert_rows(name, len(some)), _values(name, some))
+            else:
+                yield _Statement(_insert_document(name), (to_json(rows, inf_nan_mode="null").decode(),))
+
+
+class _Statement(NamedTuple):
+    """SQL in the driver's own form, and its parameters."""
+
+    sql: str
+    parameters: tuple[Any, ...]
+
+
+def _write(connection: sa.Connection, statements: list[_Statement]) -> None:
+    for statement in statements:
+        connection.exec_driver_sql(*statement)
 
 
 def arrow_schema(table: TableName) -> pa.Schema:
@@ -125,8 +163,9 @@ def wanted_schema(query: EventQuery) -> pa.Schema:
     schema = arrow_schema(query.table)
     filters = {
         "account_id": query.account_id is not None,
-        "decision_id": bool(query.decision_ids),
+        "decision_id": bool(query.decision_ids) or query.from_decision_id is not None,
         "recorded_at": query.recorded_since is not None,
+        "presented": query.presented is not None,
     }
     for name in [name for name, used in filters.items() if used] + list(query.columns):
         if name not in schema.names:
@@ -163,22 +202,47 @@ def _select(query: EventQuery) -> sa.Select[Any]:
         statement = statement.where(table.c.account_id == query.account_id)
     if query.decision_ids:
         statement = statement.where(table.c.decision_id.in_(query.decision_ids))
+    if query.from_decision_id is not None:
+        statement = statement.where(table.c.decision_id >= query.from_decision_id)
+    if query.presented is not None:
+        statement = statement.where(table.c.presented == query.presented)
     if query.recorded_since is not None:
         statement = statement.where(table.c.recorded_at >= query.recorded_since)
     identity = table.primary_key.columns or [table.c.decision_id, table.c.rank]
     return statement.order_by(time, *identity)
 
 
-def _insert(name: TableName, dialect: str) -> str:
-    """INSERT ... SELECT from one JSON array of rows, each an array in the order of the columns."""
+@cache
+def _insert_rows(name: TableName, n_rows: int) -> str:
+    """INSERT of some rows on SQLite, a parameter a value."""
+    columns = [column.name for column in TABLES[name].columns]
+    row = f"({', '.join('?' * len(columns))})"
+    values = ", ".join([row] * n_rows)
+    return f"INSERT INTO {name} ({', '.join(columns)}) VALUES {values} {conflict_clause(name, 'sqlite')}"
+
+
+def _values(name: TableName, rows: Sequence[Row]) -> tuple[Any, ...]:
+    """The values of some rows one after the other, JSON columns as text."""
+    as_json = _JSON_COLUMNS[name]
+    values: list[Any] = []
+    for row in rows:
+        begin = len(values)
+        values += row
+        for position in as_json:
+            value = row[position]
+            if value is not None:
+                values[begin + position] = to_json(value, inf_nan_mode="null").decode()
+    return tuple(values)
+
+
+@cache
+def _insert_document(name: TableName) -> str:
+    """INSERT ... SELECT on PostgreSQL from one JSON array of rows, each an array in the order of the columns."""
     table = TABLES[name]
     names = ", ".join(column.name for column in table.columns)
-    if dialect == "sqlite":
-        values = ", ".join(f"value ->> {position}" for position in range(len(table.columns)))
-        return f"INSERT INTO {name} ({names}) SELECT {values} FROM json_each(:rows) WHERE true ON CONFLICT DO NOTHING"
     values = ", ".join(_postgresql_value(column, position) for position, column in enumerate(table.columns))
-    source = "json_array_elements(CAST(:rows AS json)) AS t(value)"
-    return f"INSERT INTO {name} ({names}) SELECT {values} FROM {source} ON CONFLICT DO NOTHING"
+    source = "json_array_elements(CAST(%s AS json)) AS t(value)"
+    return f"INSERT INTO {name} ({names}) SELECT {values} FROM {source} {conflict_clause(name, 'postgresql')}"
 
 
 def _postgresql_value(column: sa.Column[Any], position: int) -> str:

@@ -19,9 +19,11 @@ from recsys.mining.ladder import Ladder
 from recsys.mining.outcomes import ClimbConfig, EdgePairs, RungPurchases, find_rung_purchases
 from recsys.propensity.candidates import Candidates
 from recsys.propensity.classifier import PropensityClassifier
-from recsys.propensity.climb_features import FEATURES, ClimbSnapshot, climb_features, peer_rates, usual_quantity
+from recsys.propensity.climb_features import FEATURES, climb_features
+from recsys.propensity.climb_peers import peer_rates
+from recsys.propensity.climb_snapshot import ClimbSnapshot, usual_quantity
 from recsys.propensity.combination import calibrate
-from recsys.propensity.ordering import season_shift
+from recsys.propensity.ordering import expected_log_orders, log_orders
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int_]
@@ -56,7 +58,7 @@ class ClimbSample:
         climbed: 1 if the account climbed the edge within the horizon, `(n_pairs,)`.
         weight: how many pairs each one stands for, `(n_pairs,)`.
         prior: peers' climb rate of the edge at the cutoff, `(n_pairs,)`.
-        season: log of how busy the horizon was expected to be; None where it is not known.
+        season: log of the orders in the horizon.
     """
 
     account: NDArray[np.int32]
@@ -64,7 +66,7 @@ class ClimbSample:
     climbed: IntArray
     weight: FloatArray
     prior: FloatArray
-    season: float | None
+    season: float
 
 
 class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -78,7 +80,7 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         classifier_: the fitted classifier, or None where there was too little to learn from.
         intercept_: calibration on the later window.
         slope_: calibration on the later window.
-        seasonal_: whether the intercept is against the season of that window.
+        season_: log of the orders in a horizon of that window, which the intercept is against.
         n_pairs_: labelled pairs that were seen.
         n_climbs_: climbs among them.
         ladder_: the ladder.
@@ -100,7 +102,7 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         """Learn from the lines before `as_of`."""
         config = self.config or UpgradeConfig()
         self.ladder_, self.accounts_ = ladder, accounts
-        self.intercept_, self.slope_, self.seasonal_ = 0.0, 1.0, False
+        self.intercept_, self.slope_, self.season_ = 0.0, 1.0, None
         before = history.before(as_of)
         samples = [self._sample(before, cutoff, rng) for cutoff in climb_cutoffs(before, as_of, config)]
         self.n_pairs_ = round(sum(float(sample.weight.sum()) for sample in samples))
@@ -110,10 +112,9 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         self.classifier_ = _learn(earlier, rng)
         if later:
             odds = np.concatenate([self._odds(sample.features, sample.prior) for sample in later])
-            # A season counts only where the later windows have one too: the shift is against theirs.
-            self.seasonal_ = all(sample.season is not None for sample in later)
-            seasons = [sample.season if self.seasonal_ else 0.0 for sample in later]
-            shift = np.repeat(np.array(seasons, dtype=np.float64), [len(sample.climbed) for sample in later])
+            seasons = np.array([sample.season for sample in later])
+            self.season_ = float(seasons.mean())
+            shift = np.repeat(seasons - self.season_, [len(sample.climbed) for sample in later])
             climbed, weight = _stack(later)
             self.intercept_, self.slope_ = calibrate(odds, climbed, weight, shift, prior=_DRIFT_PRECISION)
         return self
@@ -146,8 +147,8 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         """Return the calibrated probability that each pair's account climbs its edge within the horizon."""
         config = self.config or UpgradeConfig()
         rate = peer_rates(snapshot, len(self.ladder_), config.horizon_days)
-        season = season_shift(snapshot.history, snapshot.now, config.horizon_days) if self.seasonal_ else None
-        season = 0.0 if season is None else season
+        season = expected_log_orders(snapshot.history, snapshot.now, config.horizon_days)
+        shift = 0.0 if season is None or self.season_ is None else season - self.season_
         parts = [np.empty(0)]
         for start in range(0, len(pairs), config.block_pairs):
             keep = np.zeros(len(pairs), dtype=bool)
@@ -155,7 +156,7 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             block = pairs.select(keep)
             features = climb_features(snapshot, block, self.ladder_, self.accounts_, config.horizon_days)
             odds = self.intercept_ + self.slope_ * self._odds(features, rate[block.edge])
-            parts.append(expit(odds + season))
+            parts.append(expit(odds + shift))
         return np.concatenate(parts)
 
     def _odds(self, features: pd.DataFrame, prior: FloatArray) -> FloatArray:
@@ -173,7 +174,7 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         pairs = pairs.select(keep)
         features = climb_features(snapshot, pairs, self.ladder_, self.accounts_, config.horizon_days)
         rate = peer_rates(snapshot, len(self.ladder_), config.horizon_days)
-        season = season_shift(snapshot.history, snapshot.now, config.horizon_days)
+        season = log_orders(history, snapshot.now, config.horizon_days)  # all of it lies before `as_of`
         return ClimbSample(pairs.account, features, climbed[keep], weight, rate[pairs.edge], season)
 
 

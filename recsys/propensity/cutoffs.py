@@ -19,7 +19,7 @@ class CutoffConfig(Config):
         min_history_days: days of history that a cutoff must have behind it.
     """
 
-    n_cutoffs: int = Field(default=14, ge=1)
+    n_cutoffs: int = Field(default=10, ge=1)
     step_days: float = Field(default=10.0, gt=0)
     min_history_days: float = Field(default=30.0, ge=0)
 

@@ -25,8 +25,9 @@ class SamplingConfig(Config):
         activity_accounts: accounts, buyers or not, whose activity is learned from at each cutoff.
         calibration_accounts: accounts, buyers or not, on which probabilities are calibrated.
         negative_share: share of the candidates not bought that is kept; weights undo it.
-        account_power: a buyer of n new products weighs `n^-power` in each: at 1 every buyer counts the same, as it does
-            in the mean of an NDCG over accounts.
+        account_power: a buyer of n new products weighs `n^-power` in each: at 1 every buyer counts the same, at 0 every
+            purchase. An NDCG at 10 lies between: a hit of one who buys fifty products is worth a tenth of a list and
+            not a fiftieth. 0.5 was best in March and May 2011 on Online Retail II, by 5 to 7 per cent over 1.
         block_accounts: accounts described at a time; bounds memory.
     """
 
@@ -34,7 +35,7 @@ class SamplingConfig(Config):
     activity_accounts: int = Field(default=20_000, ge=1)
     calibration_accounts: int = Field(default=5_000, ge=1)
     negative_share: float = Field(default=0.1, gt=0, le=1)
-    account_power: float = Field(default=1.0, ge=0, le=1)
+    account_power: float = Field(default=0.5, ge=0, le=1)
     block_accounts: int = Field(default=256, ge=1)
 
 

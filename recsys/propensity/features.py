@@ -13,6 +13,7 @@ from recsys.propensity.account_features import account_table
 from recsys.propensity.pair_features import NAMES as PAIR_NAMES
 from recsys.propensity.pair_features import PairFeatures
 from recsys.propensity.product_features import product_table
+from recsys.propensity.retrieval.head import take_head
 from recsys.propensity.retrieval.source import Source, top_k
 from recsys.propensity.snapshot import BoolArray, FloatArray, Snapshot
 from recsys.propensity.tables import Table
@@ -23,9 +24,12 @@ class FeatureConfig(Config):
 
     Attributes:
         per_channel: best products of each channel that become candidates of an account; their union is ranked.
+        max_products: products that may become candidates: those that accounts bought last and most. Bounds time and
+            memory, which go with accounts times products; few buy what stands beyond.
     """
 
     per_channel: int = Field(default=60, ge=1)
+    max_products: int = Field(default=5_000, ge=1)
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,14 @@ class FeatureBuilder:
         """Fit the sources on the snapshot; `extra` holds the columns of the accounts table, `(n_accounts, ...)`."""
         self.config = config
         self.snapshot = snapshot
-        self.sources = tuple(source.fit(snapshot) for source in sources)
+        self._head = take_head(snapshot, config.max_products).products
+        narrow = snapshot.of_products(self._head)
+        self.sources = tuple(source.fit(narrow) for source in sources)
         self.channels = tuple(name for source in sources for name in source.channels)
         self.products = product_table(snapshot)
         self.accounts = account_table(snapshot)
         self.extra = extra
-        self._owned = snapshot.matrix()
+        self._owned, self._offerable = narrow.matrix(), narrow.offerable
         self._fresh = [position for position, name in enumerate(self.channels) if name.endswith("_fresh")]
         self._pairs = PairFeatures(snapshot, self.products, self.accounts)
 
@@ -74,12 +80,14 @@ class FeatureBuilder:
         """Return the candidates of some accounts with their features."""
         barred = self._barred(accounts)
         scores = np.concatenate([source.score(accounts) for source in self.sources])
+        np.multiply(scores, ~barred, out=scores)
         chosen = np.zeros(barred.shape, dtype=bool)
         for channel in scores:
-            chosen |= top_k(channel, barred, self.config.per_channel)
-        row, product = (found.astype(np.int32) for found in np.nonzero(chosen))
-        account = accounts[row].astype(np.int32)
-        parts = [self._channel_features(scores, barred, row, product), self._lifts(scores, row, product)]
+            chosen |= top_k(channel, self.config.per_channel)
+        row, place = (found.astype(np.int32) for found in np.nonzero(chosen))
+        account, product = accounts[row].astype(np.int32), self._head[place]
+        found = scores[:, row, place]
+        parts = [self._channel_features(scores, found, row), self._lifts(found, product)]
         parts += [self.products.values[product], self.accounts.values[account], self.extra.values[account]]
         parts.append(self._pairs.of(account, product))
         return Block(account, product, np.concatenate(parts, axis=1))
@@ -99,29 +107,27 @@ class FeatureBuilder:
         return order
 
     def _barred(self, accounts: IntArray) -> BoolArray:
-        barred = np.repeat(~self.snapshot.offerable[None, :], len(accounts), axis=0)
+        barred = np.repeat(~self._offerable[None, :], len(accounts), axis=0)
         owned = self._owned[accounts].tocoo()
         barred[owned.row, owned.col] = True
         return barred
 
-    def _channel_features(self, scores: FloatArray, barred: BoolArray, row: IntArray, product: IntArray) -> FloatArray:
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=barred.shape[0]))])
-        found = np.empty((len(row), 3 * len(scores)), dtype=np.float32)
-        for position, channel in enumerate(scores):
-            values = channel[row, product]
-            best = np.where(barred, 0.0, channel).max(axis=1, initial=0.0)[row]
-            found[:, 3 * position] = values
-            found[:, 3 * position + 1] = np.divide(values, best, out=np.zeros_like(values), where=best > 0)
-            found[:, 3 * position + 2] = _rank_within(row, values, offsets)
-        return found
+    def _channel_features(self, scores: FloatArray, found: FloatArray, row: IntArray) -> FloatArray:
+        """Return score, share of the account's best and rank of each channel, `(n_candidates, 3 * n_channels)`."""
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=scores.shape[1]))])
+        best = np.maximum(scores.max(axis=2), 0.0)[:, row]
+        features = np.empty((len(row), 3 * len(scores)), dtype=np.float32)
+        features[:, 0::3] = found.T
+        features[:, 1::3] = np.divide(found, best, out=np.zeros_like(found), where=best > 0).T
+        for position, values in enumerate(found):
+            features[:, 3 * position + 2] = _rank_within(row, values, offsets)
+        return features
 
-    def _lifts(self, scores: FloatArray, row: IntArray, product: IntArray) -> FloatArray:
+    def _lifts(self, found: FloatArray, product: IntArray) -> FloatArray:
         """Return each fresh vote over the product's new owners: above the usual where mine are like this account."""
         new_owners = self.products.column("product_new_30d")[product] + 2.0
-        found = np.empty((len(row), len(self._fresh)), dtype=np.float32)
-        for position, channel in enumerate(self._fresh):
-            found[:, position] = scores[channel][row, product] / new_owners
-        return found
+        lifts: FloatArray = (found[self._fresh] / new_owners).T.astype(np.float32)
+        return lifts
 
 
 def _rank_within(row: IntArray, values: FloatArray, offsets: np.ndarray) -> FloatArray:

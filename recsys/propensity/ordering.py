@@ -13,11 +13,14 @@ from scipy.special import betaln, expit, gammaln
 from recsys.data.history import SECONDS_A_DAY, History
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int32]
 
 _START: Final = (1.0, 60.0, 0.5, 4.0)  # an order in two months, one in nine the last
 _MOST_ACCOUNTS: Final = 20_000  # four parameters need no more
-_SEASON_PRIOR_ORDERS: Final = 100.0  # a season of a small market is mostly chance: pulled to no season at all
+_SEASON_PRIOR_ORDERS: Final = 100.0  # pulls the seasons of a small market to no season at all
 _YEAR_DAYS: Final = 365
+_QUARTER_DAYS: Final = 90
+_LATE_START_DAYS: Final = 7  # a year of data seldom begins at midnight of its first day
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Activity:
         tenure_days: days since the first order, NaN without one.
         idle_days: days since the last order, NaN without one.
         rate: expected orders a day while active.
+        shape: of the Gamma law of the rate after what was seen: how surely it is known.
         alive: probability that it has not lapsed.
     """
 
@@ -36,7 +40,22 @@ class Activity:
     tenure_days: FloatArray
     idle_days: FloatArray
     rate: FloatArray
+    shape: FloatArray
     alive: FloatArray
+
+    def chance(self, share: FloatArray, days: float, account: IntArray) -> FloatArray:
+        """Return the probability of an order of a kind within some days, `(n,)`.
+
+        `alive (1 - (1 + share rate days / shape)^-shape)`: orders come at a Gamma rate while an account is active,
+        and `share` of them are of the kind (a thinned negative binomial).
+
+        Args:
+            share: part of each account's orders that are of the kind, `(n,)`.
+            days: length of the window.
+            account: row of each account, `(n,)`.
+        """
+        rate, shape = self.rate[account], self.shape[account]
+        return np.asarray(-self.alive[account] * np.expm1(-shape * np.log1p(share * rate * days / shape)))
 
 
 class OrderLaw(NamedTuple):
@@ -86,13 +105,14 @@ def measure_activity(history: History, now: int) -> Activity:
     np.maximum.at(tenure, lines.account, day)
     np.minimum.at(idle, lines.account, day)
     seen = orders > 0
-    rate, alive = np.full(n, np.nan), np.full(n, np.nan)
+    rate, shape, alive = (np.full(n, np.nan) for _ in range(3))
     repeats = orders[seen] - 1.0
     if seen.any():
         sample = slice(None, None, max(len(repeats) // _MOST_ACCOUNTS, 1))
         law = fit_order_law(repeats[sample], tenure[seen][sample], idle[seen][sample])
-        rate[seen], alive[seen] = law.rate(repeats, tenure[seen]), law.alive(repeats, tenure[seen], idle[seen])
-    return Activity(orders, np.where(seen, tenure, np.nan), np.where(seen, idle, np.nan), rate, alive)
+        rate[seen], shape[seen] = law.rate(repeats, tenure[seen]), law.r + repeats
+        alive[seen] = law.alive(repeats, tenure[seen], idle[seen])
+    return Activity(orders, np.where(seen, tenure, np.nan), np.where(seen, idle, np.nan), rate, shape, alive)
 
 
 def count_orders(lines: History, keep: NDArray[np.bool_]) -> FloatArray:
@@ -102,17 +122,25 @@ def count_orders(lines: History, keep: NDArray[np.bool_]) -> FloatArray:
     return np.bincount(distinct // n_orders, minlength=lines.n_accounts).astype(np.float64)
 
 
-def season_shift(history: History, now: int, horizon_days: int) -> float | None:
-    """Return the log of how busy the horizon after `now` should be, against an average one.
+def log_orders(history: History, start: int, days: float) -> float:
+    """Return the log of the orders in `[start, start + days)`, a hundred added: a small market's are mostly chance."""
+    window = (history.seconds >= start) & (history.seconds < start + days * SECONDS_A_DAY)
+    return float(np.log(len(np.unique(history.order[window])) + _SEASON_PRIOR_ORDERS))
 
-    Orders in the same window a year ago over the mean of that year, pulled to 0 when there are few; None with less
-    than a year of history. Only lines before `now` are used.
+
+def expected_log_orders(history: History, now: int, days: int) -> float | None:
+    """Return what `log_orders` is expected to be of the days after `now`; None with less than a year of history.
+
+    As many as in the same days a year ago, times how the last quarter grew against the same quarter a year ago, where
+    that is known. Only lines before `now` are used.
     """
-    year = _YEAR_DAYS * SECONDS_A_DAY
-    if not len(history) or int(history.seconds.min()) > now - year:
+    if not len(history):
         return None
-    last_year = (history.seconds >= now - year) & (history.seconds < now)
-    window = last_year & (history.seconds < now - year + horizon_days * SECONDS_A_DAY)
-    mean = len(np.unique(history.order[last_year])) * horizon_days / _YEAR_DAYS
-    same = len(np.unique(history.order[window]))
-    return float(np.log((same + _SEASON_PRIOR_ORDERS) / (mean + _SEASON_PRIOR_ORDERS)))
+    year, first = _YEAR_DAYS * SECONDS_A_DAY, int(history.seconds.min())
+    if first > now - year + _LATE_START_DAYS * SECONDS_A_DAY:
+        return None
+    expected = log_orders(history, now - year, days)
+    quarter = now - _QUARTER_DAYS * SECONDS_A_DAY
+    if first > quarter - year:
+        return expected
+    return expected + log_orders(history, quarter, _QUARTER_DAYS) - log_orders(history, quarter - year, _QUARTER_DAYS)

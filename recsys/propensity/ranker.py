@@ -31,8 +31,8 @@ class RankerConfig(Config):
     """
 
     kind: Literal["boosting", "logistic", "blend"] = "boosting"
-    n_trees: int = Field(default=150, ge=1)
-    learning_rate: float = Field(default=0.08, gt=0)
+    n_trees: int = Field(default=100, ge=1)
+    learning_rate: float = Field(default=0.1, gt=0)
     max_leaf_nodes: int = Field(default=31, ge=2)
     min_leaf: int = Field(default=100, ge=1)
     l2: float = Field(default=10.0, ge=0)

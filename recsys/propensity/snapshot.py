@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -92,6 +92,34 @@ class Snapshot:
         age = self.pairs.first_age
         return self.matrix(np.where(age <= window_days, np.exp2(-age / half_life_days), 0.0))
 
+    def of_products(self, products: IntArray) -> Snapshot:
+        """Return what concerns some products, as if there were no others: rows, ascending, become 0, 1, ..."""
+        if len(products) == self.shape[1]:
+            return self
+        place = np.full(self.shape[1], _OUTSIDE, dtype=np.int32)
+        place[products] = np.arange(len(products), dtype=np.int32)
+        lines, known, pairs = (place[each.product] != _OUTSIDE for each in (self.lines, self.known, self.pairs))
+        return replace(
+            self,
+            lines=_narrowed(self.lines.select(lines), place, products),
+            age=self.age[lines],
+            known=_narrowed(self.known.select(known), place, products),
+            known_age=self.known_age[known],
+            pairs=Pairs(
+                account=self.pairs.account[pairs],
+                product=place[self.pairs.product[pairs]],
+                first_age=self.pairs.first_age[pairs],
+                last_age=self.pairs.last_age[pairs],
+                n_lines=self.pairs.n_lines[pairs],
+            ),
+            names=self.names[products],
+            categories=self.categories[products],
+            offerable=self.offerable[products],
+        )
+
+
+_OUTSIDE = -1
+
 
 def take_snapshot(history: History, as_of: datetime, products: pd.DataFrame) -> Snapshot:
     """Return what stands in `history` strictly before `as_of`, with the names and categories of `products`."""
@@ -111,6 +139,10 @@ def take_snapshot(history: History, as_of: datetime, products: pd.DataFrame) -> 
         categories=_codes(_texts(products, c.CATEGORY, history.product_ids)),
         offerable=sold & ~_barred(products, history.product_ids),
     )
+
+
+def _narrowed(lines: History, place: IntArray, products: IntArray) -> History:
+    return replace(lines, product_ids=lines.product_ids[products], product=place[lines.product])
 
 
 def _age(lines: History, as_of: datetime) -> FloatArray:

@@ -14,8 +14,6 @@ horizon from this one on, each is as likely to hold the purchase: `chance`, whic
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from recsys.ranking.model import Float32, Float64, Int32
@@ -42,8 +40,7 @@ def in_this_order(account: Pool, orders_in_horizon: float) -> Pool:
         >>> in_this_order(pool, 2.0).chance.round(6).tolist()
         [0.1]
     """
-    chance = account.probability / (1.0 + orders_in_horizon)
-    return replace(account, chance=chance, score=chance)
+    return account.ranked_by(account.probability / (1.0 + orders_in_horizon))
 
 
 def combine(account: Pool, cart: Pool) -> Pool:
@@ -57,19 +54,20 @@ def combine(account: Pool, cart: Pool) -> Pool:
         return cart
     position = np.minimum(cart.product.searchsorted(account.product), len(cart) - 1)
     both = cart.product[position] == account.product
-    of_cart = np.where(both, cart.chance[position], 0.0)
-    chance = noisy_or(account.chance, of_cart)
-    merged = replace(
-        account,
-        probability=noisy_or(account.probability, np.where(both, cart.probability[position], 0.0)),
-        chance=chance,
-        score=chance,
-        tier=np.where(of_cart > account.chance, cart.tier[position], account.tier).astype(np.int8),
+    rows, at = both.nonzero()[0], position[both]
+    if not len(rows):
+        return joined([account, cart])
+    chance, probability, tier = account.chance.copy(), account.probability.copy(), account.tier.copy()
+    of_cart = cart.chance[at]
+    tier[rows] = np.where(of_cart > chance[rows], cart.tier[at], tier[rows])
+    chance[rows] = noisy_or(chance[rows], of_cart)
+    probability[rows] = noisy_or(probability[rows], cart.probability[at])
+    merged = Pool(
+        account.product, account.from_product, probability, chance, account.quantity, chance, account.evidence, tier
     )
     alone = np.ones(len(cart), dtype=bool)
-    alone[position[both]] = False
-    rest = cart.take(alone)
-    return joined([merged, rest])
+    alone[at] = False
+    return joined([merged, cart.take(alone.nonzero()[0])])
 
 
 def merge_weights(products: list[Int32], weights: list[Float32]) -> tuple[Int32, Float64]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+import numpy as np
 from pydantic import Field
 
 from recsys.contracts.config import Config
 from recsys.ranking.model import Bool, Float64, Int32, OfferModel
+from recsys.ranking.rule_effects import Place
 
 
 class DiversityConfig(Config):
@@ -46,14 +47,28 @@ class _Chosen:
     categories: dict[int, int] = field(default_factory=dict)
 
 
-class _Listed(NamedTuple):
+class _Listed:
     """A ranked list as parallel columns; code -1 where a product has no family or category."""
 
-    product: list[int]
-    climbs: list[bool]
-    family: list[int]
-    category: list[int]
-    worth: list[float]
+    __slots__ = ("_worths", "best_from", "category", "climbs", "family", "gone", "of_kind", "product", "worth")
+
+    def __init__(
+        self, product: list[int], climbs: Bool, family: list[int], category: list[int], worth: Float64
+    ) -> None:
+        self.product = product
+        self.climbs: list[bool] = climbs.tolist()
+        self.family = family
+        self.category = category
+        self.worth: list[float] = worth.tolist()
+        self.gone = bytearray(len(product))  # taken, or refused for good
+        self.of_kind: tuple[list[int], list[int]] = (~climbs).nonzero()[0].tolist(), climbs.nonzero()[0].tolist()
+        self.best_from: list[float] = []
+        self._worths = worth
+
+    def measure(self) -> None:
+        """Note the best worth from each position on; only a list that is full of one kind or category needs it."""
+        if not self.best_from:
+            self.best_from = np.maximum.accumulate(self._worths[::-1])[::-1].tolist()
 
 
 class Picker:
@@ -71,6 +86,7 @@ class Picker:
         self._mixed = mixed
         self._chosen = _Chosen()
         self._beside = _Chosen()
+        self._places: Sequence[Place] = ()
         self.dropped: dict[int, str] = {}
 
     def stand_beside(self, cart: Sequence[int]) -> None:
@@ -78,52 +94,100 @@ class Picker:
         for product in cart:
             self._rule_out(self._beside, product, int(self._products.family[product]))
 
+    def stand_by(self, places: Sequence[Place]) -> None:
+        """Let business rules say who stands at which rank."""
+        self._places = places
+
     def pick(self, products: Int32, climbs: Bool, worth: Float64, n: int) -> list[int]:
-        """Return the positions of up to `n` more offers of a ranked list, in order of rank."""
+        """Return the positions of up to `n` more offers of a ranked list, in order of rank.
+
+        Whoever is pinned to a rank waits for it; a list of nobody else ends the waiting.
+        """
         listed = _Listed(
             products.tolist(),
-            climbs.tolist(),
+            climbs,
             self._products.family[products].tolist(),
             self._products.category[products].tolist(),
-            worth.tolist(),
+            worth,
         )
-        waiting = list(range(len(products)))
         taken: list[int] = []
+        waiting = self._waiting(listed) if self._places else {}
         while len(taken) < n:
-            position = self._next(listed, waiting)
+            position = self._placed(listed, waiting) if self._places else None
+            if position is None:
+                position = self._next(listed)
             if position is None:
                 break
-            waiting.remove(position)
+            listed.gone[position] = 1
             self._take(listed, position)
             taken.append(position)
         return taken
 
-    def _next(self, listed: _Listed, waiting: list[int]) -> int | None:
+    def _waiting(self, listed: _Listed) -> dict[int, int]:
+        """Set those aside that are pinned to a later rank; return their positions by product."""
+        pinned = {row for place in self._places if not place.or_before for row in place.rows}
+        waiting = {row: at for at, row in enumerate(listed.product) if row in pinned}
+        if len(waiting) == len(listed.product):
+            return {}
+        for at in waiting.values():
+            listed.gone[at] = 1
+        return waiting
+
+    def _placed(self, listed: _Listed, waiting: dict[int, int]) -> int | None:
+        """Return the position of whom a business rule wants at this rank, None where it wants nobody there."""
+        rank = len(self._chosen.products) + 1
+        for place in self._places:
+            if place.rank != rank or (place.or_before and place.rows & self._chosen.products):
+                continue
+            for at in waiting.values():
+                if not place.or_before and listed.product[at] in place.rows and self._is_allowed(listed, at):
+                    return at
+            for at in range(len(listed.product)):
+                wanted = place.or_before and listed.product[at] in place.rows and not listed.gone[at]
+                if wanted and self._is_allowed(listed, at):
+                    return at
+        return None
+
+    def _next(self, listed: _Listed) -> int | None:
         """Return the first candidate that fits and is worth it, else the first that is allowed; forget the others."""
-        kinds, categories = self._chosen.kinds, self._chosen.categories
+        position = self._allowed(listed, 0)
+        if position is None:
+            return None
+        kinds, categories, categorised = self._chosen.kinds, self._chosen.categories, listed.category
         most_of_kind, most_of_category = self._most()
-        allowed: int | None = None
-        least = 0.0
-        refused = []
-        for position in waiting:
-            full = (
-                kinds[listed.climbs[position]] >= most_of_kind
-                or categories.get(listed.category[position], 0) >= most_of_category
-            )
-            if allowed is not None and (full or listed.worth[position] < least):
+        kind = listed.climbs[position]
+        full = kinds[kind] >= most_of_kind
+        if not full and categories.get(categorised[position], 0) < most_of_category:
+            return position
+        listed.measure()
+        least = self._config.least_worth * listed.worth[position]
+        others = listed.of_kind[not kind] if full else range(position + 1, len(listed.product))
+        for other in others:
+            if other <= position or listed.gone[other] or listed.worth[other] < least:
+                if listed.best_from[other] < least:
+                    break
                 continue
-            reason = self._refusal(listed, position)
-            if reason is not None:
-                self.dropped.setdefault(listed.product[position], reason)
-                refused.append(position)
+            crowded = kinds[listed.climbs[other]] >= most_of_kind
+            if crowded or categories.get(categorised[other], 0) >= most_of_category:
                 continue
-            allowed = position
-            if not full:
-                break
-            least = self._config.least_worth * listed.worth[position]
-        for position in refused:
-            waiting.remove(position)
-        return allowed
+            if self._is_allowed(listed, other):
+                return other
+        return position
+
+    def _allowed(self, listed: _Listed, position: int) -> int | None:
+        """Return the first position that may be taken, from `position` on."""
+        while (position := listed.gone.find(0, position)) >= 0:
+            if self._is_allowed(listed, position):
+                return position
+        return None
+
+    def _is_allowed(self, listed: _Listed, position: int) -> bool:
+        reason = self._refusal(listed, position)
+        if reason is None:
+            return True
+        self.dropped.setdefault(listed.product[position], reason)
+        listed.gone[position] = 1
+        return False
 
     def _most(self) -> tuple[float, float]:
         """Return how many of one kind and of one category may stand before the next rank."""
@@ -157,7 +221,7 @@ class Picker:
     def _rule_out(self, chosen: _Chosen, product: int, family: int) -> None:
         if family >= 0:
             chosen.families.add(family)
-        start = int(self._products.substitutes_start[product])
         count = int(self._products.substitutes_count[product])
         if count:
+            start = int(self._products.substitutes_start[product])
             chosen.substitutes.update(self._substitutes[start : start + count].tolist())

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys.contracts.config import Config
-from recsys.contracts.offers import Offer, OfferRequest, Slate, Tier
+from recsys.contracts.offers import Offer, OfferRequest, ProductChange, Slate, Tier
 from recsys.errors import ConfigError
 from recsys.ranking.combine import combine, in_this_order, noisy_or
 from recsys.ranking.diversity import DiversityConfig, Picker
-from recsys.ranking.model import EVERYONE, Float64, OfferModel
-from recsys.ranking.pool import ACCOUNT, CART, POPULAR, RECENT, SEGMENT, TIERS, Pool, joined, member
-from recsys.ranking.retrieval import account_pool, cart_pool, cart_upgrades, fallback_pool, repeat_rate
-from recsys.ranking.sentences import CartReasons, Reason, Reasons
-from recsys.ranking.shortfall import SILENT, shortfall_sentence
+from recsys.ranking.eligibility import BLOCKED, CHANGING, RULE_PREFIX
+from recsys.ranking.model import EVERYONE, Bool, Float64, OfferModel
+from recsys.ranking.offering import Offering
+from recsys.ranking.pool import ACCOUNT, CART, POPULAR, RECENT, TIERS, Pool, joined, member
+from recsys.ranking.retrieval import account_pool, cart_pool, cart_upgrades, fallback_pool, order_pool, repeat_rate
+from recsys.ranking.rule_effects import Effect, RulesInForce
+from recsys.ranking.rules import Rule
+from recsys.ranking.shortfall import shortfall_sentence
 from recsys.ranking.situation import Lookup, Situation
 from recsys.ranking.state import NOTHING_NEW, AccountState, LiveCatalogue
 from recsys.ranking.value import check_objective, credible, raw_order, unit_worth, value_order
@@ -51,29 +53,14 @@ class RankingConfig(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class _Ranked:
-    """Eligible candidates in order, before the slate is picked."""
+class Ranked:
+    """Eligible candidates and their order, before the slate is picked; `worth` is in that order."""
 
     pool: Pool
+    order: NDArray[np.intp]
     worth: Float64
-    value: Float64
     n_considered: int
     barred: dict[str, int]
-
-
-class _Picked(NamedTuple):
-    """One candidate of a pool, the fields of `Pool` first."""
-
-    product: int
-    from_product: int
-    probability: float
-    chance: float
-    quantity: float
-    score: float
-    evidence: int
-    tier: int
-    value: float
-    worth: float
 
 
 class OfferEngine:
@@ -84,7 +71,16 @@ class OfferEngine:
         self.config = config or RankingConfig()
         self.catalogue = LiveCatalogue(model)
         self._lookup = Lookup(model, self.catalogue, self.config.recent_purchases)
-        self._reasons = Reasons(model, self.config.least_buyers)
+        self._offering = Offering(model, self.catalogue, self.config.least_buyers)
+        self.rules: RulesInForce | None = None
+
+    def apply(self, change: ProductChange) -> bool:
+        """Put new values of a product in force; return whether the model knows the product."""
+        return self.catalogue.apply(change)
+
+    def use_rules(self, rules: Sequence[Rule]) -> None:
+        """Put business rules in force, and no other."""
+        self.rules = RulesInForce(rules, self.model, self.catalogue) if rules else None
 
     def recommend(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Slate:
         """Return exactly `request.limit` offers, or fewer and why.
@@ -97,15 +93,20 @@ class OfferEngine:
             ConfigError: `limit` below 1, no kind, or `margin` where no product has a cost.
         """
         self._check(request)
-        situation = self._lookup.situation(request, state)
-        picker = self._picker(request, situation)
+        situation = self.situation(request, state)
+        picker = self.picker(request, situation)
         offers: list[Offer] = []
         barred: Counter[str] = Counter()
+        refused: dict[int, str] = {}
         n_considered = 0
-        for pool in self._stages(request, situation):
-            ranked = self._rank(pool, request, situation)
-            offers += self._offers(picker, ranked, request, situation, len(offers))
+        for pool in self.stages(request, situation):
+            ranked = self.rank(pool, request, situation)
+            taken = self.pick(picker, ranked, request.limit - len(offers))
+            picked = ranked.pool.take(ranked.order[taken])
+            offers += self._offering.offers(picked, ranked.worth[taken], request, situation, len(offers))
             barred.update(ranked.barred)
+            if not CHANGING.isdisjoint(ranked.barred):
+                refused |= situation.barriers.changing(pool, self.catalogue)
             n_considered += ranked.n_considered
             if len(offers) >= request.limit:
                 break
@@ -114,13 +115,24 @@ class OfferEngine:
         return Slate(
             offers=tuple(offers),
             requested=request.limit,
-            shortfall=SILENT if situation.silent else missing,
+            shortfall=situation.silent or missing,
             tier=self._tier(offers, situation),
             objective=request.objective,
             horizon_days=self.model.facts.horizon_days,
             unknown_products=situation.unknown,
             n_considered=n_considered,
+            refused=self._spoken(refused, situation),
         )
+
+    def situation(self, request: OfferRequest, state: AccountState) -> Situation:
+        """Return what a request is about."""
+        return self._lookup.situation(request, state, self.rules)
+
+    def _spoken(self, refused: dict[int, str], situation: Situation) -> dict[str, str]:
+        """Return refused products by id; a business rule is named."""
+        blocking = {} if situation.effect is None else situation.effect.blocking
+        ids = self.catalogue.ids
+        return {ids[row]: f"{RULE_PREFIX}{blocking[row]}" if name == BLOCKED else name for row, name in refused.items()}
 
     def _check(self, request: OfferRequest) -> None:
         if request.limit < 1:
@@ -129,26 +141,52 @@ class OfferEngine:
             raise ConfigError("kinds is empty, must name at least one; give cross_sell, upsell or both")
         check_objective(request.objective, self.catalogue)
 
-    def _picker(self, request: OfferRequest, situation: Situation) -> Picker:
+    def picker(self, request: OfferRequest, situation: Situation) -> Picker:
+        """Return what picks the slate of one request."""
         picker = Picker(self.model, self.config.diversity, diverse=not request.raw, mixed=len(request.kinds) > 1)
         picker.stand_beside(situation.cart)
+        if situation.effect is not None:
+            picker.stand_by(situation.effect.places)
         return picker
 
-    def _stages(self, request: OfferRequest, situation: Situation) -> Iterator[Pool]:
+    def pick(self, picker: Picker, ranked: Ranked, n: int) -> list[int]:
+        """Return the positions of up to `n` more offers in the order of `ranked`."""
+        products, lower = ranked.pool.product[ranked.order], ranked.pool.from_product[ranked.order]
+        return picker.pick(products, lower >= 0, ranked.worth, n)
+
+    def stages(self, request: OfferRequest, situation: Situation) -> Iterator[Pool]:
         """Yield the candidates, the best evidence first; a later stage only fills what an earlier one left open."""
         if situation.silent:
             return
-        yield self._evidence_pool(request, situation)
-        if "cross_sell" in request.kinds:
-            if situation.segment != EVERYONE:
+        pins = self._pins(request, situation)
+        for pool in self._sources(request, situation):
+            if pins is None:
+                yield pool
+            elif len(pool):
+                yield joined([pool, pins.take(~np.isin(pins.product, pool.product))])
+        if pins is not None:
+            yield pins
+
+    def _sources(self, request: OfferRequest, situation: Situation) -> Iterator[Pool]:
+        if request.sources != "popular":
+            yield self._evidence_pool(request, situation)
+        if "cross_sell" in request.kinds and request.sources != "evidence":
+            if request.sources != "popular" and situation.segment != EVERYONE:
                 yield fallback_pool(self.model, situation.segment)
             yield fallback_pool(self.model, EVERYONE)
+
+    def _pins(self, request: OfferRequest, situation: Situation) -> Pool | None:
+        """Return what business rules make a candidate: at the chance that any order holds it."""
+        effect = situation.effect
+        if effect is None or not len(effect.pinned) or "cross_sell" not in request.kinds:
+            return None
+        return order_pool(self.model, effect.pinned, POPULAR)
 
     def _evidence_pool(self, request: OfferRequest, situation: Situation) -> Pool:
         """Return what the account, its latest purchases and the cart speak for."""
         own = account_pool(self.model, situation.account)
-        climbs = own.from_product >= 0
-        upgrades, crosses = own.take(climbs), own.take(~climbs)
+        n_crosses = len(own) - int(np.count_nonzero(own.from_product >= 0))  # which stand first
+        crosses, upgrades = own.part(0, n_crosses), own.part(n_crosses, len(own))
         if situation.recent:
             crosses = cart_pool(self.model, situation.recent, RECENT)
         if situation.cart:
@@ -161,7 +199,8 @@ class OfferEngine:
         account = situation.account
         cart = cart_pool(self.model, situation.cart, CART)
         of_cart = cart_upgrades(self.model, situation.cart, situation.quantities, upgrades, CART)
-        upgrades = upgrades.take(~member(upgrades.from_product, situation.barriers.in_cart))
+        if len(upgrades):
+            upgrades = upgrades.take(~member(upgrades.from_product, situation.barriers.in_cart))
         if account >= 0:
             cart = self._with_repeats(cart, account)
             orders = float(self.model.accounts.orders_in_horizon[account])
@@ -171,85 +210,42 @@ class OfferEngine:
     def _with_repeats(self, cart: Pool, account: int) -> Pool:
         repeats = repeat_rate(self.model, account, cart.product, self.config.repeat_prior_orders)
         probability = noisy_or(cart.probability, self.config.repeat_weight * repeats)
-        return replace(cart, probability=probability, chance=probability, score=probability)
+        return cart.ranked_by(probability, probability)
 
-    def _rank(self, pool: Pool, request: OfferRequest, situation: Situation) -> _Ranked:
-        """Return the candidates that may be offered, in order."""
+    def rank(self, pool: Pool, request: OfferRequest, situation: Situation) -> Ranked:
+        """Return the candidates that may be offered, and their order."""
+        n_considered, effect = len(pool), situation.effect
         keep, barred = situation.barriers.eligible(pool, self.catalogue)
-        gain = unit_worth(pool, request.objective, self.catalogue)
-        value = pool.probability * gain
         if not request.raw:
-            for name, bars in self._floors(pool, value, request):
+            for name, bars in self.floors(pool, request, effect):
                 barred[name] = int(np.count_nonzero(bars & keep))
                 keep &= ~bars
-        n_considered = len(pool)
-        pool, value, gain = pool.take(keep), value[keep], gain[keep]
-        worth = pool.chance if request.objective == "conversion" else pool.chance * gain
+        pool = pool.take(keep.nonzero()[0])
+        if effect is not None and len(effect.boosted):
+            pool = pool.ranked_by(pool.chance * effect.boost(pool.product), pool.probability)
+        worth = pool.chance
         if request.raw:
             worth, order = pool.score, raw_order(pool)
         else:
+            if request.objective != "conversion":
+                worth = worth * self._unit_worth(pool, request, effect)
             order = value_order(pool, worth, credible(pool, self.config.relevance_floor))
-        return _Ranked(pool.take(order), worth[order], value[order], n_considered, barred)
+        return Ranked(pool, order, worth[order], n_considered, barred)
 
-    def _floors(self, pool: Pool, value: Float64, request: OfferRequest) -> Iterator[tuple[str, np.ndarray]]:
-        yield "not_credible", pool.probability < self.config.min_probability
+    def _unit_worth(self, pool: Pool, request: OfferRequest, effect: Effect | None) -> Float64:
+        discount = None if effect is None or not len(effect.discounted) else effect.discount(pool.product)
+        return unit_worth(pool, request.objective, self.catalogue, discount)
+
+    def floors(self, pool: Pool, request: OfferRequest, effect: Effect | None) -> Iterator[tuple[str, Bool]]:
+        """Yield which candidates are too faint, or worth less than what they displace."""
+        faint = pool.probability < self.config.min_probability
+        if effect is not None and len(effect.pinned):
+            faint &= ~member(pool.product, effect.pinned)
+        if faint.any():
+            yield "not_credible", faint
         if request.objective != "conversion":
+            value = pool.probability * self._unit_worth(pool, request, effect)
             yield "worth_less", (pool.from_product >= 0) & (value <= 0)
-
-    def _offers(
-        self, picker: Picker, ranked: _Ranked, request: OfferRequest, situation: Situation, n_before: int
-    ) -> list[Offer]:
-        pool = ranked.pool
-        taken = picker.pick(pool.product, pool.from_product >= 0, ranked.worth, request.limit - n_before)
-        picked = pool.take(np.array(taken, dtype=np.intp))
-        rows = zip(
-            *(getattr(picked, field.name).tolist() for field in fields(Pool)),
-            ranked.value[taken].tolist(),
-            ranked.worth[taken].tolist(),
-            strict=True,
-        )
-        spoken = self._reasons.beside(situation.cart), self._reasons.beside(situation.recent)
-        return [
-            self._offer(_Picked(*row), rank, request, situation.segment, *spoken)
-            for rank, row in enumerate(rows, start=n_before + 1)
-        ]
-
-    def _offer(
-        self, row: _Picked, rank: int, request: OfferRequest, segment: int, cart: CartReasons, recent: CartReasons
-    ) -> Offer:
-        reason = self._reason(row, segment, cart, recent)
-        origin = row.from_product if row.from_product >= 0 else reason.anchor
-        price = float(self.catalogue.price[row.product])
-        ids = self.catalogue.ids
-        return Offer(
-            rank=rank,
-            product_id=ids[row.product],
-            kind="upsell" if row.from_product >= 0 else "cross_sell",
-            name=self.model.products.names[row.product] or None,
-            price=None if math.isnan(price) else price,
-            currency=self.model.facts.currency,
-            probability=row.probability,
-            probability_of="buys_within_horizon",
-            expected_quantity=row.quantity,
-            expected_value=row.value,
-            score=row.worth,
-            tier=TIERS[row.tier],
-            reason="" if request.explain == "none" else reason.sentence,
-            from_product_id=ids[origin] if origin >= 0 else None,
-            evidence=reason.evidence if request.explain == "full" else {},
-        )
-
-    def _reason(self, row: _Picked, segment: int, cart: CartReasons, recent: CartReasons) -> Reason:
-        climbs = row.from_product >= 0
-        if row.tier in (SEGMENT, POPULAR):
-            return self._reasons.of_fallback(row.evidence, segment if row.tier == SEGMENT else EVERYONE)
-        if row.tier in (CART, RECENT) and not climbs:
-            spoken = (cart if row.tier == CART else recent).reason(row.product)
-            if spoken is not None:
-                return spoken
-        if row.evidence >= 0:
-            return self._reasons.of_evidence(row.evidence, climbs=climbs)
-        return self._reasons.of_popularity(row.product)
 
     def _tier(self, offers: list[Offer], situation: Situation) -> Tier:
         """Return the best evidence among the offers; without any, what would have been asked first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,33 @@ class Pool:
     def __len__(self) -> int:
         return len(self.product)
 
+    def part(self, begin: int, end: int) -> Pool:
+        """Return the candidates from `begin` to before `end`, without a copy."""
+        rows = slice(begin, end)
+        return Pool(
+            self.product[rows],
+            self.from_product[rows],
+            self.probability[rows],
+            self.chance[rows],
+            self.quantity[rows],
+            self.score[rows],
+            self.evidence[rows],
+            self.tier[rows],
+        )
+
+    def ranked_by(self, chance: Float64, probability: Float64 | None = None) -> Pool:
+        """Return the same candidates with other chances, which are their scores too."""
+        return Pool(
+            self.product,
+            self.from_product,
+            self.probability if probability is None else probability,
+            chance,
+            self.quantity,
+            chance,
+            self.evidence,
+            self.tier,
+        )
+
     def take(self, rows: NDArray[np.intp] | Bool) -> Pool:
         """Return the candidates at `rows`."""
         return Pool(
@@ -73,9 +100,19 @@ def crosses(product: Int32, probability: Float64, quantity: Float64, tier: int, 
 
 def joined(pools: list[Pool]) -> Pool:
     """Return the candidates of all pools, in their order; at least one pool."""
-    if len(pools) == 1:
-        return pools[0]
-    return Pool(*(np.concatenate([getattr(pool, field.name) for pool in pools]) for field in fields(Pool)))
+    filled = [pool for pool in pools if len(pool.product)]
+    if len(filled) <= 1:
+        return filled[0] if filled else pools[0]
+    return Pool(
+        np.concatenate([pool.product for pool in filled]),
+        np.concatenate([pool.from_product for pool in filled]),
+        np.concatenate([pool.probability for pool in filled]),
+        np.concatenate([pool.chance for pool in filled]),
+        np.concatenate([pool.quantity for pool in filled]),
+        np.concatenate([pool.score for pool in filled]),
+        np.concatenate([pool.evidence for pool in filled]),
+        np.concatenate([pool.tier for pool in filled]),
+    )
 
 
 def member(rows: Int32, among: Int32) -> Bool:

@@ -12,7 +12,13 @@ from recsys.ranking.pool import ACCOUNT, POPULAR, SEGMENT, Pool, crosses, member
 def account_pool(model: OfferModel, account: int) -> Pool:
     """Return the stored candidates of the account in row `account`, both kinds; none for row -1."""
     start = int(model.accounts.candidates_start[account]) if account >= 0 else 0
-    rows = slice(start, start + (int(model.accounts.candidates_count[account]) if account >= 0 else 0))
+    return candidate_rows(
+        model, slice(start, start + (int(model.accounts.candidates_count[account]) if account >= 0 else 0))
+    )
+
+
+def candidate_rows(model: OfferModel, rows: slice) -> Pool:
+    """Return rows of the candidate table."""
     table = model.candidates
     product, probability = table.product[rows], table.probability[rows].astype(np.float64)
     return Pool(
@@ -59,6 +65,17 @@ def cart_pool(model: OfferModel, cart: list[int], tier: int) -> Pool:
     score += products.cart_prior[product]
     probability = np.interp(score, model.cart_curve.score, model.cart_curve.probability)
     return crosses(product, probability, products.usual_quantity[product].astype(np.float64), tier)
+
+
+def order_pool(model: OfferModel, products: Int32, tier: int) -> Pool:
+    """Return products as candidates at the chance that an order holds them, whatever else it holds."""
+    curve = model.cart_curve
+    probability = np.interp(model.products.cart_prior[products], curve.score, curve.probability)
+    return crosses(product=products, probability=probability, quantity=_usual(model, products), tier=tier)
+
+
+def _usual(model: OfferModel, products: Int32) -> Float64:
+    return model.products.usual_quantity[products].astype(np.float64)
 
 
 def cart_upgrades(model: OfferModel, cart: list[int], quantities: list[float], known: Pool, tier: int) -> Pool:

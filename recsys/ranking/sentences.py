@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, TypeVar
 
 from recsys.ranking.model import EVERYONE, OfferModel
 
 Evidence = dict[str, float | int | str]
+K = TypeVar("K")
+
+_MOST_KEPT: Final = 50_000
+"""Sentences that are kept once made, some 25 MB at the most; then all are made anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,13 @@ class Reasons:
         self._model = model
         self._least = least
         self._names: dict[int, str] = {}  # of the products that were named so far; at most one entry a product
+        self._of_evidence: dict[tuple[int, bool], Reason] = {}
+        self._of_rule: dict[int, Reason] = {}
+        # Single elements of a memoryview are read several times as fast as those of an array.
+        self._consequent = memoryview(model.rules.consequent)  # type: ignore[arg-type]
+        self._n_buyers = memoryview(model.rules.n_buyers)  # type: ignore[arg-type]
+        self._n_both = memoryview(model.rules.n_both)  # type: ignore[arg-type]
+        self._n_antecedent = memoryview(model.rules.n_antecedent)  # type: ignore[arg-type]
 
     def name(self, product: int) -> str:
         """Return a product's name, or its id where it has none."""
@@ -37,6 +50,13 @@ class Reasons:
 
     def of_evidence(self, row: int, *, climbs: bool) -> Reason:
         """Return the reason that stands in row `row` of the evidence table."""
+        reason = self._of_evidence.get((row, climbs))
+        if reason is None:
+            _make_room(self._of_evidence)
+            reason = self._of_evidence[row, climbs] = self._counted(row, climbs=climbs)
+        return reason
+
+    def _counted(self, row: int, *, climbs: bool) -> Reason:
         table = self._model.evidence
         segment, anchor, product = int(table.segment[row]), int(table.anchor[row]), int(table.product[row])
         n_anchor, n_followed = int(table.n_anchor[row]), int(table.n_followed[row])
@@ -62,7 +82,41 @@ class Reasons:
 
     def beside(self, cart: Sequence[int]) -> CartReasons:
         """Return the reasons that the products of a cart give."""
-        return CartReasons(self, self._model, cart, self._least)
+        return CartReasons(self, cart)
+
+    def rules_of(self, antecedent: int) -> tuple[int, int]:
+        """Return the rows of a product's rules: the first, and the one after the last."""
+        start, count = self._model.products.rules_start[antecedent], self._model.products.rules_count[antecedent]
+        return int(start), int(start) + int(count)
+
+    def rule(self, product: int, begin: int, end: int) -> tuple[int, int, int] | None:
+        """Return row, orders with both and orders with the antecedent of a rule; None where too few stand behind it.
+
+        `begin` and `end` are those of one antecedent.
+        """
+        row = bisect_left(self._consequent, product, begin, end)
+        if row == end or self._consequent[row] != product or self._n_buyers[row] < self._least:
+            return None
+        return row, self._n_both[row], self._n_antecedent[row]
+
+    def of_rule(self, row: int, antecedent: int) -> Reason:
+        """Return the reason that row `row` of the rules gives for its consequent."""
+        reason = self._of_rule.get(row)
+        if reason is None:
+            _make_room(self._of_rule)
+            reason = self._of_rule[row] = self._together(row, antecedent)
+        return reason
+
+    def _together(self, row: int, antecedent: int) -> Reason:
+        n_both, n_antecedent = self._n_both[row], self._n_antecedent[row]
+        names = self.name(self._consequent[row]), self.name(antecedent)
+        sentence = f"{names[0]} was in {_spoken(n_both)} of {_spoken(n_antecedent)} orders with {names[1]}"
+        counts: Evidence = {
+            "anchor_product_id": self._model.products.ids[antecedent],
+            "n_orders_with_both": n_both,
+            "n_orders_with_anchor": n_antecedent,
+        }
+        return Reason(sentence, counts, antecedent)
 
     def of_fallback(self, row: int, segment: int) -> Reason:
         """Return how many of a segment bought the product in row `row` of the fallback table lately."""
@@ -98,42 +152,28 @@ class Reasons:
 class CartReasons:
     """How often orders with a product of one cart hold another product."""
 
-    def __init__(self, reasons: Reasons, model: OfferModel, cart: Sequence[int], least: int) -> None:
+    def __init__(self, reasons: Reasons, cart: Sequence[int]) -> None:
         self._reasons = reasons
-        self._model = model
-        self._least = least
-        self._slices = []
-        for antecedent in cart:
-            start, count = int(model.products.rules_start[antecedent]), int(model.products.rules_count[antecedent])
-            if count:
-                self._slices.append((antecedent, start, model.rules.consequent[start : start + count]))
+        self._rows = [(antecedent, *reasons.rules_of(antecedent)) for antecedent in cart]
 
     def reason(self, product: int) -> Reason | None:
         """Return the sentence of one product; None where too few buyers stand behind it.
 
         Of several products of the cart, the one whose orders hold this product most often is named.
         """
-        best: tuple[float, int, int, int] | None = None
-        for antecedent, start, consequents in self._slices:
-            position = int(consequents.searchsorted(product))
-            if position == len(consequents) or consequents[position] != product:
-                continue
-            row = start + position
-            if self._model.rules.n_buyers[row] >= self._least:
-                n_both, n_antecedent = int(self._model.rules.n_both[row]), int(self._model.rules.n_antecedent[row])
-                found = (n_both / max(n_antecedent, 1), -antecedent, n_both, n_antecedent)
-                best = found if best is None else max(best, found)
-        return None if best is None else self._spoken(product, -best[1], best[2], best[3])
+        best: tuple[float, int, int] | None = None
+        for antecedent, begin, end in self._rows:
+            found = self._reasons.rule(product, begin, end)
+            if found is not None:
+                row, n_both, n_antecedent = found
+                share = (n_both / max(n_antecedent, 1), -antecedent, row)
+                best = share if best is None else max(best, share)
+        return None if best is None else self._reasons.of_rule(best[2], -best[1])
 
-    def _spoken(self, product: int, antecedent: int, n_both: int, n_antecedent: int) -> Reason:
-        names = self._reasons.name(product), self._reasons.name(antecedent)
-        sentence = f"{names[0]} was in {_spoken(n_both)} of {_spoken(n_antecedent)} orders with {names[1]}"
-        counts: Evidence = {
-            "anchor_product_id": self._model.products.ids[antecedent],
-            "n_orders_with_both": n_both,
-            "n_orders_with_anchor": n_antecedent,
-        }
-        return Reason(sentence, counts, antecedent)
+
+def _make_room(kept: dict[K, Reason]) -> None:
+    if len(kept) >= _MOST_KEPT:
+        kept.clear()
 
 
 def _spoken(count: int) -> str:

@@ -8,6 +8,8 @@ SPOKEN = {
     "inactive": "inactive",
     "do_not_offer": "flagged do_not_offer",
     "out_of_stock": "out of stock",
+    "blocked": "blocked by business rules",
+    "filtered": "outside the categories or prices asked for",
     "in_cart": "in the cart",
     "excluded": "excluded by the request",
     "withheld": "withheld for this account now",

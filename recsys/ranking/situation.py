@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.contracts.offers import OfferRequest
-from recsys.ranking.eligibility import NO_ROWS, Barriers
+from recsys.ranking.eligibility import NO_ROWS, Barriers, Bounds
 from recsys.ranking.model import EVERYONE, Int32, OfferModel
 from recsys.ranking.retrieval import owned_by
+from recsys.ranking.rule_effects import Effect, RulesInForce, segment_name
+from recsys.ranking.shortfall import SILENT
 from recsys.ranking.state import AccountState, LiveCatalogue
 
 
@@ -26,7 +28,8 @@ class Situation:
         recent: latest purchases of an account that the model does not know, latest first.
         barriers: what is ruled out.
         unknown: product ids of the cart that the model does not know.
-        silent: the account wants no offers.
+        silent: why no offer at all may be made; None where one may.
+        effect: what business rules do to it; None without any.
     """
 
     account: int
@@ -36,7 +39,8 @@ class Situation:
     recent: list[int]
     barriers: Barriers
     unknown: tuple[str, ...]
-    silent: bool
+    silent: str | None
+    effect: Effect | None = None
 
 
 class Lookup:
@@ -48,22 +52,34 @@ class Lookup:
         self._recent_purchases = recent_purchases
         self._segments = {name: row for row, name in enumerate(model.segments.names) if row != EVERYONE}
 
-    def situation(self, request: OfferRequest, state: AccountState) -> Situation:
+    def situation(self, request: OfferRequest, state: AccountState, rules: RulesInForce | None = None) -> Situation:
         """Return what `request` is about; products that the model does not know are reported, not refused."""
-        account = -1 if request.account_id is None else self._model.accounts.ids.find(request.account_id)
+        account = self._account(request, state)
         cart, unknown = self._cart(request)
         bought = self._known(state.bought)
         recent = [row for row in dict.fromkeys(bought) if row not in cart] if account < 0 else []
+        segment = self._segment(account, state)
+        effect = None if rules is None or request.raw else self._effect(rules, request, state, segment)
         return Situation(
             account=account,
-            segment=self._segment(account, state),
+            segment=segment,
             cart=list(cart),
             quantities=list(cart.values()),
             recent=recent[: self._recent_purchases],
-            barriers=self._barriers(request, state, account, list(cart), bought),
+            barriers=self._barriers(request, state, account, list(cart), bought, effect),
             unknown=unknown,
             silent=self._silent(account, state),
+            effect=effect,
         )
+
+    def _effect(self, rules: RulesInForce, request: OfferRequest, state: AccountState, segment: int) -> Effect | None:
+        name = state.segment or segment_name(self._model, segment)
+        return rules.effect(name, request.region or state.region, request.channel)
+
+    def _account(self, request: OfferRequest, state: AccountState) -> int:
+        if request.account_id is None or state.is_forgotten:
+            return -1
+        return self._model.accounts.ids.find(request.account_id)
 
     def _cart(self, request: OfferRequest) -> tuple[dict[int, float], tuple[str, ...]]:
         quantities: dict[int, float] = {}
@@ -88,13 +104,20 @@ class Lookup:
             return self._segments.get(state.segment, EVERYONE)
         return int(self._model.accounts.segment[account]) if account >= 0 else EVERYONE
 
-    def _silent(self, account: int, state: AccountState) -> bool:
-        if state.do_not_offer is not None:
-            return state.do_not_offer
-        return account >= 0 and bool(self._model.accounts.do_not_offer[account])
+    def _silent(self, account: int, state: AccountState) -> str | None:
+        wants_none = state.do_not_offer
+        if wants_none is None:
+            wants_none = account >= 0 and bool(self._model.accounts.do_not_offer[account])
+        return SILENT if wants_none else state.silence
 
     def _barriers(
-        self, request: OfferRequest, state: AccountState, account: int, cart: list[int], bought: list[int]
+        self,
+        request: OfferRequest,
+        state: AccountState,
+        account: int,
+        cart: list[int],
+        bought: list[int],
+        effect: Effect | None,
     ) -> Barriers:
         return Barriers(
             in_cart=_sorted(cart),
@@ -102,7 +125,18 @@ class Lookup:
             withheld=_sorted(self._known(state.withheld)),
             owned=self._owned(account, bought, in_cart_answer=bool(cart), new_only=request.new_only),
             new_only=request.new_only,
+            blocked=NO_ROWS if effect is None else effect.blocked,
+            bounds=self._bounds(request),
         )
+
+    def _bounds(self, request: OfferRequest) -> Bounds | None:
+        if not request.categories and request.min_price is None and request.max_price is None:
+            return None
+        wanted = None
+        if request.categories:
+            names = enumerate(self._model.categories.names)
+            wanted = _sorted([code for code, name in names if name in request.categories])
+        return Bounds(self._model.products.category, wanted, request.min_price, request.max_price)
 
     def _owned(self, account: int, bought: list[int], *, in_cart_answer: bool, new_only: bool) -> Int32:
         # Half of what known accounts buy is repeat: in a cart answer earlier purchases stay, unless only new is wanted.

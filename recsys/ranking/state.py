@@ -2,49 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.contracts.offers import NOTHING_NEW, AccountState, ProductChange
 from recsys.ranking.model import Float64, OfferModel
+
+__all__ = ["NOTHING_NEW", "REFUSALS", "AccountState", "LiveCatalogue", "ProductChange"]
 
 OFFERABLE, INACTIVE, DO_NOT_OFFER, OUT_OF_STOCK = 0, 1, 2, 3
 REFUSALS = ("offerable", "inactive", "do_not_offer", "out_of_stock")
-
-
-@dataclass(frozen=True, slots=True)
-class ProductChange:
-    """New values of one product; None leaves a value as it is."""
-
-    product_id: str
-    price: float | None = None
-    cost: float | None = None
-    active: bool | None = None
-    stock: float | None = None
-    do_not_offer: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AccountState:
-    """What is known of an account beyond the bundle.
-
-    Attributes:
-        bought: product ids bought since the bundle's `as_of`, latest first; owned at once, and the evidence for an
-            account that the bundle does not know.
-        withheld: product id -> why it is held back now (declined lately, shown too often).
-        segment: the account's segment, where it is newer than the bundle's.
-        do_not_offer: the account wants no offers; None leaves the bundle's flag.
-    """
-
-    bought: tuple[str, ...] = ()
-    withheld: Mapping[str, str] = field(default_factory=dict)
-    segment: str | None = None
-    do_not_offer: bool | None = None
-
-
-NOTHING_NEW = AccountState()
 
 
 class LiveCatalogue:
@@ -90,6 +57,12 @@ class LiveCatalogue:
                 array[row] = value
         self.refusal[row] = self._refusal(row)
         return True
+
+    def values(self, row: int) -> dict[str, float | bool | None]:
+        """Return the values of a product that are in force; a number that is not known is None."""
+        numbers = {"price": self.price[row], "cost": self.cost[row], "stock": self._stock[row]}
+        known = {name: None if np.isnan(value) else float(value) for name, value in numbers.items()}
+        return {**known, "active": bool(self._active[row]), "do_not_offer": bool(self._do_not_offer[row])}
 
     def _refusal(self, row: int) -> int:
         if not self._active[row]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+_STEP: Final = 16
+"""Every so many strings one stands in a list of its own, where a binary search runs without Python."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Strings(Sequence[str]):
         # A memoryview slices an order of magnitude faster than an array, and a binary search slices twenty times.
         object.__setattr__(self, "_bytes", memoryview(self.data))  # type: ignore[arg-type]
         object.__setattr__(self, "_offsets", memoryview(self.offsets))  # type: ignore[arg-type]
+        object.__setattr__(self, "_marks", None)
 
     def __reduce__(self) -> tuple[type[Strings], tuple[NDArray[np.int64], NDArray[np.uint8]]]:
         return Strings, (self.offsets, self.data)  # a view of memory can't travel to another process
@@ -63,5 +68,15 @@ class Strings(Sequence[str]):
             wanted = value.encode("utf-8")
         except UnicodeEncodeError:  # a lone surrogate is in no id
             return -1
-        row = bisect_left(range(len(self)), wanted, key=self.encoded)
+        low = (bisect_right(self._every_so_many(), wanted) - 1) * _STEP
+        if low < 0:
+            return -1
+        row = bisect_left(range(len(self)), wanted, low, min(low + _STEP, len(self)), key=self.encoded)
         return row if row < len(self) and self.encoded(row) == wanted else -1
+
+    def _every_so_many(self) -> list[bytes]:
+        marks: list[bytes] | None = self._marks  # type: ignore[attr-defined]
+        if marks is None:  # made by the first search; a model of a million accounts takes some 10 ms and 3 MB
+            marks = [self.encoded(row) for row in range(0, len(self), _STEP)]
+            object.__setattr__(self, "_marks", marks)
+        return marks

@@ -30,13 +30,15 @@ def check_objective(objective: Objective, catalogue: LiveCatalogue) -> None:
         )
 
 
-def unit_worth(pool: Pool, objective: Objective, catalogue: LiveCatalogue) -> Float64:
+def unit_worth(pool: Pool, objective: Objective, catalogue: LiveCatalogue, discount: Float64 | None = None) -> Float64:
     """Return the money of each candidate if it is bought, 0 where a price is not known; by price for `conversion`.
 
     Under `margin` a product without a cost is taken at the median margin rate of those that have one: at its full price
-    it would pass everything whose cost is known.
+    it would pass everything whose cost is known. `discount` is the share of its price that comes off each candidate.
     """
     worth = _worth(pool.product, objective, catalogue)
+    if discount is not None:
+        worth = worth - discount * catalogue.price[pool.product]
     climbs = pool.from_product >= 0
     if climbs.any():
         displaced = _worth(np.maximum(pool.from_product, 0), objective, catalogue)
@@ -48,6 +50,9 @@ def unit_worth(pool: Pool, objective: Objective, catalogue: LiveCatalogue) -> Fl
 
 def credible(pool: Pool, floor: float) -> Bool:
     """Return which candidates reach `floor` times the best chance of their kind."""
+    if pool.from_product.max(initial=-1) < 0:
+        alike: Bool = pool.chance >= floor * pool.chance.max(initial=0.0)
+        return alike
     climbs = pool.from_product >= 0
     best_cross = pool.chance.max(initial=0.0, where=~climbs)
     best_up = pool.chance.max(initial=0.0, where=climbs)
@@ -57,7 +62,18 @@ def credible(pool: Pool, floor: float) -> Bool:
 
 def value_order(pool: Pool, worth: Float64, relevant: Bool) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     """Return the candidates by relevance, then worth, then the ranker's score; ties go to the smaller id."""
-    return np.lexsort((pool.from_product, pool.product, -pool.score, -worth, ~relevant))
+    order = (-worth).argsort(kind="stable")
+    if not relevant.all():
+        first = relevant[order]
+        order = np.concatenate([order[first], order[~first]])
+    ranked, leading = worth[order], relevant[order]
+    same = ((ranked[1:] == ranked[:-1]) & (leading[1:] == leading[:-1])).nonzero()[0]
+    if len(same):  # ties stand at the end of the list mostly: only from the first one on it is sorted by everything
+        rest = order[same[0] :]
+        order[same[0] :] = rest[
+            np.lexsort((pool.from_product[rest], pool.product[rest], -pool.score[rest], -worth[rest], ~relevant[rest]))
+        ]
+    return order
 
 
 def raw_order(pool: Pool) -> np.ndarray[tuple[int], np.dtype[np.intp]]:

@@ -23,7 +23,14 @@ lean_router = APIRouter(tags=["offers"], route_class=LeanRoute)
 async def post_offers(request: Request, body: OffersBody) -> Response:
     """Ranked offers for an account, a cart, both or neither. Account and cart both matter to the answer."""
     services = services_of(request)
-    asker = Asker(body.visitor_id, body.channel, body.surface, request.scope["request_id"], "POST /v1/offers")
+    asker = Asker(
+        body.visitor_id,
+        body.channel,
+        body.surface,
+        request.scope["request_id"],
+        "POST /v1/offers",
+        body.experiment_id,
+    )
     content = await answer(services, body.to_request(services.settings.objective), asker)
     return Response(content, media_type="application/json")
 
@@ -54,6 +61,7 @@ async def get_account_offers(
         new_only=new_only,
         objective=objective or services.settings.objective,
         explain=explain,
+        channel=channel,
     )
     asker = Asker(None, channel, surface, request.scope["request_id"], "GET /v1/accounts/{account_id}/offers")
     content = await answer(services, question, asker)

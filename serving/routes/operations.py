@@ -11,8 +11,9 @@ from starlette.responses import PlainTextResponse, Response
 from recsys.contracts.events import EventQuery
 from recsys.errors import StoreError
 from serving.metrics import CONTENT_TYPE
+from serving.models import LoadedModel
 from serving.problems import problem_responses
-from serving.schemas.operations import Liveness, ModelAnswer, ModelsAnswer, Readiness
+from serving.schemas.operations import Liveness, ModelAnswer, ModelsAnswer, Readiness, RefusedAnswer
 from serving.services import Services, ServicesDep
 
 router = APIRouter(tags=["operation"])
@@ -28,22 +29,44 @@ async def get_livez() -> Liveness:
 
 @router.get("/readyz", responses=problem_responses(503), summary="Readiness")
 async def get_readyz(services: ServicesDep) -> Readiness:
-    """A model is loaded and warm, and the event store answers."""
+    """A model is loaded and warm, and the event store answers. A newer model that was refused is a warning here."""
     await _probe(services)
-    return Readiness(model_version=services.models.current().version)
+    refused = [item for item in services.models.running() if item.refused is not None]
+    warnings = [f"a newer model of alias {item.alias} was refused; /v1/models says why" for item in refused]
+    return Readiness(model_version=services.models.current().version, warnings=warnings)
 
 
 @router.get("/metrics", response_class=PlainTextResponse, summary="Metrics")
 async def get_metrics(services: ServicesDep) -> Response:
     """Prometheus' text format, of the worker that answers."""
-    return Response(services.metrics.render(), media_type=CONTENT_TYPE)
+    return Response(services.metrics.render(services.writer.state), media_type=CONTENT_TYPE)
 
 
-@router.get("/v1/models", summary="What runs")
+@router.get("/v1/models", responses=problem_responses(400, 404, 422, 503), summary="What runs")
 async def get_models(services: ServicesDep) -> ModelsAnswer:
-    """The models in this server's memory."""
-    model = services.models.current()
-    return ModelsAnswer(models=[ModelAnswer.model_validate(model, from_attributes=True)])
+    """The models in this worker's memory, and newer ones that were refused."""
+    return _models(services)
+
+
+@router.post("/v1/models:reload", responses=problem_responses(400, 404, 422, 503), summary="Look for new models now")
+async def post_models_reload(services: ServicesDep) -> ModelsAnswer:
+    """Look where every alias leads, load what is new, and answer what runs then. No request is dropped meanwhile.
+
+    The worker that takes the call looks at once; the others look by themselves every few seconds.
+    """
+    await services.follower.look(at_once=True)
+    return _models(services)
+
+
+def _models(services: Services) -> ModelsAnswer:
+    running = services.models.running()
+    models = [ModelAnswer.model_validate({"alias": item.alias} | _shown(item.model)) for item in running if item.model]
+    refused = [RefusedAnswer(alias=item.alias, **item.refused._asdict()) for item in running if item.refused]
+    return ModelsAnswer(models=models, refused=refused)
+
+
+def _shown(model: LoadedModel) -> dict[str, object]:
+    return {name: getattr(model, name) for name in ModelAnswer.model_fields if name != "alias"}
 
 
 async def _probe(services: Services) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from recsys.contracts.events import EventQuery, Outcome
+from recsys.contracts.events import PRESENTING, Outcome
+from serving.metrics import Metrics
+from serving.news import Told, reactions_of
 from serving.problems import BODY_PROBLEMS
 from serving.routes.lean import LeanRoute
 from serving.schemas.reports import OrdersAnswer, OrdersBody, OutcomesAnswer, OutcomesBody
-from serving.services import Services, services_of
-from serving.state import Refusal
+from serving.services import services_of
 
 router = APIRouter(route_class=LeanRoute)
 
@@ -30,8 +32,10 @@ async def post_outcomes(request: Request, body: OutcomesBody) -> Response:
     now = services.clock()
     events = [outcome.to_event(now) for outcome in body.outcomes]
     await services.writer.submit(events)
-    refusals, unknown = await asyncio.to_thread(_follow_up, services, events)
-    services.state.refuse(refusals)
+    told = await asyncio.to_thread(services.state.told, events)
+    services.state.react(reactions_of(events, told))
+    _count(services.metrics, events, told)
+    unknown = [one for one in dict.fromkeys(event.decision_id for event in events) if one not in told]
     return _json(OutcomesAnswer(received=len(events), unknown_decisions=unknown))
 
 
@@ -48,13 +52,14 @@ async def post_orders(request: Request, body: OrdersBody) -> Response:
     return _json(OrdersAnswer(received_lines=len(events)))
 
 
-def _follow_up(services: Services, events: list[Outcome]) -> tuple[list[Refusal], list[str]]:
-    """What the outcomes refuse, and decisions that nobody knows; reads the store, so it runs in a thread."""
-    wanted = tuple(dict.fromkeys(event.decision_id for event in events))
-    query = EventQuery("decisions", decision_ids=wanted, columns=("decision_id",))
-    known = set(services.store.read(query)["decision_id"].to_pylist())
-    unknown = [decision_id for decision_id in wanted if decision_id not in known]
-    return services.state.refusals_of(events), unknown
+def _count(metrics: Metrics, events: Sequence[Outcome], told: Mapping[str, Told]) -> None:
+    """Count what came of offers, under the arm of their decision."""
+    for event in events:
+        decision = told.get(event.decision_id)
+        experiment, arm = (None, None) if decision is None else (decision.experiment_id, decision.arm)
+        metrics.outcome(event.kind, experiment, arm)
+        if event.kind in PRESENTING and decision is not None:
+            metrics.presented(len(decision.product_ids) if event.product_id is None else 1)
 
 
 def _json(answer: OutcomesAnswer | OrdersAnswer) -> Response:

@@ -10,6 +10,7 @@ MAX_LIMIT = 100
 """Offers in one answer."""
 MAX_CART_LINES = 200
 MAX_EXCLUDED = 1_000
+MAX_CATEGORIES = 100
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """An opaque id: any text without control characters."""
@@ -26,4 +27,5 @@ def _whole(value: object) -> object:
 WHOLE = BeforeValidator(_whole)
 """Beside `int` in a JSON body; last, so that the bounds before it stay in the OpenAPI document."""
 
+Money = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Quantity = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]

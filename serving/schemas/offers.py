@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,7 +17,17 @@ from recsys.contracts.offers import (
     ProbabilityOf,
     Tier,
 )
-from serving.schemas.fields import MAX_CART_LINES, MAX_EXCLUDED, MAX_LIMIT, WHOLE, Id, Label, Quantity
+from serving.schemas.fields import (
+    MAX_CART_LINES,
+    MAX_CATEGORIES,
+    MAX_EXCLUDED,
+    MAX_LIMIT,
+    WHOLE,
+    Id,
+    Label,
+    Money,
+    Quantity,
+)
 
 Kinds = Annotated[list[OfferKind], Field(min_length=1, max_length=2)]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
@@ -31,6 +41,22 @@ class CartLineBody(BaseModel):
 
     product_id: Id = Field(description="The product.")
     quantity: Quantity = Field(default=1.0, description="Units in the cart.")
+
+
+class FiltersBody(BaseModel):
+    """Which products may be offered at all."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    categories: list[Label] = Field(
+        default_factory=list, max_length=MAX_CATEGORIES, description="Only products of these; empty: of any category."
+    )
+    min_price: Money | None = Field(default=None, description="Only products that cost this much or more, a unit.")
+    max_price: Money | None = Field(default=None, description="Only products that cost this much or less, a unit.")
+
+    def asked(self) -> dict[str, Any]:
+        """Return the filters by the names that `OfferRequest` has for them."""
+        return {"categories": tuple(self.categories), "min_price": self.min_price, "max_price": self.max_price}
 
 
 class OffersBody(BaseModel):
@@ -72,6 +98,12 @@ class OffersBody(BaseModel):
     channel: Label | None = Field(default=None, description="Where the request comes from: web, app, e-mail, phone.")
     surface: Label | None = Field(default=None, description="The place of the offers: cart page, product page.")
     explain: Explain = Field(default="brief", description="How much evidence comes with each offer.")
+    filters: FiltersBody | None = Field(default=None, description="Which products may be offered at all.")
+    region: Label | None = Field(default=None, description="Of the buyer; business rules may ask for it.")
+    experiment_id: Id | None = Field(
+        default=None,
+        description="The experiment to take part in; left out, the oldest that runs and has a unit for it.",
+    )
 
     def to_request(self, objective: Objective) -> OfferRequest:
         """Return the question in the engine's words; `objective` is the server's own."""
@@ -85,6 +117,9 @@ class OffersBody(BaseModel):
             new_only=self.new_only,
             objective=self.objective or objective,
             explain=self.explain,
+            channel=self.channel,
+            region=self.region,
+            **({} if self.filters is None else self.filters.asked()),
         )
 
 
@@ -106,6 +141,9 @@ class OfferAnswer(BaseModel):
     reason: str = Field(description="One sentence that a person can say aloud; empty with `explain: none`.")
     from_product_id: str | None = Field(description="What an upsell displaces, or a cross-sell goes with.")
     evidence: dict[str, float | int | str] = Field(description="The counts behind the reason, with `explain: full`.")
+    rule: str | None = Field(description="The business rule that placed, lifted or discounted it; null without one.")
+    discount: float | None = Field(description="Money off a unit, already taken off the value; null without one.")
+    text: str | None = Field(description="What the rule wants said with it; null without one.")
 
 
 class OffersAnswer(BaseModel):
@@ -141,6 +179,9 @@ class OffersAnswer(BaseModel):
                             "reason": "Bought with REGENCY CAKESTAND 3 TIER in 412 of 2,005 orders.",
                             "from_product_id": "22423",
                             "evidence": {},
+                            "rule": None,
+                            "discount": None,
+                            "text": None,
                         }
                     ],
                     "requested": 4,

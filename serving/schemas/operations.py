@@ -19,11 +19,13 @@ class Readiness(BaseModel):
 
     status: Literal["ready"] = Field(default="ready", description="`ready`; a 503 says why it is not.")
     model_version: str = Field(description="The model that answers.")
+    warnings: list[str] = Field(description="What somebody should look at; the server answers all the same.")
 
 
 class ModelAnswer(BaseModel):
     """A model that runs in this server."""
 
+    alias: str = Field(description="`champion` answers; the others answer arms of experiments.")
     version: str = Field(description="What decisions name as their model.")
     source: str = Field(description="The URI or folder that it was loaded by.")
     as_of: datetime = Field(description="No purchase at or after this time was used in training.")
@@ -34,7 +36,17 @@ class ModelAnswer(BaseModel):
     loaded_at: datetime = Field(description="When this process loaded it.")
 
 
+class RefusedAnswer(BaseModel):
+    """A newer model that does not serve; the last good one of its alias goes on."""
+
+    alias: str = Field(description="Which alias names it.")
+    version: str | None = Field(description="Its version; null where nothing was found.")
+    reason: str = Field(description="Why it was refused.")
+    at: datetime = Field(description="When it was refused.")
+
+
 class ModelsAnswer(BaseModel):
     """The models that run."""
 
-    models: list[ModelAnswer] = Field(description="One a model; the first answers requests.")
+    models: list[ModelAnswer] = Field(description="One an alias; the first answers requests.")
+    refused: list[RefusedAnswer] = Field(description="Newer models that were refused; empty where all is well.")

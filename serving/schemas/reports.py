@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from recsys.contracts.events import LineStatus, Outcome, OutcomeKind, PostedLine
-from serving.schemas.fields import Id, Label, Quantity
+from serving.schemas.fields import Id, Label, Money, Quantity
 
 MAX_OUTCOMES = 1_000
 MAX_ORDERS = 200
@@ -24,7 +24,6 @@ def _utc(when: datetime) -> datetime:
 
 Time = Annotated[AwareDatetime, AfterValidator(_utc)]
 Note = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
-Money = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 
 

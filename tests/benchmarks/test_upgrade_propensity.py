@@ -20,7 +20,7 @@ from recsys.data.market import MarketConfig, simulate_market
 from recsys.data.reading import ReadSpec, read_data
 from recsys.mining.ladder import Ladder, LadderConfig, build_ladder
 from recsys.mining.outcomes import find_rung_purchases
-from recsys.propensity.climb_features import ClimbSnapshot
+from recsys.propensity.climb_snapshot import ClimbSnapshot
 from recsys.propensity.climbs import UpgradeConfig, UpgradeModel, climbs_within
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof"

@@ -12,10 +12,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recsys.contracts.events import Decision, DecisionOffer, EventQuery, Outcome, PostedLine
-from recsys.contracts.offers import CartLine, OfferRequest
+from recsys.contracts.events import (
+    AccountUpdate,
+    Context,
+    Decision,
+    DecisionOffer,
+    EventQuery,
+    ExperimentRecord,
+    Forgotten,
+    Outcome,
+    PostedLine,
+    ProductUpdate,
+    RecordedAssignment,
+    VisitorLink,
+)
+from recsys.contracts.offers import AccountState, CartLine, OfferRequest, ProductChange
 from recsys.errors import ConfigError
 from recsys.events import EventStore, MemoryStore, open_store, read_decisions, read_frame, read_ibis
+from recsys.events.schema import TABLES
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -74,7 +88,13 @@ def test_a_full_decision_survives_the_round_trip(store: EventStore) -> None:
         objective="revenue",
         raw=True,
         explain="full",
+        categories=("Bags", "Tins"),
+        min_price=1.5,
+        max_price=20.0,
+        channel="web",
+        region="DE",
     )
+    state = AccountState(("P8",), {"P9": "declined"}, "retail", "DE", do_not_offer=False, is_forgotten=True)
     full = decision(
         request=request,
         decided_at=datetime(2026, 3, 1, 14, 0, tzinfo=timezone(timedelta(hours=2))),
@@ -89,6 +109,8 @@ def test_a_full_decision_survives_the_round_trip(store: EventStore) -> None:
         assignment_probability=0.5,
         shown=False,
         presented=True,
+        offers=(offer()._replace(rule="autumn", discount=0.5), offer(2, "P2")),
+        context=Context(state, {"P7": "out_of_stock"}, "abc123"),
     )
     store.append([full])
     assert list(read_decisions(store)) == [full]
@@ -196,6 +218,7 @@ def test_filters_by_time_account_and_decision(store: EventStore) -> None:
     assert found(since=hours[1], until=hours[3]) == ["d1", "d9", "d2"]
     assert found(account_id="A2") == ["d9"]
     assert found(decision_ids=("d3", "d0")) == ["d0", "d3"]
+    assert found(from_decision_id="d2") == ["d9", "d2", "d3"]
     assert found(account_id="nobody") == []
 
 
@@ -224,9 +247,9 @@ def test_what_reached_the_store_lately(store: EventStore) -> None:
 
 def test_empty_tables_and_empty_batches(store: EventStore) -> None:
     store.append([])
-    for table in ("decisions", "decision_offers", "outcomes", "order_lines"):
+    for table in TABLES:
         assert store.read(EventQuery(table)).num_rows == 0
-        assert store.read(EventQuery(table)).num_columns > 7
+        assert store.read(EventQuery(table)).num_columns == len(TABLES[table].columns)
 
 
 def test_a_thousand_events_in_one_batch(store: EventStore) -> None:
@@ -247,3 +270,60 @@ def test_requests_are_kept_without_their_defaults(store: EventStore) -> None:
     store.append([decision()])
     kept = json.loads(store.read(EventQuery("decisions"))["request"][0].as_py())
     assert kept == {"limit": 2}
+
+
+def product(product_id: str = "P1", minutes: float = 0, **values: object) -> ProductUpdate:
+    return ProductUpdate(ProductChange(product_id, **values), NOON + timedelta(minutes=minutes))
+
+
+def test_of_a_products_values_the_latest_counts_and_what_is_not_named_stays(store: EventStore) -> None:
+    store.append([product(price=9.5, stock=0.0), product("P2", active=False)])
+    store.append([product(minutes=2, stock=12.0, do_not_offer=True)])
+    store.append([product(minutes=1, cost=4.0)])
+    first, second = sorted(store.read(EventQuery("product_overrides")).to_pylist(), key=lambda row: row["product_id"])
+    later = NOON + timedelta(minutes=2)
+    assert tuple(first.values()) == ("P1", 9.5, 4.0, None, 12.0, True, later)
+    assert tuple(second.values()) == ("P2", None, None, False, None, None, NOON)
+
+
+def test_a_product_twice_in_one_batch_is_one_row(store: EventStore) -> None:
+    store.append([product(price=9.5, stock=3.0), product(stock=0.0), product("P2", stock=1.0)])
+    rows = store.read(EventQuery("product_overrides", columns=("product_id", "price", "stock"))).to_pylist()
+    assert sorted(tuple(row.values()) for row in rows) == [("P1", 9.5, 0.0), ("P2", None, 1.0)]
+
+
+def test_of_an_accounts_values_the_latest_counts(store: EventStore) -> None:
+    store.append([AccountUpdate("A1", NOON, segment="retail", do_not_offer=True)])
+    store.append([AccountUpdate("A1", NOON + timedelta(minutes=1), region="DE", do_not_offer=False)])
+    (row,) = store.read(EventQuery("account_overrides")).to_pylist()
+    assert tuple(row.values()) == ("A1", "retail", "DE", False, NOON + timedelta(minutes=1))
+
+
+def test_a_visitor_stays_with_the_first_account_and_a_unit_in_two_arms_is_two_rows(store: EventStore) -> None:
+    assigned = RecordedAssignment("e1", 1, "A1", "account", "offers", 0.9, NOON)
+    store.append([VisitorLink("v1", "A1", NOON), assigned])
+    later = replace(assigned, assigned_at=NOON + timedelta(days=1))
+    store.append([VisitorLink("v1", "A2", NOON), later, replace(later, arm="holdout"), replace(later, version=2)])
+    assert store.read(EventQuery("visitor_links"))["account_id"].to_pylist() == ["A1"]
+    kept = store.read(EventQuery("assignments", columns=("version", "arm", "assigned_at"))).to_pylist()
+    assert [tuple(row.values()) for row in kept] == [
+        (1, "offers", NOON),
+        (1, "holdout", later.assigned_at),
+        (2, "offers", later.assigned_at),
+    ]
+
+
+def test_an_experiment_keeps_its_plan_and_can_be_stopped_once(store: EventStore) -> None:
+    started = ExperimentRecord("e1", 1, '{"id": "e1"}', "hash", NOON)
+    store.append([started])
+    store.append([replace(started, plan="{}", plan_hash="other", stopped_at=NOON + timedelta(days=1))])
+    store.append([replace(started, stopped_at=NOON + timedelta(days=2))])
+    (row,) = store.read(EventQuery("experiments")).to_pylist()
+    assert tuple(row.values()) == ("e1", 1, '{"id": "e1"}', "hash", NOON, NOON + timedelta(days=1))
+
+
+def test_an_erased_account_is_remembered_once(store: EventStore) -> None:
+    store.append([Forgotten("k1", NOON), Forgotten("k1", NOON + timedelta(days=1))])
+    assert store.read(EventQuery("forgotten", recorded_since=NOON)).to_pylist() == [
+        {"account_key": "k1", "recorded_at": NOON}
+    ]

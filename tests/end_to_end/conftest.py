@@ -16,6 +16,10 @@ calibration_accounts = 300
 kind = "logistic"
 [upgrades]
 n_cutoffs = 2
+[evaluation]
+importance_rows = 300
+[evaluation.bootstrap]
+n_resamples = 200
 """
 
 

@@ -18,10 +18,11 @@ from recsys.bundle.classifiers import load_classifier
 from recsys.cli import main
 from recsys.contracts.config import read_config
 from recsys.data.reading import ReadSpec
-from recsys.errors import GateError, OfferEngineError
+from recsys.errors import GateError
+from training.baselines.lineup import lineup
 from training.config import TrainConfig
 from training.registry import Registry
-from training.registry_commands import compare, promote, rollback
+from training.registry_commands import promote
 from training.run import train_and_register
 
 AS_OF = datetime(2025, 7, 1, tzinfo=UTC)
@@ -95,27 +96,49 @@ def test_what_mlflow_keeps(trained: Path) -> None:
     assert run.data.params["seed"] == "0"
     assert run.data.params["next_product.ranker.kind"] == "logistic"
     assert run.data.metrics["accounts"] > 200
-    kept = {item.path for item in registry.client.list_artifacts(version.run_id)}
-    assert {"bundle", "data_report.json", "rules", "ladder"} <= kept
+    assert 0 < run.data.metrics["replay.ndcg.raw_ranker"] < 1
+    assert 0 < run.data.metrics["coverage"] <= 1
+    assert run.data.metrics["data.products"] > 100
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    for name in ("gate.json", "config.json", "data_report.json", "rules/rules.parquet", "ladder/edges.parquet"):
+        assert (folder / name).stat().st_size > 0
+    for name in ("ndcg", "coverage", "calibration_cross_sell", "calibration_upsell"):
+        assert (folder / "replay" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((folder / "config.json").read_text())["seed"] == 0
+    assert _digests(folder / "bundle") == _digests(trained / "bundle")
     manifest = json.loads((trained / "bundle" / "manifest.json").read_text())
     assert manifest["data_fingerprint"] == run.data.params["data"]
     assert manifest["config"]["seed"] == 0
+    assert manifest["metrics"]["replay.ndcg.raw_ranker"] == run.data.metrics["replay.ndcg.raw_ranker"]
 
 
-def test_promote_needs_the_gate_or_a_reason(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    uri = f"sqlite:///{trained}/mlflow.db"
-    with pytest.raises(GateError):
+def test_the_table_against_the_baselines_and_the_importances(trained: Path) -> None:
+    registry = Registry(f"sqlite:///{trained}/mlflow.db")
+    run = registry.client.get_run(registry.get("challenger").run_id)
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    methods = pd.read_csv(folder / "replay" / "baselines.csv")
+    assert len(methods) == len(lineup()) + 1
+    assert methods["ndcg"].is_monotonic_decreasing
+    raw = methods.set_index("method").loc["raw ranker"]
+    accounts = pd.read_parquet(folder / "replay" / "accounts.parquet")
+    assert accounts["ndcg"].mean() == pytest.approx(raw["ndcg"], rel=1e-4)
+    others = methods[methods["method"] != "raw ranker"]
+    assert np.allclose(raw["ndcg"] - others["ndcg"], others["gain"], atol=1e-5)
+    importances = pd.read_csv(folder / "importances" / "importances.csv")
+    assert importances.columns.tolist() == ["model", "feature", "importance"]
+    assert "next_product" in set(importances["model"])
+    assert not importances.duplicated(["model", "feature"]).any()
+
+
+def test_without_a_replay_the_gate_has_nothing_to_judge(market: Path, small_config: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    options = read_config(small_config, TrainConfig)
+    off = options.model_copy(update={"evaluation": options.evaluation.model_copy(update={"replay": False})})
+    done = train_and_register(_spec(market), off, tracking_uri=uri)
+    assert done.evidence.notes == ("evaluation.replay == false: the past was not replayed",)
+    assert done.evidence.coverage > 0.2
+    with pytest.raises(GateError, match=r"NDCG@10 beats every baseline; cross_sell: calibration holds; upsell"):
         promote(tracking_uri=uri)
-    with pytest.raises(GateError, match="--override is empty"):
-        promote(override=" ", tracking_uri=uri)
-    assert Registry(uri).find("champion") is None
-    promote(override="first model", tracking_uri=uri)
-    champion = Registry(uri).get("champion")
-    assert champion.tags["promoted_because"] == "first model"
-    with pytest.raises(OfferEngineError, match="first champion"):
-        rollback(reason="none", tracking_uri=uri)
-    compare("champion", "challenger", tracking_uri=uri)
-    assert "champion: offers version 1 (was no model)" in capsys.readouterr().out
 
 
 def test_recommend_for_everybody(trained: Path, tmp_path: Path) -> None:

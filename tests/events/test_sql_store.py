@@ -15,7 +15,8 @@ from recsys.contracts.events import EventQuery, PostedLine
 from recsys.errors import ConfigError, StoreBusyError, StoreError
 from recsys.events import open_store
 from recsys.events import store as store_module
-from recsys.events.schema import MIGRATIONS, VERSION, migrate
+from recsys.events.migrations import MIGRATIONS, migrate
+from recsys.events.schema import VERSION
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -16,6 +17,7 @@ from recsys.propensity.account_features import account_table
 from recsys.propensity.features import FeatureBuilder, FeatureConfig
 from recsys.propensity.product_features import product_table
 from recsys.propensity.quantities import Quantities
+from recsys.propensity.retrieval.head import take_head
 from recsys.propensity.retrieval.popularity import Popularity, PopularityConfig
 from recsys.propensity.retrieval.sources import SourcesConfig, make_sources
 from recsys.propensity.snapshot import take_snapshot
@@ -117,6 +119,33 @@ class TestBuilder:
         assert len(block.account) > 0
         assert not np.asarray(owned[block.account, block.product]).any()
         assert builder.snapshot.offerable[block.product].all()
+
+    def test_only_the_head_of_the_catalogue_is_looked_at(self, drawn, drawn_products):
+        snapshot = take_snapshot(drawn, CUTOFF, drawn_products)
+        head = take_head(snapshot, 12).products
+        extra = Table.of({}, drawn.n_accounts)
+        narrow = FeatureBuilder(snapshot, make_sources(FEW), extra, FeatureConfig(per_channel=10, max_products=12))
+        block = narrow.block(everyone(drawn))
+        assert set(block.product.tolist()) <= set(head.tolist())
+        assert len(set(block.product.tolist())) > 6
+        owners = block.values[:, narrow.names.index("product_owners")]  # told of the same product, not of its place
+        counted = np.bincount(snapshot.pairs.product, minlength=drawn.n_products)
+        np.testing.assert_array_equal(owners, counted[block.product])
+        whole = build(drawn, drawn_products)
+        wide = FeatureBuilder(snapshot, make_sources(FEW), extra, FeatureConfig(per_channel=10, max_products=10**6))
+        np.testing.assert_array_equal(wide.block(everyone(drawn)).product, whole.block(everyone(drawn)).product)
+
+    def test_a_snapshot_of_some_products_is_that_of_a_history_of_them(self, drawn, drawn_products):
+        kept = np.arange(0, drawn.n_products, 3, dtype=np.int32)
+        narrow = take_snapshot(drawn, CUTOFF, drawn_products).of_products(kept)
+        lines = drawn.select(np.isin(drawn.product, kept))
+        alone = replace(lines, product=(lines.product // 3).astype(np.int32), product_ids=drawn.product_ids[kept])
+        same = take_snapshot(alone, CUTOFF, drawn_products)
+        for name, values in vars(same.pairs).items():
+            np.testing.assert_array_equal(getattr(narrow.pairs, name), values)
+        np.testing.assert_array_equal(narrow.known.product, same.known.product)
+        np.testing.assert_array_equal(narrow.age, same.age)
+        np.testing.assert_array_equal(narrow.names, same.names)
 
     def test_every_column_has_a_name_of_its_own(self, drawn, drawn_products, drawn_accounts):
         builder = build(drawn, drawn_products, drawn_accounts)

@@ -13,7 +13,8 @@ from recsys.data.history import History
 from recsys.data.market import Market, MarketConfig, simulate_market
 from recsys.mining.ladder import Ladder, LadderConfig, build_ladder
 from recsys.mining.outcomes import ClimbConfig
-from recsys.propensity.climb_features import FEATURES, ClimbSnapshot, climb_features, usual_quantity
+from recsys.propensity.climb_features import FEATURES, climb_features
+from recsys.propensity.climb_snapshot import ClimbSnapshot, usual_quantity
 from recsys.propensity.climbs import UpgradeConfig, UpgradeModel, climb_cutoffs, climbs_within
 
 AS_OF = datetime(2025, 8, 1, tzinfo=UTC)

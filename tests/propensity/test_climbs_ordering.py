@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 
 from recsys.data.history import History
-from recsys.propensity.ordering import OrderLaw, fit_order_law, measure_activity, season_shift
+from recsys.propensity.ordering import (
+    Activity,
+    OrderLaw,
+    expected_log_orders,
+    fit_order_law,
+    log_orders,
+    measure_activity,
+)
 
 DAY = 86_400
 
@@ -61,7 +68,22 @@ def test_a_long_silence_of_a_frequent_account_looks_like_a_lapse() -> None:
 def test_seasons_need_a_year() -> None:
     rows = [(f"a{i}", 400.0 + i % 30) for i in range(3_000)] + [(f"b{i}", 430.0 + i % 335) for i in range(3_000)]
     history = history_of([*rows, ("first", 395.0)])
-    now = 765 * DAY
-    busy = season_shift(history, now, 30)
-    assert busy == pytest.approx(np.log((3_000 + 100) / (6_000 * 30 / 365 + 100)), abs=0.01)
-    assert season_shift(history, 700 * DAY, 30) is None
+    assert expected_log_orders(history, 765 * DAY, 30) == pytest.approx(np.log(3_000 + 100), abs=1e-9)
+    assert expected_log_orders(history, 700 * DAY, 30) is None
+    assert log_orders(history, 400 * DAY, 30) == pytest.approx(np.log(3_000 + 100), abs=1e-9)
+
+
+def test_growth_of_the_last_quarter_is_expected_to_last() -> None:
+    first_year, second_year = range(365), range(365, 470)
+    rows = [(f"a{day}{i}", float(day)) for day in first_year for i in range(10)]
+    rows += [(f"b{day}{i}", float(day)) for day in second_year for i in range(20)]
+    seen = expected_log_orders(history_of(rows), 470 * DAY, 30)
+    # 300 orders a year ago; the last 90 days had 1800, those a year before 900; 100 is added to each count
+    assert seen == pytest.approx(np.log(300 + 100) + np.log(1_800 + 100) - np.log(900 + 100), abs=1e-9)
+
+
+def test_the_chance_of_an_order_by_hand() -> None:
+    activity = Activity(*(np.array([value]) for value in (4.0, 100.0, 10.0, 0.05, 2.0, 0.9)))
+    # a Gamma(2, 40) rate: no order of the kind in 30 days with (40 / (40 + 0.5 * 30))^2
+    expected = 0.9 * (1 - (40 / 55) ** 2)
+    assert activity.chance(np.array([0.5]), 30, np.array([0], dtype=np.int32)) == pytest.approx([expected])

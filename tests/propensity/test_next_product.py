@@ -55,6 +55,14 @@ class TestCandidates:
         offsets = candidates.offsets(drawn.n_accounts)
         assert np.diff(offsets).max() <= SMALL.n_offers
 
+    def test_of_many_accounts_the_latest_are_scored_and_fewer_offers_kept(self, drawn, drawn_products):
+        latest = pd.Series(drawn.before(day(170)).known().seconds).groupby(drawn.before(day(170)).known().account).max()
+        few = SMALL.model_copy(update={"most_accounts": 12, "most_candidates": 1, "n_offers": 30})
+        found = fit(drawn, drawn_products, pd.DataFrame(), day(170), few).score(drawn, day(170))
+        assert len(np.unique(found.account)) <= 12
+        assert latest[np.unique(found.account)].min() >= latest.sort_values().iloc[-12]
+        assert 0 < np.diff(found.offsets(drawn.n_accounts)).max() <= 20  # a slate each, however few may be kept
+
     def test_nothing_owned_is_offered(self, candidates, drawn):
         owned = drawn.before(day(170)).owned()
         assert not np.asarray(owned[candidates.account, candidates.product]).any()

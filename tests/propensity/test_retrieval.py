@@ -90,18 +90,17 @@ def test_sources_can_be_left_out():
 
 
 class TestTopK:
-    def test_barred_products_and_zeros_never_count(self):
-        scores = np.array([[3.0, 2.0, 1.0, 0.0]], dtype=np.float32)
-        barred = np.array([[True, False, False, False]])
-        assert top_k(scores, barred, 3).tolist() == [[False, True, True, False]]
+    def test_zeros_never_count(self):
+        scores = np.array([[0.0, 2.0, 1.0, 0.0], [4.0, 3.0, 2.0, 1.0]], dtype=np.float32)
+        assert top_k(scores, 3).tolist() == [[False, True, True, False], [True, True, True, False]]
 
     def test_ties_at_the_edge_are_left_out_together(self):
         scores = np.array([[3.0, 1.0, 1.0, 1.0]], dtype=np.float32)
-        assert top_k(scores, np.zeros((1, 4), dtype=bool), 2).tolist() == [[True, False, False, False]]
+        assert top_k(scores, 2).tolist() == [[True, False, False, False]]
 
     def test_more_than_there_are(self):
         scores = np.array([[3.0, -1.0]], dtype=np.float32)
-        assert top_k(scores, np.zeros((1, 2), dtype=bool), 5).tolist() == [[True, False]]
+        assert top_k(scores, 5).tolist() == [[True, False]]
 
 
 def fitted(source, history, as_of, products=None):

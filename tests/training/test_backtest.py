@@ -28,6 +28,7 @@ from training.backtest_upsell import first_of_each
 from training.baselines.popular import Popular, RecentlyPopular
 from training.baselines.protocol import Baseline, RowArray
 from training.config import TrainConfig
+from training.registry import EXPERIMENT, Registry
 
 JUNE, JULY = datetime(2024, 6, 1, tzinfo=UTC), datetime(2024, 7, 1, tzinfo=UTC)
 N_ACCOUNTS, N_PRODUCTS = 40, 20
@@ -306,9 +307,20 @@ def test_the_command_reads_scores_and_writes(tmp_path: Path, capsys: pytest.Capt
     orders = tmp_path / "orders.csv"
     frame = random_frame()
     frame.assign(ordered_at=frame[c.ORDERED_AT].dt.strftime("%Y-%m-%d %H:%M:%S")).to_csv(orders, index=False)
-    backtest(orders=str(orders), cutoffs="2024-06-01", out=tmp_path / "out", max_accounts=20, baselines_only=True)
+    tracking_uri = f"sqlite:///{tmp_path}/mlflow.db"
+    options = {"max_accounts": 20, "baselines_only": True, "tracking_uri": tracking_uri}
+    backtest(orders=str(orders), cutoffs="2024-06-01", out=tmp_path / "out", **options)
     written = json.loads((tmp_path / "out" / "backtest.json").read_text())
-    assert len(written["cutoffs"][0]["methods"]) == 13
+    assert len(written["cutoffs"][0]["methods"]) == 17
     assert written["cutoffs"][0]["n_accounts"] <= 20
     assert (tmp_path / "out" / "ndcg.png").exists()
     assert "recently popular" in capsys.readouterr().out
+    client = Registry(tracking_uri).client
+    [run] = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+    assert run.info.run_name == "backtest 2024-06-01 to 2024-06-01"
+    assert run.data.metrics["ndcg.popular.2024-06-01"] == written["cutoffs"][0]["methods"][0]["ndcg"]
+    assert {artifact.path for artifact in client.list_artifacts(run.info.run_id, "backtest")} == {
+        "backtest/backtest.json",
+        "backtest/ndcg.png",
+        "backtest/coverage.png",
+    }

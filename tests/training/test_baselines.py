@@ -51,11 +51,19 @@ def test_top_k_breaks_ties_by_the_lower_product_and_leaves_out_what_has_no_score
     assert top_k(scores, 7)[0].tolist() == [1, 2, 4, 0, -1, -1, -1]
 
 
-def test_a_half_life_halves_the_weight_of_the_latest_purchase() -> None:
+def test_a_half_life_halves_the_weight_of_each_purchase_or_of_the_latest_alone() -> None:
     twice = history_of(("o1", "a0", "p0", 180), ("o2", "a0", "p0", 90), ("o2", "a0", "p1", 90), ("o3", "a1", "p1", 0.5))
-    weights = purchase_weights(twice, CUTOFF, 90).toarray()
-    assert weights == pytest.approx(np.array([[0.5, 0.5], [0.0, 0.5 ** (0.5 / 90)]]))
+    every = purchase_weights(twice, CUTOFF, 90).toarray()
+    assert every == pytest.approx(np.array([[0.25 + 0.5, 0.5], [0.0, 0.5 ** (0.5 / 90)]]))
+    latest = purchase_weights(twice, CUTOFF, 90, "latest").toarray()
+    assert latest == pytest.approx(np.array([[0.5, 0.5], [0.0, 0.5 ** (0.5 / 90)]]))
     assert purchase_weights(twice, CUTOFF, None).toarray().tolist() == [[1, 1], [0, 1]]
+
+
+def test_the_lineup_holds_both_readings_of_a_half_life() -> None:
+    names = [baseline.name for baseline in lineup()]
+    assert len(names) == len(set(names)) == 17
+    assert {"user kNN 100", "user kNN 100, decay 90 d", "user kNN 100, latest 90 d"} < set(names)
 
 
 def test_popular_counts_accounts_and_not_orders() -> None:

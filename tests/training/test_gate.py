@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from training.gate import CalibrationBin, Comparison, DataFacts, GateConfig, GateEvidence, KindCalibration, judge
+from training.gate import (
+    CalibrationBin,
+    Comparison,
+    DataFacts,
+    GateConfig,
+    GateEvidence,
+    KindCalibration,
+    judge,
+    ratio_interval,
+)
 
 WHOLE = DataFacts(fingerprint="a", rows_a_day=1000, active_accounts=500, products=400)
 CALIBRATED = KindCalibration(
@@ -43,9 +52,9 @@ def test_what_was_not_measured_is_not_passed() -> None:
     assert _failed(empty) == ["NDCG@10 beats every baseline", "NDCG@10 beats the champion", "calibration holds"]
 
 
-@pytest.mark.parametrize(("observed", "fails"), [(84, True), (130, True), (116, True), (115, False), (100, False)])
+@pytest.mark.parametrize(("observed", "fails"), [(168, True), (260, True), (232, True), (230, False), (170, False)])
 def test_bins_are_judged_where_they_have_enough_purchases(observed: float, fails: bool) -> None:
-    bins = (CalibrationBin(observed=observed, expected=100),)
+    bins = (CalibrationBin(observed=observed, expected=200),)
     measured = GOOD.model_copy(update={"calibration": (CALIBRATED.model_copy(update={"bins": bins}),)})
     assert _failed(measured) == (["cross_sell: observed / expected"] if fails else [])
 
@@ -57,15 +66,40 @@ def test_smaller_bins_are_judged_when_asked() -> None:
     assert _failed(GOOD, config=wide) == []
 
 
+def _with_bins(*bins: CalibrationBin) -> GateEvidence:
+    return GOOD.model_copy(update={"calibration": (CALIBRATED.model_copy(update={"bins": bins}),)})
+
+
 def test_small_bins_are_judged_as_one() -> None:
     def failed(*observed: float) -> bool:
-        bins = tuple(CalibrationBin(observed=each, expected=60) for each in observed)
-        kind = CALIBRATED.model_copy(update={"bins": bins})
-        return bool(_failed(GOOD.model_copy(update={"calibration": (kind,)})))
+        return bool(_failed(_with_bins(*(CalibrationBin(observed=each, expected=60) for each in observed))))
 
     assert not failed(50, 62)  # 112 of 120 expected
     assert failed(90, 99)  # 189 of 120 expected
-    assert failed(40, 41)  # 81 purchases are too few to judge: not checked is not passed
+
+
+@pytest.mark.parametrize(
+    ("observed", "expected", "fails"),
+    [(18, 19.6, False), (30, 20, False), (60, 20, True), (40, 120, True), (0, 1, False)],
+)
+def test_too_few_purchases_fail_only_beyond_chance(observed: float, expected: float, fails: bool) -> None:
+    """The exact interval of 18 is 10.7 to 28.4, of 30 it is 20.2 to 42.8, of 60 it is 45.8 to 77.2."""
+    evidence = _with_bins(CalibrationBin(observed=observed, expected=expected))
+    assert _failed(evidence) == (["cross_sell: observed / expected"] if fails else [])
+
+
+def test_interval_of_a_ratio_against_published_limits() -> None:
+    """Ulm (1990), table 1: the exact 95 % limits of a Poisson count of 10 are 4.795 and 18.39."""
+    low, high = ratio_interval(10, 2)
+    assert low == pytest.approx(4.795 / 2, abs=1e-3)
+    assert high == pytest.approx(18.39 / 2, abs=1e-3)
+    assert ratio_interval(0, 1) == pytest.approx((0, 3.689), abs=1e-3)
+
+
+def test_each_kind_that_is_offered_must_be_measured() -> None:
+    offered = GOOD.model_copy(update={"kinds": ("cross_sell", "upsell")})
+    assert _failed(offered) == ["upsell: calibration holds"]
+    assert _failed(offered.model_copy(update={"kinds": ("cross_sell",)})) == []
 
 
 def test_constant_model_fails() -> None:

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from recsys.data.history import History
 from training.baselines.protocol import (
     BlockBaseline,
+    Counted,
     FloatMatrix,
     RowArray,
     diagonal,
@@ -27,15 +28,16 @@ class AccountCosine(BlockBaseline):
     cosine.
     """
 
-    def __init__(self, alpha: float = 0.5, half_life_days: float | None = None) -> None:
+    def __init__(self, alpha: float = 0.5, half_life_days: float | None = None, counted: Counted = "every") -> None:
         self.alpha = alpha
         self.half_life_days = half_life_days
-        self.name = f"account cosine {alpha:g}{half_life_suffix(half_life_days)}"
+        self.counted = counted
+        self.name = f"account cosine {alpha:g}{half_life_suffix(half_life_days, counted)}"
 
     def fit(self, history: History, cutoff: datetime) -> Self:
         """Count the products that the same accounts bought, in a sparse product x product matrix."""
         self.owned_ = history.before(cutoff).owned()
-        self.weights_ = purchase_weights(history, cutoff, self.half_life_days)
+        self.weights_ = purchase_weights(history, cutoff, self.half_life_days, self.counted)
         together = sp.csr_array(self.weights_.T @ self.weights_)
         norms = together.diagonal()
         safe = np.where(norms > 0, norms, 1.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,6 +14,8 @@ from recsys.data.history import History, epoch_seconds
 
 RowArray = NDArray[np.int32]
 FloatMatrix = NDArray[np.float32]
+Counted = Literal["every", "latest"]
+"""Which lines of an account and product count under a half-life: all of them, or the latest alone."""
 
 # Cells of a dense block of scores (accounts x products): 80 MB of float32.
 BLOCK_CELLS = 20_000_000
@@ -88,11 +90,14 @@ def top_k(scores: FloatMatrix, k: int) -> RowArray:
     return lists
 
 
-def purchase_weights(history: History, cutoff: datetime, half_life_days: float | None) -> sp.csr_array:
-    """Return how much each account's purchase of each product counts, `(n_accounts, n_products)`.
+def purchase_weights(
+    history: History, cutoff: datetime, half_life_days: float | None, counted: Counted = "every"
+) -> sp.csr_array:
+    """Return how much each account's purchases of each product count, `(n_accounts, n_products)`.
 
-    1 without a half-life; with one `0.5 ** (age / half_life_days)`, age being days from the latest purchase of the
-    product to the cutoff.
+    1 without a half-life; with one `sum of 0.5 ** (age / half_life_days)` over the lines of the account and product,
+    age being days from the line to the cutoff; or the value of the latest line alone, at most 1, which is the better
+    ranker where products are bought again and again.
     """
     past = history.before(cutoff).known()
     shape = (history.n_accounts, history.n_products)
@@ -100,6 +105,8 @@ def purchase_weights(history: History, cutoff: datetime, half_life_days: float |
         return past.owned()
     age_days = (epoch_seconds(cutoff) - past.seconds) / DAY
     weight = (0.5 ** (age_days / half_life_days)).astype(np.float32)
+    if counted == "every":
+        return sp.csr_array(sp.coo_array((weight, (past.account, past.product)), shape=shape))
     key = past.account.astype(np.int64) * shape[1] + past.product
     # Lines are sorted by time: read backwards, the first index of a key is its latest purchase.
     unique, latest = np.unique(key[::-1], return_index=True)
@@ -112,6 +119,8 @@ def diagonal(values: NDArray[np.float64]) -> sp.dia_array:
     return sp.dia_array((values[None, :].astype(np.float32), [0]), shape=(len(values), len(values)))
 
 
-def half_life_suffix(half_life_days: float | None) -> str:
-    """Return how a half-life reads in a baseline's name: `""` or `", decay 90 d"`."""
-    return "" if half_life_days is None else f", decay {half_life_days:g} d"
+def half_life_suffix(half_life_days: float | None, counted: Counted = "every") -> str:
+    """Return how a half-life reads in a baseline's name: `""`, `", decay 90 d"` or `", latest 90 d"`."""
+    if half_life_days is None:
+        return ""
+    return f", {'decay' if counted == 'every' else 'latest'} {half_life_days:g} d"

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from recsys.data.history import History
 from training.baselines.protocol import (
     BlockBaseline,
+    Counted,
     FloatMatrix,
     RowArray,
     diagonal,
@@ -27,15 +28,18 @@ class UserKnn(BlockBaseline):
     weights; ties between neighbours go to the lower account row.
     """
 
-    def __init__(self, n_neighbours: int = 100, half_life_days: float | None = None) -> None:
+    def __init__(
+        self, n_neighbours: int = 100, half_life_days: float | None = None, counted: Counted = "every"
+    ) -> None:
         self.n_neighbours = n_neighbours
         self.half_life_days = half_life_days
-        self.name = f"user kNN {n_neighbours}{half_life_suffix(half_life_days)}"
+        self.counted = counted
+        self.name = f"user kNN {n_neighbours}{half_life_suffix(half_life_days, counted)}"
 
     def fit(self, history: History, cutoff: datetime) -> Self:
         """Scale each account's weights to length one."""
         self.owned_ = history.before(cutoff).owned()
-        self.weights_ = purchase_weights(history, cutoff, self.half_life_days)
+        self.weights_ = purchase_weights(history, cutoff, self.half_life_days, self.counted)
         length = np.sqrt(np.asarray(self.weights_.power(2).sum(axis=1)).ravel())
         self.unit_ = sp.csr_array(diagonal(1.0 / np.where(length > 0, length, 1.0)) @ self.weights_).astype(np.float32)
         self.unit_transposed_ = sp.csr_array(self.unit_.T)

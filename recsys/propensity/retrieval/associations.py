@@ -70,7 +70,7 @@ class Associations:
 
 def normalised_pairs(first: sp.csr_array, second: sp.csr_array, alpha: float, damping: float) -> FloatArray:
     """Return `c_ij / ((n_i + damping)^alpha * (n_j + damping)^(1 - alpha))` with a zero diagonal, `(n, n)`."""
-    counts: FloatArray = (first.T @ second).toarray().astype(np.float32)
+    counts: FloatArray = (first.T @ second).toarray(order="C").astype(np.float32)
     n_first = np.asarray(first.sum(axis=0)).ravel() + damping
     n_second = np.asarray(second.sum(axis=0)).ravel() + damping
     counts /= np.maximum(n_first, 1e-6).astype(np.float32)[:, None] ** alpha

@@ -52,7 +52,7 @@ class Baskets:
         orders, order = np.unique(recent.order, return_inverse=True)
         baskets = self.head_.of(binary(order.astype(np.int32), recent.product, (len(orders), snapshot.shape[1])))
         n_products = np.diff(baskets.indptr)
-        pairs = (baskets.T @ scaled_rows(baskets, np.log(2.0 + n_products))).toarray().astype(np.float32)
+        pairs = (baskets.T @ scaled_rows(baskets, np.log(2.0 + n_products))).toarray(order="C").astype(np.float32)
         pairs /= (np.asarray(baskets.sum(axis=0)).ravel() + max(self.config.damping, 1e-6))[:, None].astype(np.float32)
         np.fill_diagonal(pairs, 0.0)
         self.confidence_ = pairs

@@ -41,7 +41,7 @@ class NeighboursConfig(Config):
     fresh_window_days: float = Field(default=120.0, gt=0)
     fresh_half_life_days: float = Field(default=20.0, gt=0)
     recent_half_life_days: float = Field(default=30.0, gt=0)
-    max_reference_accounts: int = Field(default=20_000, ge=1)
+    max_reference_accounts: int = Field(default=6_000, ge=1)
 
 
 class Neighbours:

@@ -30,14 +30,15 @@ class Source(Protocol):
         ...
 
 
-def top_k(scores: FloatArray, barred: BoolArray, k: int) -> BoolArray:
+def top_k(scores: FloatArray, k: int) -> BoolArray:
     """Return which products are among the `k` best of their account, `(n_accounts, n_products)`.
 
-    Only scores above zero count; barred products never do; ties at the edge are left out together.
+    Only scores above zero count; ties at the edge are left out together.
     """
-    open_scores = np.where(barred, 0.0, scores)
-    if k >= scores.shape[1]:
-        return open_scores > 0
-    edge = np.partition(open_scores, scores.shape[1] - k - 1, axis=1)[:, scores.shape[1] - k - 1]
-    best: BoolArray = open_scores > np.maximum(edge, 0.0)[:, None]
+    best: BoolArray = scores > 0
+    rows = np.flatnonzero(np.count_nonzero(best, axis=1) > k)  # few accounts have so many in a sparse channel
+    if len(rows):
+        crowded = scores[rows]
+        edge = np.partition(crowded, scores.shape[1] - k - 1, axis=1)[:, scores.shape[1] - k - 1]
+        best[rows] = crowded > edge[:, None]
     return best

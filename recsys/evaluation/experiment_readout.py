@@ -1,0 +1,158 @@
+"""`offers experiment readout`: judge an experiment from a table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast, get_args
+
+import typer
+from pydantic import ValidationError
+
+from recsys.errors import ReadoutError
+
+if TYPE_CHECKING:
+    from recsys.evaluation.readout import Override, ReadoutConfig, TableForm
+    from recsys.experiments.plan import LockedPlan
+
+
+def readout(
+    data: Annotated[str, typer.Option(help="One row a unit: .csv, .parquet, a folder of them, or URL#table.")],
+    arm: Annotated[str, typer.Option(help="Column of the arm.")],
+    control: Annotated[str, typer.Option(help="The arm that the others are compared with.")],
+    metric: Annotated[
+        list[str] | None, typer.Option(help="NAME=COLUMN or NAME=COLUMN/COLUMN; the first mean decides.")
+    ] = None,
+    unit: Annotated[str | None, typer.Option(help="Column of the account; default: every row is a unit.")] = None,
+    covariate: Annotated[list[str] | None, typer.Option(help="Pre-period values of a metric, NAME=COLUMN.")] = None,
+    primary: Annotated[str | None, typer.Option(help="The metric that decides, a mean per unit.")] = None,
+    guardrail: Annotated[list[str] | None, typer.Option(help="NAME=MARGIN[%][:lower] of a metric.")] = None,
+    segment: Annotated[list[str] | None, typer.Option(help="Column by which the primary is split.")] = None,
+    exposed: Annotated[str | None, typer.Option(help="Column of 0 and 1: met the treatment, or would have.")] = None,
+    share: Annotated[list[str] | None, typer.Option(help="Planned share, ARM=NUMBER; default: equal.")] = None,
+    decompose: Annotated[str | None, typer.Option(help="COLUMN,COLUMN,...: the total last, as buyers,revenue.")] = None,
+    attributed: Annotated[str | None, typer.Option(help="Column of the revenue credited to offers.")] = None,
+    cap: Annotated[
+        float | None, typer.Option(help="Cap values at this quantile of the positive ones, as 0.99.")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="Two-sided error of the primary.")] = 0.05,
+    practical_margin: Annotated[float, typer.Option(help="Smallest effect worth having, share of control.")] = 0.0,
+    correction: Annotated[str, typer.Option(help="Of the secondary family: holm or bh.")] = "holm",
+    aggregate: Annotated[bool, typer.Option(help="Add up several rows of one unit.")] = False,
+    interim: Annotated[
+        bool, typer.Option(help="The run is not over: only the anytime-valid interval decides.")
+    ] = False,
+    plan: Annotated[
+        Path | None, typer.Option(help="The plan (TOML): shares, alpha and assignment are checked.")
+    ] = None,
+    plan_hash: Annotated[str | None, typer.Option(help="The hash under which the plan was locked.")] = None,
+    orders: Annotated[str | None, typer.Option(help="Order lines: metrics are read off them, by account.")] = None,
+    preset: Annotated[str | None, typer.Option(help="A well-known layout of the orders.")] = None,
+    map_: Annotated[str | None, typer.Option("--map", help="Columns of the orders, account_id=customer,....")] = None,
+    assigned_at: Annotated[str | None, typer.Option(help="With --orders: column of the assignment's time.")] = None,
+    window_days: Annotated[int, typer.Option(help="With --orders: days after the assignment that count.")] = 28,
+    started: Annotated[str | None, typer.Option(help="When all units, or the plan, started.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="Judge as of this moment (UTC); default: now.")] = None,
+    override: Annotated[str | None, typer.Option(help="A decision against the rules; needs --reason.")] = None,
+    reason: Annotated[str, typer.Option(help="Why the rules are overridden.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for readout.json, readout.html and readout.md.")] = None,
+    mlflow_run: Annotated[str | None, typer.Option(help="Log the report to this MLflow run.")] = None,
+) -> None:
+    """Judge an experiment: health first, then effects with intervals, then a verdict."""
+    from rich.console import Console
+
+    from recsys.data import ReadSpec, parse_map
+    from recsys.data.times import parse_moment
+    from recsys.evaluation.readout import OrderForm, TableForm, readout_from_orders, readout_from_table, with_plan
+    from recsys.evaluation.readout.metric import parse_margins, parse_ratios
+    from recsys.evaluation.report import log_report, readout_tables, write_report
+
+    form = TableForm(
+        unit=unit,
+        arm=arm,
+        control=control,
+        metrics=parse_ratios("--metric", metric or []),
+        before=parse_ratios("--covariate", covariate or []),
+        guardrails=parse_margins(guardrail or []),
+        primary=primary,
+        segments=tuple(segment or ()),
+        exposed=exposed,
+        shares=_shares(share or []),
+        chain=tuple(part.strip() for part in decompose.split(",")) if decompose else (),
+        attributed=attributed,
+        aggregate=aggregate,
+        interim=interim,
+        plan=_locked(plan, plan_hash, started),
+    )
+    config = _config(form, alpha=alpha, practical_margin=practical_margin, correction=correction, cap_percentile=cap)
+    form = with_plan(form)
+    moment = parse_moment(as_of) if as_of else None
+    decided = _override(override, reason)
+    if orders is None:
+        found = readout_from_table(data, form, config, now=moment or datetime.now(UTC), override=decided)
+    else:
+        spec = ReadSpec(orders=orders, preset=preset, mapping=parse_map(map_) if map_ else {})
+        days = form.plan.plan.attribution_window_days if form.plan else window_days
+        start = parse_moment(started) if started else None
+        found = readout_from_orders(
+            data, OrderForm(form, spec, days, assigned_at, start), config, now=moment, override=decided
+        )
+    console = Console()
+    for part in readout_tables(found):
+        console.print(part)
+    if out is not None:
+        console.print(f"Written: {', '.join(str(path) for path in write_report(found, out))}", soft_wrap=True)
+    if mlflow_run is not None:
+        log_report(found, mlflow_run)
+
+
+def _config(form: TableForm, **options: object) -> ReadoutConfig:
+    from recsys.contracts.config import validation_sentences
+    from recsys.evaluation.readout import ReadoutConfig
+
+    if form.plan is not None:
+        plan = form.plan.plan
+        options |= {
+            "alpha": plan.alpha,
+            "practical_margin": plan.practical_margin,
+            "cap_percentile": plan.cap_percentile,
+            "planned_units": 2 * plan.planned_size,
+        }
+    try:
+        return ReadoutConfig.model_validate(options)
+    except ValidationError as error:
+        raise ReadoutError(validation_sentences(error)) from None
+
+
+def _locked(path: Path | None, given_hash: str | None, started: str | None) -> LockedPlan | None:
+    if path is None:
+        return None
+    from recsys.data.times import parse_moment
+    from recsys.experiments.plan import LockedPlan, plan_hash, read_plan
+
+    plan = read_plan(path)
+    start = parse_moment(started) if started else plan.planned_start
+    return LockedPlan(plan, given_hash or plan_hash(plan), start)
+
+
+def _shares(texts: list[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            raise ReadoutError(f"--share {text!r}, must be ARM=NUMBER, as control=0.5") from None
+    return found
+
+
+def _override(name: str | None, reason: str) -> Override | None:
+    if name is None:
+        return None
+    from recsys.evaluation.readout import Override
+    from recsys.evaluation.readout.results import VerdictName
+
+    known = get_args(VerdictName)
+    if name.upper() not in known:
+        raise ReadoutError(f"--override {name!r}, must be one of {', '.join(known)}")
+    return Override(cast("VerdictName", name.upper()), reason)

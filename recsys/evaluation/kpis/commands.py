@@ -1,0 +1,232 @@
+"""The command `offers kpis`: figures from order lines and the event log, or the definitions themselves."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recsys.errors import ConfigError, SourceNotFoundError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from recsys.data.clean_data import CleanData
+    from recsys.evaluation.kpis.config import KpiConfig
+    from recsys.evaluation.kpis.tables import EventTables
+    from recsys.evaluation.kpis.values import KpiReport
+
+FORMATS = ("table", "json", "html")
+
+
+def kpis(
+    orders: Annotated[
+        str | None,
+        typer.Option(help="Order lines: .csv, .csv.gz, .parquet, a folder of them, or a database URL#table."),
+    ] = None,
+    products: Annotated[str | None, typer.Option(help="Products, read the same way; families make cross-sell.")] = None,
+    accounts: Annotated[str | None, typer.Option(help="Accounts, read the same way.")] = None,
+    upgrades: Annotated[str | None, typer.Option(help="Curated upgrades, read the same way.")] = None,
+    events: Annotated[str | None, typer.Option(help="The event store, as sqlite:///var/offers.db.")] = None,
+    preset: Annotated[str | None, typer.Option(help="A well-known layout, as online-retail-ii.")] = None,
+    map_: Annotated[
+        str | None, typer.Option("--map", help="account_id=customer,... or a TOML file with them in [columns].")
+    ] = None,
+    as_of: Annotated[str | None, typer.Option(help="Use nothing at or after this moment (UTC).")] = None,
+    since: Annotated[str | None, typer.Option(help="Figures start here; earlier orders tell what was known.")] = None,
+    currency: Annotated[str | None, typer.Option(help="The currency to keep where there are several.")] = None,
+    time_format: Annotated[str | None, typer.Option(help="How times are written, as %d/%m/%Y %H:%M.")] = None,
+    by: Annotated[str | None, typer.Option(help="Segments, as channel,category,segment,key_account.")] = None,
+    period: Annotated[str, typer.Option(help="day, week, month or quarter.")] = "month",
+    window_days: Annotated[int, typer.Option(help="Days after an exposure in which a purchase counts for it.")] = 30,
+    families: Annotated[str, typer.Option(help="What makes a family in organic cross-sell: family or category.")] = (
+        "family"
+    ),
+    infer_ladder: Annotated[
+        bool, typer.Option("--infer-ladder", help="Take upgrade edges from tiers, names and prices too.")
+    ] = False,
+    key_accounts: Annotated[str, typer.Option(help="Rule where accounts don't say: top:5% of prior revenue.")] = (
+        "top:5%"
+    ),
+    target: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, as upsell_ratio=0.2; may be repeated.")] = None,
+    format_: Annotated[str, typer.Option("--format", help="table, json or html.")] = "table",
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show what every KPI means, without any data.")] = False,
+) -> None:
+    """Show upsell and cross-sell KPIs, organic and attributed, against the last period and the target."""
+    if format_ not in FORMATS:
+        raise ConfigError(f"--format == {format_!r}, must be one of {', '.join(FORMATS)}")
+    targets = parse_targets(target or [])
+    if explain:
+        _write(_explained(format_, targets), out)
+        return
+    if orders is None:
+        raise ConfigError("--orders is missing: name the order lines, or ask for the definitions with --explain")
+    config = _config(
+        {
+            "period": period,
+            "by": tuple(part.strip() for part in by.split(",") if part.strip()) if by else (),
+            "since": _moment(since),
+            "window_days": window_days,
+            "families_by": families,
+            "key_accounts": key_accounts,
+            "targets": targets,
+        }
+    )
+    log = _events(events)
+    data = _read(orders, products, accounts, upgrades, preset, map_, as_of, currency, time_format)
+    edges = _ladder(data) if infer_ladder else data.upgrades
+    report = _report(data, edges, log, config)
+    _write(_rendered(report, format_), out)
+
+
+def parse_targets(given: list[str]) -> dict[str, float]:
+    """Return targets by KPI from NAME=VALUE, several with commas; 20% is 0.2.
+
+    Raises:
+        ConfigError: a pair is not NAME=VALUE.
+
+    Example:
+        >>> parse_targets(["upsell_ratio=20%,attrition=0.3"])
+        {'upsell_ratio': 0.2, 'attrition': 0.3}
+    """
+    targets = {}
+    for pair in [part for text in given for part in text.split(",")]:
+        name, equals, value = pair.partition("=")
+        share = value.strip().endswith("%")
+        try:
+            number = float(value.strip().removesuffix("%"))
+        except ValueError:
+            number = None
+        if not equals or number is None:
+            raise ConfigError(f"--target {pair!r}: must be NAME=VALUE, as upsell_ratio=0.2 or upsell_ratio=20%")
+        targets[name.strip()] = number / 100 if share else number
+    return targets
+
+
+def _config(given: dict[str, object]) -> KpiConfig:
+    from pydantic import ValidationError
+
+    from recsys.contracts.config import validation_sentences
+    from recsys.evaluation.kpis.config import KpiConfig
+
+    try:
+        return KpiConfig.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(validation_sentences(error)) from None
+
+
+def _moment(text: str | None) -> datetime | None:
+    from recsys.data.times import parse_moment
+
+    return parse_moment(text) if text is not None else None
+
+
+def _read(
+    orders: str,
+    products: str | None,
+    accounts: str | None,
+    upgrades: str | None,
+    preset: str | None,
+    mapping: str | None,
+    as_of: str | None,
+    currency: str | None,
+    time_format: str | None,
+) -> CleanData:
+    from recsys.data.mapping import parse_map
+    from recsys.data.reading import ReadSpec, read_data
+
+    return read_data(
+        ReadSpec(
+            orders=orders,
+            products=products,
+            accounts=accounts,
+            upgrades=upgrades,
+            preset=preset,
+            mapping=parse_map(mapping) if mapping is not None else {},
+            as_of=_moment(as_of),
+            currency=currency,
+            time_format=time_format,
+        )
+    )
+
+
+def _events(url: str | None) -> EventTables | None:
+    """The event log; a store that is not there is a mistake here, where serving would make one."""
+    if url is None:
+        return None
+    from recsys.evaluation.kpis.tables import read_events
+    from recsys.events import open_store
+
+    path = url.removeprefix("sqlite:///")
+    if path != url and not Path(path).is_file():
+        raise SourceNotFoundError(f"--events {url}: no such file {path}; name the store that `offers serve` writes")
+    store = open_store(url)
+    try:
+        return read_events(store)
+    finally:
+        store.close()
+
+
+def _ladder(data: CleanData) -> pd.DataFrame:
+    from recsys.mining.ladder import LadderConfig, build_ladder
+
+    return build_ladder(data.products, data.history(), data.upgrades, LadderConfig()).edges
+
+
+def _report(data: CleanData, edges: pd.DataFrame | None, log: EventTables | None, config: KpiConfig) -> KpiReport:
+    from recsys.evaluation.kpis.compute import kpis_from_tables
+
+    return kpis_from_tables(
+        data.orders,
+        as_of=data.as_of,
+        products=data.products,
+        accounts=data.accounts,
+        upgrades=edges,
+        events=log,
+        currency=data.currency,
+        config=config,
+    )
+
+
+def _explained(form: str, targets: dict[str, float]) -> str:
+    import json
+
+    from recsys.evaluation.kpis.explain import explain_document, explain_page, explain_text
+
+    if form == "json":
+        return json.dumps(explain_document(targets), indent=1) + "\n"
+    return explain_page(targets) if form == "html" else explain_text(targets)
+
+
+def _rendered(report: KpiReport, form: str) -> str:
+    import json
+
+    if form == "json":
+        from recsys.evaluation.kpis.document import document_of
+
+        return json.dumps(document_of(report), indent=1, ensure_ascii=False) + "\n"
+    if form == "html":
+        from recsys.evaluation.kpis.page import report_page
+
+        return report_page(report)
+    from rich.console import Console
+
+    from recsys.evaluation.kpis.table import report_table
+
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    with console.capture() as captured:
+        console.print(report_table(report))
+    return captured.get()
+
+
+def _write(text: str, out: Path | None) -> None:
+    if out is None:
+        sys.stdout.write(text)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
+    typer.echo(f"Wrote {out}")

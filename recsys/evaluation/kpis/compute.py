@@ -1,0 +1,105 @@
+"""KPIs from tables: judge every sale once, sum it up by segment and period, work out the registry's formulas."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import ibis
+import pandas as pd
+
+from recsys.data.sources import connect
+from recsys.data.times import as_utc
+from recsys.evaluation.kpis.attribution import Attribution, attribute
+from recsys.evaluation.kpis.config import KpiConfig
+from recsys.evaluation.kpis.gather import Gathered, gather
+from recsys.evaluation.kpis.ladder import edges_of
+from recsys.evaluation.kpis.periods import label_of, number_of, start_of
+from recsys.evaluation.kpis.registry import REGISTRY
+from recsys.evaluation.kpis.report_notes import missing_figures, notes_of
+from recsys.evaluation.kpis.rows import bases_of
+from recsys.evaluation.kpis.sales import Sales, judge_sales
+from recsys.evaluation.kpis.scratch import Scratch
+from recsys.evaluation.kpis.tables import EventTables, Table, settled_lines
+from recsys.evaluation.kpis.values import KpiReport
+from recsys.evaluation.kpis.work_out import work_out
+
+
+def kpis_from_tables(
+    orders: Table,
+    *,
+    as_of: datetime,
+    products: pd.DataFrame | None = None,
+    accounts: pd.DataFrame | None = None,
+    upgrades: pd.DataFrame | None = None,
+    events: EventTables | None = None,
+    currency: str | None = None,
+    config: KpiConfig | None = None,
+) -> KpiReport:
+    """Return every KPI of the registry, overall, by period and by segment.
+
+    Args:
+        orders: order lines in contract columns: an Ibis table (counted where it lies), an Arrow table or a frame.
+            Reversals may stand in it, or be netted already, as `recsys.data.read_data` does.
+        as_of: nothing at or after it is used (UTC); periods that are not over then are marked.
+        products: `product_id`, and `category family tier price` where known; families make organic cross-sell.
+        accounts: `account_id`, and `segment region owner is_key_account` where known.
+        upgrades: `from_product_id to_product_id`; default: the tiers of the products, where there are any.
+        events: the event log; None without one: nothing is attributed then.
+        currency: of the orders' money.
+        config: periods, segments, attribution.
+
+    Raises:
+        MissingColumnError: the orders lack a required column.
+        EmptyDataError: no order lies before `as_of`, or none in the range.
+    """
+    config = config or KpiConfig()
+    moment = as_utc(as_of)
+    since = as_utc(config.since) if config.since is not None else None
+    edges, ladder = edges_of(products, upgrades)
+    connection = orders.get_backend() if isinstance(orders, ibis.Table) else connect()
+    with Scratch(connection) as scratch:
+        posted = events.order_lines if events is not None else None
+        lines = settled_lines(scratch, orders, posted, moment)
+        sales = judge_sales(
+            scratch, lines, products=products, accounts=accounts, edges=edges, since=since, config=config
+        )
+        log = attribute(scratch, sales, events, as_of=moment, config=config) if events is not None else None
+        gathered = gather(scratch, sales, log, since=since, as_of=moment, config=config)
+        return _report(sales, log, gathered, moment, ladder, currency, config)
+
+
+def _report(
+    sales: Sales,
+    log: Attribution | None,
+    gathered: Gathered,
+    as_of: datetime,
+    ladder: str,
+    currency: str | None,
+    config: KpiConfig,
+) -> KpiReport:
+    overall = gathered.overall
+    missing = missing_figures(sales, log, bases_of(log), config)
+    complete = frozenset(number for number in gathered.periods if start_of(number + 1, config.period) <= as_of)
+    start = gathered.start.replace(tzinfo=UTC)
+    first_whole = start_of(number_of(start, config.period), config.period) == start.replace(
+        hour=0, minute=0, second=0, microsecond=0
+    )
+    return KpiReport(
+        definitions=tuple(REGISTRY.values()),
+        values=work_out(gathered, complete, missing, config),
+        missing=missing,
+        period=config.period,
+        periods=tuple(label_of(number, config.period) for number in gathered.periods),
+        window_days=config.window_days,
+        key_rule=sales.key_rule,
+        ladder=ladder,
+        families_by=config.families_by,
+        as_of=as_of,
+        start=start,
+        currency=currency,
+        n_orders=int(overall.orders),
+        n_customers=int(overall.customers),
+        moved_share=config.moved,
+        targets=dict(config.targets),
+        notes=notes_of(gathered, log, complete, first_whole, config),
+    )

@@ -1,0 +1,108 @@
+"""The formulas of the registry, each as arithmetic on one cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from recsys.evaluation.kpis.cells import Additional, Cell
+from recsys.evaluation.kpis.values import Beside, Figure
+
+Formula = Callable[[Cell, Cell, Additional], Figure]
+"""From a cell, the cell of all segments in the same period, and the additional sales that the KPI counts. By product
+and category customers are those of all segments: who bought a product anyway is no denominator for who took it up."""
+
+
+def _ratio(numerator: float, denominator: float, *beside: Beside) -> Figure:
+    return Figure(numerator, denominator, numerator / denominator if denominator else None, beside)
+
+
+def _beside(label: str, numerator: float, denominator: float) -> Beside:
+    return Beside(label, numerator, denominator, numerator / denominator if denominator else None)
+
+
+def _rate(cell: Cell, _all: Cell, extra: Additional) -> Figure:
+    later = _beside("of the orders after an account's first", extra.orders, cell.orders_existing)
+    return _ratio(extra.orders, cell.orders, later)
+
+
+def _aov(cell: Cell, _all: Cell, _extra: Additional) -> Figure:
+    return _ratio(cell.revenue, cell.orders)
+
+
+def _aov_increase(cell: Cell, _all: Cell, extra: Additional) -> Figure:
+    """The two means stand in the places of numerator and denominator."""
+    n_without = cell.orders - extra.orders
+    if not extra.orders or not n_without:
+        return Figure(0.0, 0.0, None, ())
+    with_one, without = extra.order_revenue / extra.orders, (cell.revenue - extra.order_revenue) / n_without
+    return Figure(with_one, without, with_one - without, ())
+
+
+def _contribution(cell: Cell, _all: Cell, extra: Additional) -> Figure:
+    return _ratio(extra.revenue, cell.revenue)
+
+
+def _volume(cell: Cell, _all: Cell, _extra: Additional) -> Figure:
+    return _ratio(cell.volume_revenue, cell.revenue)
+
+
+def _customer_share(_cell: Cell, everybody: Cell, extra: Additional) -> Figure:
+    beside = _beside("of all customers", extra.all_customers, everybody.customers)
+    return _ratio(extra.customers, everybody.existing, beside)
+
+
+def _key_accounts(cell: Cell, _all: Cell, extra: Additional) -> Figure:
+    return _ratio(extra.key_sales, cell.key_sales, _beside("of all sales to everybody", extra.key_sales, cell.sales))
+
+
+def _revenue_per_customer(cell: Cell, _all: Cell, _extra: Additional) -> Figure:
+    return _ratio(cell.known_revenue, cell.customers)
+
+
+def _units_per_customer(cell: Cell, _all: Cell, _extra: Additional) -> Figure:
+    return _ratio(cell.known_units, cell.customers)
+
+
+def _breadth(cell: Cell, _all: Cell, _extra: Additional) -> Figure:
+    return _ratio(cell.pairs, cell.customers)
+
+
+def _held(cell: Cell, everybody: Cell, _extra: Additional) -> Figure:
+    return _ratio(cell.held, everybody.holders)
+
+
+def _attrition(cell: Cell, _all: Cell, _extra: Additional) -> Figure:
+    return _ratio(cell.lost, cell.active_last or 0.0)
+
+
+def _conversion(cell: Cell, _all: Cell, _extra: Additional) -> Figure:
+    still_open = _beside("of them with a window that is still open", cell.still_open, cell.presented)
+    return _ratio(cell.accepted, cell.presented, still_open)
+
+
+def _purchase(cell: Cell, _all: Cell, _extra: Additional) -> Figure:
+    return _ratio(cell.bought, cell.presented)
+
+
+FORMULAS: Final[dict[str, Formula]] = {
+    "upsell_cross_sell_rate": _rate,
+    "upsell_rate": _rate,
+    "cross_sell_rate": _rate,
+    "aov": _aov,
+    "aov_increase": _aov_increase,
+    "revenue_contribution": _contribution,
+    "upsell_revenue_contribution": _contribution,
+    "cross_sell_revenue_contribution": _contribution,
+    "volume_share": _volume,
+    "offer_conversion_rate": _conversion,
+    "offer_purchase_rate": _purchase,
+    "upsell_ratio": _customer_share,
+    "customer_cross_sell_rate": _customer_share,
+    "key_account_ratio": _key_accounts,
+    "revenue_per_customer": _revenue_per_customer,
+    "units_per_customer": _units_per_customer,
+    "sales_breadth": _breadth,
+    "aggregate_cross_selling_ratio": _held,
+    "attrition": _attrition,
+}

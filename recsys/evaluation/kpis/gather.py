@@ -1,0 +1,198 @@
+"""All cells of a report: overall and by segment, over the range and by period."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import ibis
+
+from recsys.errors import EmptyDataError
+from recsys.evaluation.kpis.attribution import Attribution
+from recsys.evaluation.kpis.cells import Cell
+from recsys.evaluation.kpis.config import KpiConfig
+from recsys.evaluation.kpis.definition import LOG_DIMENSIONS, PRODUCT_DIMENSIONS, Basis, Dimension
+from recsys.evaluation.kpis.log_sums import attributed_sums, offer_sums
+from recsys.evaluation.kpis.periods import number_of
+from recsys.evaluation.kpis.rows import GROUP, bases_of, grouped_rows, order_rows, product_rows
+from recsys.evaluation.kpis.sales import Sales
+from recsys.evaluation.kpis.scratch import Scratch
+from recsys.evaluation.kpis.sums import Row, Scope, by_scope, cell_of, sum_rows
+
+_HOLDING: tuple[Dimension, ...] = ("product", "category", "segment", "region", "owner")
+_CHANGING: tuple[Dimension, ...] = ("channel", "key_account")
+"""An account can stand in several of their groups: its pairs with products are counted anew in each."""
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The cells.
+
+    Attributes:
+        cells: by dimension (None: overall) and scope.
+        periods: numbers of the periods of the range, without gaps.
+        start: the first order in the range, UTC without a zone mark.
+        left_out: dimension and how many of its groups are not among the cells.
+        judged_share: share of the new sales to existing customers whose product has a family.
+    """
+
+    cells: dict[Dimension | None, dict[Scope, Cell]]
+    periods: tuple[int, ...]
+    start: datetime
+    left_out: tuple[tuple[Dimension, int], ...]
+    judged_share: float
+
+    @property
+    def overall(self) -> Cell:
+        """Everything in the range."""
+        return self.cells[None][Scope(None, None)]
+
+
+def gather(
+    scratch: Scratch,
+    sales: Sales,
+    log: Attribution | None,
+    *,
+    since: datetime | None,
+    as_of: datetime,
+    config: KpiConfig,
+) -> Gathered:
+    """Return the cells of everything that the configuration asks for.
+
+    Raises:
+        EmptyDataError: no order lies in the range.
+    """
+    work = _Work(scratch, sales, log, since, as_of, config)
+    cells: dict[Dimension | None, dict[Scope, Cell]] = {None: work.overall()}
+    left_out: list[tuple[Dimension, int]] = []
+    for dimension in config.by:
+        if dimension in LOG_DIMENSIONS:
+            cells[dimension] = work.by_log(dimension, cells[None])
+            continue
+        cells[dimension], n_cut = work.by_segment(dimension, config.max_groups)
+        if n_cut:
+            left_out.append((dimension, n_cut))
+    return Gathered(cells, work.periods, work.start, tuple(left_out), work.judged_share())
+
+
+class _Work:
+    """The rows of one computation and what is asked of them."""
+
+    def __init__(
+        self,
+        scratch: Scratch,
+        sales: Sales,
+        log: Attribution | None,
+        since: datetime | None,
+        as_of: datetime,
+        config: KpiConfig,
+    ) -> None:
+        self._scratch, self._sales, self._log, self._since = scratch, sales, log, since
+        self._bases: tuple[Basis, ...] = bases_of(log)
+        self._rows = scratch.keep(order_rows(sales, log), "rows")
+        self._recent = self._in_range(self._rows)
+        found = self._recent.agg(period=self._recent["period"].min(), start=self._recent["ordered_at"].min())
+        first = found.to_pyarrow().to_pylist()[0]
+        if first["start"] is None:
+            raise EmptyDataError(f"no order since {since:%Y-%m-%d}; give an earlier start (--since)")
+        self.start: datetime = first["start"]
+        last = number_of(as_of - timedelta(microseconds=1), config.period)
+        self.periods = tuple(range(first["period"], last + 1))
+
+    def overall(self) -> dict[Scope, Cell]:
+        """Return the cells of all segments together."""
+        sums = self._sum(self._recent, [], self._rows) | self._sum(self._recent, ["period"], self._rows)
+        self._add_held(sums, self._rows, None)
+        self._add_offers(sums, None)
+        return self._cells(sums)
+
+    def by_segment(self, dimension: Dimension, max_groups: int) -> tuple[dict[Scope, Cell], int]:
+        """Return the cells of the groups of highest revenue, and how many groups are left out."""
+        if dimension in PRODUCT_DIMENSIONS:
+            rows = self._scratch.keep(product_rows(self._sales, self._log, dimension), dimension)
+        else:
+            rows = grouped_rows(self._rows, self._sales, dimension)
+        recent = self._in_range(rows)
+        money = recent.group_by(GROUP).agg(revenue=recent["revenue"].sum())
+        ranked = money.order_by([money["revenue"].desc(), money[GROUP]]).to_pyarrow()[GROUP].to_pylist()
+        names = ranked[:max_groups]
+        if len(ranked) > len(names):
+            rows = rows.filter(rows[GROUP].isin(names))
+            recent = self._in_range(rows)
+        sums: dict[Scope, Row] = {Scope(name, None): {} for name in names}
+        for keys in ([GROUP], [GROUP, "period"]):
+            for scope, row in self._sum(recent, keys, rows).items():
+                sums.setdefault(scope, {}).update(row)
+        if dimension in _HOLDING:
+            self._add_held(sums, rows, dimension)
+        if dimension in _CHANGING:
+            self._count_pairs(sums, rows)
+        self._add_offers(sums, dimension)
+        return self._cells(sums), len(ranked) - len(names)
+
+    def by_log(self, dimension: Dimension, overall: dict[Scope, Cell]) -> dict[Scope, Cell]:
+        """Return the cells of a dimension of the log: offers, attributed sales, and the money of all segments."""
+        if self._log is None:
+            return {}
+        sums: dict[Scope, Row] = {}
+        self._add_offers(sums, dimension)
+        for keys in ([GROUP], [GROUP, "period"]):
+            for scope, row in attributed_sums(self._log, self._sales, dimension, keys, self._since):
+                sums.setdefault(scope, {}).update(row)
+        for scope, row in sums.items():
+            row["revenue"] = overall.get(Scope(None, scope.period), Cell()).revenue
+        return self._cells(sums)
+
+    def judged_share(self) -> float:
+        """Return the share of new sales to existing customers whose product has a family."""
+        sales = self._sales.sales
+        new = sales.filter(sales["is_new"] & (sales["place"] > 1)).join(
+            self._sales.products.select("product", "family"), "product"
+        )
+        share = new["family"].notnull().mean().to_pyarrow().as_py()
+        return float(share) if share is not None else 1.0
+
+    def _sum(self, recent: ibis.Table, keys: list[str], rows: ibis.Table) -> dict[Scope, Row]:
+        return sum_rows(recent, keys, self._bases, rows, self.periods)
+
+    def _in_range(self, rows: ibis.Table) -> ibis.Table:
+        if self._since is None:
+            return rows
+        return rows.filter(rows["ordered_at"] >= ibis.literal(self._since.replace(tzinfo=None), type="timestamp(6)"))
+
+    def _cells(self, sums: dict[Scope, Row]) -> dict[Scope, Cell]:
+        return {scope: cell_of(row, self._bases) for scope, row in sums.items()}
+
+    def _add_offers(self, sums: dict[Scope, Row], dimension: Dimension | None) -> None:
+        if self._log is None or dimension == "key_account":
+            return
+        groups = {scope.group for scope in sums}
+        first = [] if dimension is None else [GROUP]
+        for keys in (first, [*first, "period"]):
+            for scope, row in offer_sums(self._log, self._sales, dimension, keys, self._since):
+                if dimension in {None, *LOG_DIMENSIONS} or scope.group in groups:
+                    sums.setdefault(scope, {}).update(row)
+
+    def _add_held(self, sums: dict[Scope, Row], rows: ibis.Table, dimension: Dimension | None) -> None:
+        """Products held and their holders, summed up from the beginning of the history to each period's end."""
+        keys = ["period"] if dimension is None else [GROUP, "period"]
+        columns = {"held": rows["n_new"].sum(), "holders": (rows["place"] == 1).sum()}
+        running: dict[str | None, Row] = {}
+        new = by_scope(rows.group_by(keys).agg(**columns).to_pyarrow().to_pylist())
+        for scope, row in sorted(new, key=lambda item: item[0].period or 0):
+            total = running.setdefault(scope.group, {"held": 0, "holders": 0})
+            running[scope.group] = {name: total[name] + (row[name] or 0) for name in total}
+            if scope in sums:
+                sums[scope].update(running[scope.group])
+        for group, total in running.items():
+            sums.setdefault(Scope(group, None), {}).update(total)
+
+    def _count_pairs(self, sums: dict[Scope, Row], rows: ibis.Table) -> None:
+        """Distinct pairs of account and product within each group."""
+        recent = self._in_range(rows)
+        placed = recent.filter(recent["account"].notnull()).select("order", "account", "period", GROUP)
+        bought = self._sales.sales.select("order", "product").join(placed, "order")
+        for keys in ([GROUP], [GROUP, "period"]):
+            pairs = bought.select(*keys, "account", "product").distinct()
+            for scope, row in by_scope(pairs.group_by(keys).agg(pairs=pairs.count()).to_pyarrow().to_pylist()):
+                sums[scope].update(row)

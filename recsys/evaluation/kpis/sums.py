@@ -1,0 +1,155 @@
+"""From rows to cells: the sums of every segment and period, counted where the rows lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import ibis
+
+from recsys.evaluation.kpis.cells import KINDS, Additional, Cell
+from recsys.evaluation.kpis.definition import Basis, Kind
+from recsys.evaluation.kpis.rows import GROUP, PARTS, count_column, money_column
+
+Row = dict[str, Any]
+
+
+class Scope(NamedTuple):
+    """Which rows a cell sums.
+
+    Attributes:
+        group: the segment; None overall.
+        period: number of the period; None over the whole range.
+    """
+
+    group: str | None
+    period: int | None
+
+
+def sum_rows(
+    rows: ibis.Table, keys: list[str], bases: tuple[Basis, ...], history: ibis.Table, periods: Sequence[int]
+) -> dict[Scope, Row]:
+    """Return sums, customers and, where the rows are by period, attrition of every scope.
+
+    Args:
+        rows: as `order_rows` or `product_rows` make them, within the range of the figures.
+        keys: of `segment_group` and `period` those that make the scopes.
+        bases: which additional sales the rows have.
+        history: the rows of the range and those before it: customers of the period before may lie there.
+        periods: numbers of the periods of the range.
+    """
+    merged: dict[Scope, Row] = {}
+    queries = [_sums(rows, keys, bases), _customers(rows, keys, bases)]
+    if "period" in keys:
+        queries.append(_attrition(history, keys, periods))
+    for query in queries:
+        for scope, found in by_scope(query.to_pyarrow().to_pylist()):
+            merged.setdefault(scope, {}).update(found)
+    return merged
+
+
+def by_scope(found: Iterable[Row]) -> list[tuple[Scope, Row]]:
+    """Return rows of a query under their scope; what was not grouped by is None."""
+    return [
+        (Scope(row.get(GROUP), row.get("period")), {k: v for k, v in row.items() if k not in {GROUP, "period"}})
+        for row in found
+    ]
+
+
+def cell_of(row: Mapping[str, Any], bases: tuple[Basis, ...]) -> Cell:
+    """Return the sums of one scope as a cell."""
+    plain = {
+        name: float(row.get(name) or 0.0)
+        for name in (
+            "orders", "orders_existing", "revenue", "known_revenue", "known_units", "volume_revenue", "sales",
+            "key_sales", "customers", "existing", "pairs", "lost", "presented", "accepted", "bought", "still_open",
+            "held", "holders",
+        )
+    }  # fmt: skip
+    active = row.get("active_last")
+    additional: dict[tuple[Basis, Kind], Additional] = {
+        (basis, kind): Additional(
+            **{
+                name: float(row.get(f"{name}_{basis}_{kind}") or 0.0)
+                for name in (
+                    "orders", "sales", "revenue", "order_revenue", "key_sales", "customers", "all_customers",
+                )
+            }
+        )
+        for basis in bases
+        for kind in KINDS
+    }  # fmt: skip
+    return Cell(**plain, active_last=None if active is None else float(active), additional=additional)
+
+
+def _sums(rows: ibis.Table, keys: list[str], bases: tuple[Basis, ...]) -> ibis.Table:
+    known = rows["account"].notnull()
+    pairs = rows["n_new_in_period"] if "period" in keys else rows["n_new_in_range"]
+    columns: dict[str, ibis.Value] = {
+        "orders": rows.count(),
+        "orders_existing": rows["existing"].sum(),
+        "revenue": rows["revenue"].sum(),
+        "known_revenue": ibis.ifelse(known, rows["revenue"], 0.0).sum(),
+        "known_units": ibis.ifelse(known, rows["units"], 0.0).sum(),
+        "volume_revenue": rows["revenue_volume"].sum(),
+        "sales": rows["n_sales"].sum(),
+        "key_sales": ibis.ifelse(rows["is_key"], rows["n_sales"], 0).sum(),
+        "pairs": pairs.sum(),
+    }
+    for basis in bases:
+        for kind in KINDS:
+            count, money = _count(rows, basis, kind), _money(rows, basis, kind)
+            end = f"{basis}_{kind}"
+            columns |= {
+                f"orders_{end}": (count > 0).sum(),
+                f"sales_{end}": count.sum(),
+                f"revenue_{end}": money.sum(),
+                f"order_revenue_{end}": ibis.ifelse(count > 0, rows["revenue"], 0.0).sum(),
+                f"key_sales_{end}": ibis.ifelse(rows["is_key"], count, 0).sum(),
+            }
+    return rows.group_by(keys).agg(**columns) if keys else rows.agg(**columns)
+
+
+def _customers(rows: ibis.Table, keys: list[str], bases: tuple[Basis, ...]) -> ibis.Table:
+    known = rows.filter(rows["account"].notnull())
+    flags: dict[str, ibis.Value] = {"existing": known["existing"].any()}
+    for basis in bases:
+        for kind in KINDS:
+            has = _count(known, basis, kind) > 0
+            flags[f"has_{basis}_{kind}"] = has.any()
+            flags[f"had_{basis}_{kind}"] = (has & known["existing"]).any()
+    people = known.group_by([*keys, "account"]).agg(**flags)
+    columns: dict[str, ibis.Value] = {"customers": people.count(), "existing": people["existing"].sum()}
+    for basis in bases:
+        for kind in KINDS:
+            columns[f"customers_{basis}_{kind}"] = people[f"had_{basis}_{kind}"].sum()
+            columns[f"all_customers_{basis}_{kind}"] = people[f"has_{basis}_{kind}"].sum()
+    return people.group_by(keys).agg(**columns) if keys else people.agg(**columns)
+
+
+def _attrition(history: ibis.Table, keys: list[str], periods: Sequence[int]) -> ibis.Table:
+    """Customers of the period before, and those of them that did not come back, by scope with a period of the range."""
+    known = history.filter(history["account"].notnull())
+    active = known.select(*keys, "account").distinct()
+    before = active.mutate(period=active["period"] + 1)
+    before = before.filter((before["period"] >= periods[0]) & (before["period"] <= periods[-1]))
+    now = active.mutate(came=ibis.literal(True))
+    joined = before.left_join(now, [*keys, "account"])
+    came = joined["came"].fill_null(False)
+    return joined.group_by(keys).agg(active_last=joined.count(), lost=(~came).sum())
+
+
+def _count(rows: ibis.Table, basis: Basis, kind: Kind) -> ibis.ir.NumericValue:
+    parts = PARTS if kind == "any" else (kind,)
+    total = rows[count_column(basis, parts[0])]
+    for part in parts[1:]:
+        total += rows[count_column(basis, part)]
+    return total
+
+
+def _money(rows: ibis.Table, basis: Basis, kind: Kind) -> ibis.ir.NumericValue:
+    parts = PARTS if kind == "any" else (kind,)
+    total = rows[money_column(basis, parts[0])]
+    for part in parts[1:]:
+        total += rows[money_column(basis, part)]
+    return total

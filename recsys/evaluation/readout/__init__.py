@@ -1,0 +1,28 @@
+"""The readout of an experiment: health, effects, verdict."""
+
+from recsys.evaluation.readout.design import Design, ReadoutConfig, Stage
+from recsys.evaluation.readout.metric import Margin, Metric, Ratio
+from recsys.evaluation.readout.order_form import OrderForm, readout_from_orders
+from recsys.evaluation.readout.readout import read_out
+from recsys.evaluation.readout.results import Effect, HealthCheck, Override, Readout, Verdict
+from recsys.evaluation.readout.table_form import TableForm, readout_from_table, with_plan
+
+__all__ = [
+    "Design",
+    "Effect",
+    "HealthCheck",
+    "Margin",
+    "Metric",
+    "OrderForm",
+    "Override",
+    "Ratio",
+    "Readout",
+    "ReadoutConfig",
+    "Stage",
+    "TableForm",
+    "Verdict",
+    "read_out",
+    "readout_from_orders",
+    "readout_from_table",
+    "with_plan",
+]

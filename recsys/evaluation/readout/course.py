@@ -1,0 +1,139 @@
+"""How an effect came about: day by day, and by days since exposure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+
+from recsys.evaluation.readout.design import Design, ReadoutConfig
+from recsys.evaluation.readout.effects import EffectConfig, difference
+from recsys.evaluation.readout.metric import Metric, Ratio
+from recsys.evaluation.readout.moments import FloatArray, Moments, moments_of_rows
+from recsys.evaluation.readout.purchases import (
+    DAY,
+    REVENUE,
+    REVENUE_BEFORE,
+    Assigned,
+    Purchases,
+    daily_revenue,
+    is_mature,
+    window_values,
+)
+from recsys.evaluation.readout.results import DayEffect, Look, Novelty, Sums
+
+MAX_LOOKS = 60
+MIN_UNITS = 10
+
+
+def looks_of(
+    assigned: Assigned, purchases: Purchases, design: Design, config: ReadoutConfig, window_days: int, now: int
+) -> tuple[tuple[Look, ...], tuple[Sums, ...]]:
+    """Return the effect on revenue per unit at the end of each day, and the moments of each day.
+
+    At every look the units assigned so far count, with what they bought so far; CUPED as in the main analysis. More
+    than `MAX_LOOKS` days are thinned evenly.
+    """
+    metric = _revenue_metric(design)
+    options = EffectConfig(alpha=config.alpha, tuned_at=config.planned_units)
+    arms = tuple(sorted(design.shares))
+    looks: list[Look] = []
+    sums: list[Sums] = []
+    for end in _ends_of_days(assigned, purchases, now):
+        there = assigned.seconds < end
+        moments = _moments_to_date(assigned, purchases, there, arms, window_days, end)
+        if moments is None:
+            continue
+        day = f"{datetime.fromtimestamp(end - 1, UTC):%Y-%m-%d}"
+        sums.append(Sums(f"day={day}", arms, moments))
+        for arm in design.treatments:
+            found = difference(moments[arms.index(design.control)], moments[arms.index(arm)], metric, options)
+            looks.append(
+                Look(
+                    day=day,
+                    arm=arm,
+                    n_control=int(found.n_control),
+                    n_arm=int(found.n_arm),
+                    effect=float(found.effect),
+                    effect_low=float(found.low),
+                    effect_high=float(found.high),
+                    anytime_low=float(found.anytime_low),
+                    anytime_high=float(found.anytime_high),
+                )
+            )
+    return tuple(looks), tuple(sums)
+
+
+def novelty_of(
+    assigned: Assigned, purchases: Purchases, design: Design, config: ReadoutConfig, window_days: int, now: int
+) -> tuple[Novelty, ...]:
+    """Return whether the effect fades over the days since assignment, from units with a complete window.
+
+    Formula: the slope is `sum_k w_k y_k` for each unit, `w_k = (k - mean k) / sum (k - mean k)^2`; the difference of its
+    means over units is the OLS slope of the daily effect, and its variance over units is clustered by unit.
+    """
+    there = is_mature(assigned, window_days, now)
+    if window_days < 3 or not _enough(assigned, there, tuple(design.shares)):
+        return ()
+    daily = daily_revenue(assigned, purchases, window_days)
+    centred = np.arange(window_days) - (window_days - 1) / 2
+    slope = daily @ (centred / (centred**2).sum())
+    options = EffectConfig(alpha=config.alpha, tuned_at=config.planned_units)
+
+    def against(arm: str, values: FloatArray) -> tuple[float, float, float, float]:
+        sides = [
+            moments_of_rows(("y",), values[there & (assigned.arms == name)][:, None]) for name in (design.control, arm)
+        ]
+        found = difference(sides[0], sides[1], Metric("y", Ratio("y")), options)
+        return float(found.effect), float(found.low), float(found.high), float(found.p_value)
+
+    return tuple(
+        Novelty(
+            arm,
+            *against(arm, slope),
+            days=tuple(DayEffect(arm, day, *against(arm, daily[:, day])[:3]) for day in range(window_days)),
+        )
+        for arm in design.treatments
+    )
+
+
+def _revenue_metric(design: Design) -> Metric:
+    primary = design.primary
+    if primary is not None and primary.value == Ratio(REVENUE):
+        return primary
+    return Metric("revenue per unit", Ratio(REVENUE))
+
+
+def _ends_of_days(assigned: Assigned, purchases: Purchases, now: int) -> list[int]:
+    first = int(assigned.seconds.min()) // DAY
+    last = min(now, int(max(assigned.seconds.max(), purchases.seconds.max(initial=0)))) // DAY
+    days = np.arange(first, last + 1)
+    if len(days) > MAX_LOOKS:
+        days = days[np.unique(np.linspace(0, len(days) - 1, MAX_LOOKS).astype(np.int64))]
+    return [int(day + 1) * DAY for day in days]
+
+
+def _moments_to_date(
+    assigned: Assigned,
+    purchases: Purchases,
+    there: np.ndarray,
+    arms: Sequence[str],
+    window_days: int,
+    end: int,
+) -> Moments | None:
+    if not _enough(assigned, there, arms):
+        return None
+    values = window_values(assigned, purchases, window_days, end)
+    rows = np.column_stack([values[REVENUE], values[REVENUE_BEFORE]])
+    parts = [moments_of_rows((REVENUE, REVENUE_BEFORE), rows[there & (assigned.arms == arm)]) for arm in arms]
+    return Moments(
+        (REVENUE, REVENUE_BEFORE),
+        np.stack([part.n for part in parts]),
+        np.stack([part.mean for part in parts]),
+        np.stack([part.cov for part in parts]),
+    )
+
+
+def _enough(assigned: Assigned, there: np.ndarray, arms: Sequence[str]) -> bool:
+    return all((there & (assigned.arms == arm)).sum() >= MIN_UNITS for arm in arms)

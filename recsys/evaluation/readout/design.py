@@ -1,0 +1,187 @@
+"""What a readout judges by: metrics, margins, planned shares, and how far the run has come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import Field
+
+from recsys.contracts.config import Config
+from recsys.errors import ReadoutError
+from recsys.evaluation.readout.corrections import Correction
+from recsys.evaluation.readout.metric import Margin, Metric, Ratio
+from recsys.experiments.plan import LockedPlan
+
+
+class ReadoutConfig(Config):
+    """The options of a readout that are not about one experiment's columns."""
+
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    """Two-sided error of the primary metric, shared by the arms that are compared with control."""
+    health_alpha: float = Field(default=0.001, gt=0, lt=0.5)
+    """Error of each health check: false alarms stop experiments, so they are rare."""
+    correction: Correction = "holm"
+    """How the secondary family and the family of segments are corrected."""
+    practical_margin: float = Field(default=0.0, ge=0)
+    """The smallest effect worth having, as a share of the control's mean; 0 switches the verdict FLAT off."""
+    cap_percentile: float | None = Field(default=None, gt=0.5, lt=1)
+    """Values above this quantile of the positive values are set to it; None leaves them."""
+    grid_percentile: float = Field(default=0.99, gt=0.5, lt=1)
+    """The cap that the sensitivity grid tries where no other is set."""
+    planned_units: float = Field(default=20_000, gt=1)
+    """Units of two arms for which the anytime-valid interval is tightest; set beforehand, never from the data."""
+    enough_units: int = 10_000
+    """Units an arm below which very heavy tails make intervals too short; the readout warns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """How far the run has come.
+
+    Attributes:
+        is_final: the planned end is reached: the fixed-horizon interval decides, once.
+        has_min_run: the minimum run is over.
+        is_mature: enough units have a complete window.
+        is_stated: all this was said by the caller, not read from a plan and a log.
+        days_left: until the planned end; None where it is not known.
+    """
+
+    is_final: bool
+    has_min_run: bool
+    is_mature: bool
+    is_stated: bool = False
+    days_left: float | None = None
+
+
+FINISHED = Stage(is_final=True, has_min_run=True, is_mature=True, is_stated=True)
+INTERIM = Stage(is_final=False, has_min_run=False, is_mature=False, is_stated=True)
+
+
+@dataclass(frozen=True)
+class Design:
+    """One experiment as it is to be judged.
+
+    Attributes:
+        name: stands in the title.
+        control: the arm that the others are compared with.
+        shares: planned probability by arm.
+        metrics: with their roles; at most one is primary.
+        stage: how far the run has come.
+        segments: columns by which the primary metric is split.
+        chain: columns of the decomposition, the total last; empty for none.
+        chain_labels: names of its factors.
+        attributed: column with the revenue that is credited to offers; None where it is not known.
+        capped: columns that are capped.
+        plan: the plan as it was locked; None for a table from elsewhere.
+        shares_are_stated: whether anybody said the shares; else they are taken as equal.
+    """
+
+    name: str
+    control: str
+    shares: Mapping[str, float]
+    metrics: tuple[Metric, ...]
+    stage: Stage = FINISHED
+    segments: tuple[str, ...] = ()
+    chain: tuple[str, ...] = ()
+    chain_labels: tuple[str, ...] = ()
+    attributed: str | None = None
+    capped: tuple[str, ...] = ()
+    plan: LockedPlan | None = None
+    shares_are_stated: bool = False
+
+    @property
+    def treatments(self) -> tuple[str, ...]:
+        """The arms that are compared with control."""
+        return tuple(arm for arm in self.shares if arm != self.control)
+
+    @property
+    def primary(self) -> Metric | None:
+        """The metric that decides; None where every metric is a ratio."""
+        return next((metric for metric in self.metrics if metric.role == "primary"), None)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column of values that is needed, once."""
+        found = [column for metric in self.metrics for column in metric.columns]
+        found += [*self.chain, *([self.attributed] if self.attributed else [])]
+        return tuple(dict.fromkeys(found))
+
+
+def metrics_of(
+    values: Mapping[str, Ratio],
+    *,
+    before: Mapping[str, Ratio],
+    guardrails: Mapping[str, Margin],
+    primary: str | None = None,
+) -> tuple[Metric, ...]:
+    """Return the metrics with their roles, and one more for each denominator that is not a metric itself.
+
+    The primary is the one named, else the first mean per unit: a ratio's denominator moves with the treatment.
+
+    Raises:
+        ReadoutError: a name is unknown, the primary is a ratio or a guardrail, or a covariate has another form.
+    """
+    if not values:
+        raise ReadoutError("0 metrics, must be 1 or more; give --metric NAME=COLUMN")
+    _refuse_unknown("--covariate", before, values)
+    _refuse_unknown("--guardrail", guardrails, values)
+    chosen = _primary(values, guardrails, primary)
+    found = [
+        _metric(name, value, before.get(name), guardrails.get(name), is_primary=name == chosen)
+        for name, value in values.items()
+    ]
+    return _with_denominators(found)
+
+
+def _primary(values: Mapping[str, Ratio], guardrails: Mapping[str, Margin], named: str | None) -> str | None:
+    if named is None:
+        means = (name for name, value in values.items() if value.denominator is None and name not in guardrails)
+        return next(means, None)
+    if named not in values:
+        raise ReadoutError(f"--primary {named!r} is no metric, must be one of {', '.join(values)}")
+    if values[named].denominator is not None:
+        raise ReadoutError(
+            f"--primary {named!r} is a ratio, must be a mean per assigned unit: the treatment moves the denominator; "
+            "decide on revenue or margin per unit and read the ratio as a diagnostic"
+        )
+    if named in guardrails:
+        raise ReadoutError(f"--primary {named!r} is a guardrail too, must be one of both")
+    return named
+
+
+def _refuse_unknown(option: str, given: Mapping[str, object], known: Mapping[str, Ratio]) -> None:
+    for name in given:
+        if name not in known:
+            raise ReadoutError(f"{option} {name!r} is no metric, must be one of {', '.join(known)}")
+
+
+def _metric(name: str, value: Ratio, before: Ratio | None, margin: Margin | None, *, is_primary: bool) -> Metric:
+    found = Metric(name, value, before, role="primary" if is_primary else "secondary")
+    if margin is None:
+        return found
+    return replace(
+        found,
+        role="guardrail",
+        direction=margin.direction,
+        margin=margin.amount,
+        margin_is_relative=margin.is_relative,
+    )
+
+
+def _with_denominators(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
+    """Name for each ratio the metric that shows whether its denominator moved; add it where there is none."""
+    means = {metric.value.numerator: metric.name for metric in metrics if metric.value.denominator is None}
+    found: list[Metric] = []
+    added: list[Metric] = []
+    for metric in metrics:
+        column = metric.value.denominator
+        if column is None:
+            found.append(metric)
+            continue
+        if column not in means:
+            means[column] = f"{column} per unit"
+            before = Ratio(metric.before.denominator) if metric.before and metric.before.denominator else None
+            added.append(Metric(means[column], Ratio(column), before, role="diagnostic"))
+        found.append(replace(metric, denominator_metric=means[column]))
+    return (*found, *added)

@@ -1,0 +1,194 @@
+"""Effects of an arm against control: delta method, CUPED, Welch, relative effects, anytime-valid intervals.
+
+The formulas are those of tea-tasting (the tests hold both to 1e-10), written over arrays, so that thousands of
+simulated experiments or hundreds of days go through the very code that judges a real one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from recsys.contracts.config import Config
+from recsys.evaluation.readout.anytime import anytime_multiplier
+from recsys.evaluation.readout.metric import Metric, Ratio
+from recsys.evaluation.readout.moments import Moments
+
+FloatArray = NDArray[np.float64]
+
+
+class EffectConfig(Config):
+    """How effects are estimated."""
+
+    alpha: float = 0.05
+    """Two-sided error of one interval."""
+    tuned_at: float = 20_000
+    """Units of both arms for which the anytime-valid interval is tightest; the planned number, never the observed."""
+    use_cuped: bool = True
+    """Whether pre-period values, where a metric has them, take out variance."""
+
+
+DEFAULT_EFFECTS = EffectConfig()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Arm against control; every field has the leading shape of the moments.
+
+    Attributes:
+        control_mean: raw, as it happened, without CUPED.
+        arm_mean: likewise.
+        n_control: units.
+        n_arm: units.
+        effect: arm minus control, adjusted by CUPED where the metric has pre-period values.
+        se: standard error of the effect.
+        df: Welch-Satterthwaite degrees of freedom.
+        low: fixed-horizon interval of the effect.
+        high: its upper limit.
+        p_value: two-sided, of no effect.
+        relative: effect as a share of the control's (adjusted) mean; NaN where no such share makes sense.
+        relative_low: its interval; NaN likewise.
+        relative_high: its upper limit.
+        anytime_low: interval that holds at every look.
+        anytime_high: its upper limit.
+        variance_ratio: variance of the effect with CUPED over that without; 1 where there is none.
+    """
+
+    control_mean: FloatArray
+    arm_mean: FloatArray
+    n_control: FloatArray
+    n_arm: FloatArray
+    effect: FloatArray
+    se: FloatArray
+    df: FloatArray
+    low: FloatArray
+    high: FloatArray
+    p_value: FloatArray
+    relative: FloatArray
+    relative_low: FloatArray
+    relative_high: FloatArray
+    anytime_low: FloatArray
+    anytime_high: FloatArray
+    variance_ratio: FloatArray
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One arm: raw mean, adjusted mean, variance of one unit's contribution with and without CUPED."""
+
+    raw: FloatArray
+    mean: FloatArray
+    variance: FloatArray
+    raw_variance: FloatArray
+    n: FloatArray
+
+
+def difference(control: Moments, arm: Moments, metric: Metric, config: EffectConfig = DEFAULT_EFFECTS) -> Difference:
+    """Return the effect of `arm` on `metric` with its intervals.
+
+    Formula: ratio `R = mean(x) / mean(d)` with the delta-method variance `var(x - R d) / (n mean(d)^2)`; CUPED
+    `R - theta (Z - Z_total)`, `theta = cov(R, Z) / var(Z)` over both arms; Welch's interval; relative interval on the
+    log scale, `ratio exp(+-q s)`. Sources: Deng et al. (2013, 2018); tea-tasting 1.14.
+    """
+    before = metric.before if config.use_cuped else None
+    theta, centre = _covariate(control, arm, metric.value, before)
+    c, a = (_side(sample, metric.value, before, theta, centre) for sample in (control, arm))
+    effect = a.mean - c.mean
+    v_c, v_a = c.variance / c.n, a.variance / a.n
+    se = np.sqrt(v_c + v_a)
+    df = _welch(v_c, v_a, c.n, a.n)
+    half = stats.t.ppf(1 - config.alpha / 2, df) * se
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p_value = np.where(se > 0, 2 * stats.t.sf(np.abs(effect) / se, df), np.where(effect == 0, 1.0, 0.0))
+        reduction = np.where(se > 0, (v_c + v_a) / (c.raw_variance / c.n + a.raw_variance / a.n), 1.0)
+    reach = anytime_multiplier(c.n + a.n, config.tuned_at, config.alpha) * se
+    relative, relative_low, relative_high = _relative(c, a, config.alpha)
+    return Difference(
+        control_mean=c.raw,
+        arm_mean=a.raw,
+        n_control=c.n,
+        n_arm=a.n,
+        effect=effect,
+        se=se,
+        df=df,
+        low=effect - half,
+        high=effect + half,
+        p_value=p_value,
+        relative=relative,
+        relative_low=relative_low,
+        relative_high=relative_high,
+        anytime_low=effect - reach,
+        anytime_high=effect + reach,
+        variance_ratio=reduction,
+    )
+
+
+def ratio_and_gradient(sample: Moments, ratio: Ratio) -> tuple[FloatArray, FloatArray]:
+    """Return the ratio of means, shape `(...)`, and its gradient by the means of all columns, shape `(..., k)`."""
+    gradient = np.zeros_like(sample.mean)
+    top = sample.mean[..., sample.at(ratio.numerator)]
+    if ratio.denominator is None:
+        gradient[..., sample.at(ratio.numerator)] = 1.0
+        return top, gradient
+    bottom = sample.mean[..., sample.at(ratio.denominator)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = top / bottom
+        gradient[..., sample.at(ratio.numerator)] += 1 / bottom
+        gradient[..., sample.at(ratio.denominator)] -= value / bottom
+    return value, gradient
+
+
+def quadratic(left: FloatArray, cov: FloatArray, right: FloatArray) -> FloatArray:
+    """Return `left' cov right` over the last axes, shape `(...)`."""
+    result: FloatArray = np.einsum("...i,...ij,...j->...", left, cov, right)
+    return result
+
+
+def _covariate(control: Moments, arm: Moments, value: Ratio, before: Ratio | None) -> tuple[FloatArray, FloatArray]:
+    """CUPED's coefficient and the pre-period mean of both arms."""
+    if before is None:
+        return np.zeros_like(control.n), np.zeros_like(control.n)
+    total = control + arm
+    _, of_value = ratio_and_gradient(total, value)
+    centre, of_before = ratio_and_gradient(total, before)
+    variance = quadratic(of_before, total.cov, of_before)
+    shared = quadratic(of_value, total.cov, of_before)
+    return np.divide(shared, variance, out=np.zeros_like(shared), where=variance > 0), centre
+
+
+def _side(sample: Moments, value: Ratio, before: Ratio | None, theta: FloatArray, centre: FloatArray) -> _Side:
+    raw, gradient = ratio_and_gradient(sample, value)
+    raw_variance = quadratic(gradient, sample.cov, gradient)
+    if before is None:
+        return _Side(raw, raw, raw_variance, raw_variance, sample.n)
+    earlier, of_before = ratio_and_gradient(sample, before)
+    adjusted = gradient - theta[..., None] * of_before
+    variance = np.maximum(quadratic(adjusted, sample.cov, adjusted), 0.0)
+    return _Side(raw, raw - theta * (earlier - centre), variance, raw_variance, sample.n)
+
+
+def _welch(v_c: FloatArray, v_a: FloatArray, n_c: FloatArray, n_a: FloatArray) -> FloatArray:
+    bottom = v_c**2 / (n_c - 1) + v_a**2 / (n_a - 1)
+    fallback = np.broadcast_to(n_c + n_a - 2, np.shape(bottom)).astype(np.float64)
+    return np.divide((v_c + v_a) ** 2, bottom, out=fallback.copy(), where=bottom > 0)
+
+
+def _relative(c: _Side, a: _Side, alpha: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Relative effect where both means are positive and clearly off zero; NaN elsewhere.
+
+    Fieller's `g = z^2 var(mean) / mean^2` of 1 or more means that a mean's own interval holds zero: the interval of the
+    ratio would then turn around or be the whole line.
+    """
+    z = stats.norm.ppf(1 - alpha / 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        v_c, v_a = (side.variance / side.n / side.mean**2 for side in (c, a))
+        makes_sense = (c.mean * a.mean > 0) & (z**2 * v_c < 1) & (z**2 * v_a < 1)
+        ratio = np.where(makes_sense, a.mean / c.mean, np.nan)
+        v_c, v_a = np.where(makes_sense, v_c, 0.0), np.where(makes_sense, v_a, 0.0)
+        reach = np.exp(stats.t.ppf(1 - alpha / 2, _welch(v_c, v_a, c.n, a.n)) * np.sqrt(v_c + v_a))
+    # Both means below zero: the ratio falls as the arm's mean rises, so that the limits stay in order by sorting.
+    limits = np.sort(np.stack([ratio / reach, ratio * reach]), axis=0)
+    return ratio - 1, limits[0] - 1, limits[1] - 1

@@ -1,0 +1,239 @@
+"""Are the data fit to be read? Each check passes, fails, warns, or is named as not checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from recsys.evaluation.readout.corrections import adjusted_p_values
+from recsys.evaluation.readout.design import Design, ReadoutConfig
+from recsys.evaluation.readout.effects import quadratic, ratio_and_gradient
+from recsys.evaluation.readout.metric import Ratio
+from recsys.evaluation.readout.moments import Moments
+from recsys.evaluation.readout.results import HealthCheck, Status
+from recsys.evaluation.readout.sample_ratio import sample_ratio_p_value, sequential_sample_ratio_p_value
+from recsys.evaluation.readout.units import UnitTable
+
+
+@dataclass(frozen=True)
+class LogFacts:
+    """What only a log of events can tell; None means that the log does not tell.
+
+    Attributes:
+        cumulative_counts: assigned units by the end of each day and arm, shape `(n_days, n_arms)`, arms sorted.
+        n_exposed_unassigned: units with an exposure in the experiment and no assignment.
+        n_exposed_in_other_arm: units whose exposure was logged under another arm than their assignment.
+        n_outcomes: outcomes of offers in the log.
+        n_outcomes_before_exposure: of these, earlier than the exposure they belong to.
+        n_reassigned: units whose logged arm is not the one that the plan's hash gives.
+        mature_share: assigned units whose attribution window is complete.
+        min_mature_share: that the plan asks for.
+    """
+
+    cumulative_counts: np.ndarray | None = None
+    n_exposed_unassigned: int | None = None
+    n_exposed_in_other_arm: int | None = None
+    n_outcomes: int | None = None
+    n_outcomes_before_exposure: int | None = None
+    n_reassigned: int | None = None
+    mature_share: float | None = None
+    min_mature_share: float = 0.9
+
+
+NO_LOG = LogFacts()
+
+
+def health_checks(
+    units: UnitTable, moments: Moments, design: Design, config: ReadoutConfig, log: LogFacts = NO_LOG
+) -> tuple[HealthCheck, ...]:
+    """Return every check, in the order in which a reviewer reads them."""
+    return (
+        _plan_hash(design),
+        _assigned(units, design, config),
+        _exposed(units, design, config),
+        _segments(units, design, config),
+        _sequential(units, design, config, log),
+        _mixed(units, log),
+        _assignment_hash(log),
+        _count_check(
+            "exposure_without_assignment",
+            log.n_exposed_unassigned,
+            "units met the experiment without an assignment",
+            "needs a log of exposures",
+        ),
+        _count_check(
+            "outcome_before_exposure",
+            log.n_outcomes_before_exposure,
+            "outcomes lie before the exposure they belong to",
+            "needs a log of exposures and outcomes with times",
+        ),
+        _maturity(design, log),
+        _balance(units, moments, design, config),
+        _size(units, design, config),
+    )
+
+
+def _plan_hash(design: Design) -> HealthCheck:
+    name = "plan_hash"
+    if design.plan is None:
+        return HealthCheck(
+            name, "not_checked", "no locked plan: metrics, margins and the end may have been chosen late"
+        )
+    if design.plan.is_unchanged:
+        return HealthCheck(name, "passed", f"the plan is the one that was locked, {design.plan.plan_hash[:12]}")
+    return HealthCheck(name, "failed", f"the plan was altered after its start: it was {design.plan.plan_hash[:12]}")
+
+
+def _assigned(units: UnitTable, design: Design, config: ReadoutConfig) -> HealthCheck:
+    hint = "" if design.shares_are_stated else " (equal shares are assumed; state others with --share)"
+    return _ratio_check("sample_ratio_assigned", units.counts(), design, config, "assigned units", hint)
+
+
+def _exposed(units: UnitTable, design: Design, config: ReadoutConfig) -> HealthCheck:
+    if not units.has_exposed:
+        return HealthCheck("sample_ratio_exposed", "not_checked", "which units were exposed is not known")
+    return _ratio_check("sample_ratio_exposed", units.exposed_counts(), design, config, "exposed units", "")
+
+
+def _ratio_check(
+    name: str, counts: Mapping[str, int], design: Design, config: ReadoutConfig, what: str, hint: str
+) -> HealthCheck:
+    arms = list(design.shares)
+    observed = [counts.get(arm, 0) for arm in arms]
+    shares = [design.shares[arm] for arm in arms]
+    if sum(observed) == 0:
+        return HealthCheck(name, "failed", f"0 {what}, must be some in every arm: is the log of exposures lost?")
+    p_value = float(sample_ratio_p_value(observed, shares))
+    found = ", ".join(
+        f"{arm} {count:,} (planned {share:.1%}, found {count / sum(observed):.1%})"
+        for arm, count, share in zip(arms, observed, shares, strict=True)
+    )
+    status = _tested(p_value, config)
+    return HealthCheck(name, status, f"{what}: {found}; p = {p_value:.2g}{hint}", p_value)
+
+
+def _tested(p_value: float, config: ReadoutConfig) -> Status:
+    return "failed" if p_value < config.health_alpha else "passed"
+
+
+def _segments(units: UnitTable, design: Design, config: ReadoutConfig) -> HealthCheck:
+    name = "sample_ratio_segments"
+    if not design.segments:
+        return HealthCheck(name, "not_checked", "no segments were declared")
+    shares = np.array(list(design.shares.values()))
+    labels: list[str] = []
+    p_values: list[float] = []
+    for segment in design.segments:
+        for level, counts in units.segment_counts(segment).items():
+            labels.append(f"{segment} {level}")
+            p_values.append(float(sample_ratio_p_value([counts.get(arm, 0) for arm in design.shares], shares)))
+    adjusted = adjusted_p_values(p_values, "holm")
+    worst = int(np.argmin(adjusted))
+    status = _tested(adjusted[worst], config)
+    detail = f"{len(labels)} levels, the least likely is {labels[worst]}: Holm-adjusted p = {adjusted[worst]:.2g}"
+    return HealthCheck(name, status, detail, adjusted[worst])
+
+
+def _sequential(units: UnitTable, design: Design, config: ReadoutConfig, log: LogFacts) -> HealthCheck:
+    shares = [design.shares[arm] for arm in sorted(design.shares)]
+    if log.cumulative_counts is None:
+        counts = np.array([[units.counts().get(arm, 0) for arm in sorted(design.shares)]])
+        looks = "one look, as days are not known"
+    else:
+        counts = log.cumulative_counts
+        looks = f"{len(counts)} daily looks"
+    p_value = float(sequential_sample_ratio_p_value(counts, shares)[-1])
+    status = _tested(p_value, config)
+    return HealthCheck("sample_ratio_sequential", status, f"anytime-valid over {looks}: p = {p_value:.2g}", p_value)
+
+
+def _mixed(units: UnitTable, log: LogFacts) -> HealthCheck:
+    name = "mixed_assignment"
+    if not units.has_ids:
+        return HealthCheck(name, "not_checked", "units have no ids")
+    other = log.n_exposed_in_other_arm or 0
+    if units.n_mixed + other == 0:
+        return HealthCheck(name, "passed", "every unit stands in one arm")
+    parts = []
+    if units.n_mixed:
+        parts.append(f"{units.n_mixed:,} units stand in several arms; they are left out of the effects")
+    if other:
+        parts.append(f"{other:,} units were answered by another arm than their assignment's")
+    return HealthCheck(name, "failed", "; ".join(parts))
+
+
+def _assignment_hash(log: LogFacts) -> HealthCheck:
+    return _count_check(
+        "assignment_hash",
+        log.n_reassigned,
+        "units are not in the arm that the plan's hash gives",
+        "needs the plan that assigned the units",
+    )
+
+
+def _count_check(name: str, count: int | None, what: str, needs: str) -> HealthCheck:
+    if count is None:
+        return HealthCheck(name, "not_checked", needs)
+    return HealthCheck(name, "failed" if count else "passed", f"{count:,} {what}")
+
+
+def _maturity(design: Design, log: LogFacts) -> HealthCheck:
+    name = "maturity"
+    if log.mature_share is None:
+        said = "taken as complete, as no times are known" if design.stage.is_mature else "not known"
+        return HealthCheck(name, "not_checked", f"whether each unit's window is complete: {said}")
+    detail = f"{log.mature_share:.1%} of the units have a complete window, {log.min_mature_share:.0%} are needed"
+    return HealthCheck(name, "passed" if log.mature_share >= log.min_mature_share else "warning", detail)
+
+
+def _balance(units: UnitTable, moments: Moments, design: Design, config: ReadoutConfig) -> HealthCheck:
+    name = "balance_before"
+    before = {metric.name: metric.before for metric in design.metrics if metric.before is not None}
+    if not before:
+        return HealthCheck(name, "not_checked", "no pre-period values; give them with --covariate")
+    ratios = list(dict.fromkeys(before.values()))
+    used = moments_of_arms(moments, [units.arms.index(arm) for arm in design.shares])
+    adjusted = adjusted_p_values([balance_p_value(used, ratio) for ratio in ratios], "holm")
+    worst = int(np.argmin(adjusted))
+    status = _tested(adjusted[worst], config)
+    shown = "/".join(ratios[worst].columns)
+    detail = f"{len(ratios)} pre-period values, the least balanced is {shown}: Holm-adjusted p = {adjusted[worst]:.2g}"
+    return HealthCheck(name, status, detail, adjusted[worst])
+
+
+def balance_p_value(moments: Moments, ratio: Ratio) -> float:
+    """Return the p-value of equal ratios in all arms.
+
+    Formula: `sum_a w_a (r_a - r)^2` with `w_a = 1 / var(r_a)` and `r` their weighted mean, chi-square with one degree
+    of freedom less than arms; no equal variances are assumed.
+    """
+    value, gradient = ratio_and_gradient(moments, ratio)
+    variance = quadratic(gradient, moments.cov, gradient) / moments.n
+    if (variance <= 0).any():
+        return 1.0 if np.allclose(value, value[0]) else 0.0
+    weight = 1 / variance
+    centre = (weight * value).sum() / weight.sum()
+    return float(stats.chi2.sf((weight * (value - centre) ** 2).sum(), len(value) - 1))
+
+
+def moments_of_arms(moments: Moments, positions: Sequence[int]) -> Moments:
+    """Return the moments of some arms, in the order of `positions`."""
+    at = list(positions)
+    return Moments(moments.columns, moments.n[at], moments.mean[at], moments.cov[at])
+
+
+def _size(units: UnitTable, design: Design, config: ReadoutConfig) -> HealthCheck:
+    counts = units.counts()
+    arm = min(design.shares, key=lambda name: counts.get(name, 0))
+    found = counts.get(arm, 0)
+    if found >= config.enough_units:
+        return HealthCheck("enough_units", "passed", f"the smallest arm, {arm}, has {found:,} units")
+    return HealthCheck(
+        "enough_units",
+        "warning",
+        f"the smallest arm, {arm}, has {found:,} units; below {config.enough_units:,} with heavy tails a 95 % interval "
+        "of a ratio may cover only 92 %",
+    )

@@ -1,0 +1,138 @@
+"""What is measured: one metric is a mean over units, or a ratio of two means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from recsys.errors import ReadoutError
+from recsys.experiments.plan import Direction
+
+Role = Literal["primary", "secondary", "guardrail", "diagnostic"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """The mean of a column over units, or the ratio of two such means.
+
+    Attributes:
+        numerator: a column with one value a unit.
+        denominator: another; None means 1, so that the ratio is a mean.
+    """
+
+    numerator: str
+    denominator: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it needs."""
+        return (self.numerator,) if self.denominator is None else (self.numerator, self.denominator)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A named ratio, what is known of it from before the start, and what it is for.
+
+    Attributes:
+        name: stands in reports.
+        value: the ratio itself.
+        before: the same from before the start, for CUPED; None leaves it out.
+        direction: which way is good.
+        role: the primary decides; secondary metrics explain; guardrails may not get worse; a diagnostic's own
+            denominator may move with the treatment.
+        margin: of a guardrail: how much worse is tolerable; None for other roles.
+        margin_is_relative: whether `margin` is a share of the control's mean.
+        denominator_metric: the metric that shows whether this ratio's denominator moved.
+    """
+
+    name: str
+    value: Ratio
+    before: Ratio | None = None
+    direction: Direction = "higher_is_better"
+    role: Role = "secondary"
+    margin: float | None = None
+    margin_is_relative: bool = False
+    denominator_metric: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it needs, without repetition."""
+        found = self.value.columns + (self.before.columns if self.before else ())
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def sign(self) -> int:
+        """1 where higher is better, else -1."""
+        return 1 if self.direction == "higher_is_better" else -1
+
+
+def parse_ratios(option: str, texts: Sequence[str]) -> dict[str, Ratio]:
+    """Return the ratios of `NAME=COLUMN` or `NAME=COLUMN/COLUMN`, in order.
+
+    Raises:
+        ReadoutError: a text has another form, or a name stands twice.
+
+    Example:
+        >>> parse_ratios("--metric", ["aov=revenue/orders"])
+        {'aov': Ratio(numerator='revenue', denominator='orders')}
+    """
+    found: dict[str, Ratio] = {}
+    for text in texts:
+        name, _, columns = text.partition("=")
+        parts = [part.strip() for part in columns.split("/")]
+        if not name.strip() or len(parts) > 2 or not all(parts):
+            raise ReadoutError(f"{option} {text!r}, must be NAME=COLUMN or NAME=COLUMN/COLUMN")
+        if name.strip() in found:
+            raise ReadoutError(f"{option} {name.strip()!r} stands twice, each name must be its own")
+        found[name.strip()] = Ratio(parts[0], parts[1] if len(parts) == 2 else None)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """How much worse a guardrail may get.
+
+    Attributes:
+        amount: in the metric's unit, or a share of the control's mean.
+        is_relative: whether it is such a share.
+        direction: which way is good.
+    """
+
+    amount: float
+    is_relative: bool = False
+    direction: Direction = "higher_is_better"
+
+
+def parse_margins(texts: Sequence[str]) -> dict[str, Margin]:
+    """Return the margins of `NAME=MARGIN[%][:lower]`, by metric.
+
+    Raises:
+        ReadoutError: a text has another form, or a margin is negative.
+
+    Example:
+        >>> parse_margins(["attrition=0.01:lower"])["attrition"].direction
+        'lower_is_better'
+    """
+    found: dict[str, Margin] = {}
+    for text in texts:
+        name, _, rest = text.partition("=")
+        amount, _, way = rest.partition(":")
+        number = _number(amount.strip().removesuffix("%"))
+        if number is None or not name.strip() or way not in {"", "lower", "higher"}:
+            raise ReadoutError(
+                f"--guardrail {text!r}, must be NAME=MARGIN, NAME=MARGIN% or NAME=MARGIN:lower, the margin 0 or more"
+            )
+        is_relative = amount.strip().endswith("%")
+        direction: Direction = "lower_is_better" if way == "lower" else "higher_is_better"
+        found[name.strip()] = Margin(number / 100 if is_relative else number, is_relative, direction)
+    return found
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None

@@ -1,0 +1,284 @@
+"""Accounts with their arm, and orders: the readout of an experiment whose outcomes are purchases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import ibis
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from recsys.contracts import columns as c
+from recsys.data.reading import ReadSpec, read_data
+from recsys.data.sources import connect, open_source
+from recsys.data.times import as_time, as_utc
+from recsys.errors import ReadoutError
+from recsys.evaluation.readout.course import looks_of, novelty_of
+from recsys.evaluation.readout.design import ReadoutConfig, metrics_of
+from recsys.evaluation.readout.health import LogFacts
+from recsys.evaluation.readout.metric import Margin, Metric, Ratio
+from recsys.evaluation.readout.purchases import (
+    BUYERS,
+    BUYERS_BEFORE,
+    DAY,
+    ORDERS,
+    ORDERS_BEFORE,
+    REVENUE,
+    REVENUE_BEFORE,
+    Assigned,
+    Purchases,
+    cumulative_counts,
+    is_mature,
+    window_values,
+)
+from recsys.evaluation.readout.readout import TimeViews, read_out
+from recsys.evaluation.readout.results import Override, Readout
+from recsys.evaluation.readout.table_form import TableForm, count_reassigned, design_of, stage_of_plan
+from recsys.evaluation.readout.units import ARM, EXPOSED, UNIT, UnitTable, refuse_missing, unit_table
+
+MIN_MATURE_SHARE = 0.9
+
+STANDARD: Mapping[str, tuple[Ratio, Ratio]] = {
+    "revenue_per_account": (Ratio(REVENUE), Ratio(REVENUE_BEFORE)),
+    "orders_per_account": (Ratio(ORDERS), Ratio(ORDERS_BEFORE)),
+    "buyer_rate": (Ratio(BUYERS), Ratio(BUYERS_BEFORE)),
+    "aov": (Ratio(REVENUE, ORDERS), Ratio(REVENUE_BEFORE, ORDERS_BEFORE)),
+    "orders_per_buyer": (Ratio(ORDERS, BUYERS), Ratio(ORDERS_BEFORE, BUYERS_BEFORE)),
+}
+CHAIN = (BUYERS, ORDERS, REVENUE)
+CHAIN_LABELS = ("buyer rate", "orders per buyer", "AOV")
+
+
+@dataclass(frozen=True)
+class OrderForm:
+    """Which accounts are in which arm, since when, and how long their orders count.
+
+    Attributes:
+        table: columns of the accounts, control, segments, shares, plan; its metrics are the standard ones.
+        orders: where the order lines lie and how they are read.
+        window_days: days after a unit's assignment whose orders count.
+        assigned_at: column of the assignment's time; None where all started at `started`.
+        started: when all units were assigned.
+    """
+
+    table: TableForm
+    orders: ReadSpec
+    window_days: int
+    assigned_at: str | None = None
+    started: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """An experiment as arrays, from files or from the event store.
+
+    Attributes:
+        assigned: the units.
+        purchases: their orders.
+        now: until when the log is complete, seconds since 1970-01-01 UTC.
+        notes: sentences about the data.
+        exposed: whether each unit met the treatment; None where it is not known.
+        extra: further columns of values, by name.
+        log: what only the log can tell.
+    """
+
+    assigned: Assigned
+    purchases: Purchases
+    now: int
+    notes: tuple[str, ...] = ()
+    exposed: np.ndarray | None = None
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+    log: LogFacts = field(default_factory=LogFacts)
+
+
+def readout_from_orders(
+    location: str,
+    form: OrderForm,
+    config: ReadoutConfig,
+    *,
+    now: datetime | None = None,
+    override: Override | None = None,
+) -> Readout:
+    """Return the readout of accounts with their arm, and order lines.
+
+    Args:
+        location: the accounts: one row each, with the arm.
+        form: what the columns mean, where the orders lie, the window.
+        config: alpha, margins, cap.
+        now: until when the orders are complete; default: the day after the last order.
+        override: a decision against the rules, with its reason.
+
+    Raises:
+        DataError: a source can't be read.
+        ReadoutError: no order belongs to a unit, or the window is longer than the run.
+    """
+    data = read_data(form.orders if now is None else form.orders.model_copy(update={"as_of": now}))
+    until = int(as_utc(now or data.as_of).timestamp())
+    assigned = _assigned(location, form)
+    purchases, strangers = gather_purchases(_ordered(data.orders), assigned)
+    if len(purchases.unit) == 0:
+        raise ReadoutError(
+            f"0 orders belong to the {len(assigned.units):,} units, must be some; do {form.table.unit} (as "
+            f"{assigned.units[0]!r}) and the orders' account_id name the same accounts?"
+        )
+    notes = (f"orders of {strangers:,} accounts that are in no arm are left out",) if strangers else ()
+    gathered = Gathered(assigned, purchases, until, notes)
+    return readout_of(Path(location).name, gathered, form.table, form.window_days, config, override=override)
+
+
+def readout_of(
+    name: str,
+    gathered: Gathered,
+    table: TableForm,
+    window_days: int,
+    config: ReadoutConfig,
+    *,
+    override: Override | None = None,
+) -> Readout:
+    """Return the readout of gathered units and orders: standard metrics, decomposition, days, novelty, maturity.
+
+    Raises:
+        ReadoutError: the window is longer than the run, or nothing was bought within it.
+    """
+    run_days = (gathered.now - int(gathered.assigned.seconds.min())) / DAY
+    if window_days > run_days:
+        raise ReadoutError(
+            f"window of {window_days} days, must not be longer than the run of {run_days:.0f} days; "
+            "shorten it or wait: no unit has a complete window yet"
+        )
+    now = datetime.fromtimestamp(gathered.now, UTC)
+    values = window_values(gathered.assigned, gathered.purchases, window_days, gathered.now)
+    if not values[ORDERS].any():
+        raise ReadoutError(f"0 orders within {window_days} days of an assignment, must be some; is the start right?")
+    metrics = standard_metrics(values, table)
+    units = _unit_table(gathered, values, table)
+    design = design_of(name, table, metrics, units, config, now)
+    log = _log_facts(gathered, table, units, window_days)
+    stage = (
+        stage_of_plan(table.plan, now, mature_share=log.mature_share)
+        if table.plan
+        else replace(design.stage, is_mature=(log.mature_share or 0.0) >= log.min_mature_share and not table.interim)
+    )
+    design = replace(design, chain=CHAIN, chain_labels=CHAIN_LABELS, stage=stage)
+    looks, sums = looks_of(gathered.assigned, gathered.purchases, design, config, window_days, gathered.now)
+    times = TimeViews(
+        looks=looks,
+        novelty=novelty_of(gathered.assigned, gathered.purchases, design, config, window_days, gathered.now),
+        sums=sums,
+        windows=_other_windows(gathered, table, window_days),
+        window=f"{window_days} days",
+    )
+    return read_out(units, design, config, log=log, times=times, override=override)
+
+
+def standard_metrics(values: Mapping[str, np.ndarray], table: TableForm) -> tuple[Metric, ...]:
+    """Return the standard metrics, with pre-period values where there are any, and the form's own."""
+    had_past = values[BUYERS_BEFORE].min() != values[BUYERS_BEFORE].max()
+    found = {name: value for name, (value, _) in STANDARD.items()} | dict(table.metrics)
+    before = {name: earlier for name, (_, earlier) in STANDARD.items() if had_past} | dict(table.before)
+    margins: dict[str, Margin] = dict(table.guardrails)
+    return metrics_of(found, before=before, guardrails=margins, primary=table.primary)
+
+
+def gather_purchases(lines: pd.DataFrame, assigned: Assigned) -> tuple[Purchases, int]:
+    """Return the units' orders, and how many other accounts have orders.
+
+    Args:
+        lines: columns `order_id account_id ordered_at` (UTC) and `revenue`, one row an order line.
+        assigned: the units; a unit that stands in two arms gets its orders twice.
+    """
+    known = lines.dropna(subset=[c.ACCOUNT_ID])
+    orders = known.groupby([c.ACCOUNT_ID, c.ORDER_ID], as_index=False, sort=True).agg(
+        {c.ORDERED_AT: "min", REVENUE: "sum"}
+    )
+    orders = orders[orders[REVENUE] > 0]
+    units = pd.DataFrame({c.ACCOUNT_ID: assigned.units, "row": np.arange(len(assigned.units))})
+    joined = orders.merge(units, on=c.ACCOUNT_ID, how="left", validate="many_to_many")
+    strangers = int(joined.loc[joined["row"].isna(), c.ACCOUNT_ID].nunique())
+    joined = joined.dropna(subset=["row"])
+    seconds = joined[c.ORDERED_AT].to_numpy().astype("datetime64[s]").astype(np.int64)
+    return Purchases(joined["row"].to_numpy(np.int64), seconds, joined[REVENUE].to_numpy(np.float64)), strangers
+
+
+def _ordered(orders: ibis.Table) -> pd.DataFrame:
+    revenue = orders[c.UNIT_PRICE] * orders[c.QUANTITY] - orders[c.DISCOUNT].fill_null(0)
+    picked = orders.select(c.ORDER_ID, c.ACCOUNT_ID, c.ORDERED_AT, revenue=revenue)
+    frame: pd.DataFrame = picked.to_pandas()
+    return frame
+
+
+def _assigned(location: str, form: OrderForm) -> Assigned:
+    """The units as they stand in a file."""
+    table = form.table
+    if table.unit is None:
+        raise ReadoutError("--orders without --unit, must name the column of the account; orders are joined by it")
+    source = open_source(connect(), location, name="units").table
+    refuse_missing(source, [table.unit, table.arm, *table.segments, *([form.assigned_at] if form.assigned_at else [])])
+    picked = {"unit": source[table.unit].cast("string"), "arm": source[table.arm].cast("string")}
+    picked |= {f"s{i}": source[name].cast("string").fill_null("(none)") for i, name in enumerate(table.segments)}
+    if form.assigned_at is not None:
+        picked["at"] = as_time(source[form.assigned_at])
+    frame = source.select(**picked).to_pandas()
+    return Assigned(
+        units=frame["unit"].to_numpy(dtype=object),
+        arms=frame["arm"].to_numpy(dtype=object),
+        seconds=_starts(frame, form),
+        segments={name: frame[f"s{i}"].to_numpy(dtype=object) for i, name in enumerate(table.segments)},
+    )
+
+
+def _starts(frame: pd.DataFrame, form: OrderForm) -> np.ndarray:
+    if form.assigned_at is not None:
+        unread = int(frame["at"].isna().sum())
+        if unread:
+            raise ReadoutError(
+                f"{unread:,} rows have no time in {form.assigned_at!r}, all must have one, as 2026-01-05 or "
+                "2026-01-05T13:45:00"
+            )
+        return frame["at"].to_numpy().astype("datetime64[s]").astype(np.int64)
+    if form.started is None:
+        raise ReadoutError("--orders without a start, must have one; give --assigned-at COLUMN or --started DATE")
+    return np.full(len(frame), int(as_utc(form.started).timestamp()), dtype=np.int64)
+
+
+def _unit_table(gathered: Gathered, values: Mapping[str, np.ndarray], table: TableForm) -> UnitTable:
+    assigned = gathered.assigned
+    columns = {UNIT: assigned.units, ARM: assigned.arms, **values, **gathered.extra, **assigned.segments}
+    if gathered.exposed is not None:
+        columns[EXPOSED] = gathered.exposed.astype(np.float64)
+    connection = connect()
+    source = connection.create_table("gathered_units", pa.table({name: pa.array(col) for name, col in columns.items()}))
+    found = unit_table(
+        connection,
+        source,
+        unit=UNIT,
+        arm=ARM,
+        values=(*values, *gathered.extra),
+        segments=table.segments,
+        exposed=EXPOSED if gathered.exposed is not None else None,
+    )
+    return replace(found, notes=gathered.notes + found.notes)
+
+
+def _other_windows(gathered: Gathered, table: TableForm, window_days: int) -> dict[str, UnitTable]:
+    half = window_days // 2
+    if half < 1:
+        return {}
+    values = window_values(gathered.assigned, gathered.purchases, half, gathered.now)
+    return {f"{half} days": _unit_table(gathered, values, table)} if values[ORDERS].any() else {}
+
+
+def _log_facts(gathered: Gathered, table: TableForm, units: UnitTable, window_days: int) -> LogFacts:
+    mature = float(is_mature(gathered.assigned, window_days, gathered.now).mean())
+    plan = table.plan.plan if table.plan else None
+    return replace(
+        gathered.log,
+        cumulative_counts=cumulative_counts(gathered.assigned, units.arms) if units.n_mixed == 0 else None,
+        mature_share=mature,
+        min_mature_share=plan.min_mature_share if plan else MIN_MATURE_SHARE,
+        n_reassigned=count_reassigned(units, plan) if plan else None,
+    )

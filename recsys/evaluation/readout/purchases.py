@@ -1,0 +1,101 @@
+"""Assigned units and their orders, as arrays: values within each unit's window, by day, and to date."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+DAY = 86_400
+
+REVENUE = "revenue"
+ORDERS = "orders"
+BUYERS = "buyers"
+REVENUE_BEFORE = "revenue_before"
+ORDERS_BEFORE = "orders_before"
+BUYERS_BEFORE = "buyers_before"
+ATTRIBUTED = "attributed_revenue"
+VALUES = (REVENUE, ORDERS, BUYERS, REVENUE_BEFORE, ORDERS_BEFORE, BUYERS_BEFORE)
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """The units of an experiment, as parallel arrays of shape `(n_units,)`.
+
+    Attributes:
+        units: ids.
+        arms: the arm of each.
+        seconds: when each was assigned, seconds since 1970-01-01 UTC.
+        segments: columns by which effects are split, by name.
+    """
+
+    units: NDArray[np.object_]
+    arms: NDArray[np.object_]
+    seconds: IntArray
+    segments: Mapping[str, NDArray[np.object_]]
+
+
+@dataclass(frozen=True)
+class Purchases:
+    """Orders of the units, as parallel arrays of shape `(n_orders,)`.
+
+    Attributes:
+        unit: row of the unit.
+        seconds: when it was placed.
+        revenue: money, returns taken back.
+    """
+
+    unit: IntArray
+    seconds: IntArray
+    revenue: FloatArray
+
+
+def window_values(assigned: Assigned, purchases: Purchases, window_days: int, now: int) -> dict[str, FloatArray]:
+    """Return revenue, orders and buyers of each unit within its window and in as long a time before.
+
+    Formula: an order counts where `0 <= ordered - assigned < window` and it lies before `now`; the pre-period is
+    `-window <= ordered - assigned < 0`, which the treatment can't have touched.
+    """
+    window = window_days * DAY
+    offset = purchases.seconds - assigned.seconds[purchases.unit]
+    inside = (offset >= 0) & (offset < window) & (purchases.seconds < now)
+    earlier = (offset < 0) & (offset >= -window)
+    n = len(assigned.units)
+    values: dict[str, FloatArray] = {}
+    for chosen, names in (
+        (inside, (REVENUE, ORDERS, BUYERS)),
+        (earlier, (REVENUE_BEFORE, ORDERS_BEFORE, BUYERS_BEFORE)),
+    ):
+        unit = purchases.unit[chosen]
+        orders = np.bincount(unit, minlength=n).astype(np.float64)
+        revenue = np.bincount(unit, purchases.revenue[chosen], n)
+        values |= dict(zip(names, (revenue, orders, (orders > 0).astype(np.float64)), strict=True))
+    return values
+
+
+def daily_revenue(assigned: Assigned, purchases: Purchases, window_days: int) -> FloatArray:
+    """Return revenue by unit and day since its assignment, shape `(n_units, window_days)`."""
+    day = (purchases.seconds - assigned.seconds[purchases.unit]) // DAY
+    inside = (day >= 0) & (day < window_days)
+    cell = purchases.unit[inside] * window_days + day[inside]
+    flat = np.bincount(cell, purchases.revenue[inside], len(assigned.units) * window_days)
+    return flat.reshape(len(assigned.units), window_days)
+
+
+def is_mature(assigned: Assigned, window_days: int, now: int) -> NDArray[np.bool_]:
+    """Return which units have a complete window."""
+    return assigned.seconds + window_days * DAY <= now
+
+
+def cumulative_counts(assigned: Assigned, arms: tuple[str, ...]) -> IntArray:
+    """Return assigned units by the end of each day and arm, shape `(n_days, n_arms)`."""
+    first = assigned.seconds.min() // DAY
+    day = assigned.seconds // DAY - first
+    code = np.searchsorted(np.array(arms, dtype=object), assigned.arms)
+    counts = np.bincount(day * len(arms) + code, minlength=(int(day.max()) + 1) * len(arms))
+    return np.cumsum(counts.reshape(-1, len(arms)), axis=0)

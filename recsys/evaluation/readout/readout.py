@@ -1,0 +1,187 @@
+"""Units and a design in, a readout out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from recsys.errors import ReadoutError
+from recsys.evaluation.readout.analysis import effects_of
+from recsys.evaluation.readout.decomposition import Decomposition, decompose
+from recsys.evaluation.readout.design import Design, ReadoutConfig
+from recsys.evaluation.readout.health import NO_LOG, LogFacts, health_checks
+from recsys.evaluation.readout.metric import Ratio
+from recsys.evaluation.readout.moments import Moments
+from recsys.evaluation.readout.money import incremental_shares, money_of
+from recsys.evaluation.readout.results import (
+    HealthCheck,
+    Look,
+    Novelty,
+    Override,
+    PlanFacts,
+    Readout,
+    Sums,
+)
+from recsys.evaluation.readout.segments import segment_effects
+from recsys.evaluation.readout.sensitivity import sensitivity_grid
+from recsys.evaluation.readout.spread import histogram_of
+from recsys.evaluation.readout.units import UnitTable
+from recsys.evaluation.readout.verdict import judge
+from recsys.evaluation.readout.weighing import evidence_of
+
+
+@dataclass(frozen=True)
+class TimeViews:
+    """What is known only where outcomes have times.
+
+    Attributes:
+        looks: the primary effect by day.
+        novelty: the effect by days since exposure.
+        sums: moments by day.
+        windows: the units under other attribution windows, for the sensitivity grid.
+        window: name of the window of the main analysis.
+    """
+
+    looks: tuple[Look, ...] = ()
+    novelty: tuple[Novelty, ...] = ()
+    sums: tuple[Sums, ...] = ()
+    windows: Mapping[str, UnitTable] = field(default_factory=dict)
+    window: str = "as given"
+
+
+NO_TIMES = TimeViews()
+DEFAULT_READOUT = ReadoutConfig()
+
+
+def read_out(
+    units: UnitTable,
+    design: Design,
+    config: ReadoutConfig = DEFAULT_READOUT,
+    *,
+    log: LogFacts = NO_LOG,
+    times: TimeViews = NO_TIMES,
+    override: Override | None = None,
+) -> Readout:
+    """Return the readout of an experiment: health first, then effects, then the verdict.
+
+    Raises:
+        ReadoutError: an arm is missing or empty, a metric does not vary, a denominator is zero, or an override has no
+            reason.
+    """
+    _refuse_unfit(units, design)
+    if override is not None and not override.reason.strip():
+        raise ReadoutError(f"override {override.verdict!r} without a reason, must have one; give --reason")
+    raw = units.moments(design.columns)
+    analysed, caps = units.capped(design.capped, config.cap_percentile) if config.cap_percentile else (units, {})
+    moments = analysed.moments(design.columns) if caps else raw
+    by_arm = {arm: moments[units.arms.index(arm)] for arm in design.shares}
+    _refuse_zero_denominators(by_arm, design)
+    health = health_checks(units, raw, design, config, log)
+    effects = effects_of(by_arm, design, config, units.facts)
+    evidence = evidence_of(effects, design, config)
+    verdict = judge(evidence, health, design.stage, override)
+    primary = design.primary
+    segments, segment_sums = segment_effects(analysed, design, config)
+    return Readout(
+        experiment=design.name,
+        control=design.control,
+        unit=design.plan.plan.unit if design.plan else "account",
+        alpha=config.alpha,
+        correction=config.correction,
+        practical_margin=config.practical_margin,
+        plan=_plan_facts(design),
+        shares=design.shares,
+        counts=units.counts(),
+        health=health,
+        verdict=verdict,
+        effects=effects,
+        decompositions=_decompositions(by_arm, design, config),
+        money=money_of(effects, units.counts(), config),
+        incremental=incremental_shares(by_arm, design, config),
+        segments=segments,
+        sensitivity=sensitivity_grid(units, design, config, verdict, health, times.windows, times.window),
+        looks=times.looks,
+        novelty=times.novelty,
+        histogram=histogram_of(units, primary.value.numerator, caps) if primary else None,
+        notes=units.notes + _notes(design, health),
+        metric_columns={metric.name: _formula(metric.value) for metric in design.metrics},
+        covariates={metric.name: _formula(metric.before) for metric in design.metrics if metric.before},
+        caps=caps,
+        planned_units=config.planned_units,
+        sums=(Sums("all", units.arms, moments), *segment_sums, *times.sums),
+    )
+
+
+def _refuse_unfit(units: UnitTable, design: Design) -> None:
+    arms = ", ".join(units.arms)
+    if design.control not in units.arms:
+        raise ReadoutError(
+            f"control {design.control!r} is not among the arms of the data: {arms}; name one with --control"
+        )
+    empty = [arm for arm in design.shares if arm not in units.arms]
+    unknown = [arm for arm in units.arms if arm not in design.shares]
+    if unknown:
+        raise ReadoutError(
+            f"arms {', '.join(unknown)} are in the data and not in the plan ({', '.join(design.shares)}), must be the "
+            "same; is this the right experiment and version?"
+        )
+    if empty:
+        raise ReadoutError(f"arm {empty[0]!r} has no unit, must have some; the data have {arms}")
+    if not design.treatments:
+        raise ReadoutError(f"one arm only, {arms}, must be control and another; give the rows of every arm")
+    for arm, count in units.counts().items():
+        if count < 2:
+            raise ReadoutError(f"arm {arm!r} has {count} unit, must have 2 or more to show how units differ")
+    for metric in design.metrics:
+        for column in metric.columns:
+            if units.facts[column].is_constant:
+                raise ReadoutError(
+                    f"column {column!r} of {metric.name!r} is {units.facts[column].low:g} for every unit, must vary; "
+                    "is it the right column?"
+                )
+
+
+def _refuse_zero_denominators(by_arm: Mapping[str, Moments], design: Design) -> None:
+    for metric in design.metrics:
+        for ratio in (metric.value, metric.before):
+            if ratio is None or ratio.denominator is None:
+                continue
+            for arm, moments in by_arm.items():
+                if moments.mean[moments.at(ratio.denominator)] == 0:
+                    raise ReadoutError(
+                        f"{ratio.denominator!r} adds up to 0 in arm {arm!r}, must be above: {metric.name!r} = "
+                        f"{_formula(ratio)} has no value there; leave it out or wait for the first"
+                    )
+
+
+def _decompositions(by_arm: Mapping[str, Moments], design: Design, config: ReadoutConfig) -> tuple[Decomposition, ...]:
+    if not design.chain:
+        return ()
+    control = by_arm[design.control]
+    return tuple(
+        decompose(control, by_arm[arm], arm, design.chain, design.chain_labels, config.alpha)
+        for arm in design.treatments
+    )
+
+
+def _plan_facts(design: Design) -> PlanFacts | None:
+    if design.plan is None:
+        return None
+    plan = design.plan.plan
+    return PlanFacts(plan.id, plan.version, design.plan.plan_hash, design.plan.started_at, plan.planned_end)
+
+
+def _notes(design: Design, health: tuple[HealthCheck, ...]) -> tuple[str, ...]:
+    notes = []
+    if design.stage.is_stated and design.stage.is_final:
+        notes.append("taken as a finished run that is judged once: without a plan neither end nor run can be checked")
+    unchecked = [check.name for check in health if check.status == "not_checked"]
+    if unchecked:
+        notes.append(f"not checked is not passed: {', '.join(unchecked)}")
+    if design.primary is None:
+        notes.append("no metric is a mean per unit, so that none can decide")
+    return tuple(notes)
+
+
+def _formula(ratio: Ratio) -> str:
+    return " / ".join(ratio.columns) if ratio.denominator else f"{ratio.numerator} / units"

@@ -1,0 +1,196 @@
+"""Another tool's experiment: a table with one row a unit, from a file to a readout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from recsys.data.sources import connect, open_source
+from recsys.errors import ReadoutError
+from recsys.evaluation.readout.design import FINISHED, INTERIM, Design, ReadoutConfig, Stage, metrics_of
+from recsys.evaluation.readout.health import LogFacts
+from recsys.evaluation.readout.metric import Margin, Metric, Ratio
+from recsys.evaluation.readout.readout import read_out
+from recsys.evaluation.readout.results import Override, Readout
+from recsys.evaluation.readout.units import ARM, UNIT, UnitTable, unit_table
+from recsys.experiments.assignment import assign_many
+from recsys.experiments.plan import ExperimentPlan, LockedPlan
+
+
+@dataclass(frozen=True)
+class TableForm:
+    """Which columns of a table mean what.
+
+    Attributes:
+        unit: column of the account or visitor; None takes every row as a unit of its own.
+        arm: column of the arm.
+        control: the arm that the others are compared with.
+        metrics: what is measured, by name.
+        before: pre-period values by metric.
+        guardrails: margins by metric.
+        primary: the metric that decides; None takes the first mean per unit.
+        segments: columns by which the primary is split.
+        exposed: column of 0 and 1.
+        shares: planned share by arm; empty takes equal shares.
+        chain: columns of the decomposition, the total last.
+        attributed: column with the revenue that is credited to offers.
+        aggregate: add up several rows of one unit.
+        interim: the run is not over: only the anytime-valid interval may decide.
+        plan: the locked plan, whose hash and assignment are then checked.
+    """
+
+    unit: str | None
+    arm: str
+    control: str
+    metrics: Mapping[str, Ratio]
+    before: Mapping[str, Ratio] = field(default_factory=dict)
+    guardrails: Mapping[str, Margin] = field(default_factory=dict)
+    primary: str | None = None
+    segments: tuple[str, ...] = ()
+    exposed: str | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
+    chain: tuple[str, ...] = ()
+    attributed: str | None = None
+    aggregate: bool = False
+    interim: bool = False
+    plan: LockedPlan | None = None
+
+
+def with_plan(form: TableForm) -> TableForm:
+    """Return the form with what its plan decided: primary, guardrails, segments; without a plan as it is."""
+    if form.plan is None:
+        return form
+    plan = form.plan.plan
+    planned = {
+        guardrail.metric: Margin(guardrail.margin, guardrail.is_relative, guardrail.direction)
+        for guardrail in plan.guardrails
+    }
+    return replace(
+        form,
+        primary=form.primary or plan.primary,
+        guardrails={**planned, **form.guardrails},
+        segments=form.segments or plan.segments,
+    )
+
+
+def readout_from_table(
+    location: str,
+    form: TableForm,
+    config: ReadoutConfig,
+    *,
+    now: datetime,
+    override: Override | None = None,
+) -> Readout:
+    """Return the readout of a CSV or Parquet file, a folder of them, or a database table.
+
+    Args:
+        location: where the table lies.
+        form: what its columns mean.
+        config: alpha, margins, cap.
+        now: tells how far a planned run has come; unused without a plan.
+        override: a decision against the rules, with its reason.
+
+    Raises:
+        DataError: the file can't be read or a column is missing.
+        ReadoutError: the data can't be read out.
+    """
+    metrics = metrics_of(form.metrics, before=form.before, guardrails=form.guardrails, primary=form.primary)
+    connection = connect()
+    source = open_source(connection, location, name="readout")
+    extra = [*form.chain, *([form.attributed] if form.attributed else [])]
+    values = tuple(dict.fromkeys([*(column for metric in metrics for column in metric.columns), *extra]))
+    units = unit_table(
+        connection,
+        source.table,
+        unit=form.unit,
+        arm=form.arm,
+        values=values,
+        segments=form.segments,
+        exposed=form.exposed,
+        aggregate=form.aggregate,
+    )
+    design = design_of(Path(location).name, form, metrics, units, config, now)
+    return read_out(units, design, config, log=_log_facts(units, form.plan), override=override)
+
+
+def design_of(
+    name: str, form: TableForm, metrics: tuple[Metric, ...], units: UnitTable, config: ReadoutConfig, now: datetime
+) -> Design:
+    """Return the design that a form and a table give."""
+    capped = [metric.value.numerator for metric in metrics if not units.facts[metric.value.numerator].is_binary]
+    return Design(
+        name=form.plan.plan.id if form.plan else name,
+        control=form.control,
+        shares=_shares(form, units),
+        metrics=metrics,
+        stage=_stage(form, now),
+        segments=form.segments,
+        chain=form.chain,
+        chain_labels=chain_labels(form.chain),
+        attributed=form.attributed,
+        capped=tuple(dict.fromkeys(capped)) if config.cap_percentile else (),
+        plan=form.plan,
+        shares_are_stated=bool(form.shares) or form.plan is not None,
+    )
+
+
+def chain_labels(chain: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of a chain's factors.
+
+    Example:
+        >>> chain_labels(("buyers", "orders", "revenue"))
+        ('buyers per unit', 'orders per buyers', 'revenue per orders')
+    """
+    return tuple(f"{name} per {chain[i - 1] if i else 'unit'}" for i, name in enumerate(chain))
+
+
+def stage_of_plan(locked: LockedPlan, now: datetime, *, mature_share: float | None) -> Stage:
+    """Return how far a planned run has come at `now`; unknown maturity is not maturity."""
+    plan: ExperimentPlan = locked.plan
+    until = min(now, locked.stopped_at) if locked.stopped_at else now
+    days_run = (until - locked.started_at).total_seconds() / 86_400
+    days_left = (plan.planned_end - now).total_seconds() / 86_400
+    return Stage(
+        is_final=now >= plan.planned_end,
+        has_min_run=days_run >= plan.min_run_days,
+        is_mature=mature_share is not None and mature_share >= plan.min_mature_share,
+        days_left=max(days_left, 0.0),
+    )
+
+
+def _stage(form: TableForm, now: datetime) -> Stage:
+    if form.plan is None:
+        return INTERIM if form.interim else FINISHED
+    # One row a unit has no times: its windows are taken as complete unless the caller says that they are not.
+    return stage_of_plan(form.plan, now, mature_share=0.0 if form.interim else 1.0)
+
+
+def _shares(form: TableForm, units: UnitTable) -> dict[str, float]:
+    if form.plan is not None:
+        names = [arm.name for arm in form.plan.plan.arms]
+        given = dict(zip(names, form.plan.plan.shares, strict=True))
+    else:
+        given = dict(form.shares) or dict.fromkeys(units.arms, 1.0)
+    if form.control not in given:
+        raise ReadoutError(f"control {form.control!r} is not among the arms: {', '.join(given)}; name one of them")
+    if min(given.values()) <= 0:
+        raise ReadoutError(f"shares {given}, must be above 0; leave out the arm that was not planned")
+    total = sum(given.values())
+    ordered = [form.control, *sorted(arm for arm in given if arm != form.control)]
+    return {arm: given[arm] / total for arm in ordered}
+
+
+def _log_facts(units: UnitTable, locked: LockedPlan | None) -> LogFacts:
+    if locked is None:
+        return LogFacts()
+    return LogFacts(n_reassigned=count_reassigned(units, locked.plan), min_mature_share=locked.plan.min_mature_share)
+
+
+def count_reassigned(units: UnitTable, plan: ExperimentPlan) -> int:
+    """Return how many units are not in the arm that the plan's hash gives."""
+    rows = units.table.select(UNIT, ARM).to_pyarrow()
+    expected = assign_many(plan, rows.column(UNIT).to_pylist())
+    names = [arm.name for arm in plan.arms]
+    return sum(names[at] != arm for at, arm in zip(expected, rows.column(ARM).to_pylist(), strict=True))

@@ -1,0 +1,287 @@
+"""The table that a readout needs: one row a unit, its arm, its values; checked, capped and summed in DuckDB."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import ibis
+from ibis.backends.duckdb import Backend
+
+from recsys.contracts.columns import SOURCE_ROW
+from recsys.errors import EmptyDataError, MissingColumnError, ReadoutError
+from recsys.evaluation.readout.moments import Moments
+from recsys.evaluation.readout.summation import summed
+
+UNIT = "__unit"
+ARM = "__arm"
+EXPOSED = "__exposed"
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnFacts:
+    """What is known of a column of values.
+
+    Attributes:
+        low: smallest value.
+        high: largest value.
+        n_negative: units below zero.
+        is_binary: whether every value is 0 or 1.
+        is_constant: whether all units have the same value.
+    """
+
+    low: float
+    high: float
+    n_negative: int
+    is_binary: bool
+    is_constant: bool
+
+
+@dataclass(frozen=True)
+class UnitTable:
+    """One row a unit, in a DuckDB of its own.
+
+    Attributes:
+        connection: where it lies.
+        table: columns `UNIT`, `ARM`, the values as doubles, the segments as text, `EXPOSED` where it is known.
+        values: names of the columns of values.
+        segments: names of the columns of segments.
+        arms: the arms in the data, sorted.
+        n_mixed: units that stood in several arms; they are left out of `table`.
+        has_ids: whether units have ids; without them every row is taken as a unit of its own.
+        has_exposed: whether it is known which units were exposed.
+        facts: of each column of values.
+        notes: sentences about the data that a reader of the report must know.
+    """
+
+    connection: Backend
+    table: ibis.Table
+    values: tuple[str, ...]
+    segments: tuple[str, ...]
+    arms: tuple[str, ...]
+    n_mixed: int
+    has_ids: bool
+    has_exposed: bool
+    facts: Mapping[str, ColumnFacts]
+    notes: tuple[str, ...] = field(default=())
+
+    def capped(self, columns: Sequence[str], percentile: float) -> tuple[UnitTable, dict[str, float]]:
+        """Return the table with large values set to the cap, and the caps.
+
+        The cap is the `percentile` of the values above zero of all arms together: with 99 % of zeros the percentile of
+        all units would be zero.
+        """
+        if not columns:
+            return self, {}
+        table = self.table
+        asked = {name: table[name].quantile(percentile, where=table[name] > 0).name(name) for name in columns}
+        found = table.aggregate(**asked).to_pyarrow().to_pylist()[0]
+        caps = {name: float(value) for name, value in found.items() if value is not None}
+        cut = {name: ibis.least(table[name], cap) for name, cap in caps.items()}
+        return replace(self, table=table.mutate(**cut)), caps
+
+    def exposed_only(self) -> UnitTable:
+        """Return the units that were exposed."""
+        return replace(self, table=self.table.filter(self.table[EXPOSED]))
+
+    def moments(self, columns: Sequence[str] | None = None) -> Moments:
+        """Return the moments of `columns` (default: all) by arm: leading axis `(n_arms,)` in the order of `arms`."""
+        return summed(self.table, columns or self.values, (ARM, self.arms))
+
+    def moments_by(self, segment: str, columns: Sequence[str]) -> dict[str, Moments]:
+        """Return the moments by arm for each level of a segment."""
+        table = self.table
+        levels = [str(row[segment]) for row in table.select(segment).distinct().to_pyarrow().to_pylist()]
+        return {
+            level: summed(table.filter(table[segment] == level), columns, (ARM, self.arms)) for level in sorted(levels)
+        }
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of units by arm."""
+        return self._counted(self.table)
+
+    def exposed_counts(self) -> dict[str, int]:
+        """Return the number of exposed units by arm."""
+        return self._counted(self.table.filter(self.table[EXPOSED]))
+
+    def segment_counts(self, segment: str) -> dict[str, dict[str, int]]:
+        """Return the number of units by level and arm."""
+        rows = self.table.group_by([segment, ARM]).agg(n=ibis._.count()).to_pyarrow().to_pylist()
+        found: dict[str, dict[str, int]] = {}
+        for row in sorted(rows, key=lambda row: (str(row[segment]), row[ARM])):
+            found.setdefault(str(row[segment]), dict.fromkeys(self.arms, 0))[row[ARM]] = row["n"]
+        return found
+
+    def _counted(self, table: ibis.Table) -> dict[str, int]:
+        rows = table.group_by(ARM).agg(n=ibis._.count()).to_pyarrow().to_pylist()
+        return dict.fromkeys(self.arms, 0) | {row[ARM]: row["n"] for row in rows}
+
+
+def unit_table(
+    connection: Backend,
+    source: ibis.Table,
+    *,
+    unit: str | None,
+    arm: str,
+    values: Sequence[str],
+    segments: Sequence[str] = (),
+    exposed: str | None = None,
+    aggregate: bool = False,
+) -> UnitTable:
+    """Return the checked table of units.
+
+    Args:
+        connection: DuckDB that holds `source`.
+        source: rows as they were read.
+        unit: column of the account or visitor; None takes every row as a unit of its own.
+        arm: column of the arm.
+        values: columns of outcomes and covariates.
+        segments: columns by which the primary metric is split.
+        exposed: column of 0 and 1: whether the unit met the treatment, or would have.
+        aggregate: add up several rows of one unit, instead of refusing them.
+
+    Raises:
+        MissingColumnError: a column is not there.
+        EmptyDataError: no row.
+        ReadoutError: a value is no number or missing, or a unit has several rows.
+    """
+    needed = [*([unit] if unit else []), arm, *values, *segments, *([exposed] if exposed else [])]
+    refuse_missing(source, needed)
+    picked = _picked(source, unit or SOURCE_ROW, arm, values, segments, exposed)
+    stored = connection.create_table("readout_units", picked, overwrite=True)
+    _refuse_blanks(stored, source, unit or SOURCE_ROW, arm, values)
+    n_mixed, table = _without_mixed(connection, stored)
+    table, notes = _one_row_a_unit(connection, table, values, aggregate=aggregate)
+    arms = tuple(sorted(row[ARM] for row in table.select(ARM).distinct().to_pyarrow().to_pylist()))
+    if not arms:
+        raise EmptyDataError("0 units in one arm each, must be more; is every unit in several arms?")
+    facts = _facts(table, values)
+    notes += tuple(
+        f"{facts[name].n_negative:,} units have a {name} below zero (refunds above purchases?); they count as they are"
+        for name in values
+        if facts[name].n_negative
+    )
+    if unit is None:
+        notes += ("every row is taken as a unit of its own; name the unit's column with --unit to check that",)
+    return UnitTable(
+        connection=connection,
+        table=table,
+        values=tuple(values),
+        segments=tuple(segments),
+        arms=arms,
+        n_mixed=n_mixed,
+        has_ids=unit is not None,
+        has_exposed=exposed is not None,
+        facts=facts,
+        notes=notes,
+    )
+
+
+def refuse_missing(source: ibis.Table, needed: Sequence[str]) -> None:
+    """Check that a table has the columns that are needed.
+
+    Raises:
+        MissingColumnError: one is not there; names the nearest.
+    """
+    for name in needed:
+        if name not in source.columns:
+            near = difflib.get_close_matches(name, source.columns, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            have = ", ".join(column for column in source.columns if column != SOURCE_ROW)
+            raise MissingColumnError(f"column {name!r} is not in the data; {hint}it has {have}")
+
+
+def _picked(
+    source: ibis.Table, unit: str, arm: str, values: Sequence[str], segments: Sequence[str], exposed: str | None
+) -> ibis.Table:
+    columns = {UNIT: source[unit].cast("string"), ARM: source[arm].cast("string")}
+    columns |= {name: _double(source[name]) for name in values}
+    columns |= {name: source[name].cast("string").fill_null("(none)") for name in segments if name not in values}
+    if exposed is not None:
+        columns[EXPOSED] = (_double(source[exposed]) > 0).fill_null(False)
+    return source.select(**columns)
+
+
+def _double(column: ibis.Value) -> ibis.Value:
+    if column.type().is_string():
+        lowered = column.strip().lower()
+        return lowered.cases(("true", 1.0), ("false", 0.0), else_=lowered.try_cast("float64"))
+    return column.cast("float64")
+
+
+def _refuse_blanks(stored: ibis.Table, source: ibis.Table, unit: str, arm: str, values: Sequence[str]) -> None:
+    asked = {"rows": stored.count(), "unit": stored[UNIT].isnull().sum(), "arm": stored[ARM].isnull().sum()}
+    asked |= {
+        f"v{i}": (stored[name].isnull() | stored[name].isnan() | stored[name].isinf()).sum()
+        for i, name in enumerate(values)
+    }
+    found = stored.aggregate(**asked).to_pyarrow().to_pylist()[0]
+    if found["rows"] == 0:
+        raise EmptyDataError("0 rows of data, must be one a unit; export it again")
+    for key, name in (("unit", unit), ("arm", arm)):
+        if found[key]:
+            raise ReadoutError(f"{found[key]:,} rows have no {name!r}, all must have one; leave out who was in no arm")
+    for i, name in enumerate(values):
+        if found[f"v{i}"]:
+            kind = "no number" if source[name].type().is_string() else "no value"
+            raise ReadoutError(
+                f"{found[f'v{i}']:,} rows have {kind} in {name!r}, all must have one; "
+                "a unit to which nothing happened has 0, not a blank"
+            )
+
+
+def _without_mixed(connection: Backend, stored: ibis.Table) -> tuple[int, ibis.Table]:
+    """The number of units in several arms, and the rows of the others."""
+    several = stored.group_by(UNIT).agg(low=stored[ARM].min(), high=stored[ARM].max(), n=stored.count())
+    several = several.filter(several["n"] > 1, several["low"] != several["high"])
+    n_mixed = int(several.count().to_pyarrow().as_py())
+    if n_mixed == 0:
+        return 0, stored
+    kept = stored.anti_join(several, UNIT)
+    return n_mixed, connection.create_table("readout_unmixed", kept.order_by(UNIT), overwrite=True)
+
+
+def _one_row_a_unit(
+    connection: Backend, table: ibis.Table, values: Sequence[str], *, aggregate: bool
+) -> tuple[ibis.Table, tuple[str, ...]]:
+    n_rows, n_units = (
+        table.aggregate(rows=table.count(), units=table[UNIT].nunique()).to_pyarrow().to_pylist()[0].values()
+    )
+    if n_rows == n_units:
+        return table, ()
+    if not aggregate:
+        raise ReadoutError(
+            f"{n_rows:,} rows of {n_units:,} units, must be one row a unit: the unit of assignment is the unit of "
+            "analysis, and a test on orders or sessions errs far too often; add up the rows of each unit with "
+            "--aggregate, or give the orders with --orders"
+        )
+    others = [name for name in table.columns if name not in {UNIT, ARM, *values}]
+    added = table.group_by([UNIT, ARM]).agg(
+        **{name: table[name].sum() for name in values}, **{name: table[name].max() for name in others}
+    )
+    note = f"{n_rows:,} rows were added up to {n_units:,} units"
+    return connection.create_table("readout_summed", added.order_by(UNIT), overwrite=True), (note,)
+
+
+def _facts(table: ibis.Table, values: Sequence[str]) -> dict[str, ColumnFacts]:
+    asked: dict[str, ibis.Value] = {}
+    for i, name in enumerate(values):
+        column = table[name]
+        asked |= {
+            f"low{i}": column.min(),
+            f"high{i}": column.max(),
+            f"negative{i}": (column < 0).sum(),
+            f"other{i}": ((column != 0) & (column != 1)).sum(),
+        }
+    found = table.aggregate(**asked).to_pyarrow().to_pylist()[0] if asked else {}
+    return {
+        name: ColumnFacts(
+            low=found[f"low{i}"],
+            high=found[f"high{i}"],
+            n_negative=int(found[f"negative{i}"]),
+            is_binary=found[f"other{i}"] == 0,
+            is_constant=found[f"low{i}"] == found[f"high{i}"],
+        )
+        for i, name in enumerate(values)
+    }

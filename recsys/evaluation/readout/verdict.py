@@ -1,0 +1,165 @@
+"""What to do: the first rule that fits, named, with its figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy import stats
+
+from recsys.evaluation.readout.design import Stage
+from recsys.evaluation.readout.results import ArmVerdict, Effect, HealthCheck, Override, Verdict, VerdictName
+
+RULES: dict[VerdictName, str] = {
+    "INVALID": "a health check failed",
+    "ROLL BACK": "the primary or a guardrail is harmed",
+    "SHIP": "the primary is better and every guardrail is non-inferior",
+    "FLAT": "the interval of the primary lies inside the practical margin",
+    "KEEP RUNNING": "not decided and the run is not over",
+    "DISCUSS": "no other rule fits",
+}
+
+# With several arms, what the experiment as a whole calls for: a winner first, open questions next.
+_PRECEDENCE: tuple[VerdictName, ...] = ("INVALID", "SHIP", "KEEP RUNNING", "DISCUSS", "FLAT", "ROLL BACK")
+
+_POWER = 0.8
+
+
+@dataclass(frozen=True)
+class ArmEvidence:
+    """What one arm's verdict is made of.
+
+    Attributes:
+        arm: its name.
+        primary: its effect on the decision metric; None where every metric is a ratio.
+        guardrails: its effects on the guardrails.
+        practical_margin: in the metric's unit; 0 switches FLAT off.
+    """
+
+    arm: str
+    primary: Effect | None
+    guardrails: tuple[Effect, ...]
+    practical_margin: float
+
+
+def judge(
+    arms: Sequence[ArmEvidence], health: Sequence[HealthCheck], stage: Stage, override: Override | None = None
+) -> Verdict:
+    """Return the verdict of every arm and of the experiment."""
+    failed = [check for check in health if check.status == "failed"]
+    verdicts = tuple(arm_verdict(evidence, failed, stage) for evidence in arms)
+    chosen = min(verdicts, key=lambda verdict: (_PRECEDENCE.index(verdict.verdict), -_gain(arms, verdict.arm)))
+    arm = None if chosen.verdict == "INVALID" else chosen.arm
+    return Verdict(chosen.verdict, chosen.rule, chosen.reason, arm, verdicts, override)
+
+
+def arm_verdict(evidence: ArmEvidence, failed: Sequence[HealthCheck], stage: Stage) -> ArmVerdict:
+    """Return the first verdict whose rule fits one arm."""
+    reasons: tuple[tuple[VerdictName, str | None], ...] = (
+        ("INVALID", _invalid(failed)),
+        ("ROLL BACK", _roll_back(evidence)),
+        ("SHIP", _ship(evidence, stage)),
+        ("FLAT", _flat(evidence, stage)),
+        ("KEEP RUNNING", _keep_running(evidence, stage)),
+    )
+    for name, reason in reasons:
+        if reason is not None:
+            return ArmVerdict(evidence.arm, name, RULES[name], reason)
+    return ArmVerdict(evidence.arm, "DISCUSS", RULES["DISCUSS"], _discuss(evidence))
+
+
+def _invalid(failed: Sequence[HealthCheck]) -> str | None:
+    if not failed:
+        return None
+    return "; ".join(f"{check.name}: {check.detail}" for check in failed)
+
+
+def _roll_back(evidence: ArmEvidence) -> str | None:
+    everything = (*([evidence.primary] if evidence.primary else []), *evidence.guardrails)
+    harmed = [effect for effect in everything if effect.is_harmed]
+    return "; ".join(_shown(effect) for effect in harmed) if harmed else None
+
+
+def _ship(evidence: ArmEvidence, stage: Stage) -> str | None:
+    primary = evidence.primary
+    if primary is None or not _is_better(primary) or not _may_conclude(stage):
+        return None
+    if any(effect.is_non_inferior is False for effect in evidence.guardrails):
+        return None
+    return "; ".join(_shown(effect) for effect in (primary, *evidence.guardrails)) + _assumption(stage)
+
+
+def _flat(evidence: ArmEvidence, stage: Stage) -> str | None:
+    primary, margin = evidence.primary, evidence.practical_margin
+    if primary is None or margin <= 0 or not _may_conclude(stage):
+        return None
+    if primary.decision_low <= -margin or primary.decision_high >= margin:
+        return None
+    return f"{_shown(primary)}, inside the practical margin of ±{margin:.4g}{_assumption(stage)}"
+
+
+def _keep_running(evidence: ArmEvidence, stage: Stage) -> str | None:
+    if stage.is_final and _may_conclude(stage):
+        return None
+    waits = []
+    if not stage.is_final:
+        waits.append("the planned end" if stage.days_left is None else f"the planned end in {stage.days_left:.0f} days")
+    if not stage.has_min_run:
+        waits.append("the minimum run")
+    if not stage.is_mature:
+        waits.append("complete windows")
+    needed = _units_needed(evidence)
+    more = f"; {needed}" if needed else ""
+    shown = _shown(evidence.primary) if evidence.primary else "no decision metric"
+    return f"{shown}; wait for {', '.join(waits)}{more}"
+
+
+def _discuss(evidence: ArmEvidence) -> str:
+    primary = evidence.primary
+    if primary is None:
+        return "every metric is a ratio whose denominator the treatment may move; name a mean per unit with --primary"
+    open_guardrails = [effect for effect in evidence.guardrails if effect.is_non_inferior is False]
+    if _is_better(primary) and open_guardrails:
+        shown = "; ".join(_shown(effect) for effect in open_guardrails)
+        return f"{_shown(primary)}, but a guardrail is not shown to be non-inferior: {shown}"
+    needed = _units_needed(evidence)
+    return f"the run is over and {_shown(primary)}, which holds zero{'; ' + needed if needed else ''}"
+
+
+def _units_needed(evidence: ArmEvidence) -> str:
+    """Units an arm until an effect as large as the practical margin is found with 80 % power."""
+    primary, margin = evidence.primary, evidence.practical_margin
+    if primary is None or margin <= 0 or primary.standard_error <= 0:
+        return ""
+    z = float(stats.norm.ppf(0.975) + stats.norm.ppf(_POWER))
+    needed = math.ceil(primary.n_arm * (z * primary.standard_error / margin) ** 2)
+    if needed <= primary.n_arm:
+        return ""
+    return f"about {needed:,} units an arm show the practical margin with 80 % power, {primary.n_arm:,} are in"
+
+
+def _is_better(effect: Effect) -> bool:
+    return effect.decision_low > 0 if effect.direction == "higher_is_better" else effect.decision_high < 0
+
+
+def _may_conclude(stage: Stage) -> bool:
+    return stage.has_min_run and stage.is_mature
+
+
+def _assumption(stage: Stage) -> str:
+    return " (taken as a finished run: minimum run and maturity are not checked)" if stage.is_stated else ""
+
+
+def _gain(arms: Sequence[ArmEvidence], name: str) -> float:
+    primary = next(evidence.primary for evidence in arms if evidence.arm == name)
+    if primary is None:
+        return 0.0
+    return primary.effect if primary.direction == "higher_is_better" else -primary.effect
+
+
+def _shown(effect: Effect) -> str:
+    interval = f"[{effect.decision_low:+.4g}, {effect.decision_high:+.4g}]"
+    kind = "anytime-valid" if effect.decided_by == "anytime" else "fixed-horizon"
+    margin = f", margin {effect.margin:.4g}" if effect.margin is not None else ""
+    return f"{effect.metric} {effect.effect:+.4g}, {kind} interval {interval}{margin}"

@@ -1,0 +1,89 @@
+"""`offers export`, `offers retention` and `offers forget`: the upkeep of an event store."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from recsys.errors import ConfigError
+
+if TYPE_CHECKING:
+    from recsys.contracts.events import TableName
+
+Store = Annotated[str, typer.Option(help="The event store: sqlite:///FILE or postgresql://HOST/NAME.")]
+DEFAULT_STORE = "sqlite:///var/offers.db"
+
+
+def export(
+    table: Annotated[str, typer.Option(help="decisions, decision_offers, outcomes, order_lines, assignments, ...")],
+    out: Annotated[Path, typer.Option(help="Folder; a day goes to OUT/TABLE/day=YYYY-MM-DD/part.parquet.")],
+    store: Store = DEFAULT_STORE,
+    since: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD, UTC.")] = None,
+    until: Annotated[str | None, typer.Option(help="First day that is left out, YYYY-MM-DD, UTC.")] = None,
+) -> None:
+    """Write a table of the event store to Parquet, one file a day; a day that is there already is replaced."""
+    from recsys.events.export import export_days
+    from recsys.events.store import open_store
+
+    events = open_store(store)
+    try:
+        days = export_days(events, _table(table), out, _day("--since", since), _day("--until", until))
+    finally:
+        events.close()
+    typer.echo(f"{sum(days.values()):,} rows of {len(days):,} days in {out / table}")
+
+
+def retention(
+    days: Annotated[int, typer.Option(min=1, help="What is older goes.")],
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Drop decisions, outcomes and order lines by age. Experiments that run longer than that lose their beginning."""
+    from recsys.events.store import open_store
+    from recsys.events.upkeep import RETAINED, drop_before
+
+    before = datetime.now(UTC) - timedelta(days=days)
+    events = open_store(store)
+    try:
+        gone = {name: drop_before(events, name, before) for name in RETAINED}
+    finally:
+        events.close()
+    counts = ", ".join(f"{count:,} {name}" for name, count in gone.items())
+    typer.echo(f"Dropped from before {before:%Y-%m-%d %H:%M}: {counts}")
+
+
+def forget(
+    account: Annotated[str, typer.Argument(help="Id of the account.")],
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Erase an account's data. Servers treat it as unknown within a second, whatever a bundle still holds of it."""
+    from recsys.events.store import open_store
+    from recsys.events.upkeep import forget as erase
+
+    events = open_store(store)
+    try:
+        gone = erase(events, account, datetime.now(UTC))
+    finally:
+        events.close()
+    counts = ", ".join(f"{count:,} {name}" for name, count in gone.items() if count) or "nothing"
+    typer.echo(
+        f"Erased from the store: {counts}. Bundles and exports still hold what they were made from; train again."
+    )
+
+
+def _table(name: str) -> TableName:
+    from recsys.contracts.events import TableName
+
+    for table in get_args(TableName):
+        if table == name:
+            return table  # type: ignore[no-any-return]
+    raise ConfigError(f"--table == {name!r}, must be one of {', '.join(get_args(TableName))}")
+
+
+def _day(option: str, text: str | None) -> datetime | None:
+    try:
+        return None if text is None else datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise ConfigError(f"{option} == {text!r}, must be a day like 2026-03-01") from None

@@ -1,0 +1,64 @@
+"""What becomes of a row whose key is kept already; the rules stand in `schema.MERGES`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from recsys.contracts.events import TableName
+from recsys.events.rows import Row
+from recsys.events.schema import MERGES, TABLES
+
+
+def key_of(name: TableName, row: Row) -> Row:
+    """Return the primary key of a row, which stands in its first columns."""
+    return row[: len(TABLES[name].primary_key.columns)]
+
+
+def merged(name: TableName, kept: Row, new: Row) -> Row:
+    """Return what a kept row and a new one of the same key become.
+
+    Example:
+        >>> merged("product_overrides", ("P1", 9.0, None, True, None, None, "2026-01-02"),
+        ...        ("P1", None, 4.0, False, None, None, "2026-01-01"))
+        ('P1', 9.0, 4.0, False, None, None, '2026-01-02')
+    """
+    how = MERGES.get(name, "first")
+    if how == "first":
+        return kept
+    if how == "fill":
+        return tuple(new_one if kept_one is None else kept_one for kept_one, new_one in zip(kept, new, strict=True))
+    values = [kept_one if new_one is None else new_one for kept_one, new_one in zip(kept, new, strict=True)]
+    values[-1] = max(kept[-1], new[-1])
+    return tuple(values)
+
+
+def without_doubles(name: TableName, rows: Iterable[Row]) -> list[Row]:
+    """Return one row a key: PostgreSQL updates no row twice in one statement."""
+    found: dict[Row, Row] = {}
+    for row in rows:
+        key = key_of(name, row)
+        found[key] = merged(name, found[key], row) if key in found else row
+    return list(found.values())
+
+
+def conflict_clause(name: TableName, dialect: str) -> str:
+    """Return `merged` as the end of an INSERT."""
+    how = MERGES.get(name, "first")
+    if how == "first":
+        return "ON CONFLICT DO NOTHING"
+    table = TABLES[name]
+    keys = [column.name for column in table.primary_key.columns]
+    values = [_value(column, how, dialect) for column in table.columns if column.name not in keys]
+    return f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {', '.join(values)}"
+
+
+def _value(column: sa.Column[Any], how: str, dialect: str) -> str:
+    new, kept = f"excluded.{column.name}", f"{column.table.name}.{column.name}"
+    if how == "fill":
+        return f"{column.name} = COALESCE({kept}, {new})"
+    if column.name == "recorded_at":
+        return f"{column.name} = {'max' if dialect == 'sqlite' else 'GREATEST'}({kept}, {new})"
+    return f"{column.name} = COALESCE({new}, {kept})"

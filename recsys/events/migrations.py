@@ -1,0 +1,95 @@
+"""The version of the event store's layout, and the way forward from an older one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from recsys.contracts.events import PRESENTING, DecisionOffer
+from recsys.errors import StoreError
+from recsys.events.schema import (
+    ACCOUNT_OVERRIDES,
+    ASSIGNMENTS,
+    DECISIONS,
+    EXPERIMENTS,
+    FORGOTTEN,
+    METADATA,
+    ORDER_LINES,
+    OUTCOMES,
+    PRODUCT_OVERRIDES,
+    VERSION,
+    VISITOR_LINKS,
+)
+
+Migration = Callable[[sa.Connection], None]
+
+
+def create_tables(connection: sa.Connection) -> None:
+    """Version 1: decisions, outcomes, order lines, and the view."""
+    METADATA.create_all(connection, tables=[DECISIONS, OUTCOMES, ORDER_LINES])
+    connection.execute(sa.text(_view(connection.dialect.name)))
+
+
+def add_live_state(connection: sa.Connection) -> None:
+    """Version 2: overrides, visitors, experiments and erasures; what decisions rested on; rules in the view."""
+    added = (PRODUCT_OVERRIDES, ACCOUNT_OVERRIDES, VISITOR_LINKS, ASSIGNMENTS, EXPERIMENTS, FORGOTTEN)
+    METADATA.create_all(connection, tables=added)
+    if "context" not in {column["name"] for column in sa.inspect(connection).get_columns("decisions")}:
+        connection.execute(sa.text("ALTER TABLE decisions ADD COLUMN context JSON"))
+    connection.execute(sa.text("DROP VIEW decision_offers"))
+    connection.execute(sa.text(_view(connection.dialect.name)))
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (create_tables, add_live_state)
+"""Step i brings a store from version i to i + 1. Steps are only ever added."""
+
+_LOCK_KEY: Final = 0x0FFE25
+
+
+def migrate(engine: sa.Engine, migrations: Sequence[Migration] = MIGRATIONS) -> int:
+    """Return the version of the store after bringing it forward; processes that start together wait for each other.
+
+    Raises:
+        StoreError: the store was written by a newer version of this software.
+    """
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_KEY)))
+        VERSION.create(connection, checkfirst=True)
+        found = connection.execute(sa.select(sa.func.max(VERSION.c.version))).scalar() or 0
+        if found > len(migrations):
+            raise StoreError(
+                f"the event store has layout version {found}, this software knows {len(migrations)}; "
+                "upgrade offer-engine or name another store"
+            )
+        for step, migration in enumerate(migrations[found:], start=found + 1):
+            migration(connection)
+            connection.execute(sa.insert(VERSION).values(version=step))
+    return len(migrations)
+
+
+def _view(dialect: str) -> str:
+    """The definition of `decision_offers`: DecisionOffer's fields by position, and when the offer was presented."""
+    types: dict[str, Any] = {"rank": "bigint"} | dict.fromkeys(
+        ("price", "probability", "expected_quantity", "expected_value", "score", "propensity", "discount"),
+        "double precision",
+    )
+    postgresql = dialect == "postgresql"
+    fields = ", ".join(
+        f"CAST(o.value ->> {position} AS {types.get(name, 'text')}) AS {name}"
+        if postgresql
+        else f"o.value ->> {position} AS {name}"
+        for position, name in enumerate(DecisionOffer._fields)
+    )
+    elements = "json_array_elements(d.offers) AS o(value)" if postgresql else "json_each(d.offers) AS o"
+    kinds = ", ".join(f"'{kind}'" for kind in PRESENTING)
+    product = f"o.value ->> {DecisionOffer._fields.index('product_id')}"
+    return (
+        "CREATE VIEW decision_offers AS SELECT d.decision_id, d.decided_at, d.account_id, d.visitor_id, d.shown, "
+        f"{fields}, CASE WHEN d.presented THEN d.decided_at ELSE ("
+        "SELECT min(x.occurred_at) FROM outcomes x WHERE x.decision_id = d.decision_id "
+        f"AND x.kind IN ({kinds}) AND (x.product_id IS NULL OR x.product_id = {product})) END AS presented_at "
+        f"FROM decisions d CROSS JOIN {elements}"
+    )

@@ -1,0 +1,79 @@
+"""Taking away from an event store: what has grown old, and what belongs to one account."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from recsys.contracts.events import Forgotten, TableName, forget_key
+from recsys.errors import ConfigError
+from recsys.events.schema import ACCOUNT_OVERRIDES, ASSIGNMENTS, DECISIONS, ORDER_LINES, OUTCOMES, TABLES, TIME_COLUMN
+from recsys.events.schema import VISITOR_LINKS as LINKS
+from recsys.events.store import SqlStore
+
+RETAINED: Final[tuple[TableName, ...]] = ("decisions", "outcomes", "order_lines")
+"""What grows with every request, and may be dropped by age."""
+
+_CHUNK_ROWS: Final = 5_000
+"""Rows of one transaction, so that a server that shares the database waits for milliseconds."""
+
+
+def forget(store: SqlStore, account_id: str, now: datetime) -> dict[TableName, int]:
+    """Erase one account from the store in one transaction; return how many rows of each table went.
+
+    Its linked visitors go with it. What remains is a keyed hash of the id, by which servers know that nothing that a
+    bundle still holds of the account may be used.
+    """
+    visitors = sa.select(LINKS.c.visitor_id).where(LINKS.c.account_id == account_id)
+    decisions = sa.select(DECISIONS.c.decision_id).where(_belongs(DECISIONS, account_id, visitors))
+    steps: dict[TableName, sa.ColumnElement[bool]] = {
+        "outcomes": OUTCOMES.c.decision_id.in_(decisions),
+        "decisions": _belongs(DECISIONS, account_id, visitors),
+        "order_lines": _belongs(ORDER_LINES, account_id, visitors),
+        "assignments": (ASSIGNMENTS.c.unit_id == account_id) | ASSIGNMENTS.c.unit_id.in_(visitors),
+        "account_overrides": ACCOUNT_OVERRIDES.c.account_id == account_id,
+        "visitor_links": LINKS.c.account_id == account_id,
+    }
+    with store.answering(), store.engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA secure_delete=ON")  # else the values stay in free pages
+        gone = {name: _rows(connection.execute(sa.delete(TABLES[name]).where(what))) for name, what in steps.items()}
+    store.append([Forgotten(forget_key(account_id), now)])
+    if store.engine.dialect.name == "sqlite":
+        with store.answering(), store.autocommit.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")  # the journal holds the old pages
+    return gone
+
+
+def drop_before(store: SqlStore, table: TableName, before: datetime) -> int:
+    """Drop the rows of a table from before a time, some thousand a transaction; return how many.
+
+    Raises:
+        ConfigError: the table is not one that is dropped by age.
+    """
+    if table not in RETAINED:
+        raise ConfigError(f"table == {table!r}, must be one of {', '.join(RETAINED)}; the others hold state")
+    return sum(_dropped(store, table, before))
+
+
+def _dropped(store: SqlStore, table: TableName, before: datetime) -> Iterator[int]:
+    rows = TABLES[table]
+    address: sa.ColumnClause[Any] = sa.literal_column("rowid" if store.engine.dialect.name == "sqlite" else "ctid")
+    old = sa.select(address).select_from(rows).where(rows.c[TIME_COLUMN[table]] < before).limit(_CHUNK_ROWS)
+    while True:
+        with store.answering(), store.engine.begin() as connection:
+            n_rows = _rows(connection.execute(sa.delete(rows).where(address.in_(old.scalar_subquery()))))
+        yield n_rows
+        if n_rows < _CHUNK_ROWS:
+            return
+
+
+def _belongs(table: sa.Table, account_id: str, visitors: sa.Select[Any]) -> sa.ColumnElement[bool]:
+    return (table.c.account_id == account_id) | table.c.visitor_id.in_(visitors)
+
+
+def _rows(result: sa.CursorResult[Any]) -> int:
+    return int(result.rowcount)

@@ -1,0 +1,97 @@
+"""What is known at a moment about a ladder: who stands on which rung, who climbed, how much they take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.data.history import SECONDS_A_DAY, History, epoch_seconds
+from recsys.mining.ladder import Ladder
+from recsys.mining.outcomes import ClimbConfig, EdgePairs, EdgeRows, RungPurchases, find_rung_purchases, pair_up
+from recsys.mining.purchases import NEVER, PurchaseIndex
+from recsys.propensity.ordering import Activity, measure_activity
+
+FloatArray = NDArray[np.float64]
+LongArray = NDArray[np.int64]
+
+RECENT_DAYS: Final = 90  # a quarter: long enough for a few orders of a business, short enough to be news
+_SPAN: Final = 2**34  # seconds; beyond any time in the data
+
+
+@dataclass(frozen=True)
+class ClimbSnapshot:
+    """All that is known at `now` about accounts, edges and who stands where; nothing at or after `now` is in it.
+
+    Attributes:
+        history: the lines strictly before `now`.
+        now: the moment, seconds since 1970-01-01 UTC.
+        index: who bought what before `now`.
+        edges: rows of the ladder's edges.
+        standing: the pairs that may climb: bought the lower rung within `standing_days`, never the higher one.
+        past: first purchases of a higher rung before `now`, judged on lines before `now`.
+        exposed: all pairs that ever bought the lower rung, those that have bought the higher one since too.
+    """
+
+    history: History
+    now: int
+    index: PurchaseIndex
+    edges: EdgeRows
+    standing: EdgePairs
+    past: RungPurchases
+    exposed: EdgePairs
+
+    @classmethod
+    def at(cls, history: History, ladder: Ladder, config: ClimbConfig, as_of: datetime) -> ClimbSnapshot:
+        """Return what is known strictly before `as_of`."""
+        before = history.before(as_of)
+        now = epoch_seconds(as_of)
+        index = PurchaseIndex.of(before)
+        edges = ladder.rows(before)
+        pairs = pair_up(index, edges)
+        fresh = (pairs.upper == NEVER) & (now - index.last[pairs.lower] <= config.standing_days * SECONDS_A_DAY)
+        past = find_rung_purchases(before, edges, config)
+        return cls(before, now, index, edges, pairs.select(fresh), past, pairs)
+
+    @cached_property
+    def activity(self) -> Activity:
+        """How alive each account is at `now`."""
+        return measure_activity(self.history, self.now)
+
+    @cached_property
+    def order_moments(self) -> LongArray:
+        """`account * _SPAN + seconds` of each order of a known account, sorted, `(n_orders,)`."""
+        lines = self.history.known()
+        n_orders = max(lines.n_orders, 1)
+        _, first = np.unique(lines.account.astype(np.int64) * n_orders + lines.order, return_index=True)
+        return np.sort(lines.account[first].astype(np.int64) * _SPAN + lines.seconds[first])
+
+
+def usual_quantity(snapshot: ClimbSnapshot, pairs: EdgePairs) -> FloatArray:
+    """Return the units of the lower rung that each account takes in a line on average, `(n_pairs,)`."""
+    sums = snapshot.index.sums(pairs.lower, 0, snapshot.now)
+    return np.maximum(sums.quantity, 1e-9) / np.maximum(sums.lines, 1.0)
+
+
+def usual_log_quantity(snapshot: ClimbSnapshot, pairs: EdgePairs) -> FloatArray:
+    """Return the mean log of the units of the lower rung in a line, `(n_pairs,)`: one large order moves it little."""
+    sums = snapshot.index.sums(pairs.lower, 0, snapshot.now)
+    return sums.log_quantity / np.maximum(sums.lines, 1.0)
+
+
+def orders_since(snapshot: ClimbSnapshot, pairs: EdgePairs) -> FloatArray:
+    """Return the orders of each pair's account since its first purchase of the lower rung, that one included."""
+    since = pairs.account.astype(np.int64) * _SPAN + snapshot.index.first[pairs.lower]
+    until = (pairs.account.astype(np.int64) + 1) * _SPAN
+    moments = snapshot.order_moments
+    return (np.searchsorted(moments, until) - np.searchsorted(moments, since)).astype(np.float64)
+
+
+def recent_buyers(snapshot: ClimbSnapshot) -> FloatArray:
+    """Return how many accounts bought each product in the last quarter, `(n_products,)`."""
+    recent = snapshot.index.last >= snapshot.now - RECENT_DAYS * SECONDS_A_DAY
+    return np.bincount(snapshot.index.product[recent], minlength=snapshot.history.n_products).astype(np.float64)

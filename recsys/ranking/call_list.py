@@ -1,0 +1,128 @@
+"""The accounts most likely to take one product: whom to call about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.contracts.offers import AccountState, OfferKind
+from recsys.ranking.engine import OfferEngine
+from recsys.ranking.model import Int64
+from recsys.ranking.retrieval import candidate_rows
+from recsys.ranking.sentences import Reasons
+from recsys.ranking.value import unit_worth
+
+StateOf = Callable[[str], AccountState]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One account of a call list.
+
+    Attributes:
+        rank: 1 is the most likely.
+        probability: that it buys the product within the model's horizon.
+        expected_quantity: units, if it does.
+        expected_value: money: probability x quantity x price; of an upgrade the difference to what it displaces.
+        reason: one sentence that a person can say aloud.
+        from_product_id: what an upgrade would displace; None for a cross-sell.
+    """
+
+    rank: int
+    account_id: str
+    kind: OfferKind
+    probability: float
+    expected_quantity: float
+    expected_value: float
+    reason: str
+    from_product_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Takers:
+    """The accounts that have a product among their candidates, the most likely first.
+
+    Attributes:
+        candidates: rows of the candidate table; an account may stand with a cross-sell and an upgrade.
+        accounts: rows of their accounts, of the same shape.
+    """
+
+    candidates: Int64
+    accounts: Int64
+
+
+def takers_of(engine: OfferEngine, product_id: str) -> Takers:
+    """Return the takers of a product, none where it may not be offered.
+
+    It looks through every account's candidates, tens of milliseconds for a million accounts: not for an event loop.
+    """
+    row = engine.catalogue.row(product_id)
+    if row < 0 or engine.catalogue.refusal[row]:
+        return Takers(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    table = engine.model.candidates
+    rows = (table.product == row).nonzero()[0]
+    rows = rows[np.argsort(-table.probability[rows], kind="stable")]
+    return Takers(rows, _owners(rows, engine))
+
+
+def call_list(engine: OfferEngine, takers: Takers, capacity: int, state_of: StateOf) -> tuple[Call, ...]:
+    """Return the likeliest takers, each account once, `capacity` at the most.
+
+    Left out are accounts that want no offers, own the product by now, have declined it lately or were erased.
+
+    Args:
+        engine: of the model.
+        takers: of the product.
+        capacity: how many calls can be made.
+        state_of: what is known of an account beyond the bundle; asked for those only that may be on the list.
+    """
+    reasons = Reasons(engine.model, engine.config.least_buyers)
+    calls: list[Call] = []
+    seen: set[int] = set()
+    for candidate, account in zip(takers.candidates.tolist(), takers.accounts.tolist(), strict=True):
+        if len(calls) == capacity:
+            break
+        if account in seen:
+            continue
+        seen.add(account)
+        call = _call(engine, candidate, engine.model.accounts.ids[account], len(calls) + 1, reasons)
+        if _may_be_called(engine, account, candidate, state_of(call.account_id)):
+            calls.append(call)
+    return tuple(calls)
+
+
+def _owners(rows: Int64, engine: OfferEngine) -> Int64:
+    """Return the account of each candidate: the last one that starts at or before it and has candidates."""
+    accounts = engine.model.accounts
+    having = (accounts.candidates_count > 0).nonzero()[0]
+    owner: Int64 = having[np.searchsorted(accounts.candidates_start[having], rows, side="right") - 1]
+    return owner
+
+
+def _may_be_called(engine: OfferEngine, account: int, candidate: int, state: AccountState) -> bool:
+    wants_none = engine.model.accounts.do_not_offer[account] if state.do_not_offer is None else state.do_not_offer
+    if wants_none or state.silence or state.is_forgotten:
+        return False
+    product_id = engine.catalogue.ids[int(engine.model.candidates.product[candidate])]
+    return product_id not in state.bought and product_id not in state.withheld
+
+
+def _call(engine: OfferEngine, candidate: int, account_id: str, rank: int, reasons: Reasons) -> Call:
+    pool = candidate_rows(engine.model, slice(candidate, candidate + 1))
+    lower = int(pool.from_product[0])
+    probability, evidence = float(pool.probability[0]), int(pool.evidence[0])
+    climbs = lower >= 0
+    product = int(pool.product[0])
+    said = reasons.of_evidence(evidence, climbs=climbs) if evidence >= 0 else reasons.of_popularity(product)
+    return Call(
+        rank=rank,
+        account_id=account_id,
+        kind="upsell" if climbs else "cross_sell",
+        probability=probability,
+        expected_quantity=float(pool.quantity[0]),
+        expected_value=probability * float(unit_worth(pool, "revenue", engine.catalogue)[0]),
+        reason=said.sentence,
+        from_product_id=engine.catalogue.ids[lower] if climbs else None,
+    )

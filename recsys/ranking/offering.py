@@ -1,0 +1,109 @@
+"""From picked candidates to offers: price, value, and the reason that a person can say aloud."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from recsys.contracts.offers import Offer, OfferRequest
+from recsys.ranking.model import EVERYONE, Float64, OfferModel
+from recsys.ranking.pool import CART, POPULAR, RECENT, SEGMENT, TIERS, Pool
+from recsys.ranking.rule_effects import Told
+from recsys.ranking.sentences import CartReasons, Reason, Reasons
+from recsys.ranking.situation import Situation
+from recsys.ranking.state import LiveCatalogue
+from recsys.ranking.value import unit_worth
+
+_SILENT = Told(None, None, None)
+
+
+class _Picked(NamedTuple):
+    """One candidate of a pool, the fields of `Pool` first."""
+
+    product: int
+    from_product: int
+    probability: float
+    chance: float
+    quantity: float
+    score: float
+    evidence: int
+    tier: int
+    value: float
+    worth: float
+
+
+class Offering:
+    """Speaks for one model."""
+
+    def __init__(self, model: OfferModel, catalogue: LiveCatalogue, least_buyers: int) -> None:
+        self._model = model
+        self._catalogue = catalogue
+        self._reasons = Reasons(model, least_buyers)
+
+    def offers(
+        self, picked: Pool, worth: Float64, request: OfferRequest, situation: Situation, n_before: int
+    ) -> list[Offer]:
+        """Return the offers of picked candidates, ranked from `n_before + 1` on; `worth` is what ranked them."""
+        effect = situation.effect
+        discount = None if effect is None or not len(effect.discounted) else effect.discount(picked.product)
+        value = picked.probability * unit_worth(picked, request.objective, self._catalogue, discount)
+        columns = (
+            *(picked.product, picked.from_product, picked.probability, picked.chance, picked.quantity),
+            *(picked.score, picked.evidence, picked.tier, value, worth),
+        )
+        rows = zip(*[column.tolist() for column in columns], strict=True)
+        spoken = self._reasons.beside(situation.cart), self._reasons.beside(situation.recent)
+        told = {} if effect is None else effect.told
+        return [
+            self._offer(_Picked(*row), rank, request, situation.segment, told, *spoken)
+            for rank, row in enumerate(rows, start=n_before + 1)
+        ]
+
+    def _offer(
+        self,
+        row: _Picked,
+        rank: int,
+        request: OfferRequest,
+        segment: int,
+        told: Mapping[int, Told],
+        cart: CartReasons,
+        recent: CartReasons,
+    ) -> Offer:
+        reason = self._reason(row, segment, cart, recent)
+        origin = row.from_product if row.from_product >= 0 else reason.anchor
+        price = float(self._catalogue.price[row.product])
+        ids = self._catalogue.ids
+        rule, share, text = told.get(row.product, _SILENT) if told else _SILENT
+        return Offer(
+            rank=rank,
+            product_id=ids[row.product],
+            kind="upsell" if row.from_product >= 0 else "cross_sell",
+            name=self._model.products.names[row.product] or None,
+            price=None if math.isnan(price) else price,
+            currency=self._model.facts.currency,
+            probability=row.probability,
+            probability_of="buys_within_horizon",
+            expected_quantity=row.quantity,
+            expected_value=row.value,
+            score=row.worth,
+            tier=TIERS[row.tier],
+            reason="" if request.explain == "none" else reason.sentence,
+            from_product_id=ids[origin] if origin >= 0 else None,
+            evidence=reason.evidence if request.explain == "full" else {},
+            rule=rule,
+            discount=None if share is None or math.isnan(price) else share * price,
+            text=text,
+        )
+
+    def _reason(self, row: _Picked, segment: int, cart: CartReasons, recent: CartReasons) -> Reason:
+        climbs = row.from_product >= 0
+        if row.tier in (SEGMENT, POPULAR) and row.evidence >= 0:
+            return self._reasons.of_fallback(row.evidence, segment if row.tier == SEGMENT else EVERYONE)
+        if row.tier in (CART, RECENT) and not climbs:
+            spoken = (cart if row.tier == CART else recent).reason(row.product)
+            if spoken is not None:
+                return spoken
+        if row.evidence >= 0:
+            return self._reasons.of_evidence(row.evidence, climbs=climbs)
+        return self._reasons.of_popularity(row.product)

@@ -1,0 +1,196 @@
+"""The white-space board of one account: category by product, what it owns, what it would be offered, what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from threading import Lock
+from typing import Final, Literal
+
+import numpy as np
+
+from recsys.contracts.offers import AccountState, Offer, OfferRequest
+from recsys.ranking.engine import OfferEngine
+from recsys.ranking.model import EVERYONE, Float64, Int64
+from recsys.ranking.retrieval import owned_by
+from recsys.ranking.situation import Situation
+from recsys.ranking.state import REFUSALS
+from recsys.ranking.why_not import SENTENCES
+
+Standing = Literal["owned", "offered", "gap", "not_eligible"]
+
+N_OFFERED: Final = 100
+"""Offers that the board asks the engine for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One product of the board.
+
+    Attributes:
+        standing: `owned`; `offered` where the engine would offer it; `gap`; `not_eligible`.
+        why: why it is not eligible; None for the others.
+        probability: that the account buys it within the horizon; None where the model made no estimate.
+        expected_value: money; None where the model made no estimate.
+        penetration: share of the peers that have bought it, in [0, 1].
+    """
+
+    product_id: str
+    name: str | None
+    standing: Standing
+    why: str | None
+    probability: float | None
+    expected_value: float | None
+    penetration: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """One category of the board.
+
+    Attributes:
+        category: None for products without one.
+        n_products: in the category.
+        n_owned: of them.
+        penetration: mean over its products of the share of peers that have bought each.
+        cells: what is owned first, then offered, then gaps, each by probability, then penetration.
+    """
+
+    category: str | None
+    n_products: int
+    n_owned: int
+    penetration: float
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The white-space board of one account.
+
+    Attributes:
+        peer_group: whom penetration is measured on.
+        n_peers: accounts with an order among them.
+        shelves: the category with the largest value on offer first.
+    """
+
+    peer_group: str
+    n_peers: int
+    shelves: tuple[Shelf, ...]
+
+
+class WhiteSpace:
+    """Makes boards from one model; what peers own is counted once a segment, when first asked for."""
+
+    def __init__(self, engine: OfferEngine) -> None:
+        self._engine = engine
+        self._counts: dict[int, Int64] = {}
+        self._lock = Lock()
+
+    def board(self, account_id: str, state: AccountState, cells_per_category: int) -> Board:
+        """Return the board of an account; one that the model does not know owns what it has posted.
+
+        Counting the peers of a segment for the first time takes some tenths of a second for a million accounts.
+
+        Args:
+            account_id: the account.
+            state: what is known of it beyond the bundle.
+            cells_per_category: gaps and products that are not eligible are cut to this many a category.
+        """
+        engine, model = self._engine, self._engine.model
+        request = OfferRequest(account_id=account_id, limit=N_OFFERED, explain="none")
+        situation = engine.situation(request, state)
+        offered = {offer.product_id: offer for offer in engine.recommend(request, state).offers}
+        n_peers = max(int(model.segments.n_accounts[situation.segment]), 1)
+        penetration = np.minimum(self._owners(situation.segment) / n_peers, 1.0)
+        owned = self._owned(situation, state)
+        shelves = [
+            self._shelf(code, rows, situation, owned, offered, penetration, cells_per_category)
+            for code, rows in self._categories()
+        ]
+        group = "all accounts" if situation.segment == EVERYONE else model.segments.names[situation.segment]
+        return Board(group, n_peers, tuple(sorted(shelves, key=_on_offer, reverse=True)))
+
+    def _categories(self) -> Iterable[tuple[int, Int64]]:
+        category = self._engine.model.products.category
+        order = np.argsort(category, kind="stable")
+        codes, starts = np.unique(category[order], return_index=True)
+        return zip(codes.tolist(), np.split(order, starts[1:]), strict=True)
+
+    def _shelf(
+        self,
+        code: int,
+        rows: Int64,
+        situation: Situation,
+        owned: set[int],
+        offered: dict[str, Offer],
+        penetration: Float64,
+        most: int,
+    ) -> Shelf:
+        model = self._engine.model
+        likely = rows[np.argsort(-penetration[rows], kind="stable")]
+        cells = [self._cell(row, situation, owned, offered, float(penetration[row])) for row in likely.tolist()[:most]]
+        shown = {cell.product_id for cell in cells}
+        more = [row for row in rows.tolist() if row in owned or self._engine.catalogue.ids[row] in offered]
+        cells += [
+            self._cell(row, situation, owned, offered, float(penetration[row]))
+            for row in more
+            if self._engine.catalogue.ids[row] not in shown
+        ]
+        return Shelf(
+            category=model.categories.names[code] if code >= 0 else None,
+            n_products=len(rows),
+            n_owned=sum(row in owned for row in rows.tolist()),
+            penetration=float(penetration[rows].mean()),
+            cells=tuple(sorted(cells, key=_place)),
+        )
+
+    def _cell(
+        self, row: int, situation: Situation, owned: set[int], offered: dict[str, Offer], penetration: float
+    ) -> Cell:
+        product_id = self._engine.catalogue.ids[row]
+        name = self._engine.model.products.names[row] or None
+        offer = offered.get(product_id)
+        if offer is not None:
+            return Cell(product_id, name, "offered", None, offer.probability, offer.expected_value, penetration)
+        if row in owned:
+            return Cell(product_id, name, "owned", None, None, None, penetration)
+        why = self._why(row, situation)
+        return Cell(product_id, name, "gap" if why is None else "not_eligible", why, None, None, penetration)
+
+    def _why(self, row: int, situation: Situation) -> str | None:
+        if situation.silent:
+            return situation.silent
+        effect, refusal = situation.effect, int(self._engine.catalogue.refusal[row])
+        if refusal:
+            return SENTENCES[REFUSALS[refusal]]
+        if effect is not None and row in effect.blocking:
+            return SENTENCES["blocked"].format(rule=effect.blocking[row])
+        return "it is withheld for this account" if row in situation.barriers.withheld else None
+
+    def _owned(self, situation: Situation, state: AccountState) -> set[int]:
+        posted = {row for row in map(self._engine.catalogue.row, state.bought) if row >= 0}
+        if situation.account < 0:
+            return posted
+        return posted | set(owned_by(self._engine.model, situation.account, ever=False).tolist())
+
+    def _owners(self, segment: int) -> Int64:
+        """Return how many accounts of a segment have bought each product, shape `(n_products,)`."""
+        model = self._engine.model
+        if segment == EVERYONE:
+            return model.products.n_accounts.astype(np.int64)
+        with self._lock:
+            if segment not in self._counts:
+                peers = np.repeat(model.accounts.segment == segment, model.accounts.owned_count)
+                self._counts[segment] = np.bincount(
+                    model.owned.product[peers], minlength=len(model.products.price)
+                ).astype(np.int64)
+            return self._counts[segment]
+
+
+def _place(cell: Cell) -> tuple[int, float, float, str]:
+    order = ("owned", "offered", "gap", "not_eligible").index(cell.standing)
+    return order, -(cell.probability or 0.0), -cell.penetration, cell.product_id
+
+
+def _on_offer(shelf: Shelf) -> float:
+    return sum(cell.expected_value or 0.0 for cell in shelf.cells)

@@ -1,0 +1,101 @@
+"""What one account or visitor did since the model was trained."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final, TypeAlias
+
+from pydantic import Field
+
+from recsys.contracts.config import Config
+
+Line: TypeAlias = tuple[datetime, str, float]
+"""When, which product, how many units; negative where they came back."""
+
+DECLINED: Final = "declined lately"
+TIRED: Final = "presented often enough today"
+
+
+class FatigueCaps(Config):
+    """How often the same may be presented on one day, UTC."""
+
+    product_a_day: int = Field(default=10, ge=1)
+    """Presentations of one product to one account or visitor; after ten on one day another adds nothing."""
+    offers_a_day: int | None = Field(default=None, ge=1)
+    """Presented offers of one account or visitor, over all products; None: any number."""
+
+
+class History:
+    """Purchases, refusals and today's presentations of one account or visitor.
+
+    Every fact has a key of its own, so that the same fact from the store and from this worker counts once.
+    """
+
+    __slots__ = ("_day", "_lines", "_presented", "_refused")
+
+    def __init__(self) -> None:
+        self._lines: dict[tuple[str, str], Line] = {}
+        self._refused: dict[str, datetime] = {}
+        self._day = 0
+        self._presented: dict[str, set[str]] = {}
+
+    def buy(self, key: tuple[str, str], line: Line) -> None:
+        """Add an order line; of two with one key the first stays, as in the store."""
+        self._lines.setdefault(key, line)
+
+    def put(self, key: tuple[str, str], line: Line) -> None:
+        """Add an order line as the store holds it."""
+        self._lines[key] = line
+
+    def refuse(self, product_id: str, when: datetime) -> None:
+        """Add a refusal; the latest one of a product counts."""
+        self._refused[product_id] = max(self._refused.get(product_id, when), when)
+
+    def present(self, product_ids: Iterable[str], decision_id: str, when: datetime) -> None:
+        """Add presented offers of a decision; each decision presents a product once."""
+        day = when.toordinal()
+        if day < self._day:
+            return
+        if day > self._day:
+            self._day, self._presented = day, {}
+        for product_id in product_ids:
+            self._presented.setdefault(product_id, set()).add(decision_id)
+
+    def absorb(self, other: History) -> None:
+        """Add all that another history holds: a visitor has become this account."""
+        for key, line in other._lines.items():
+            self._lines.setdefault(key, line)
+        for product_id, when in other._refused.items():
+            self.refuse(product_id, when)
+        for product_id, decisions in other._presented.items():
+            for decision_id in decisions:
+                self.present([product_id], decision_id, datetime.fromordinal(other._day))
+
+    def bought(self) -> tuple[str, ...]:
+        """Return the products of which more was bought than came back, the latest purchase first."""
+        units: dict[str, float] = defaultdict(float)
+        latest: dict[str, datetime] = {}
+        for when, product, quantity in self._lines.values():
+            units[product] += quantity
+            if quantity > 0 and (product not in latest or when > latest[product]):
+                latest[product] = when
+        kept = [product for product in latest if units[product] > 0]
+        return tuple(sorted(kept, key=lambda product: (latest[product], product), reverse=True))
+
+    def withheld(self, now: datetime, cooldown: timedelta, caps: FatigueCaps) -> dict[str, str]:
+        """Return the products that rest now, and why."""
+        found = {product: DECLINED for product, at in self._refused.items() if now < at + cooldown}
+        if self._day == now.toordinal():
+            for product, decisions in self._presented.items():
+                if len(decisions) >= caps.product_a_day:
+                    found.setdefault(product, TIRED)
+        return found
+
+    def silence(self, now: datetime, caps: FatigueCaps) -> str | None:
+        """Return why no offer at all may be made now, None where one may."""
+        if caps.offers_a_day is None or self._day != now.toordinal():
+            return None
+        n_presented = sum(len(decisions) for decisions in self._presented.values())
+        return f"{n_presented} offers were presented today" if n_presented >= caps.offers_a_day else None

@@ -1,0 +1,106 @@
+"""Values of products and accounts that were posted since the models were built, in force in every model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from datetime import datetime
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+from recsys.contracts.events import AccountUpdate, ProductUpdate
+from recsys.contracts.offers import ProductChange
+from recsys.ranking.rules import Rule
+from serving.models import LoadedModel, Recommender
+
+T = TypeVar("T", ProductChange, AccountUpdate)
+
+_PRODUCT_VALUES = tuple(item.name for item in fields(ProductChange))
+
+
+class LiveProducts:
+    """The latest values of products and the business rules in force, brought to every model that answers."""
+
+    def __init__(self) -> None:
+        self._changes: dict[str, ProductChange] = {}
+        self._recorded: dict[str, datetime] = {}
+        self._engines: WeakSet[Recommender] = WeakSet()
+        self._rules: Sequence[Rule] = ()
+
+    def adopt(self, model: LoadedModel) -> None:
+        """Put all of it in force in a model before it answers."""
+        for change in self._changes.values():
+            model.engine.apply(change)
+        model.engine.use_rules(self._rules)
+        self._engines.add(model.engine)
+
+    def update(self, updates: Iterable[ProductUpdate]) -> None:
+        """Put in force what this worker has just written."""
+        for update in updates:
+            product_id = update.change.product_id
+            self._put(filled(self._changes.get(product_id, update.change), update.change), update.recorded_at)
+
+    def read(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Put in force rows of the store, but for those that this worker has overtaken since they were read."""
+        for row in rows:
+            recorded = self._recorded.get(row["product_id"])
+            if recorded is None or row["recorded_at"] >= recorded:
+                self._put(ProductChange(**{name: row[name] for name in _PRODUCT_VALUES}), row["recorded_at"])
+
+    def use_rules(self, rules: Sequence[Rule]) -> None:
+        """Put business rules in force in every model."""
+        if tuple(rules) != tuple(self._rules):
+            self._rules = rules
+            for engine in self._engines:
+                engine.use_rules(rules)
+
+    def recorded_at(self, product_id: str) -> datetime | None:
+        """Return when a product's values last changed here, None where they never did."""
+        return self._recorded.get(product_id)
+
+    def _put(self, change: ProductChange, recorded_at: datetime) -> None:
+        if self._changes.get(change.product_id) != change:
+            self._changes[change.product_id] = change
+            for engine in self._engines:
+                engine.apply(change)
+        self._recorded[change.product_id] = max(recorded_at, self._recorded.get(change.product_id, recorded_at))
+
+
+class LiveAccounts:
+    """The latest posted values of accounts."""
+
+    def __init__(self) -> None:
+        self._updates: dict[str, AccountUpdate] = {}
+
+    def get(self, account_id: str) -> AccountUpdate | None:
+        """Return the values of an account, None where none were posted."""
+        return self._updates.get(account_id)
+
+    def update(self, updates: Iterable[AccountUpdate]) -> None:
+        """Put in force what this worker has just written."""
+        for update in updates:
+            kept = self._updates.get(update.account_id, update)
+            recorded_at = max(kept.recorded_at, update.recorded_at)
+            self._updates[update.account_id] = replace(filled(kept, update), recorded_at=recorded_at)
+
+    def read(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Put in force rows of the store, but for those that this worker has overtaken since they were read."""
+        for row in rows:
+            kept = self._updates.get(row["account_id"])
+            if kept is None or row["recorded_at"] >= kept.recorded_at:
+                self._updates[row["account_id"]] = AccountUpdate(**row)
+
+    def drop(self, account_ids: Iterable[str]) -> None:
+        """Forget accounts."""
+        for account_id in account_ids:
+            self._updates.pop(account_id, None)
+
+    def ids(self) -> list[str]:
+        """Return the accounts with posted values."""
+        return list(self._updates)
+
+
+def filled(kept: T, new: T) -> T:
+    """Return `kept` with every value that `new` names."""
+    named = {item.name: getattr(new, item.name) for item in fields(new) if getattr(new, item.name) is not None}
+    return replace(kept, **named)

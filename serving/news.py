@@ -1,0 +1,177 @@
+"""What reached the event store since it was last looked at, by whichever worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from recsys.contracts.events import PRESENTING, DecisionOffer, EventQuery, Outcome, TableName
+from recsys.events import EventStore
+from recsys.ranking.rules import Rules
+from serving.ids import first_id_at
+from serving.rules_file import RulesFile
+
+REFUSING: Final = frozenset({"declined", "dismissed"})
+"""Outcomes after which a product rests."""
+
+OVERLAP: Final = timedelta(seconds=30)
+"""`recorded_at` is taken before the commit: what was recorded a little earlier may have become visible later."""
+
+_IDS_A_QUERY: Final = 5_000
+_LINE_COLUMNS: Final = (
+    *("order_id", "line_id", "account_id", "visitor_id", "product_id", "ordered_at", "quantity", "recorded_at"),
+)
+_OUTCOME_COLUMNS: Final = ("outcome_id", "decision_id", "product_id", "kind", "occurred_at", "recorded_at")
+_DECISION_COLUMNS: Final = ("decision_id", "account_id", "visitor_id", "experiment_id", "arm", "offers")
+
+
+class Subject(NamedTuple):
+    """Whose history a fact belongs to; the account where both are known."""
+
+    account_id: str | None
+    visitor_id: str | None
+
+
+class Reaction(NamedTuple):
+    """What came of some offers of one decision, where it changes what may be offered."""
+
+    subject: Subject
+    decision_id: str
+    product_ids: Sequence[str]
+    when: datetime
+    refuses: bool
+
+
+class Told(NamedTuple):
+    """What the store knows of the decision behind an outcome."""
+
+    subject: Subject
+    product_ids: Sequence[str]
+    experiment_id: str | None
+    arm: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What was read from the store, ready to be applied.
+
+    Attributes:
+        lines: order lines.
+        reactions: refusals and presentations.
+        products: rows of the products' overrides.
+        accounts: rows of the accounts' overrides.
+        links: rows of the visitors who logged in.
+        forgotten: keys of erased accounts.
+        experiments: rows of every experiment.
+        rules: the business rules as they stand; None without a file.
+        outcome_ids: outcomes that were looked at, and when they were recorded.
+        seen_until: the latest `recorded_at` among all of it.
+    """
+
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    reactions: list[Reaction] = field(default_factory=list)
+    products: list[dict[str, Any]] = field(default_factory=list)
+    accounts: list[dict[str, Any]] = field(default_factory=list)
+    links: list[dict[str, Any]] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    experiments: list[dict[str, Any]] = field(default_factory=list)
+    rules: Rules | None = None
+    outcome_ids: dict[str, datetime] = field(default_factory=dict)
+    seen_until: datetime | None = None
+
+
+class Reader:
+    """Reads news; its methods may run in any thread.
+
+    Args:
+        store: that every worker writes to.
+        rules: the file of business rules, where there is one.
+        declares: whether a surface declares that returned is presented: then decisions are looked at too.
+    """
+
+    def __init__(self, store: EventStore, rules: RulesFile | None, *, declares: bool) -> None:
+        self._store = store
+        self._rules = rules
+        self._declares = declares
+
+    def news(self, lines_since: datetime, since: datetime, live_since: datetime | None, known: set[str]) -> News:
+        """Return what was recorded.
+
+        Args:
+            lines_since: order lines from then on.
+            since: outcomes from then on.
+            live_since: overrides, links and erasures from then on; None: all of them.
+            known: outcomes that need not be looked at again.
+        """
+        lines = self._rows("order_lines", lines_since, _LINE_COLUMNS)
+        outcomes = [row for row in self._rows("outcomes", since, _OUTCOME_COLUMNS) if row["outcome_id"] not in known]
+        products, accounts, links, forgotten = (
+            self._rows(table, live_since, ())
+            for table in ("product_overrides", "account_overrides", "visitor_links", "forgotten")
+        )
+        rows = (*lines, *outcomes, *products, *accounts, *links, *forgotten)
+        telling = [row for row in outcomes if row["kind"] in REFUSING or row["kind"] in PRESENTING]
+        told = self.told({row["decision_id"] for row in telling})
+        return News(
+            lines=lines,
+            reactions=[*reactions_of([Outcome(**row) for row in telling], told), *self._declared(since)],
+            products=products,
+            accounts=accounts,
+            links=links,
+            forgotten=[row["account_key"] for row in forgotten],
+            experiments=self._store.read(EventQuery("experiments")).to_pylist(),
+            rules=None if self._rules is None else self._rules.look(),
+            outcome_ids={row["outcome_id"]: row["recorded_at"] for row in outcomes},
+            seen_until=max((row["recorded_at"] for row in rows), default=None),
+        )
+
+    def told(self, decision_ids: Iterable[str]) -> dict[str, Told]:
+        """Return what the store knows of these decisions; those that it does not know are left out."""
+        found: dict[str, Told] = {}
+        ids = tuple(decision_ids)
+        for start in range(0, len(ids), _IDS_A_QUERY):
+            wanted = ids[start : start + _IDS_A_QUERY]
+            query = EventQuery("decisions", decision_ids=wanted, columns=_DECISION_COLUMNS)
+            for row in self._store.read(query).to_pylist():
+                products = [DecisionOffer(*offer).product_id for offer in json.loads(row["offers"])]
+                subject = Subject(row["account_id"], row["visitor_id"])
+                found[row["decision_id"]] = Told(subject, products, row["experiment_id"], row["arm"])
+        return found
+
+    def _declared(self, since: datetime) -> list[Reaction]:
+        """Return what surfaces that show whatever they get have presented."""
+        if not self._declares:
+            return []
+        columns = ("decision_id", "account_id", "visitor_id", "decided_at", "offers")
+        query = EventQuery("decisions", from_decision_id=first_id_at(since), presented=True, columns=columns)
+        return [
+            Reaction(
+                Subject(row["account_id"], row["visitor_id"]),
+                row["decision_id"],
+                [DecisionOffer(*offer).product_id for offer in json.loads(row["offers"])],
+                row["decided_at"],
+                refuses=False,
+            )
+            for row in self._store.read(query).to_pylist()
+        ]
+
+    def _rows(self, table: TableName, since: datetime | None, columns: tuple[str, ...]) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self._store.read(
+            EventQuery(table, recorded_since=since, columns=columns)
+        ).to_pylist()
+        return rows
+
+
+def reactions_of(outcomes: Iterable[Outcome], told: dict[str, Told]) -> list[Reaction]:
+    """Return what outcomes change; one without a product concerns every offer of its decision."""
+    found = []
+    for outcome in outcomes:
+        decision = told.get(outcome.decision_id)
+        refuses = outcome.kind in REFUSING
+        if decision is not None and (refuses or outcome.kind in PRESENTING):
+            products = decision.product_ids if outcome.product_id is None else [outcome.product_id]
+            found.append(Reaction(decision.subject, outcome.decision_id, products, outcome.occurred_at, refuses))
+    return found

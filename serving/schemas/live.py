@@ -1,0 +1,108 @@
+"""Posting what has changed about products, accounts and visitors."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from recsys.contracts.events import AccountUpdate, ProductUpdate
+from recsys.contracts.offers import ProductChange
+from serving.schemas.fields import Id, Label, Money
+
+MAX_PRODUCTS = 2_000
+MAX_ACCOUNTS = 2_000
+
+Stock = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+
+
+class ProductBody(BaseModel):
+    """New values of one product; what is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    product_id: Id = Field(description="The product.")
+    price: Money | None = Field(default=None, description="Money a unit, in the currency of the models.")
+    cost: Money | None = Field(default=None, description="Money a unit; what `objective: margin` takes off the price.")
+    active: bool | None = Field(default=None, description="False: no longer sold, so never offered.")
+    stock: Stock | None = Field(default=None, description="Units at hand; at 0 it is not offered.")
+    do_not_offer: bool | None = Field(default=None, description="True: sold, but never offered.")
+
+    def to_event(self, now: datetime) -> ProductUpdate:
+        """Return the event, recorded `now`."""
+        return ProductUpdate(ProductChange(**self.model_dump()), now)
+
+
+class ProductsBody(BaseModel):
+    """A batch of products."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [{"products": [{"product_id": "22720", "price": 4.95, "stock": 0}, {"product_id": "22423"}]}]
+        },
+    )
+
+    products: list[ProductBody] = Field(
+        min_length=1, max_length=MAX_PRODUCTS, description="Of two entries for one product the later values count."
+    )
+
+
+class ProductsAnswer(BaseModel):
+    """The values are in the event store, and in force in this worker; in the others within a second."""
+
+    received: int = Field(description="How many products the request held.")
+
+
+class AccountBody(BaseModel):
+    """New values of one account; what is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    account_id: Id = Field(description="The account; the models need not know it.")
+    segment: Label | None = Field(default=None, description="Its segment: chooses fallbacks and business rules.")
+    region: Label | None = Field(default=None, description="Its region: chooses business rules.")
+    do_not_offer: bool | None = Field(default=None, description="True: it wants no offers, and gets none.")
+
+    def to_event(self, now: datetime) -> AccountUpdate:
+        """Return the event, recorded `now`."""
+        return AccountUpdate(recorded_at=now, **self.model_dump())
+
+
+class AccountsBody(BaseModel):
+    """A batch of accounts."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [{"accounts": [{"account_id": "17850", "segment": "wholesale", "do_not_offer": False}]}]
+        },
+    )
+
+    accounts: list[AccountBody] = Field(
+        min_length=1, max_length=MAX_ACCOUNTS, description="Of two entries for one account the later values count."
+    )
+
+
+class AccountsAnswer(BaseModel):
+    """The values are in the event store, and in force in this worker; in the others within a second."""
+
+    received: int = Field(description="How many accounts the request held.")
+
+
+class LinkBody(BaseModel):
+    """A login."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [{"account_id": "17850"}]})
+
+    account_id: Id = Field(description="The account that the visitor turned out to be.")
+
+
+class LinkAnswer(BaseModel):
+    """The visitor is the account from now on, with all that it did before."""
+
+    visitor_id: str = Field(description="The visitor.")
+    account_id: str = Field(description="Its account.")

@@ -1,0 +1,170 @@
+"""Twenty orders by hand, with returns, repeated exposures, late outcomes, first orders, an account in two channels."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pandas as pd
+import pytest
+
+from recsys.contracts import columns as c
+from recsys.contracts.events import Decision, DecisionOffer, Outcome, OutcomeKind
+from recsys.contracts.offers import OfferKind, OfferRequest
+from recsys.evaluation.kpis import EventTables, KpiConfig, KpiReport, kpis_from_tables, read_events
+from recsys.events import MemoryStore
+
+AS_OF = datetime(2024, 10, 1, tzinfo=UTC)
+
+# order, account, day, channel, then product x units @ price
+ORDERS = """
+o01 A 2024-01-05 web   c1x10@2
+o02 B 2024-01-10 web   t1x5@4 m1x2@5
+o03 C 2024-01-15 phone c2x4@3
+o04 A 2024-02-01 phone t1x5@4 c1x5@2
+o05 D 2024-02-10 web   m1x4@5
+o06 B 2024-02-20 web   t2x5@4
+o07 - 2024-03-01 web   c1x10@2
+o08 C 2024-03-10 phone c1x10@2
+o09 A 2024-04-02 web   c2x10@3
+o10 B 2024-04-15 web   c1x5@2 c2x5@3
+o11 C 2024-05-05 web   c3x4@6
+o12 F 2024-05-20 web   m1x4@5
+o13 E 2024-06-01 phone c1x5@2
+o14 D 2024-06-10 web   t1x5@4
+o20 D 2024-06-20 web   t1x-5@4
+o15 A 2024-07-05 web   c3x2@6 c1x5@2
+o16 B 2024-07-20 phone m1x2@5
+o17 E 2024-08-01 phone c2x4@3
+o18 C 2024-08-15 phone f1x10@1
+o19 E 2024-08-20 phone c2x-1@3
+"""
+
+
+def moment(day: str, hour: int = 9) -> datetime:
+    return datetime.fromisoformat(f"{day}T{hour:02d}:00:00+00:00")
+
+
+def order_lines() -> pd.DataFrame:
+    rows = []
+    for line in ORDERS.strip().splitlines():
+        order, account, day, channel, *goods = line.split()
+        for number, item in enumerate(goods, start=1):
+            product, rest = item.split("x")
+            units, price = rest.split("@")
+            rows.append(
+                (order, str(number), None if account == "-" else account, product, moment(day, 12), float(units),
+                 float(price), channel)
+            )  # fmt: skip
+    names = [c.ORDER_ID, c.LINE_ID, c.ACCOUNT_ID, c.PRODUCT_ID, c.ORDERED_AT, c.QUANTITY, c.UNIT_PRICE, c.CHANNEL]
+    return pd.DataFrame(rows, columns=names)
+
+
+def products() -> pd.DataFrame:
+    families = {"c1": "coffee", "c2": "coffee", "c3": "coffee", "t1": "tea", "t2": "tea", "m1": "mug", "f1": "filter"}
+    categories = {"coffee": "drinks", "tea": "drinks", "mug": "things", "filter": "things"}
+    return pd.DataFrame(
+        {
+            c.PRODUCT_ID: list(families),
+            c.FAMILY: list(families.values()),
+            c.CATEGORY: [categories[family] for family in families.values()],
+        }
+    )
+
+
+def accounts() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            c.ACCOUNT_ID: list("ABCDEF"),
+            c.SEGMENT: ["cafe", "cafe", "office", "office", "cafe", None],
+            c.IS_KEY_ACCOUNT: [True, True, False, False, False, None],
+            c.OWNER: ["ann", "ann", "bob", "bob", "bob", "ann"],
+        }
+    )
+
+
+def upgrades() -> pd.DataFrame:
+    return pd.DataFrame({c.FROM_PRODUCT_ID: ["c1", "c2"], c.TO_PRODUCT_ID: ["c2", "c3"]})
+
+
+def _decision(name: str, account: str, day: str, surface: str, *offers: str, shown: bool = True) -> Decision:
+    packed = []
+    for rank, item in enumerate(offers, start=1):
+        product, kind = item.split(":")
+        kinds: dict[str, OfferKind] = {"x": "cross_sell", "u": "upsell"}
+        packed.append(
+            DecisionOffer(
+                rank, product, kinds[kind], 1.0, "EUR", 0.1, "buys_within_horizon", 1.0, 0.1, 0.1, "account", 1.0
+            )
+        )
+    return Decision(
+        decision_id=name,
+        decided_at=moment(day),
+        request=OfferRequest(account_id=account),
+        model_version="v",
+        objective="conversion",
+        tier="account",
+        horizon_days=30,
+        n_considered=9,
+        offers=tuple(packed),
+        channel="web" if surface == "cart" else "phone",
+        surface=surface,
+        shown=shown,
+        presented=not shown,  # a holdout whose surface presents at once is still not presented
+    )
+
+
+def _outcome(
+    number: int, decision: str, product: str | None, kind: OutcomeKind, day: str, actor: str | None
+) -> Outcome:
+    return Outcome(f"e{number:02d}", decision, kind, moment(day), moment("2024-09-30"), product, None, actor)
+
+
+def events() -> EventTables:
+    """Eleven presented offers: d1 t1 and c2, d2 t1, d3 c2, d4 c1 and t2, d5 f1, d6 t1, d7 c1, d9 c2, d10 m1."""
+    decisions = [
+        _decision("d1", "A", "2024-01-20", "cart", "t1:x", "c2:u"),
+        _decision("d2", "A", "2024-01-28", "cart", "t1:x"),  # the last exposure before o04
+        _decision("d3", "A", "2024-03-25", "sales", "c2:u"),  # o09 follows
+        _decision("d4", "B", "2024-04-10", "cart", "c1:x", "t2:x"),  # o10 follows with c1
+        _decision("d5", "C", "2024-03-01", "cart", "f1:x"),  # bought and accepted on 15 August: too late
+        _decision("d6", "D", "2024-06-05", "cart", "t1:x"),  # bought in o14, returned in o20
+        _decision("d7", "E", "2024-05-25", "sales", "c1:x"),  # bought in E's first order o13
+        _decision("d8", "C", "2024-08-10", "cart", "f1:x", shown=False),  # holdout: o18 is nobody's merit
+        _decision("d9", "E", "2024-07-25", "sales", "c2:u"),  # o17 follows, one of four units came back
+        _decision("d10", "A", "2024-07-01", "cart", "m1:x"),  # accepted, never bought
+        _decision("d11", "B", "2024-07-10", "cart", "c2:u"),  # accepted, never presented
+    ]
+    reported: list[tuple[str, str | None, OutcomeKind, str, str | None]] = [
+        ("d1", None, "shown", "2024-01-20", None),
+        ("d2", None, "shown", "2024-01-28", None),
+        ("d3", "c2", "pitched", "2024-03-25", "ann"),
+        ("d4", None, "shown", "2024-04-10", None),
+        ("d5", "f1", "shown", "2024-03-01", None),
+        ("d5", "f1", "accepted", "2024-08-15", None),
+        ("d6", "t1", "shown", "2024-06-05", None),
+        ("d7", "c1", "shown", "2024-05-25", None),
+        ("d9", "c2", "pitched", "2024-07-25", "bob"),
+        ("d9", "c2", "accepted", "2024-07-26", "bob"),
+        ("d10", "m1", "shown", "2024-07-01", None),
+        ("d10", "m1", "accepted", "2024-07-03", None),
+        ("d11", "c2", "accepted", "2024-07-11", None),
+    ]
+    store = MemoryStore()
+    store.append([*decisions, *(_outcome(number, *item) for number, item in enumerate(reported))])
+    return read_events(store)
+
+
+@pytest.fixture(scope="session")
+def by_hand() -> KpiReport:
+    config = KpiConfig(period="quarter", by=("channel", "segment", "category", "product", "owner", "key_account",
+                                             "surface", "actor"), targets={"upsell_ratio": 0.2})  # fmt: skip
+    return kpis_from_tables(
+        order_lines(),
+        as_of=AS_OF,
+        products=products(),
+        accounts=accounts(),
+        upgrades=upgrades(),
+        events=events(),
+        currency="EUR",
+        config=config,
+    )

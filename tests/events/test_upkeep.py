@@ -1,0 +1,173 @@
+"""Erasing an account, dropping what is old, exporting by day: on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import sqlalchemy as sa
+
+from recsys.contracts.events import (
+    AccountUpdate,
+    Decision,
+    EventQuery,
+    Outcome,
+    PostedLine,
+    RecordedAssignment,
+    VisitorLink,
+    forget_key,
+)
+from recsys.contracts.offers import OfferRequest
+from recsys.errors import ConfigError
+from recsys.events import SqlStore, open_store, upkeep
+from recsys.events.export import export_days
+from recsys.events.migrations import MIGRATIONS, migrate
+from recsys.events.schema import VERSION
+from recsys.events.upkeep import drop_before, forget
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+TABLES_OF_VERSION_2 = (
+    "assignments",
+    "experiments",
+    "forgotten",
+    "visitor_links",
+    "product_overrides",
+    "account_overrides",
+)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
+    sqlite = request.param == "sqlite"
+    made = open_store(f"sqlite:///{tmp_path}/e.db" if sqlite else request.getfixturevalue("postgresql_url"))
+    yield made
+    made.close()
+
+
+def decision(decision_id: str, account_id: str | None, visitor_id: str | None = None, days: float = 0) -> Decision:
+    return Decision(
+        decision_id=decision_id,
+        decided_at=NOON + days * DAY,
+        request=OfferRequest(account_id=account_id),
+        model_version="7",
+        objective="conversion",
+        tier="popular",
+        horizon_days=30,
+        n_considered=1,
+        visitor_id=visitor_id,
+    )
+
+
+def outcome(outcome_id: str, decision_id: str, days: float = 0) -> Outcome:
+    return Outcome(outcome_id, decision_id, "shown", NOON + days * DAY, NOON)
+
+
+def line(order_id: str, account_id: str | None, visitor_id: str | None = None, days: float = 0) -> PostedLine:
+    at = NOON + days * DAY
+    return PostedLine(order_id, "1", "P1", 1.0, at, at, account_id=account_id, visitor_id=visitor_id)
+
+
+def counts(store: SqlStore) -> dict[str, int]:
+    return {table: store.read(EventQuery(table)).num_rows for table in ("decisions", "outcomes", "order_lines")}
+
+
+def test_an_erased_account_leaves_nothing_but_its_key(store: SqlStore) -> None:
+    assigned = RecordedAssignment("e1", 1, "A1", "account", "offers", 0.5, NOON)
+    of_a1 = [decision("d1", "A1"), decision("d2", None, "v1"), outcome("x1", "d1"), outcome("x2", "d2")]
+    of_a2 = [decision("d3", "A2"), decision("d4", None, "v2"), outcome("x3", "d3"), line("o3", "A2")]
+    store.append([*of_a1, *of_a2, line("o1", "A1"), line("o2", None, "v1"), AccountUpdate("A1", NOON, segment="s")])
+    store.append(
+        [VisitorLink("v1", "A1", NOON), assigned, replace(assigned, unit_id="v1"), replace(assigned, version=2)]
+    )
+    gone = forget(store, "A1", NOON)
+    assert gone == {
+        "outcomes": 2,
+        "decisions": 2,
+        "order_lines": 2,
+        "assignments": 3,
+        "account_overrides": 1,
+        "visitor_links": 1,
+    }
+    assert store.read(EventQuery("decisions"))["decision_id"].to_pylist() == ["d3", "d4"]
+    assert counts(store) == {"decisions": 2, "outcomes": 1, "order_lines": 1}
+    assert store.read(EventQuery("forgotten"))["account_key"].to_pylist() == [forget_key("A1")]
+    assert set(forget(store, "A1", NOON).values()) == {0}
+
+
+def test_nothing_of_an_erased_account_stays_in_the_file(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/e.db")
+    store.append([decision(f"d{i}", "very-private-account") for i in range(50)])
+    forget(store, "very-private-account", NOON)
+    store.close()
+    assert not [file for file in tmp_path.iterdir() if b"very-private-account" in file.read_bytes()]
+
+
+def test_what_is_older_than_a_time_is_dropped_and_the_rest_stays(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_CHUNK_ROWS", 3)
+    store.append([decision(f"d{i:02}", "A1", days=i) for i in range(12)])
+    assert drop_before(store, "decisions", NOON + 10 * DAY) == 10
+    assert store.read(EventQuery("decisions"))["decision_id"].to_pylist() == ["d10", "d11"]
+    with pytest.raises(ConfigError, match="table == 'experiments', must be one of decisions, outcomes, order_lines"):
+        drop_before(store, "experiments", NOON)
+
+
+def test_a_table_is_exported_by_day_and_a_day_can_be_exported_again(store: SqlStore, tmp_path: Path) -> None:
+    out = tmp_path / "lake"
+    store.append([line(f"o{i}", "A1", days=i / 2) for i in range(6)])
+    assert export_days(store, "order_lines", out) == {
+        date(2026, 3, 1): 1,
+        date(2026, 3, 2): 2,
+        date(2026, 3, 3): 2,
+        date(2026, 3, 4): 1,
+    }
+    file = out / "order_lines" / "day=2026-03-02" / "part.parquet"
+    assert (
+        pq.ParquetFile(file)
+        .read()
+        .equals(store.read(EventQuery("order_lines", since=NOON + DAY / 2, until=NOON + 3 * DAY / 2)))
+    )
+    store.append([line("late", "A1", days=1)])
+    midnight = datetime(2026, 3, 2, tzinfo=UTC)
+    assert export_days(store, "order_lines", out, since=midnight, until=midnight + DAY) == {date(2026, 3, 2): 3}
+    assert pq.ParquetFile(file).metadata.num_rows == 3
+    assert [path.name for path in out.rglob("*") if path.is_file() and path.name.startswith(".")] == []
+
+
+def test_every_table_can_be_exported(store: SqlStore, tmp_path: Path) -> None:
+    store.append([decision("d1", "A1"), VisitorLink("v1", "A1", NOON)])
+    assert export_days(store, "decisions", tmp_path) == {NOON.date(): 1}
+    assert export_days(store, "visitor_links", tmp_path) == {NOON.date(): 1}
+    assert export_days(store, "decision_offers", tmp_path) == {}
+
+
+def test_a_store_of_version_1_comes_forward_with_its_rows(store: SqlStore) -> None:
+    """The layout of version 1 as it was, not as today's code would make it."""
+    with store.engine.begin() as connection:
+        connection.execute(sa.text("DROP VIEW decision_offers"))
+        for table in TABLES_OF_VERSION_2:
+            connection.execute(sa.text(f"DROP TABLE {table}"))
+        connection.execute(sa.text("ALTER TABLE decisions DROP COLUMN context"))
+        connection.execute(sa.text("CREATE VIEW decision_offers AS SELECT decision_id FROM decisions"))
+        connection.execute(sa.delete(VERSION).where(VERSION.c.version > 1))
+        connection.execute(
+            sa.text(
+                "INSERT INTO decisions VALUES ('d0', '2026-03-01 12:00:00.000000', 'A1', NULL, NULL, NULL, NULL, '7', "
+                "NULL, NULL, NULL, 'conversion', 'cart', 30, 1, 1, 1, NULL, true, false, '[]', '{}', "
+                '\'[[1,"P1","cross_sell",9.5,"GBP",0.25,"buys_within_horizon",2,4.9,0.5,"cart",1,null]]\')'
+            ).execution_options()
+        )
+    assert migrate(store.engine) == len(MIGRATIONS) == 2
+    store.append([decision("d1", "A1"), VisitorLink("v1", "A1", NOON)])
+    assert counts(store)["decisions"] == 2
+    (offer,) = store.read(
+        EventQuery("decision_offers", columns=("product_id", "price", "rule", "discount"))
+    ).to_pylist()
+    assert offer == {"product_id": "P1", "price": 9.5, "rule": None, "discount": None}
+    assert store.read(EventQuery("decisions"))["context"].to_pylist() == [None, None]

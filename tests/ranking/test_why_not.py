@@ -1,0 +1,216 @@
+"""Why a product was not offered: one case a rule, and the law that every product has an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.contracts.offers import AccountState, CartLine, OfferRequest
+from recsys.ranking import OfferEngine, ProductChange
+from recsys.ranking.call_list import call_list, takers_of
+from recsys.ranking.retrieval import owned_by
+from recsys.ranking.rules import Rule
+from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
+from recsys.ranking.white_space import WhiteSpace
+from recsys.ranking.why_not import SENTENCES, WhyNot, why_not
+
+MODEL = synthetic_model(
+    SyntheticModelConfig(n_accounts=40, n_products=120, n_categories=4, fallback_size=30), np.random.default_rng(11)
+)
+ENGINE = OfferEngine(MODEL)
+ASKED = OfferRequest(account_id="A0000003", limit=4)
+NEW = AccountState()
+ALL = [offer.product_id for offer in ENGINE.recommend(replace(ASKED, limit=100)).offers]
+OWNED = [MODEL.products.ids[row] for row in owned_by(MODEL, 3, ever=False).tolist()]
+
+
+def ask(
+    product_id: str, request: OfferRequest = ASKED, state: AccountState = NEW, refused: Mapping[str, str] | None = None
+) -> WhyNot:
+    return why_not(ENGINE, request, state, product_id, refused or {})
+
+
+@pytest.mark.parametrize(
+    ("code", "request_", "state"),
+    [
+        ("excluded", replace(ASKED, exclude=frozenset(ALL[:1])), NEW),
+        ("in_cart", replace(ASKED, cart=(CartLine(ALL[0]),)), NEW),
+        ("filtered", replace(ASKED, max_price=0.01), NEW),
+        ("withheld", ASKED, AccountState(withheld={ALL[0]: "declined lately"})),
+        ("owned", ASKED, AccountState(bought=(ALL[0],))),
+        ("silent", ASKED, AccountState(do_not_offer=True)),
+        ("offered_now", ASKED, NEW),
+    ],
+)
+def test_each_filter_is_named(code: str, request_: OfferRequest, state: AccountState) -> None:
+    assert ask(ALL[0], request_, state).code == code
+
+
+def test_the_reason_of_a_withheld_product_is_told() -> None:
+    found = ask(ALL[0], state=AccountState(withheld={ALL[0]: "declined lately"}))
+    assert (found.sentence, found.values) == (
+        "it is withheld for this account: declined lately",
+        {"why": "declined lately"},
+    )
+
+
+def test_what_the_account_owns_in_the_bundle_is_owned() -> None:
+    candidates = set(MODEL.candidates.product.tolist())
+    owned = next(product for product in OWNED if MODEL.products.ids.find(product) in candidates)
+    assert ask(owned).code in {"owned", "not_a_candidate"}
+
+
+def test_a_product_that_came_after_the_last_has_its_place() -> None:
+    found = ask(ALL[5])
+    assert found.code == "outranked"
+    assert found.values["place"] >= 5
+    assert found.values["n_eligible"] >= found.values["place"]
+
+
+def test_what_nobody_knows_and_what_nothing_speaks_for() -> None:
+    assert ask("no such").code == "unknown_product"
+    codes = {ask(product).code for product in MODEL.products.ids}
+    assert {"not_a_candidate", "not_reached", "outranked", "offered_now"} <= codes
+
+
+def test_a_reason_that_has_changed_since_is_the_one_that_held_then() -> None:
+    found = ask(ALL[0], refused={ALL[0]: "out_of_stock"})
+    assert (found.code, found.sentence) == ("out_of_stock", "it was out of stock")
+    assert set(found.values) == {"price", "cost", "stock", "active", "do_not_offer"}
+    by_rule = ask(ALL[0], refused={ALL[0]: "rule:contract"})
+    assert (by_rule.code, by_rule.rule) == ("blocked", "contract")
+    assert by_rule.sentence == "the business rule 'contract' blocks it"
+
+
+def test_a_rule_that_blocks_now_is_named() -> None:
+    engine = OfferEngine(MODEL)
+    engine.use_rules([Rule(name="contract", action="block", products=(ALL[0],), owner="o", reason="r")])
+    assert why_not(engine, ASKED, NEW, ALL[0], {}).rule == "contract"
+    engine.use_rules([])
+    engine.apply(ProductChange(ALL[0], stock=0))
+    assert why_not(engine, ASKED, NEW, ALL[0], {}).values["stock"] == 0.0
+
+
+def test_near_duplicates_and_substitutes_name_the_other() -> None:
+    found: dict[str, Any] = {}
+    for account in range(40):
+        request = OfferRequest(account_id=f"A{account:07d}", limit=30)
+        for product in MODEL.products.ids:
+            told = ask(product, request)
+            found.setdefault(told.code, (told, product))
+    for code in ("near_duplicate", "substitute"):
+        told, product = found[code]
+        assert told.values["other"] != product
+        assert MODEL.products.ids.find(told.values["other"]) >= 0
+
+
+products = st.integers(0, 119).map(lambda row: f"P{row:06d}")
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    account=st.integers(-1, 39),
+    cart=st.lists(products, max_size=3),
+    product=products,
+    limit=st.integers(1, 30),
+    raw=st.booleans(),
+    objective=st.sampled_from(["conversion", "revenue"]),
+)
+def test_every_product_is_offered_or_has_a_reason(
+    account: int, cart: list[str], product: str, limit: int, raw: bool, objective: Any
+) -> None:
+    request = OfferRequest(
+        account_id=None if account < 0 else f"A{account:07d}",
+        cart=tuple(CartLine(one) for one in cart),
+        limit=limit,
+        raw=raw,
+        objective=objective,
+    )
+    told = ask(product, request)
+    offered = product in {offer.product_id for offer in ENGINE.recommend(request).offers}
+    assert (told.code == "offered_now") is offered
+    assert told.code in SENTENCES
+
+
+def takers(product_id: str, capacity: int = 5, **states: AccountState) -> list[str]:
+    found = call_list(ENGINE, takers_of(ENGINE, product_id), capacity, lambda account: states.get(account, NEW))
+    assert [call.rank for call in found] == list(range(1, len(found) + 1))
+    assert [call.probability for call in found] == sorted((call.probability for call in found), reverse=True)
+    return [call.account_id for call in found]
+
+
+def test_a_call_list_has_the_likeliest_accounts_each_once() -> None:
+    product = ALL[0]
+    row = MODEL.products.ids.find(product)
+    best: dict[str, float] = {}
+    for account, account_id in enumerate(MODEL.accounts.ids):
+        start, count = int(MODEL.accounts.candidates_start[account]), int(MODEL.accounts.candidates_count[account])
+        for at in range(start, start + count):
+            if MODEL.candidates.product[at] == row:
+                best[account_id] = max(best.get(account_id, 0.0), float(MODEL.candidates.probability[at]))
+    found = call_list(ENGINE, takers_of(ENGINE, product), 1_000, lambda _: NEW)
+    assert {call.account_id: call.probability for call in found} == pytest.approx(best)
+    assert takers(product, 3) == [call.account_id for call in found][:3]
+
+
+def test_who_must_not_be_called_is_not_on_the_list() -> None:
+    product = ALL[0]
+    first, second, third, fourth, fifth = takers(product)
+    left = takers(
+        product,
+        1,
+        **{
+            first: AccountState(do_not_offer=True),
+            second: AccountState(bought=(product,)),
+            third: AccountState(withheld={product: "declined lately"}),
+            fourth: AccountState(is_forgotten=True),
+        },
+    )
+    assert left == [fifth]
+    sold_out = OfferEngine(MODEL)
+    sold_out.apply(ProductChange(product, stock=0))
+    assert len(takers_of(sold_out, product).accounts) == len(takers_of(sold_out, "no such").accounts) == 0
+
+
+def test_the_board_says_of_every_product_where_it_stands() -> None:
+    declined = ALL[1]
+    state = AccountState(bought=(ALL[0],), withheld={declined: "declined lately"})
+    board = WhiteSpace(ENGINE).board("A0000003", state, 1_000)
+    cells = {cell.product_id: cell for shelf in board.shelves for cell in shelf.cells}
+    assert len(cells) == 120
+    standing = {
+        name: {one for one, cell in cells.items() if cell.standing == name}
+        for name in ("owned", "offered", "gap", "not_eligible")
+    }
+    assert standing["owned"] == {*OWNED, ALL[0]} - standing["offered"]
+    offered = {offer.product_id: offer for offer in ENGINE.recommend(replace(ASKED, limit=100), state).offers}
+    assert standing["offered"] == set(offered)
+    assert standing["not_eligible"] == {declined}
+    assert all(cells[one].probability == offer.probability for one, offer in offered.items())
+    assert standing["gap"]
+
+
+def test_penetration_is_counted_on_the_accounts_segment() -> None:
+    account = int((MODEL.accounts.segment > 0).argmax())
+    segment = int(MODEL.accounts.segment[account])
+    board = WhiteSpace(ENGINE).board(MODEL.accounts.ids[account], NEW, 1_000)
+    assert board.peer_group == MODEL.segments.names[segment]
+    peers = [row for row in range(40) if MODEL.accounts.segment[row] == segment]
+    cell = board.shelves[0].cells[0]
+    row = MODEL.products.ids.find(cell.product_id)
+    n_owners = sum(row in owned_by(MODEL, peer, ever=True) for peer in peers)
+    assert cell.penetration == pytest.approx(min(n_owners / board.n_peers, 1.0))
+
+
+def test_a_board_is_cut_to_the_most_common_gaps_but_keeps_what_is_owned_and_offered() -> None:
+    board = WhiteSpace(ENGINE).board("A0000003", NEW, 2)
+    cells = [cell for shelf in board.shelves for cell in shelf.cells]
+    assert {cell.product_id for cell in cells if cell.standing == "owned"} >= set(OWNED) - set(ALL)
+    assert len([cell for cell in cells if cell.standing == "gap"]) <= 2 * len(board.shelves)
+    assert [shelf.n_products for shelf in board.shelves] == [30, 30, 30, 30]

@@ -1,0 +1,44 @@
+"""One small simulated market for the tests of training runs and their replays."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from recsys.data.clean_data import CleanData
+from recsys.data.market import MarketConfig, write_market
+from recsys.data.reading import ReadSpec, read_data
+from training.config import TrainConfig
+
+AS_OF = datetime(2025, 7, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def market_spec(tmp_path_factory: pytest.TempPathFactory) -> ReadSpec:
+    """What to read of a market of 300 accounts and 200 products, up to the middle of its last year."""
+    folder: Path = tmp_path_factory.mktemp("market")
+    write_market(MarketConfig(n_accounts=300, n_products=200, seed=3), folder)
+    names = {name: str(folder / f"{name}.parquet") for name in ("orders", "products", "accounts", "upgrades")}
+    return ReadSpec(**names, as_of=AS_OF)
+
+
+@pytest.fixture(scope="session")
+def market_data(market_spec: ReadSpec) -> CleanData:
+    return read_data(market_spec)
+
+
+@pytest.fixture(scope="session")
+def small_config() -> TrainConfig:
+    """Options that make training take seconds."""
+    return TrainConfig.model_validate(
+        {
+            "next_product": {
+                "sampling": {"train_accounts": 150, "calibration_accounts": 300},
+                "ranker": {"kind": "logistic"},
+            },
+            "upgrades": {"n_cutoffs": 2},
+            "evaluation": {"bootstrap": {"n_resamples": 200}, "importance_rows": 300},
+        }
+    )

@@ -1,0 +1,294 @@
+"""An honest look back: what a model of the same configuration would have said one horizon ago, and what came.
+
+Everything is learned again from the sources as they stood at the cutoff: nothing at or after it is read, neither to
+train nor to calibrate. Cross-sell is replayed at `as_of - horizon_days`. Whether a purchase was a climb is known only
+after its follow-up, so that upgrades are replayed that much earlier, over a ladder frozen there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from recsys.data.clean_data import CleanData
+from recsys.data.history import History
+from recsys.errors import EmptyDataError
+from recsys.evaluation.bootstrap import paired_difference
+from recsys.evaluation.calibration import judge_calibration
+from recsys.evaluation.pairs import cross_sell_pairs
+from recsys.evaluation.truth import Truth, known_accounts, novel_purchases
+from recsys.mining.ladder import Ladder
+from recsys.propensity.candidates import NO_PRODUCT, Candidates
+from recsys.propensity.climbs import UpgradeModel
+from recsys.propensity.next_product import NextProductModel
+from training.backtest import RAW, BacktestConfig, Split, score_lists
+from training.backtest_results import CutoffResult, Difference, MethodScores, UpsellScores
+from training.backtest_trainer import Read, over_history
+from training.backtest_upsell import first_of_each, score_upsell
+from training.baselines.lineup import lineup
+from training.baselines.protocol import Baseline
+from training.config import TrainConfig
+from training.ladders import LadderOf
+from training.pipeline import Step, part_rng, quietly
+
+RowArray = NDArray[np.int32]
+T = TypeVar("T")
+
+SIDE_BY_SIDE_LINES = 2_000_000
+"""Up to so many order lines both looks back run at the same time; above, one after the other, for their memory."""
+
+
+class Window(NamedTuple):
+    """The days that came after the cutoff.
+
+    Attributes:
+        split: the whole history, the cutoff, and the truth after it.
+        standing: rows of the accounts that are looked at, all with an earlier order, ascending.
+    """
+
+    split: Split
+    standing: RowArray
+
+
+class LearnedCross(NamedTuple):
+    """What was learned at the cutoff.
+
+    Attributes:
+        past: what was known.
+        model: learned from it.
+        scored: its candidates, over the rows of the whole history.
+    """
+
+    past: CleanData
+    model: NextProductModel
+    scored: Candidates
+
+
+@dataclass(frozen=True)
+class CrossReplay:
+    """Cross-sell at the cutoff.
+
+    Attributes:
+        past: what was known at the cutoff.
+        split: the whole history, the cutoff, and the truth after it.
+        model: learned from `past`.
+        result: the baselines, the raw ranker, their paired differences, and the calibration over all accounts.
+    """
+
+    past: CleanData
+    split: Split
+    model: NextProductModel
+    result: CutoffResult
+
+    @property
+    def ndcg(self) -> NDArray[np.float64]:
+        """NDCG of the raw ranker, one value an account of the truth."""
+        return self.result.method(RAW).scores.ndcg
+
+
+@dataclass(frozen=True)
+class UpReplay:
+    """Upgrades at their cutoff.
+
+    Attributes:
+        past: what was known at the cutoff.
+        history: the whole history.
+        ladder: frozen at the cutoff.
+        model: learned from `past`.
+        scores: what came of its propensities.
+    """
+
+    past: CleanData
+    history: History
+    ladder: Ladder
+    model: UpgradeModel
+    scores: UpsellScores
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Both looks back; None where there was nothing to look back on, and `notes` says why."""
+
+    cross: CrossReplay | None
+    up: UpReplay | None
+    notes: tuple[str, ...]
+
+
+def replay_past(
+    read: Read,
+    history: History,
+    as_of: datetime,
+    config: TrainConfig,
+    ladder_of: LadderOf,
+    *,
+    baselines: Callable[[], Sequence[Baseline]] = lineup,
+    step: Step = quietly,
+) -> Replay:
+    """Return how the configuration would have done on the last horizon before `as_of`.
+
+    Args:
+        read: reads the same sources with nothing at or after a moment.
+        history: the lines before `as_of`: the future of the replayed past.
+        as_of: the moment of the training run.
+        config: of the training run.
+        ladder_of: the ladder of some data.
+        baselines: makes the rivals.
+        step: told of each step.
+    """
+    cutoff = as_of - timedelta(days=config.horizon_days)
+    climb_cutoff = cutoff - timedelta(days=config.upgrades.climbs.follow_days)
+    notes: list[str] = []
+    workers = 2 if len(history) <= SIDE_BY_SIDE_LINES else 1
+    with step("replay of the last horizon"), ThreadPoolExecutor(workers, initializer=_one_openmp_thread) as pool:
+        up = pool.submit(lambda: replay_upgrades(read(climb_cutoff), history, config, ladder_of))
+        cross = _noted(
+            lambda: _cross_sell(pool, lambda: read(cutoff), take_window(history, cutoff, config), config, baselines),
+            "cross_sell",
+            notes,
+        )
+        return Replay(cross, _noted(up.result, "upsell", notes), tuple(notes))
+
+
+def take_window(history: History, cutoff: datetime, config: TrainConfig) -> Window:
+    """Return the truth after a cutoff over a sample of the accounts that had ordered, and that sample.
+
+    Raises:
+        EmptyDataError: none of them bought anything new within the horizon.
+    """
+    standing = np.flatnonzero(known_accounts(history, cutoff)).astype(np.int32)
+    if len(standing) > config.evaluation.max_accounts:
+        rng = part_rng(config, "replayed accounts")
+        standing = np.sort(rng.choice(standing, config.evaluation.max_accounts, replace=False))
+    truth = novel_purchases(history, cutoff, config.horizon_days)
+    chosen = np.flatnonzero(np.isin(truth.accounts, standing))
+    if len(chosen) == 0:
+        raise EmptyDataError(
+            f"{cutoff:%Y-%m-%d}: 0 of {len(standing)} accounts with an earlier order bought anything new within "
+            f"{config.horizon_days} days, must be 1 or more; give a longer history"
+        )
+    truth = Truth(truth.accounts[chosen], truth.relevant[chosen], truth.revenue[chosen])
+    return Window(Split(history, cutoff, truth, backtest_config(cutoff, config)), standing)
+
+
+def learn_cross_sell(past: CleanData, history: History, config: TrainConfig, accounts: RowArray) -> LearnedCross:
+    """Return the model that `past` teaches and its candidates of some accounts, all as rows of `history`."""
+    early = past.history().before(past.as_of)
+    model = NextProductModel(config.next_product)
+    model.fit(early, past.products, past.accounts, past.as_of, part_rng(config, "next_product"))
+    place = {account_id: row for row, account_id in enumerate(early.account_ids.tolist())}
+    rows = np.array([place.get(one, -1) for one in history.account_ids[accounts].tolist()], dtype=np.int32)
+    scored = model.score(early, past.as_of, rows[rows >= 0])
+    return LearnedCross(past, model, _that_still_exist(over_history(scored, early, history)))
+
+
+def score_rivals(split: Split, baselines: Sequence[Baseline], config: TrainConfig) -> tuple[MethodScores, ...]:
+    """Return what each baseline, fitted before the cutoff, would have reached."""
+    rng, past = part_rng(config, "rivals"), split.history.before(split.cutoff)
+    scored = []
+    for baseline in baselines:
+        lists = baseline.fit(past, split.cutoff).recommend(split.truth.accounts, split.config.k)
+        scored.append(score_lists(split, baseline.name, "baseline", lists, rng))
+    return tuple(scored)
+
+
+def judge_cross_sell(
+    window: Window, learned: LearnedCross, rivals: Sequence[MethodScores], config: TrainConfig
+) -> CrossReplay:
+    """Return the ranker beside its rivals, with the calibration of its probabilities over all accounts looked at."""
+    rng, split, scored = part_rng(config, "replay"), window.split, learned.scored
+    lists = first_of_each(scored, split.truth.accounts, split.history.n_accounts, split.config.k)
+    raw = score_lists(split, RAW, "raw", lists, rng)
+    columns = scored.account, scored.product, scored.probability
+    pairs = cross_sell_pairs(split.history, split.cutoff, config.horizon_days, *columns, among=window.standing)
+    gains = [
+        paired_difference(raw.scores.ndcg, rival.scores.ndcg, rng, config.evaluation.bootstrap) for rival in rivals
+    ]
+    result = CutoffResult(
+        cutoff=split.cutoff,
+        accounts=split.truth.accounts,
+        n_novel=split.truth.relevant.nnz,
+        methods=(*rivals, raw),
+        differences=tuple(Difference(RAW, rival.name, gain) for rival, gain in zip(rivals, gains, strict=True)),
+        calibration=judge_calibration(pairs, split.config.calibration),
+        upsell=None,
+    )
+    return CrossReplay(learned.past, split, learned.model, result)
+
+
+def replay_upgrades(past: CleanData, history: History, config: TrainConfig, ladder_of: LadderOf) -> UpReplay:
+    """Return what the upgrade model would have said at `past.as_of`, and who climbed.
+
+    Raises:
+        EmptyDataError: nobody stood on a rung.
+    """
+    early = past.history().before(past.as_of)
+    ladder = ladder_of(past, early)
+    model = UpgradeModel(config.upgrades)
+    model.fit(early, past.products, past.accounts, ladder, past.as_of, part_rng(config, "upgrades"))
+    scores = score_upsell(
+        history,
+        past.as_of,
+        config.horizon_days,
+        ladder,
+        _that_still_exist(over_history(model.score(early, past.as_of), early, history)),
+        climbs=config.upgrades.climbs,
+        calibration=backtest_config(past.as_of, config).calibration,
+    )
+    if scores is None:
+        raise EmptyDataError(
+            f"{past.as_of:%Y-%m-%d}: 0 accounts stood on a rung of {len(ladder)} edges, must be 1 or more; "
+            "give a longer history or curated upgrades"
+        )
+    return UpReplay(past, history, ladder, model, scores)
+
+
+def backtest_config(cutoff: datetime, config: TrainConfig) -> BacktestConfig:
+    """Return the settings of the backtest that a replay is: one cutoff, the horizon of the training."""
+    return BacktestConfig(
+        cutoffs=(cutoff,),
+        horizon_days=config.horizon_days,
+        active_days=config.evaluation.active_days,
+        max_accounts=config.evaluation.max_accounts,
+        seed=config.seed,
+        bootstrap=config.evaluation.bootstrap,
+        climbs=config.upgrades.climbs,
+    )
+
+
+def _cross_sell(
+    pool: Executor,
+    read_past: Callable[[], CleanData],
+    window: Window,
+    config: TrainConfig,
+    baselines: Callable[[], Sequence[Baseline]],
+) -> CrossReplay:
+    """The ranker learns while the baselines are scored."""
+    learned = pool.submit(lambda: learn_cross_sell(read_past(), window.split.history, config, window.standing))
+    rivals = pool.submit(score_rivals, window.split, baselines(), config)
+    return judge_cross_sell(window, learned.result(), rivals.result(), config)
+
+
+def _noted(find: Callable[[], T], kind: str, notes: list[str]) -> T | None:
+    """What `find` finds; where there are too little data for it, None and a note."""
+    try:
+        return find()
+    except EmptyDataError as error:
+        notes.append(f"{kind} was not replayed: {error}")
+        return None
+
+
+def _one_openmp_thread() -> None:
+    threadpool_limits(limits=1, user_api="openmp")  # counts for the thread that calls it
+
+
+def _that_still_exist(candidates: Candidates) -> Candidates:
+    """Drop what the whole history has no row for: whose only order before the cutoff was taken back after it."""
+    keep = (candidates.account >= 0) & (candidates.product >= 0) & (candidates.from_product >= NO_PRODUCT)
+    return replace(candidates, **{each.name: getattr(candidates, each.name)[keep] for each in fields(candidates)})
