@@ -22,7 +22,7 @@ from serving.following import Follower
 from serving.ids import DecisionIds
 from serving.metrics import Metrics
 from serving.models import Models
-from serving.routes import live, offers, operations, reports
+from serving.routes import batch, experiments, live, offers, operations, pages, reports
 from serving.routes.lean import LeanRoute
 from serving.services import Clock, Services
 from serving.settings import Settings
@@ -42,7 +42,17 @@ _CORS: Final[dict[str, Any]] = {
     "expose_headers": ("Retry-After", "X-Request-ID"),
 }
 
-_ROUTERS: Final = (offers.lean_router, offers.router, reports.router, live.router, operations.router)
+_ROUTERS: Final = (
+    offers.lean_router,
+    offers.router,
+    batch.router,
+    pages.router,
+    pages.lean_router,
+    reports.router,
+    live.router,
+    experiments.router,
+    operations.router,
+)
 
 
 def create_app(settings: Settings, *, bundles: Models, store: EventStore, clock: Clock) -> FastAPI:
@@ -148,8 +158,8 @@ def _complete_document(app: FastAPI, *, keys: bool) -> None:
 
 
 def _declare_access(document: dict[str, Any], *, keys: bool) -> None:
-    for path, operations in document["paths"].items():
-        for method, operation in operations.items():
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
             scope = SCOPES.get(path, {}).get(method.upper())
             if scope is None:
                 continue

@@ -25,6 +25,7 @@ class Follower:
         self._models = models
         self._adopt = adopt
         self._count = count
+        self._looking = asyncio.Lock()
 
     async def follow(self, seconds: float) -> None:
         """Look for ever."""
@@ -37,6 +38,10 @@ class Follower:
         models = self._models
         if not isinstance(models, WatchedModels):
             return
+        async with self._looking:  # else a second look would load again what the first has not put in place yet
+            await self._look(models, at_once=at_once)
+
+    async def _look(self, models: WatchedModels, *, at_once: bool) -> None:
         changes = await asyncio.to_thread(models.look, at_once=at_once)
         for change in changes:
             if change.refused is None and change.model is not None:

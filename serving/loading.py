@@ -13,12 +13,15 @@ from recsys.bundle.manifest import MANIFEST
 from recsys.bundle.resolve import resolve_model
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.errors import BundleCorruptError
+from recsys.ranking.insight import Insight
 from serving.models import CHAMPION, Found, LoadedModel, Sources
+from serving.settings import Settings
+from serving.slates import RememberingEngine
 
 _CHAMPION_URI = f"@{CHAMPION}"
 
 
-def load_model(folder: Path, *, source: str, now: datetime, verify: bool = True) -> LoadedModel:
+def load_model(folder: Path, *, source: str, now: datetime, remembered: int = 0, verify: bool = True) -> LoadedModel:
     """Return the model of the bundle in `folder`.
 
     Its version is the beginning of its manifest's SHA-256, which covers the digest of every file: the same content has
@@ -28,6 +31,7 @@ def load_model(folder: Path, *, source: str, now: datetime, verify: bool = True)
         folder: of the bundle.
         source: what the model was asked for by, for people to read.
         now: becomes `loaded_at`.
+        remembered: slates that are kept for the same question asked again.
         verify: compare every file with its digest; left out by workers whose parent has done it.
 
     Raises:
@@ -36,10 +40,11 @@ def load_model(folder: Path, *, source: str, now: datetime, verify: bool = True)
     """
     version = version_of(folder)
     bundle = load_bundle(folder, verify=verify)
+    engine = bundle.engine()
     return LoadedModel(
         version=version,
         source=source,
-        engine=bundle.engine(),
+        engine=RememberingEngine(engine, remembered),
         as_of=_utc(bundle.manifest.as_of),
         horizon_days=bundle.manifest.horizon_days,
         currency=bundle.manifest.currency,
@@ -50,6 +55,7 @@ def load_model(folder: Path, *, source: str, now: datetime, verify: bool = True)
             OfferRequest(account_id=item.account_id, cart=tuple(CartLine(product) for product in item.cart))
             for item in bundle.manifest.warm_up
         ),
+        insight=Insight(engine),
     )
 
 
@@ -76,9 +82,7 @@ def find_model(reference: str, tracking_uri: str) -> Found:
     return Found(folder, version_of(folder))
 
 
-def sources_of(
-    reference: str, challengers: dict[str, str], tracking_uri: str, clock: Callable[[], datetime]
-) -> Sources:
+def sources_of(reference: str, settings: Settings, tracking_uri: str, clock: Callable[[], datetime]) -> Sources:
     """Return where the champion `reference` and its challengers come from.
 
     A champion of a registry brings the registry's challenger, where there is one.
@@ -86,10 +90,10 @@ def sources_of(
     references = {CHAMPION: reference}
     if reference.endswith(_CHAMPION_URI):
         references["challenger"] = reference.removesuffix(_CHAMPION_URI) + "@challenger"
-    references |= challengers
+    references |= settings.challengers
 
     def load(found: Found, source: str) -> LoadedModel:
-        return load_model(found.folder, source=source, now=clock())
+        return load_model(found.folder, source=source, now=clock(), remembered=settings.remembered_slates)
 
     return Sources(references, partial(find_model, tracking_uri=tracking_uri), load)
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from threading import Lock
 from typing import Final, NamedTuple, Protocol
 
 from recsys.contracts.offers import NOTHING_NEW, AccountState, OfferRequest, ProductChange, Slate
 from recsys.errors import ModelNotFoundError, OfferEngineError
+from recsys.ranking.insight import Insight
 from recsys.ranking.rules import Rule
 
 CHAMPION: Final = "champion"
@@ -43,6 +43,7 @@ class LoadedModel:
         as_of: no order line at or after it was used.
         loaded_at: when this process loaded it, UTC.
         warm_up: requests that are answered once before it answers anybody.
+        insight: explains the model to people; None for a fake that can't.
     """
 
     version: str
@@ -55,6 +56,7 @@ class LoadedModel:
     n_products: int
     loaded_at: datetime
     warm_up: tuple[OfferRequest, ...] = ()
+    insight: Insight | None = None
 
     def replay(self) -> None:
         """Answer the warm-up requests, so that the first caller finds every page in memory and every path proven."""
@@ -163,7 +165,6 @@ class WatchedModels:
         self._retry = retry
         self._models = {CHAMPION: first}
         self._refused: dict[str, Refused] = {}
-        self._looking = Lock()
 
     def current(self) -> LoadedModel:
         """Return the champion for the next request; one request uses one model throughout."""
@@ -179,19 +180,17 @@ class WatchedModels:
         return tuple(Running(alias, self._models.get(alias), self._refused.get(alias)) for alias in aliases)
 
     def look(self, *, at_once: bool = False) -> tuple[Running, ...]:
-        """Return what has changed, loaded and warm, for `put`; a second look waits for the first.
+        """Return what has changed, loaded and warm, for `put`; one look at a time.
 
         Args:
             at_once: look again at what was refused, however short ago.
         """
-        with self._looking:
-            ready = {model.version: model for model in self._models.values()}
-            changes = []
-            for alias, reference in self._sources.references.items():
-                change = self._look_at(alias, reference, ready, at_once=at_once)
-                if change is not None:
-                    changes.append(change)
-            return tuple(changes)
+        ready = {model.version: model for model in self._models.values()}
+        looked = [
+            self._look_at(alias, reference, ready, at_once=at_once)
+            for alias, reference in self._sources.references.items()
+        ]
+        return tuple(change for change in looked if change is not None)
 
     def put(self, changes: tuple[Running, ...]) -> None:
         """Let the new models answer, and keep in mind what was refused."""

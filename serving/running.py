@@ -93,7 +93,7 @@ def run(plan: Plan, listening: socket.socket) -> None:
         StoreError: the event store does not answer.
         SystemExit: 0 after SIGTERM or SIGINT.
     """
-    model = load_model(plan.found.folder, source=plan.source, now=_now())
+    model = _load(plan, verify=True)
     store = open_store(plan.store_url)
     logs.configure()
     signal.signal(signal.SIGTERM, _leave)
@@ -117,12 +117,17 @@ def build_worker(plan: Plan) -> FastAPI:
     """
     logs.configure()
     known = version_of(plan.found.folder) == plan.found.version
-    model = load_model(plan.found.folder, source=plan.source, now=_now(), verify=not known)
+    model = _load(plan, verify=not known)
     return create_app(plan.settings, bundles=_watched(plan, model), store=open_store(plan.store_url), clock=_now)
 
 
+def _load(plan: Plan, *, verify: bool) -> LoadedModel:
+    remembered = plan.settings.remembered_slates
+    return load_model(plan.found.folder, source=plan.source, now=_now(), remembered=remembered, verify=verify)
+
+
 def _watched(plan: Plan, model: LoadedModel) -> WatchedModels:
-    sources = sources_of(plan.source, plan.settings.challengers, plan.tracking_uri, _now)
+    sources = sources_of(plan.source, plan.settings, plan.tracking_uri, _now)
     return WatchedModels(sources, model, _now, timedelta(seconds=plan.settings.model_retry_seconds))
 
 

@@ -47,6 +47,8 @@ class Settings(Config):
     """How often a worker looks whether an alias or folder holds another model; a look takes milliseconds."""
     model_retry_seconds: float = Field(default=60.0, ge=0)
     """How long a model that was refused is left alone; the digests of a gigabyte take seconds to compare."""
+    remembered_slates: int = Field(default=4_096, ge=0)
+    """Answers that a worker keeps for the same question asked again; at ten offers each some 30 MB. 0: none."""
     keys_file: Path | None = None
     """The file of API keys (`offers key create`); None: nobody needs one, and the server stays on loopback."""
     keys_refresh_seconds: float = Field(default=1.0, ge=0)

@@ -19,8 +19,8 @@ from training.gate import EvaluationConfig
 QUICK: dict[str, Any] = {
     "next_product": {
         "n_classifiers": 2,
-        "cutoffs": {"n_cutoffs": 5, "step_days": 12.0},
-        "sampling": {"train_accounts": 600, "calibration_accounts": 1_500},
+        "cutoffs": {"n_cutoffs": 6, "step_days": 15.0},
+        "sampling": {"train_accounts": 600, "calibration_accounts": 1_000},
         "features": {"per_channel": 30},
         "ranker": {"n_trees": 80, "learning_rate": 0.12},
     },

@@ -5,6 +5,7 @@ It calls the same commands that a user would, in a folder of its own, so that wh
 
 from __future__ import annotations
 
+import shlex
 import socket
 import subprocess
 import sys
@@ -52,7 +53,8 @@ def demo(
         for part in (f"--{name}", market / f"{name}.parquet")
     ]
     _offers("train", *tables, "--tracking-uri", tracking)
-    _offers("promote", "--override", "first model", "--tracking-uri", tracking)
+    if not _offers("promote", "--tracking-uri", tracking, may_refuse=True):
+        _offers("promote", "--override", "a demonstration", "--tracking-uri", tracking)
     with _server(tracking, store) as url, OfferClient(url) as client:
         version = client.wait_until_ready(READY_SECONDS)
         console.print(Text(f"\nServing model {version} at {url}", style="bold"))
@@ -68,13 +70,14 @@ def demo(
     console.print(f"  offers for everybody     {bulk} --tracking-uri {tracking}")
 
 
-def _offers(*arguments: str | Path) -> None:
-    """Run `offers` as a user would, and show it."""
+def _offers(*arguments: str | Path, may_refuse: bool = False) -> bool:
+    """Run `offers` as a user would, show it, and return whether it did what was asked."""
     words = [str(argument) for argument in arguments]
-    console.print(Text(f"\n$ offers {' '.join(words)}", style="bold"))
+    console.print(Text(f"\n$ offers {shlex.join(words)}", style="bold"))
     done = subprocess.run([*_command(), *words], check=False)  # noqa: S603 - our own command
-    if done.returncode != 0:
+    if done.returncode != 0 and not may_refuse:
         raise typer.Exit(done.returncode)
+    return done.returncode == 0
 
 
 def _command() -> list[str]:

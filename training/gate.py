@@ -209,8 +209,8 @@ def _observed_over_expected(measured: KindCalibration, limits: GateConfig) -> Ch
     bins = [one for one in measured.bins if one.observed >= limits.min_bin_positives]
     ratios = [_over(one.observed, one.expected) for one in bins] or [_over(observed, expected)]
     inside = all(limits.calibration_low <= ratio <= limits.calibration_high for ratio in ratios)
-    how = f"in {len(bins)} bins" if bins else "over all bins"
-    return Check(name, inside, f"{min(ratios):.2f} to {max(ratios):.2f} {how}", required)
+    found = f"{min(ratios):.2f} to {max(ratios):.2f} in {len(bins)} bins" if bins else f"{ratios[0]:.2f} over all bins"
+    return Check(name, inside, found, required)
 
 
 def ratio_interval(observed: float, expected: float) -> tuple[float, float]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
+from threadpoolctl import threadpool_limits
 
 from recsys.contracts import columns as c
 from recsys.evaluation.lookup import values_at
@@ -60,13 +62,20 @@ def permutation_importances(
 
 
 def _each_model(replay: Replay, config: TrainConfig, rng: np.random.Generator) -> Iterator[pd.DataFrame]:
-    rows = config.evaluation.importance_rows
-    for name, part in (
-        ("next_product", _of_ranker(replay.cross, rows, rng)),
-        ("upgrades", _of_upgrades(replay.up, config, rng)),
-    ):
-        if part is not None:
-            yield part.assign(**{c.MODEL: name})[[c.MODEL, c.FEATURE, c.IMPORTANCE]]
+    first, second = rng.spawn(2)
+    with ThreadPoolExecutor(2, initializer=_one_openmp_thread) as pool:
+        parts = {
+            "next_product": pool.submit(_of_ranker, replay.cross, config.evaluation.importance_rows, first),
+            "upgrades": pool.submit(_of_upgrades, replay.up, config, second),
+        }
+        for name, part in parts.items():
+            found = part.result()
+            if found is not None:
+                yield found.assign(**{c.MODEL: name})[[c.MODEL, c.FEATURE, c.IMPORTANCE]]
+
+
+def _one_openmp_thread() -> None:
+    threadpool_limits(limits=1, user_api="openmp")  # counts for the thread that calls it
 
 
 def _of_ranker(replay: CrossReplay | None, rows: int, rng: np.random.Generator) -> pd.DataFrame | None:

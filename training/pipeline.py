@@ -86,7 +86,7 @@ def fit(data: CleanData, config: TrainConfig, *, step: Step = quietly, ladder: L
 
 def _fit(data: CleanData, config: TrainConfig, step: Step, ladder: Ladder | None) -> Fitted:
     with step("history"):
-        history = _history(data)
+        history = known_history(data)
     with step("complements"):
         rules = mine_rules(data.orders, config.rules, data.products)
         cart = fit_cart(history, data.as_of, config)
@@ -162,7 +162,12 @@ def estimators(fitted: Fitted) -> dict[str, BaseEstimator]:
     return {name: estimator for name, estimator in found.items() if estimator is not None}
 
 
-def _history(data: CleanData) -> History:
+def known_history(data: CleanData) -> History:
+    """Return the order lines before `data.as_of`.
+
+    Raises:
+        EmptyDataError: no line has an account.
+    """
     history = data.history().before(data.as_of)
     if not len(history.known()):
         raise EmptyDataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -14,15 +15,16 @@ from recsys.data.clean_data import CleanData
 from recsys.data.reading import ReadSpec, read_data
 from recsys.data.report import DataReport
 from recsys.errors import BundleError, ModelNotFoundError
+from recsys.mining.ladder import Ladder
 from training.champion import EVIDENCE, Champion, compare_with, present_champion
 from training.config import TrainConfig
 from training.evidence import gather_evidence
 from training.gate import GateEvidence
 from training.importances import feature_importances
 from training.ladders import built_ladder, edited_ladder, given_ladder
-from training.pipeline import Fitted, Step, fit, part_rng, quietly, write_bundle
+from training.pipeline import Fitted, Step, fit, known_history, part_rng, quietly, write_bundle
 from training.registry import BUNDLE_FOLDER, Registry
-from training.replay import Replay, replay_past
+from training.replay import SIDE_BY_SIDE_LINES, Replay, replay_past
 from training.replay_log import log_replay, replay_metrics
 from training.tracking import Run, open_run
 
@@ -83,11 +85,7 @@ def train_and_register(
     with step("reading and checking"):
         data = read_data(spec)
         ladder = None if ladder_file is None else edited_ladder(ladder_file, data, config.ladder)
-    fitted = fit(data, config, step=step, ladder=ladder)
-    replay = NO_REPLAY
-    if config.evaluation.replay:
-        ladder_of = built_ladder(config.ladder) if ladder is None else given_ladder(ladder, config.ladder)
-        replay = replay_past(partial(_read_at, spec), fitted.history, data.as_of, config, ladder_of, step=step)
+    fitted, replay = _fit_and_replay(spec, data, config, ladder, step)
     with step("what the gate judges"):
         evidence = _evidence(registry, fitted, data, config, replay)
     trained = _Trained(data, config, fitted, replay, evidence, figures_of(data, fitted) | replay_metrics(replay))
@@ -120,6 +118,22 @@ def figures_of(data: CleanData, fitted: Fitted) -> dict[str, float]:
         "upsell_candidates": len(fitted.up),
         "accounts_with_an_offer": len(np.unique(np.concatenate([fitted.cross.account, fitted.up.account]))),
     }
+
+
+def _fit_and_replay(
+    spec: ReadSpec, data: CleanData, config: TrainConfig, ladder: Ladder | None, step: Step
+) -> tuple[Fitted, Replay]:
+    """Learn and look back; side by side where two pasts fit into memory, because much of each is work of one core."""
+    history = known_history(data)
+    if not config.evaluation.replay:
+        return fit(data, config, step=step, ladder=ladder), NO_REPLAY
+    ladder_of = built_ladder(config.ladder) if ladder is None else given_ladder(ladder, config.ladder)
+    look_back = partial(replay_past, partial(_read_at, spec), history, data.as_of, config, ladder_of, step=step)
+    if len(history) > SIDE_BY_SIDE_LINES:
+        return fit(data, config, step=step, ladder=ladder), look_back()
+    with ThreadPoolExecutor(1) as pool:
+        replay = pool.submit(look_back)
+        return fit(data, config, step=step, ladder=ladder), replay.result()
 
 
 def _read_at(spec: ReadSpec, cutoff: datetime) -> CleanData:

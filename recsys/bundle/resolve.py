@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
@@ -119,6 +120,11 @@ def _local(source: str, tracking_uri: str, download_to: Path | None) -> Path:
         if not path.is_dir():
             raise ModelNotFoundError(f"{path}: the registry names it, but there is no such folder; restore it")
         return path
+    return _download(source, tracking_uri, download_to)
+
+
+@cache  # a version never changes its content: a server that looks every few seconds downloads it once
+def _download(source: str, tracking_uri: str, download_to: Path | None) -> Path:
     from mlflow.artifacts import download_artifacts
 
     return Path(

@@ -4,14 +4,25 @@ from recsys.client._answers import Answer, RunningModel
 from recsys.client._async import AsyncOfferClient
 from recsys.client._errors import RequestRefusedError, ServiceError
 from recsys.client._exchange import ClientConfig
+from recsys.client._pages import BatchItem, BoardCell, CallEntry, Explanation, RunningExperiment
+from recsys.client._reports import AccountChange, Order, OrderLine, ReportedOutcome
 from recsys.client._sync import OfferClient
 
 __all__ = [
+    "AccountChange",
     "Answer",
     "AsyncOfferClient",
+    "BatchItem",
+    "BoardCell",
+    "CallEntry",
     "ClientConfig",
+    "Explanation",
     "OfferClient",
+    "Order",
+    "OrderLine",
+    "ReportedOutcome",
     "RequestRefusedError",
+    "RunningExperiment",
     "RunningModel",
     "ServiceError",
 ]

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
 
-from recsys.client._answers import Answer, RunningModel, empty_answer, parse_answer, parse_models
+from recsys.client import _calls as calls
+from recsys.client._answers import Answer, RunningModel, empty_answer, parse_answer
+from recsys.client._calls import Call
+from recsys.client._errors import ServiceError
 from recsys.client._exchange import (
     ClientConfig,
     Question,
     account_question,
+    headers_of,
     offers_question,
     pause_seconds,
     read_answer,
 )
-from recsys.contracts.offers import OfferRequest
+from recsys.client._pages import BatchItem, BoardCell, CallEntry, Explanation, RunningExperiment, parse_line, read_line
+from recsys.client._reports import AccountChange, Order, ReportedOutcome
+from recsys.contracts.offers import OfferRequest, ProductChange
 
 T = TypeVar("T")
 
@@ -36,7 +42,12 @@ class AsyncOfferClient:
         rng: random.Random | None = None,
     ) -> None:
         self._config = config or ClientConfig()
-        self._http = httpx.AsyncClient(base_url=base_url, timeout=self._config.timeout_seconds, transport=transport)
+        self._http = httpx.AsyncClient(
+            base_url=base_url,
+            timeout=self._config.timeout_seconds,
+            headers=headers_of(self._config),
+            transport=transport,
+        )
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
 
     async def __aenter__(self) -> Self:
@@ -60,6 +71,7 @@ class AsyncOfferClient:
         visitor_id: str | None = None,
         channel: str | None = None,
         surface: str | None = None,
+        experiment_id: str | None = None,
     ) -> Answer:
         """Return the server's offers.
 
@@ -67,7 +79,7 @@ class AsyncOfferClient:
             RequestRefusedError: the server refused the request.
             ServiceError: it did not answer, or could not serve, after all retries.
         """
-        return await self._ask(offers_question(request, visitor_id, channel, surface), parse_answer)
+        return await self._ask(offers_question(request, visitor_id, channel, surface, experiment_id), parse_answer)
 
     async def offers_or_empty(
         self,
@@ -101,7 +113,79 @@ class AsyncOfferClient:
 
     async def models(self) -> tuple[RunningModel, ...]:
         """Return the models that run in the server; the first one answers."""
-        return await self._ask(Question("/v1/models"), parse_models)
+        return await self._do(calls.models())
+
+    async def report(self, outcomes: Iterable[ReportedOutcome]) -> tuple[str, ...]:
+        """Report what came of offers; return the decisions that the server does not know.
+
+        Raises:
+            RequestRefusedError: the server refused the request.
+            ServiceError: it did not answer, or could not serve, after all retries; trying again later is safe.
+        """
+        return await self._do(calls.report(outcomes))
+
+    async def post_orders(self, orders: Iterable[Order]) -> int:
+        """Post orders as they come; return how many lines were sent. Raises what `report` does."""
+        return await self._do(calls.post_orders(orders))
+
+    async def update_products(self, changes: Iterable[ProductChange]) -> int:
+        """Post prices, stock and flags of products; return how many. Raises what `report` does."""
+        return await self._do(calls.update_products(changes))
+
+    async def update_accounts(self, changes: Iterable[AccountChange]) -> int:
+        """Post segment, region and flags of accounts; return how many. Raises what `report` does."""
+        return await self._do(calls.update_accounts(changes))
+
+    async def link_visitor(self, visitor_id: str, account_id: str) -> str:
+        """Let a visitor become an account; return the account. Raises what `report` does."""
+        return await self._do(calls.link_visitor(visitor_id, account_id))
+
+    async def why_not(self, decision_id: str, product_id: str) -> Explanation:
+        """Return why a decision did not offer a product. Raises what `report` does."""
+        return await self._do(calls.why_not(decision_id, product_id))
+
+    async def complements(self, product_id: str, *, limit: int = 10) -> Answer:
+        """Return what goes with a product. Raises what `report` does."""
+        return await self._do(calls.complements(product_id, limit))
+
+    async def upgrades(self, product_id: str, *, limit: int = 10) -> Answer:
+        """Return higher-value versions of a product. Raises what `report` does."""
+        return await self._do(calls.upgrades(product_id, limit))
+
+    async def call_list(self, product_id: str, *, capacity: int = 50) -> tuple[CallEntry, ...]:
+        """Return whom to call about a product. Raises what `report` does."""
+        return await self._do(calls.call_list(product_id, capacity))
+
+    async def white_space(self, account_id: str, *, products_per_category: int = 20) -> tuple[BoardCell, ...]:
+        """Return what is left to sell to an account. Raises what `report` does."""
+        return await self._do(calls.white_space(account_id, products_per_category))
+
+    async def experiments(self) -> tuple[RunningExperiment, ...]:
+        """Return what is being tested. Raises what `report` does."""
+        return await self._do(calls.experiments())
+
+    async def offers_batch(
+        self, requests: Iterable[OfferRequest], *, channel: str | None = None, surface: str | None = None
+    ) -> AsyncIterator[BatchItem]:
+        """Yield the answers to many questions, each as soon as it is ready; nothing is tried again.
+
+        Raises:
+            RequestRefusedError: the server refused the batch.
+            ServiceError: it did not answer, or its answer broke off.
+        """
+        question = calls.batch_question(requests, channel, surface)
+        try:
+            async with self._http.stream("POST", question.path, json=question.json) as response:
+                if not response.is_success:
+                    await response.aread()
+                    read_answer(response, parse_line)
+                async for line in response.aiter_lines():
+                    yield read_line(line)
+        except httpx.TransportError as error:
+            raise ServiceError(f"the answer broke off: {error or type(error).__name__}") from error
+
+    async def _do(self, call: Call[T]) -> T:
+        return await self._ask(call.question, call.parse)
 
     async def _ask(self, question: Question, parse: Callable[[dict[str, Any]], T]) -> T:
         attempt = 0

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from recsys.client._errors import RequestRefusedError, ServiceError
 from recsys.contracts.config import Config
@@ -32,6 +32,8 @@ class ClientConfig(Config):
     """The first pause is drawn from 0 to this; each further one from twice as much."""
     max_backoff_seconds: float = Field(default=2.0, ge=0)
     """The longest pause, whatever the server's `Retry-After` asks for."""
+    api_key: SecretStr | None = None
+    """Sent as `Authorization: Bearer`; None where the server asks for no key."""
     max_waiting: int = Field(default=32, ge=1)
     """Calls with a deadline that one synchronous client can have under way."""
 
@@ -57,7 +59,11 @@ class Question:
 
 
 def offers_question(
-    request: OfferRequest, visitor_id: str | None, channel: str | None, surface: str | None
+    request: OfferRequest,
+    visitor_id: str | None,
+    channel: str | None,
+    surface: str | None,
+    experiment_id: str | None = None,
 ) -> Question:
     """Return `POST /v1/offers`.
 
@@ -66,14 +72,19 @@ def offers_question(
     """
     if request.raw:
         raise ConfigError("raw == True, must be False over HTTP; `offers recommend --raw` gives the raw ranking")
+    if request.sources != "all":
+        raise ConfigError(f"sources == {request.sources!r}, must be 'all' over HTTP; an arm or a product page sets it")
     body: dict[str, Any] = {
         "account_id": request.account_id,
         "visitor_id": visitor_id,
         "cart": [{"product_id": line.product_id, "quantity": line.quantity} for line in request.cart],
         "viewed_product_id": request.viewed_product_id,
         "exclude": sorted(request.exclude),
-        "channel": channel,
+        "channel": channel or request.channel,
         "surface": surface,
+        "region": request.region,
+        "experiment_id": experiment_id,
+        "filters": _filters(request),
     }
     return Question("/v1/offers", json=_asked(request) | {name: value for name, value in body.items() if value})
 
@@ -106,6 +117,17 @@ def _asked(request: OfferRequest) -> dict[str, Any]:
         "objective": request.objective,
         "explain": request.explain,
     }
+
+
+def _filters(request: OfferRequest) -> dict[str, Any]:
+    bounds = {"min_price": request.min_price, "max_price": request.max_price}
+    given: dict[str, Any] = {name: bound for name, bound in bounds.items() if bound is not None}
+    return given | ({"categories": list(request.categories)} if request.categories else {})
+
+
+def headers_of(config: ClientConfig) -> dict[str, str]:
+    """Return what goes with every request."""
+    return {} if config.api_key is None else {"Authorization": f"Bearer {config.api_key.get_secret_value()}"}
 
 
 def pause_seconds(

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
 
-from recsys.client._answers import Answer, RunningModel, empty_answer, parse_answer, parse_models
+from recsys.client import _calls as calls
+from recsys.client._answers import Answer, RunningModel, empty_answer, parse_answer
+from recsys.client._calls import Call
 from recsys.client._errors import ServiceError
 from recsys.client._exchange import (
     ClientConfig,
     Question,
     account_question,
+    headers_of,
     offers_question,
     pause_seconds,
     read_answer,
 )
-from recsys.contracts.offers import OfferRequest
+from recsys.client._pages import BatchItem, BoardCell, CallEntry, Explanation, RunningExperiment, parse_line, read_line
+from recsys.client._reports import AccountChange, Order, ReportedOutcome
+from recsys.contracts.offers import OfferRequest, ProductChange
 
 T = TypeVar("T")
 
@@ -41,7 +46,12 @@ class OfferClient:
         rng: random.Random | None = None,
     ) -> None:
         self._config = config or ClientConfig()
-        self._http = httpx.Client(base_url=base_url, timeout=self._config.timeout_seconds, transport=transport)
+        self._http = httpx.Client(
+            base_url=base_url,
+            timeout=self._config.timeout_seconds,
+            headers=headers_of(self._config),
+            transport=transport,
+        )
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
         self._pool = ThreadPoolExecutor(self._config.max_waiting, thread_name_prefix="offer-client")
 
@@ -65,6 +75,7 @@ class OfferClient:
         visitor_id: str | None = None,
         channel: str | None = None,
         surface: str | None = None,
+        experiment_id: str | None = None,
     ) -> Answer:
         """Return the server's offers.
 
@@ -72,7 +83,7 @@ class OfferClient:
             RequestRefusedError: the server refused the request.
             ServiceError: it did not answer, or could not serve, after all retries.
         """
-        return self._ask(offers_question(request, visitor_id, channel, surface), parse_answer)
+        return self._ask(offers_question(request, visitor_id, channel, surface, experiment_id), parse_answer)
 
     def offers_or_empty(
         self,
@@ -106,7 +117,76 @@ class OfferClient:
 
     def models(self) -> tuple[RunningModel, ...]:
         """Return the models that run in the server; the first one answers."""
-        return self._ask(Question("/v1/models"), parse_models)
+        return self._do(calls.models())
+
+    def report(self, outcomes: Iterable[ReportedOutcome]) -> tuple[str, ...]:
+        """Report what came of offers; return the decisions that the server does not know.
+
+        Raises:
+            RequestRefusedError: the server refused the request.
+            ServiceError: it did not answer, or could not serve, after all retries; trying again later is safe.
+        """
+        return self._do(calls.report(outcomes))
+
+    def post_orders(self, orders: Iterable[Order]) -> int:
+        """Post orders as they come; return how many lines were sent. Raises what `report` does."""
+        return self._do(calls.post_orders(orders))
+
+    def update_products(self, changes: Iterable[ProductChange]) -> int:
+        """Post prices, stock and flags of products; return how many. Raises what `report` does."""
+        return self._do(calls.update_products(changes))
+
+    def update_accounts(self, changes: Iterable[AccountChange]) -> int:
+        """Post segment, region and flags of accounts; return how many. Raises what `report` does."""
+        return self._do(calls.update_accounts(changes))
+
+    def link_visitor(self, visitor_id: str, account_id: str) -> str:
+        """Let a visitor become an account; return the account. Raises what `report` does."""
+        return self._do(calls.link_visitor(visitor_id, account_id))
+
+    def why_not(self, decision_id: str, product_id: str) -> Explanation:
+        """Return why a decision did not offer a product. Raises what `report` does."""
+        return self._do(calls.why_not(decision_id, product_id))
+
+    def complements(self, product_id: str, *, limit: int = 10) -> Answer:
+        """Return what goes with a product. Raises what `report` does."""
+        return self._do(calls.complements(product_id, limit))
+
+    def upgrades(self, product_id: str, *, limit: int = 10) -> Answer:
+        """Return higher-value versions of a product. Raises what `report` does."""
+        return self._do(calls.upgrades(product_id, limit))
+
+    def call_list(self, product_id: str, *, capacity: int = 50) -> tuple[CallEntry, ...]:
+        """Return whom to call about a product. Raises what `report` does."""
+        return self._do(calls.call_list(product_id, capacity))
+
+    def white_space(self, account_id: str, *, products_per_category: int = 20) -> tuple[BoardCell, ...]:
+        """Return what is left to sell to an account. Raises what `report` does."""
+        return self._do(calls.white_space(account_id, products_per_category))
+
+    def experiments(self) -> tuple[RunningExperiment, ...]:
+        """Return what is being tested. Raises what `report` does."""
+        return self._do(calls.experiments())
+
+    def offers_batch(
+        self, requests: Iterable[OfferRequest], *, channel: str | None = None, surface: str | None = None
+    ) -> Iterator[BatchItem]:
+        """Yield the answers to many questions, each as soon as it is ready; nothing is tried again.
+
+        Raises:
+            RequestRefusedError: the server refused the batch.
+            ServiceError: it did not answer, or its answer broke off.
+        """
+        question = calls.batch_question(requests, channel, surface)
+        try:
+            with self._http.stream("POST", question.path, json=question.json) as response:
+                if not response.is_success:
+                    response.read()
+                    read_answer(response, parse_line)
+                for line in response.iter_lines():
+                    yield read_line(line)
+        except httpx.TransportError as error:
+            raise ServiceError(f"the answer broke off: {error or type(error).__name__}") from error
 
     def wait_until_ready(self, seconds: float) -> str:
         """Return the version of the model that answers, as soon as the server is ready.
@@ -122,6 +202,9 @@ class OfferClient:
                 if time.monotonic() >= end:
                     raise
                 time.sleep(0.1)
+
+    def _do(self, call: Call[T]) -> T:
+        return self._ask(call.question, call.parse)
 
     def _ask(self, question: Question, parse: Callable[[dict[str, Any]], T]) -> T:
         attempt = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from recsys.evaluation import experiment_lifecycle
+from recsys.evaluation.experiment_power import power
 from recsys.evaluation.experiment_readout import readout
 
 application = typer.Typer(
@@ -21,8 +22,8 @@ def experiment() -> None:
     """Plan, start, watch, stop and read out an experiment."""
 
 
+application.command()(power)
 application.command()(readout)
 application.command()(experiment_lifecycle.start)
 application.command()(experiment_lifecycle.status)
 application.command()(experiment_lifecycle.stop)
-# Further commands of the group are joined here.

@@ -40,7 +40,7 @@ def status(
     experiment_id: Annotated[str | None, typer.Argument(help="Only this experiment.")] = None,
     store: Store = DEFAULT_STORE,
 ) -> None:
-    """Show the experiments of a store: since when they run, whether the plan is the one that was locked, units by arm."""
+    """Show the experiments of a store: since when they run, whether their plan is unchanged, units by arm."""
     from rich.console import Console
 
     from recsys.events import open_store

@@ -59,8 +59,8 @@ class ClimbSnapshot:
 
     @cached_property
     def activity(self) -> Activity:
-        """How alive each account is at `now`."""
-        return measure_activity(self.history, self.now)
+        """How alive each account is at `now`, by the law of those that ever stood on a rung."""
+        return measure_activity(self.history, self.now, np.unique(self.exposed.account))
 
     @cached_property
     def order_moments(self) -> LongArray:

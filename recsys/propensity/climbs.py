@@ -116,7 +116,7 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             self.season_ = float(seasons.mean())
             shift = np.repeat(seasons - self.season_, [len(sample.climbed) for sample in later])
             climbed, weight = _stack(later)
-            self.intercept_, self.slope_ = calibrate(odds, climbed, weight, shift, prior=_DRIFT_PRECISION)
+            self.intercept_, self.slope_ = calibrate(odds, climbed, weight, shift, prior=_CALIBRATION_PRIOR)
         return self
 
     def score(self, history: History, as_of: datetime) -> Candidates:
@@ -179,7 +179,8 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
 
 _FEWEST_CLIMBS = 20
-_DRIFT_PRECISION = 25.0  # climbs drift by 0.2 in log odds from window to window anyway; not all of it is here to stay
+# The level drifts by 0.2 in log odds from window to window anyway, not all of it here to stay; the slope drifts less.
+_CALIBRATION_PRIOR = (25.0, 5.0)
 
 
 def _learn(samples: list[ClimbSample], rng: np.random.Generator) -> PropensityClassifier | None:

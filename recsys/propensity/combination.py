@@ -78,11 +78,15 @@ def row_losses(odds: FloatArray, y: IntArray) -> FloatArray:
 
 
 def calibrate(
-    odds: FloatArray, y: IntArray, weight: FloatArray, shift: FloatArray | float = 0.0, prior: float = 5.0
+    odds: FloatArray,
+    y: IntArray,
+    weight: FloatArray,
+    shift: FloatArray | float = 0.0,
+    prior: tuple[float, float] = (5.0, 5.0),
 ) -> tuple[float, float]:
     """Return intercept and slope of `sigmoid(intercept + slope z + shift)` with the least log loss.
 
-    A normal prior of precision `prior` pulls to (0, 1), so that few rows can't turn the odds over.
+    A normal prior pulls to (0, 1), so that few rows can't turn the odds over; `prior` holds both precisions.
     Source: Platt (1999), with the prior on the parameters in place of smoothed targets.
     """
 
@@ -90,8 +94,8 @@ def calibrate(
         calibrated = parameters[0] + parameters[1] * odds + shift
         residual = weight * (expit(calibrated) - y)
         penalty = np.array([parameters[0], parameters[1] - 1.0])
-        value = np.sum(weight * row_losses(calibrated, y)) + 0.5 * prior * np.sum(penalty**2)
-        gradient = np.array([residual.sum(), (residual * odds).sum()]) + prior * penalty
+        value = np.sum(weight * row_losses(calibrated, y)) + 0.5 * np.sum(np.array(prior) * penalty**2)
+        gradient = np.array([residual.sum(), (residual * odds).sum()]) + np.array(prior) * penalty
         return float(value), gradient
 
     result = minimize(loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=[(-20, 20), (0.0, 5.0)])

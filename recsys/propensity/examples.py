@@ -23,7 +23,7 @@ class SamplingConfig(Config):
     Attributes:
         train_accounts: later buyers whose candidates are learned from at each cutoff.
         activity_accounts: accounts, buyers or not, whose activity is learned from at each cutoff.
-        calibration_accounts: accounts, buyers or not, on which probabilities are calibrated.
+        calibration_accounts: accounts, buyers or not, on which probabilities are calibrated in each held-out window.
         negative_share: share of the candidates not bought that is kept; weights undo it.
         account_power: a buyer of n new products weighs `n^-power` in each: at 1 every buyer counts the same, at 0 every
             purchase. An NDCG at 10 lies between: a hit of one who buys fifty products is worth a tenth of a list and
@@ -33,7 +33,7 @@ class SamplingConfig(Config):
 
     train_accounts: int = Field(default=2_000, ge=1)
     activity_accounts: int = Field(default=20_000, ge=1)
-    calibration_accounts: int = Field(default=5_000, ge=1)
+    calibration_accounts: int = Field(default=2_500, ge=1)
     negative_share: float = Field(default=0.1, gt=0, le=1)
     account_power: float = Field(default=0.5, ge=0, le=1)
     block_accounts: int = Field(default=256, ge=1)

@@ -96,8 +96,15 @@ def fit_order_law(repeats: FloatArray, tenure: FloatArray, idle: FloatArray) -> 
     return OrderLaw(*(float(value) for value in np.exp(best)))
 
 
-def measure_activity(history: History, now: int) -> Activity:
-    """Return the activity of each account of a history that ends before `now` (seconds)."""
+def measure_activity(history: History, now: int, peers: IntArray | None = None) -> Activity:
+    """Return the activity of each account of a history that ends before `now` (seconds).
+
+    Args:
+        history: the lines before `now`.
+        now: the moment.
+        peers: rows of the accounts whose law of orders it is measured by; default: all. Who comes once for a gift
+            says little about who restocks.
+    """
     lines, n = history.known(), history.n_accounts
     orders = count_orders(lines, np.ones(len(lines), dtype=bool))
     day = (now - lines.seconds) / SECONDS_A_DAY
@@ -107,9 +114,10 @@ def measure_activity(history: History, now: int) -> Activity:
     seen = orders > 0
     rate, shape, alive = (np.full(n, np.nan) for _ in range(3))
     repeats = orders[seen] - 1.0
-    if seen.any():
-        sample = slice(None, None, max(len(repeats) // _MOST_ACCOUNTS, 1))
-        law = fit_order_law(repeats[sample], tenure[seen][sample], idle[seen][sample])
+    like = np.flatnonzero(seen) if peers is None else peers[seen[peers]]
+    if len(like):
+        sample = like[:: max(len(like) // _MOST_ACCOUNTS, 1)]
+        law = fit_order_law(orders[sample] - 1.0, tenure[sample], idle[sample])
         rate[seen], shape[seen] = law.rate(repeats, tenure[seen]), law.r + repeats
         alive[seen] = law.alive(repeats, tenure[seen], idle[seen])
     return Activity(orders, np.where(seen, tenure, np.nan), np.where(seen, idle, np.nan), rate, shape, alive)

@@ -139,8 +139,9 @@ class Picker:
         for place in self._places:
             if place.rank != rank or (place.or_before and place.rows & self._chosen.products):
                 continue
-            for at in waiting.values():
-                if not place.or_before and listed.product[at] in place.rows and self._is_allowed(listed, at):
+            for at in waiting.values():  # a pin stands beside its near-duplicates too: somebody wants it there
+                pinned = not place.or_before and listed.product[at] in place.rows
+                if pinned and listed.product[at] not in self._chosen.products:
                     return at
             for at in range(len(listed.product)):
                 wanted = place.or_before and listed.product[at] in place.rows and not listed.gone[at]

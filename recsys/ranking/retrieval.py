@@ -41,6 +41,22 @@ def owned_by(model: OfferModel, account: int, *, ever: bool) -> Int32:
     return product if ever else product[model.owned.owned[rows]]
 
 
+def has_crosses(model: OfferModel, account: int) -> bool:
+    """Return whether a cross-sell candidate of the account is stored; they stand before its upgrades."""
+    if not model.accounts.candidates_count[account]:
+        return False
+    return bool(model.candidates.from_product[model.accounts.candidates_start[account]] < 0)
+
+
+def habitual(model: OfferModel, account: int) -> list[int]:
+    """Return the rows of what the account bought, the most often first, ties to the smaller id."""
+    start = int(model.accounts.owned_start[account])
+    rows = slice(start, start + int(model.accounts.owned_count[account]))
+    often = np.argsort(-model.owned.n_orders[rows], kind="stable")
+    habits: list[int] = model.owned.product[rows][often].tolist()
+    return habits
+
+
 def repeat_rate(model: OfferModel, account: int, products: Int32, prior_orders: float) -> Float64:
     """Return the share of the account's orders that hold each product, shrunk: `n_with / (n_orders + prior_orders)`."""
     start = int(model.accounts.owned_start[account])

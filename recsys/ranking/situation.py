@@ -10,7 +10,7 @@ import numpy as np
 from recsys.contracts.offers import OfferRequest
 from recsys.ranking.eligibility import NO_ROWS, Barriers, Bounds
 from recsys.ranking.model import EVERYONE, Int32, OfferModel
-from recsys.ranking.retrieval import owned_by
+from recsys.ranking.retrieval import habitual, has_crosses, owned_by
 from recsys.ranking.rule_effects import Effect, RulesInForce, segment_name
 from recsys.ranking.shortfall import SILENT
 from recsys.ranking.state import AccountState, LiveCatalogue
@@ -25,7 +25,8 @@ class Situation:
         segment: row of its segment.
         cart: rows of the cart's products and of the viewed one, without doubles.
         quantities: units of each.
-        recent: latest purchases of an account that the model does not know, latest first.
+        recent: purchases of an account that the model has no candidates for: posted ones, latest first, then what it
+            bought most often.
         barriers: what is ruled out.
         unknown: product ids of the cart that the model does not know.
         silent: why no offer at all may be made; None where one may.
@@ -57,7 +58,7 @@ class Lookup:
         account = self._account(request, state)
         cart, unknown = self._cart(request)
         bought = self._known(state.bought)
-        recent = [row for row in dict.fromkeys(bought) if row not in cart] if account < 0 else []
+        recent = [row for row in dict.fromkeys(self._speaking(account, bought)) if row not in cart]
         segment = self._segment(account, state)
         effect = None if rules is None or request.raw else self._effect(rules, request, state, segment)
         return Situation(
@@ -71,6 +72,12 @@ class Lookup:
             silent=self._silent(account, state),
             effect=effect,
         )
+
+    def _speaking(self, account: int, bought: list[int]) -> list[int]:
+        """Return the purchases that speak for an account without candidates; none where it has some."""
+        if account < 0:
+            return bought
+        return [] if has_crosses(self._model, account) else [*bought, *habitual(self._model, account)]
 
     def _effect(self, rules: RulesInForce, request: OfferRequest, state: AccountState, segment: int) -> Effect | None:
         name = state.segment or segment_name(self._model, segment)

@@ -118,7 +118,7 @@ class _Search:
         for pool in engine.stages(request, situation):
             if len(self._chosen) >= request.limit:
                 if self._row in pool.product and self._found is None:
-                    self._found = answer("not_reached")
+                    self._found = self._barred(pool) or answer("not_reached")
                 continue
             ranked = engine.rank(pool, request, situation)
             taken = engine.pick(picker, ranked, request.limit - len(self._chosen))

@@ -53,6 +53,8 @@ class ProductsBody(BaseModel):
 class ProductsAnswer(BaseModel):
     """The values are in the event store, and in force in this worker; in the others within a second."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"received": 2}]})
+
     received: int = Field(description="How many products the request held.")
 
 
@@ -90,6 +92,8 @@ class AccountsBody(BaseModel):
 class AccountsAnswer(BaseModel):
     """The values are in the event store, and in force in this worker; in the others within a second."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"received": 1}]})
+
     received: int = Field(description="How many accounts the request held.")
 
 
@@ -103,6 +107,8 @@ class LinkBody(BaseModel):
 
 class LinkAnswer(BaseModel):
     """The visitor is the account from now on, with all that it did before."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"visitor_id": "v-77", "account_id": "17850"}]})
 
     visitor_id: str = Field(description="The visitor.")
     account_id: str = Field(description="Its account.")

@@ -83,6 +83,8 @@ class OutcomesBody(BaseModel):
 class OutcomesAnswer(BaseModel):
     """The outcomes are in the event store."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"received": 1, "unknown_decisions": []}]})
+
     received: int = Field(description="How many outcomes the request held.")
     unknown_decisions: list[str] = Field(
         description="Decisions that the event store does not hold. Their outcomes are kept; check the ids."
@@ -167,5 +169,7 @@ class OrdersBody(BaseModel):
 
 class OrdersAnswer(BaseModel):
     """The orders are in the event store, and in force for the next request of their accounts."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"received_lines": 1}]})
 
     received_lines: int = Field(description="How many lines the request held.")

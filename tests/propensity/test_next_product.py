@@ -13,7 +13,7 @@ from recsys.data.history import History
 from recsys.propensity.candidates import NO_PRODUCT, Candidates
 from recsys.propensity.cutoffs import CutoffConfig
 from recsys.propensity.examples import SamplingConfig
-from recsys.propensity.next_product import NextProductConfig, NextProductModel
+from recsys.propensity.next_product import NextProductConfig, NextProductModel, apart, without
 from recsys.propensity.ranker import RankerConfig
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -92,9 +92,19 @@ class TestPointInTime:
         assert equal(candidates, again.score(past, day(170)))
         assert equal(candidates, again.score(drawn, day(170)))
 
-    def test_the_calibrating_models_never_saw_the_newest_window(self, model):
-        replays = list(range(6))
-        assert model._before_newest(replays) == [2, 3, 4, 5]  # 15-day steps: two windows overlap the newest 30 days
+    def test_calibrating_windows_do_not_touch_and_their_classifiers_never_saw_them(self):
+        cutoffs = [day(number) for number in (140, 125, 110, 95, 80)]
+        assert apart(cutoffs, 30) == [day(140), day(110), day(80)]
+        assert without(day(140), 30, cutoffs, "abcde") == ["c", "d", "e"]
+        assert without(day(110), 30, cutoffs, "abcde") == ["a", "e"]
+        assert without(day(110), 90, cutoffs, "abcde") == "e"  # all overlap: the oldest rather than nothing
+
+    def test_each_classifier_learns_from_a_past_of_its_own(self, model, drawn):
+        values = model.builder(drawn, day(170)).block(np.arange(5, dtype=np.int32)).values
+        scores = [each.ranker.score(values) for each in model.ensemble_]
+        assert len(scores) == SMALL.n_classifiers == 3
+        assert not np.array_equal(scores[0], scores[1])
+        assert not np.array_equal(scores[1], scores[2])
 
 
 class TestDeterminism:

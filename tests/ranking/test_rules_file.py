@@ -86,7 +86,7 @@ def test_a_rule_is_about_every_segment_region_and_channel_that_it_does_not_name(
         (b"valid_to = 2026-06-01T12:00:00+02:00", b"valid_to = 2026-03-01", "valid_to must lie after valid_from"),
         (b'name = "ten off the tins"', b'name = "no clearance for wholesale"', "rule 2, line 14: .*stands twice"),
         (b"factor = 1.5", b"factor = 1.5\nrank = 2", "rank must be given with action = 'pin' or 'require' only"),
-        (b"factor = 1.5", b"factor 1.5", r"not valid TOML: .*line 17"),
+        (b"factor = 1.5", b"factor 1.5", r"not valid TOML: .*line 18"),
         (b"# the first", b"colour = 3", "colour: a file of rules must hold"),
         (b"# the first", b"\xff", "not valid TOML"),
     ],

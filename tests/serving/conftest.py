@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +31,7 @@ from serving import FixedModel, Settings, create_app
 from serving.fakes import fake_model
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+OFFERS = Path(sys.executable).parent / "offers"
 
 Running = Callable[[FastAPI], AbstractContextManager[httpx.Client]]
 
@@ -123,3 +128,39 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     save_bundle(folder, model)
     return folder
+
+
+class Served:
+    """A running `offers serve`."""
+
+    def __init__(self, folder: Path, store: str, *options: str) -> None:
+        command = [str(OFFERS), "serve", "--model", str(folder), "--port", "0", "--store", store, *options]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.started = json.loads(line)
+            if self.started["message"] == "serving":
+                break
+        else:
+            raise AssertionError("the server ended before it said that it serves")
+        self.url: str = self.started["url"]
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """End the process; return its exit code and what it still wrote."""
+        self.process.send_signal(number)
+        _, rest = self.process.communicate(timeout=30)
+        return self.process.returncode, rest
+
+
+@pytest.fixture
+def serve(bundle_folder: Path) -> Iterator[Callable[..., Served]]:
+    started: list[Served] = []
+
+    def start(store: str, *options: str, folder: Path = bundle_folder) -> Served:
+        started.append(Served(folder, store, *options))
+        return started[-1]
+
+    yield start
+    for served in started:
+        if served.process.poll() is None:
+            served.stop()  # which ends its workers too

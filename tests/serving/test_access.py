@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -113,7 +112,7 @@ def test_what_the_table_does_not_list_asks_for_the_widest_scope(locked: httpx.Cl
 @pytest.mark.parametrize(
     "headers",
     [
-        {"Authorization": "Bearer "},
+        {"Authorization": "Bearer"},
         {"Authorization": "Basic b2ZrOng="},
         {"Authorization": "Bearer ofk_000000000000_" + "A" * 43},
         {"Authorization": "Bearer nonsense"},
@@ -206,7 +205,7 @@ def test_no_key_and_no_account_is_repeated(locked: httpx.Client, keys: Keys, cap
 def test_the_file_holds_no_key_and_is_its_owners_alone(keys: Keys) -> None:
     content = keys.path.read_text()
     assert all(key not in content and key.split("_")[2] not in content for key in keys.of.values())
-    assert stat.S_IMODE(os.stat(keys.path).st_mode) == 0o600
+    assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600
     assert {entry["scopes"][0] for entry in json.loads(content)["keys"]} == set(KEY_SCOPES)
 
 
@@ -216,8 +215,8 @@ def test_wrong_files_and_scopes_are_told_in_a_sentence(tmp_path: Path, keys: Key
     with pytest.raises(ConfigError, match="not readable"):
         read_keys(tmp_path)
     entry = read_keys(keys.path).keys[0]
+    write_keys(keys.path, KeyFile(keys=(entry, entry)))
     with pytest.raises(ConfigError, match="two keys have one key_id"):
-        write_keys(keys.path, KeyFile(keys=(entry, entry)))
         read_keys(keys.path)
     with pytest.raises(ConfigError, match="must be of offers, outcomes, sales, admin"):
         parse_scopes(["everything"])

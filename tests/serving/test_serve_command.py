@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,45 +24,8 @@ from recsys.events import open_store
 OFFERS = Path(sys.executable).parent / "offers"
 
 
-class Served:
-    """A running `offers serve`."""
-
-    def __init__(self, folder: Path, store: str, *options: str) -> None:
-        command = [str(OFFERS), "serve", "--model", str(folder), "--port", "0", "--store", store, *options]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.started = json.loads(line)
-            if self.started["message"] == "serving":
-                break
-        else:
-            raise AssertionError("the server ended before it said that it serves")
-        self.url: str = self.started["url"]
-
-    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        """End the process; return its exit code and what it still wrote."""
-        self.process.send_signal(number)
-        _, rest = self.process.communicate(timeout=30)
-        return self.process.returncode, rest
-
-
-Serve = Callable[..., Served]
+Serve = Callable[..., Any]
 Refusal = Callable[..., str]
-
-
-@pytest.fixture
-def serve(bundle_folder: Path) -> Iterator[Serve]:
-    started: list[Served] = []
-
-    def start(store: str, *options: str, folder: Path = bundle_folder) -> Served:
-        started.append(Served(folder, store, *options))
-        return started[-1]
-
-    yield start
-    for served in started:
-        if served.process.poll() is None:
-            served.process.kill()
-            served.process.communicate(timeout=30)
 
 
 @pytest.fixture

@@ -139,7 +139,9 @@ def test_an_engine_that_offers_everybody_the_same_fails(
     )
 
 
-def test_data_facts_by_hand(market_data: CleanData, fitted: Fitted, evidence: GateEvidence) -> None:
+def test_data_facts_by_hand(
+    market_data: CleanData, fitted: Fitted, replay: Replay, small_config: TrainConfig, evidence: GateEvidence
+) -> None:
     lines = market_data.lines()
     recent = lines[lines["ordered_at"] >= market_data.as_of - timedelta(days=90)]
     assert evidence.data.rows_a_day == pytest.approx(len(recent) / 90)
@@ -149,6 +151,12 @@ def test_data_facts_by_hand(market_data: CleanData, fitted: Fitted, evidence: Ga
     young = fitted.history.select(fitted.history.seconds >= market_data.as_of.timestamp() - 10 * 86_400)
     days = (market_data.as_of.timestamp() - young.seconds.min()) / 86_400
     assert 5 < days < 10
+    month = small_config.model_copy(
+        update={"evaluation": small_config.evaluation.model_copy(update={"active_days": 30})}
+    )
+    monthly = gather_evidence(fitted, market_data, month, replay, np.random.default_rng(0))
+    last = lines[lines["ordered_at"] >= market_data.as_of - timedelta(days=30)]
+    assert monthly.data.products == last["product_id"].nunique() < evidence.data.products
     assert data_facts(young, market_data, 90).rows_a_day == pytest.approx(len(young) / days)
 
 

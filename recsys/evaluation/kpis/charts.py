@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-_WIDTH: Final = 640
-_HEIGHT: Final = 200
+_WIDTH: Final = 420
+_HEIGHT: Final = 180
 _LEFT: Final = 74
 _RIGHT: Final = 12
 _TOP: Final = 12

@@ -177,14 +177,15 @@ class _Work:
         """Products held and their holders, summed up from the beginning of the history to each period's end."""
         keys = ["period"] if dimension is None else [GROUP, "period"]
         columns = {"held": rows["n_new"].sum(), "holders": (rows["place"] == 1).sum()}
-        running: dict[str | None, Row] = {}
-        new = by_scope(rows.group_by(keys).agg(**columns).to_pyarrow().to_pylist())
-        for scope, row in sorted(new, key=lambda item: item[0].period or 0):
-            total = running.setdefault(scope.group, {"held": 0, "holders": 0})
-            running[scope.group] = {name: total[name] + (row[name] or 0) for name in total}
-            if scope in sums:
-                sums[scope].update(running[scope.group])
-        for group, total in running.items():
+        new: dict[str | None, dict[int, Row]] = {}
+        for scope, row in by_scope(rows.group_by(keys).agg(**columns).to_pyarrow().to_pylist()):
+            new.setdefault(scope.group, {})[scope.period or 0] = row
+        for group, found in new.items():
+            total = {"held": 0, "holders": 0}
+            for period in range(min(found), self.periods[-1] + 1):
+                total = {name: total[name] + (found.get(period, {}).get(name) or 0) for name in total}
+                if period >= self.periods[0]:
+                    sums.setdefault(Scope(group, period), {}).update(total)
             sums.setdefault(Scope(group, None), {}).update(total)
 
     def _count_pairs(self, sums: dict[Scope, Row], rows: ibis.Table) -> None:

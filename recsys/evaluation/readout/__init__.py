@@ -5,6 +5,7 @@ from recsys.evaluation.readout.metric import Margin, Metric, Ratio
 from recsys.evaluation.readout.order_form import OrderForm, readout_from_orders
 from recsys.evaluation.readout.readout import read_out
 from recsys.evaluation.readout.results import Effect, HealthCheck, Override, Readout, Verdict
+from recsys.evaluation.readout.store_form import readout_from_log, readout_from_store
 from recsys.evaluation.readout.table_form import TableForm, readout_from_table, with_plan
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "TableForm",
     "Verdict",
     "read_out",
+    "readout_from_log",
     "readout_from_orders",
+    "readout_from_store",
     "readout_from_table",
     "with_plan",
 ]

@@ -70,8 +70,8 @@ def novelty_of(
 ) -> tuple[Novelty, ...]:
     """Return whether the effect fades over the days since assignment, from units with a complete window.
 
-    Formula: the slope is `sum_k w_k y_k` for each unit, `w_k = (k - mean k) / sum (k - mean k)^2`; the difference of its
-    means over units is the OLS slope of the daily effect, and its variance over units is clustered by unit.
+    Formula: the slope is `sum_k w_k y_k` for each unit, `w_k = (k - mean k) / sum (k - mean k)^2`; the difference of
+    its means over units is the OLS slope of the daily effect, and its variance over units is clustered by unit.
     """
     there = is_mature(assigned, window_days, now)
     if window_days < 3 or not _enough(assigned, there, tuple(design.shares)):

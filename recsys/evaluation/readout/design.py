@@ -11,7 +11,10 @@ from recsys.contracts.config import Config
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.corrections import Correction
 from recsys.evaluation.readout.metric import Margin, Metric, Ratio
-from recsys.experiments.plan import LockedPlan
+from recsys.experiments.plan import Direction, LockedPlan
+
+LOWER_IS_BETTER = frozenset({"attrition", "return_rate"})
+"""Metrics that a rise makes worse, where no guardrail says so."""
 
 
 class ReadoutConfig(Config):
@@ -26,7 +29,7 @@ class ReadoutConfig(Config):
     practical_margin: float = Field(default=0.0, ge=0)
     """The smallest effect worth having, as a share of the control's mean; 0 switches the verdict FLAT off."""
     cap_percentile: float | None = Field(default=None, gt=0.5, lt=1)
-    """Values above this quantile of the positive values are set to it; None leaves them."""
+    """The primary's values above this quantile of its positive values are set to it; None leaves them."""
     grid_percentile: float = Field(default=0.99, gt=0.5, lt=1)
     """The cap that the sensitivity grid tries where no other is set."""
     planned_units: float = Field(default=20_000, gt=1)
@@ -157,7 +160,8 @@ def _refuse_unknown(option: str, given: Mapping[str, object], known: Mapping[str
 
 
 def _metric(name: str, value: Ratio, before: Ratio | None, margin: Margin | None, *, is_primary: bool) -> Metric:
-    found = Metric(name, value, before, role="primary" if is_primary else "secondary")
+    direction: Direction = "lower_is_better" if name in LOWER_IS_BETTER else "higher_is_better"
+    found = Metric(name, value, before, direction, role="primary" if is_primary else "secondary")
     if margin is None:
         return found
     return replace(

@@ -25,11 +25,13 @@ from recsys.evaluation.readout.purchases import (
     BUYERS,
     BUYERS_BEFORE,
     DAY,
+    LAPSED,
     ORDERS,
     ORDERS_BEFORE,
     REVENUE,
     REVENUE_BEFORE,
     Assigned,
+    IntArray,
     Purchases,
     cumulative_counts,
     is_mature,
@@ -119,7 +121,7 @@ def readout_from_orders(
     data = read_data(form.orders if now is None else form.orders.model_copy(update={"as_of": now}))
     until = int(as_utc(now or data.as_of).timestamp())
     assigned = _assigned(location, form)
-    purchases, strangers = gather_purchases(_ordered(data.orders), assigned)
+    purchases, strangers = gather_purchases(revenue_lines(data.orders), assigned)
     if len(purchases.unit) == 0:
         raise ReadoutError(
             f"0 orders belong to the {len(assigned.units):,} units, must be some; do {form.table.unit} (as "
@@ -163,7 +165,8 @@ def readout_of(
         if table.plan
         else replace(design.stage, is_mature=(log.mature_share or 0.0) >= log.min_mature_share and not table.interim)
     )
-    design = replace(design, chain=CHAIN, chain_labels=CHAIN_LABELS, stage=stage)
+    chain = CHAIN if _sold_everywhere(gathered, values) else ()
+    design = replace(design, chain=chain, chain_labels=CHAIN_LABELS if chain else (), stage=stage)
     looks, sums = looks_of(gathered.assigned, gathered.purchases, design, config, window_days, gathered.now)
     times = TimeViews(
         looks=looks,
@@ -175,11 +178,19 @@ def readout_of(
     return read_out(units, design, config, log=log, times=times, override=override)
 
 
+def _sold_everywhere(gathered: Gathered, values: Mapping[str, np.ndarray]) -> bool:
+    """Whether every arm has revenue: an arm without any has no logarithm."""
+    arms = gathered.assigned.arms
+    return all(values[REVENUE][arms == arm].sum() > 0 for arm in set(arms))
+
+
 def standard_metrics(values: Mapping[str, np.ndarray], table: TableForm) -> tuple[Metric, ...]:
     """Return the standard metrics, with pre-period values where there are any, and the form's own."""
     had_past = values[BUYERS_BEFORE].min() != values[BUYERS_BEFORE].max()
     found = {name: value for name, (value, _) in STANDARD.items()} | dict(table.metrics)
     before = {name: earlier for name, (_, earlier) in STANDARD.items() if had_past} | dict(table.before)
+    if values[LAPSED].any():
+        found = {**found, "attrition": Ratio(LAPSED, BUYERS_BEFORE)}
     margins: dict[str, Margin] = dict(table.guardrails)
     return metrics_of(found, before=before, guardrails=margins, primary=table.primary)
 
@@ -195,16 +206,24 @@ def gather_purchases(lines: pd.DataFrame, assigned: Assigned) -> tuple[Purchases
     orders = known.groupby([c.ACCOUNT_ID, c.ORDER_ID], as_index=False, sort=True).agg(
         {c.ORDERED_AT: "min", REVENUE: "sum"}
     )
-    orders = orders[orders[REVENUE] > 0]
+    orders = orders[orders[REVENUE] != 0]
     units = pd.DataFrame({c.ACCOUNT_ID: assigned.units, "row": np.arange(len(assigned.units))})
     joined = orders.merge(units, on=c.ACCOUNT_ID, how="left", validate="many_to_many")
     strangers = int(joined.loc[joined["row"].isna(), c.ACCOUNT_ID].nunique())
     joined = joined.dropna(subset=["row"])
-    seconds = joined[c.ORDERED_AT].to_numpy().astype("datetime64[s]").astype(np.int64)
-    return Purchases(joined["row"].to_numpy(np.int64), seconds, joined[REVENUE].to_numpy(np.float64)), strangers
+    return Purchases(
+        joined["row"].to_numpy(np.int64), epoch_seconds(joined[c.ORDERED_AT]), joined[REVENUE].to_numpy(np.float64)
+    ), strangers
 
 
-def _ordered(orders: ibis.Table) -> pd.DataFrame:
+def epoch_seconds(times: pd.Series) -> IntArray:
+    """Return seconds since 1970-01-01 UTC; times without a zone are UTC."""
+    naive = times if times.dt.tz is None else times.dt.tz_convert("UTC").dt.tz_localize(None)
+    return naive.to_numpy().astype("datetime64[s]").astype(np.int64)
+
+
+def revenue_lines(orders: ibis.Table) -> pd.DataFrame:
+    """Return `order_id account_id ordered_at revenue` of cleaned order lines."""
     revenue = orders[c.UNIT_PRICE] * orders[c.QUANTITY] - orders[c.DISCOUNT].fill_null(0)
     picked = orders.select(c.ORDER_ID, c.ACCOUNT_ID, c.ORDERED_AT, revenue=revenue)
     frame: pd.DataFrame = picked.to_pandas()
@@ -239,7 +258,7 @@ def _starts(frame: pd.DataFrame, form: OrderForm) -> np.ndarray:
                 f"{unread:,} rows have no time in {form.assigned_at!r}, all must have one, as 2026-01-05 or "
                 "2026-01-05T13:45:00"
             )
-        return frame["at"].to_numpy().astype("datetime64[s]").astype(np.int64)
+        return epoch_seconds(frame["at"])
     if form.started is None:
         raise ReadoutError("--orders without a start, must have one; give --assigned-at COLUMN or --started DATE")
     return np.full(len(frame), int(as_utc(form.started).timestamp()), dtype=np.int64)

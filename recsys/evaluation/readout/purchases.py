@@ -19,8 +19,7 @@ BUYERS = "buyers"
 REVENUE_BEFORE = "revenue_before"
 ORDERS_BEFORE = "orders_before"
 BUYERS_BEFORE = "buyers_before"
-ATTRIBUTED = "attributed_revenue"
-VALUES = (REVENUE, ORDERS, BUYERS, REVENUE_BEFORE, ORDERS_BEFORE, BUYERS_BEFORE)
+LAPSED = "lapsed"
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,12 @@ class Assigned:
 
 @dataclass(frozen=True)
 class Purchases:
-    """Orders of the units, as parallel arrays of shape `(n_orders,)`.
+    """Orders of the units, and returns that have a number of their own, as parallel arrays of shape `(n_orders,)`.
 
     Attributes:
         unit: row of the unit.
         seconds: when it was placed.
-        revenue: money, returns taken back.
+        revenue: money; a return is negative: it takes revenue back and is no order.
     """
 
     unit: IntArray
@@ -56,7 +55,7 @@ class Purchases:
 
 
 def window_values(assigned: Assigned, purchases: Purchases, window_days: int, now: int) -> dict[str, FloatArray]:
-    """Return revenue, orders and buyers of each unit within its window and in as long a time before.
+    """Return revenue, orders and buyers of each unit within its window and in as long a time before, and who lapsed.
 
     Formula: an order counts where `0 <= ordered - assigned < window` and it lies before `now`; the pre-period is
     `-window <= ordered - assigned < 0`, which the treatment can't have touched.
@@ -72,10 +71,10 @@ def window_values(assigned: Assigned, purchases: Purchases, window_days: int, no
         (earlier, (REVENUE_BEFORE, ORDERS_BEFORE, BUYERS_BEFORE)),
     ):
         unit = purchases.unit[chosen]
-        orders = np.bincount(unit, minlength=n).astype(np.float64)
-        revenue = np.bincount(unit, purchases.revenue[chosen], n)
-        values |= dict(zip(names, (revenue, orders, (orders > 0).astype(np.float64)), strict=True))
-    return values
+        orders = np.bincount(unit, (purchases.revenue[chosen] > 0).astype(np.float64), n).astype(np.float64)
+        revenue = np.bincount(unit, purchases.revenue[chosen], n).astype(np.float64)
+        values |= {names[0]: revenue, names[1]: orders, names[2]: (orders > 0).astype(np.float64)}
+    return values | {LAPSED: values[BUYERS_BEFORE] * (1 - values[BUYERS])}
 
 
 def daily_revenue(assigned: Assigned, purchases: Purchases, window_days: int) -> FloatArray:
@@ -83,7 +82,7 @@ def daily_revenue(assigned: Assigned, purchases: Purchases, window_days: int) ->
     day = (purchases.seconds - assigned.seconds[purchases.unit]) // DAY
     inside = (day >= 0) & (day < window_days)
     cell = purchases.unit[inside] * window_days + day[inside]
-    flat = np.bincount(cell, purchases.revenue[inside], len(assigned.units) * window_days)
+    flat = np.bincount(cell, purchases.revenue[inside], len(assigned.units) * window_days).astype(np.float64)
     return flat.reshape(len(assigned.units), window_days)
 
 

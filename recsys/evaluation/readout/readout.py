@@ -132,8 +132,15 @@ def _refuse_unfit(units: UnitTable, design: Design) -> None:
     for arm, count in units.counts().items():
         if count < 2:
             raise ReadoutError(f"arm {arm!r} has {count} unit, must have 2 or more to show how units differ")
+    _refuse_constants(units, design)
+
+
+def _refuse_constants(units: UnitTable, design: Design) -> None:
+    """A numerator that does not vary can't differ by chance; a denominator may be the same for all."""
     for metric in design.metrics:
-        for column in metric.columns:
+        if metric.role == "diagnostic":
+            continue
+        for column in (ratio.numerator for ratio in (metric.value, metric.before) if ratio is not None):
             if units.facts[column].is_constant:
                 raise ReadoutError(
                     f"column {column!r} of {metric.name!r} is {units.facts[column].low:g} for every unit, must vary; "

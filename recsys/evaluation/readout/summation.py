@@ -1,4 +1,4 @@
-"""Sufficient statistics by arm, streamed out of DuckDB.
+"""Sufficient statistics by arm.
 
 DuckDB reads, filters and caps; the cross products are a matrix product on each batch, in the order of the rows, so
 that the same table gives the same bits (DuckDB's own parallel aggregates add up in any order).
@@ -29,7 +29,8 @@ def summed(table: ibis.Table, columns: Sequence[str], groups: tuple[str, Sequenc
     name, levels = groups
     value_set = pa.array(list(levels), type=pa.string())
     parts: list[Moments | None] = [None] * len(levels)
-    for batch in table.select(name, *columns).to_pyarrow_batches(chunk_size=BATCH_ROWS):
+    whole = table.select(name, *columns).to_pyarrow().combine_chunks()
+    for batch in whole.to_batches(max_chunksize=BATCH_ROWS):
         code = pc.index_in(batch.column(name).cast(pa.string()), value_set=value_set).to_numpy(zero_copy_only=False)
         rows = np.column_stack([batch.column(column).to_numpy(zero_copy_only=False) for column in columns])
         for at in range(len(levels)):

@@ -119,7 +119,8 @@ def design_of(
     name: str, form: TableForm, metrics: tuple[Metric, ...], units: UnitTable, config: ReadoutConfig, now: datetime
 ) -> Design:
     """Return the design that a form and a table give."""
-    capped = [metric.value.numerator for metric in metrics if not units.facts[metric.value.numerator].is_binary]
+    primary = next((metric.value.numerator for metric in metrics if metric.role == "primary"), None)
+    may_cap = config.cap_percentile is not None and primary is not None and not units.facts[primary].is_binary
     return Design(
         name=form.plan.plan.id if form.plan else name,
         control=form.control,
@@ -130,7 +131,7 @@ def design_of(
         chain=form.chain,
         chain_labels=chain_labels(form.chain),
         attributed=form.attributed,
-        capped=tuple(dict.fromkeys(capped)) if config.cap_percentile else (),
+        capped=(primary,) if may_cap and primary else (),
         plan=form.plan,
         shares_are_stated=bool(form.shares) or form.plan is not None,
     )

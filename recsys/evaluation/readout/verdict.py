@@ -87,7 +87,8 @@ def _ship(evidence: ArmEvidence, stage: Stage) -> str | None:
         return None
     if any(effect.is_non_inferior is False for effect in evidence.guardrails):
         return None
-    return "; ".join(_shown(effect) for effect in (primary, *evidence.guardrails)) + _assumption(stage)
+    none = "" if evidence.guardrails else "; no guardrail was declared"
+    return "; ".join(_shown(effect) for effect in (primary, *evidence.guardrails)) + none + _assumption(stage)
 
 
 def _flat(evidence: ArmEvidence, stage: Stage) -> str | None:

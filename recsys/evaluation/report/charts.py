@@ -15,6 +15,7 @@ from recsys.evaluation.report.svg import (
     WIDTH,
     Drawing,
     Scale,
+    percent_ticks,
     scale_over,
     x_axis,
     y_axis,
@@ -50,11 +51,10 @@ def forest(effects: Sequence[Effect], arms: Sequence[str]) -> str:
 def _relative_limits(effect: Effect) -> tuple[float, float, float, float]:
     """Both intervals as shares of the adjusted control mean, which `effect / relative` gives back."""
     assert effect.relative is not None
-    assert effect.relative_low is not None
-    assert effect.relative_high is not None
     base = effect.effect / effect.relative if effect.relative else effect.control_mean
-    wide = sorted((effect.anytime_low / base, effect.anytime_high / base)) if base else [math.nan, math.nan]
-    return effect.relative_low, effect.relative_high, wide[0], wide[1]
+    low, high = sorted((effect.effect_low / base, effect.effect_high / base))
+    anytime_low, anytime_high = sorted((effect.anytime_low / base, effect.anytime_high / base))
+    return low, high, anytime_low, anytime_high
 
 
 def waterfall(found: Decomposition) -> str:
@@ -67,7 +67,7 @@ def waterfall(found: Decomposition) -> str:
     limits = [start + side for start, step in zip(starts, steps, strict=True) for side in (step.log_low, step.log_high)]
     drawing = Drawing(len(steps) * 36 + 34, f"Where the effect of {found.arm} comes from")
     scale = scale_over(limits + ends, _LEFT, WIDTH - 62)
-    x_axis(drawing, scale, 4, len(steps) * 36 + 8, lambda value: percent(math.expm1(value)).replace(".0", ""))
+    x_axis(drawing, scale, 4, len(steps) * 36 + 8, _log_tick, percent_ticks(scale))
     for row, (start, step) in enumerate(zip(starts, steps, strict=True)):
         y = row * 36 + 24
         end = start + step.log_effect
@@ -92,7 +92,7 @@ def cumulative(looks: Sequence[Look]) -> str:
     # The first looks are so wide that they would hide the rest: the plane is cut to the later ones.
     later = looks[len(looks) // 4 :]
     y = scale_over([limit for look in later for limit in (look.anytime_low, look.anytime_high)], 200, 8)
-    y_axis(drawing, y, 62, WIDTH - 10, number)
+    y_axis(drawing, y, 62, WIDTH - 10, _plain_tick)
     for low, high, opacity in (("anytime_low", "anytime_high", 0.18), ("effect_low", "effect_high", 0.35)):
         upper = [(x(i), y(getattr(look, high))) for i, look in enumerate(looks)]
         lower = [(x(i), y(getattr(look, low))) for i, look in enumerate(looks)]
@@ -110,7 +110,7 @@ def novelty_chart(found: Novelty) -> str:
     drawing = Drawing(230, f"Effect of {found.arm} by day since exposure")
     x = Scale(days[0].day, max(days[-1].day, days[0].day + 1), 70, WIDTH - 18)
     y = scale_over([limit for day in days for limit in (day.effect_low, day.effect_high)], 200, 8)
-    y_axis(drawing, y, 62, WIDTH - 10, number)
+    y_axis(drawing, y, 62, WIDTH - 10, _plain_tick)
     for day in days:
         at = x(day.day)
         drawing.line(at, y(day.effect_low), at, y(day.effect_high), colour=FAINT, width=1.5)
@@ -137,7 +137,7 @@ def histogram_chart(found: Histogram, arms: Sequence[str], control: str) -> str:
         drawing.path(points, colour=CONTROL if arm == control else _colour(arms, arm), width=1.8)
     for i in range(0, len(found.edges), max(1, (len(found.edges) - 1) // 4)):
         anchor = "end" if i == len(found.edges) - 1 else "middle"
-        drawing.text(x(math.log(found.edges[i])), 212, f"{found.edges[i]:,.3g}", anchor=anchor, colour=CONTROL, size=11)
+        drawing.text(x(math.log(found.edges[i])), 212, _edge(found.edges[i]), anchor=anchor, colour=CONTROL, size=11)
     if found.cap is not None:
         at = x(math.log(found.cap))
         drawing.line(at, 8, at, 196, colour=PALETTE[1], dash="4 3", width=1.5)
@@ -155,7 +155,7 @@ def segments_chart(effects: Sequence[SegmentEffect], arms: Sequence[str]) -> str
     scale = scale_over(
         [limit for effect in effects for limit in (effect.effect_low, effect.effect_high)], _LEFT, WIDTH - 12
     )
-    x_axis(drawing, scale, 4, len(effects) * _ROW + 8, number)
+    x_axis(drawing, scale, 4, len(effects) * _ROW + 8, _plain_tick)
     for row, effect in enumerate(effects):
         y = row * _ROW + 20
         colour = _colour(arms, effect.arm)
@@ -172,6 +172,18 @@ def _colour(arms: Sequence[str], arm: str) -> str:
 
 def _short(name: str) -> str:
     return name if len(name) <= _CHARACTERS else name[: _CHARACTERS - 1] + "…"
+
+
+def _log_tick(value: float) -> str:
+    return f"{100 * math.expm1(value):+.0f} %" if value else "0 %"
+
+
+def _edge(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _plain_tick(value: float) -> str:
+    return f"{value:,g}"
 
 
 def _percent_tick(value: float) -> str:

@@ -32,6 +32,7 @@ def html_page(readout: Readout) -> str:
     return environment.get_template("readout.html.jinja").render(
         r=readout,
         interval=wording.interval,
+        has_margins=any(effect.margin is not None for effect in readout.effects),
         by_status={
             status: [check for check in readout.health if check.status == status]
             for status in ("failed", "warning", "passed", "not_checked")

@@ -120,9 +120,34 @@ def ticks(scale: Scale, about: int = 5) -> list[float]:
     return [round(i * step, 12) + 0.0 for i in range(first, last + 1)]
 
 
-def x_axis(drawing: Drawing, scale: Scale, top: float, bottom: float, shown: Callable[[float], str]) -> None:
-    """Draw vertical grid lines with their values below, zero darker."""
-    for value in ticks(scale):
+def percent_ticks(scale: Scale, about: int = 5) -> list[float]:
+    """Return logs of one plus round percentages, for a scale of logs.
+
+    Example:
+        >>> [round(100 * math.expm1(value)) for value in percent_ticks(Scale(-0.3, 0.8, 0, 100))]
+        [-20, 0, 20, 50, 100]
+    """
+    shares = (-0.9, -0.5, -0.2, -0.1, -0.05, -0.02, -0.01, 0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 9.0)
+    gap = (scale.high - scale.low) / (about + 3)
+    found = [0.0]
+    for side in (1, -1):
+        for share in sorted((share for share in shares if share * side > 0), key=abs):
+            value = math.log1p(share)
+            if scale.low < value < scale.high and abs(value - found[-1 if side > 0 else 0]) >= gap:
+                found.insert(len(found) if side > 0 else 0, value)
+    return found
+
+
+def x_axis(
+    drawing: Drawing,
+    scale: Scale,
+    top: float,
+    bottom: float,
+    shown: Callable[[float], str],
+    values: Sequence[float] | None = None,
+) -> None:
+    """Draw vertical grid lines at `values` (default: round ones) with their values below, zero darker."""
+    for value in ticks(scale) if values is None else values:
         at = scale(value)
         drawing.line(at, top, at, bottom, colour=INK if value == 0 else GRID)
         drawing.text(at, bottom + 15, shown(value), anchor="middle", colour=CONTROL, size=11)

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from recsys.contracts import columns as c
-from recsys.contracts.events import Decision, DecisionOffer, Outcome, OutcomeKind
+from recsys.contracts.events import Decision, DecisionOffer, Event, Outcome, OutcomeKind
 from recsys.contracts.offers import OfferKind, OfferRequest
 from recsys.evaluation.kpis import EventTables, KpiConfig, KpiReport, kpis_from_tables, read_events
-from recsys.events import MemoryStore
+from recsys.events import MemoryStore, open_store
 
 AS_OF = datetime(2024, 10, 1, tzinfo=UTC)
 
@@ -119,7 +119,7 @@ def _outcome(
     return Outcome(f"e{number:02d}", decision, kind, moment(day), moment("2024-09-30"), product, None, actor)
 
 
-def events() -> EventTables:
+def log() -> list[Event]:
     """Eleven presented offers: d1 t1 and c2, d2 t1, d3 c2, d4 c1 and t2, d5 f1, d6 t1, d7 c1, d9 c2, d10 m1."""
     decisions = [
         _decision("d1", "A", "2024-01-20", "cart", "t1:x", "c2:u"),
@@ -149,9 +149,30 @@ def events() -> EventTables:
         ("d10", "m1", "accepted", "2024-07-03", None),
         ("d11", "c2", "accepted", "2024-07-11", None),
     ]
+    return [*decisions, *(_outcome(number, *item) for number, item in enumerate(reported))]
+
+
+def events() -> EventTables:
+    """The log as an event store gives it back."""
     store = MemoryStore()
-    store.append([*decisions, *(_outcome(number, *item) for number, item in enumerate(reported))])
+    store.append(log())
     return read_events(store)
+
+
+@pytest.fixture(scope="session")
+def hand_tables() -> dict[str, pd.DataFrame]:
+    """The tables to be written to files."""
+    return {"orders": order_lines(), "products": products(), "accounts": accounts(), "upgrades": upgrades()}
+
+
+@pytest.fixture(scope="session")
+def hand_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of an event store on disk that holds the log."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('store') / 'offers.db'}"
+    store = open_store(url)
+    store.append(log())
+    store.close()
+    return url
 
 
 @pytest.fixture(scope="session")

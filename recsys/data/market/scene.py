@@ -1,0 +1,236 @@
+"""What is drawn once for an experiment and is the same under every policy: visits, baskets, wishes, and luck.
+
+Every policy meets the same visits with the same random numbers, so that the difference of two potential outcomes of
+an account is the policy's doing alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.data.market import fitted
+from recsys.data.market.accounts import Accounts, draw_accounts
+from recsys.data.market.config import MarketConfig
+from recsys.data.market.draws import Floats, Ints
+from recsys.data.market.ladders import segment_effect
+from recsys.data.market.lines import World, build_world
+from recsys.data.market.ragged import owners, positions
+from recsys.data.market.response_config import ResponseConfig
+
+N_WISHES = 6
+"""Products that an account could be offered; every third is an upgrade."""
+NEVER = np.inf
+_NONE = -1
+_UPGRADE_EVERY = 3
+_MAX_RATE = 0.6
+"""Orders a day of the busiest account."""
+
+
+@dataclass(frozen=True)
+class Visits:
+    """Visits by account and time, arrays of shape `(n_visits,)`.
+
+    Attributes:
+        account: row of the account.
+        day: days since the start of the run; below zero before it.
+        is_order: an organic order; else a look around.
+        step: position among the account's visits of the run; -1 before the run.
+    """
+
+    account: Ints
+    day: Floats
+    is_order: NDArray[np.bool_]
+    step: Ints
+
+    def __len__(self) -> int:
+        return len(self.account)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What accounts could be offered, arrays of shape `(n_accounts, N_WISHES)`.
+
+    Attributes:
+        product: row in the catalogue.
+        displaces: the lower rung in the catalogue for an upgrade, else -1.
+        quantity: units, if bought.
+        need: planted need in [0, 1].
+        wish_day: day of the organic wish.
+        offerable: False for a product that stands in an earlier column too.
+    """
+
+    product: Ints
+    displaces: Ints
+    quantity: Floats
+    need: Floats
+    wish_day: Floats
+    offerable: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Baskets:
+    """Ordinary lines of organic orders, arrays of shape `(n_lines,)`, by visit."""
+
+    visit: Ints
+    product: Ints
+    quantity: Floats
+
+
+@dataclass(frozen=True)
+class Luck:
+    """Random numbers in [0, 1).
+
+    Attributes:
+        accepts: shape `(n_visits, N_WISHES)`.
+        displaces: shape `(n_visits,)`.
+        loses: shape `(n_visits,)`.
+        leaves: shape `(n_visits,)`.
+        taste: the noise in a policy's order of offers, shape `(n_accounts, N_WISHES)`.
+    """
+
+    accepts: Floats
+    displaces: Floats
+    loses: Floats
+    leaves: Floats
+    taste: Floats
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that no policy changes."""
+
+    world: World
+    accounts: Accounts
+    visits: Visits
+    baskets: Baskets
+    wishes: Wishes
+    luck: Luck
+
+
+def draw_scene(market: MarketConfig, config: ResponseConfig, rng: np.random.Generator) -> Scene:
+    """Return the scene of an experiment on all accounts of a market."""
+    world = build_world(market)
+    accounts = draw_accounts(market, world.catalogue, world.clock, 0, market.n_accounts)
+    visits = _visits(accounts, config, rng)
+    wishes = _wishes(world, accounts, config, rng)
+    baskets = _baskets(world, accounts, visits, wishes, config, rng)
+    n = len(visits)
+    luck = Luck(
+        accepts=rng.random((n, N_WISHES)),
+        displaces=rng.random(n),
+        loses=rng.random(n),
+        leaves=rng.random(n),
+        taste=rng.random((len(accounts), N_WISHES)),
+    )
+    return Scene(world, accounts, visits, baskets, wishes, luck)
+
+
+def _visits(accounts: Accounts, config: ResponseConfig, rng: np.random.Generator) -> Visits:
+    rate = accounts.order_rate / accounts.order_rate.mean() * config.orders_per_account / config.days
+    rate = np.minimum(rate, _MAX_RATE)
+    span = config.before_days + config.days
+    orders = rng.poisson(rate * span)
+    browses = rng.poisson(rate * config.browses_per_order * config.days)
+    account = np.concatenate([owners(orders), owners(browses)])
+    day = np.concatenate(
+        [
+            rng.random(int(orders.sum())) * span - config.before_days,
+            rng.random(int(browses.sum())) * config.days,
+        ]
+    )
+    is_order = np.arange(len(account)) < int(orders.sum())
+    rank = np.lexsort((day, account))
+    account, day, is_order = account[rank], day[rank], is_order[rank]
+    in_run = day >= 0
+    step = np.full(len(account), -1)
+    step[in_run] = positions(np.bincount(account[in_run], minlength=len(accounts)))
+    return Visits(account, day, is_order, step)
+
+
+def _wishes(world: World, accounts: Accounts, config: ResponseConfig, rng: np.random.Generator) -> Wishes:
+    n = len(accounts)
+    product = np.empty((n, N_WISHES), dtype=np.int64)
+    displaces = np.full((n, N_WISHES), _NONE)
+    need = np.empty((n, N_WISHES))
+    weights = np.diff(accounts.slot_until, axis=1, prepend=0.0)
+    for column in range(N_WISHES):
+        if column % _UPGRADE_EVERY == _UPGRADE_EVERY - 1 and len(world.catalogue.ladders):
+            product[:, column], displaces[:, column], need[:, column] = _upgrade(world, accounts, rng)
+        else:
+            slot = (rng.random(n)[:, None] > accounts.slot_until).sum(axis=1)
+            slot = np.minimum(slot, accounts.slot_category.shape[1] - 1)
+            product[:, column] = _from_category(world, accounts.slot_category[np.arange(n), slot], rng)
+            need[:, column] = np.sqrt(weights[np.arange(n), slot])
+    return Wishes(
+        product=product,
+        displaces=displaces,
+        quantity=_units(world, accounts, np.repeat(np.arange(n), N_WISHES), product.ravel(), config, rng).reshape(
+            n, N_WISHES
+        ),
+        need=need,
+        wish_day=rng.exponential(1.0, (n, N_WISHES)) / np.maximum(config.wish_rate * need, 1e-12),
+        offerable=_first_of_each(product),
+    )
+
+
+def _upgrade(world: World, accounts: Accounts, rng: np.random.Generator) -> tuple[Ints, Ints, Floats]:
+    """The next rung of a ladder for each account, the rung it stands on, and the need: the planted hazard's share."""
+    ladders = world.catalogue.ladders
+    family, rung = ladders.edges()
+    chosen = rng.integers(0, len(family), len(accounts))
+    family, rung = family[chosen], rung[chosen]
+    log_rate = ladders.log_edge[family, rung] + segment_effect(accounts.segment)
+    need = np.exp((log_rate - log_rate.max()) / 2)
+    return ladders.rungs[family, rung + 1], ladders.rungs[family, rung], need
+
+
+def _from_category(world: World, category: Ints, rng: np.random.Generator) -> Ints:
+    last = world.shelf.appetite.shape[0] - 1
+    return world.shelf.draw_in(np.full(len(category), last), category, rng.random(len(category)))
+
+
+def _units(
+    world: World, accounts: Accounts, account: Ints, product: Ints, config: ResponseConfig, rng: np.random.Generator
+) -> Floats:
+    """Units of a line: the market's law of quantities, tails and all."""
+    mean = fitted.LOG_QUANTITY_MEAN + fitted.LOG_QUANTITY_PRICE_SLOPE * np.log(world.catalogue.price[product])
+    mean = mean + fitted.LOG_QUANTITY_LINES_SLOPE * np.log(config.basket_lines) + accounts.log_quantity[account]
+    units = np.rint(np.exp(mean + fitted.LOG_QUANTITY_LINE_SD * rng.standard_normal(len(product))))
+    return np.asarray(np.maximum(units, 1.0), dtype=np.float64)
+
+
+def _baskets(
+    world: World, accounts: Accounts, visits: Visits, wishes: Wishes, config: ResponseConfig, rng: np.random.Generator
+) -> Baskets:
+    orders = np.flatnonzero(visits.is_order)
+    visit = np.repeat(orders, 1 + rng.poisson(config.basket_lines - 1, len(orders)))
+    account = visits.account[visit]
+    slot = (rng.random(len(visit))[:, None] > accounts.slot_until[account]).sum(axis=1)
+    slot = np.minimum(slot, accounts.slot_category.shape[1] - 1)
+    product = _from_category(world, accounts.slot_category[account, slot], rng)
+    standing_visit, standing = _standing_lines(visits, wishes)
+    visit, product = np.concatenate([visit, standing_visit]), np.concatenate([product, standing])
+    # What an account wishes is new to it: ordinary lines hold something else.
+    new = (wishes.product[visits.account[visit]] == product[:, None]).any(axis=1)
+    visit, product = visit[~new], product[~new]
+    rank = np.argsort(visit, kind="stable")
+    visit, product = visit[rank], product[rank]
+    return Baskets(visit, product, _units(world, accounts, visits.account[visit], product, config, rng))
+
+
+def _standing_lines(visits: Visits, wishes: Wishes) -> tuple[Ints, Ints]:
+    """The rungs that accounts stand on, in their first order before the run."""
+    early = np.flatnonzero(visits.is_order & (visits.day < 0))
+    account, first = np.unique(visits.account[early], return_index=True)
+    stands = wishes.displaces[account] != _NONE
+    return np.repeat(early[first], stands.sum(axis=1)), wishes.displaces[account][stands]
+
+
+def _first_of_each(product: Ints) -> NDArray[np.bool_]:
+    first = np.ones(product.shape, dtype=bool)
+    for column in range(1, product.shape[1]):
+        first[:, column] = (product[:, :column] != product[:, [column]]).all(axis=1)
+    return first

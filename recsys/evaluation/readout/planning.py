@@ -1,0 +1,151 @@
+"""How large and how long: power and duration of an experiment from an account's real history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from recsys.contracts import columns as c
+from recsys.data.times import as_utc
+from recsys.errors import ReadoutError
+from recsys.evaluation.readout.metric import Metric
+from recsys.evaluation.readout.moments import Moments, moments_of_rows
+from recsys.evaluation.readout.order_form import gather_purchases, standard_metrics
+from recsys.evaluation.readout.power import sample_size
+from recsys.evaluation.readout.purchases import DAY, Assigned, window_values
+from recsys.evaluation.readout.table_form import TableForm
+
+MAX_DAYS = 365
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSize:
+    """What one metric needs to show one effect.
+
+    Attributes:
+        metric: its name.
+        relative: the effect, as a share of the mean.
+        mean: of the metric in the past.
+        n_per_arm: units an arm with pre-period values.
+        n_per_arm_without: units an arm without them.
+        days: until enough units entered and the last one's window is complete; None where the history has too few.
+    """
+
+    metric: str
+    relative: float
+    mean: float
+    n_per_arm: int
+    n_per_arm_without: int
+    days: int | None
+
+
+@dataclass(frozen=True)
+class History:
+    """Accounts of the past as if they had been in an experiment.
+
+    Attributes:
+        moments: of their values, without a leading axis.
+        metrics: that can be measured on them.
+        arrived: accounts that placed an order within the first d days, shape `(n_days,)`.
+        n_accounts: accounts in `moments`.
+    """
+
+    moments: Moments
+    metrics: tuple[Metric, ...]
+    arrived: np.ndarray
+    n_accounts: int
+
+
+def history_of(lines: pd.DataFrame, as_of: datetime, window_days: int) -> History:
+    """Return the accounts that placed an order in the second last window, measured from that order on.
+
+    An account enters an experiment when it comes; its order then opens its window, and the time before is its
+    pre-period. Arrivals are counted over the last year.
+
+    Args:
+        lines: columns `order_id account_id ordered_at` (UTC) and `revenue`.
+        as_of: end of the history.
+        window_days: of the experiment.
+
+    Raises:
+        ReadoutError: fewer than ten accounts placed an order there.
+    """
+    end = int(as_utc(as_of).timestamp())
+    everyone = np.sort(lines[c.ACCOUNT_ID].dropna().unique()).astype(object)
+    nobody = Assigned(everyone, np.full(len(everyone), "", dtype=object), np.zeros(len(everyone), np.int64), {})
+    purchases, _ = gather_purchases(lines, nobody)
+    entered = _first_order(purchases.unit, purchases.seconds, len(everyone), end - 2 * window_days * DAY)
+    inside = entered < end - window_days * DAY
+    if inside.sum() < 10:
+        raise ReadoutError(
+            f"{int(inside.sum())} accounts placed an order between {2 * window_days} and {window_days} days before the "
+            "end, must be 10 or more; give a longer history or a shorter --window-days"
+        )
+    assigned = Assigned(everyone, nobody.arms, np.where(inside, entered, end), {})
+    values = {name: value[inside] for name, value in window_values(assigned, purchases, window_days, end).items()}
+    moments = moments_of_rows(tuple(values), np.column_stack(list(values.values())))
+    metrics = tuple(
+        metric
+        for metric in standard_metrics(values, TableForm(unit=None, arm="", control="", metrics={}))
+        if moments.cov[moments.at(metric.value.numerator), moments.at(metric.value.numerator)] > 0
+    )
+    return History(
+        moments, metrics, _arrivals(purchases.unit, purchases.seconds, len(everyone), end), int(inside.sum())
+    )
+
+
+def plan_sizes(
+    history: History, effects: Sequence[float], *, window_days: int, power: float, alpha: float
+) -> tuple[PlannedSize, ...]:
+    """Return what each metric needs for each relative effect, two arms of equal size."""
+    found = []
+    for metric in history.metrics:
+        if metric.role == "diagnostic":
+            continue
+        for effect in effects:
+            with_past, without = (
+                sample_size(history.moments, metric, effect, power=power, alpha=alpha, use_cuped=use).n_per_arm
+                for use in (True, False)
+            )
+            found.append(
+                PlannedSize(
+                    metric.name,
+                    effect,
+                    _mean(history.moments, metric),
+                    with_past,
+                    without,
+                    _days(history.arrived, 2 * with_past, window_days),
+                )
+            )
+    return tuple(found)
+
+
+def _mean(moments: Moments, metric: Metric) -> float:
+    top = float(moments.mean[moments.at(metric.value.numerator)])
+    if metric.value.denominator is None:
+        return top
+    return top / float(moments.mean[moments.at(metric.value.denominator)])
+
+
+def _first_order(unit: np.ndarray, seconds: np.ndarray, n_units: int, since: int) -> np.ndarray:
+    first = np.full(n_units, np.iinfo(np.int64).max)
+    later = seconds >= since
+    np.minimum.at(first, unit[later], seconds[later])
+    return first
+
+
+def _arrivals(unit: np.ndarray, seconds: np.ndarray, n_units: int, end: int) -> np.ndarray:
+    days = min(MAX_DAYS, int((end - seconds.min()) // DAY))
+    first = _first_order(unit, seconds, n_units, end - days * DAY)
+    day = (first[first < end] - (end - days * DAY)) // DAY
+    return np.cumsum(np.bincount(day, minlength=days))
+
+
+def _days(arrived: np.ndarray, n_units: int, window_days: int) -> int | None:
+    if len(arrived) == 0 or arrived[-1] < n_units:
+        return None
+    return int(np.searchsorted(arrived, n_units)) + 1 + window_days

@@ -1,0 +1,156 @@
+"""An experiment that was served: its plan, assignments, decisions, outcomes and orders out of the event store."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from recsys.contracts import columns as c
+from recsys.contracts.events import EventQuery
+from recsys.errors import ReadoutError
+from recsys.evaluation.readout.design import ReadoutConfig
+from recsys.evaluation.readout.experiment_log import (
+    ACCEPTED,
+    ARM,
+    ASSIGNED_AT,
+    ATTRIBUTED,
+    DECIDED_AT,
+    KIND,
+    OCCURRED_AT,
+    PRESENTED,
+    PRESENTED_AT,
+    UNIT_ID,
+    ExperimentLog,
+    gather,
+)
+from recsys.evaluation.readout.metric import Ratio
+from recsys.evaluation.readout.order_form import Gathered, readout_of
+from recsys.evaluation.readout.purchases import REVENUE
+from recsys.evaluation.readout.results import Override, Readout
+from recsys.evaluation.readout.table_form import TableForm, with_plan
+from recsys.events import EventStore
+from recsys.experiments.plan import LockedPlan, parse_plan
+
+OFFER_CONVERSION = "offer_conversion"
+
+
+def readout_from_store(
+    store: EventStore,
+    experiment_id: str,
+    now: datetime,
+    *,
+    version: int | None = None,
+    override: Override | None = None,
+) -> Readout:
+    """Return the readout of an experiment as it stands at `now`.
+
+    Args:
+        store: the event store that serving writes.
+        experiment_id: its plan's id.
+        now: until when the log is read, UTC.
+        version: of the plan; None takes the latest.
+        override: a decision against the rules, with its reason.
+
+    Raises:
+        ReadoutError: no such experiment, nothing assigned, or nothing bought yet.
+    """
+    return readout_from_log(read_log(store, experiment_id, now, version=version), now, override=override)
+
+
+def readout_from_log(log: ExperimentLog, now: datetime, *, override: Override | None = None) -> Readout:
+    """Return the readout of a log that was read already."""
+    plan = log.plan.plan
+    gathered = gather(log, now)
+    form = TableForm(
+        unit=UNIT_ID,
+        arm=ARM,
+        control=plan.control.name,
+        metrics=_own_metrics(gathered),
+        attributed=ATTRIBUTED if gathered.extra[ATTRIBUTED].any() else None,
+        plan=log.plan,
+    )
+    config = ReadoutConfig(
+        alpha=plan.alpha,
+        practical_margin=plan.practical_margin,
+        cap_percentile=plan.cap_percentile,
+        planned_units=2 * plan.planned_size,
+    )
+    return readout_of(plan.id, gathered, with_plan(form), plan.attribution_window_days, config, override=override)
+
+
+def read_log(store: EventStore, experiment_id: str, now: datetime, *, version: int | None = None) -> ExperimentLog:
+    """Return the log of one version of an experiment until `now`.
+
+    Raises:
+        ReadoutError: the store has no such experiment or version.
+    """
+    record = _record(store, experiment_id, version)
+    plan = LockedPlan(parse_plan(record["plan"]), record["plan_hash"], record["started_at"], record["stopped_at"])
+    since = record["started_at"]
+    who = c.ACCOUNT_ID if plan.plan.unit == "account" else "visitor_id"
+    assignments = _frame(store, EventQuery("assignments", until=now))
+    assignments = assignments[
+        (assignments["experiment_id"] == experiment_id) & (assignments["version"] == record["version"])
+    ]
+    decisions = _frame(
+        store,
+        EventQuery("decisions", since=since, until=now, columns=(c.DECISION_ID, who, "experiment_id", ARM, DECIDED_AT)),
+    ).rename(columns={who: UNIT_ID})
+    decisions = decisions[(decisions["experiment_id"] == experiment_id) & decisions[UNIT_ID].notna()]
+    offers = _frame(
+        store,
+        EventQuery("decision_offers", since=since, until=now, columns=(c.DECISION_ID, c.PRODUCT_ID, PRESENTED_AT)),
+    )
+    outcomes = _frame(
+        store, EventQuery("outcomes", until=now, columns=(c.DECISION_ID, c.PRODUCT_ID, KIND, OCCURRED_AT))
+    )
+    return ExperimentLog(
+        plan=plan,
+        assignments=assignments[[UNIT_ID, ARM, ASSIGNED_AT]].reset_index(drop=True),
+        decisions=decisions.reset_index(drop=True),
+        offers=offers[offers[c.DECISION_ID].isin(decisions[c.DECISION_ID])].reset_index(drop=True),
+        outcomes=outcomes[outcomes[c.DECISION_ID].isin(decisions[c.DECISION_ID])].reset_index(drop=True),
+        lines=_lines(store, now, who),
+    )
+
+
+def _record(store: EventStore, experiment_id: str, version: int | None) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = store.read(EventQuery("experiments")).to_pylist()
+    own = [row for row in rows if row["experiment_id"] == experiment_id and version in {None, row["version"]}]
+    if not own:
+        known = ", ".join(sorted({row["experiment_id"] for row in rows})) or "none"
+        raise ReadoutError(f"the store has no experiment {experiment_id!r}; it has {known}")
+    return max(own, key=lambda row: row["version"])
+
+
+def _lines(store: EventStore, now: datetime, who: str) -> pd.DataFrame:
+    """Order lines with their revenue; a cancelled line earns nothing, a line that came back is negative."""
+    lines = _frame(store, EventQuery("order_lines", until=now))
+    if who != c.ACCOUNT_ID:
+        lines[c.ACCOUNT_ID] = lines[who]
+    price = lines[c.UNIT_PRICE].fillna(0.0)
+    revenue = (lines[c.QUANTITY] * price - lines[c.DISCOUNT]).where(lines[c.STATUS] != "cancelled", 0.0)
+    sign = (lines[c.STATUS] == "returned") & (lines[c.QUANTITY] > 0)
+    lines[REVENUE] = revenue.where(~sign, 0.0)
+    columns = [c.ORDER_ID, c.ACCOUNT_ID, c.PRODUCT_ID, c.ORDERED_AT, REVENUE]
+    found: pd.DataFrame = lines[columns].reset_index(drop=True)
+    found[c.ORDERED_AT] = found[c.ORDERED_AT].astype("datetime64[us, UTC]")
+    return found
+
+
+def _frame(store: EventStore, query: EventQuery) -> pd.DataFrame:
+    frame: pd.DataFrame = store.read(query).to_pandas()
+    for name in (ASSIGNED_AT, DECIDED_AT, PRESENTED_AT, OCCURRED_AT):
+        if name in frame:
+            frame[name] = frame[name].astype("datetime64[us, UTC]")
+    return frame
+
+
+def _own_metrics(gathered: Gathered) -> dict[str, Ratio]:
+    """Offer conversion where every arm presents offers; a holdout presents none, so that it has no such rate."""
+    presented = pd.Series(gathered.extra[PRESENTED]).groupby(pd.Series(gathered.assigned.arms)).sum()
+    if presented.min() <= 0 or not gathered.extra[ACCEPTED].any():
+        return {}
+    return {OFFER_CONVERSION: Ratio(ACCEPTED, PRESENTED)}

@@ -1,0 +1,209 @@
+"""Pages for people and for products: complements, upgrades, call lists, white space, why not."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from recsys.contracts.events import Decision, EventQuery
+from recsys.contracts.offers import Explain, OfferKind, OfferRequest
+from recsys.events import read_decisions
+from recsys.ranking.insight import Insight
+from recsys.ranking.why_not import WhyNot
+from recsys.ranking.why_not import answer as told
+from serving.answering import Asker, answer
+from serving.models import LoadedModel
+from serving.problems import BODY_PROBLEMS, QUERY_PROBLEMS
+from serving.routes.lean import LeanRoute
+from serving.schemas.fields import Id, Label
+from serving.schemas.offers import Limit, OffersAnswer
+from serving.schemas.pages import (
+    BoardAnswer,
+    CallListAnswer,
+    Capacity,
+    CellsPerCategory,
+    WhyNotAnswer,
+    WhyNotBody,
+)
+from serving.services import Services, ServicesDep, services_of
+
+router = APIRouter(tags=["pages"])
+lean_router = APIRouter(tags=["pages"], route_class=LeanRoute)
+
+ProductPath = Annotated[Id, Path(description="The product; one that the model does not know is 404.")]
+LimitQuery = Annotated[Limit, Query(description="How many offers are wanted.")]
+ExplainQuery = Annotated[Explain, Query(description="How much evidence comes with each offer.")]
+ChannelQuery = Annotated[Label | None, Query(description="Where the request comes from.")]
+SurfaceQuery = Annotated[Label | None, Query(description="The place of the offers.")]
+
+
+@router.get(
+    "/v1/products/{product_id:path}/complements",
+    response_model=OffersAnswer,
+    responses=QUERY_PROBLEMS,
+    summary="What goes with a product",
+)
+async def get_complements(
+    request: Request,
+    services: ServicesDep,
+    product_id: ProductPath,
+    limit: LimitQuery = 10,
+    explain: ExplainQuery = "brief",
+    channel: ChannelQuery = None,
+    surface: SurfaceQuery = None,
+) -> Response:
+    """Cross-sells beside a product, for a page without an account. A decision: report outcomes against it."""
+    place = Asker(None, channel, surface, request.scope["request_id"], "GET /v1/products/{product_id}/complements")
+    return await _beside(services, place, product_id, "cross_sell", limit, explain)
+
+
+@router.get(
+    "/v1/products/{product_id:path}/upgrades",
+    response_model=OffersAnswer,
+    responses=QUERY_PROBLEMS,
+    summary="Higher-value versions of a product",
+)
+async def get_upgrades(
+    request: Request,
+    services: ServicesDep,
+    product_id: ProductPath,
+    limit: LimitQuery = 10,
+    explain: ExplainQuery = "brief",
+    channel: ChannelQuery = None,
+    surface: SurfaceQuery = None,
+) -> Response:
+    """Upsells from a product, for a page without an account. A decision: report outcomes against it."""
+    place = Asker(None, channel, surface, request.scope["request_id"], "GET /v1/products/{product_id}/upgrades")
+    return await _beside(services, place, product_id, "upsell", limit, explain)
+
+
+@router.get("/v1/products/{product_id:path}/accounts", responses=QUERY_PROBLEMS, summary="Whom to call about a product")
+async def get_accounts(
+    services: ServicesDep,
+    product_id: ProductPath,
+    capacity: Annotated[Capacity, Query(description="How many calls can be made.")] = 50,
+) -> CallListAnswer:
+    """The accounts most likely to take it; without those that own it by now, declined it lately or want no offers."""
+    model = services.models.current()
+    insight = _insight(model)
+    _known(model, product_id)
+    now = services.clock()
+    takers = await asyncio.to_thread(insight.takers_of, product_id)
+    calls = insight.call_list(takers, capacity, lambda account_id: services.state.of(account_id, None, now))
+    return CallListAnswer(
+        product_id=product_id,
+        model_version=model.version,
+        as_of=model.as_of,
+        horizon_days=model.horizon_days,
+        capacity=capacity,
+        returned=len(calls),
+        calls=[asdict(call) for call in calls],
+    )
+
+
+@router.get(
+    "/v1/accounts/{account_id:path}/whitespace", responses=QUERY_PROBLEMS, summary="What is left to sell to an account"
+)
+async def get_whitespace(
+    services: ServicesDep,
+    account_id: Annotated[Id, Path(description="The account; an unknown one owns what was posted for it.")],
+    products_per_category: Annotated[
+        CellsPerCategory, Query(description="Gaps of each category: those that most peers have bought.")
+    ] = 20,
+) -> BoardAnswer:
+    """Category by product: owned, offered, gap, not eligible. Opening this page presents nothing."""
+    model = services.models.current()
+    state = services.state.of(account_id, None, services.clock())
+    board = await asyncio.to_thread(_insight(model).board, account_id, state, products_per_category)
+    return BoardAnswer(
+        account_id=account_id,
+        model_version=model.version,
+        as_of=model.as_of,
+        horizon_days=model.horizon_days,
+        currency=model.currency,
+        **asdict(board),
+    )
+
+
+@lean_router.post(
+    "/v1/decisions/{decision_id}/why-not",
+    response_model=WhyNotAnswer,
+    responses=BODY_PROBLEMS,
+    summary="Why a product was not offered",
+)
+async def post_why_not(
+    request: Request, body: WhyNotBody, decision_id: Annotated[Id, Path(description="From the answer.")]
+) -> Response:
+    """The first rule that removed it, with its values. 404: no such decision. 409: the model that made it has gone."""
+    services = services_of(request)
+    decision = await asyncio.to_thread(_decision, services, decision_id)
+    model = _model_of(services, decision)
+    found = _why_not(model, decision, body.product_id)
+    changed = services.state.products.recorded_at(body.product_id)
+    content = WhyNotAnswer(
+        decision_id=decision_id,
+        product_id=body.product_id,
+        model_version=model.version,
+        code=found.code,
+        sentence=found.sentence,
+        rule=found.rule,
+        values=found.values,
+        rules_changed=services.state.rules_version != decision.context.rules_version,
+        product_changed=changed is not None and changed > decision.decided_at,
+    )
+    return Response(content.model_dump_json(), media_type="application/json")
+
+
+async def _beside(
+    services: Services, asker: Asker, product_id: str, kind: OfferKind, limit: int, explain: Explain
+) -> Response:
+    _known(services.models.current(), product_id)
+    question = OfferRequest(
+        viewed_product_id=product_id,
+        kinds=(kind,),
+        limit=limit,
+        objective=services.settings.objective,
+        explain=explain,
+        channel=asker.channel,
+        sources="evidence",
+    )
+    return Response(await answer(services, question, asker), media_type="application/json")
+
+
+def _decision(services: Services, decision_id: str) -> Decision:
+    query = EventQuery("decisions", decision_ids=(decision_id,))
+    decision = next(read_decisions(services.store, query), None)
+    if decision is None:
+        raise HTTPException(404, "the event store holds no such decision; take the id from the answer")
+    return decision
+
+
+def _model_of(services: Services, decision: Decision) -> LoadedModel:
+    for running in services.models.running():
+        if running.model is not None and running.model.version == decision.model_version:
+            return running.model
+    raise HTTPException(409, f"model {decision.model_version} made the decision and has gone; ask for a new one")
+
+
+def _why_not(model: LoadedModel, decision: Decision, product_id: str) -> WhyNot:
+    for offer in decision.offers:
+        if offer.product_id == product_id:
+            return told("offered", {"rank": offer.rank, "shown": decision.shown})
+    context = decision.context
+    return _insight(model).why_not(decision.request, context.state, product_id, context.refused)
+
+
+def _insight(model: LoadedModel) -> Insight:
+    if model.insight is None:
+        raise HTTPException(409, "the model that runs can't explain itself; serve a bundle")
+    return model.insight
+
+
+def _known(model: LoadedModel, product_id: str) -> None:
+    if model.insight is not None and not model.insight.knows(product_id):
+        raise HTTPException(404, "the model does not know the product")

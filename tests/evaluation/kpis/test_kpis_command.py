@@ -1,0 +1,145 @@
+"""`offers kpis`: files in, a table, JSON or a page out; and the definitions by themselves."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from recsys.cli.door import main
+from recsys.contracts.events import EventQuery
+from recsys.evaluation.kpis import REGISTRY
+from recsys.events import open_store
+
+KNOWN = {"kpis": EntryPoint("kpis", "recsys.evaluation.kpis.commands:kpis", "offer_engine.commands")}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, hand_tables: dict[str, object]) -> Path:
+    folder = tmp_path_factory.mktemp("kpis")
+    for name, frame in hand_tables.items():
+        frame.to_csv(folder / f"{name}.csv", index=False)  # type: ignore[attr-defined]
+    return folder
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(["kpis", *arguments], KNOWN)
+    return int(end.value.code or 0)
+
+
+def files(folder: Path) -> list[str]:
+    return [
+        f"--orders={folder / 'orders.csv'}", f"--products={folder / 'products.csv'}",
+        f"--accounts={folder / 'accounts.csv'}", f"--upgrades={folder / 'upgrades.csv'}", "--as-of=2024-10-01",
+    ]  # fmt: skip
+
+
+def test_json_holds_every_figure(
+    folder: Path, hand_store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "deep" / "kpis.json"
+    arguments = ["--period=quarter", "--by=channel,segment", f"--events={hand_store}", "--format=json", f"--out={out}"]
+    assert run(*files(folder), *arguments, "--target=upsell_ratio=20%,attrition=0.3") == 0
+    assert f"Wrote {out}" in capsys.readouterr().out
+    document = json.loads(out.read_text("utf-8"))
+    assert document["schema_version"] == 1
+    found = {
+        (item["kpi"], item["basis"]): item
+        for item in document["values"]
+        if item["dimension"] is None and item["period"] is None
+    }
+    assert set(found) == {(name, basis) for name, item in REGISTRY.items() for basis in item.bases}
+    assert found["upsell_cross_sell_rate", "organic"]["numerator"] == 7
+    assert found["offer_conversion_rate", "log"]["value"] == pytest.approx(6 / 11)
+    targets = {item["name"]: item["target"] for item in document["definitions"]}
+    assert (targets["upsell_ratio"], targets["attrition"], targets["aov"]) == (0.2, 0.3, None)
+    assert document["not_computable"] == []
+
+
+def test_the_table_shows_value_change_target_and_what_to_ask(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*files(folder), "--period=quarter", "--by=channel", "--target=upsell_ratio=0.2") == 0
+    text = capsys.readouterr().out
+    assert "17 orders of 6 customers from 2024-01-05 until 2024-10-01" in text
+    assert re.search(r"Upsell ratio +organic +50\.0 % +-16\.7 pp worse +75\.0 % +20\.0 % met", text)
+    assert "By channel, whole range" in text
+    assert "Ask: Upsell ratio (organic) moved by -16.7 pp worse from 2024 Q2 to 2024 Q3." in text
+    assert "Not computable: " in text
+    assert "there is no event log; name one with --events" in text
+
+
+def test_the_page_is_self_contained_and_prints_each_formula(folder: Path, hand_store: str, tmp_path: Path) -> None:
+    out = tmp_path / "kpis.html"
+    arguments = ["--format=html", f"--out={out}", "--by=channel,surface", "--period=quarter", f"--events={hand_store}"]
+    assert run(*files(folder), *arguments) == 0
+    page = out.read_text("utf-8")
+    assert not re.search(r"""(?:src|href|url)\s*[=(]\s*["']?(?:https?:)?//""", page)
+    assert "<script" not in page
+    for definition in REGISTRY.values():
+        assert definition.formula in page
+    assert page.count("<svg") >= len(REGISTRY) - 1
+    assert "What moved most, and what to ask next" in page
+
+
+def test_text_from_data_is_escaped_in_the_page(folder: Path, tmp_path: Path) -> None:
+    orders = (folder / "orders.csv").read_text("utf-8").replace("phone", "<b>phone</b>")
+    bad = tmp_path / "orders.csv"
+    bad.write_text(orders, "utf-8")
+    out = tmp_path / "kpis.html"
+    assert run(f"--orders={bad}", "--as-of=2024-10-01", "--by=channel", "--format=html", f"--out={out}") == 0
+    page = out.read_text("utf-8")
+    assert "<b>phone" not in page
+    assert "&lt;b&gt;phone" in page
+
+
+@pytest.mark.parametrize("form", ["table", "html", "json"])
+def test_explain_shows_every_attribute_without_data(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--explain", f"--format={form}") == 0
+    text = capsys.readouterr().out
+    for definition in REGISTRY.values():
+        assert definition.name in text
+        assert definition.formula in text
+    for words in ("last exposure", "first order", "volume"):
+        assert words in " ".join(text.split())
+
+
+def test_a_ladder_can_be_inferred_from_names_and_prices(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(f"--orders={folder / 'orders.csv'}", "--as-of=2024-10-01", "--infer-ladder") == 0
+    assert "no upgrade edges" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "--orders is missing"),
+        (["--orders=nowhere.csv"], "nowhere.csv: no such file"),
+        (["--explain", "--format=pdf"], "--format == 'pdf', must be one of table, json, html"),
+        (["--explain", "--target=upsell_ratio"], "--target 'upsell_ratio': must be NAME=VALUE"),
+        (["--orders=x.csv", "--by=colour"], "by.0 == 'colour'"),
+        (["--orders=x.csv", "--period=year"], "period == 'year'"),
+        (["--orders=x.csv", "--target=profit=1"], "no KPI is called 'profit'"),
+        (["--orders=x.csv", "--events=sqlite:///nowhere.db"], "no such file nowhere.db"),
+        (["--orders=x.csv", "--key-accounts=best"], "as top:5%"),
+    ],
+)
+def test_wrong_use_is_one_sentence(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*arguments) == 1
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error
+
+
+def test_a_store_is_left_as_it_was(folder: Path, hand_store: str) -> None:
+    def rows() -> int:
+        store = open_store(hand_store)
+        try:
+            return int(store.read(EventQuery("decisions")).num_rows)
+        finally:
+            store.close()
+
+    before = rows()
+    assert run(*files(folder), f"--events={hand_store}") == 0
+    assert rows() == before == 11

@@ -1,0 +1,105 @@
+"""The first rule that fits, in their order, and which interval may decide."""
+
+from __future__ import annotations
+
+import pytest
+
+from recsys.evaluation.readout.design import FINISHED, INTERIM, Stage
+from recsys.evaluation.readout.results import Effect, HealthCheck
+from recsys.evaluation.readout.verdict import RULES, ArmEvidence, arm_verdict, judge
+
+RUNNING = Stage(is_final=False, has_min_run=True, is_mature=True, days_left=7)
+OVER = Stage(is_final=True, has_min_run=True, is_mature=True)
+BROKEN = HealthCheck("sample_ratio_assigned", "failed", "51 % against 50 %")
+
+
+def _effect(low: float, high: float, **changes: object) -> Effect:
+    fields: dict[str, object] = dict.fromkeys(Effect.__slots__, 0.0)
+    fields |= {
+        "metric": "revenue",
+        "arm": "engine",
+        "role": "primary",
+        "direction": "higher_is_better",
+        "effect": (low + high) / 2,
+        "decision_low": low,
+        "decision_high": high,
+        "decided_by": "fixed",
+        "margin": None,
+        "is_non_inferior": None,
+        "is_harmed": high < 0,
+        "n_arm": 1_000,
+        "standard_error": (high - low) / 4,
+    }
+    return Effect(**(fields | changes))
+
+
+def _guardrail(low: float, high: float, margin: float) -> Effect:
+    fields = {"role": "guardrail", "metric": "margin", "margin": margin}
+    return _effect(low, high, is_non_inferior=low > -margin, is_harmed=high < -margin, **fields)
+
+
+def _evidence(primary: Effect | None, *guardrails: Effect, margin: float = 0.0) -> ArmEvidence:
+    return ArmEvidence("engine", primary, guardrails, margin)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "failed", "stage", "verdict"),
+    [
+        (_evidence(_effect(1, 3)), [BROKEN], OVER, "INVALID"),
+        (_evidence(_effect(-3, -1)), [BROKEN], OVER, "INVALID"),
+        (_evidence(_effect(-3, -1)), [], OVER, "ROLL BACK"),
+        (_evidence(_effect(-3, -1)), [], RUNNING, "ROLL BACK"),
+        (_evidence(_effect(-3, -1)), [], INTERIM, "ROLL BACK"),
+        (_evidence(_effect(1, 3), _guardrail(-9, -5, 2)), [], OVER, "ROLL BACK"),
+        (_evidence(_effect(1, 3)), [], OVER, "SHIP"),
+        (_evidence(_effect(1, 3)), [], RUNNING, "SHIP"),
+        (_evidence(_effect(1, 3)), [], FINISHED, "SHIP"),
+        (_evidence(_effect(1, 3)), [], INTERIM, "KEEP RUNNING"),
+        (_evidence(_effect(1, 3), _guardrail(-1, 1, 2)), [], OVER, "SHIP"),
+        (_evidence(_effect(1, 3), _guardrail(-3, 1, 2)), [], OVER, "DISCUSS"),
+        (_evidence(_effect(1, 3), _guardrail(-3, 1, 2)), [], RUNNING, "KEEP RUNNING"),
+        (_evidence(_effect(-1, 1), margin=2), [], OVER, "FLAT"),
+        (_evidence(_effect(-1, 1), margin=2), [], INTERIM, "KEEP RUNNING"),
+        (_evidence(_effect(-1, 3), margin=2), [], OVER, "DISCUSS"),
+        (_evidence(_effect(-1, 1)), [], OVER, "DISCUSS"),
+        (_evidence(_effect(-1, 1)), [], RUNNING, "KEEP RUNNING"),
+        (_evidence(_effect(1, 3)), [], Stage(is_final=True, has_min_run=True, is_mature=False), "KEEP RUNNING"),
+        (_evidence(_effect(1, 3)), [], Stage(is_final=True, has_min_run=False, is_mature=True), "KEEP RUNNING"),
+        (_evidence(None), [], OVER, "DISCUSS"),
+    ],
+)
+def test_the_first_rule_that_fits(evidence: ArmEvidence, failed: list[HealthCheck], stage: Stage, verdict: str) -> None:
+    found = arm_verdict(evidence, failed, stage)
+    assert found.verdict == verdict
+    assert found.rule == RULES[found.verdict]
+    assert found.reason
+
+
+def test_lower_may_be_better() -> None:
+    better = _effect(-3, -1, direction="lower_is_better", is_harmed=False)
+    assert arm_verdict(_evidence(better), [], OVER).verdict == "SHIP"
+
+
+def test_the_reason_has_the_figures_and_the_kind_of_interval() -> None:
+    found = arm_verdict(_evidence(_effect(1, 3, decided_by="anytime")), [], RUNNING)
+    assert found.reason == "revenue +2, anytime-valid interval [+1, +3]; no guardrail was declared"
+    assert "minimum run and maturity are not checked" in arm_verdict(_evidence(_effect(1, 3)), [], FINISHED).reason
+
+
+def test_keep_running_says_how_much_longer() -> None:
+    found = arm_verdict(_evidence(_effect(-2, 2), margin=1), [], RUNNING)
+    # standard error 1: 1,000 x ((1.960 + 0.842) x 1 / 1)^2
+    assert found.reason.endswith("about 7,849 units an arm show the practical margin with 80 % power, 1,000 are in")
+    assert "wait for the planned end in 7 days" in found.reason
+
+
+def test_of_several_arms_the_best_that_ships_is_named() -> None:
+    arms = [
+        ArmEvidence("a", _effect(1, 3, arm="a"), (), 0.0),
+        ArmEvidence("b", _effect(2, 6, arm="b"), (), 0.0),
+        ArmEvidence("c", _effect(-3, -1, arm="c"), (), 0.0),
+    ]
+    found = judge(arms, [], OVER)
+    assert (found.verdict, found.arm) == ("SHIP", "b")
+    assert [verdict.verdict for verdict in found.arms] == ["SHIP", "SHIP", "ROLL BACK"]
+    assert judge(arms, [BROKEN], OVER).arm is None

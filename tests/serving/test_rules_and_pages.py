@@ -1,0 +1,215 @@
+"""Business rules over HTTP, why-not, product pages, call lists, white space and batches, on a real bundle."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from recsys.errors import ConfigError
+from recsys.events import MemoryStore, read_decisions
+from serving import FixedModel, Settings, create_app
+from serving.fakes import fake_model
+from serving.loading import load_model
+from serving.schemas.pages import BoardAnswer, CallListAnswer, WhyNotAnswer
+from serving.state import FreshState
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+RULE = '[[rule]]\nname = "{name}"\naction = "{action}"\nproducts = {products}\nowner = "o"\nreason = "r"\n{more}\n'
+
+
+@pytest.fixture
+def rules_file(tmp_path: Path) -> Path:
+    path = tmp_path / "rules.toml"
+    path.write_text("")
+    return path
+
+
+@pytest.fixture
+def real(store: MemoryStore, running: Any, bundle_folder: Path, rules_file: Path) -> Iterator[httpx.Client]:
+    model = load_model(bundle_folder, source="test", now=NOW)
+    settings = Settings(refresh_seconds=0.02, rules_file=rules_file)
+    with running(create_app(settings, bundles=FixedModel(model), store=store, clock=lambda: NOW)) as api:
+        yield api
+
+
+def write(path: Path, action: str, *products: str, name: str = "r1", more: str = "") -> None:
+    beside = path.with_suffix(".new")
+    beside.write_text(RULE.format(name=name, action=action, products=json.dumps(products), more=more))
+    beside.replace(path)
+
+
+def ask(api: httpx.Client, **body: Any) -> dict[str, Any]:
+    answered = api.post("/v1/offers", json={"account_id": "A1", "limit": 3} | body)
+    assert answered.status_code == 200, answered.text
+    return answered.json()
+
+
+def offered(api: httpx.Client, **body: Any) -> list[str]:
+    return [offer["product_id"] for offer in ask(api, **body)["offers"]]
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    for _ in range(150):
+        if holds():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def why(api: httpx.Client, decision_id: str, product_id: str, status: int = 200) -> dict[str, Any]:
+    answered = api.post(f"/v1/decisions/{decision_id}/why-not", json={"product_id": product_id})
+    assert answered.status_code == status, answered.text
+    return answered.json()
+
+
+def test_a_rule_is_in_force_without_a_restart_and_why_not_names_it(real: httpx.Client, rules_file: Path) -> None:
+    before = ask(real)
+    first = before["offers"][0]["product_id"]
+    write(rules_file, "block", first, name="contract")
+    assert eventually(lambda: first not in offered(real))
+    after = ask(real)
+    found = WhyNotAnswer.model_validate(why(real, after["decision_id"], first), extra="forbid")
+    assert (found.code, found.rule, found.rules_changed) == ("blocked", "contract", False)
+    assert why(real, before["decision_id"], first)["code"] == "offered"
+    assert why(real, before["decision_id"], first)["rules_changed"] is True
+    rules_file.write_text("")
+    assert eventually(lambda: offered(real)[0] == first)
+    assert why(real, after["decision_id"], first)["rule"] == "contract"
+
+
+def test_a_broken_file_leaves_the_last_good_rules(
+    real: httpx.Client, rules_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = offered(real)[0]
+    write(rules_file, "block", first)
+    assert eventually(lambda: first not in offered(real))
+    write(rules_file, "nonsense", first)
+    assert eventually(lambda: "business rules refused" in caplog.text)
+    assert first not in offered(real)
+    rules_file.unlink()
+    assert eventually(lambda: "No such file" in caplog.text)
+    assert first not in offered(real)
+
+
+def test_a_file_that_is_broken_from_the_beginning_is_refused(store: MemoryStore, rules_file: Path) -> None:
+    write(rules_file, "nonsense", "P01")
+    with pytest.raises(ConfigError, match="rule 1, line 1"):
+        FreshState(store, Settings(rules_file=rules_file), since=NOW, clock=lambda: NOW)
+
+
+def test_a_discount_and_its_text_go_out_and_are_kept(real: httpx.Client, rules_file: Path, store: MemoryStore) -> None:
+    plain = ask(real)["offers"][0]
+    more = 'factor = 1.0\ndiscount_percent = 20\ntext = "This week"\nchannels = ["web"]'
+    write(rules_file, "boost", plain["product_id"], name="twenty off", more=more)
+    assert eventually(lambda: ask(real, channel="web")["offers"][0]["rule"] == "twenty off")
+    answer = ask(real, channel="web")
+    offer = answer["offers"][0]
+    assert (offer["price"], offer["discount"], offer["text"]) == (10.0, 2.0, "This week")
+    assert offer["expected_value"] == pytest.approx(plain["expected_value"] * 0.8)
+    assert ask(real)["offers"][0]["rule"] is None
+    kept = {made.decision_id: made for made in read_decisions(store)}[answer["decision_id"]]
+    assert (kept.offers[0].rule, kept.offers[0].discount) == ("twenty off", 2.0)
+
+
+def test_a_rule_by_region_looks_at_the_request_and_at_the_account(real: httpx.Client, rules_file: Path) -> None:
+    first = offered(real)[0]
+    write(rules_file, "block", first, more='regions = ["DE"]')
+    assert eventually(lambda: first not in offered(real, region="DE"))
+    assert first in offered(real)
+    assert real.post("/v1/accounts", json={"accounts": [{"account_id": "A1", "region": "DE"}]}).status_code == 200
+    assert first not in offered(real)
+    assert first in offered(real, region="FR")
+
+
+def test_why_not_is_computed_from_what_the_decision_rested_on(real: httpx.Client) -> None:
+    first = offered(real)[0]
+    real.post("/v1/products", json={"products": [{"product_id": first, "stock": 0}]})
+    sold_out = ask(real)["decision_id"]
+    real.post("/v1/products", json={"products": [{"product_id": first, "stock": 9}]})
+    assert why(real, sold_out, first)["code"] == "out_of_stock"
+    order = {"order_id": "o1", "account_id": "A1", "lines": [{"product_id": first}]}
+    real.post("/v1/orders", json={"orders": [order]})
+    bought = ask(real)["decision_id"]
+    assert why(real, bought, first)["code"] == "owned"
+    assert why(real, bought, "no such")["code"] == "unknown_product"
+    assert why(real, ask(real, exclude=["P05"])["decision_id"], "P05")["code"] == "excluded"
+
+
+def test_why_not_of_a_decision_that_nobody_knows_or_of_a_model_that_has_gone(
+    real: httpx.Client, store: MemoryStore, running: Any
+) -> None:
+    assert "no such decision" in why(real, "nope", "P01", 404)["detail"]
+    decision = ask(real)["decision_id"]
+    other = create_app(Settings(), bundles=FixedModel(fake_model()), store=store, clock=lambda: NOW)
+    with running(other) as api:
+        assert "has gone" in why(api, decision, "P01", 409)["detail"]
+        own = api.post("/v1/offers", json={"limit": 1}).json()["decision_id"]
+        assert "can't explain itself" in why(api, own, "P9", 409)["detail"]
+
+
+def test_product_pages_are_decisions_too(real: httpx.Client, store: MemoryStore) -> None:
+    answer = real.get("/v1/products/P06/complements?limit=2&surface=product").json()
+    assert answer["offers"][0]["product_id"] == "P07"
+    assert {offer["tier"] for offer in answer["offers"]} == {"cart"}
+    assert {offer["kind"] for offer in answer["offers"]} == {"cross_sell"}
+    (kept,) = read_decisions(store)
+    assert (kept.decision_id, kept.surface, kept.request.viewed_product_id) == (answer["decision_id"], "product", "P06")
+    upgrades = real.get("/v1/products/P06/upgrades").json()
+    assert (upgrades["offers"], upgrades["returned"]) == ([], 0)
+    for page in ("complements", "upgrades", "accounts"):
+        assert real.get(f"/v1/products/nope/{page}").status_code == 404
+
+
+def test_a_call_list_is_capped_and_knows_the_latest_orders(real: httpx.Client) -> None:
+    first = offered(real)[0]
+    answer = CallListAnswer.model_validate(real.get(f"/v1/products/{first}/accounts?capacity=5").json(), extra="forbid")
+    assert (answer.capacity, answer.returned, len({call.account_id for call in answer.calls})) == (5, 5, 5)
+    best = answer.calls[0]
+    assert (best.kind, best.expected_value) == ("cross_sell", pytest.approx(best.probability * 10.0))
+    order = {"order_id": "o1", "account_id": best.account_id, "lines": [{"product_id": first}]}
+    real.post("/v1/orders", json={"orders": [order]})
+    again = real.get(f"/v1/products/{first}/accounts?capacity=5").json()["calls"]
+    assert [call["account_id"] for call in again][:4] == [call.account_id for call in answer.calls][1:]
+    real.post("/v1/products", json={"products": [{"product_id": first, "active": False}]})
+    assert real.get(f"/v1/products/{first}/accounts").json()["calls"] == []
+
+
+def test_the_white_space_of_an_account(real: httpx.Client, store: MemoryStore) -> None:
+    first = offered(real)[0]
+    board = BoardAnswer.model_validate(real.get("/v1/accounts/A1/whitespace").json(), extra="forbid")
+    cells = {cell.product_id: cell for shelf in board.shelves for cell in shelf.cells}
+    assert (cells[first].standing, board.peer_group) == ("offered", "all accounts")
+    assert {"owned", "offered"} <= {cell.standing for cell in cells.values()}
+    assert len(list(read_decisions(store))) == 1
+    nobody = real.get("/v1/accounts/nobody/whitespace?products_per_category=3").json()
+    assert sum(shelf["n_owned"] for shelf in nobody["shelves"]) == 0
+
+
+def test_a_batch_is_answered_line_by_line_and_one_may_fail_alone(real: httpx.Client, store: MemoryStore) -> None:
+    requests = [{"account_id": f"A{i}", "limit": 2} for i in range(40)] + [{"objective": "margin"}]
+    with real.stream("POST", "/v1/offers:batch", json={"requests": requests}) as answered:
+        assert answered.status_code == 200
+        assert answered.headers["content-type"].startswith("application/x-ndjson")
+        lines = [json.loads(line) for line in answered.iter_lines()]
+    assert sorted(line["index"] for line in lines) == list(range(41))
+    by_index = {line["index"]: line for line in lines}
+    assert (by_index[40]["status"], by_index[40]["answer"]) == (409, None)
+    assert "no product of this model has a cost" in by_index[40]["problem"]["detail"]
+    kept = {made.decision_id: made.account_id for made in read_decisions(store)}
+    for index in range(40):
+        assert by_index[index]["status"] == 200
+        assert by_index[index]["answer"]["returned"] == 2
+        assert kept[by_index[index]["answer"]["decision_id"]] == f"A{index}"
+
+
+def test_filters_are_applied(real: httpx.Client) -> None:
+    assert ask(real, filters={"max_price": 9.99})["offers"] == []
+    assert ask(real, filters={"min_price": 9.99})["returned"] == 3
+    assert ask(real, filters={"categories": ["none"]})["returned"] == 0
