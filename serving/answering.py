@@ -81,13 +81,13 @@ async def answer(services: Services, request: OfferRequest, asker: Asker) -> byt
     logged = True
     try:
         durable = services.writer.submit(_events(decision, entry, now))
-        body = _body(decision, ranked, logged=True)  # while the commit is under way
+        body = _body(services, decision, ranked, logged=True)  # while the commit is under way
         await durable
     except StoreError as error:
         if not services.settings.answer_unlogged:
             raise
         _log.warning("answered without a kept decision: %s", error)
-        logged, body = False, _body(decision, ranked, logged=False)
+        logged, body = False, _body(services, decision, ranked, logged=False)
     if entry is not None and logged:
         services.state.experiments.remember(entry)
     if decision.presented:
@@ -133,7 +133,6 @@ def _slate(services: Services, model: LoadedModel, request: OfferRequest, state:
 def _decision(services: Services, now: datetime, ranked: _Ranked, asker: Asker) -> Decision:
     slate, entry = ranked.slate, ranked.entry
     shown = not ranked.is_held_back
-    last = len(slate.offers)
     return Decision(
         decision_id=services.next_decision_id(),
         decided_at=now,
@@ -143,7 +142,7 @@ def _decision(services: Services, now: datetime, ranked: _Ranked, asker: Asker) 
         tier=slate.tier,
         horizon_days=slate.horizon_days,
         n_considered=slate.n_considered,
-        offers=tuple([_kept(offer, ranked.propensity if offer.rank == last else 1.0) for offer in slate.offers]),
+        offers=_all_kept(services, slate, ranked.propensity),
         shortfall=slate.shortfall,
         unknown_products=slate.unknown_products,
         visitor_id=asker.visitor_id,
@@ -172,6 +171,18 @@ def _events(decision: Decision, entry: Entry | None, now: datetime) -> tuple[Eve
     return (entry.assignment(now), decision)
 
 
+def _all_kept(services: Services, slate: Slate, propensity: float) -> tuple[DecisionOffer, ...]:
+    """The offers as they are kept; only the last one may stand at its rank by chance."""
+    if propensity != 1.0:
+        last = len(slate.offers)
+        return tuple([_kept(offer, propensity if offer.rank == last else 1.0) for offer in slate.offers])
+    kept: tuple[DecisionOffer, ...] | None = services.kept.get(slate)
+    if kept is None:
+        kept = tuple([_kept(offer, 1.0) for offer in slate.offers])
+        services.kept.put(slate, None, kept)
+    return kept
+
+
 def _kept(offer: Offer, propensity: float) -> DecisionOffer:
     return DecisionOffer(
         offer.rank,
@@ -192,13 +203,25 @@ def _kept(offer: Offer, propensity: float) -> DecisionOffer:
     )
 
 
-def _body(decision: Decision, ranked: _Ranked, *, logged: bool) -> bytes:
+def _body(services: Services, decision: Decision, ranked: _Ranked, *, logged: bool) -> bytes:
     """The fields of `schemas.offers.OffersAnswer`, written without building it: this is the hot path."""
+    plain = ranked.entry is None  # then all but the first two fields is the same whenever this slate is the answer
+    rest = services.written.get(ranked.slate, ranked.model) if plain else None
+    if rest is None:
+        rest = _rest(decision, ranked)
+        if plain:
+            services.written.put(ranked.slate, ranked.model, rest)
+    return b'{"decision_id":"%b","logged":%b,%b' % (
+        decision.decision_id.encode(),
+        b"true" if logged else b"false",
+        rest,
+    )
+
+
+def _rest(decision: Decision, ranked: _Ranked) -> bytes:
     slate = ranked.slate
-    return to_json(
+    fields = to_json(
         {
-            "decision_id": decision.decision_id,
-            "logged": logged,
             "model_version": ranked.model.version,
             "as_of": ranked.model.as_of,
             "horizon_days": slate.horizon_days,
@@ -214,6 +237,7 @@ def _body(decision: Decision, ranked: _Ranked, *, logged: bool) -> bytes:
         },
         inf_nan_mode="null",
     )
+    return fields[1:]
 
 
 def _count(services: Services, ranked: _Ranked, route: str, seconds: float, *, logged: bool) -> None:

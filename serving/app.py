@@ -5,27 +5,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recsys.errors import StoreError
 from recsys.events import EventStore, GroupCommitWriter
 from serving import docs, problems
 from serving.access import SCOPES, Gate, Keyring
-from serving.edge import Edge, LeanHandler
+from serving.edge import Edge, LeanHandler, LeanPage
 from serving.following import Follower
 from serving.ids import DecisionIds
 from serving.metrics import Metrics
 from serving.models import Models
-from serving.routes import batch, experiments, live, offers, operations, pages, reports
-from serving.routes.lean import LeanRoute
+from serving.routes import batch, evaluation, experiments, live, offers, operations, pages, reports
+from serving.routes.lean import LeanQueryRoute, LeanRoute
 from serving.services import Clock, Services
 from serving.settings import Settings
+from serving.slates import Beside
 from serving.state import FreshState
 
 _log = logging.getLogger("serving")
@@ -51,13 +54,28 @@ _ROUTERS: Final = (
     reports.router,
     live.router,
     experiments.router,
+    evaluation.router,
     operations.router,
 )
 
 
+class _Application(FastAPI):
+    """FastAPI behind the edge: its own middleware would take longer than the engine."""
+
+    front: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self
+        await (self.front or super().__call__)(scope, receive, send)
+
+    async def inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what the edge passes on."""
+        await super().__call__(scope, receive, send)
+
+
 def create_app(settings: Settings, *, bundles: Models, store: EventStore, clock: Clock) -> FastAPI:
     """Return the server's ASGI application; it closes the writer it makes, not the store it was given."""
-    app = FastAPI(
+    app = _Application(
         title="Offer engine",
         version=version("offer-engine"),
         description=_DESCRIPTION,
@@ -68,15 +86,16 @@ def create_app(settings: Settings, *, bundles: Models, store: EventStore, clock:
     gate = None
     if settings.keys_file is not None:
         gate = Gate(Keyring(settings.keys_file, settings.keys_refresh_seconds), clock, time.monotonic)
-    app.add_middleware(
-        Edge,
+    app.front = Edge(
+        app.inside,
         max_body_bytes=settings.max_body_bytes,
         retry_after_seconds=settings.retry_after_seconds,
         gate=gate,
         lean=_lean_handlers(),
+        pages=_lean_pages(),
     )
     if settings.cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
+        app.front = CORSMiddleware(app.front, allow_origins=settings.cors_origins, **_CORS)
     problems.install(app, settings.retry_after_seconds)
     for router in _ROUTERS:
         app.include_router(router)
@@ -89,11 +108,23 @@ def _lean_handlers() -> dict[tuple[str, str], LeanHandler]:
     """The routes that the edge answers itself: those with a body and without a parameter in the path."""
     return {
         (method, route.path): route.get_route_handler()
-        for router in _ROUTERS
-        for route in router.routes
+        for route in _routes()
         if isinstance(route, LeanRoute) and "{" not in route.path
         for method in route.methods or ()
     }
+
+
+def _lean_pages() -> list[LeanPage]:
+    """The routes with parameters in path and query that the edge answers itself."""
+    return [
+        LeanPage("GET", route.path_regex, route.get_route_handler())
+        for route in _routes()
+        if isinstance(route, LeanQueryRoute)
+    ]
+
+
+def _routes() -> Iterator[BaseRoute]:
+    return (route for router in _ROUTERS for route in router.routes)
 
 
 def _lifespan(
@@ -111,8 +142,10 @@ def _lifespan(
         with GroupCommitWriter(store, settings.writer, metrics.committed) as writer:
             follower = Follower(bundles, state.adopt, metrics.swapped)
             await follower.look()  # the challengers, and what became champion while this process started
+            most = settings.remembered_slates
             app.state.services = Services(
-                settings, bundles, store, writer, clock, state, metrics, DecisionIds(), follower
+                *(settings, bundles, store, writer, clock, state, metrics, DecisionIds(), follower),
+                *(Beside(most), Beside(most)),
             )
             tasks = [
                 asyncio.create_task(_keep_fresh(state, settings.refresh_seconds)),

@@ -26,10 +26,14 @@ def serve(
     keys: Annotated[
         Path | None, typer.Option(help="File of API keys, made by `offers key create`; every caller then needs one.")
     ] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="TOML file of business rules; a running server takes a change within a second.")
+    ] = None,
     tracking_uri: Annotated[str, typer.Option(help="Where MLflow keeps its registry.")] = DEFAULT_TRACKING_URI,
 ) -> None:
     """Serve offers over HTTP; every answer is in the event store before it is sent."""
     from recsys.contracts.config import read_config
+    from recsys.ranking.rules import read_rules
     from serving.keys import read_keys
     from serving.loading import find_model
     from serving.running import Plan, listen, run
@@ -38,6 +42,10 @@ def serve(
     settings = Settings() if config is None else read_config(config, Settings)
     if keys is not None:
         settings = settings.model_copy(update={"keys_file": keys})
+    if rules is not None:
+        settings = settings.model_copy(update={"rules_file": rules})
+    if settings.rules_file is not None:
+        read_rules(settings.rules_file)
     if settings.keys_file is not None:
         read_keys(settings.keys_file)
     with listen(host, port, keys=settings.keys_file is not None) as listening:

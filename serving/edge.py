@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,6 +16,19 @@ from serving.ids import RequestIds
 from serving.problems import problem_of
 
 LeanHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+
+class LeanPage(NamedTuple):
+    """A route with parameters in its path that is answered at the edge.
+
+    Attributes:
+        path: matches the path; its groups are the parameters.
+    """
+
+    method: str
+    path: re.Pattern[str]
+    handler: LeanHandler
+
 
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 _HEADERS: Final = (
@@ -38,6 +51,7 @@ class Edge:
         gate: checks the key of every request; None lets everybody in.
         lean: (method, path) -> handler of a route that is answered right here. The same route stands in `app`, where
             its documentation comes from; the way there takes longer than the engine.
+        pages: the same for routes with parameters in the path.
     """
 
     def __init__(
@@ -48,12 +62,14 @@ class Edge:
         retry_after_seconds: int,
         gate: Gate | None = None,
         lean: Mapping[tuple[str, str], LeanHandler] | None = None,
+        pages: Sequence[LeanPage] = (),
     ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._retry_after_seconds = retry_after_seconds
         self._gate = gate
         self._lean = dict(lean or {})
+        self._pages = tuple(pages)
         self._next_request_id = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,12 +93,19 @@ class Edge:
         if self._gate is not None:
             self._gate.check(scope["method"], scope["path"], headers)
         receive = self._limited(headers, receive)
-        handler = self._lean.get((scope["method"], scope["path"]))
+        handler = self._lean.get((scope["method"], scope["path"])) or self._page(scope)
         if handler is None:
             await self._app(scope, receive, send)
         else:
             response = await handler(Request(scope, receive))
             await response(scope, receive, send)
+
+    def _page(self, scope: Scope) -> LeanHandler | None:
+        for method, path, handler in self._pages:
+            if scope["method"] == method and (match := path.match(scope["path"])):
+                scope["path_params"] = match.groupdict()
+                return handler
+        return None
 
     def _limited(self, headers: dict[bytes, bytes], receive: Receive) -> Receive:
         length = headers.get(b"content-length")

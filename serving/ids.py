@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime  # noqa: F401 - UTC stands in an example
+from datetime import datetime
 from typing import Final
 
 _BLOCK_BYTES: Final = 8 * 512
@@ -46,8 +46,8 @@ def first_id_at(when: datetime) -> str:
     """Return a text that every decision id from `when` on sorts after.
 
     Example:
-        >>> first_id_at(datetime(2026, 3, 1, tzinfo=UTC))
-        '019ca6d5-4400'
+        >>> first_id_at(datetime.fromisoformat("2026-03-01T00:00:00+00:00"))
+        '019ca6b1-dc00'
     """
     text = f"{int(when.timestamp() * 1_000):012x}"
     return f"{text[:8]}-{text[8:]}"

@@ -35,10 +35,37 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
+class Sparing(logging.Filter):
+    """Lets the same warning pass once a second, and says with the next one how many it held back.
+
+    A database that is away would else be reported by every request, faster than anybody reads. Errors all pass.
+    """
+
+    def __init__(self, seconds: float = 1.0) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._latest: dict[tuple[str, str], tuple[float, int]] = {}  # by logger and text: a handful
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is to be written."""
+        if record.levelno >= logging.ERROR:
+            return True
+        key = (record.name, str(record.msg))
+        latest, held_back = self._latest.get(key, (float("-inf"), 0))
+        if record.created - latest < self._seconds:
+            self._latest[key] = latest, held_back + 1
+            return False
+        if held_back:
+            setattr(record, FIELDS, {**getattr(record, FIELDS, {}), "held_back": held_back})
+        self._latest[key] = record.created, 0
+        return True
+
+
 def configure() -> None:
     """Send the server's and uvicorn's records to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(Sparing())
     for name, level in (("serving", logging.INFO), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers = [handler]

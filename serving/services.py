@@ -10,11 +10,13 @@ from typing import Annotated, TypeAlias
 
 from fastapi import Depends, Request
 
+from recsys.contracts.events import DecisionOffer
 from recsys.events import EventStore, GroupCommitWriter
 from serving.following import Follower
 from serving.metrics import Metrics
 from serving.models import Models
 from serving.settings import Settings
+from serving.slates import Beside
 from serving.state import FreshState
 
 Clock: TypeAlias = Callable[[], datetime]
@@ -37,6 +39,8 @@ class Services:
     metrics: Metrics
     next_decision_id: Callable[[], str]
     follower: Follower
+    written: Beside[bytes]
+    kept: Beside[tuple[DecisionOffer, ...]]
     rng: random.Random = field(default_factory=random.Random)
 
 

@@ -40,11 +40,14 @@ class EvaluationConfig(Config):
 
     replay: bool = True
     """Whether the past is replayed: about half as long again as the training; without it the gate has no evidence."""
-    max_accounts: int = Field(default=3_000, ge=1)
+    most_lines: int = Field(default=5_000_000, ge=1)
+    """Order lines beyond which the past is not replayed: it doubles time and memory, which then count in hours and
+    gigabytes. Set it higher where there is room, or run `offers backtest --max-accounts`."""
+    max_accounts: int = Field(default=2_500, ge=1)
     """Accounts with an earlier order that are scored at most, drawn at random: bounds time on a large history."""
     active_days: int = Field(default=90, ge=1)
     """A product sold, an account that ordered in this many last days is active; a quarter rides out most seasons."""
-    importance_rows: int = Field(default=1_500, ge=100)
+    importance_rows: int = Field(default=1_000, ge=100)
     """Candidates on which the importance of each feature is measured; each is scored once a feature."""
     bootstrap: BootstrapConfig = BootstrapConfig()
     """Intervals over accounts."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from recsys.data.clean_data import CleanData
+from recsys.data.history import History
 from recsys.data.reading import ReadSpec, read_data
 from recsys.data.report import DataReport
 from recsys.errors import BundleError, ModelNotFoundError
@@ -19,7 +20,7 @@ from recsys.mining.ladder import Ladder
 from training.champion import EVIDENCE, Champion, compare_with, present_champion
 from training.config import TrainConfig
 from training.evidence import gather_evidence
-from training.gate import GateEvidence
+from training.gate import EvaluationConfig, GateEvidence
 from training.importances import feature_importances
 from training.ladders import built_ladder, edited_ladder, given_ladder
 from training.pipeline import Fitted, Step, fit, known_history, part_rng, quietly, write_bundle
@@ -27,8 +28,6 @@ from training.registry import BUNDLE_FOLDER, Registry
 from training.replay import SIDE_BY_SIDE_LINES, Replay, replay_past
 from training.replay_log import log_replay, replay_metrics
 from training.tracking import Run, open_run
-
-NO_REPLAY = Replay(None, None, ("evaluation.replay == false: the past was not replayed",))
 
 
 @dataclass(frozen=True)
@@ -125,8 +124,9 @@ def _fit_and_replay(
 ) -> tuple[Fitted, Replay]:
     """Learn and look back; side by side where two pasts fit into memory, because much of each is work of one core."""
     history = known_history(data)
-    if not config.evaluation.replay:
-        return fit(data, config, step=step, ladder=ladder), NO_REPLAY
+    why_not = _why_not_replayed(history, config.evaluation)
+    if why_not is not None:
+        return fit(data, config, step=step, ladder=ladder), Replay(None, None, (why_not,))
     ladder_of = built_ladder(config.ladder) if ladder is None else given_ladder(ladder, config.ladder)
     look_back = partial(replay_past, partial(_read_at, spec), history, data.as_of, config, ladder_of, step=step)
     if len(history) > SIDE_BY_SIDE_LINES:
@@ -134,6 +134,17 @@ def _fit_and_replay(
     with ThreadPoolExecutor(1) as pool:
         replay = pool.submit(look_back)
         return fit(data, config, step=step, ladder=ladder), replay.result()
+
+
+def _why_not_replayed(history: History, config: EvaluationConfig) -> str | None:
+    if not config.replay:
+        return "evaluation.replay == false: the past was not replayed"
+    if len(history) > config.most_lines:
+        return (
+            f"{len(history):,} order lines, more than evaluation.most_lines == {config.most_lines:,}: the past was not "
+            "replayed; set it higher, at twice the time and memory"
+        )
+    return None
 
 
 def _read_at(spec: ReadSpec, cutoff: datetime) -> CleanData:

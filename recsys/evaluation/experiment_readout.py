@@ -1,4 +1,4 @@
-"""`offers experiment readout`: judge an experiment from a table."""
+"""`offers experiment readout`: judge an experiment from the event store or from a table."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ import typer
 from pydantic import ValidationError
 
 from recsys.errors import ReadoutError
+from recsys.evaluation.experiment_lifecycle import DEFAULT_STORE
 
 if TYPE_CHECKING:
-    from recsys.evaluation.readout import Override, ReadoutConfig, TableForm
+    from recsys.evaluation.readout import Override, Readout, ReadoutConfig, TableForm
     from recsys.experiments.plan import LockedPlan
 
 
 def readout(
-    data: Annotated[str, typer.Option(help="One row a unit: .csv, .parquet, a folder of them, or URL#table.")],
-    arm: Annotated[str, typer.Option(help="Column of the arm.")],
-    control: Annotated[str, typer.Option(help="The arm that the others are compared with.")],
+    experiment_id: Annotated[
+        str | None, typer.Argument(help="An experiment of the event store; leave it out with --data.")
+    ] = None,
+    store: Annotated[str, typer.Option(help="Event store of the servers.")] = DEFAULT_STORE,
+    data: Annotated[
+        str | None, typer.Option(help="One row a unit: .csv, .parquet, a folder of them, or URL#table.")
+    ] = None,
+    arm: Annotated[str, typer.Option(help="Column of the arm.")] = "arm",
+    control: Annotated[str, typer.Option(help="The arm that the others are compared with.")] = "control",
     metric: Annotated[
         list[str] | None, typer.Option(help="NAME=COLUMN or NAME=COLUMN/COLUMN; the first mean decides.")
     ] = None,
@@ -59,44 +66,65 @@ def readout(
     mlflow_run: Annotated[str | None, typer.Option(help="Log the report to this MLflow run.")] = None,
 ) -> None:
     """Judge an experiment: health first, then effects with intervals, then a verdict."""
-    from rich.console import Console
-
     from recsys.data import ReadSpec, parse_map
     from recsys.data.times import parse_moment
     from recsys.evaluation.readout import OrderForm, TableForm, readout_from_orders, readout_from_table, with_plan
     from recsys.evaluation.readout.metric import parse_margins, parse_ratios
-    from recsys.evaluation.report import log_report, readout_tables, write_report
 
-    form = TableForm(
-        unit=unit,
-        arm=arm,
-        control=control,
-        metrics=parse_ratios("--metric", metric or []),
-        before=parse_ratios("--covariate", covariate or []),
-        guardrails=parse_margins(guardrail or []),
-        primary=primary,
-        segments=tuple(segment or ()),
-        exposed=exposed,
-        shares=_shares(share or []),
-        chain=tuple(part.strip() for part in decompose.split(",")) if decompose else (),
-        attributed=attributed,
-        aggregate=aggregate,
-        interim=interim,
-        plan=_locked(plan, plan_hash, started),
-    )
-    config = _config(form, alpha=alpha, practical_margin=practical_margin, correction=correction, cap_percentile=cap)
-    form = with_plan(form)
     moment = parse_moment(as_of) if as_of else None
     decided = _override(override, reason)
+    if (experiment_id is None) == (data is None):
+        raise ReadoutError("give either an experiment of the event store, or --data with a table of its units")
+    if data is None:
+        _report(_from_store(store, str(experiment_id), moment or datetime.now(UTC), decided), out, mlflow_run)
+        return
+    form = with_plan(
+        TableForm(
+            unit=unit,
+            arm=arm,
+            control=control,
+            metrics=parse_ratios("--metric", metric or []),
+            before=parse_ratios("--covariate", covariate or []),
+            guardrails=parse_margins(guardrail or []),
+            primary=primary,
+            segments=tuple(segment or ()),
+            exposed=exposed,
+            shares=_shares(share or []),
+            chain=tuple(part.strip() for part in decompose.split(",")) if decompose else (),
+            attributed=attributed,
+            aggregate=aggregate,
+            interim=interim,
+            plan=_locked(plan, plan_hash, started),
+        )
+    )
+    config = _config(form, alpha=alpha, practical_margin=practical_margin, correction=correction, cap_percentile=cap)
     if orders is None:
         found = readout_from_table(data, form, config, now=moment or datetime.now(UTC), override=decided)
     else:
         spec = ReadSpec(orders=orders, preset=preset, mapping=parse_map(map_) if map_ else {})
         days = form.plan.plan.attribution_window_days if form.plan else window_days
         start = parse_moment(started) if started else None
-        found = readout_from_orders(
-            data, OrderForm(form, spec, days, assigned_at, start), config, now=moment, override=decided
-        )
+        order_form = OrderForm(form, spec, days, assigned_at, start)
+        found = readout_from_orders(data, order_form, config, now=moment, override=decided)
+    _report(found, out, mlflow_run)
+
+
+def _from_store(url: str, experiment_id: str, now: datetime, override: Override | None) -> Readout:
+    from recsys.evaluation.readout import readout_from_store
+    from recsys.events import open_store
+
+    store = open_store(url)
+    try:
+        return readout_from_store(store, experiment_id, now, override=override)
+    finally:
+        store.close()
+
+
+def _report(found: Readout, out: Path | None, mlflow_run: str | None) -> None:
+    from rich.console import Console
+
+    from recsys.evaluation.report import log_report, readout_tables, write_report
+
     console = Console()
     for part in readout_tables(found):
         console.print(part)

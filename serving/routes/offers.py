@@ -10,12 +10,12 @@ from starlette.responses import Response
 from recsys.contracts.offers import KINDS, Explain, Objective, OfferRequest
 from serving.answering import Asker, answer
 from serving.problems import BODY_PROBLEMS, QUERY_PROBLEMS
-from serving.routes.lean import LeanRoute
+from serving.routes.lean import LeanQueryRoute, LeanRoute
 from serving.schemas.fields import Id, Label
 from serving.schemas.offers import Kinds, Limit, OffersAnswer, OffersBody
 from serving.services import ServicesDep, services_of
 
-router = APIRouter(tags=["offers"])
+router = APIRouter(tags=["offers"], route_class=LeanQueryRoute)
 lean_router = APIRouter(tags=["offers"], route_class=LeanRoute)
 
 

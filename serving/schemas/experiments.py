@@ -45,10 +45,10 @@ class ExperimentsAnswer(BaseModel):
                         {
                             "experiment_id": "autumn-cards",
                             "version": 1,
-                            "state": "running",
+                            "state": "stopped",
                             "unit": "account",
                             "started_at": "2026-03-01T12:00:00Z",
-                            "stopped_at": None,
+                            "stopped_at": "2026-03-20T09:00:00Z",
                             "planned_end": "2026-03-29T12:00:00Z",
                             "plan_hash": "9f2c1b7e",
                             "is_unchanged": True,

@@ -179,9 +179,9 @@ class OffersAnswer(BaseModel):
                             "reason": "Bought with REGENCY CAKESTAND 3 TIER in 412 of 2,005 orders.",
                             "from_product_id": "22423",
                             "evidence": {},
-                            "rule": None,
-                            "discount": None,
-                            "text": None,
+                            "rule": "autumn tins",
+                            "discount": 0.495,
+                            "text": "This week only",
                         }
                     ],
                     "requested": 4,

@@ -44,12 +44,12 @@ class CallListAnswer(BaseModel):
                         {
                             "rank": 1,
                             "account_id": "17850",
-                            "kind": "cross_sell",
+                            "kind": "upsell",
                             "probability": 0.18,
                             "expected_quantity": 6.0,
                             "expected_value": 5.346,
                             "reason": "34 of 207 accounts that buy REGENCY CAKESTAND 3 TIER added it within 60 days",
-                            "from_product_id": None,
+                            "from_product_id": "22423",
                         }
                     ],
                 }
@@ -156,10 +156,10 @@ class WhyNotAnswer(BaseModel):
                     "decision_id": "0199f2c4-7d1e-7c3a-9a53-0b0d8f5f3a11",
                     "product_id": "22720",
                     "model_version": "3f0a51c2b9de",
-                    "code": "out_of_stock",
-                    "sentence": "it was out of stock",
-                    "rule": None,
-                    "values": {"stock": 0.0, "price": 4.95, "active": True},
+                    "code": "blocked",
+                    "sentence": "the business rule 'autumn tins' blocks it",
+                    "rule": "autumn tins",
+                    "values": {},
                     "rules_changed": False,
                     "product_changed": False,
                 }

@@ -34,18 +34,20 @@ form = TableForm(
     before={"metric0": Ratio("p0"), "metric1": Ratio("p1"), "ratio0": Ratio("p0", "p1")},
     guardrails={"metric5": Margin(0.05)}, chain=("m2", "m1", "m0"),
 )
-taken = []
+taken, busy = [], []
 for _ in range(int(sys.argv[3])):
-    began = time.perf_counter()
+    began, began_busy = time.perf_counter(), time.process_time()
     readout = readout_from_table(
         sys.argv[1], form, ReadoutConfig(cap_percentile=0.99), now=datetime(2026, 1, 1, tzinfo=UTC)
     )
     write_report(readout, Path(sys.argv[2]))
     taken.append(time.perf_counter() - began)
+    busy.append(time.process_time() - began_busy)
 print(json.dumps({
     "imports_seconds": round(imported, 2),
     "first_seconds": round(taken[0], 2),
     "median_seconds": round(statistics.median(taken), 2),
+    "median_processor_seconds": round(statistics.median(busy), 2),
     "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     "effects": len(readout.effects),
     "n": sum(readout.counts.values()),
@@ -90,6 +92,7 @@ def test_one_million_accounts(tmp_path: Path) -> None:
     found = _measured(tmp_path, N_ACCOUNTS, 5)
     machine = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "load": round(os.getloadavg()[0], 1),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "accounts": N_ACCOUNTS,
         "what": "ten metrics, three with covariates, cap, four segments, exposed, sensitivity grid, three files",

@@ -23,7 +23,7 @@ from training.baselines.lineup import lineup
 from training.config import TrainConfig
 from training.registry import Registry
 from training.registry_commands import promote
-from training.run import train_and_register
+from training.run import TrainingRun, train_and_register
 
 AS_OF = datetime(2025, 7, 1, tzinfo=UTC)
 
@@ -133,8 +133,15 @@ def test_the_table_against_the_baselines_and_the_importances(trained: Path) -> N
 def test_without_a_replay_the_gate_has_nothing_to_judge(market: Path, small_config: Path, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     options = read_config(small_config, TrainConfig)
-    off = options.model_copy(update={"evaluation": options.evaluation.model_copy(update={"replay": False})})
-    done = train_and_register(_spec(market), off, tracking_uri=uri)
+
+    def trained(**changes: object) -> TrainingRun:
+        evaluation = options.evaluation.model_copy(update=changes)
+        return train_and_register(
+            _spec(market), options.model_copy(update={"evaluation": evaluation}), tracking_uri=uri
+        )
+
+    assert trained(most_lines=100).evidence.notes[0].endswith("set it higher, at twice the time and memory")
+    done = trained(replay=False)
     assert done.evidence.notes == ("evaluation.replay == false: the past was not replayed",)
     assert done.evidence.coverage > 0.2
     with pytest.raises(GateError, match=r"NDCG@10 beats every baseline; cross_sell: calibration holds; upsell"):

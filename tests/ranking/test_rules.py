@@ -212,7 +212,8 @@ def test_sources_leave_out_the_popular_or_offer_nothing_else() -> None:
     assert {offer.tier for offer in popular.offers} == {"popular"}
     assert BEFORE[0] not in ids(popular.offers)
     popular = PLAIN.recommend(replace(ASKED, sources="popular"))
-    assert not set(owned_by(MODEL, ROW, ever=False).tolist()) & {MODEL.products.ids.find(one) for one in ids(popular.offers)}
+    owned = set(owned_by(MODEL, ROW, ever=False).tolist())
+    assert not owned & {MODEL.products.ids.find(one) for one in ids(popular.offers)}
 
 
 def test_a_forgotten_account_is_nobody() -> None:

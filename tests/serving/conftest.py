@@ -131,7 +131,7 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Served:
-    """A running `offers serve`."""
+    """A running `offers serve`; what it writes is read as it comes, as a service manager would."""
 
     def __init__(self, folder: Path, store: str, *options: str) -> None:
         command = [str(OFFERS), "serve", "--model", str(folder), "--port", "0", "--store", store, *options]
@@ -144,12 +144,18 @@ class Served:
         else:
             raise AssertionError("the server ended before it said that it serves")
         self.url: str = self.started["url"]
+        self._written: list[str] = []
+        self._reading = threading.Thread(target=self._written.extend, args=(self.process.stderr,), daemon=True)
+        self._reading.start()
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """End the process; return its exit code and what it still wrote."""
         self.process.send_signal(number)
-        _, rest = self.process.communicate(timeout=30)
-        return self.process.returncode, rest
+        self.process.wait(30)
+        self._reading.join(30)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return self.process.returncode, "".join(self._written)
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def test_the_package_needs_nothing_that_the_image_leaves_out(tmp_path: Path) -> 
     context.mkdir()
     for source in (name for names in copied for name in names):
         (context / source).symlink_to(ROOT / source)
-    run = [rest for name, rest in instructions() if name == "RUN" and "--no-build-isolation" in rest][0]
+    run = next(rest for name, rest in instructions() if name == "RUN" and "--no-build-isolation" in rest)
     words = shlex.split(run.replace("/opt/offers/bin/python", sys.executable))
     done = subprocess.run(
         [*words, "--target", str(tmp_path / "installed")], cwd=context, capture_output=True, text=True, check=False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from recsys.contracts.offers import AccountState, OfferRequest, ProductChange, Slate
 from recsys.ranking.state import NOTHING_NEW
 from serving.fakes import FakeEngine
-from serving.slates import RememberingEngine
+from serving.slates import Beside, RememberingEngine
 
 
 class CountingEngine(FakeEngine):
@@ -55,3 +55,20 @@ def test_it_keeps_no_more_than_it_may_and_forgets_what_was_asked_longest_ago() -
     for _ in range(2):
         RememberingEngine(plain, 0).recommend(OfferRequest())
     assert plain.asked == [None, None]
+
+
+def test_what_was_made_of_a_slate_is_found_again_under_its_model_only() -> None:
+    engine, made = FakeEngine(), Beside[bytes](2)
+    slates = [engine.recommend(OfferRequest(account_id=f"A{number}")) for number in range(3)]
+    assert made.get(slates[0], "v1") is None
+    made.put(slates[0], "v1", b"first")
+    assert made.get(slates[0], "v1") == b"first"
+    assert made.get(slates[0], "v2") is None
+    assert made.get(slates[1], "v1") is None
+    for slate in slates[1:]:
+        made.put(slate, "v1", b"later")
+    assert made.get(slates[0], "v1") is None
+    assert made.get(slates[2], "v1") == b"later"
+    nothing = Beside[bytes](0)
+    nothing.put(slates[0], "v1", b"first")
+    assert nothing.get(slates[0], "v1") is None

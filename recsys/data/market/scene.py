@@ -6,7 +6,7 @@ an account is the policy's doing alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ N_WISHES = 6
 NEVER = np.inf
 _NONE = -1
 _UPGRADE_EVERY = 3
+_ROUNDS = 6
 _MAX_RATE = 0.6
 """Orders a day of the busiest account."""
 
@@ -59,7 +60,7 @@ class Wishes:
         quantity: units, if bought.
         need: planted need in [0, 1].
         wish_day: day of the organic wish.
-        offerable: False for a product that stands in an earlier column too.
+        offerable: False for a product that stands in an earlier column too, or that the account bought before.
     """
 
     product: Ints
@@ -117,6 +118,7 @@ def draw_scene(market: MarketConfig, config: ResponseConfig, rng: np.random.Gene
     visits = _visits(accounts, config, rng)
     wishes = _wishes(world, accounts, config, rng)
     baskets = _baskets(world, accounts, visits, wishes, config, rng)
+    wishes = replace(wishes, offerable=wishes.offerable & _not_bought(visits, wishes, baskets))
     n = len(visits)
     luck = Luck(
         accepts=rng.random((n, N_WISHES)),
@@ -207,18 +209,37 @@ def _baskets(
 ) -> Baskets:
     orders = np.flatnonzero(visits.is_order)
     visit = np.repeat(orders, 1 + rng.poisson(config.basket_lines - 1, len(orders)))
-    account = visits.account[visit]
-    slot = (rng.random(len(visit))[:, None] > accounts.slot_until[account]).sum(axis=1)
-    slot = np.minimum(slot, accounts.slot_category.shape[1] - 1)
-    product = _from_category(world, accounts.slot_category[account, slot], rng)
+    product = _needed(world, accounts, visits.account[visit], rng)
+    for _ in range(_ROUNDS):  # what an account wishes is new to it: ordinary lines hold something else
+        again = np.flatnonzero(_wished(visits, wishes, visit, product))
+        product[again] = _needed(world, accounts, visits.account[visit[again]], rng)
     standing_visit, standing = _standing_lines(visits, wishes)
     visit, product = np.concatenate([visit, standing_visit]), np.concatenate([product, standing])
-    # What an account wishes is new to it: ordinary lines hold something else.
-    new = (wishes.product[visits.account[visit]] == product[:, None]).any(axis=1)
-    visit, product = visit[~new], product[~new]
     rank = np.argsort(visit, kind="stable")
     visit, product = visit[rank], product[rank]
     return Baskets(visit, product, _units(world, accounts, visits.account[visit], product, config, rng))
+
+
+def _needed(world: World, accounts: Accounts, account: Ints, rng: np.random.Generator) -> Ints:
+    """A product of a needed category for each account given."""
+    slot = (rng.random(len(account))[:, None] > accounts.slot_until[account]).sum(axis=1)
+    slot = np.minimum(slot, accounts.slot_category.shape[1] - 1)
+    return _from_category(world, accounts.slot_category[account, slot], rng)
+
+
+def _wished(visits: Visits, wishes: Wishes, visit: Ints, product: Ints) -> NDArray[np.bool_]:
+    """Which ordinary lines hold a wish of their account."""
+    return np.asarray((wishes.product[visits.account[visit]] == product[:, None]).any(axis=1), dtype=bool)
+
+
+def _not_bought(visits: Visits, wishes: Wishes, baskets: Baskets) -> NDArray[np.bool_]:
+    """Which wishes stand in no ordinary line of their account, `(n_accounts, N_WISHES)`."""
+    lines = np.flatnonzero(_wished(visits, wishes, baskets.visit, baskets.product))
+    account = visits.account[baskets.visit[lines]]
+    row, wish = np.nonzero(wishes.product[account] == baskets.product[lines][:, None])
+    free = np.ones(wishes.product.shape, dtype=bool)
+    free[account[row], wish] = False
+    return free
 
 
 def _standing_lines(visits: Visits, wishes: Wishes) -> tuple[Ints, Ints]:

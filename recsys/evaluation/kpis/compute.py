@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import ibis
@@ -14,6 +15,7 @@ from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.kpis.gather import Gathered, gather
 from recsys.evaluation.kpis.ladder import edges_of
 from recsys.evaluation.kpis.periods import label_of, number_of, start_of
+from recsys.evaluation.kpis.randomised import aov_effects
 from recsys.evaluation.kpis.registry import REGISTRY
 from recsys.evaluation.kpis.report_notes import missing_figures, notes_of
 from recsys.evaluation.kpis.rows import bases_of
@@ -65,7 +67,9 @@ def kpis_from_tables(
         )
         log = attribute(scratch, sales, events, as_of=moment, config=config) if events is not None else None
         gathered = gather(scratch, sales, log, since=since, as_of=moment, config=config)
-        return _report(sales, log, gathered, moment, ladder, currency, config)
+        effects = aov_effects(scratch, sales, events, moment) if events is not None else ()
+        report = _report(sales, log, gathered, moment, ladder, currency, config)
+        return replace(report, aov_effects=effects)
 
 
 def _report(

@@ -36,6 +36,7 @@ def document_of(report: KpiReport) -> dict[str, Any]:
             for basis in definition.bases
             if (change := report.change(definition.name, basis)) is not None
         ],
+        "aov_effects": [asdict(item) for item in report.aov_effects],
         "not_computable": [asdict(item) for item in report.missing],
         "notes": list(report.notes),
     }

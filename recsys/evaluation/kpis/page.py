@@ -10,7 +10,7 @@ from typing import Final
 from recsys.evaluation.kpis.charts import Line, trend_chart
 from recsys.evaluation.kpis.definition import Basis, Dimension, KpiDefinition
 from recsys.evaluation.kpis.explain import MEANING
-from recsys.evaluation.kpis.table import change_text, figures_of, missing_lines, target_text
+from recsys.evaluation.kpis.table import change_text, effect_lines, figures_of, missing_lines, target_text
 from recsys.evaluation.kpis.templating import render
 from recsys.evaluation.kpis.values import Change, Figure, KpiReport
 from recsys.evaluation.kpis.wording import BASIS_WORDS, counted, shown
@@ -69,6 +69,7 @@ class _Card:
     misleads: str
     moves: str | None
     segments: tuple[_Segment, ...]
+    further: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,7 @@ def _card(report: KpiReport, definition: KpiDefinition) -> _Card:
         tells=definition.tells,
         misleads=definition.misleads,
         moves=definition.moves_denominator,
+        further=tuple(effect_lines(report)) if definition.name == "aov_increase" else (),
         segments=tuple(
             segment
             for dimension in definition.dimensions

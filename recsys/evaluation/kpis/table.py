@@ -18,6 +18,7 @@ def report_table(report: KpiReport) -> RenderableType:
     parts: list[RenderableType] = [_head(report), _overall(report)]
     dimensions = dict.fromkeys(item.dimension for item in report.values if item.dimension is not None)
     parts += [_by_group(report, dimension) for dimension in dimensions]
+    parts += [Text(line) for line in effect_lines(report)]
     parts += [
         Text(line) for line in (*_asked(report), *missing_lines(report), *(f"Note: {note}" for note in report.notes))
     ]
@@ -81,6 +82,20 @@ def target_text(report: KpiReport, definition: KpiDefinition, value: float | Non
         return text
     met = value >= target if definition.direction == "higher" else value <= target
     return f"{text} {'met' if met else 'missed'}"
+
+
+def effect_lines(report: KpiReport) -> Iterator[str]:
+    """Yield the randomised effects on AOV, or that there are none where the AOV increase is shown."""
+    for item in report.aov_effects:
+        low, high = (shown_difference(limit, "money", report.currency) for limit in (item.low, item.high))
+        yield (
+            f"Randomised effect on AOV, {item.experiment}, {item.arm} against {item.control}: "
+            f"{shown_difference(item.effect, 'money', report.currency)} ({low} to {high}, 95 %), "
+            f"{item.n_accounts:,} accounts"
+        )
+    described = any(item.kpi == "aov_increase" for item in report.values)
+    if described and not report.aov_effects:
+        yield "Randomised effect on AOV: none, the log has no experiment; the AOV increase only describes"
 
 
 def _by_group(report: KpiReport, dimension: Dimension) -> Table:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 Table: TypeAlias = ibis.Table | pa.Table | pd.DataFrame
 
 _OFFER_COLUMNS = ("decision_id", "account_id", "shown", "rank", "product_id", "kind", "presented_at")
-_DECISION_COLUMNS = ("decision_id", "channel", "surface")
+_DECISION_COLUMNS = (
+    "decision_id", "decided_at", "account_id", "channel", "surface", "experiment_id", "arm", "shown",
+)  # fmt: skip
 _OUTCOME_COLUMNS = ("decision_id", "product_id", "kind", "occurred_at", "actor_id")
 _LINE_COLUMNS = (
     "order_id", "line_id", "account_id", "product_id", "ordered_at", "quantity", "unit_price", "discount", "channel",
@@ -36,7 +38,8 @@ class EventTables:
     """The event log as tables.
 
     Attributes:
-        decisions: one row a decision: at least `decision_id channel surface`.
+        decisions: one row a decision: at least `decision_id channel surface`; with `account_id decided_at shown
+            experiment_id arm` the randomised effect on AOV stands beside the AOV increase.
         decision_offers: one row a returned offer: at least `decision_id account_id shown rank product_id kind
             presented_at`; `presented_at` is null where the offer was never presented.
         outcomes: one row an outcome: at least `decision_id product_id kind occurred_at actor_id`.

@@ -87,6 +87,33 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
+class AovEffect:
+    """What an arm of an experiment did to AOV.
+
+    Attributes:
+        experiment: its id.
+        arm: the arm.
+        control: the arm it is compared with.
+        control_aov: AOV there.
+        arm_aov: AOV in the arm.
+        effect: their difference, in money.
+        low: lower limit at 95 %.
+        high: upper limit.
+        n_accounts: of both arms.
+    """
+
+    experiment: str
+    arm: str
+    control: str
+    control_aov: float
+    arm_aov: float
+    effect: float
+    low: float
+    high: float
+    n_accounts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What a KPI did from one complete period to the next.
 
@@ -133,6 +160,7 @@ class KpiReport:
         moved_share: what is called a move.
         targets: by KPI.
         notes: what a reader should know.
+        aov_effects: the randomised effects on AOV, beside the descriptive AOV increase; empty without an experiment.
     """
 
     definitions: tuple[KpiDefinition, ...]
@@ -152,6 +180,7 @@ class KpiReport:
     moved_share: float
     targets: dict[str, float]
     notes: tuple[str, ...]
+    aov_effects: tuple[AovEffect, ...] = ()
 
     def get(
         self,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from statsmodels.stats.multitest import multipletests
+from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
 
 Correction = Literal["holm", "bh"]
 
@@ -24,6 +25,15 @@ def adjusted_p_values(p_values: Sequence[float], correction: Correction) -> tupl
     found = np.full(len(given), np.nan)
     testable = ~np.isnan(given)
     if testable.any():
-        method = "holm" if correction == "holm" else "fdr_bh"
-        found[testable] = multipletests(given[testable], method=method)[1]
+        adjust = _holm if correction == "holm" else false_discovery_control
+        found[testable] = adjust(given[testable])
     return tuple(float(value) for value in found)
+
+
+def _holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Statsmodels' `multipletests` finds the same, but collects garbage at every call, 0.2 s each in a readout."""
+    order = np.argsort(p_values, kind="stable")
+    stepped = np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1))
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted

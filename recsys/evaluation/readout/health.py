@@ -67,7 +67,7 @@ def health_checks(
         _count_check(
             "outcome_before_exposure",
             log.n_outcomes_before_exposure,
-            "outcomes lie before the exposure they belong to",
+            f"of {log.n_outcomes or 0:,} outcomes lie before the exposure they belong to",
             "needs a log of exposures and outcomes with times",
         ),
         _maturity(design, log),

@@ -47,8 +47,8 @@ class Effect:
         role: what the metric is for.
         direction: which way is good.
         estimator: in words, with the cap where there is one.
-        control_mean: raw.
-        arm_mean: raw.
+        control_mean: as it happened, without CUPED (capped where the estimator says so).
+        arm_mean: likewise.
         n_control: units.
         n_arm: units.
         effect: absolute, adjusted by CUPED where the metric has a covariate.

@@ -126,7 +126,7 @@ def novelty_chart(found: Novelty) -> str:
 
 def histogram_chart(found: Histogram, arms: Sequence[str], control: str) -> str:
     """Return the distribution above zero by arm on a logarithmic axis, the cap marked."""
-    drawing = Drawing(240, f"Distribution of {found.column}")
+    drawing = Drawing(222 + 14 * len(found.shares), f"Distribution of {found.column}")
     x = Scale(math.log(found.edges[0]), math.log(found.edges[-1]), 50, WIDTH - 12)
     y = Scale(0.0, max(max(shares) for shares in found.shares.values()) * 1.08, 196, 8)
     y_axis(drawing, y, 50, WIDTH - 12, lambda value: f"{100 * value:g} %")
@@ -142,8 +142,11 @@ def histogram_chart(found: Histogram, arms: Sequence[str], control: str) -> str:
         at = x(math.log(found.cap))
         drawing.line(at, 8, at, 196, colour=PALETTE[1], dash="4 3", width=1.5)
         drawing.text(at - 5, 20, f"cap {number(found.cap)}", anchor="end", colour=PALETTE[1])
-    entries = [f"{arm}: {percent(share, signed=False)} at zero" for arm, share in found.zero_share.items()]
-    drawing.text(50, 232, " · ".join(entries), colour=CONTROL, size=10)
+    for row, (arm, share) in enumerate(found.zero_share.items()):
+        colour = CONTROL if arm == control else _colour(arms, arm)
+        y = 228 + 14 * row
+        drawing.line(50, y - 4, 66, y - 4, colour=colour, width=3)
+        drawing.text(71, y, f"{arm}: {percent(share, signed=False)} at zero", colour=CONTROL, size=11)
     return str(drawing)
 
 

@@ -87,7 +87,7 @@ def test_a_clean_log_raises_no_fault(log: ExperimentLog) -> None:
     [
         (_mixed, "mixed_assignment", "1 units stand in several arms"),
         (_answered_by_the_other_arm, "mixed_assignment", "1 units were answered by another arm"),
-        (_early_outcome, "outcome_before_exposure", "1 outcomes lie before the exposure"),
+        (_early_outcome, "outcome_before_exposure", "outcomes lie before the exposure"),
         (_lost_log_of_one_arm, "sample_ratio_exposed", "exposed units"),
         (_altered_plan, "plan_hash", "altered after its start"),
         (_wrong_hash, "assignment_hash", "2 units are not in the arm that the plan's hash gives"),
@@ -180,3 +180,15 @@ def test_a_window_longer_than_the_run_is_a_sentence(log: ExperimentLog) -> None:
 def test_no_order_yet_is_a_sentence(log: ExperimentLog) -> None:
     with pytest.raises(ReadoutError, match="0 orders within 28 days of an assignment"):
         readout_from_log(replace(log, lines=log.lines.head(0)), NOW)
+
+
+def test_the_error_of_a_check_and_what_is_enough_are_options(tmp_path: Path) -> None:
+    path = tmp_path / "units.csv"
+    pd.DataFrame({"id": range(300), "arm": ["a"] * 130 + ["b"] * 170, "y": range(300)}).to_csv(path, index=False)
+    form = TableForm(unit="id", arm="arm", control="a", metrics={"y": Ratio("y")})
+    strict = readout_from_table(str(path), form, ReadoutConfig(), now=NOW)
+    assert _failed(strict) == set()
+    assert _status(strict, "enough_units") == "warning"
+    loose = readout_from_table(str(path), form, ReadoutConfig(health_alpha=0.05, enough_units=100), now=NOW)
+    assert _failed(loose) == {"sample_ratio_assigned"}
+    assert _status(loose, "enough_units") == "passed"

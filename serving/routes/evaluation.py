@@ -1,0 +1,83 @@
+"""What the offers were worth: the evaluation module over the event log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from recsys.contracts.events import EventQuery
+from recsys.errors import DataError, PlanError, ReadoutError
+from recsys.events import EventStore
+from serving.problems import QUERY_PROBLEMS
+from serving.schemas.evaluation import KpisAnswer, Period, ReadoutAnswer
+from serving.schemas.fields import Id
+from serving.services import ServicesDep
+
+router = APIRouter(tags=["evaluation"])
+
+
+@router.get(
+    "/v1/experiments/{experiment_id}/readout",
+    response_model=ReadoutAnswer,
+    responses=QUERY_PROBLEMS,
+    summary="Did it work, may we ship?",
+)
+async def get_readout(
+    services: ServicesDep, experiment_id: Annotated[Id, Path(description="The experiment.")]
+) -> Response:
+    """Health, effects and verdict as they stand now; 409 with a sentence where the log can't be read out yet."""
+    content = await asyncio.to_thread(_readout, services.store, experiment_id, services.clock())
+    return Response(content, media_type="application/json")
+
+
+@router.get("/v1/kpis", response_model=KpisAnswer, responses=QUERY_PROBLEMS, summary="Upsell and cross-sell KPIs")
+async def get_kpis(
+    services: ServicesDep,
+    period: Annotated[Period, Query(description="Length of a period.")] = "month",
+    window_days: Annotated[
+        int, Query(ge=1, le=365, description="Days after a presentation within which a purchase counts for it.")
+    ] = 30,
+) -> Response:
+    """Every KPI over the posted orders and the event log; 409 with a sentence where there is nothing to count yet."""
+    currency = services.models.current().currency
+    content = await asyncio.to_thread(_kpis, services.store, services.clock(), period, window_days, currency)
+    return Response(content, media_type="application/json")
+
+
+def _readout(store: EventStore, experiment_id: str, now: datetime) -> bytes:
+    from recsys.evaluation.readout import readout_from_store  # scipy and statsmodels: not before somebody asks
+
+    if experiment_id not in store.read(EventQuery("experiments"))["experiment_id"].to_pylist():
+        raise HTTPException(404, "the event store holds no such experiment; GET /v1/experiments lists them")
+    try:
+        return _json(readout_from_store(store, experiment_id, now).to_dict())
+    except (ReadoutError, PlanError, DataError) as error:
+        raise HTTPException(409, str(error)) from None
+
+
+def _kpis(store: EventStore, now: datetime, period: Period, window_days: int, currency: str | None) -> bytes:
+    from recsys.evaluation.kpis import KpiConfig, kpis_from_tables, read_events
+    from recsys.evaluation.kpis.document import document_of
+
+    events = read_events(store)
+    if events.order_lines is None or not len(events.order_lines):
+        raise HTTPException(409, "no orders were posted yet; `offers kpis` reads an order history from a file")
+    try:
+        config = KpiConfig(period=period, window_days=window_days)
+        log = replace(events, order_lines=None)  # the posted orders are all the orders here
+        report = kpis_from_tables(events.order_lines, as_of=now, events=log, currency=currency, config=config)
+    except DataError as error:
+        raise HTTPException(409, str(error)) from None
+    return _json(document_of(report))
+
+
+def _json(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, allow_nan=False).encode()

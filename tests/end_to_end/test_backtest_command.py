@@ -1,0 +1,63 @@
+"""`offers backtest` on a simulated market: trained at a cutoff, served from the saved bundle, and all of it written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recsys.bundle import load_bundle
+from recsys.cli import main
+from training.baselines.lineup import lineup
+from training.registry import EXPERIMENT, Registry
+
+CUTOFF = "2025-06-01"
+
+
+@pytest.fixture(scope="module")
+def out(market: Path, small_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the command wrote; `mlflow.db` stands in it too."""
+    folder = tmp_path_factory.mktemp("backtest")
+    arguments = ["backtest", "--orders", str(market / "orders.parquet"), "--cutoffs", CUTOFF, "--out", str(folder)]
+    for name in ("products", "accounts", "upgrades"):
+        arguments += [f"--{name}", str(market / f"{name}.parquet")]
+    arguments += ["--config", str(small_config), "--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code in (0, None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(out: Path) -> dict[str, Any]:
+    [cutoff] = json.loads((out / "backtest.json").read_text())["cutoffs"]
+    return cutoff
+
+
+def test_the_raw_ranker_and_the_served_list_stand_beside_every_baseline(found: dict[str, Any]) -> None:
+    methods = {method["name"]: method for method in found["methods"]}
+    assert list(methods) == [*(baseline.name for baseline in lineup()), "raw ranker", "served list"]
+    assert methods["raw ranker"]["ndcg"] > 1.2 * methods["popular"]["ndcg"]
+    assert 0 < methods["served list"]["ndcg"] <= 1
+    for figure in ("recall", "hit_rate", "average_precision", "coverage", "novelty_bits", "revenue_share"):
+        assert methods["served list"][figure] > 0
+    assert {one["method"] for one in found["differences"]} == {"raw ranker", "served list"}
+
+
+def test_calibration_and_upsell_are_judged_apart(found: dict[str, Any]) -> None:
+    assert found["calibration"]["log_loss"] < found["calibration"]["base_log_loss"]
+    assert found["upsell"]["n_pairs"] > found["upsell"]["n_climbs"] > 0
+    assert found["upsell"]["calibration"]["bins"]
+
+
+def test_the_bundle_that_served_the_plots_and_the_run_are_kept(out: Path) -> None:
+    assert load_bundle(out / "bundles" / CUTOFF).manifest.config["seed"] == 0
+    plots = {path.name for path in out.glob("*.png")}
+    assert plots == {"ndcg.png", "coverage.png", "calibration_cross_sell.png", "calibration_upsell.png"}
+    client = Registry(f"sqlite:///{out}/mlflow.db").client
+    [run] = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+    assert f"ndcg.served_list.{CUTOFF}" in run.data.metrics
+    assert f"average_precision.upsell.{CUTOFF}" in run.data.metrics
+    assert run.data.params["training.next_product.horizon_days"] == "30.0"

@@ -1,0 +1,88 @@
+"""Readouts and KPIs over HTTP, from what the same server has logged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from recsys.evaluation.experiment_lifecycle import start_experiment
+from recsys.events import MemoryStore
+from recsys.experiments.plan import Arm, ExperimentPlan, Policy
+from serving import FixedModel, Settings, create_app
+from serving.fakes import fake_model
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+PLAN = ExperimentPlan(
+    id="cards",
+    arms=(Arm(name="offers", weight=1), Arm(name="holdout", weight=1, policy=Policy(kind="none"), is_control=True)),
+    planned_start=NOW,
+    planned_end=NOW + timedelta(days=28),
+    planned_size=10,
+)
+
+
+class Clock:
+    """Shows what a test says."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def api(store: MemoryStore, running: Any, clock: Clock) -> Iterator[httpx.Client]:
+    start_experiment(store, PLAN, NOW)
+    app = create_app(Settings(), bundles=FixedModel(fake_model()), store=store, clock=clock)
+    with running(app) as client:
+        yield client
+
+
+def shop(api: httpx.Client, clock: Clock, n_accounts: int) -> None:
+    for i in range(n_accounts):
+        clock.now = NOW + timedelta(minutes=i)
+        decision = api.post("/v1/offers", json={"account_id": f"U{i}", "limit": 2}).json()
+        if decision["offers"]:
+            shown = {"outcome_id": f"x{i}", "decision_id": decision["decision_id"], "kind": "shown"}
+            assert api.post("/v1/outcomes", json={"outcomes": [shown]}).status_code == 200
+        clock.now += timedelta(hours=1)
+        line = {"product_id": "P0", "quantity": 1 + i % 3, "unit_price": 5.0}
+        order = {"order_id": f"o{i}", "account_id": f"U{i}", "currency": "EUR", "lines": [line]}
+        assert api.post("/v1/orders", json={"orders": [order]}).status_code == 200
+    clock.now = NOW + timedelta(days=20)
+
+
+def test_a_readout_is_made_from_the_log_of_the_server(api: httpx.Client, clock: Clock) -> None:
+    shop(api, clock, 60)
+    answered = api.get("/v1/experiments/cards/readout")
+    assert answered.status_code == 200, answered.text
+    readout = answered.json()
+    assert readout["counts"]["offers"] + readout["counts"]["holdout"] == 60
+    assert readout["health"]
+    assert readout["verdict"]
+
+
+def test_what_can_not_be_read_out_is_a_sentence(api: httpx.Client) -> None:
+    assert api.get("/v1/experiments/none/readout").status_code == 404
+    empty = api.get("/v1/experiments/cards/readout")
+    assert (empty.status_code, empty.headers["content-type"]) == (409, "application/problem+json")
+    assert len(empty.json()["detail"]) > 20
+
+
+def test_kpis_count_the_posted_orders_and_the_log(api: httpx.Client, clock: Clock) -> None:
+    assert "no orders were posted yet" in api.get("/v1/kpis").json()["detail"]
+    shop(api, clock, 12)
+    answered = api.get("/v1/kpis?period=week&window_days=7")
+    assert answered.status_code == 200, answered.text
+    kpis = answered.json()
+    assert (kpis["n_orders"], kpis["period"], kpis["window_days"], kpis["currency"]) == (12, "week", 7, "EUR")

@@ -1,0 +1,90 @@
+"""Two real worker processes under load: what one takes is in force in both a second later."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+OFFERS = Path(sys.executable).parent / "offers"
+RULE = '[[rule]]\nname = "r"\naction = "block"\nproducts = ["{product}"]\nowner = "o"\nreason = "r"\n'
+
+
+class Workers:
+    """A running `offers serve --workers 2` and the load on it."""
+
+    def __init__(self, folder: Path, store: str, rules: Path) -> None:
+        command = [str(OFFERS), "serve", "--model", str(folder), "--port", "0", "--workers", "2"]
+        self._process = subprocess.Popen(
+            [*command, "--store", store, "--rules", str(rules)], stderr=subprocess.PIPE, text=True
+        )
+        assert self._process.stderr is not None
+        self.url = next(line["url"] for line in map(json.loads, self._process.stderr) if line["message"] == "serving")
+        self._stop = threading.Event()
+        self._load = [threading.Thread(target=self._keep_asking) for _ in range(2)]
+        for thread in self._load:
+            thread.start()
+
+    def ask(self, account_id: str) -> dict[str, object]:
+        """Ask on a connection of its own, which any worker may take."""
+        with httpx.Client(base_url=self.url, timeout=20) as client:
+            answered = client.post("/v1/offers", json={"account_id": account_id, "limit": 3})
+            assert answered.status_code == 200, answered.text
+            return answered.json()
+
+    def offered(self, account_id: str, n_times: int = 30) -> set[str]:
+        return {offer["product_id"] for _ in range(n_times) for offer in self.ask(account_id)["offers"]}
+
+    def workers(self) -> set[str]:
+        pages = (httpx.get(f"{self.url}/metrics").text for _ in range(60))
+        return {line.split('pid="')[1].split('"')[0] for page in pages for line in page.splitlines() if "pid=" in line}
+
+    def close(self) -> None:
+        self._stop.set()
+        for thread in self._load:
+            thread.join(20)
+        self._process.terminate()
+        self._process.communicate(timeout=30)
+
+    def _keep_asking(self) -> None:
+        while not self._stop.is_set():
+            self.ask("A7")
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def workers(bundle_folder: Path, tmp_path: Path) -> Iterator[Workers]:
+    (tmp_path / "rules.toml").write_text("")
+    served = Workers(bundle_folder, f"sqlite:///{tmp_path}/e.db", tmp_path / "rules.toml")
+    yield served
+    served.close()
+
+
+def test_what_one_worker_takes_is_in_force_in_both_a_second_later(workers: Workers, tmp_path: Path) -> None:
+    assert len(workers.workers()) == 2
+    first, second, third = [str(offer["product_id"]) for offer in workers.ask("A1")["offers"]]
+    product = {"product_id": first, "stock": 0}
+    assert httpx.post(f"{workers.url}/v1/products", json={"products": [product]}).status_code == 200
+    order = {"order_id": "o1", "account_id": "A1", "lines": [{"product_id": second}]}
+    assert httpx.post(f"{workers.url}/v1/orders", json={"orders": [order]}).status_code == 200
+    (tmp_path / "new.toml").write_text(RULE.format(product=third))
+    (tmp_path / "new.toml").replace(tmp_path / "rules.toml")
+    time.sleep(1.0)
+    assert not {first, second, third} & workers.offered("A1")
+
+
+def test_an_erased_account_is_unknown_in_both_a_second_later(workers: Workers, tmp_path: Path) -> None:
+    assert workers.ask("A2")["tier"] == "account"
+    command = [str(OFFERS), "forget", "A2", "--store", f"sqlite:///{tmp_path}/e.db"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "1 decisions" in told
+    time.sleep(1.0)
+    assert {workers.ask("A2")["tier"] for _ in range(30)} == {"popular"}
+    assert workers.ask("A3")["tier"] == "account"
