@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -175,16 +176,16 @@ def _complete_document(app: FastAPI, *, keys: bool) -> None:
     """
     generate = app.openapi
 
+    @cache
     def openapi() -> dict[str, Any]:
         document = generate()
         schemas = document["components"]["schemas"]
-        if "Problem" not in schemas:
-            for name in ("HTTPValidationError", "ValidationError"):
-                schemas.pop(name, None)
-            problem = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas.update(problem.pop("$defs"))
-            schemas["Problem"] = problem
-            _declare_access(document, keys=keys)
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        problem = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(problem.pop("$defs"))
+        schemas["Problem"] = problem
+        _declare_access(document, keys=keys)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

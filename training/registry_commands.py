@@ -36,6 +36,8 @@ def promote(
     if override is None:
         checks = gate_checks(registry, version, champion)
         console.print(checks_table(version.version, checks))
+        for note in _evidence(registry, version).notes:
+            console.print(Text(note))
         _refuse_unless_passed(version, checks)
     elif not override.strip():
         raise GateError("--override is empty, must say why the gate does not count; write a reason")
@@ -57,14 +59,19 @@ def gate_checks(registry: Registry, version: ModelVersion, champion: ModelVersio
     Raises:
         GateError: the run of the version wrote no evidence.
     """
+    evidence = _evidence(registry, version)
+    rival = champion if champion is not None and champion.version != version.version else None
+    return judge(_against(registry, version, evidence, rival), _data_of(registry, rival))
+
+
+def _evidence(registry: Registry, version: ModelVersion) -> GateEvidence:
     evidence = read_evidence(registry, version)
     if evidence is None:
         raise GateError(
             f"{MODEL} version {version.version} has no {EVIDENCE}, must have what its run measured; train it again "
             'with `offers train`, or give --override "reason"'
         )
-    rival = champion if champion is not None and champion.version != version.version else None
-    return judge(_against(registry, version, evidence, rival), _data_of(registry, rival))
+    return evidence
 
 
 def _against(

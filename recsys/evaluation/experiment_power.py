@@ -28,7 +28,7 @@ def power(
 
     from recsys.data import ReadSpec, parse_map, read_data
     from recsys.data.times import parse_moment
-    from recsys.evaluation.readout.order_form import revenue_lines
+    from recsys.evaluation.readout.gathering import revenue_lines
     from recsys.evaluation.readout.planning import history_of, plan_sizes
 
     if not 0 < power < 1 or not 0 < alpha < 1:

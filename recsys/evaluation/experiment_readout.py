@@ -95,6 +95,7 @@ def readout(
             aggregate=aggregate,
             interim=interim,
             plan=_locked(plan, plan_hash, started),
+            has_plan_hash=plan_hash is not None,
         )
     )
     config = _config(form, alpha=alpha, practical_margin=practical_margin, correction=correction, cap_percentile=cap)
@@ -178,7 +179,7 @@ def _override(name: str | None, reason: str) -> Override | None:
     if name is None:
         return None
     from recsys.evaluation.readout import Override
-    from recsys.evaluation.readout.results import VerdictName
+    from recsys.evaluation.readout.views import VerdictName
 
     known = get_args(VerdictName)
     if name.upper() not in known:

@@ -64,7 +64,7 @@ def qini_curve(outcome: ArrayLike, score: ArrayLike, treated: ArrayLike) -> Qini
 
     Example:
         >>> qini_curve([1, 0, 0, 1], [4, 3, 2, 1], [True, False, True, False]).gain
-        array([0., 0., 1., 1., 0.])
+        array([0., 1., 1., 1., 0.])
     """
     y, s, t = _checked(outcome, score, treated)
     order = np.argsort(-s, kind="stable")

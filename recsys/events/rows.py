@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Final
 
 from recsys.contracts.events import (
@@ -33,6 +34,8 @@ Row = tuple[Any, ...]
 
 _DEFAULTS = OfferRequest()
 _ASKED = tuple(item.name for item in fields(OfferRequest) if item.name != "account_id")
+_ASKED_OF = attrgetter(*_ASKED)
+_USUAL = _ASKED_OF(_DEFAULTS)
 _STATE = tuple(item.name for item in fields(AccountState))
 
 
@@ -179,11 +182,8 @@ def decision_of(row: Mapping[str, Any]) -> Decision:
 
 def _asked(request: OfferRequest) -> dict[str, Any]:
     """The request without its account and without what has its default value."""
-    asked: dict[str, Any] = {}
-    for name in _ASKED:
-        value = getattr(request, name)
-        if value != getattr(_DEFAULTS, name):
-            asked[name] = value
+    values = zip(_ASKED, _ASKED_OF(request), _USUAL, strict=True)
+    asked = {name: value for name, value, usual in values if value != usual}
     if "cart" in asked:
         asked["cart"] = [(line.product_id, line.quantity) for line in request.cart]
     if "exclude" in asked:

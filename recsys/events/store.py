@@ -23,6 +23,8 @@ BUSY_SECONDS: Final = 5.0
 """How long a writer waits for another process's commit before it gives up."""
 
 _CHUNK_ROWS: Final = 20_000
+_MOST_TEXTS: Final = 4_096
+"""Tuples whose JSON is kept; at ten offers each some 10 MB."""
 _ROWS_A_STATEMENT: Final = 64
 """Of SQLite: what compiles and binds fast; the driver keeps 128 compiled statements."""
 
@@ -78,6 +80,7 @@ class SqlStore:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self.name = _shown(engine.url)
+        self._texts: dict[int, tuple[object, str]] = {}  # holds each tuple, so that no other can take its identity
         dialect = engine.dialect.name
         single = {"without_begin": True} if dialect == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
         self.autocommit = engine.execution_options(**single)
@@ -132,9 +135,33 @@ class SqlStore:
             if self.engine.dialect.name == "sqlite":
                 for start in range(0, len(rows), _ROWS_A_STATEMENT):
                     some = rows[start : start + _ROWS_A_STATEMENT]
-                    yield _Statement(_insert_rows(name, len(some)), _values(name, some))
+                    yield _Statement(_insert_rows(name, len(some)), self._values(name, some))
             else:
                 yield _Statement(_insert_document(name), (to_json(rows, inf_nan_mode="null").decode(),))
+
+    def _values(self, name: TableName, rows: Sequence[Row]) -> tuple[Any, ...]:
+        """The values of some rows one after the other, JSON columns as text."""
+        as_json = _JSON_COLUMNS[name]
+        values: list[Any] = []
+        for row in rows:
+            begin = len(values)
+            values += row
+            for position in as_json:
+                value = row[position]
+                if value is not None:
+                    values[begin + position] = self._text(value)
+        return tuple(values)
+
+    def _text(self, value: Any) -> str:  # noqa: ANN401 - whatever a JSON column holds
+        """A value as JSON. A tuple can't change: the same one, a slate that was decided on again, is not written twice."""
+        if not isinstance(value, tuple):
+            return to_json(value, inf_nan_mode="null").decode()
+        known = self._texts.get(id(value))
+        if known is None:
+            if len(self._texts) >= _MOST_TEXTS:
+                self._texts.clear()
+            known = self._texts[id(value)] = value, to_json(value, inf_nan_mode="null").decode()
+        return known[1]
 
 
 class _Statement(NamedTuple):
@@ -219,20 +246,6 @@ def _insert_rows(name: TableName, n_rows: int) -> str:
     row = f"({', '.join('?' * len(columns))})"
     values = ", ".join([row] * n_rows)
     return f"INSERT INTO {name} ({', '.join(columns)}) VALUES {values} {conflict_clause(name, 'sqlite')}"
-
-
-def _values(name: TableName, rows: Sequence[Row]) -> tuple[Any, ...]:
-    """The values of some rows one after the other, JSON columns as text."""
-    as_json = _JSON_COLUMNS[name]
-    values: list[Any] = []
-    for row in rows:
-        begin = len(values)
-        values += row
-        for position in as_json:
-            value = row[position]
-            if value is not None:
-                values[begin + position] = to_json(value, inf_nan_mode="null").decode()
-    return tuple(values)
 
 
 @cache

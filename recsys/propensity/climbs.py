@@ -102,7 +102,8 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         """Learn from the lines before `as_of`."""
         config = self.config or UpgradeConfig()
         self.ladder_, self.accounts_ = ladder, accounts
-        self.intercept_, self.slope_, self.season_ = 0.0, 1.0, None
+        self.intercept_, self.slope_ = 0.0, 1.0
+        self.season_: float | None = None
         before = history.before(as_of)
         samples = [self._sample(before, cutoff, rng) for cutoff in climb_cutoffs(before, as_of, config)]
         self.n_pairs_ = round(sum(float(sample.weight.sum()) for sample in samples))

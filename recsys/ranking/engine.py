@@ -37,7 +37,8 @@ class RankingConfig(Config):
             those below come after all that reach it, so that a high price alone never leads a slate.
         repeat_weight: share of an account's repeat rate that speaks for a product of the cart; what comes back anyway
             needs no offer: 0.3 lifts repeats in cart completion and takes little from what is new.
-        repeat_prior_orders: orders that an account's repeat rate is shrunk by.
+        repeat_prior_orders: orders that an account's repeat rate is shrunk by; one or two complete real carts best,
+            five and more do worse.
         recent_purchases: the latest purchases that stand for the account where the bundle does not know it.
         least_buyers: a reason that rests on fewer is not spoken.
         diversity: how alike the offers of one slate may be.

@@ -86,7 +86,11 @@ class OffersBody(BaseModel):
         description="The lines in the cart. A product that the model does not know is tolerated and reported.",
     )
     viewed_product_id: Id | None = Field(default=None, description="The product whose page is open.")
-    kinds: Kinds = Field(default=list(KINDS), description="The kinds of offer that are wanted.")
+    kinds: Kinds = Field(  # a factory: pydantic would copy a list, deeply, for every request
+        default_factory=lambda: list(KINDS),
+        json_schema_extra={"default": list(KINDS)},
+        description="The kinds of offer that are wanted.",
+    )
     limit: BodyLimit = Field(default=10, description="How many offers are wanted.")
     exclude: list[Id] = Field(
         default_factory=list, max_length=MAX_EXCLUDED, description="Products that must not be offered."

@@ -16,10 +16,10 @@ calibration_accounts = 300
 kind = "logistic"
 [upgrades]
 n_cutoffs = 2
-[evaluation]
-importance_rows = 300
 [evaluation.bootstrap]
 n_resamples = 200
+[evaluation]
+importance_rows = 300
 """
 
 
@@ -36,6 +36,14 @@ def small_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Options that make training take seconds."""
     file = tmp_path_factory.mktemp("config") / "small.toml"
     file.write_text(SMALL)
+    return file
+
+
+@pytest.fixture(scope="session")
+def unjudged_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without the replay, which changes nothing in the bundle."""
+    file = tmp_path_factory.mktemp("config") / "unjudged.toml"
+    file.write_text(f"{SMALL}replay = false\n")
     return file
 
 

@@ -138,8 +138,25 @@ def test_each_failed_condition_is_named(uri: str, capsys: pytest.CaptureFixture[
     assert "1 of 10 checks failed (NDCG@10 beats the champion)" in said
 
 
+def test_a_version_that_measured_nothing_needs_an_override(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    registry = Registry(f"sqlite:///{tmp_path}/mlflow.db")
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "manifest.json").write_text("{}")
+    for _ in range(2):
+        with open_run(registry, "older") as run:
+            run.log_bundle(tmp_path / "bundle")
+        registry.register(run.run_id)
+    code, said = _run(registry.tracking_uri, capsys, "promote")
+    assert (code, "offers version 2 has no gate.json" in said) == (1, True)
+    code, said = _run(registry.tracking_uri, capsys, "promote", "--override", "an older model")
+    assert (code, "champion: offers version 2 (was no model)" in said) == (0, True)
+    code, said = _run(registry.tracking_uri, capsys, "compare", "1", "2")
+    assert code == 0, said
+    assert "NDCG@10 can't be paired: the two did not replay the same days." in said
+
+
 def test_a_ladder_is_exported_edited_and_read_back(
-    uri: str, market: Path, small_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    uri: str, market: Path, unjudged_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "ladder.csv"
     code, said = _run(uri, capsys, "ladder", "--model", "models:/offers/1", "--out", str(file))
@@ -153,7 +170,7 @@ def test_a_ladder_is_exported_edited_and_read_back(
 
     tables = [part for name in ("orders", "products", "accounts") for part in (f"--{name}", f"{market}/{name}.parquet")]
     bundle = tmp_path / "bundle"
-    arguments = ["train", *tables, "--as-of", AS_OF, "--config", str(small_config), "--ladder", str(file)]
+    arguments = ["train", *tables, "--as-of", AS_OF, "--config", str(unjudged_config), "--ladder", str(file)]
     code, said = _run(uri, capsys, *arguments, "--out", str(bundle))
     assert code == 0, said
     kept = pd.read_parquet(bundle / "frames" / "ladder.parquet")

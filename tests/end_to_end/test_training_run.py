@@ -51,13 +51,13 @@ def _digests(bundle: Path) -> dict[str, str]:
 
 
 def test_another_hash_seed_gives_the_same_bundle(
-    trained: Path, market: Path, small_config: Path, tmp_path: Path
+    trained: Path, market: Path, unjudged_config: Path, tmp_path: Path
 ) -> None:
     script = "import sys; from recsys.cli import main; main(sys.argv[1:])"
     arguments = ["train", "--orders", str(market / "orders.parquet"), "--as-of", AS_OF.date().isoformat()]
     for name in ("products", "accounts", "upgrades"):
         arguments += [f"--{name}", str(market / f"{name}.parquet")]
-    arguments += ["--config", str(small_config), "--out", str(tmp_path / "again")]
+    arguments += ["--config", str(unjudged_config), "--out", str(tmp_path / "again")]
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments, "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"],
         env=os.environ | {"PYTHONHASHSEED": "4711"},
@@ -73,7 +73,7 @@ def test_another_hash_seed_gives_the_same_bundle(
     assert np.array_equal(ours.predict_proba(accounts), theirs.predict_proba(accounts))
 
 
-def test_nothing_at_or_after_as_of_is_used(trained: Path, market: Path, small_config: Path, tmp_path: Path) -> None:
+def test_nothing_at_or_after_as_of_is_used(trained: Path, market: Path, unjudged_config: Path, tmp_path: Path) -> None:
     orders = pd.read_parquet(market / "orders.parquet")
     late = orders["ordered_at"] >= pd.Timestamp(AS_OF)
     assert late.sum() > 1_000
@@ -82,7 +82,7 @@ def test_nothing_at_or_after_as_of_is_used(trained: Path, market: Path, small_co
     changed.to_parquet(tmp_path / "orders.parquet", index=False)
     train_and_register(
         _spec(market, tmp_path / "orders.parquet"),
-        read_config(small_config, TrainConfig),
+        read_config(unjudged_config, TrainConfig),
         tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
         out=tmp_path / "bundle",
     )
@@ -130,7 +130,9 @@ def test_the_table_against_the_baselines_and_the_importances(trained: Path) -> N
     assert not importances.duplicated(["model", "feature"]).any()
 
 
-def test_without_a_replay_the_gate_has_nothing_to_judge(market: Path, small_config: Path, tmp_path: Path) -> None:
+def test_without_a_replay_the_gate_has_nothing_to_judge(
+    market: Path, small_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     options = read_config(small_config, TrainConfig)
 
@@ -146,6 +148,7 @@ def test_without_a_replay_the_gate_has_nothing_to_judge(market: Path, small_conf
     assert done.evidence.coverage > 0.2
     with pytest.raises(GateError, match=r"NDCG@10 beats every baseline; cross_sell: calibration holds; upsell"):
         promote(tracking_uri=uri)
+    assert "evaluation.replay == false: the past was not replayed" in " ".join(capsys.readouterr().out.split())
 
 
 def test_recommend_for_everybody(trained: Path, tmp_path: Path) -> None:

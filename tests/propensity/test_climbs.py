@@ -14,6 +14,7 @@ from recsys.data.market import Market, MarketConfig, simulate_market
 from recsys.mining.ladder import Ladder, LadderConfig, build_ladder
 from recsys.mining.outcomes import ClimbConfig
 from recsys.propensity.climb_features import FEATURES, climb_features
+from recsys.propensity.climb_peers import ladder_of_edge, orders_share, peer_quantities
 from recsys.propensity.climb_snapshot import ClimbSnapshot, usual_quantity
 from recsys.propensity.climbs import UpgradeConfig, UpgradeModel, climb_cutoffs, climbs_within
 
@@ -163,6 +164,17 @@ def test_standing_ends_after_its_window_and_quantity_is_the_mean() -> None:
     assert usual_quantity(everybody, everybody.standing).tolist() == [6.0, 5.0]
     recent = ClimbSnapshot.at(history, ladder, ClimbConfig(standing_days=30), DAY_100)
     assert history.account_ids[recent.standing.account].tolist() == ["b"]
+
+
+def test_what_peers_do_by_hand() -> None:
+    history = few_lines([("a", "p", 0, 4), ("a", "p", 20, 8), ("b", "p", 90, 5)])
+    snapshot = ClimbSnapshot.at(history, build_ladder(PRODUCTS, history, LINK, LadderConfig()), ClimbConfig(), DAY_100)
+    assert ladder_of_edge(snapshot).tolist() == [0]
+    # one group: nothing to shrink, the mean of log sqrt(4 * 8) and log 5
+    usual = (np.log(32) / 2 + np.log(5)) / 2
+    assert peer_quantities(snapshot, ladder_of_edge(snapshot)) == pytest.approx([usual])
+    # one order after the first, with the rung: pooled rate (1 + .5) / (1 + 1) = .75, a Beta(7.5, 2.5) of ten orders
+    assert orders_share(snapshot, snapshot.standing) == pytest.approx([8.5 / 11, 7.5 / 10])
 
 
 def test_cutoffs_leave_room_for_horizon_and_follow_up() -> None:

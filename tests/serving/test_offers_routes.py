@@ -201,7 +201,7 @@ def test_what_nobody_foresaw_is_a_500_that_tells_no_secret(store: MemoryStore, r
 
 def test_liveness_readiness_and_what_runs(api: httpx.Client) -> None:
     assert api.get("/livez").json() == {"status": "alive"}
-    assert api.get("/readyz").json() == {"status": "ready", "model_version": "fake-1"}
+    assert api.get("/readyz").json() == {"status": "ready", "model_version": "fake-1", "warnings": []}
     (model,) = api.get("/v1/models").json()["models"]
     assert (model["version"], model["n_products"], model["as_of"]) == ("fake-1", 30, "2026-01-01T00:00:00Z")
 

@@ -82,7 +82,11 @@ def test_online_retail_carts_are_completed_a_sixth_more_often(online_retail: His
 
 def test_grocery_baskets_are_completed_more_often_than_by_any_pair_measure(groceries: sp.csr_array) -> None:
     """169 items and no accounts: popularity alone reaches nine tenths of the best pair measure, so there is little
-    to win; a logistic regression that has seen the hidden lines themselves wins 13 %."""
+    to win; a logistic regression that has seen the hidden lines themselves wins 13 %.
+
+    The best pair measure is the plain one, the strongest confidence over the cart; summed forms and cosine are at most
+    level with it, lift is far below. Multinomial logistic regressions, a ridge on the hidden line, with and without
+    categories, naive Bayes over pairs and blends of them reach 1.00 to 1.07 times; these weights reach 1.07."""
     found = [completed(fold_of(groceries, fold), CartConfig()) for fold in range(5)]
     rivals = [one.name for one in found[0].methods if "," in one.name]
     hits = {name: np.concatenate([one.method(name).hits for one in found]).astype(float) for name in [OURS, *rivals]}

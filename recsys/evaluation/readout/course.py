@@ -21,7 +21,8 @@ from recsys.evaluation.readout.purchases import (
     is_mature,
     window_values,
 )
-from recsys.evaluation.readout.results import DayEffect, Look, Novelty, Sums
+from recsys.evaluation.readout.results import Sums
+from recsys.evaluation.readout.views import DayEffect, Look, Novelty
 
 MAX_LOOKS = 60
 MIN_UNITS = 10

@@ -77,6 +77,7 @@ class Design:
         attributed: column with the revenue that is credited to offers; None where it is not known.
         capped: columns that are capped.
         plan: the plan as it was locked; None for a table from elsewhere.
+        has_plan_hash: whether the plan's hash was kept at its start.
         shares_are_stated: whether anybody said the shares; else they are taken as equal.
     """
 
@@ -91,6 +92,7 @@ class Design:
     attributed: str | None = None
     capped: tuple[str, ...] = ()
     plan: LockedPlan | None = None
+    has_plan_hash: bool = True
     shares_are_stated: bool = False
 
     @property
@@ -174,13 +176,17 @@ def _metric(name: str, value: Ratio, before: Ratio | None, margin: Margin | None
 
 
 def _with_denominators(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
-    """Name for each ratio the metric that shows whether its denominator moved; add it where there is none."""
+    """Name for each ratio the metric that shows whether its denominator moved; add it where there is none.
+
+    A denominator from before the start can't have moved.
+    """
+    past = {column for metric in metrics if metric.before for column in metric.before.columns}
     means = {metric.value.numerator: metric.name for metric in metrics if metric.value.denominator is None}
     found: list[Metric] = []
     added: list[Metric] = []
     for metric in metrics:
         column = metric.value.denominator
-        if column is None:
+        if column is None or column in past:
             found.append(metric)
             continue
         if column not in means:

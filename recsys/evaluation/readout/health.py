@@ -82,6 +82,8 @@ def _plan_hash(design: Design) -> HealthCheck:
         return HealthCheck(
             name, "not_checked", "no locked plan: metrics, margins and the end may have been chosen late"
         )
+    if not design.has_plan_hash:
+        return HealthCheck(name, "not_checked", "no hash was kept when the plan started; give it with --plan-hash")
     if design.plan.is_unchanged:
         return HealthCheck(name, "passed", f"the plan is the one that was locked, {design.plan.plan_hash[:12]}")
     return HealthCheck(name, "failed", f"the plan was altered after its start: it was {design.plan.plan_hash[:12]}")

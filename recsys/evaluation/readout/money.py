@@ -9,7 +9,8 @@ from scipy import stats
 
 from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.moments import Moments
-from recsys.evaluation.readout.results import Effect, IncrementalShare, Money
+from recsys.evaluation.readout.results import Effect
+from recsys.evaluation.readout.views import IncrementalShare, Money
 
 
 def money_of(effects: Sequence[Effect], counts: Mapping[str, int], config: ReadoutConfig) -> tuple[Money, ...]:

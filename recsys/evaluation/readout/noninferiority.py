@@ -58,7 +58,7 @@ def score_interval(
 
     Example:
         >>> [round(limit, 3) for limit in score_interval(30, 100, 20, 100, 0.05)]
-        [-0.02, 0.218]
+        [-0.02, 0.219]
     """
     z = float(stats.norm.ppf(1 - alpha / 2))
     found = n_arm_events / n_arm - n_control_events / n_control

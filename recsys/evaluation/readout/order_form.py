@@ -7,18 +7,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import ibis
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from recsys.contracts import columns as c
 from recsys.data.reading import ReadSpec, read_data
 from recsys.data.sources import connect, open_source
 from recsys.data.times import as_time, as_utc
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.course import looks_of, novelty_of
 from recsys.evaluation.readout.design import ReadoutConfig, metrics_of
+from recsys.evaluation.readout.gathering import epoch_seconds, gather_purchases, revenue_lines
 from recsys.evaluation.readout.health import LogFacts
 from recsys.evaluation.readout.metric import Margin, Metric, Ratio
 from recsys.evaluation.readout.purchases import (
@@ -31,7 +30,6 @@ from recsys.evaluation.readout.purchases import (
     REVENUE,
     REVENUE_BEFORE,
     Assigned,
-    IntArray,
     Purchases,
     cumulative_counts,
     is_mature,
@@ -193,41 +191,6 @@ def standard_metrics(values: Mapping[str, np.ndarray], table: TableForm) -> tupl
         found = {**found, "attrition": Ratio(LAPSED, BUYERS_BEFORE)}
     margins: dict[str, Margin] = dict(table.guardrails)
     return metrics_of(found, before=before, guardrails=margins, primary=table.primary)
-
-
-def gather_purchases(lines: pd.DataFrame, assigned: Assigned) -> tuple[Purchases, int]:
-    """Return the units' orders, and how many other accounts have orders.
-
-    Args:
-        lines: columns `order_id account_id ordered_at` (UTC) and `revenue`, one row an order line.
-        assigned: the units; a unit that stands in two arms gets its orders twice.
-    """
-    known = lines.dropna(subset=[c.ACCOUNT_ID])
-    orders = known.groupby([c.ACCOUNT_ID, c.ORDER_ID], as_index=False, sort=True).agg(
-        {c.ORDERED_AT: "min", REVENUE: "sum"}
-    )
-    orders = orders[orders[REVENUE] != 0]
-    units = pd.DataFrame({c.ACCOUNT_ID: assigned.units, "row": np.arange(len(assigned.units))})
-    joined = orders.merge(units, on=c.ACCOUNT_ID, how="left", validate="many_to_many")
-    strangers = int(joined.loc[joined["row"].isna(), c.ACCOUNT_ID].nunique())
-    joined = joined.dropna(subset=["row"])
-    return Purchases(
-        joined["row"].to_numpy(np.int64), epoch_seconds(joined[c.ORDERED_AT]), joined[REVENUE].to_numpy(np.float64)
-    ), strangers
-
-
-def epoch_seconds(times: pd.Series) -> IntArray:
-    """Return seconds since 1970-01-01 UTC; times without a zone are UTC."""
-    naive = times if times.dt.tz is None else times.dt.tz_convert("UTC").dt.tz_localize(None)
-    return naive.to_numpy().astype("datetime64[s]").astype(np.int64)
-
-
-def revenue_lines(orders: ibis.Table) -> pd.DataFrame:
-    """Return `order_id account_id ordered_at revenue` of cleaned order lines."""
-    revenue = orders[c.UNIT_PRICE] * orders[c.QUANTITY] - orders[c.DISCOUNT].fill_null(0)
-    picked = orders.select(c.ORDER_ID, c.ACCOUNT_ID, c.ORDERED_AT, revenue=revenue)
-    frame: pd.DataFrame = picked.to_pandas()
-    return frame
 
 
 def _assigned(location: str, form: OrderForm) -> Assigned:

@@ -13,20 +13,13 @@ from recsys.evaluation.readout.health import NO_LOG, LogFacts, health_checks
 from recsys.evaluation.readout.metric import Ratio
 from recsys.evaluation.readout.moments import Moments
 from recsys.evaluation.readout.money import incremental_shares, money_of
-from recsys.evaluation.readout.results import (
-    HealthCheck,
-    Look,
-    Novelty,
-    Override,
-    PlanFacts,
-    Readout,
-    Sums,
-)
+from recsys.evaluation.readout.results import HealthCheck, Override, PlanFacts, Readout, Sums
 from recsys.evaluation.readout.segments import segment_effects
 from recsys.evaluation.readout.sensitivity import sensitivity_grid
 from recsys.evaluation.readout.spread import histogram_of
 from recsys.evaluation.readout.units import UnitTable
 from recsys.evaluation.readout.verdict import judge
+from recsys.evaluation.readout.views import Look, Novelty
 from recsys.evaluation.readout.weighing import evidence_of
 
 

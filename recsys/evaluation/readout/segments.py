@@ -7,8 +7,9 @@ from dataclasses import replace
 from recsys.evaluation.readout.corrections import adjusted_p_values
 from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.effects import EffectConfig, difference
-from recsys.evaluation.readout.results import SegmentEffect, Sums
+from recsys.evaluation.readout.results import Sums
 from recsys.evaluation.readout.units import UnitTable
+from recsys.evaluation.readout.views import SegmentEffect
 
 MIN_UNITS = 2
 

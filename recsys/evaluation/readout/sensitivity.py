@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from recsys.evaluation.readout.analysis import effects_of
 from recsys.evaluation.readout.design import Design, ReadoutConfig
-from recsys.evaluation.readout.results import Effect, HealthCheck, Variant, Verdict
+from recsys.evaluation.readout.results import Effect, HealthCheck, Verdict
 from recsys.evaluation.readout.units import UnitTable
 from recsys.evaluation.readout.verdict import arm_verdict
+from recsys.evaluation.readout.views import Variant
 from recsys.evaluation.readout.weighing import evidence_of
 
 
@@ -22,7 +23,7 @@ def sensitivity_grid(
     windows: Mapping[str, UnitTable],
     window: str,
 ) -> tuple[Variant, ...]:
-    """Return every cell that the data allow; guardrails stay as they are in the main analysis."""
+    """Return every cell that the data allow; primary and guardrails are both computed on the cell's own units."""
     if design.primary is None:
         return ()
     failed = [check for check in health if check.status == "failed"]

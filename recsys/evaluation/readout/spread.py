@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import ibis
 import numpy as np
 
-from recsys.evaluation.readout.results import Histogram
 from recsys.evaluation.readout.units import ARM, UnitTable
+from recsys.evaluation.readout.views import Histogram
 
 N_BINS = 24
 

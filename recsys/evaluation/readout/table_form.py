@@ -38,7 +38,8 @@ class TableForm:
         attributed: column with the revenue that is credited to offers.
         aggregate: add up several rows of one unit.
         interim: the run is not over: only the anytime-valid interval may decide.
-        plan: the locked plan, whose hash and assignment are then checked.
+        plan: the locked plan, whose assignment is then checked.
+        has_plan_hash: whether the plan's hash was kept at its start; else there is nothing to check it against.
     """
 
     unit: str | None
@@ -56,6 +57,7 @@ class TableForm:
     aggregate: bool = False
     interim: bool = False
     plan: LockedPlan | None = None
+    has_plan_hash: bool = True
 
 
 def with_plan(form: TableForm) -> TableForm:
@@ -109,6 +111,7 @@ def readout_from_table(
         values=values,
         segments=form.segments,
         exposed=form.exposed,
+        past=tuple(column for metric in metrics if metric.before for column in metric.before.columns),
         aggregate=form.aggregate,
     )
     design = design_of(Path(location).name, form, metrics, units, config, now)
@@ -133,6 +136,7 @@ def design_of(
         attributed=form.attributed,
         capped=(primary,) if may_cap and primary else (),
         plan=form.plan,
+        has_plan_hash=form.has_plan_hash,
         shares_are_stated=bool(form.shares) or form.plan is not None,
     )
 

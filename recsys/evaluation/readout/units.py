@@ -127,6 +127,7 @@ def unit_table(
     values: Sequence[str],
     segments: Sequence[str] = (),
     exposed: str | None = None,
+    past: Sequence[str] = (),
     aggregate: bool = False,
 ) -> UnitTable:
     """Return the checked table of units.
@@ -139,7 +140,8 @@ def unit_table(
         values: columns of outcomes and covariates.
         segments: columns by which the primary metric is split.
         exposed: column of 0 and 1: whether the unit met the treatment, or would have.
-        aggregate: add up several rows of one unit, instead of refusing them.
+        past: which of `values` are from before the start.
+        aggregate: add up several rows of one unit, instead of refusing them; `past` is averaged.
 
     Raises:
         MissingColumnError: a column is not there.
@@ -151,8 +153,7 @@ def unit_table(
     picked = _picked(source, unit or SOURCE_ROW, arm, values, segments, exposed)
     stored = connection.create_table("readout_units", picked, overwrite=True)
     _refuse_blanks(stored, source, unit or SOURCE_ROW, arm, values)
-    n_mixed, table = _without_mixed(connection, stored)
-    table, notes = _one_row_a_unit(connection, table, values, aggregate=aggregate)
+    n_mixed, table, notes = _one_row_a_unit(connection, stored, values, past, aggregate=aggregate)
     arms = tuple(sorted(row[ARM] for row in table.select(ARM).distinct().to_pyarrow().to_pylist()))
     if not arms:
         raise EmptyDataError("0 units in one arm each, must be more; is every unit in several arms?")
@@ -231,6 +232,36 @@ def _refuse_blanks(stored: ibis.Table, source: ibis.Table, unit: str, arm: str, 
             )
 
 
+def _one_row_a_unit(
+    connection: Backend, stored: ibis.Table, values: Sequence[str], past: Sequence[str], *, aggregate: bool
+) -> tuple[int, ibis.Table, tuple[str, ...]]:
+    """The number of units in several arms, one row for each other unit, and what was done for that."""
+    n_rows, n_units = _rows_and_units(stored)
+    if n_rows == n_units:
+        return 0, stored, ()
+    n_mixed, table = _without_mixed(connection, stored)
+    n_rows, n_units = _rows_and_units(table)
+    if n_rows == n_units:
+        return n_mixed, table, ()
+    if not aggregate:
+        raise ReadoutError(
+            f"{n_rows:,} rows of {n_units:,} units, must be one row a unit: the unit of assignment is the unit of "
+            "analysis, and a test on orders or sessions errs far too often; add up the rows of each unit with "
+            "--aggregate, or give the orders with --orders"
+        )
+    others = [name for name in table.columns if name not in {UNIT, ARM, *values}]
+    # What was before the start stands on every row of a unit alike: added up it would count the rows.
+    one_a_unit = {name: table[name].mean() if name in past else table[name].sum() for name in values}
+    added = table.group_by([UNIT, ARM]).agg(**one_a_unit, **{name: table[name].max() for name in others})
+    note = f"{n_rows:,} rows were added up to {n_units:,} units"
+    return n_mixed, connection.create_table("readout_summed", added.order_by(UNIT), overwrite=True), (note,)
+
+
+def _rows_and_units(table: ibis.Table) -> tuple[int, int]:
+    found = table.aggregate(rows=table.count(), units=table[UNIT].nunique()).to_pyarrow().to_pylist()[0]
+    return found["rows"], found["units"]
+
+
 def _without_mixed(connection: Backend, stored: ibis.Table) -> tuple[int, ibis.Table]:
     """The number of units in several arms, and the rows of the others."""
     several = stored.group_by(UNIT).agg(low=stored[ARM].min(), high=stored[ARM].max(), n=stored.count())
@@ -240,28 +271,6 @@ def _without_mixed(connection: Backend, stored: ibis.Table) -> tuple[int, ibis.T
         return 0, stored
     kept = stored.anti_join(several, UNIT)
     return n_mixed, connection.create_table("readout_unmixed", kept.order_by(UNIT), overwrite=True)
-
-
-def _one_row_a_unit(
-    connection: Backend, table: ibis.Table, values: Sequence[str], *, aggregate: bool
-) -> tuple[ibis.Table, tuple[str, ...]]:
-    n_rows, n_units = (
-        table.aggregate(rows=table.count(), units=table[UNIT].nunique()).to_pyarrow().to_pylist()[0].values()
-    )
-    if n_rows == n_units:
-        return table, ()
-    if not aggregate:
-        raise ReadoutError(
-            f"{n_rows:,} rows of {n_units:,} units, must be one row a unit: the unit of assignment is the unit of "
-            "analysis, and a test on orders or sessions errs far too often; add up the rows of each unit with "
-            "--aggregate, or give the orders with --orders"
-        )
-    others = [name for name in table.columns if name not in {UNIT, ARM, *values}]
-    added = table.group_by([UNIT, ARM]).agg(
-        **{name: table[name].sum() for name in values}, **{name: table[name].max() for name in others}
-    )
-    note = f"{n_rows:,} rows were added up to {n_units:,} units"
-    return connection.create_table("readout_summed", added.order_by(UNIT), overwrite=True), (note,)
 
 
 def _facts(table: ibis.Table, values: Sequence[str]) -> dict[str, ColumnFacts]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from scipy import stats
 
 from recsys.evaluation.readout.design import Stage
-from recsys.evaluation.readout.results import ArmVerdict, Effect, HealthCheck, Override, Verdict, VerdictName
+from recsys.evaluation.readout.results import ArmVerdict, Effect, HealthCheck, Override, Verdict
+from recsys.evaluation.readout.views import VerdictName
 
 RULES: dict[VerdictName, str] = {
     "INVALID": "a health check failed",

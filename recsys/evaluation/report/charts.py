@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from recsys.evaluation.readout.decomposition import Decomposition
-from recsys.evaluation.readout.results import Effect, Histogram, Look, Novelty, SegmentEffect
+from recsys.evaluation.readout.results import Effect
+from recsys.evaluation.readout.views import Histogram, Look, Novelty, SegmentEffect
 from recsys.evaluation.report.svg import (
     CONTROL,
     FAINT,

@@ -12,7 +12,7 @@ from recsys.cli import main as door
 from recsys.contracts.events import ExperimentRecord, PostedLine, RecordedAssignment
 from recsys.evaluation.readout.experiment_log import ExperimentLog
 from recsys.events import open_store
-from recsys.experiments.plan import ExperimentPlan, canonical_json, plan_hash
+from recsys.experiments.plan import ExperimentPlan, canonical_json, plan_hash, read_plan
 
 PLAN = """
 id = "offers-q1"
@@ -55,6 +55,7 @@ def test_orders_and_arms(files: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "DISCUSS: engine" in out
     written = json.loads((files / "out" / "readout.json").read_text())
     assert {"revenue_per_account", "aov", "attrition"} <= {effect["metric"] for effect in written["effects"]}
+    assert "buyers_before per unit" not in {effect["metric"] for effect in written["effects"]}  # it can't have moved
     assert {cell["window"] for cell in written["sensitivity"]} == {"21 days", "10 days"}
 
 
@@ -64,9 +65,12 @@ def test_a_plan_decides_and_is_checked(files: Path, capsys: pytest.CaptureFixtur
     assert _run(arguments, capsys)[0] == 0
     written = json.loads((files / "out" / "readout.json").read_text())
     statuses = {check["name"]: check["status"] for check in written["health"]}
-    assert (statuses["plan_hash"], statuses["assignment_hash"]) == ("passed", "passed")
+    assert (statuses["plan_hash"], statuses["assignment_hash"]) == ("not_checked", "passed")
     assert {part["segment"] for part in written["segments"]} == {"region"}
     assert written["plan"]["id"] == "offers-q1"
+    _run([*arguments, "--plan-hash", plan_hash(read_plan(files / "plan.toml"))], capsys)
+    kept = json.loads((files / "out" / "readout.json").read_text())
+    assert next(check["status"] for check in kept["health"] if check["name"] == "plan_hash") == "passed"
     _run([*arguments, "--plan-hash", "0" * 64], capsys)
     altered = json.loads((files / "out" / "readout.json").read_text())
     assert altered["verdict"]["verdict"] == "INVALID"

@@ -34,7 +34,7 @@ from recsys.evaluation.readout import (
 from recsys.evaluation.readout.experiment_log import ExperimentLog, attributed_lines, gather
 from recsys.evaluation.readout.planning import history_of, plan_sizes
 from recsys.evaluation.readout.purchases import DAY, Assigned, Purchases, daily_revenue, is_mature, window_values
-from recsys.events import MemoryStore
+from recsys.events import EventStore, MemoryStore, open_store
 from recsys.experiments.plan import Arm, ExperimentPlan, LockedPlan, Policy, canonical_json, plan_hash
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -159,10 +159,9 @@ def test_offer_conversion_stands_beside_its_denominator(log: ExperimentLog) -> N
 OFFER = DecisionOffer(1, "P1", "cross_sell", 5.0, "GBP", 0.1, "accepts_if_shown", 1.0, 0.5, 0.5, "account", 1.0)
 
 
-def _stored(log: ExperimentLog) -> MemoryStore:
+def _stored(log: ExperimentLog, store: EventStore) -> EventStore:
     """The same log as the events that serving would have written."""
     plan = log.plan.plan
-    store = MemoryStore()
     store.append(
         [ExperimentRecord(plan.id, plan.version, canonical_json(plan), log.plan.plan_hash, log.plan.started_at)]
     )
@@ -214,9 +213,14 @@ def _decision(row: Any, experiment_id: str) -> Decision:
     )
 
 
-def test_the_store_gives_what_the_log_gives(plan: ExperimentPlan, make_log: Callable[..., ExperimentLog]) -> None:
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_the_store_gives_what_the_log_gives(
+    plan: ExperimentPlan, make_log: Callable[..., ExperimentLog], tmp_path: Path, kind: str
+) -> None:
     log = make_log(plan, 1_000)
-    from_store = readout_from_store(_stored(log), plan.id, NOW)
+    store = MemoryStore() if kind == "memory" else open_store(f"sqlite:///{tmp_path / 'offers.db'}")
+    from_store = readout_from_store(_stored(log, store), plan.id, NOW)
+    store.close()
     expected = readout_from_log(log, NOW)
     assert from_store.effects == expected.effects
     assert from_store.health == expected.health

@@ -226,6 +226,13 @@ class TestOptions:
         assert found.effect("revenue", "engine").control_mean == (20 + 0 + 30 + 20) / 4
         assert any("9 rows were added up to 8 units" in note for note in found.notes)
 
+    def test_the_past_of_a_unit_is_not_added_up(self, tmp_path: Path) -> None:
+        doubled = pd.concat([EXAMPLE, EXAMPLE.assign(revenue=0.0, orders=0)])
+        form = replace(FORM, aggregate=True, before={"revenue": Ratio("revenue_before")})
+        found = _read(doubled, tmp_path, form).effect("revenue", "engine")
+        expected = _read(EXAMPLE, tmp_path, replace(form, aggregate=False)).effect("revenue", "engine")
+        assert (found.effect, found.standard_error) == pytest.approx((expected.effect, expected.standard_error))
+
     def test_refunds_count_and_are_named_and_no_relative_effect_is_shown(self, tmp_path: Path) -> None:
         refunded = EXAMPLE.assign(revenue=[-50, 0, 30, 20, 40, 20, 0, 60])
         found = _read(refunded, tmp_path)
