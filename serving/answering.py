@@ -12,7 +12,7 @@ from pydantic_core import to_json
 
 from recsys.contracts.events import NO_CONTEXT, Context, Decision, DecisionOffer, Event
 from recsys.contracts.offers import NOTHING_NEW, AccountState, Offer, OfferRequest, Slate
-from recsys.errors import StoreError
+from recsys.errors import ConfigError, StoreError
 from serving.experiments import Entry
 from serving.exploration import draw, widened
 from serving.models import LoadedModel
@@ -104,10 +104,18 @@ def _rank(services: Services, request: OfferRequest, asker: Asker, now: datetime
     entry = state.experiments.enter(asker.experiment_id, request.account_id, visitor_id)
     model = services.models.current()
     known = state.of(request.account_id, visitor_id, now)
-    if entry is not None:
-        model, request = _under(services, entry, model, request)
-    slate, propensity = _slate(services, model, request, known)
-    return _Ranked(model, request, known, slate, propensity, entry)
+    if entry is None:
+        return _Ranked(model, request, known, *_slate(services, model, request, known), None)
+    model, wanted = _under(services, entry, model, request)
+    try:
+        slate, propensity = _slate(services, model, wanted, known)
+    except ConfigError as error:
+        if wanted.objective == request.objective:
+            raise
+        _log.error("arm %s of %s: %s", entry.arm.name, entry.experiment_id, error)
+        wanted = request  # a page must not fail because a plan asks for what the model has not
+        slate, propensity = _slate(services, model, wanted, known)
+    return _Ranked(model, wanted, known, slate, propensity, entry)
 
 
 def _under(

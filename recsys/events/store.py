@@ -153,7 +153,7 @@ class SqlStore:
         return tuple(values)
 
     def _text(self, value: Any) -> str:  # noqa: ANN401 - whatever a JSON column holds
-        """A value as JSON. A tuple can't change: the same one, a slate that was decided on again, is not written twice."""
+        """A value as JSON; a tuple can't change, so that a slate that is decided on again is not written again."""
         if not isinstance(value, tuple):
             return to_json(value, inf_nan_mode="null").decode()
         known = self._texts.get(id(value))

@@ -53,7 +53,7 @@ def peer_quantities(snapshot: ClimbSnapshot, group: NDArray[np.int32]) -> FloatA
     logs = usual_log_quantity(snapshot, snapshot.exposed)
     of_pair = group[snapshot.exposed.edge]
     counts, total, squares = (
-        np.bincount(of_pair, weights=weights, minlength=int(group.max(initial=-1)) + 1)
+        np.bincount(of_pair, weights=weights, minlength=int(group.max(initial=-1)) + 1).astype(np.float64)
         for weights in (np.ones_like(logs), logs, logs**2)
     )
     return shrink_means(counts, total, squares)[group]

@@ -40,6 +40,8 @@ class UpgradeConfig(Config):
     """Last cutoffs that calibrate and are not learned from, where there are at least twice as many; two steady it."""
     pairs_a_climb: int = Field(25, ge=1)
     """Pairs without a climb drawn for each climb, reweighted to their number; more cost time and tell little."""
+    most_climbs: int = Field(3_000, ge=1)
+    """Climbs of a cutoff that are learned from at most, drawn and reweighted; bounds time on a large market."""
     min_pairs: int = Field(1_000, ge=1)
     """Pairs of a cutoff that are kept at least, for a market with few climbs."""
     block_pairs: int = Field(1_000_000, ge=1)
@@ -82,7 +84,7 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         slope_: calibration on the later window.
         season_: log of the orders in a horizon of that window, which the intercept is against.
         n_pairs_: labelled pairs that were seen.
-        n_climbs_: climbs among them.
+        n_climbs_: climbs that were learned from.
         ladder_: the ladder.
         accounts_: the account table.
     """
@@ -170,8 +172,8 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         snapshot = ClimbSnapshot.at(history, self.ladder_, config.climbs, cutoff)
         pairs = snapshot.standing
         climbed = climbs_within(history, snapshot, pairs, config)
-        wanted = max(config.pairs_a_climb * int(climbed.sum()), config.min_pairs)
-        keep, weight = _draw(climbed, wanted, rng)
+        n_climbs = min(int(climbed.sum()), config.most_climbs)
+        keep, weight = _draw(climbed, n_climbs, max(config.pairs_a_climb * n_climbs, config.min_pairs), rng)
         pairs = pairs.select(keep)
         features = climb_features(snapshot, pairs, self.ladder_, self.accounts_, config.horizon_days)
         rate = peer_rates(snapshot, len(self.ladder_), config.horizon_days)
@@ -229,13 +231,14 @@ def _keys(bought: RungPurchases, keep: NDArray[np.bool_], n_edges: int) -> NDArr
     return bought.account[keep].astype(np.int64) * n_edges + bought.edge[keep]
 
 
-def _draw(climbed: IntArray, n: int, rng: np.random.Generator) -> tuple[NDArray[np.bool_], FloatArray]:
-    """Return which pairs are kept (all climbs, `n` others at random) and how many each kept one stands for."""
-    others = np.flatnonzero(climbed == 0)
-    keep = np.ones(len(climbed), dtype=bool)
-    if len(others) <= n:
-        return keep, np.ones(len(climbed))
-    keep[others] = False
-    keep[rng.choice(others, n, replace=False)] = True
-    weight = np.where(climbed == 1, 1.0, len(others) / n)
+def _draw(
+    climbed: IntArray, n_climbs: int, n_others: int, rng: np.random.Generator
+) -> tuple[NDArray[np.bool_], FloatArray]:
+    """Return which pairs are kept, so many climbs and others at the most, and how many each kept one stands for."""
+    keep, weight = np.zeros(len(climbed), dtype=bool), np.ones(len(climbed))
+    for label, wanted in ((1, n_climbs), (0, n_others)):
+        rows = np.flatnonzero(climbed == label)
+        drawn = rows if len(rows) <= wanted else rng.choice(rows, wanted, replace=False)
+        keep[drawn] = True
+        weight[drawn] = len(rows) / max(len(drawn), 1)
     return keep, weight[keep]

@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 OFFERS = Path(sys.executable).parent / "offers"
 PROOF = HERE.parent.parent / "docs" / "proof" / "serving_throughput.json"
 SERVER_CORE, LOAD_CORE = 0, 1
-SECONDS, ROUNDS = 3, 3
+SECONDS, ROUNDS = 2, 3
 LEAST_SHARE_OF_FLOOR, MOST_TIMES_FLOOR_P99 = 0.8, 2.5
 SIZE = SyntheticModelConfig(
     n_accounts=5_000, n_products=4_000, candidates_per_account=60, owned_per_account=20, links_per_product=100

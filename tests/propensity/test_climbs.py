@@ -166,6 +166,14 @@ def test_standing_ends_after_its_window_and_quantity_is_the_mean() -> None:
     assert history.account_ids[recent.standing.account].tolist() == ["b"]
 
 
+def test_few_of_many_climbs_stand_for_all(market: Market, history: History, ladder: Ladder) -> None:
+    few = UpgradeModel(CONFIG.model_copy(update={"most_climbs": 5, "pairs_a_climb": 3, "min_pairs": 10}))
+    few.fit(history, market.products, market.accounts, ladder, AS_OF, np.random.default_rng(0))
+    snapshots = [ClimbSnapshot.at(history, ladder, CONFIG.climbs, at) for at in climb_cutoffs(history, AS_OF, CONFIG)]
+    assert few.n_climbs_ <= 5 * len(snapshots)
+    assert few.n_pairs_ == pytest.approx(sum(len(snapshot.standing) for snapshot in snapshots), rel=0.01)
+
+
 def test_what_peers_do_by_hand() -> None:
     history = few_lines([("a", "p", 0, 4), ("a", "p", 20, 8), ("b", "p", 90, 5)])
     snapshot = ClimbSnapshot.at(history, build_ladder(PRODUCTS, history, LINK, LadderConfig()), ClimbConfig(), DAY_100)

@@ -128,6 +128,19 @@ def test_arms_choose_model_objective_and_popular(store: MemoryStore, running: An
     assert {arm: request.sources for arm, request in kept.items() if request.sources != "all"} == {"popular": "popular"}
 
 
+def test_an_objective_that_the_model_can_not_have_does_not_fail_the_page(
+    store: MemoryStore, running: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    costly = Arm(name="costly", weight=1, policy=Policy(objective="margin"))
+    arms = (Arm(name="plain", weight=1, is_control=True), costly)
+    start_experiment(store, plan(arms=arms), NOW)
+    with running(make(store)) as api:
+        answer = ask(api, account_in("costly", plan(arms=arms)))
+        assert (answer["objective"], answer["arm"], answer["returned"]) == ("conversion", "costly", 3)
+        assert api.post("/v1/offers", json={"objective": "margin"}).status_code == 409
+    assert "arm costly of cards: objective == 'margin', needs costs" in caplog.text
+
+
 def test_a_visitors_arm_is_its_own_where_the_plan_says_so(store: MemoryStore, running: Any) -> None:
     by_visitor = plan(unit="visitor")
     start_experiment(store, by_visitor, NOW)

@@ -82,7 +82,7 @@ class Load:
         body = answered.json()
         self.decisions.append(body["decision_id"])
         self.seen.append((asked, body["model_version"], frozenset(offer["product_id"] for offer in body["offers"])))
-        outcome = {"outcome_id": f"{body['decision_id']}-{name}", "decision_id": body["decision_id"], "kind": "shown"}
+        outcome = {"outcome_id": f"{body['decision_id']}-{name}", "decision_id": body["decision_id"], "kind": "clicked"}
         reported = client.post("/v1/outcomes", json={"outcomes": [outcome]})
         self.statuses[reported.status_code] += 1
         if reported.status_code == 200:

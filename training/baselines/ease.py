@@ -58,5 +58,5 @@ def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """The inverse of a symmetric, positive definite matrix, by its Cholesky factor: half the work of a general one."""
     factor, _ = dpotrf(matrix, lower=True)
     half, _ = dpotri(factor, lower=True)
-    lower: NDArray[np.float64] = np.tril(half)
-    return lower + np.tril(half, -1).T
+    whole: NDArray[np.float64] = np.tril(half) + np.tril(half, -1).T
+    return whole

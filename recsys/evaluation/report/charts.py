@@ -145,9 +145,9 @@ def histogram_chart(found: Histogram, arms: Sequence[str], control: str) -> str:
         drawing.text(at - 5, 20, f"cap {number(found.cap)}", anchor="end", colour=PALETTE[1])
     for row, (arm, share) in enumerate(found.zero_share.items()):
         colour = CONTROL if arm == control else _colour(arms, arm)
-        y = 228 + 14 * row
-        drawing.line(50, y - 4, 66, y - 4, colour=colour, width=3)
-        drawing.text(71, y, f"{arm}: {percent(share, signed=False)} at zero", colour=CONTROL, size=11)
+        line = 228 + 14 * row
+        drawing.line(50, line - 4, 66, line - 4, colour=colour, width=3)
+        drawing.text(71, line, f"{arm}: {percent(share, signed=False)} at zero", colour=CONTROL, size=11)
     return str(drawing)
 
 
