@@ -93,8 +93,9 @@ class Keyring:
             return
         try:
             self._entries = {entry.key_id: entry for entry in read_keys(self._path).keys}
-        except ConfigError as error:
+        except ConfigError as error:  # tried again at the next look: a key that was revoked must not live on
             _log.warning("the keys stay as they were: %s", error)
+            return
         self._stamp = stamp
 
     def _stamp_now(self) -> tuple[int, int, int]:

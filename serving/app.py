@@ -160,13 +160,15 @@ def _lifespan(
 
 
 async def _keep_fresh(state: FreshState, seconds: float) -> None:
-    """Look for what other workers took; a store that fails is asked again the next time."""
+    """Look for what other workers took; whatever goes wrong, the store is asked again the next time."""
     while True:
         await asyncio.sleep(seconds)
         try:
             state.apply(await asyncio.to_thread(state.read_news))
         except StoreError as error:
             _log.warning("fresh state is late: %s", error)
+        except Exception as error:  # noqa: BLE001 - a worker that stopped looking would serve stale state for ever
+            _log.error("fresh state is late", exc_info=error)
 
 
 def _complete_document(app: FastAPI, *, keys: bool) -> None:

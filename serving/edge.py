@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -84,6 +84,8 @@ class Edge:
         answering = _Answering(send, (b"x-request-id", request_id.encode()))
         try:
             await self._answer(scope, headers, receive, answering.send)
+        except ClientDisconnect:
+            return  # nobody waits for an answer, and nothing has failed
         except Exception as error:
             if answering.started:  # too late for another status: the server cuts the connection
                 raise
@@ -109,9 +111,9 @@ class Edge:
 
     def _limited(self, headers: dict[bytes, bytes], receive: Receive) -> Receive:
         length = headers.get(b"content-length")
-        if length is None:
-            return self._counted(receive) if b"transfer-encoding" in headers else receive
-        if int(length) > self._max_body_bytes:
+        if b"transfer-encoding" in headers:  # it says where the body ends, whatever length is declared beside it
+            return self._counted(receive)
+        if length is not None and int(length) > self._max_body_bytes:
             raise self._too_large()
         return receive
 

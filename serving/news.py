@@ -106,11 +106,12 @@ class Reader:
             live_since: overrides, links and erasures from then on; None: all of them.
             known: outcomes that need not be looked at again.
         """
+        # First of all: what is erased from now on may still be among what is read below, and the next news says so.
+        forgotten = self._rows("forgotten", live_since, ())
         lines = self._rows("order_lines", lines_since, _LINE_COLUMNS)
         outcomes = [row for row in self._rows("outcomes", since, _OUTCOME_COLUMNS) if row["outcome_id"] not in known]
-        products, accounts, links, forgotten = (
-            self._rows(table, live_since, ())
-            for table in ("product_overrides", "account_overrides", "visitor_links", "forgotten")
+        products, accounts, links = (
+            self._rows(table, live_since, ()) for table in ("product_overrides", "account_overrides", "visitor_links")
         )
         rows = (*lines, *outcomes, *products, *accounts, *links, *forgotten)
         telling = [row for row in outcomes if row["kind"] in REFUSING or row["kind"] in PRESENTING]
@@ -166,12 +167,16 @@ class Reader:
 
 
 def reactions_of(outcomes: Iterable[Outcome], told: dict[str, Told]) -> list[Reaction]:
-    """Return what outcomes change; one without a product concerns every offer of its decision."""
+    """Return what outcomes change; one without a product concerns every offer of its decision.
+
+    Nothing happened after it was reported: a clock that runs ahead must not hold a product back for longer.
+    """
     found = []
     for outcome in outcomes:
         decision = told.get(outcome.decision_id)
         refuses = outcome.kind in REFUSING
         if decision is not None and (refuses or outcome.kind in PRESENTING):
             products = decision.product_ids if outcome.product_id is None else [outcome.product_id]
-            found.append(Reaction(decision.subject, outcome.decision_id, products, outcome.occurred_at, refuses))
+            when = min(outcome.occurred_at, outcome.recorded_at)
+            found.append(Reaction(decision.subject, outcome.decision_id, products, when, refuses))
     return found

@@ -31,6 +31,9 @@ TITLES: Final[dict[int, str]] = {
     503: "Temporarily unavailable",
 }
 
+MOST_LISTED: Final = 1_000
+"""Broken fields that an answer lists; listing half a million of them would stop every other request for seconds."""
+
 _log = logging.getLogger("serving")
 
 
@@ -122,6 +125,8 @@ def install(app: FastAPI, retry_after_seconds: int) -> None:
 
 
 def _invalid(error: RequestValidationError | ValidationError, request_id: str | None) -> Response:
+    if isinstance(error, ValidationError) and error.error_count() > MOST_LISTED:
+        return problem(422, f"{error.error_count()} fields break a rule; send fewer items to see which", request_id)
     items = list(error.errors())
     broken = [item for item in items if str(item["type"]) == "json_invalid"]
     if broken:

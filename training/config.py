@@ -19,10 +19,10 @@ from training.gate import EvaluationConfig
 QUICK: dict[str, Any] = {
     "next_product": {
         "n_classifiers": 2,
-        "cutoffs": {"n_cutoffs": 6, "step_days": 15.0},
-        "sampling": {"train_accounts": 600, "calibration_accounts": 1_000},
+        "cutoffs": {"n_cutoffs": 4, "step_days": 15.0},
+        "sampling": {"train_accounts": 500, "calibration_accounts": 800},
         "features": {"per_channel": 30},
-        "ranker": {"n_trees": 80, "learning_rate": 0.12},
+        "ranker": {"n_trees": 60, "learning_rate": 0.15},
     },
     "upgrades": {"n_cutoffs": 4, "n_calibration": 1},
 }

@@ -43,7 +43,7 @@ class EvaluationConfig(Config):
     most_lines: int = Field(default=5_000_000, ge=1)
     """Order lines beyond which the past is not replayed: it doubles time and memory, which then count in hours and
     gigabytes. Set it higher where there is room, or run `offers backtest --max-accounts`."""
-    max_accounts: int = Field(default=2_500, ge=1)
+    max_accounts: int = Field(default=1_500, ge=1)
     """Accounts with an earlier order that are scored at most, drawn at random: bounds time on a large history."""
     active_days: int = Field(default=90, ge=1)
     """A product sold, an account that ordered in this many last days is active; a quarter rides out most seasons."""

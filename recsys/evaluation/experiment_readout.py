@@ -22,6 +22,9 @@ def readout(
         str | None, typer.Argument(help="An experiment of the event store; leave it out with --data.")
     ] = None,
     store: Annotated[str, typer.Option(help="Event store of the servers.")] = DEFAULT_STORE,
+    accounts: Annotated[
+        str | None, typer.Option(help="Of a store's experiment: account_id and the plan's segments.")
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="One row a unit: .csv, .parquet, a folder of them, or URL#table.")
     ] = None,
@@ -76,8 +79,11 @@ def readout(
     if (experiment_id is None) == (data is None):
         raise ReadoutError("give either an experiment of the event store, or --data with a table of its units")
     if data is None:
-        _report(_from_store(store, str(experiment_id), moment or datetime.now(UTC), decided), out, mlflow_run)
+        now = moment or datetime.now(UTC)
+        _report(_from_store(store, str(experiment_id), now, decided, accounts), out, mlflow_run)
         return
+    if accounts is not None:
+        raise ReadoutError("--accounts with --data, must go with an experiment of the store; name columns by --segment")
     form = with_plan(
         TableForm(
             unit=unit,
@@ -110,13 +116,15 @@ def readout(
     _report(found, out, mlflow_run)
 
 
-def _from_store(url: str, experiment_id: str, now: datetime, override: Override | None) -> Readout:
+def _from_store(
+    url: str, experiment_id: str, now: datetime, override: Override | None, accounts: str | None
+) -> Readout:
     from recsys.evaluation.readout import readout_from_store
     from recsys.events import open_store
 
     store = open_store(url)
     try:
-        return readout_from_store(store, experiment_id, now, override=override)
+        return readout_from_store(store, experiment_id, now, override=override, accounts=accounts)
     finally:
         store.close()
 

@@ -31,6 +31,8 @@ class KpiConfig(Config):
     """The product column whose values are the families of organic cross-sell."""
     key_accounts: str = "top:5%"
     """Rule for key accounts where the accounts don't say: the accounts with the highest revenue before the quarter."""
+    max_periods: int = Field(default=4_000, ge=1)
+    """Most periods of a report; ten years of days fit. One order with a wrong year would make many thousands."""
     max_groups: int = Field(default=50, ge=1)
     """Most groups of a segment that are reported, the highest revenue first: a page of 20,000 products helps nobody."""
     moved: float = Field(default=0.05, gt=0)

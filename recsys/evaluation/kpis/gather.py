@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import ibis
 
-from recsys.errors import EmptyDataError
+from recsys.errors import DataError, EmptyDataError
 from recsys.evaluation.kpis.attribution import Attribution
 from recsys.evaluation.kpis.cells import Cell
 from recsys.evaluation.kpis.config import KpiConfig
@@ -97,7 +97,7 @@ class _Work:
             raise EmptyDataError(f"no order since {since:%Y-%m-%d}; give an earlier start (--since)")
         self.start: datetime = first["start"]
         last = number_of(as_of - timedelta(microseconds=1), config.period)
-        self.periods = tuple(range(first["period"], last + 1))
+        self.periods = _checked_periods(first["period"], last, first["start"], config)
 
     def overall(self) -> dict[Scope, Cell]:
         """Return the cells of all segments together."""
@@ -197,3 +197,13 @@ class _Work:
             pairs = bought.select(*keys, "account", "product").distinct()
             for scope, row in by_scope(pairs.group_by(keys).agg(pairs=pairs.count()).to_pyarrow().to_pylist()):
                 sums[scope].update(row)
+
+
+def _checked_periods(first: int, last: int, start: datetime, config: KpiConfig) -> tuple[int, ...]:
+    count = last - first + 1
+    if count > config.max_periods:
+        raise DataError(
+            f"orders since {start:%Y-%m-%d} make {count:,} periods by {config.period}, must be at most "
+            f"{config.max_periods:,}; take a longer period or a later start, or mend the order's time"
+        )
+    return tuple(range(first, last + 1))

@@ -14,7 +14,7 @@ from recsys.evaluation.readout.metric import Margin, Metric, Ratio
 from recsys.experiments.plan import Direction, LockedPlan
 
 LOWER_IS_BETTER = frozenset({"attrition", "return_rate"})
-"""Metrics that a rise makes worse, where no guardrail says so."""
+"""Metrics that a rise makes worse, whatever a guardrail says: one without a direction would let any rise pass."""
 
 
 class ReadoutConfig(Config):
@@ -119,6 +119,7 @@ def metrics_of(
     before: Mapping[str, Ratio],
     guardrails: Mapping[str, Margin],
     primary: str | None = None,
+    primary_direction: Direction = "higher_is_better",
 ) -> tuple[Metric, ...]:
     """Return the metrics with their roles, and one more for each denominator that is not a metric itself.
 
@@ -136,6 +137,10 @@ def metrics_of(
         _metric(name, value, before.get(name), guardrails.get(name), is_primary=name == chosen)
         for name, value in values.items()
     ]
+    if primary_direction == "lower_is_better":
+        found = [
+            replace(metric, direction=primary_direction) if metric.role == "primary" else metric for metric in found
+        ]
     return _with_denominators(found)
 
 
@@ -169,7 +174,7 @@ def _metric(name: str, value: Ratio, before: Ratio | None, margin: Margin | None
     return replace(
         found,
         role="guardrail",
-        direction=margin.direction,
+        direction=direction if name in LOWER_IS_BETTER else margin.direction,
         margin=margin.amount,
         margin_is_relative=margin.is_relative,
     )

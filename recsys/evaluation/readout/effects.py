@@ -102,7 +102,9 @@ def difference(control: Moments, arm: Moments, metric: Metric, config: EffectCon
     df = _welch(v_c, v_a, c.n, a.n)
     half = stats.t.ppf(1 - config.alpha / 2, df) * se
     with np.errstate(divide="ignore", invalid="ignore"):
-        p_value = np.where(se > 0, 2 * stats.t.sf(np.abs(effect) / se, df), np.where(effect == 0, 1.0, 0.0))
+        p_value = np.where(
+            se > 0, 2 * stats.t.sf(np.abs(effect) / se, df), np.where(_is_rounding(effect, c, a), 1.0, 0.0)
+        )
         reduction = np.where(se > 0, (v_c + v_a) / (c.raw_variance / c.n + a.raw_variance / a.n), 1.0)
     reach = anytime_multiplier(c.n + a.n, config.tuned_at, config.alpha) * se
     relative, relative_low, relative_high = _relative(c, a, config.alpha)
@@ -161,13 +163,19 @@ def _covariate(control: Moments, arm: Moments, value: Ratio, before: Ratio | Non
 
 def _side(sample: Moments, value: Ratio, before: Ratio | None, theta: FloatArray, centre: FloatArray) -> _Side:
     raw, gradient = ratio_and_gradient(sample, value)
-    raw_variance = quadratic(gradient, sample.cov, gradient)
+    raw_variance = np.maximum(quadratic(gradient, sample.cov, gradient), 0.0)
     if before is None:
         return _Side(raw, raw, raw_variance, raw_variance, sample.n)
     earlier, of_before = ratio_and_gradient(sample, before)
     adjusted = gradient - theta[..., None] * of_before
     variance = np.maximum(quadratic(adjusted, sample.cov, adjusted), 0.0)
     return _Side(raw, raw - theta * (earlier - centre), variance, raw_variance, sample.n)
+
+
+def _is_rounding(effect: FloatArray, c: _Side, a: _Side) -> np.ndarray:
+    """Whether an effect is no more than what two equal means differ by when each is rounded."""
+    result: np.ndarray = np.abs(effect) <= 1e-12 * np.maximum(np.abs(c.mean), np.abs(a.mean))
+    return result
 
 
 def _welch(v_c: FloatArray, v_a: FloatArray, n_c: FloatArray, n_a: FloatArray) -> FloatArray:

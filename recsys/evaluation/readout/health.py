@@ -124,7 +124,9 @@ def _tested(p_value: float, config: ReadoutConfig) -> Status:
 def _segments(units: UnitTable, design: Design, config: ReadoutConfig) -> HealthCheck:
     name = "sample_ratio_segments"
     if not design.segments:
-        return HealthCheck(name, "not_checked", "no segments were declared")
+        declared = ", ".join(design.plan.plan.segments) if design.plan else ""
+        why = f"the values of {declared} are not in the data" if declared else "no segments were declared"
+        return HealthCheck(name, "not_checked", why)
     shares = np.array(list(design.shares.values()))
     labels: list[str] = []
     p_values: list[float] = []

@@ -15,6 +15,7 @@ from recsys.data.reading import ReadSpec, read_data
 from recsys.data.sources import connect, open_source
 from recsys.data.times import as_time, as_utc
 from recsys.errors import ReadoutError
+from recsys.evaluation.readout.column_checks import refuse_blanks, refuse_missing, refuse_unknown_values
 from recsys.evaluation.readout.course import looks_of, novelty_of
 from recsys.evaluation.readout.design import ReadoutConfig, metrics_of
 from recsys.evaluation.readout.gathering import epoch_seconds, gather_purchases, revenue_lines
@@ -38,7 +39,7 @@ from recsys.evaluation.readout.purchases import (
 from recsys.evaluation.readout.readout import TimeViews, read_out
 from recsys.evaluation.readout.results import Override, Readout
 from recsys.evaluation.readout.table_form import TableForm, count_reassigned, design_of, stage_of_plan
-from recsys.evaluation.readout.units import ARM, EXPOSED, UNIT, UnitTable, refuse_missing, unit_table
+from recsys.evaluation.readout.units import ARM, EXPOSED, UNIT, UnitTable, unit_table
 
 MIN_MATURE_SHARE = 0.9
 
@@ -155,6 +156,7 @@ def readout_of(
     if not values[ORDERS].any():
         raise ReadoutError(f"0 orders within {window_days} days of an assignment, must be some; is the start right?")
     metrics = standard_metrics(values, table)
+    refuse_unknown_values(metrics, (*values, *gathered.extra))
     units = _unit_table(gathered, values, table)
     design = design_of(name, table, metrics, units, config, now)
     log = _log_facts(gathered, table, units, window_days)
@@ -190,7 +192,9 @@ def standard_metrics(values: Mapping[str, np.ndarray], table: TableForm) -> tupl
     if values[LAPSED].any():
         found = {**found, "attrition": Ratio(LAPSED, BUYERS_BEFORE)}
     margins: dict[str, Margin] = dict(table.guardrails)
-    return metrics_of(found, before=before, guardrails=margins, primary=table.primary)
+    return metrics_of(
+        found, before=before, guardrails=margins, primary=table.primary, primary_direction=table.primary_direction
+    )
 
 
 def _assigned(location: str, form: OrderForm) -> Assigned:
@@ -205,6 +209,8 @@ def _assigned(location: str, form: OrderForm) -> Assigned:
     if form.assigned_at is not None:
         picked["at"] = as_time(source[form.assigned_at])
     frame = source.select(**picked).to_pandas()
+    for key, name in (("unit", table.unit), ("arm", table.arm)):
+        refuse_blanks(int(frame[key].isna().sum()), name)
     return Assigned(
         units=frame["unit"].to_numpy(dtype=object),
         arms=frame["arm"].to_numpy(dtype=object),

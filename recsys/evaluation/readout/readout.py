@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.analysis import effects_of
+from recsys.evaluation.readout.column_checks import is_constant_within
 from recsys.evaluation.readout.decomposition import Decomposition, decompose
 from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.health import NO_LOG, LogFacts, health_checks
@@ -17,7 +18,7 @@ from recsys.evaluation.readout.results import HealthCheck, Override, PlanFacts, 
 from recsys.evaluation.readout.segments import segment_effects
 from recsys.evaluation.readout.sensitivity import sensitivity_grid
 from recsys.evaluation.readout.spread import histogram_of
-from recsys.evaluation.readout.units import UnitTable
+from recsys.evaluation.readout.units import ARM, UnitTable
 from recsys.evaluation.readout.verdict import judge
 from recsys.evaluation.readout.views import Look, Novelty
 from recsys.evaluation.readout.weighing import evidence_of
@@ -69,6 +70,7 @@ def read_out(
     moments = analysed.moments(design.columns) if caps else raw
     by_arm = {arm: moments[units.arms.index(arm)] for arm in design.shares}
     _refuse_zero_denominators(by_arm, design)
+    _refuse_constant_arms(units, raw, design)
     health = health_checks(units, raw, design, config, log)
     effects = effects_of(by_arm, design, config, units.facts)
     evidence = evidence_of(effects, design, config)
@@ -141,6 +143,20 @@ def _refuse_constants(units: UnitTable, design: Design) -> None:
                 )
 
 
+def _refuse_constant_arms(units: UnitTable, moments: Moments, design: Design) -> None:
+    """Units that are all alike within each arm have no spread to judge a difference of the arms by."""
+    for metric in design.metrics:
+        name = metric.value.numerator
+        mean, variance = moments.mean[:, moments.at(name)], moments.cov[:, moments.at(name), moments.at(name)]
+        # A sum of many equal numbers is rounded, so that a variance near zero is only a reason to look.
+        is_suspect = metric.role != "diagnostic" and (variance <= 1e-12 * mean**2).all()
+        if is_suspect and is_constant_within(units.table, ARM, name):
+            raise ReadoutError(
+                f"column {name!r} of {metric.name!r} is the same for all units of an arm, in every arm, must vary "
+                "within one; is it a value of the arm and not of the unit?"
+            )
+
+
 def _refuse_zero_denominators(by_arm: Mapping[str, Moments], design: Design) -> None:
     for metric in design.metrics:
         for ratio in (metric.value, metric.before):
@@ -178,6 +194,10 @@ def _notes(design: Design, health: tuple[HealthCheck, ...]) -> tuple[str, ...]:
     unchecked = [check.name for check in health if check.status == "not_checked"]
     if unchecked:
         notes.append(f"not checked is not passed: {', '.join(unchecked)}")
+    names = {metric.name for metric in design.metrics}
+    missing = [name for name in (design.plan.plan.secondary if design.plan else ()) if name not in names]
+    if missing:
+        notes.append(f"secondary metrics of the plan that are not measured here: {', '.join(missing)}")
     if design.primary is None:
         notes.append("no metric is a mean per unit, so that none can decide")
     return tuple(notes)

@@ -11,12 +11,17 @@ from scipy.special import gammaln
 
 FloatArray = NDArray[np.float64]
 
+MIN_EXPECTED = 5.0
+"""Expected units of an arm below which Pearson's chi-square is no approximation any more."""
 PRIOR_UNITS = 1_000.0
 """Weight of the planned shares in the sequential test's prior, in units; fixed in advance, any value is valid."""
 
 
 def sample_ratio_p_value(counts: ArrayLike, shares: ArrayLike) -> FloatArray:
     """Return the p-value of Pearson's chi-square over all arms.
+
+    Where an arm expects fewer than `MIN_EXPECTED` units, the p-value is that of the sequential test at one look: it
+    is valid at any number of units, while chi-square calls one unit in an arm of 2 % a fault.
 
     Args:
         counts: units by arm, shape `(..., k)`.
@@ -28,8 +33,10 @@ def sample_ratio_p_value(counts: ArrayLike, shares: ArrayLike) -> FloatArray:
     """
     observed = np.asarray(counts, dtype=np.float64)
     expected = observed.sum(axis=-1, keepdims=True) * np.asarray(shares, dtype=np.float64)
-    statistic = ((observed - expected) ** 2 / expected).sum(axis=-1)
-    result: FloatArray = np.asarray(stats.chi2.sf(statistic, observed.shape[-1] - 1))
+    statistic = ((observed - expected) ** 2 / np.maximum(expected, np.finfo(np.float64).tiny)).sum(axis=-1)
+    pearson = stats.chi2.sf(statistic, observed.shape[-1] - 1)
+    at_any_size = sequential_sample_ratio_p_value(observed[..., None, :], np.asarray(shares, dtype=np.float64))[..., 0]
+    result: FloatArray = np.where(expected.min(axis=-1) < MIN_EXPECTED, at_any_size, pearson)
     return result
 
 

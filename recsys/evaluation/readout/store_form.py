@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +10,9 @@ import pandas as pd
 
 from recsys.contracts import columns as c
 from recsys.contracts.events import EventQuery
+from recsys.data.sources import connect, open_source
 from recsys.errors import ReadoutError
+from recsys.evaluation.readout.column_checks import refuse_missing
 from recsys.evaluation.readout.design import ReadoutConfig
 from recsys.evaluation.readout.experiment_log import (
     ACCEPTED,
@@ -43,6 +46,7 @@ def readout_from_store(
     *,
     version: int | None = None,
     override: Override | None = None,
+    accounts: str | None = None,
 ) -> Readout:
     """Return the readout of an experiment as it stands at `now`.
 
@@ -52,15 +56,20 @@ def readout_from_store(
         now: until when the log is read, UTC.
         version: of the plan; None takes the latest.
         override: a decision against the rules, with its reason.
+        accounts: where the accounts' attributes lie, `account_id` and the plan's segments; the store has none.
 
     Raises:
+        DataError: the accounts can't be read or have no such segment.
         ReadoutError: no such experiment, nothing assigned, or nothing bought yet.
     """
-    return readout_from_log(read_log(store, experiment_id, now, version=version), now, override=override)
+    log = read_log(store, experiment_id, now, version=version)
+    return readout_from_log(log, now, override=override, accounts=accounts)
 
 
-def readout_from_log(log: ExperimentLog, now: datetime, *, override: Override | None = None) -> Readout:
-    """Return the readout of a log that was read already."""
+def readout_from_log(
+    log: ExperimentLog, now: datetime, *, override: Override | None = None, accounts: str | None = None
+) -> Readout:
+    """Return the readout of a log that was read already; without `accounts` segments are named as not checked."""
     plan = log.plan.plan
     gathered = gather(log, now)
     form = TableForm(
@@ -77,7 +86,38 @@ def readout_from_log(log: ExperimentLog, now: datetime, *, override: Override | 
         cap_percentile=plan.cap_percentile,
         planned_units=2 * plan.planned_size,
     )
-    return readout_of(plan.id, gathered, with_plan(form), plan.attribution_window_days, config, override=override)
+    gathered, form = _with_segments(gathered, with_plan(form), accounts)
+    return readout_of(plan.id, gathered, form, plan.attribution_window_days, config, override=override)
+
+
+def _with_segments(gathered: Gathered, form: TableForm, accounts: str | None) -> tuple[Gathered, TableForm]:
+    """Give each unit its account's segments; where they are not known, leave the segments out and say so."""
+    if not form.segments:
+        return gathered, form
+    if accounts is None:
+        note = (
+            f"segments of the plan are not checked: {', '.join(form.segments)}; the event store holds no attributes "
+            "of accounts, give them with --accounts"
+        )
+        return replace(gathered, notes=(*gathered.notes, note)), replace(form, segments=())
+    known = _account_segments(accounts, form.segments)
+    rows = known.reindex(gathered.assigned.units).fillna("(none)")
+    segments = {name: rows[name].to_numpy(dtype=object) for name in form.segments}
+    return replace(gathered, assigned=replace(gathered.assigned, segments=segments)), form
+
+
+def _account_segments(location: str, segments: tuple[str, ...]) -> pd.DataFrame:
+    """Segments as text by account."""
+    source = open_source(connect(), location, name="accounts").table
+    refuse_missing(source, [c.ACCOUNT_ID, *segments])
+    picked = source.select(**{name: source[name].cast("string") for name in (c.ACCOUNT_ID, *segments)})
+    frame: pd.DataFrame = picked.to_pandas().dropna(subset=[c.ACCOUNT_ID]).set_index(c.ACCOUNT_ID)
+    if not frame.index.is_unique:
+        raise ReadoutError(
+            f"{location}: {len(frame):,} rows of {frame.index.nunique():,} accounts, must be one row an account; "
+            "keep what was known before the start"
+        )
+    return frame.astype(object)
 
 
 def read_log(store: EventStore, experiment_id: str, now: datetime, *, version: int | None = None) -> ExperimentLog:

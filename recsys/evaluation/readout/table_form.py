@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -16,7 +17,10 @@ from recsys.evaluation.readout.readout import read_out
 from recsys.evaluation.readout.results import Override, Readout
 from recsys.evaluation.readout.units import ARM, UNIT, UnitTable, unit_table
 from recsys.experiments.assignment import assign_many
-from recsys.experiments.plan import ExperimentPlan, LockedPlan
+from recsys.experiments.plan import Direction, ExperimentPlan, LockedPlan
+
+MAX_NAMED = 10
+"""Arms that an error names; more of them are another column."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class TableForm:
         before: pre-period values by metric.
         guardrails: margins by metric.
         primary: the metric that decides; None takes the first mean per unit.
+        primary_direction: which way is good for it.
         segments: columns by which the primary is split.
         exposed: column of 0 and 1.
         shares: planned share by arm; empty takes equal shares.
@@ -49,6 +54,7 @@ class TableForm:
     before: Mapping[str, Ratio] = field(default_factory=dict)
     guardrails: Mapping[str, Margin] = field(default_factory=dict)
     primary: str | None = None
+    primary_direction: Direction = "higher_is_better"
     segments: tuple[str, ...] = ()
     exposed: str | None = None
     shares: Mapping[str, float] = field(default_factory=dict)
@@ -69,9 +75,11 @@ def with_plan(form: TableForm) -> TableForm:
         guardrail.metric: Margin(guardrail.margin, guardrail.is_relative, guardrail.direction)
         for guardrail in plan.guardrails
     }
+    primary = form.primary or plan.primary
     return replace(
         form,
-        primary=form.primary or plan.primary,
+        primary=primary,
+        primary_direction=plan.primary_direction if primary == plan.primary else form.primary_direction,
         guardrails={**planned, **form.guardrails},
         segments=form.segments or plan.segments,
     )
@@ -98,7 +106,13 @@ def readout_from_table(
         DataError: the file can't be read or a column is missing.
         ReadoutError: the data can't be read out.
     """
-    metrics = metrics_of(form.metrics, before=form.before, guardrails=form.guardrails, primary=form.primary)
+    metrics = metrics_of(
+        form.metrics,
+        before=form.before,
+        guardrails=form.guardrails,
+        primary=form.primary,
+        primary_direction=form.primary_direction,
+    )
     connection = connect()
     source = open_source(connection, location, name="readout")
     extra = [*form.chain, *([form.attributed] if form.attributed else [])]
@@ -179,9 +193,11 @@ def _shares(form: TableForm, units: UnitTable) -> dict[str, float]:
     else:
         given = dict(form.shares) or dict.fromkeys(units.arms, 1.0)
     if form.control not in given:
-        raise ReadoutError(f"control {form.control!r} is not among the arms: {', '.join(given)}; name one of them")
-    if min(given.values()) <= 0:
-        raise ReadoutError(f"shares {given}, must be above 0; leave out the arm that was not planned")
+        more = f" and {len(given) - MAX_NAMED:,} more" if len(given) > MAX_NAMED else ""
+        shown = ", ".join(list(given)[:MAX_NAMED]) + more
+        raise ReadoutError(f"control {form.control!r} is not among the arms: {shown}; name one of them")
+    if not all(0 < share < math.inf for share in given.values()):
+        raise ReadoutError(f"shares {given}, must be above 0 and finite; leave out the arm that was not planned")
     total = sum(given.values())
     ordered = [form.control, *sorted(arm for arm in given if arm != form.control)]
     return {arm: given[arm] / total for arm in ordered}

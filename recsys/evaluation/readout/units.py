@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,13 +9,17 @@ import ibis
 from ibis.backends.duckdb import Backend
 
 from recsys.contracts.columns import SOURCE_ROW
-from recsys.errors import EmptyDataError, MissingColumnError, ReadoutError
+from recsys.errors import EmptyDataError, ReadoutError
+from recsys.evaluation.readout.column_checks import refuse_blanks, refuse_missing, refuse_values_as_segments
 from recsys.evaluation.readout.moments import Moments
 from recsys.evaluation.readout.summation import summed
 
 UNIT = "__unit"
 ARM = "__arm"
 EXPOSED = "__exposed"
+
+LARGEST = 1e60
+"""Values beyond are refused: the squares of their variances would not be numbers any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +149,11 @@ def unit_table(
     Raises:
         MissingColumnError: a column is not there.
         EmptyDataError: no row.
-        ReadoutError: a value is no number or missing, or a unit has several rows.
+        ReadoutError: a value is no number, missing or too large, a unit has several rows, or a segment is a value.
     """
     needed = [*([unit] if unit else []), arm, *values, *segments, *([exposed] if exposed else [])]
     refuse_missing(source, needed)
+    refuse_values_as_segments(values, segments)
     picked = _picked(source, unit or SOURCE_ROW, arm, values, segments, exposed)
     stored = connection.create_table("readout_units", picked, overwrite=True)
     _refuse_blanks(stored, source, unit or SOURCE_ROW, arm, values)
@@ -158,6 +162,7 @@ def unit_table(
     if not arms:
         raise EmptyDataError("0 units in one arm each, must be more; is every unit in several arms?")
     facts = _facts(table, values)
+    _refuse_too_large(facts)
     notes += tuple(
         f"{facts[name].n_negative:,} units have a {name} below zero (refunds above purchases?); they count as they are"
         for name in values
@@ -179,18 +184,14 @@ def unit_table(
     )
 
 
-def refuse_missing(source: ibis.Table, needed: Sequence[str]) -> None:
-    """Check that a table has the columns that are needed.
-
-    Raises:
-        MissingColumnError: one is not there; names the nearest.
-    """
-    for name in needed:
-        if name not in source.columns:
-            near = difflib.get_close_matches(name, source.columns, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            have = ", ".join(column for column in source.columns if column != SOURCE_ROW)
-            raise MissingColumnError(f"column {name!r} is not in the data; {hint}it has {have}")
+def _refuse_too_large(facts: Mapping[str, ColumnFacts]) -> None:
+    for name, found in facts.items():
+        largest = max(found.low, found.high, key=abs)
+        if abs(largest) > LARGEST:
+            raise ReadoutError(
+                f"{name!r} goes to {largest:.3g}, must lie within ±{LARGEST:g}; is it the right column, in the right "
+                "unit?"
+            )
 
 
 def _picked(
@@ -198,7 +199,7 @@ def _picked(
 ) -> ibis.Table:
     columns = {UNIT: source[unit].cast("string"), ARM: source[arm].cast("string")}
     columns |= {name: _double(source[name]) for name in values}
-    columns |= {name: source[name].cast("string").fill_null("(none)") for name in segments if name not in values}
+    columns |= {name: source[name].cast("string").fill_null("(none)") for name in segments}
     if exposed is not None:
         columns[EXPOSED] = (_double(source[exposed]) > 0).fill_null(False)
     return source.select(**columns)
@@ -221,8 +222,7 @@ def _refuse_blanks(stored: ibis.Table, source: ibis.Table, unit: str, arm: str, 
     if found["rows"] == 0:
         raise EmptyDataError("0 rows of data, must be one a unit; export it again")
     for key, name in (("unit", unit), ("arm", arm)):
-        if found[key]:
-            raise ReadoutError(f"{found[key]:,} rows have no {name!r}, all must have one; leave out who was in no arm")
+        refuse_blanks(found[key], name)
     for i, name in enumerate(values):
         if found[f"v{i}"]:
             kind = "no number" if source[name].type().is_string() else "no value"

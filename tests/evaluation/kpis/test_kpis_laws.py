@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from recsys.contracts import columns as c
 from recsys.data.market import MarketConfig
 from recsys.data.market.responses import HOLDOUT, WORLDS, ExperimentLog, OfferPolicy, simulate_experiment
-from recsys.errors import ConfigError, EmptyDataError, MissingColumnError
+from recsys.errors import ConfigError, DataError, EmptyDataError, MissingColumnError
 from recsys.evaluation.kpis import REGISTRY, EventTables, KpiConfig, KpiReport, find_kpi, kpis_from_tables
 from recsys.evaluation.kpis.formulas import FORMULAS
 from recsys.evaluation.kpis.ladder import edges_of, higher_rungs
@@ -274,6 +274,14 @@ def test_wrong_input_is_told(log: ExperimentLog) -> None:
         KpiConfig(key_accounts="best")
     with pytest.raises(ValueError, match="no KPI is called"):
         KpiConfig(targets={"nonsense": 1.0})
+
+
+def test_one_order_of_a_wrong_year_does_not_make_thousands_of_periods(log: ExperimentLog) -> None:
+    orders = log.orders.copy()
+    orders[c.ORDERED_AT] = [datetime(1990, 1, 1, tzinfo=UTC), *orders[c.ORDERED_AT].tolist()[1:]]
+    with pytest.raises(DataError, match=r"orders since 1990-01-01 make 13,\d{3} periods by day, must be at most 4,000"):
+        report_of(log, orders, period="day")
+    assert report_of(log, orders, period="quarter").periods[0] == "1990 Q1"
 
 
 def test_what_counts_as_a_move_and_which_way_is_better(log: ExperimentLog) -> None:

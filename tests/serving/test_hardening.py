@@ -1,0 +1,222 @@
+"""What hostile or careless callers send: nobody else's request may fail or wait because of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from recsys.contracts.events import Event, EventQuery, Outcome, PostedLine
+from recsys.contracts.offers import AccountState
+from recsys.events import MemoryStore, open_store
+from recsys.events.store import SqlStore
+from recsys.events.upkeep import forget
+from serving import FixedModel, Settings, create_app
+from serving.access import Keyring
+from serving.edge import Edge
+from serving.fakes import fake_model
+from serving.keys import KEY_SCOPES, KeyFile, new_key, with_key, write_keys
+from serving.news import Subject, Told, reactions_of
+from serving.problems import MOST_LISTED
+from serving.state import FreshState
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+JSON = {"Content-Type": "application/json"}
+
+
+def outcome(api: httpx.Client, decision_id: str, kind: str, when: str) -> int:
+    body = {"outcome_id": f"{kind}-{when}", "decision_id": decision_id, "kind": kind, "product_id": "P3"}
+    return api.post("/v1/outcomes", json={"outcomes": [body | {"occurred_at": when}]}).status_code
+
+
+@pytest.mark.parametrize("kind", ["declined", "shown"])
+@pytest.mark.parametrize("when", ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"])
+def test_an_outcome_at_the_end_of_time_stops_no_answer(api: httpx.Client, when: str, kind: str) -> None:
+    decision = api.post("/v1/offers", json={"account_id": "A1"}).json()
+    assert outcome(api, decision["decision_id"], kind, when) == 200
+    assert api.post("/v1/offers", json={"account_id": "A1"}).status_code == 200
+
+
+def test_an_order_of_the_year_1_does_not_stretch_the_report(api: httpx.Client) -> None:
+    lines = [{"product_id": "P3", "unit_price": 2.0}]
+    orders = [
+        {"order_id": when, "account_id": "A1", "ordered_at": when, "currency": "EUR", "lines": lines}
+        for when in ("0001-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "9999-12-31T23:59:59Z")
+    ]
+    assert api.post("/v1/orders", json={"orders": orders}).status_code == 200
+    begun = time.perf_counter()
+    report = api.get("/v1/kpis", params={"period": "month"}).json()
+    assert report["periods"] == ["2026-02", "2026-03"]
+    assert time.perf_counter() - begun < 10
+
+
+@pytest.mark.parametrize("when", [datetime(9999, 12, 31, tzinfo=UTC), datetime(2026, 9, 1, tzinfo=UTC)])
+def test_an_outcome_of_the_future_counts_from_when_it_was_reported(when: datetime) -> None:
+    told = {"D1": Told(Subject("A1", None), ["P3"], None, None)}
+    early = Outcome("O1", "D1", "declined", when, NOW, "P3")
+    (reaction,) = reactions_of([early], told)
+    assert reaction.when == NOW
+    (kept,) = reactions_of([Outcome("O2", "D1", "declined", NOW, when, "P3")], told)
+    assert kept.when == NOW
+
+
+def test_a_shown_outcome_of_tomorrow_does_not_lift_the_caps_of_today(store: MemoryStore, running: Any) -> None:
+    settings = Settings.model_validate({"fatigue": {"product_a_day": 1}})
+    with running(create_app(settings, bundles=FixedModel(fake_model()), store=store, clock=lambda: NOW)) as api:
+        decision = api.post("/v1/offers", json={"account_id": "A1"}).json()
+        assert "P3" in [offer["product_id"] for offer in decision["offers"]]
+        assert outcome(api, decision["decision_id"], "shown", "2026-03-02T12:00:00Z") == 200
+        after = api.post("/v1/offers", json={"account_id": "A1"}).json()
+        assert "P3" not in [offer["product_id"] for offer in after["offers"]]
+
+
+def test_half_a_million_broken_fields_are_counted_and_not_listed(api: httpx.Client) -> None:
+    question = b'{"cart":[' + b",".join([b"0"] * 200) + b'],"exclude":[' + b",".join([b"0"] * 700) + b"]}"
+    body = b'{"requests":[' + b",".join([question] * 500) + b"]}"
+    begun = time.perf_counter()
+    answered = api.post("/v1/offers:batch", content=body, headers=JSON)
+    assert answered.status_code == 422
+    assert answered.json()["detail"].startswith("450000 fields break a rule")
+    assert len(answered.content) < 1_000
+    assert time.perf_counter() - begun < 3  # it took four seconds and 36 MB
+    listed = api.post("/v1/offers:batch", json={"requests": [{"limit": 0}] * 500})
+    assert len(listed.json()["errors"]) == 500 < MOST_LISTED
+
+
+class FailingOnce(MemoryStore):
+    """Fails to be read once it is told to, in a way that nobody foresaw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails = False
+        self.failed = 0
+
+    def read(self, query: EventQuery) -> pa.Table:
+        if self.fails:
+            self.fails = False
+            self.failed += 1
+            raise RuntimeError("A-private")
+        return super().read(query)
+
+
+def test_a_worker_goes_on_looking_after_whatever_failure(running: Any, caplog: pytest.LogCaptureFixture) -> None:
+    store = FailingOnce()
+    settings = Settings(refresh_seconds=0.01)
+    app, other = (
+        create_app(settings, bundles=FixedModel(fake_model()), store=store, clock=lambda: NOW) for _ in range(2)
+    )
+    with running(app) as api, running(other) as elsewhere:
+        for _ in range(2):  # one failure for each worker, or two for one
+            store.fails = True
+            _until(lambda: not store.fails)
+        assert elsewhere.post("/v1/products", json={"products": [{"product_id": "P1", "stock": 0}]}).status_code == 200
+        _until(lambda: "P1" not in _offered(api))
+    assert store.failed == 2
+    assert "fresh state is late" in caplog.text
+
+
+def _offered(api: httpx.Client) -> list[str]:
+    return [offer["product_id"] for offer in api.post("/v1/offers", json={"account_id": "A1"}).json()["offers"]]
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class ErasedMeanwhile:
+    """Erases an account in the moment in which its orders have been read."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self.inner = store
+        self.erased = False
+
+    def append(self, events: Sequence[Event]) -> None:
+        self.inner.append(events)
+
+    def read(self, query: EventQuery) -> pa.Table:
+        found = self.inner.read(query)
+        if query.table == "order_lines" and not self.erased:
+            self.erased = True
+            forget(self.inner, "A1", NOW)
+        return found
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+def test_what_was_read_while_an_account_was_erased_goes_with_the_next_news(tmp_path: Path) -> None:
+    store = ErasedMeanwhile(open_store(f"sqlite:///{tmp_path / 'events.db'}"))
+    store.append([PostedLine("O1", "1", "P3", 1.0, NOW, NOW, account_id="A1")])
+    state = FreshState(store, Settings(), since=NOW - timedelta(days=9), clock=lambda: NOW)
+    for _ in range(2):
+        state.apply(state.read_news())
+    assert store.erased
+    assert state.of("A1", None, NOW) == AccountState(is_forgotten=True)
+    store.close()
+
+
+def test_keys_that_could_not_be_read_for_a_moment_are_read_at_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "keys.json"
+    key, entry = new_key("shop", KEY_SCOPES, now=NOW)
+    write_keys(path, with_key(KeyFile(), entry))
+    keyring = Keyring(path, 1.0)
+    assert keyring.entry(key.encode(), 0.0) == entry
+    write_keys(path, KeyFile())  # revoked
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", _too_many_files)
+        assert keyring.entry(key.encode(), 1.0) == entry
+    assert keyring.entry(key.encode(), 2.0) is None
+
+
+def _too_many_files(_path: Path) -> bytes:
+    raise OSError(24, "Too many open files")
+
+
+async def _reading(scope: Scope, receive: Receive, send: Send) -> None:
+    body = await Request(scope, receive).body()
+    await Response(str(len(body)))(scope, receive, send)
+
+
+def _ask(headers: dict[str, str], *messages: Message) -> list[Message]:
+    """Return what the edge sends to a request whose body comes as `messages`, without a server in between."""
+    sent: list[Message] = []
+    coming = iter(messages)
+    named = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": named}
+
+    async def receive() -> Message:
+        return next(coming)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(Edge(_reading, max_body_bytes=1_024, retry_after_seconds=1)(scope, receive, send))
+    return sent
+
+
+def test_a_short_declared_length_does_not_let_a_long_chunked_body_pass() -> None:
+    headers = {"content-length": "2", "transfer-encoding": "chunked"}
+    sent = _ask(headers, *[{"type": "http.request", "body": b"x" * 600, "more_body": True}] * 2)
+    assert sent[0]["status"] == 413
+
+
+def test_a_caller_that_hangs_up_is_no_failure_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert _ask({"content-length": "9"}, {"type": "http.disconnect"}) == []
+    assert caplog.text == ""
