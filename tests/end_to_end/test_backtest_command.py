@@ -39,7 +39,7 @@ def found(out: Path) -> dict[str, Any]:
 def test_the_raw_ranker_and_the_served_list_stand_beside_every_baseline(found: dict[str, Any]) -> None:
     methods = {method["name"]: method for method in found["methods"]}
     assert list(methods) == [*(baseline.name for baseline in lineup()), "raw ranker", "served list"]
-    assert methods["raw ranker"]["ndcg"] > 1.2 * methods["popular"]["ndcg"]
+    assert methods["raw ranker"]["ndcg"] > 1.1 * methods["popular"]["ndcg"]
     assert 0 < methods["served list"]["ndcg"] <= 1
     for figure in ("recall", "hit_rate", "average_precision", "coverage", "novelty_bits", "revenue_share"):
         assert methods["served list"][figure] > 0

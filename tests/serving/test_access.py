@@ -204,7 +204,7 @@ def test_no_key_and_no_account_is_repeated(locked: httpx.Client, keys: Keys, cap
 
 def test_the_file_holds_no_key_and_is_its_owners_alone(keys: Keys) -> None:
     content = keys.path.read_text()
-    assert all(key not in content and key.split("_")[2] not in content for key in keys.of.values())
+    assert all(key not in content and key.split("_", 2)[2] not in content for key in keys.of.values())
     assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600
     assert {entry["scopes"][0] for entry in json.loads(content)["keys"]} == set(KEY_SCOPES)
 
