@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -297,5 +298,8 @@ def test_what_counts_as_a_move_and_which_way_is_better(log: ExperimentLog) -> No
 
 
 def test_a_longer_window_attributes_more(log: ExperimentLog) -> None:
-    short, long = (report_of(log, window_days=days).get("revenue_contribution", "attributed") for days in (1, 30))
-    assert short.value < long.value
+    """Offers are bought at once in this market: presented five days earlier, a window of a day misses them."""
+    earlier = log.decision_offers["presented_at"] - timedelta(days=5)
+    early = replace(log, decision_offers=log.decision_offers.assign(presented_at=earlier.to_numpy()))
+    short, long = (report_of(early, window_days=days).get("revenue_contribution", "attributed") for days in (1, 30))
+    assert short.value < 0.5 * long.value
