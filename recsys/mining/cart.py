@@ -7,7 +7,7 @@ At request time the score of a cart is a lookup: the prior plus one short row of
 
 from __future__ import annotations
 
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,7 +19,7 @@ from recsys.errors import DataError, EmptyDataError
 
 FloatArray = NDArray[np.float64]
 
-# Cells of a dense block of tail rows (antecedents x products): 160 MB of float64.
+# Cells of a block of rows (antecedents x products); dense only where both are of the head: 160 MB of float64 at most.
 BLOCK_CELLS = 20_000_000
 
 
@@ -117,7 +117,7 @@ class CartModel:
         self, scaled: sp.csr_array, head: NDArray[np.intp], joint: FloatArray, prior: FloatArray
     ) -> sp.csr_array:
         """Rows of weights for every antecedent, block by block: only the largest of each row are ever kept."""
-        n_products = scaled.shape[1]
+        n_products, k = scaled.shape[1], self.config.weights_per_product
         place = np.full(n_products, -1)
         place[head] = np.arange(len(head))
         transposed = sp.csr_array(scaled.T)
@@ -125,33 +125,61 @@ class CartModel:
         blocks = []
         for start in range(0, n_products, size):
             antecedents = np.arange(start, min(start + size, n_products))
-            block = self._alone(transposed[antecedents] @ scaled, antecedents, prior)
-            inside = place[antecedents] >= 0
-            block[np.ix_(inside, head)] = joint[place[antecedents[inside]]]
-            block[np.arange(len(antecedents)), antecedents] = 0.0
-            blocks.append(largest_per_row(block, self.config.weights_per_product))
+            inside = np.flatnonzero(place[antecedents] >= 0)
+            alone = self._alone(transposed[antecedents] @ scaled, antecedents, prior)
+            outside = (place[antecedents[alone.rows]] < 0) | (place[alone.columns] < 0)
+            among = _largest_cells(joint[place[antecedents[inside]]], k)
+            cells = _Cells(
+                np.concatenate([alone.rows[outside], inside[among.rows]]),
+                np.concatenate([alone.columns[outside], head[among.columns]]),
+                np.concatenate([alone.values[outside], among.values]),
+            )
+            blocks.append(_rows_of(cells, (len(antecedents), n_products), k))
         return sp.csr_array(sp.vstack(blocks))
 
-    def _alone(self, pairs: sp.csr_array, antecedents: NDArray[np.intp], prior: FloatArray) -> FloatArray:
-        counts: FloatArray = pairs.toarray()
-        own = counts[np.arange(len(antecedents)), antecedents]
-        together = counts > 0
-        alone = (counts - own[:, None] * prior[None, :]) / (own + self.ridge_)[:, None]
-        return np.where(together, alone, 0.0)
+    def _alone(self, pairs: sp.csr_array, antecedents: NDArray[np.intp], prior: FloatArray) -> _Cells:
+        """Weights of the pairs that met; the others' are 0, and most products never met: so they stay sparse."""
+        counts = pairs.tocoo()
+        rows, columns = counts.row.astype(np.intp), counts.col.astype(np.intp)
+        itself = columns == antecedents[rows]
+        own = np.zeros(len(antecedents))
+        own[rows[itself]] = counts.data[itself]
+        met = ~itself & (counts.data > 0)
+        rows, columns = rows[met], columns[met]
+        values = (counts.data[met] - own[rows] * prior[columns]) / (own[rows] + self.ridge_)
+        return _Cells(rows, columns, values)
+
+
+class _Cells(NamedTuple):
+    """Some entries of a matrix, shape `(n_cells,)` each."""
+
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    values: FloatArray
 
 
 def largest_per_row(block: FloatArray, k: int) -> sp.csr_array:
     """Return the k entries of each row that are largest in size, ties to the lower column, as float32."""
+    return _rows_of(_largest_cells(block, k), block.shape, k)
+
+
+def _largest_cells(block: FloatArray, k: int) -> _Cells:
+    """Return the k entries of each row that are largest in size, and those that tie with the last of them."""
     size = np.abs(block)
     place = max(0, block.shape[1] - k)
     threshold = np.partition(size, place, axis=1)[:, place]
     rows, columns = np.nonzero((size >= threshold[:, None]) & (size > 0))
-    order = np.lexsort((columns, -size[rows, columns], rows))
-    rows, columns = rows[order], columns[order]
-    keep = np.arange(len(rows)) - np.searchsorted(rows, rows) < k
-    rows, columns = rows[keep], columns[keep]
-    values = block[rows, columns].astype(np.float32)
-    matrix = sp.csr_array(sp.coo_array((values, (rows, columns)), shape=block.shape))
+    return _Cells(rows, columns, block[rows, columns])
+
+
+def _rows_of(cells: _Cells, shape: tuple[int, ...], k: int) -> sp.csr_array:
+    size = np.abs(cells.values)
+    order = np.lexsort((cells.columns, -size, cells.rows))
+    order = order[size[order] > 0]
+    rows = cells.rows[order]
+    order = order[np.arange(len(rows)) - np.searchsorted(rows, rows) < k]
+    values = cells.values[order].astype(np.float32)
+    matrix = sp.csr_array(sp.coo_array((values, (cells.rows[order], cells.columns[order])), shape=shape))
     matrix.sort_indices()
     return matrix
 
