@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys.contracts.config import Config
@@ -14,8 +16,9 @@ from recsys.propensity.pair_features import NAMES as PAIR_NAMES
 from recsys.propensity.pair_features import PairFeatures
 from recsys.propensity.product_features import product_table
 from recsys.propensity.retrieval.head import take_head
-from recsys.propensity.retrieval.source import Source, top_k
-from recsys.propensity.snapshot import BoolArray, FloatArray, Snapshot
+from recsys.propensity.retrieval.pruning import OpenScores, SharedScores
+from recsys.propensity.retrieval.source import Source
+from recsys.propensity.snapshot import FloatArray, Snapshot
 from recsys.propensity.tables import Table
 
 
@@ -66,6 +69,7 @@ class FeatureBuilder:
         self.accounts = account_table(snapshot)
         self.extra = extra
         self._owned, self._offerable = narrow.matrix(), narrow.offerable
+        self._closed = np.flatnonzero(~narrow.offerable)
         self._fresh = [position for position, name in enumerate(self.channels) if name.endswith("_fresh")]
         self._pairs = PairFeatures(snapshot, self.products, self.accounts)
 
@@ -78,16 +82,16 @@ class FeatureBuilder:
 
     def block(self, accounts: IntArray) -> Block:
         """Return the candidates of some accounts with their features."""
-        barred = self._barred(accounts)
-        scores = np.concatenate([source.score(accounts) for source in self.sources])
-        np.multiply(scores, ~barred, out=scores)
-        chosen = np.zeros(barred.shape, dtype=bool)
-        for channel in scores:
-            chosen |= top_k(channel, self.config.per_channel)
+        owned = self._owned[accounts]
+        scores = [self._open(source.score(accounts), owned) for source in self.sources]
+        chosen = np.zeros(owned.shape, dtype=bool)
+        for each in scores:
+            each.choose(self.config.per_channel, chosen)
         row, place = (found.astype(np.int32) for found in np.nonzero(chosen))
         account, product = accounts[row].astype(np.int32), self._head[place]
-        found = scores[:, row, place]
-        parts = [self._channel_features(scores, found, row), self._lifts(found, product)]
+        found = np.concatenate([each.at(row, place) for each in scores])
+        best = np.concatenate([each.best() for each in scores])
+        parts = [_channel_features(found, best, row), self._lifts(found, product)]
         parts += [self.products.values[product], self.accounts.values[account], self.extra.values[account]]
         parts.append(self._pairs.of(account, product))
         return Block(account, product, np.concatenate(parts, axis=1))
@@ -106,22 +110,11 @@ class FeatureBuilder:
         order: FloatArray = np.log1p(fresh) + 1e-3 * np.log1p(owners)
         return order
 
-    def _barred(self, accounts: IntArray) -> BoolArray:
-        barred = np.repeat(~self._offerable[None, :], len(accounts), axis=0)
-        owned = self._owned[accounts].tocoo()
-        barred[owned.row, owned.col] = True
-        return barred
-
-    def _channel_features(self, scores: FloatArray, found: FloatArray, row: IntArray) -> FloatArray:
-        """Return score, share of the account's best and rank of each channel, `(n_candidates, 3 * n_channels)`."""
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=scores.shape[1]))])
-        best = np.maximum(scores.max(axis=2), 0.0)[:, row]
-        features = np.empty((len(row), 3 * len(scores)), dtype=np.float32)
-        features[:, 0::3] = found.T
-        features[:, 1::3] = np.divide(found, best, out=np.zeros_like(found), where=best > 0).T
-        for position, values in enumerate(found):
-            features[:, 3 * position + 2] = _rank_within(row, values, offsets)
-        return features
+    def _open(self, scores: FloatArray, owned: sp.csr_array) -> OpenScores | SharedScores:
+        """Return a source's scores without what may not be offered or is owned."""
+        if scores.strides[1] == 0:  # one row stands for all accounts
+            return SharedScores(scores[:, 0] * self._offerable, owned)
+        return OpenScores.of(scores, self._closed, owned)
 
     def _lifts(self, found: FloatArray, product: IntArray) -> FloatArray:
         """Return each fresh vote over the product's new owners: above the usual where mine are like this account."""
@@ -130,9 +123,37 @@ class FeatureBuilder:
         return lifts
 
 
-def _rank_within(row: IntArray, values: FloatArray, offsets: np.ndarray) -> FloatArray:
-    """Return the place of each value within its row, 0 for the highest; ties by position."""
-    order = np.lexsort((-values, row))
+def _channel_features(found: FloatArray, best: FloatArray, row: IntArray) -> FloatArray:
+    """Return score, share of the account's best and rank of each channel, `(n_candidates, 3 * n_channels)`.
+
+    Args:
+        found: score of each candidate, `(n_channels, n_candidates)`.
+        best: highest score of each account, `(n_channels, n_accounts)`.
+        row: which account each candidate is of, ascending, `(n_candidates,)`.
+    """
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=best.shape[1]))])
+    features = np.empty((len(row), 3 * len(found)), dtype=np.float32)
+    for position, (values, highest) in enumerate(zip(found, np.maximum(best, 0.0), strict=True)):
+        top = highest[row]
+        features[:, 3 * position] = values
+        features[:, 3 * position + 1] = np.divide(values, top, out=np.zeros_like(values), where=top > 0)
+        features[:, 3 * position + 2] = _rank_within(row, values, offsets)
+    return features
+
+
+def _rank_within(row: IntArray, values: FloatArray, offsets: NDArray[np.int64]) -> FloatArray:
+    """Return the place of each value within its row, 0 for the highest; ties by position.
+
+    Row, value and position are packed into one whole number, which sorts ten times faster than three keys do.
+    """
+    place = np.arange(len(row)) - offsets[row]
+    if len(row) == 0 or place.max() >= 1 << 16 or row[-1] >= 1 << 16:
+        order = np.lexsort((-values, row))
+    else:
+        bits = (0.0 - values).astype(np.float32).view(np.uint32)  # minus zero would come before zero
+        rising = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
+        key = np.sort((row.astype(np.uint64) << 48) | (rising << 16) | place.astype(np.uint64))
+        order = offsets[row] + (key & 0xFFFF).astype(np.int64)
     rank = np.empty(len(row), dtype=np.float32)
-    rank[order] = np.arange(len(row)) - offsets[row[order]]
+    rank[order] = place
     return rank

@@ -111,6 +111,12 @@ class TestDeterminism:
     def test_the_same_seed_gives_the_same_candidates(self, candidates, drawn, drawn_products, drawn_accounts):
         assert equal(candidates, fit(drawn, drawn_products, drawn_accounts, day(170)).score(drawn, day(170)))
 
+    def test_in_blocks_or_in_one_the_candidates_are_the_same(self, candidates, drawn, drawn_products, drawn_accounts):
+        whole = SMALL.model_copy(update={"sampling": SMALL.sampling.model_copy(update={"block_accounts": 10_000})})
+        model = fit(drawn, drawn_products, drawn_accounts, day(170))
+        model.config = whole
+        assert equal(candidates, model.score(drawn, day(170)))
+
     def test_some_accounts_score_as_among_all(self, model, candidates, drawn):
         some = model.score(drawn, day(170), np.array([5, 2, 40], dtype=np.int32))
         mine = np.isin(candidates.account, [2, 5, 40])

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from scipy.special import expit
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from recsys.propensity.activity import ActivityConfig, ActivityModel
 from recsys.propensity.calibration import CalibrationConfig, Calibrator
@@ -60,6 +61,27 @@ class TestRanker:
         weight = np.where(bought, 1.0, 5.0).astype(np.float32)
         ranker = Ranker(RankerConfig(kind="logistic")).fit(values[keep], bought[keep], weight[keep], 0)
         assert expit(ranker.score(values)).mean() == pytest.approx(expit(odds).mean(), rel=0.05)
+
+    def test_the_trees_answer_for_values_as_they_learned_from_steps(self):
+        values, bought, _ = drawn_candidates()
+        fresh, _, _ = drawn_candidates(seed=1)
+        fresh[:3, 0] = np.nan, 50.0, -50.0  # never missing before, and beyond every step
+        ranker = Ranker(RankerConfig(**SMALL)).fit(values, bought, np.ones(len(bought), np.float32), 3)
+        grid = Grid().fit(values[:, ranker.used_])
+        steps = HistGradientBoostingClassifier(
+            max_iter=SMALL["n_trees"],
+            learning_rate=SMALL["learning_rate"],
+            max_leaf_nodes=SMALL["max_leaf_nodes"],
+            min_samples_leaf=SMALL["min_leaf"],
+            l2_regularization=RankerConfig().l2,
+            max_features=RankerConfig().max_features,
+            early_stopping=False,
+            random_state=3,
+        ).fit(grid.transform(values[:, ranker.used_]), bought, sample_weight=np.ones(len(bought)))
+        wanted = steps.decision_function(grid.transform(fresh[:, ranker.used_]))
+        np.testing.assert_array_equal(ranker.score(fresh), wanted.astype(np.float32))
+        np.testing.assert_array_equal(ranker.score(fresh[:5]), ranker.score(fresh)[:5])
+        assert len(ranker.score(fresh[:0])) == 0
 
     def test_the_same_seed_gives_the_same_scores(self):
         values, bought, _ = drawn_candidates()

@@ -51,14 +51,16 @@ class Content:
         self.profile_ = scaled_rows(decayed, np.asarray(decayed.sum(axis=1)).ravel())
         self.vectors_, self.transposed_ = vectors, vectors.T.tocsr()
         self.alike_ = _alike(vectors, self.config.n_alike)
-        self.owned_, self.decayed_ = snapshot.matrix(), decayed
+        self.decayed_ = decayed
         return self
 
     def score(self, accounts: IntArray) -> FloatArray:
         """Return the likeness of every name to each account's purchases; 0 without names."""
-        taste = ((self.profile_[accounts] @ self.vectors_) @ self.transposed_).toarray()
-        nearest = [_highest(owned[accounts], self.alike_) for owned in (self.owned_, self.decayed_)]
-        return np.stack([taste, *nearest]).astype(np.float32)
+        decayed = self.decayed_[accounts]
+        scores = np.zeros((len(self.channels), len(accounts), self.vectors_.shape[0]), dtype=np.float32)
+        scores[0] = ((self.profile_[accounts] @ self.vectors_) @ self.transposed_).toarray()
+        _raise_to_highest(decayed, self.alike_, scores[1], scores[2])
+        return scores
 
 
 def _name_vectors(snapshot: Snapshot, max_terms: int) -> sp.csr_array:
@@ -86,11 +88,14 @@ def _alike(vectors: sp.csr_array, n_alike: int, block: int = 1024) -> sp.csr_arr
     return sp.csr_array(sp.vstack(parts))
 
 
-def _highest(owned: sp.csr_array, alike: sp.csr_array) -> FloatArray:
-    """Return the highest of ownership times likeness over what the account owns, `(n_accounts, n_products)`."""
-    found = np.zeros((owned.shape[0], alike.shape[1]), dtype=np.float32)
-    for row in range(owned.shape[0]):
-        mine = slice(owned.indptr[row], owned.indptr[row + 1])
-        kin = alike[owned.indices[mine]]
-        np.maximum.at(found[row], kin.indices, kin.data * np.repeat(owned.data[mine], np.diff(kin.indptr)))
-    return found
+def _raise_to_highest(decayed: sp.csr_array, alike: sp.csr_array, nearest: FloatArray, recent: FloatArray) -> None:
+    """Put the highest likeness to what an account owns into `nearest`, and times its decay into `recent`.
+
+    Both are `(n_accounts, n_products)`, zero before, and changed in place.
+    """
+    row = np.repeat(np.arange(decayed.shape[0], dtype=np.int64), np.diff(decayed.indptr))
+    kin = alike[decayed.indices]
+    n_kin = np.diff(kin.indptr)
+    place = np.repeat(row, n_kin) * alike.shape[1] + kin.indices
+    np.maximum.at(nearest.reshape(-1), place, kin.data)
+    np.maximum.at(recent.reshape(-1), place, kin.data * np.repeat(decayed.data, n_kin))

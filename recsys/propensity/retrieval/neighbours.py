@@ -10,6 +10,7 @@ from pydantic import Field
 
 from recsys.contracts.config import Config
 from recsys.data.history import IntArray
+from recsys.propensity.retrieval.source import nth_largest
 from recsys.propensity.retrieval.vectors import account_vectors, latest_accounts
 from recsys.propensity.snapshot import FloatArray, Snapshot
 
@@ -71,11 +72,16 @@ class Neighbours:
 
     def score(self, accounts: IntArray) -> FloatArray:
         """Return the votes of each kind."""
-        likeness = (self.vectors_[accounts] @ self.reference_vectors_).toarray()
-        likeness[self.reference_[None, :] == accounts[:, None]] = 0.0  # nobody is a neighbour of itself
-        weight = likeness if self.config.power == 1.0 else likeness**self.config.power
-        voters = sp.csr_array(_nearest(weight, self.config.n_neighbours))
-        return np.stack([(voters @ votes).toarray() for votes in self.votes_]).astype(np.float32)
+        alike = sp.csr_array(self.vectors_[accounts] @ self.reference_vectors_)
+        row = np.repeat(np.arange(len(accounts)), np.diff(alike.indptr))
+        alike.data[self.reference_[alike.indices] == accounts[row]] = 0.0  # nobody is a neighbour of itself
+        if self.config.power != 1.0:
+            alike.data **= self.config.power
+        voters = _nearest(alike, self.config.n_neighbours)
+        scores = np.empty((len(self.votes_), len(accounts), self.vectors_.shape[1]), dtype=np.float32)
+        for channel, votes in zip(scores, self.votes_, strict=True):
+            channel[:] = (voters @ votes).toarray()
+        return scores
 
 
 def _votes(snapshot: Snapshot, vote: Vote, config: NeighboursConfig) -> sp.csr_array:
@@ -84,8 +90,15 @@ def _votes(snapshot: Snapshot, vote: Vote, config: NeighboursConfig) -> sp.csr_a
     return snapshot.decayed(config.recent_half_life_days if vote == "recent" else None)
 
 
-def _nearest(weight: FloatArray, k: int | None) -> FloatArray:
-    if k is None or k >= weight.shape[1]:
-        return weight
-    edge = np.partition(weight, weight.shape[1] - k - 1, axis=1)[:, weight.shape[1] - k - 1]
-    return np.where(weight > edge[:, None], weight, 0.0)
+def _nearest(weight: sp.csr_array, k: int | None) -> sp.csr_array:
+    """Return the `k` highest weights of each row; ties at the edge are left out together."""
+    count = np.diff(weight.indptr)
+    if k is not None and len(count) and count.max() > k:
+        row = np.repeat(np.arange(len(count)), count)
+        place = np.arange(len(row)) - weight.indptr[row]
+        padded = np.zeros((len(count), int(count.max())), dtype=weight.dtype)
+        padded[row, place] = weight.data
+        weight.data[weight.data <= nth_largest(padded, k + 1)[row]] = 0.0
+    weight.eliminate_zeros()
+    weight.sort_indices()  # so that the votes are added up in one order
+    return weight

@@ -55,15 +55,15 @@ class Ridge:
         inputs = sp.csr_array(before[learned])
         kernel = (inputs @ inputs.T).toarray().astype(np.float64)
         kernel[np.diag_indices_from(kernel)] += config.penalty
-        self.weights_ = np.linalg.solve(kernel, unit_rows(sp.csr_array(added[learned])).toarray()).astype(np.float32)
-        self.inputs_ = inputs.T.tocsr()
+        dual = np.linalg.solve(kernel, unit_rows(sp.csr_array(added[learned])).toarray()).astype(np.float32)
+        # An account owns few products and is a bit like thousands: so the weights are kept by product.
+        self.weights_ = np.asarray(inputs.T.tocsr() @ dual, dtype=np.float32)
         self.vectors_ = account_vectors(snapshot, snapshot.decayed(config.half_life_days), config.idf_power)
         return self
 
     def score(self, accounts: IntArray) -> FloatArray:
         """Return what the regression expects each account to add."""
-        alike = self.vectors_[accounts] @ self.inputs_
-        return np.asarray(alike @ self.weights_, dtype=np.float32)[None]
+        return np.asarray(self.vectors_[accounts] @ self.weights_, dtype=np.float32)[None]
 
 
 def _before_and_added(snapshot: Snapshot, config: RidgeConfig) -> tuple[sp.csr_array, sp.csr_array]:

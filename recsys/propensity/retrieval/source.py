@@ -38,7 +38,34 @@ def top_k(scores: FloatArray, k: int) -> BoolArray:
     best: BoolArray = scores > 0
     rows = np.flatnonzero(np.count_nonzero(best, axis=1) > k)  # few accounts have so many in a sparse channel
     if len(rows):
-        crowded = scores[rows]
-        edge = np.partition(crowded, scores.shape[1] - k - 1, axis=1)[:, scores.shape[1] - k - 1]
-        best[rows] = crowded > edge[:, None]
+        crowded = scores if len(rows) == len(scores) else scores[rows]
+        best[rows] = crowded > nth_largest(crowded, k + 1)[:, None]
     return best
+
+
+def nth_largest(scores: FloatArray, n: int) -> FloatArray:
+    """Return the `n`-th largest value of each row, shape `(n_rows,)`; rows hold at least `n` values.
+
+    The `n`-th largest of the maxima of disjoint parts of a row is no larger: what lies below it need not be looked at.
+    """
+    n_parts = _PARTS_A_PLACE * n
+    width = scores.shape[1] // n_parts
+    if width < _PARTS_A_PLACE:
+        return _nth_of_few(scores, n)
+    parts = scores[:, : width * n_parts].reshape(len(scores), width, n_parts)
+    bound = _nth_of_few(parts.max(axis=1), n)
+    row, column = np.nonzero(scores >= bound[:, None])
+    stops = np.cumsum(np.bincount(row, minlength=len(scores)))
+    place = np.arange(len(row)) - np.concatenate([[0], stops[:-1]])[row]
+    few = np.full((len(scores), int(place.max(initial=-1)) + 1), -np.inf, dtype=scores.dtype)
+    few[row, place] = scores[row, column]
+    return _nth_of_few(few, n)
+
+
+_PARTS_A_PLACE = 4  # so many parts a wanted place: little of a row then lies above the bound that should not
+
+
+def _nth_of_few(scores: FloatArray, n: int) -> FloatArray:
+    place = scores.shape[1] - n
+    found: FloatArray = np.partition(scores, place, axis=1)[:, place]
+    return found
