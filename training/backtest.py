@@ -8,7 +8,7 @@ counts as a climb, is built before the first cutoff and stays frozen.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Protocol
@@ -33,6 +33,7 @@ from training.backtest_results import Backtest, CutoffResult, Difference, Method
 from training.backtest_upsell import first_of_each, score_upsell
 from training.baselines.lineup import lineup
 from training.baselines.protocol import Baseline
+from training.cart_completion import CartCompletion
 
 RowArray = NDArray[np.int32]
 
@@ -59,6 +60,7 @@ class Trained(Protocol):
 
 
 Trainer = Callable[[datetime], Trained]
+CartScorer = Callable[[datetime], CartCompletion | None]
 Progress = Callable[[str], None]
 
 
@@ -75,8 +77,10 @@ class BacktestConfig(Config):
     """A product sold in this many days before the cutoff is in the active catalogue that coverage is a share of."""
     max_accounts: int | None = Field(default=None, ge=1)
     """Score a random sample of at most this many accounts a cutoff; None: all. For histories of a million accounts."""
+    max_carts: int = Field(default=4_000, ge=1)
+    """Later orders whose cart is completed, a random sample of at most this many a cutoff."""
     seed: int = 0
-    """Of the bootstrap and of the sample."""
+    """Of the bootstrap and of the samples."""
     bootstrap: BootstrapConfig = BootstrapConfig()
     """Intervals over accounts."""
     calibration: CalibrationConfig = CalibrationConfig()
@@ -108,6 +112,7 @@ def run_backtest(
     *,
     trainer: Trainer | None = None,
     ladder: Ladder | None = None,
+    carts: CartScorer | None = None,
     baselines: Callable[[], tuple[Baseline, ...]] = lineup,
     progress: Progress = lambda _: None,
 ) -> Backtest:
@@ -118,6 +123,7 @@ def run_backtest(
         config: what is scored.
         trainer: trains on the lines before a cutoff; None: the baselines alone are scored.
         ladder: the upgrade edges, frozen before the first cutoff; None: upsell is not scored.
+        carts: scores cart completion at a cutoff, once its engine is trained; None: it is not scored.
         baselines: makes the baselines of one cutoff.
         progress: is told what happens next.
 
@@ -136,7 +142,11 @@ def run_backtest(
             progress(f"{cutoff:%Y-%m-%d}: training")
             trained = trainer(cutoff)
             methods += _score_trained(split, trained, rng)
-        results.append(_cutoff_result(split, methods, trained, ladder, rng))
+        result = _cutoff_result(split, methods, trained, ladder, rng)
+        if carts is not None:
+            progress(f"{cutoff:%Y-%m-%d}: carts")
+            result = replace(result, carts=carts(cutoff))
+        results.append(result)
     return Backtest(config=config.model_dump(mode="json"), cutoffs=tuple(results), pooled=_pooled(results, config, rng))
 
 

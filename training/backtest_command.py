@@ -11,17 +11,19 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from recsys.bundle.load import load_bundle
 from recsys.contracts.config import read_config, validation_sentences
 from recsys.data import CleanData, ReadSpec, parse_map, read_data
 from recsys.data.history import History
 from recsys.errors import ConfigError
 from recsys.mining.ladder import Ladder
 from training.backtest import BacktestConfig, Trainer, run_backtest
+from training.backtest_carts import EngineAt, cart_scorer
 from training.backtest_plots import write_plots
 from training.backtest_results import Backtest
 from training.backtest_table import backtest_tables
 from training.backtest_tracking import track_backtest
-from training.backtest_trainer import freeze_ladder, pipeline_trainer
+from training.backtest_trainer import bundle_at, freeze_ladder, pipeline_trainer
 from training.config import TrainConfig
 from training.registry import DEFAULT_TRACKING_URI
 
@@ -44,7 +46,7 @@ def backtest(
     baselines_only: Annotated[bool, typer.Option(help="Score the baselines and train nothing.")] = False,
     tracking_uri: Annotated[str, typer.Option(help="Where MLflow keeps runs.")] = DEFAULT_TRACKING_URI,
 ) -> None:
-    """Score the engine and the baselines on what accounts did after each cutoff."""
+    """Score the engine and the baselines on what accounts did after each cutoff, novel products and carts apart."""
     training = with_horizon(read_config(config, TrainConfig) if config else TrainConfig(), horizon_days)
     asked = config_of(
         cutoffs=parse_cutoffs(cutoffs),
@@ -63,10 +65,12 @@ def backtest(
     console = Console()
     with console.status("reading") as status:
         history = read_data(spec).history()
-        trainer, ladder = None, None
+        trainer, ladder, engine_at = None, None, None
         if not baselines_only:
             trainer, ladder = _engine(spec, history, asked, training, out / BUNDLES)
-        found = run_backtest(history, asked, trainer=trainer, ladder=ladder, progress=status.update)
+            engine_at = _engine_of(out / BUNDLES)
+        carts = cart_scorer(history, asked, engine_at)
+        found = run_backtest(history, asked, trainer=trainer, ladder=ladder, carts=carts, progress=status.update)
     written = report(found, out, console)
     run_id = track_backtest(found, training.model_dump(mode="json"), written, tracking_uri)
     console.print(f"Logged: MLflow run {run_id} in {tracking_uri}")
@@ -123,6 +127,10 @@ def _engine(
 
     ladder = freeze_ladder(read, asked.cutoffs[0], training)
     return pipeline_trainer(read, history, training, ladder, folder), ladder
+
+
+def _engine_of(folder: Path) -> EngineAt:
+    return lambda cutoff: load_bundle(bundle_at(folder, cutoff)).engine()
 
 
 def _date(text: str) -> datetime:

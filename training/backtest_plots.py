@@ -11,14 +11,17 @@ from matplotlib.figure import Figure
 
 from recsys.evaluation.calibration import Calibration
 from training.backtest_results import Backtest, CutoffResult, MethodKind
+from training.cart_completion import CartCompletion
+from training.cart_task import LineKind
 
 COLOURS: dict[MethodKind, str] = {"baseline": "#9aa5b1", "raw": "#1f6feb", "served": "#0b3d91"}
+KIND_MARKS: dict[LineKind, str] = {"new": "o", "repeat": "s", "unknown": "x"}
 JUDGED, NOT_JUDGED = "#1f6feb", "#9aa5b1"
 DPI = 130
 
 
 def write_plots(backtest: Backtest, folder: Path) -> tuple[Path, ...]:
-    """Write every figure as PNG and return the paths: NDCG by method, coverage, calibration of each kind."""
+    """Write every figure as PNG and return the paths: NDCG by method, coverage, calibration, carts."""
     folder.mkdir(parents=True, exist_ok=True)
     written = [
         _save(ndcg_figure(backtest), folder / "ndcg.png"),
@@ -29,6 +32,9 @@ def write_plots(backtest: Backtest, folder: Path) -> tuple[Path, ...]:
     for name, calibrations in (("cross_sell", cross_sell), ("upsell", upsell)):
         if calibrations:
             written.append(_save(calibration_figure(calibrations, name), folder / f"calibration_{name}.png"))
+    carts = [(result, result.carts) for result in backtest.cutoffs if result.carts is not None]
+    if carts:
+        written.append(_save(carts_figure(carts), folder / "carts.png"))
     return tuple(written)
 
 
@@ -67,6 +73,36 @@ def calibration_figure(calibrations: list[tuple[CutoffResult, Calibration]], nam
     panels[0].set_ylabel("observed / expected")
     figure.suptitle(f"Calibration of {name.replace('_', '-')}: grey bins have too few positives to judge")
     return figure
+
+
+def carts_figure(carts: list[tuple[CutoffResult, CartCompletion]]) -> Figure:
+    """Return one panel a cutoff: hit rate of each cart method with its interval, lines of each kind as marks."""
+    figure = _figure(len(carts), n_rows=len(carts[0][1].methods) + 2)
+    panels = list(figure.subplots(1, len(carts), squeeze=False, sharex=True, sharey=True)[0])
+    for panel, (result, found) in zip(panels, carts, strict=True):
+        _draw_carts(panel, found)
+        panel.set_title(f"{result.cutoff:%Y-%m-%d}, {found.n_carts:,} carts")
+    figure.suptitle(f"Carts completed: the hidden line among the first {carts[0][1].k}, 95 % intervals over carts")
+    handles = {
+        label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=len(handles), fontsize=8)
+    return figure
+
+
+def _draw_carts(panel: Axes, found: CartCompletion) -> None:
+    methods = found.methods[::-1]
+    places = np.arange(len(methods))
+    values = np.array([one.hit_rate.estimate for one in methods])
+    low, high = (np.array([getattr(one.hit_rate, end) for one in methods]) for end in ("low", "high"))
+    colours = [COLOURS["served" if one.name.startswith("engine") else "baseline"] for one in methods]
+    panel.barh(places, values, xerr=[values - low, high - values], color=colours, ecolor="#333333")
+    for kind in found.n_by_kind:
+        rates = [one.by_kind[kind] for one in methods]
+        panel.scatter(rates, places, marker=KIND_MARKS[kind], color="#d97706", s=22, zorder=3, label=f"{kind} lines")
+    panel.set_yticks(places, [one.name for one in methods], fontsize=8)
+    panel.set_xlabel("hit rate")
+    panel.grid(axis="x", alpha=0.3)
 
 
 def _draw_ndcg(panel: Axes, result: CutoffResult) -> None:

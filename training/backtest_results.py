@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recsys.evaluation.bootstrap import Interval
 from recsys.evaluation.calibration import Calibration
 from recsys.evaluation.ranking import RankingScores
+from training.cart_completion import CartCompletion
 
 MethodKind = Literal["baseline", "raw", "served"]
 
@@ -106,6 +107,7 @@ class CutoffResult:
         differences: of the engine's lists against each baseline.
         calibration: of the raw ranker's probabilities; None without a trained engine.
         upsell: None without a trained engine or a ladder.
+        carts: cart completion; None where it was not scored, or no later order holds two products.
     """
 
     cutoff: datetime
@@ -115,6 +117,7 @@ class CutoffResult:
     differences: tuple[Difference, ...]
     calibration: Calibration | None
     upsell: UpsellScores | None
+    carts: CartCompletion | None = None
 
     def method(self, name: str) -> MethodScores:
         """Return the method of that name."""
@@ -173,6 +176,8 @@ class Backtest:
                 yield f"average_precision.upsell.{day}", result.upsell.average_precision
                 yield f"base_rate.upsell.{day}", result.upsell.base_rate
                 yield from _calibration_metrics("upsell", result.upsell.calibration, day)
+            if result.carts is not None:
+                yield from _cart_metrics(result.carts, day)
         for difference in self.pooled:
             yield f"ndcg_gain_low.{slug(difference.method)}.{slug(difference.against)}", difference.interval.low
 
@@ -186,6 +191,13 @@ def _calibration_metrics(kind: str, calibration: Calibration, day: str) -> Itera
     yield f"log_loss.{kind}.{day}", calibration.log_loss
     yield f"base_log_loss.{kind}.{day}", calibration.base_log_loss
     yield f"calibration_holds.{kind}.{day}", float(calibration.holds)
+
+
+def _cart_metrics(carts: CartCompletion, day: str) -> Iterator[tuple[str, float]]:
+    for method in carts.methods:
+        yield f"cart_hit_rate.{slug(method.name)}.{day}", method.hit_rate.estimate
+        for kind, rate in method.by_kind.items():
+            yield f"cart_hit_rate_{kind}.{slug(method.name)}.{day}", rate
 
 
 def _cutoff_dict(result: CutoffResult) -> dict[str, Any]:
@@ -210,6 +222,7 @@ def _cutoff_dict(result: CutoffResult) -> dict[str, Any]:
         "upsell": None
         if result.upsell is None
         else {**asdict(result.upsell), "calibration": _calibration_dict(result.upsell.calibration)},
+        "carts": None if result.carts is None else result.carts.to_dict(),
     }
 
 

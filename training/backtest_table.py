@@ -10,6 +10,7 @@ from rich.table import Table
 
 from recsys.evaluation.calibration import Calibration
 from training.backtest_results import Backtest, CutoffResult, UpsellScores
+from training.cart_completion import cart_table
 
 # Fifteen methods with their intervals fit into a terminal of 80 columns.
 TIGHT: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False, "collapse_padding": True}
@@ -25,6 +26,8 @@ def backtest_tables(backtest: Backtest) -> Iterator[Table]:
         if result.upsell is not None:
             yield upsell_table(result, result.upsell)
             yield calibration_table(f"Calibration of upsell, {result.cutoff:%Y-%m-%d}", result.upsell.calibration)
+        if result.carts is not None:
+            yield cart_table(result.carts, f"Carts completed after {result.cutoff:%Y-%m-%d}")
     if backtest.pooled:
         yield differences_table(backtest)
 

@@ -79,7 +79,7 @@ def pipeline_trainer(
     def train(cutoff: datetime) -> BundleTrained:
         data = read(cutoff)
         fitted = fit(data, config, step=step, ladder=ladder)
-        path = folder / f"{cutoff:%Y-%m-%d}"
+        path = bundle_at(folder, cutoff)
         write_bundle(path, fitted, data, config)
         return BundleTrained(
             raw=over_history(fitted.cross, fitted.history, history),
@@ -89,6 +89,11 @@ def pipeline_trainer(
         )
 
     return train
+
+
+def bundle_at(folder: Path, cutoff: datetime) -> Path:
+    """Return where the bundle of a cutoff stands."""
+    return folder / f"{cutoff:%Y-%m-%d}"
 
 
 def over_history(candidates: Candidates, learned: History, whole: History) -> Candidates:

@@ -149,15 +149,15 @@ def hit_rate_gain(found: CartCompletion, name: str, against: str, rng: np.random
 
 
 def cart_table(found: CartCompletion, title: str) -> Table:
-    """Return one row a method."""
-    table = Table(title=f"{title}: {found.n_carts:,} carts", box=SIMPLE_HEAD)
+    """Return one row a method, hit rates of new, repeat and unknown lines apart."""
+    table = Table(title=f"{title}: {found.n_carts:,} carts", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("method", no_wrap=True)
-    table.add_column(f"hit rate@{found.k}", justify="right")
-    table.add_column("95 %", justify="right", no_wrap=True)
-    for kind, n in found.n_by_kind.items():
-        table.add_column(f"{kind} ({n:,})", justify="right")
+    for name in (f"hit rate@{found.k}", "95 %", *found.n_by_kind):
+        table.add_column(name, justify="right", no_wrap=True)
     for one in found.methods:
         interval = one.hit_rate
         kinds = [f"{rate:.4f}" for rate in one.by_kind.values()]
-        table.add_row(one.name, f"{interval.estimate:.4f}", f"{interval.low:.3f} to {interval.high:.3f}", *kinds)
+        table.add_row(one.name, f"{interval.estimate:.4f}", f"{interval.low:.3f}-{interval.high:.3f}", *kinds)
+    counts = ", ".join(f"{n:,} {kind}" for kind, n in found.n_by_kind.items())
+    table.caption = f"the hidden line is new to the account or a repeat; unknown: no account; {counts}"
     return table

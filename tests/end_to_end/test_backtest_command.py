@@ -10,6 +10,7 @@ import pytest
 
 from recsys.bundle import load_bundle
 from recsys.cli import main
+from training.backtest_carts import CART_ALONE, CART_AND_ACCOUNT, CART_AS_SERVED
 from training.baselines.lineup import lineup
 from training.registry import EXPERIMENT, Registry
 
@@ -52,10 +53,19 @@ def test_calibration_and_upsell_are_judged_apart(found: dict[str, Any]) -> None:
     assert found["upsell"]["calibration"]["bins"]
 
 
+def test_carts_are_completed_by_the_saved_bundle_beside_every_pair_measure(found: dict[str, Any]) -> None:
+    methods = {method["name"]: method for method in found["carts"]["methods"]}
+    engine = {name: methods[name]["hit_rate"]["estimate"] for name in (CART_ALONE, CART_AND_ACCOUNT, CART_AS_SERVED)}
+    assert engine[CART_AND_ACCOUNT] > methods["popular"]["hit_rate"]["estimate"]
+    assert engine[CART_AND_ACCOUNT] != engine[CART_ALONE]  # the account is heard
+    assert engine[CART_AS_SERVED] > 0
+    assert set(methods["cosine, best"]["by_kind"]) >= {"new", "repeat"}
+
+
 def test_the_bundle_that_served_the_plots_and_the_run_are_kept(out: Path) -> None:
     assert load_bundle(out / "bundles" / CUTOFF).manifest.config["seed"] == 0
     plots = {path.name for path in out.glob("*.png")}
-    assert plots == {"ndcg.png", "coverage.png", "calibration_cross_sell.png", "calibration_upsell.png"}
+    assert plots == {"ndcg.png", "coverage.png", "calibration_cross_sell.png", "calibration_upsell.png", "carts.png"}
     client = Registry(f"sqlite:///{out}/mlflow.db").client
     [run] = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
     assert f"ndcg.served_list.{CUTOFF}" in run.data.metrics

@@ -323,4 +323,5 @@ def test_the_command_reads_scores_and_writes(tmp_path: Path, capsys: pytest.Capt
         "backtest/backtest.json",
         "backtest/ndcg.png",
         "backtest/coverage.png",
+        "backtest/carts.png",
     }

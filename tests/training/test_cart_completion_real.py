@@ -19,10 +19,11 @@ from recsys.data import ReadSpec, read_data
 from recsys.data.history import History, binary
 from recsys.evaluation.bootstrap import paired_difference
 from recsys.mining.cart import CartConfig, CartModel
+from training.backtest_carts import CART_AND_ACCOUNT, engine_methods
 from training.backtest_trainer import freeze_ladder, pipeline_trainer
 from training.baselines.protocol import RowArray
 from training.cart_baselines import CartMethod, CartWeightsMethod, cart_lineup, in_blocks
-from training.cart_completion import CartCompletion, EngineCart, complete_carts, hit_rate_gain
+from training.cart_completion import CartCompletion, complete_carts, hit_rate_gain
 from training.cart_task import CartSplit, CartTask, draw_orders, hide_one_line, split_carts
 from training.config import TrainConfig
 
@@ -123,19 +124,16 @@ def test_proof_of_cart_and_account_evidence(online_retail: History, online_retai
     config = TrainConfig()
     ladder = freeze_ladder(read, CUTOFFS[0], config)
     train = pipeline_trainer(read, online_retail, config, ladder, tmp_path)
-    ids = online_retail.account_ids, online_retail.product_ids
     results = []
     for cutoff in CUTOFFS:
         engine = train(cutoff).engine
         found = completed(
             split_carts(online_retail, cutoff, 30, 4_000, np.random.default_rng(0)),
             config.cart,
-            EngineCart(engine, *ids, name="engine: cart alone", with_account=False),
-            EngineCart(engine, *ids, name="engine: cart and account"),
-            EngineCart(engine, *ids, name="engine: as served", raw=False),
+            *engine_methods(engine, online_retail),
         )
         results.append({"cutoff": cutoff.isoformat(), **written(found)})
-        assert ratio(found, "engine: cart and account") >= 1.15
+        assert ratio(found, CART_AND_ACCOUNT) >= 1.15
     write_json("cart_completion_engine.json", {"machine": machine(), "online_retail_ii": results})
 
 
