@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +19,7 @@ COLOURS: dict[MethodKind, str] = {"baseline": "#9aa5b1", "raw": "#1f6feb", "serv
 KIND_MARKS: dict[LineKind, str] = {"new": "o", "repeat": "s", "unknown": "x"}
 JUDGED, NOT_JUDGED = "#1f6feb", "#9aa5b1"
 DPI = 130
+CHARACTERS_AN_INCH = 9
 
 
 def write_plots(backtest: Backtest, folder: Path) -> tuple[Path, ...]:
@@ -45,8 +47,8 @@ def ndcg_figure(backtest: Backtest) -> Figure:
     panels = list(figure.subplots(1, n, squeeze=False, sharex=True, sharey=True)[0])
     for panel, result in zip(panels, backtest.cutoffs, strict=True):
         _draw_ndcg(panel, result)
-    figure.suptitle(
-        f"NDCG@{backtest.config['k']} on novel products, 95 % intervals over accounts; dotted: best baseline"
+    _entitle(
+        figure, f"NDCG@{backtest.config['k']} on novel products, 95 % intervals over accounts; dotted: best baseline"
     )
     return figure
 
@@ -54,12 +56,14 @@ def ndcg_figure(backtest: Backtest) -> Figure:
 def coverage_figure(backtest: Backtest) -> Figure:
     """Return NDCG against coverage, one panel a cutoff: what a method wins in rank and what it leaves unsold."""
     n = len(backtest.cutoffs)
-    figure = _figure(n, n_rows=14)
+    columns = _columns(n)
+    figure = _figure(n, n_rows=14 + len(backtest.cutoffs[0].methods) // columns)
     panels = list(figure.subplots(1, n, squeeze=False, sharex=True, sharey=True)[0])
     for panel, result in zip(panels, backtest.cutoffs, strict=True):
         _draw_coverage(panel, result)
     panels[0].set(ylabel=f"NDCG@{backtest.config['k']}", xlim=(0, None), ylim=(0, None))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    _entitle(figure, "What a method wins in rank and what it leaves unsold")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns, fontsize=8)
     return figure
 
 
@@ -71,7 +75,7 @@ def calibration_figure(calibrations: list[tuple[CutoffResult, Calibration]], nam
         _draw_calibration(panel, calibration)
         panel.set_title(f"{result.cutoff:%Y-%m-%d}")
     panels[0].set_ylabel("observed / expected")
-    figure.suptitle(f"Calibration of {name.replace('_', '-')}: grey bins have too few positives to judge")
+    _entitle(figure, f"Calibration of {name.replace('_', '-')}: grey bins have too few positives to judge")
     return figure
 
 
@@ -82,7 +86,7 @@ def carts_figure(carts: list[tuple[CutoffResult, CartCompletion]]) -> Figure:
     for panel, (result, found) in zip(panels, carts, strict=True):
         _draw_carts(panel, found)
         panel.set_title(f"{result.cutoff:%Y-%m-%d}, {found.n_carts:,} carts")
-    figure.suptitle(f"Carts completed: the hidden line among the first {carts[0][1].k}, 95 % intervals over carts")
+    _entitle(figure, f"Carts completed: the hidden line among the first {carts[0][1].k}, 95 % intervals over carts")
     handles = {
         label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
@@ -147,6 +151,16 @@ def _figure(n_panels: int, n_rows: int) -> Figure:
     figure = Figure(figsize=(4.6 * n_panels + 1.2, max(3.6, 0.3 * n_rows + 1.2)), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _columns(n_panels: int) -> int:
+    """Of a legend of method names below so many panels."""
+    return 2 if n_panels == 1 else 4
+
+
+def _entitle(figure: Figure, title: str) -> None:
+    """Write a title above all panels, broken where the figure ends."""
+    figure.suptitle(fill(title, int(figure.get_figwidth() * CHARACTERS_AN_INCH)))
 
 
 def _save(figure: Figure, path: Path) -> Path:

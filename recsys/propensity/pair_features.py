@@ -56,14 +56,15 @@ class PairFeatures:
         self._orders = _Ages(known.account[first], snapshot.known_age[first])
         self._lines = _Ages(known.account, snapshot.known_age)
         pairs = snapshot.pairs
-        self._owned = _Ages(pairs.account, pairs.product.astype(np.float32))
+        self._number = _numbers(snapshot)
+        self._owned = _Ages(pairs.account, self._number[pairs.product])
         self._launches = _Ages(pairs.account, self._age[pairs.product])
         added = pairs.first_age <= _ADDED_DAYS
         self._added_launches = _Ages(pairs.account[added], self._age[pairs.product[added]])
 
     def of(self, account: IntArray, product: IntArray) -> FloatArray:
         """Return the features of each pair, `(n, len(NAMES))`."""
-        age, restock = self._age[product], self._restock[product]
+        age, restock, number = self._age[product], self._restock[product], self._number[product]
         accounts = self._accounts
         columns = (
             self._price[product] - accounts.column("account_log_price")[account],
@@ -75,9 +76,9 @@ class PairFeatures:
             self._lines.younger(account, age),
             self._orders.younger(account, restock),
             age - accounts.column("account_recency_days")[account],
-            self._owned.nearest(account, product),
-            self._owned.within(account, product, _NEAR_IDS),
-            self._owned.within(account, product, _AROUND_IDS),
+            self._owned.nearest(account, number),
+            self._owned.within(account, number, _NEAR_IDS),
+            self._owned.within(account, number, _AROUND_IDS),
             self._launches.within(account, age, _LAUNCH_DAYS),
             self._added_launches.within(account, age, _LAUNCH_DAYS),
         )
@@ -108,15 +109,21 @@ class _Ages:
         stop = np.searchsorted(self._keys, account * _ACCOUNT_STEP + np.nan_to_num(high), side="right")
         return np.where(np.isnan(high), np.nan, stop - start).astype(np.float32)
 
-    def nearest(self, account: IntArray, number: IntArray) -> FloatArray:
+    def nearest(self, account: IntArray, number: NDArray[np.generic]) -> FloatArray:
         """Return the distance to the nearest of the account's numbers, `(n,)`; NaN where it has none."""
-        wanted = account * _ACCOUNT_STEP + number
+        wanted = account * _ACCOUNT_STEP + number.astype(np.float64)
         if len(self._keys) == 0:
             return np.full(len(wanted), np.nan, dtype=np.float32)
         place = np.searchsorted(self._keys, wanted)
         near = [self._keys[np.clip(place + shift, 0, len(self._keys) - 1)] - wanted for shift in (-1, 0)]
         distance = np.minimum(*np.abs(near))
         return np.where(distance < _ACCOUNT_STEP / 2, distance, np.nan).astype(np.float32)
+
+
+def _numbers(snapshot: Snapshot) -> FloatArray:
+    """Return the place of each product among those sold so far, in the order of ids: later ones move nobody's."""
+    sold = np.bincount(snapshot.lines.product, minlength=snapshot.shape[1]) > 0
+    return (np.cumsum(sold) - 1).astype(np.float64)
 
 
 def _log(values: FloatArray) -> FloatArray:

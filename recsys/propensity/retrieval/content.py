@@ -1,4 +1,4 @@
-"""Content likeness: products whose names read like those the account buys; works without any sale."""
+"""Content likeness: products whose names read like those the account buys; a name can be scored before any sale."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 from pydantic import Field
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from recsys.contracts.config import Config
 from recsys.data.history import IntArray
 from recsys.propensity.retrieval.vectors import scaled_rows
-from recsys.propensity.snapshot import FloatArray, Snapshot
+from recsys.propensity.snapshot import BoolArray, FloatArray, Snapshot
 
 
 class ContentConfig(Config):
@@ -46,11 +47,12 @@ class Content:
 
     def fit(self, snapshot: Snapshot) -> Self:
         """Learn the vectors of the names and the profile of every account."""
-        vectors = _name_vectors(snapshot, self.config.max_terms)
+        sold = np.bincount(snapshot.lines.product, minlength=snapshot.shape[1]) > 0
+        vectors = _name_vectors(snapshot.names, sold, self.config.max_terms)
         decayed = snapshot.decayed(self.config.half_life_days)
         self.profile_ = scaled_rows(decayed, np.asarray(decayed.sum(axis=1)).ravel())
         self.vectors_, self.transposed_ = vectors, vectors.T.tocsr()
-        self.alike_ = _alike(vectors, self.config.n_alike)
+        self.alike_ = _alike(vectors, sold, self.config.n_alike)
         self.decayed_ = decayed
         return self
 
@@ -63,29 +65,43 @@ class Content:
         return scores
 
 
-def _name_vectors(snapshot: Snapshot, max_terms: int) -> sp.csr_array:
-    names = [str(name).lower() for name in snapshot.names]
-    if not any(name.strip() for name in names):
-        return sp.csr_array(np.zeros((len(names), 1), dtype=np.float32))
+def _name_vectors(names: NDArray[np.object_], sold: BoolArray, max_terms: int) -> sp.csr_array:
+    """Return a vector for every name, in the terms and weights of what was sold: later names change none of them."""
+    texts = [str(name).lower() for name in names]
+    known = [text for text, was_sold in zip(texts, sold, strict=True) if was_sold and text.strip()]
+    if not known:
+        return sp.csr_array(np.zeros((len(texts), 1), dtype=np.float32))
     vectorizer = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, max_features=max_terms, dtype=np.float32
     )
-    return sp.csr_array(vectorizer.fit_transform(names))
+    return sp.csr_array(vectorizer.fit(known).transform(texts))
 
 
-def _alike(vectors: sp.csr_array, n_alike: int, block: int = 1024) -> sp.csr_array:
-    """Return the cosine of each product to its most alike ones, 0 elsewhere, `(n_products, n_products)`."""
+def _alike(vectors: sp.csr_array, sold: BoolArray, n_alike: int, block: int = 1024) -> sp.csr_array:
+    """Return the cosine of each product to its most alike ones, 0 elsewhere, `(n_products, n_products)`.
+
+    The most alike of those that were sold and of those that were not are kept apart: the new crowd out nothing known.
+    """
+    groups = [np.flatnonzero(group) for group in (sold, ~sold)]
     transposed = vectors.T.tocsr()
     parts = []
     for start in range(0, vectors.shape[0], block):
         cosine = (vectors[start : start + block] @ transposed).toarray()
         rows = np.arange(len(cosine))
         cosine[rows, start + rows] = 0.0  # a product is not its own kin
-        if n_alike < cosine.shape[1]:
-            edge = np.partition(cosine, cosine.shape[1] - n_alike, axis=1)[:, cosine.shape[1] - n_alike]
-            cosine[cosine < edge[:, None]] = 0.0
+        for group in groups:
+            cosine[:, group] = _highest_of_row(cosine[:, group], n_alike)
         parts.append(sp.csr_array(cosine))
     return sp.csr_array(sp.vstack(parts))
+
+
+def _highest_of_row(values: FloatArray, k: int) -> FloatArray:
+    """Return the k highest of each row, ties at the edge too, 0 elsewhere."""
+    place = values.shape[1] - k
+    if place <= 0:
+        return values
+    edge = np.partition(values, place, axis=1)[:, place]
+    return np.where(values < edge[:, None], 0.0, values)
 
 
 def _raise_to_highest(decayed: sp.csr_array, alike: sp.csr_array, nearest: FloatArray, recent: FloatArray) -> None:

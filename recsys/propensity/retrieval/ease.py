@@ -21,7 +21,7 @@ class EaseConfig(Config):
 
     Attributes:
         targets: one channel each: what accounts own (the plain EASE), bought recently, or bought first, lately.
-        penalty: added to the diagonal of the Gram matrix, in means of that diagonal, so that it suits any market.
+        penalty: added to the diagonal of the Gram matrix, in means of it over owned products: it suits any market.
         half_life_days: an owned product counts half after so many days.
         recent_half_life_days: a recent purchase counts half after so many days.
         fresh_half_life_days: a first purchase counts half after so many days.
@@ -58,7 +58,8 @@ class Ease:
         self.head_ = take_head(snapshot, self.config.max_products)
         self.profile_ = self.head_.of(snapshot.decayed(self.config.half_life_days))
         gram = (self.profile_.T @ self.profile_).toarray().astype(np.float32)
-        gram[np.diag_indices_from(gram)] += np.float32(self.config.penalty * max(np.diag(gram).mean(), 1e-6))
+        bought = np.diag(gram)[np.diag(gram) > 0]  # what nobody owns yet may not move the penalty
+        gram[np.diag_indices_from(gram)] += np.float32(self.config.penalty * (bought.mean() if len(bought) else 1.0))
         inverse = np.linalg.inv(gram)
         wanted = [self.head_.of(_target(snapshot, target, self.config)) for target in self.config.targets]
         self.weights_ = [_zero_diagonal(inverse, (self.profile_.T @ target).toarray()) for target in wanted]
