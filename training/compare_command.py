@@ -29,7 +29,7 @@ def compare(
     ] = DEFAULT_TRACKING_URI,
 ) -> None:
     """Show two models side by side: configuration that differs, data, metrics, and NDCG on the same accounts."""
-    registry = Registry(tracking_uri)
+    registry = Registry.existing(tracking_uri)
     versions = find(registry, first), find(registry, second)
     left, right = (registry.client.get_run(version.run_id).data for version in versions)
     names = [f"version {version.version}" if version.version else version.run_id[:8] for version in versions]

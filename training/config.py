@@ -11,6 +11,7 @@ from recsys.mining.cart import CartConfig
 from recsys.mining.ladder import LadderConfig
 from recsys.mining.rules import RuleConfig
 from recsys.propensity.climbs import UpgradeConfig
+from recsys.propensity.launches import LaunchConfig
 from recsys.propensity.next_product import NextProductConfig
 from recsys.ranking.assembly import OfferModelConfig
 from recsys.ranking.engine import RankingConfig
@@ -39,6 +40,7 @@ class TrainConfig(Config):
         cart: what goes with a cart.
         ladder: which products are higher versions of which.
         next_product: who buys which new product next.
+        launches: who buys what nobody has bought yet.
         upgrades: who climbs which rung next.
         offers: what of it all a bundle keeps.
         ranking: how its candidates become a slate.
@@ -50,6 +52,7 @@ class TrainConfig(Config):
     cart: CartConfig = CartConfig()
     ladder: LadderConfig = LadderConfig()
     next_product: NextProductConfig = NextProductConfig()
+    launches: LaunchConfig = LaunchConfig()
     upgrades: UpgradeConfig = UpgradeConfig()
     offers: OfferModelConfig = OfferModelConfig()
     ranking: RankingConfig = RankingConfig()

@@ -20,6 +20,10 @@ CONFIDENCE = 0.95
 """Of the interval that stands in where a kind has too few purchases for a single bin."""
 
 
+NDCG_CHECK = "NDCG@10"
+"""How the name of every check on ranking begins."""
+
+
 class GateConfig(Config):
     """How good a model must be before it may serve as champion."""
 
@@ -159,12 +163,12 @@ def _beats(rival: Comparison) -> Check:
     found = f"{rival.difference:+.4f} [{rival.low:+.4f}, {rival.high:+.4f}]"
     if rival.how:
         found += f", by {rival.how}"
-    return Check(f"NDCG@10 beats {rival.rival}", rival.low > 0, found, "above 0")
+    return Check(f"{NDCG_CHECK} beats {rival.rival}", rival.low > 0, found, "above 0")
 
 
 def _against_baselines(evidence: GateEvidence) -> tuple[Check, ...]:
     if not evidence.baselines:
-        return (Check("NDCG@10 beats every baseline", False, "not measured", "a replay"),)
+        return (Check(f"{NDCG_CHECK} beats every baseline", False, "not measured", "a replay"),)
     return tuple(_beats(rival) for rival in evidence.baselines)
 
 
@@ -173,7 +177,7 @@ def _against_champion(evidence: GateEvidence, champion_data: DataFacts | None) -
         return (_beats(evidence.champion),)
     if champion_data is None:
         return ()
-    return (Check("NDCG@10 beats the champion", False, "not measured", "a comparison with the champion"),)
+    return (Check(f"{NDCG_CHECK} beats the champion", False, "not measured", "a comparison with the champion"),)
 
 
 def _calibration(evidence: GateEvidence, limits: GateConfig) -> tuple[Check, ...]:

@@ -27,6 +27,7 @@ from recsys.mining.ladder import Ladder, build_ladder
 from recsys.mining.rules import mine_rules
 from recsys.propensity.candidates import Candidates
 from recsys.propensity.climbs import UpgradeModel
+from recsys.propensity.launches import LaunchModel, with_launches
 from recsys.propensity.next_product import NextProductModel
 from recsys.ranking.assembly import Learned, build_offer_model
 from recsys.ranking.links import CartWeights
@@ -95,7 +96,7 @@ def _fit(data: CleanData, config: TrainConfig, step: Step, ladder: Ladder | None
     with step("propensity to buy something new"):
         next_product = NextProductModel(config.next_product)
         next_product.fit(history, data.products, data.accounts, data.as_of, part_rng(config, "next_product"))
-        cross = next_product.score(history, data.as_of)
+        cross = _launched(next_product.score(history, data.as_of), history, data, config)
     with step("propensity to upgrade"):
         upgrades = UpgradeModel(config.upgrades)
         upgrades.fit(history, data.products, data.accounts, edges, data.as_of, part_rng(config, "upgrades"))
@@ -113,6 +114,13 @@ def _fit(data: CleanData, config: TrainConfig, step: Step, ladder: Ladder | None
             currency=data.currency,
         )
     return Fitted(history, rules, edges, next_product, upgrades, cross, up, model)
+
+
+def _launched(cross: Candidates, history: History, data: CleanData, config: TrainConfig) -> Candidates:
+    """Return the candidates with products that wait for their first sale."""
+    launches = LaunchModel(config.next_product.horizon_days, config.launches)
+    launches.fit(history, data.products, data.as_of, part_rng(config, "launches"))
+    return with_launches(cross, launches.score(history, data.as_of, np.unique(cross.account)))
 
 
 def fit_cart(history: History, as_of: datetime, config: TrainConfig) -> CartWeights | None:

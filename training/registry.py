@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from recsys.errors import ModelNotFoundError
 
@@ -57,6 +57,21 @@ class Registry:
         ensure_sqlite_folder(tracking_uri)
         self.tracking_uri = tracking_uri
         self.client: MlflowClient = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+    @classmethod
+    def existing(cls, tracking_uri: str) -> Self:
+        """Return a registry that is there: a question makes no database.
+
+        Raises:
+            ModelNotFoundError: its SQLite file is not there.
+        """
+        file = sqlite_file(tracking_uri)
+        if file is not None and not file.is_file():
+            raise ModelNotFoundError(
+                f"no registry {tracking_uri}: the file is not there; `offers train` makes it, "
+                "--tracking-uri names another"
+            )
+        return cls(tracking_uri)
 
     def register(self, run_id: str) -> ModelVersion:
         """Return the new version made of a run's logged bundle; alias `challenger` moves to it."""
@@ -140,8 +155,15 @@ class Registry:
 
 def ensure_sqlite_folder(uri: str) -> None:
     """Create the folder of a SQLite file, which SQLite itself does not."""
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    file = sqlite_file(uri)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Return the file that a SQLite URI names, None for a server."""
+    prefix = "sqlite:///"
+    return Path(uri.removeprefix(prefix)) if uri.startswith(prefix) else None
 
 
 def _version(made: MlflowVersion) -> ModelVersion:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from recsys.errors import GateError
 from training.champion import EVIDENCE, compare_kept, read_evidence, read_ndcg, same_window
-from training.gate import Check, DataFacts, GateEvidence, judge
+from training.gate import NDCG_CHECK, Check, DataFacts, GateEvidence, judge
 from training.registry import CHALLENGER, CHAMPION, DEFAULT_TRACKING_URI, MODEL, ModelVersion, Registry
 
 TrackingUri = Annotated[str, typer.Option("--tracking-uri", help="Where MLflow keeps runs and models.")]
@@ -29,7 +29,7 @@ def promote(
     model: Model = CHALLENGER, override: Override = None, tracking_uri: TrackingUri = DEFAULT_TRACKING_URI
 ) -> None:
     """Move the alias `champion` to a model that passes the gate, or with a written override."""
-    registry = Registry(tracking_uri)
+    registry = Registry.existing(tracking_uri)
     version = registry.get(model)
     champion = registry.find(CHAMPION)
     console = Console()
@@ -49,7 +49,9 @@ def promote(
 
 def rollback(reason: Reason, tracking_uri: TrackingUri = DEFAULT_TRACKING_URI) -> None:
     """Move the alias `champion` back to the model that had it before."""
-    back, left = Registry(tracking_uri).rollback(now=datetime.now(UTC), why=reason)
+    if not reason.strip():
+        raise GateError("--reason is empty, must say why the champion goes back; write a reason")
+    back, left = Registry.existing(tracking_uri).rollback(now=datetime.now(UTC), why=reason)
     Console().print(f"{CHAMPION}: {MODEL} version {back.version} (left version {left.version}: {reason})")
 
 
@@ -117,12 +119,15 @@ def _refuse_unless_passed(version: ModelVersion, checks: tuple[Check, ...]) -> N
 
 def checks_table(version: int, checks: tuple[Check, ...]) -> Table:
     """Return one row a check: what was found against what is required."""
-    table = Table(title=f"Gate: {MODEL} version {version}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    title = f"Gate: {MODEL} version {version}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("", no_wrap=True)
     table.add_column("check")
     table.add_column("found", min_width=26)
     table.add_column("required")
     for check in checks:
         # Text, because square brackets of an interval would read as markup.
-        table.add_row("ok" if check.passed else "FAILED", *map(Text, (check.name, check.found, check.required)))
+        name = check.name.removeprefix(f"{NDCG_CHECK} ")  # the caption says of what; a baseline's name needs the room
+        table.add_row("ok" if check.passed else "FAILED", *map(Text, (name, check.found, check.required)))
+    table.caption = f"beats: {NDCG_CHECK} on novel products, this model's less the other's, 95 % interval over accounts"
     return table

@@ -137,7 +137,7 @@ def take_snapshot(history: History, as_of: datetime, products: pd.DataFrame) -> 
         pairs=_pairs(known, known_age),
         names=_texts(products, c.NAME, history.product_ids),
         categories=_codes(_texts(products, c.CATEGORY, history.product_ids)),
-        offerable=sold & ~_barred(products, history.product_ids),
+        offerable=sold & ~barred(products, history.product_ids),
     )
 
 
@@ -178,10 +178,11 @@ def _codes(texts: NDArray[np.object_]) -> IntArray:
     return np.where(np.isin(codes, blank), UNKNOWN_ACCOUNT, codes).astype(np.int32)
 
 
-def _barred(products: pd.DataFrame, product_ids: NDArray[np.object_]) -> BoolArray:
-    barred = np.zeros(len(product_ids), dtype=bool)
+def barred(products: pd.DataFrame, product_ids: NDArray[np.object_]) -> BoolArray:
+    """Return which products the products table keeps from being offered, `(n_products,)`."""
+    found = np.zeros(len(product_ids), dtype=bool)
     for column, bad in ((c.ACTIVE, False), (c.DO_NOT_OFFER, True)):
         if column in products:
             ids = products.loc[products[column].fillna(not bad).astype(bool) == bad, c.PRODUCT_ID].astype(str)
-            barred |= np.isin(product_ids.astype(str), ids.to_numpy(dtype=str))
-    return barred
+            found |= np.isin(product_ids.astype(str), ids.to_numpy(dtype=str))
+    return found

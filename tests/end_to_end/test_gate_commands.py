@@ -115,6 +115,8 @@ def test_promote_compare_and_roll_back(uri: str, capsys: pytest.CaptureFixture[s
     code, by_run = _run(uri, capsys, "compare", "0" * 32, "champion")
     assert (code, f"no run {'0' * 32}" in by_run) == (1, True)
 
+    code, said = _run(uri, capsys, "rollback", "--reason", " ")
+    assert (code, "--reason is empty" in said) == (1, True)
     code, said = _run(uri, capsys, "rollback", "--reason", "complaints")
     assert (code, f"champion: offers version 1 (left version {better}: complaints)" in said) == (0, True)
     assert Registry(uri).get(str(better)).tags["rolled_back_because"] == "complaints"

@@ -17,6 +17,7 @@ from recsys.bundle import load_bundle
 from recsys.bundle.classifiers import load_classifier
 from recsys.cli import main
 from recsys.contracts.config import read_config
+from recsys.contracts.offers import OfferRequest
 from recsys.data.reading import ReadSpec
 from recsys.errors import GateError
 from training.baselines.lineup import lineup
@@ -87,6 +88,17 @@ def test_nothing_at_or_after_as_of_is_used(trained: Path, market: Path, unjudged
         out=tmp_path / "bundle",
     )
     assert _digests(tmp_path / "bundle") == _digests(trained / "bundle")
+
+
+def test_what_waits_for_its_first_sale_is_offered_by_its_name(trained: Path, market: Path) -> None:
+    orders = pd.read_parquet(market / "orders.parquet")
+    sold = set(orders.loc[orders["ordered_at"] < pd.Timestamp(AS_OF), "product_id"])
+    engine = load_bundle(trained / "bundle").engine()
+    asked = [OfferRequest(account_id=account, kinds=("cross_sell",), limit=60) for account in engine.model.accounts.ids]
+    waiting = [offer for one in asked for offer in engine.recommend(one).offers if offer.product_id not in sold]
+    assert waiting
+    assert all(0 < offer.probability < 0.1 for offer in waiting)
+    assert all("few have bought it yet" in offer.reason for offer in waiting if offer.tier == "account")
 
 
 def test_what_mlflow_keeps(trained: Path) -> None:

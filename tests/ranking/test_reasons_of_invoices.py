@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +21,7 @@ from recsys.ranking import OfferEngine
 from training.config import TrainConfig
 from training.pipeline import fit
 
+PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof"
 SPRING, JUNE = datetime(2010, 4, 1, tzinfo=UTC), datetime(2011, 6, 1, tzinfo=UTC)
 EVERYONE = "all accounts"
 # As little learning as there can be: the reasons do not depend on how well the offers were chosen.
@@ -178,3 +182,22 @@ def test_two_hundred_reasons_of_a_trained_engine_equal_a_query(online_retail_pat
     assert counts.sum() >= 200
     assert counts["check_follow_on"] >= 50
     assert counts["check_cart"] >= 50
+    write_proof(counts)
+
+
+def write_proof(counts: pd.Series) -> None:
+    proof = {
+        "machine": {
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "cores": os.cpu_count(),
+        },
+        "what": "reasons served by an engine trained on Online Retail II as of 2011-06-01 in the default configuration; "
+        "every count was asked again of the order lines in SQL, and five accounts or more stand behind each",
+        "recomputed": int(counts.sum()),
+        "by_query": {name.removeprefix("check_"): int(n) for name, n in counts.items()},
+        "differing": 0,
+    }
+    PROOF.mkdir(parents=True, exist_ok=True)
+    (PROOF / "reasons.json").write_text(json.dumps(proof, indent=1) + "\n", "utf-8")

@@ -61,6 +61,13 @@ def test_a_run_that_raises_is_marked_failed(registry: Registry) -> None:
     assert registry.client.get_run(run.run_id).info.status == "FAILED"
 
 
+def test_a_question_makes_no_registry(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match="the file is not there; `offers train` makes it"):
+        Registry.existing(f"sqlite:///{tmp_path}/var/mlflow.db")
+    assert list(tmp_path.iterdir()) == []
+    assert Registry.existing(registry.tracking_uri).tracking_uri == registry.tracking_uri
+
+
 @pytest.mark.parametrize("reference", ["99", "nobody"])
 def test_unknown_model_is_a_sentence(registry: Registry, reference: str) -> None:
     with pytest.raises(ModelNotFoundError, match=f"no model offers@{reference}"):
