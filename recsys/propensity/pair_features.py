@@ -17,6 +17,7 @@ NAMES: Final = (
     "fit_age",
     "fit_breadth",
     "fit_category",
+    "days_since_category",
     "orders_since_launch",
     "lines_since_launch",
     "orders_since_restock",
@@ -38,7 +39,9 @@ class PairFeatures:
     """Features of an account and a product together, from one snapshot.
 
     `orders_since_launch` is how often the account could have bought the product and did not: the strongest sign that
-    it does not want it, and what makes new products stand out for accounts that have not ordered since. Catalogues
+    it does not want it, and what makes new products stand out for accounts that have not ordered since. `fit_category`
+    is the share of the product's category among what the account owns, 0 where the category is new to it, and
+    `days_since_category` how long ago it last bought of it, missing where it never did. Catalogues
     number products of a kind side by side, so that owned ids near the product's say something too.
     """
 
@@ -50,7 +53,7 @@ class PairFeatures:
         self._restock = products.column("product_days_since_restock")
         self._breadth = products.column("product_buyers_breadth")
         self._categories = snapshot.categories
-        self._category_shares = _category_shares(snapshot)
+        self._category_shares, self._category_ages = _category_shares(snapshot), _category_ages(snapshot)
         known = snapshot.known
         _, first = np.unique(known.order, return_index=True)
         self._orders = _Ages(known.account[first], snapshot.known_age[first])
@@ -71,7 +74,8 @@ class PairFeatures:
             self._quantity[product] - accounts.column("account_log_quantity")[account],
             np.log1p(age) - accounts.column("account_age_taste")[account],
             self._breadth[product] - _log(accounts.column("account_n_owned"))[account],
-            self._category_fit(account, product),
+            self._of_category(self._category_shares, account, product),
+            self._of_category(self._category_ages, account, product),
             self._orders.younger(account, age),
             self._lines.younger(account, age),
             self._orders.younger(account, restock),
@@ -84,9 +88,9 @@ class PairFeatures:
         )
         return np.column_stack(columns).astype(np.float32)
 
-    def _category_fit(self, account: IntArray, product: IntArray) -> FloatArray:
+    def _of_category(self, values: FloatArray, account: IntArray, product: IntArray) -> FloatArray:
         category = self._categories[product]
-        return np.where(category >= 0, self._category_shares[account, category], np.nan)
+        return np.where(category >= 0, values[account, category], np.nan)
 
 
 class _Ages:
@@ -139,3 +143,13 @@ def _category_shares(snapshot: Snapshot) -> FloatArray:
     np.add.at(shares, (snapshot.pairs.account[placed], category[placed]), 1.0)
     shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1.0)
     return shares
+
+
+def _category_ages(snapshot: Snapshot) -> FloatArray:
+    """Return days since an account last bought of each category, NaN if never, `(n_accounts, n_categories)`."""
+    n_categories = int(snapshot.categories.max(initial=-1)) + 1
+    ages = np.full((snapshot.shape[0], max(n_categories, 1)), np.inf, dtype=np.float32)
+    category = snapshot.categories[snapshot.pairs.product]
+    placed = category >= 0
+    np.minimum.at(ages, (snapshot.pairs.account[placed], category[placed]), snapshot.pairs.last_age[placed])
+    return np.where(np.isfinite(ages), ages, np.nan)

@@ -8,17 +8,16 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from recsys.data.history import History
 from recsys.propensity.account_columns import AccountColumns
 from recsys.propensity.account_features import account_table
 from recsys.propensity.features import FeatureBuilder, FeatureConfig
+from recsys.propensity.pair_features import NAMES as PAIR_NAMES
+from recsys.propensity.pair_features import PairFeatures
 from recsys.propensity.product_features import product_table
 from recsys.propensity.quantities import Quantities
 from recsys.propensity.retrieval.head import take_head
-from recsys.propensity.retrieval.popularity import Popularity, PopularityConfig
 from recsys.propensity.retrieval.sources import SourcesConfig, make_sources
 from recsys.propensity.snapshot import take_snapshot
 from recsys.propensity.tables import Table, informative
@@ -38,68 +37,6 @@ def build(history, products, accounts=None, as_of=CUTOFF, sources=None, per_chan
 
 def everyone(history) -> np.ndarray:
     return np.arange(history.n_accounts, dtype=np.int32)
-
-
-class LeakingPopularity(Popularity):
-    """The negative control: it counts first purchases of the whole history, those after the snapshot too."""
-
-    def __init__(self, whole: History) -> None:
-        super().__init__(PopularityConfig(windows_days=(30,)))
-        self.whole = whole
-
-    def fit(self, snapshot):
-        first = self.whole.first_purchases()
-        self.counts_ = np.bincount(first.product, minlength=snapshot.shape[1]).astype(np.float32)[None]
-        return self
-
-
-def with_future(drawn: History, rows: list[tuple[int, int, float]]) -> History:
-    """`drawn` up to the cutoff, then some lines at or after it, over the same vocabularies."""
-    past = drawn.before(CUTOFF)
-    seconds = np.array([int(CUTOFF.timestamp() + delay) for _, _, delay in rows], dtype=np.int64)
-    order = np.argsort(seconds, kind="stable")
-    many = len(rows)
-    return History(
-        account_ids=past.account_ids,
-        product_ids=past.product_ids,
-        n_orders=past.n_orders + many,
-        account=np.append(past.account, np.array([row[0] for row in rows], np.int32)[order]).astype(np.int32),
-        product=np.append(past.product, np.array([row[1] for row in rows], np.int32)[order]).astype(np.int32),
-        order=np.append(past.order, past.n_orders + np.arange(many)).astype(np.int32),
-        seconds=np.append(past.seconds, seconds[order]),
-        quantity=np.append(past.quantity, np.full(many, 99.0)),
-        unit_price=np.append(past.unit_price, np.full(many, 77.0)),
-        revenue=np.append(past.revenue, np.full(many, 99.0 * 77.0)),
-    )
-
-
-FUTURE_ROWS = st.lists(
-    st.tuples(st.integers(-1, 59), st.integers(0, 39), st.floats(0, 90 * 86_400)), min_size=1, max_size=60
-)
-
-
-class TestPointInTime:
-    @given(rows=FUTURE_ROWS)
-    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    def test_rows_at_or_after_the_cutoff_change_no_candidate_and_no_feature(
-        self, drawn, drawn_products, drawn_accounts, rows
-    ):
-        past = build(drawn.before(CUTOFF), drawn_products, drawn_accounts).block(everyone(drawn))
-        seen = build(with_future(drawn, rows), drawn_products, drawn_accounts).block(everyone(drawn))
-        np.testing.assert_array_equal(past.account, seen.account)
-        np.testing.assert_array_equal(past.product, seen.product)
-        np.testing.assert_array_equal(past.values, seen.values)
-
-    def test_the_check_catches_a_leaking_popularity(self, drawn, drawn_products):
-        future = with_future(drawn, [(row, 5, 60.0 * row) for row in range(40)])
-        blocks = [
-            build(history, drawn_products, sources=(LeakingPopularity(history),)).block(everyone(drawn))
-            for history in (drawn.before(CUTOFF), future)
-        ]
-        same = blocks[0].values.shape == blocks[1].values.shape and np.array_equal(
-            blocks[0].values, blocks[1].values, equal_nan=True
-        )
-        assert not same
 
 
 class TestBuilder:
@@ -193,6 +130,21 @@ class TestProductTable:
         assert found["product_last_year_ahead"] == 2  # days 35 to 65
         assert found["product_last_year_behind"] == 1  # days 5 to 35
         assert found["product_last_year_turn"] == pytest.approx(3 / 2)
+
+
+class TestPairFeatures:
+    def test_affinity_and_novelty_of_a_category_by_hand(self, make_history):
+        history = make_history(
+            [("a", "cup1", 0), ("a", "cup2", 70), ("a", "hat1", 40), ("b", "pen1", 99), ("b", "x", 9)]
+        )
+        products = pd.DataFrame({"product_id": history.product_ids})
+        products["category"] = products["product_id"].str.rstrip("12").where(products["product_id"] != "x")
+        snapshot = take_snapshot(history, START + timedelta(days=100), products)
+        features = PairFeatures(snapshot, product_table(snapshot), account_table(snapshot))
+        rows = np.zeros(5, dtype=np.int32), np.arange(5, dtype=np.int32)  # account a; cup1, cup2, hat1, pen1, x
+        found = dict(zip(PAIR_NAMES, features.of(*rows).T, strict=True))
+        np.testing.assert_allclose(found["fit_category"], [2 / 3, 2 / 3, 1 / 3, 0, np.nan])
+        np.testing.assert_allclose(found["days_since_category"], [30, 30, 60, np.nan, np.nan])
 
 
 class TestAccountTable:

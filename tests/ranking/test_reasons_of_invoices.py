@@ -193,8 +193,8 @@ def write_proof(counts: pd.Series) -> None:
             "system": f"{platform.system()} {platform.machine()}",
             "cores": os.cpu_count(),
         },
-        "what": "reasons served by an engine trained on Online Retail II as of 2011-06-01 in the default configuration; "
-        "every count was asked again of the order lines in SQL, and five accounts or more stand behind each",
+        "what": "reasons served by an engine trained on Online Retail II as of 2011-06-01, default configuration; every"
+        " count was asked again of the order lines in SQL, and five accounts or more stand behind each",
         "recomputed": int(counts.sum()),
         "by_query": {name.removeprefix("check_"): int(n) for name, n in counts.items()},
         "differing": 0,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import warnings
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
 
 from recsys.data import ReadSpec, read_data
 from recsys.data.history import History, binary
@@ -29,6 +33,8 @@ from training.config import TrainConfig
 
 OURS = "cart weights"
 K = 10
+LEARNED_FROM = (1_000, 2_000, 4_000, 7_868)
+"""Baskets of the learning curve; the last is four fifths of all."""
 JUNE = datetime(2011, 6, 1, tzinfo=UTC)
 CUTOFFS = tuple(datetime(2011, month, 1, tzinfo=UTC) for month in (6, 7, 8))
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof"
@@ -82,38 +88,78 @@ def test_online_retail_carts_are_completed_a_sixth_more_often(online_retail: His
 
 
 def test_grocery_baskets_are_completed_more_often_than_by_any_pair_measure(groceries: sp.csr_array) -> None:
-    """169 items and no accounts: popularity alone reaches nine tenths of the best pair measure, so there is little
-    to win; a logistic regression that has seen the hidden lines themselves wins 13 %.
+    """169 items and no accounts: popularity alone reaches 94 % of the best pair measure, so there is little to win.
 
     The best pair measure is the plain one, the strongest confidence over the cart; summed forms and cosine are at most
-    level with it, lift is far below. Multinomial logistic regressions, a ridge on the hidden line, with and without
-    categories, naive Bayes over pairs and blends of them reach 1.00 to 1.07 times; these weights reach 1.07."""
-    found = [completed(fold_of(groceries, fold), CartConfig()) for fold in range(5)]
-    rivals = [one.name for one in found[0].methods if "," in one.name]
-    hits = {name: np.concatenate([one.method(name).hits for one in found]).astype(float) for name in [OURS, *rivals]}
-    best = max(rivals, key=lambda name: hits[name].mean())
-    assert hits[OURS].mean() / hits[best].mean() >= 1.03
-    assert paired_difference(hits[OURS], hits[best], np.random.default_rng(0)).low > 0
+    level with it, lift is far below. What else was tried, and how the hit rate grows with the number of baskets,
+    stands in the proof."""
+    pooled = over_folds([completed(fold_of(groceries, fold), CartConfig()) for fold in range(5)])
+    best = max((name for name in pooled if "," in name), key=lambda name: pooled[name].mean())
+    assert best == "confidence, best"
+    assert pooled[OURS].mean() / pooled[best].mean() >= 1.03
+    assert paired_difference(pooled[OURS], pooled[best], np.random.default_rng(0)).low > 0
 
 
 @pytest.mark.proof
 def test_proof_of_cart_weights(online_retail: History, groceries: sp.csr_array) -> None:
-    proof = {"machine": machine(), "online_retail_ii": [], "groceries": []}
+    proof = {"machine": machine(), "online_retail_ii": []}
     for cutoff in CUTOFFS:
         found = completed(split_carts(online_retail, cutoff, 30, 4_000, np.random.default_rng(0)), CartConfig())
         proof["online_retail_ii"].append({"cutoff": cutoff.isoformat(), **written(found)})
         assert ratio(found) >= 1.15
+    proof["mean_ratio_online_retail_ii"] = float(np.mean([one["ratios"][OURS] for one in proof["online_retail_ii"]]))
+    proof["groceries"] = groceries_proof(groceries)
+    write_json("cart_completion.json", proof)
+    # The mark of 1.15 is out of reach there: even additive models that have seen the hidden lines stay below it.
+    ratios = proof["groceries"]["ratio_to_best_pair_measure"]
+    assert 1.03 <= ratios[OURS] < 1.15
+    assert max(ratios.values()) < 1.15
+
+
+def groceries_proof(groceries: sp.csr_array) -> dict[str, object]:
+    """All methods over the carts of five folds together, and the cart weights on fewer baskets."""
+    found, curve = [], []
     for fold in range(5):
         split = fold_of(groceries, fold)
-        found = completed(split, CartConfig(), SawTheAnswers(groceries))
-        proof["groceries"].append({"fold": fold, **written(found)})
-    proof["mean_ratio"] = {
-        data: {name: float(np.mean([one["ratios"][name] for one in proof[data]])) for name in proof[data][0]["ratios"]}
-        for data in ("online_retail_ii", "groceries")
+        logistic, network = Logistic(split.orders), Network(split.orders)
+        ours = CartWeightsMethod(CartModel(CartConfig()).fit(split.orders))
+        blend = Blend(logistic, network, ours.model.score)
+        others = (logistic, network, blend, BasketNeighbours(split.orders), SawTheAnswers(groceries))
+        found.append(completed(split, CartConfig(), *others))
+        curve.append(learning_curve(split, np.random.default_rng(fold)))
+    pooled = over_folds(found)
+    best = max((name for name in pooled if "," in name), key=lambda name: pooled[name].mean())
+    return {
+        "n_carts": len(pooled[OURS]),
+        "hit_rate": {name: float(hits.mean()) for name, hits in pooled.items()},
+        "best_pair_measure": best,
+        "ratio_to_best_pair_measure": {
+            name: float(hits.mean() / pooled[best].mean()) for name, hits in pooled.items() if "," not in name
+        },
+        "ratio_of_cart_weights_to": {
+            name: float(pooled[OURS].mean() / hits.mean()) for name, hits in pooled.items() if "," in name
+        },
+        "gain": asdict(paired_difference(pooled[OURS], pooled[best], np.random.default_rng(0))),
+        "hit_rate_by_baskets_learned_from": {
+            size: {name: float(np.concatenate([one[size][name] for one in curve]).mean()) for name in (OURS, best)}
+            for size in LEARNED_FROM
+        },
     }
-    # The mark of 1.15 is out of reach there: an additive model that has seen the hidden lines stays below it.
-    assert proof["mean_ratio"]["groceries"][SawTheAnswers.name] < 1.15
-    write_json("cart_completion.json", proof)
+
+
+def over_folds(found: list[CartCompletion]) -> dict[str, np.ndarray]:
+    """Whether each method hit, over the carts of all folds."""
+    names = [one.name for one in found[0].methods]
+    return {name: np.concatenate([one.method(name).hits for one in found]).astype(float) for name in names}
+
+
+def learning_curve(split: CartSplit, rng: np.random.Generator) -> dict[int, dict[str, np.ndarray]]:
+    order = rng.permutation(split.orders.shape[0])
+    fewer = {size: split.orders[np.sort(order[:size])] for size in LEARNED_FROM}
+    return {
+        size: over_folds([completed(CartSplit(orders, np.zeros(orders.shape[0]), split.task), CartConfig())])
+        for size, orders in fewer.items()
+    }
 
 
 @pytest.mark.proof
@@ -137,27 +183,98 @@ def test_proof_of_cart_and_account_evidence(online_retail: History, online_retai
     write_json("cart_completion_engine.json", {"machine": machine(), "online_retail_ii": results})
 
 
-class SawTheAnswers:
-    """A logistic regression of the hidden item on the rest of the basket, fitted on all baskets, test ones too."""
+def hidden_one_by_one(baskets: sp.csr_array) -> tuple[sp.csr_array, np.ndarray, np.ndarray]:
+    """Each line of each basket hidden in turn: the rest, the hidden item, and the size of the basket."""
+    full = baskets[np.diff(baskets.indptr) >= 2]
+    size = np.diff(full.indptr)
+    row = np.repeat(np.arange(full.shape[0]), size)
+    rest = full[row].tolil()
+    rest[np.arange(len(row)), full.indices] = 0
+    return rest.tocsr(), full.indices, size[row]
 
-    name = "ceiling: logistic regression that saw the answers"
 
-    def __init__(self, baskets: sp.csr_array) -> None:
-        full = baskets[np.diff(baskets.indptr) >= 2]
-        size = np.diff(full.indptr)
-        row = np.repeat(np.arange(full.shape[0]), size)
-        rest = full[row].tolil()
-        rest[np.arange(len(row)), full.indices] = 0
-        self.model = LogisticRegression(C=0.1, max_iter=300)
-        self.model.fit(rest.tocsr(), full.indices, sample_weight=2.0 / size[row])
+class Scored:
+    """Ranks by a classifier of the hidden item given the rest of the basket."""
+
+    name: str
+    model: LogisticRegression | MLPClassifier
 
     def recommend(self, task: CartTask, k: int) -> RowArray:
-        return in_blocks(task.carts, k, self._scores)
+        return in_blocks(task.carts, k, self.scores)
 
-    def _scores(self, carts: sp.csr_array) -> np.ndarray:
+    def scores(self, carts: sp.csr_array) -> np.ndarray:
         scores = np.zeros(carts.shape, dtype=np.float32)
         scores[:, self.model.classes_] = self.model.predict_proba(carts)
         return scores
+
+
+class Logistic(Scored):
+    """A multinomial logistic regression: additive, as the cart weights are, but fitted to the very question."""
+
+    name = "logistic regression"
+
+    def __init__(self, baskets: sp.csr_array) -> None:
+        rest, hidden, size = hidden_one_by_one(baskets)
+        self.model = LogisticRegression(C=0.1, max_iter=300).fit(rest, hidden, sample_weight=2.0 / size)
+
+
+class SawTheAnswers(Logistic):
+    """The same fitted on all baskets, test ones too: what an additive model could reach if it knew the answers."""
+
+    name = "ceiling: logistic regression that saw the answers"
+
+
+class Network(Scored):
+    """One hidden layer on the masked basket: a denoising autoencoder of one missing item."""
+
+    name = "network of 128 units"
+
+    def __init__(self, baskets: sp.csr_array) -> None:
+        rest, hidden, _ = hidden_one_by_one(baskets)
+        self.model = MLPClassifier((128,), alpha=1e-2, max_iter=8, batch_size=256, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # stopped early on purpose
+            self.model.fit(rest, hidden)
+
+
+class BasketNeighbours:
+    """What the 500 baskets that are most alike hold, by Jaccard likeness with IDF, each weighed by its likeness."""
+
+    name = "nearest 500 baskets"
+
+    def __init__(self, baskets: sp.csr_array) -> None:
+        self.baskets = baskets[np.diff(baskets.indptr) >= 2].astype(np.float64)
+        owners = np.bincount(self.baskets.indices, minlength=baskets.shape[1])
+        self.weight = np.log(self.baskets.shape[0] / np.maximum(owners, 1))
+        self.size = self.baskets @ self.weight
+
+    def recommend(self, task: CartTask, k: int) -> RowArray:
+        return in_blocks(task.carts, k, self.scores)
+
+    def scores(self, carts: sp.csr_array) -> np.ndarray:
+        shared = (carts.astype(np.float64) @ sp.diags_array(self.weight) @ self.baskets.T).toarray()
+        either = (carts @ self.weight)[:, None] + self.size[None, :] - shared
+        alike = shared / np.maximum(either, 1e-9)
+        edge = np.partition(alike, -500, axis=1)[:, -500]
+        votes = np.where(alike >= edge[:, None], alike, 0.0) @ self.baskets
+        return (votes / np.maximum(votes.max(axis=1, keepdims=True), 1e-9) + 1e-6).astype(np.float32)
+
+
+class Blend:
+    """The product of the shares that three models give each item."""
+
+    name = "blend of cart weights, logistic regression and network"
+
+    def __init__(self, logistic: Logistic, network: Network, weights: Callable[[sp.csr_array], np.ndarray]) -> None:
+        self.parts = (logistic.scores, network.scores, weights)
+
+    def recommend(self, task: CartTask, k: int) -> RowArray:
+        return in_blocks(task.carts, k, self.scores)
+
+    def scores(self, carts: sp.csr_array) -> np.ndarray:
+        shares = [np.maximum(part(carts), 1e-5) for part in self.parts]
+        logs = [np.log(share / share.sum(axis=1, keepdims=True)) for share in shares]
+        return np.exp(np.mean(logs, axis=0)).astype(np.float32)
 
 
 def write_json(name: str, content: dict[str, object]) -> None:
