@@ -82,15 +82,18 @@ def _alike(vectors: sp.csr_array, sold: BoolArray, n_alike: int, block: int = 10
 
     The most alike of those that were sold and of those that were not are kept apart: the new crowd out nothing known.
     """
-    groups = [np.flatnonzero(group) for group in (sold, ~sold)]
+    groups = [np.flatnonzero(group) for group in (sold, ~sold) if group.any()]
     transposed = vectors.T.tocsr()
     parts = []
     for start in range(0, vectors.shape[0], block):
         cosine = (vectors[start : start + block] @ transposed).toarray()
         rows = np.arange(len(cosine))
         cosine[rows, start + rows] = 0.0  # a product is not its own kin
-        for group in groups:
-            cosine[:, group] = _highest_of_row(cosine[:, group], n_alike)
+        if len(groups) == 1:
+            cosine = _highest_of_row(cosine, n_alike)
+        else:
+            for group in groups:
+                cosine[:, group] = _highest_of_row(cosine[:, group], n_alike)
         parts.append(sp.csr_array(cosine))
     return sp.csr_array(sp.vstack(parts))
 
