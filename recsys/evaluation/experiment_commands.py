@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from recsys.evaluation import experiment_lifecycle
+from recsys.evaluation.experiment_off_policy import off_policy
 from recsys.evaluation.experiment_power import power
 from recsys.evaluation.experiment_readout import readout
 
@@ -24,6 +25,7 @@ def experiment() -> None:
 
 application.command()(power)
 application.command()(readout)
+application.command()(off_policy)
 application.command()(experiment_lifecycle.start)
 application.command()(experiment_lifecycle.status)
 application.command()(experiment_lifecycle.stop)
