@@ -33,7 +33,7 @@ def drawn_slots(store: EventStore, policy: SlotPolicy) -> LoggedActions:
     offers = read_frame(store, EventQuery("decision_offers"))[list(_OFFERS)]
     slots = offers[(offers["propensity"] < 1) & offers["shown"] & offers["presented_at"].notna()]
     if slots.empty:
-        raise EmptyDataError("0 presented offers with a propensity below 1; serve with --exploration above 0 first")
+        raise EmptyDataError("0 presented offers with a propensity below 1; serve with `exploration` above 0 first")
     propensity = slots["propensity"].to_numpy(dtype=np.float64)
     first = propensity >= 0.5
     if not first.any():

@@ -205,7 +205,7 @@ def test_the_log_of_the_last_slot_tells_what_exploration_costs(log: MemoryStore)
 
 
 def test_without_exploration_there_is_nothing_to_evaluate() -> None:
-    with pytest.raises(EmptyDataError, match="--exploration above 0"):
+    with pytest.raises(EmptyDataError, match="`exploration` above 0"):
         drawn_slots(MemoryStore(), "first")
 
 
