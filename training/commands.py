@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,7 @@ from recsys.bundle.resolve import DEFAULT_TRACKING_URI
 
 if TYPE_CHECKING:
     from training.run import TrainingRun
+    from training.timing import StepTime
 
 RATIO = "replay.ratio_to_best_baseline.raw_ranker"
 
@@ -75,10 +76,13 @@ def train(
             task = progress.add_task(name, total=1)
             yield
             progress.update(task, completed=1)
+            if not progress.console.is_terminal:  # a log shows nothing of a bar before the end
+                progress.console.log(name, "done")
 
         done = train_and_register(spec, options, tracking_uri=tracking_uri, out=out, ladder_file=ladder, step=step)
     console.print(done.report)
     console.print(_summary(done.figures))
+    console.print(_times(done.times))
     console.print(Text(_replayed(done)))
     console.print(Text(f"Registered as offers version {done.version}, alias challenger; run {done.run_id}."))
     if out is not None:
@@ -92,7 +96,7 @@ def _progress() -> Progress:
         SpinnerColumn(finished_text="done"),
         TextColumn("{task.description}"),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=Console(stderr=True, log_path=False),
     )
 
 
@@ -107,6 +111,15 @@ def _replayed(run: TrainingRun) -> str:
         )
     said.append(f"{found.coverage:.0%} of the active catalogue is offered to someone.")
     return "\n".join(said)
+
+
+def _times(times: Sequence[StepTime]) -> Table:
+    table = Table("step", title="What took how long", title_justify="left")
+    for heading in ("seconds", "CPU seconds", "peak GB so far"):
+        table.add_column(heading, justify="right")
+    for one in times:
+        table.add_row(one.name, f"{one.seconds:,.0f}", f"{one.cpu_seconds:,.0f}", f"{one.peak_gb:.1f}")
+    return table
 
 
 def _summary(figures: dict[str, float]) -> Table:

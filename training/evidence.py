@@ -9,6 +9,7 @@ import numpy as np
 
 from recsys.contracts.offers import KINDS, OfferKind, OfferRequest
 from recsys.data.clean_data import CleanData
+from recsys.data.distinct import distinct
 from recsys.data.history import SECONDS_A_DAY, History, epoch_seconds
 from recsys.evaluation.calibration import Calibration
 from recsys.evaluation.catalogue import active_products
@@ -95,8 +96,8 @@ def data_facts(history: History, data: CleanData, active_days: int) -> DataFacts
     return DataFacts(
         fingerprint=data.fingerprint,
         rows_a_day=len(recent) / max(days, 1.0),
-        active_accounts=len(np.unique(recent.known().account)),
-        products=len(np.unique(recent.product)),
+        active_accounts=len(distinct(recent.known().account)),
+        products=len(distinct(recent.product)),
     )
 
 

@@ -90,12 +90,14 @@ def _fit(data: CleanData, config: TrainConfig, step: Step, ladder: Ladder | None
         history = known_history(data)
     with step("complements"):
         rules = mine_rules(data.orders, config.rules, data.products)
+    with step("cart weights"):
         cart = fit_cart(history, data.as_of, config)
     with step("ladder"):
         edges = build_ladder(data.products, history, data.upgrades, config.ladder) if ladder is None else ladder
     with step("propensity to buy something new"):
         next_product = NextProductModel(config.next_product)
         next_product.fit(history, data.products, data.accounts, data.as_of, part_rng(config, "next_product"))
+    with step("candidates of each account"):
         cross = _launched(next_product.score(history, data.as_of), history, data, config)
     with step("propensity to upgrade"):
         upgrades = UpgradeModel(config.upgrades)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from recsys.data.clean_data import CleanData
+from recsys.data.distinct import distinct
 from recsys.data.history import History
 from recsys.data.reading import ReadSpec, read_data
 from recsys.data.report import DataReport
@@ -27,6 +28,7 @@ from training.pipeline import Fitted, Step, fit, known_history, part_rng, quietl
 from training.registry import BUNDLE_FOLDER, Registry
 from training.replay import SIDE_BY_SIDE_LINES, Replay, replay_past
 from training.replay_log import log_replay, replay_metrics
+from training.timing import StepTime, Stopwatch
 from training.tracking import Run, open_run
 
 
@@ -40,6 +42,7 @@ class TrainingRun:
         figures: counts and metrics by name.
         report: what became of every row that was read.
         evidence: what the gate judges.
+        times: what each step took.
     """
 
     run_id: str
@@ -47,6 +50,7 @@ class TrainingRun:
     figures: dict[str, float]
     report: DataReport
     evidence: GateEvidence
+    times: tuple[StepTime, ...]
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def train_and_register(
         ladder_file: an edited ladder to use; default: the ladder is built from the data.
         step: told of each step.
     """
-    registry = Registry(tracking_uri)
+    registry, step = Registry(tracking_uri), Stopwatch(step)
     with step("reading and checking"):
         data = read_data(spec)
         ladder = None if ladder_file is None else edited_ladder(ladder_file, data, config.ladder)
@@ -95,11 +99,12 @@ def train_and_register(
                 write_bundle(place, fitted, data, config, trained.figures)
         with open_run(registry, f"train {data.as_of:%Y-%m-%d}") as run:
             _log(run, trained)
+            run.log_metrics(step.metrics())
             if ladder_file is not None:
                 run.log_file(ladder_file, "ladder/edited.csv")
             run.log_bundle(folder)
         version = registry.register(run.run_id)
-    return TrainingRun(run.run_id, version.version, trained.figures, data.report, evidence)
+    return TrainingRun(run.run_id, version.version, trained.figures, data.report, evidence, tuple(step.times))
 
 
 def figures_of(data: CleanData, fitted: Fitted) -> dict[str, float]:
@@ -107,7 +112,7 @@ def figures_of(data: CleanData, fitted: Fitted) -> dict[str, float]:
     relation = fitted.rules["relation"]
     return {
         "order_lines": len(fitted.history),
-        "accounts": len(np.unique(fitted.history.known().account)),
+        "accounts": len(distinct(fitted.history.known().account)),
         "products": len(data.products),
         "complement_rules": int((relation == "complement").sum()),
         "substitute_rules": int((relation == "substitute").sum()),
@@ -115,7 +120,7 @@ def figures_of(data: CleanData, fitted: Fitted) -> dict[str, float]:
         "climbs": int(fitted.ladder.edges["n_climbed"].sum()),
         "cross_sell_candidates": len(fitted.cross),
         "upsell_candidates": len(fitted.up),
-        "accounts_with_an_offer": len(np.unique(np.concatenate([fitted.cross.account, fitted.up.account]))),
+        "accounts_with_an_offer": len(distinct(np.concatenate([fitted.cross.account, fitted.up.account]))),
     }
 
 

@@ -12,6 +12,7 @@ from sklearn.preprocessing import normalize
 
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
+from recsys.data.distinct import distinct
 
 IntArray = NDArray[np.int64]
 
@@ -55,8 +56,7 @@ def alike_pairs(
             keys.append(_same_category(known[c.CATEGORY]))
         if c.NAME in known:
             keys.append(_alike_names(known[c.NAME], config.min_name_cosine))
-    key = np.sort(np.concatenate(keys))  # np.unique hashes: five times slower on millions of pairs
-    key = key[np.concatenate([[True], key[1:] != key[:-1]])] if len(key) else key
+    key = distinct(np.concatenate(keys))
     return key // len(product_ids), key % len(product_ids)
 
 

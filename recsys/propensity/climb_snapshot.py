@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.data.distinct import distinct
 from recsys.data.history import SECONDS_A_DAY, History, epoch_seconds
 from recsys.mining.ladder import Ladder
 from recsys.mining.outcomes import ClimbConfig, EdgePairs, EdgeRows, RungPurchases, find_rung_purchases, pair_up
@@ -60,7 +61,7 @@ class ClimbSnapshot:
     @cached_property
     def activity(self) -> Activity:
         """How alive each account is at `now`, by the law of those that ever stood on a rung."""
-        return measure_activity(self.history, self.now, np.unique(self.exposed.account))
+        return measure_activity(self.history, self.now, distinct(self.exposed.account))
 
     @cached_property
     def order_moments(self) -> LongArray:

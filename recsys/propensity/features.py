@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys.contracts.config import Config
+from recsys.data.distinct import distinct
 from recsys.data.history import IntArray
 from recsys.propensity.account_features import account_table
 from recsys.propensity.pair_features import NAMES as PAIR_NAMES
@@ -98,7 +99,7 @@ class FeatureBuilder:
 
     def standing(self) -> IntArray:
         """Return the rows of the accounts that have bought something, ascending."""
-        return np.unique(self.snapshot.pairs.account).astype(np.int32)
+        return distinct(self.snapshot.pairs.account).astype(np.int32)
 
     def account_values(self, accounts: IntArray) -> FloatArray:
         """Return the features of the accounts alone, `(len(accounts), n_account_features)`."""

@@ -15,6 +15,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from recsys.propensity.account_table import MISSING, EncodedTable
+from recsys.propensity.grid import ask_for_values, weighted_edges
 
 FloatArray = NDArray[np.float64]
 
@@ -163,7 +164,13 @@ class BoostingLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             early_stopping=False,
             random_state=self.seed,
         )
-        self.model_.fit(design, y, sample_weight=weight)
+        edges = [
+            None if is_category else weighted_edges(column, weight)
+            for column, is_category in zip(design.T, categories, strict=True)
+        ]
+        self.model_.fit(_on_steps(design, edges), y, sample_weight=weight)
+        # scikit-learn puts categories before numbers; they have no edges.
+        ask_for_values(self.model_, [edges[place] for place in np.argsort(~categories, kind="stable")])
         return self
 
     def log_odds(self, table: EncodedTable) -> FloatArray:
@@ -177,6 +184,16 @@ class BoostingLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         levels = table.levels if as_codes else table.levels[:, ~self.code_levels]
         categories = np.where(levels == MISSING, np.nan, np.minimum(levels, _MOST_LEVELS_OF_BOOSTING - 1))
         return np.hstack([numbers, categories]), np.arange(numbers.shape[1] + levels.shape[1]) >= numbers.shape[1]
+
+
+def _on_steps(design: FloatArray, edges: list[FloatArray | None]) -> FloatArray:
+    """Return the number of each value's step in the columns that have edges; missing values stay missing."""
+    steps = design.copy()
+    for position, known in enumerate(edges):
+        if known is not None:
+            column = design[:, position]
+            steps[:, position] = np.where(np.isnan(column), np.nan, np.searchsorted(known, column))
+    return steps
 
 
 Setting = LogisticSetting | BoostingSetting

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import betaln, expit, gammaln
 
+from recsys.data.distinct import distinct
 from recsys.data.history import SECONDS_A_DAY, History
 
 FloatArray = NDArray[np.float64]
@@ -126,14 +127,14 @@ def measure_activity(history: History, now: int, peers: IntArray | None = None) 
 def count_orders(lines: History, keep: NDArray[np.bool_]) -> FloatArray:
     """Return the distinct orders of each account among some lines of known accounts, `(n_accounts,)`."""
     n_orders = max(lines.n_orders, 1)
-    distinct = np.unique(lines.account[keep].astype(np.int64) * n_orders + lines.order[keep])
-    return np.bincount(distinct // n_orders, minlength=lines.n_accounts).astype(np.float64)
+    found = distinct(lines.account[keep].astype(np.int64) * n_orders + lines.order[keep])
+    return np.bincount(found // n_orders, minlength=lines.n_accounts).astype(np.float64)
 
 
 def log_orders(history: History, start: int, days: float) -> float:
     """Return the log of the orders in `[start, start + days)`, a hundred added: a small market's are mostly chance."""
     window = (history.seconds >= start) & (history.seconds < start + days * SECONDS_A_DAY)
-    return float(np.log(len(np.unique(history.order[window])) + _SEASON_PRIOR_ORDERS))
+    return float(np.log(len(distinct(history.order[window])) + _SEASON_PRIOR_ORDERS))
 
 
 def expected_log_orders(history: History, now: int, days: int) -> float | None:

@@ -11,7 +11,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from recsys.contracts.config import Config
-from recsys.propensity.grid import Grid
+from recsys.propensity.grid import Grid, ask_for_values
 from recsys.propensity.snapshot import BoolArray, FloatArray
 from recsys.propensity.tables import informative
 
@@ -71,7 +71,7 @@ class Ranker:
                 early_stopping=False,
                 random_state=seed,
             ).fit(grid.transform(used), bought, sample_weight=weight)
-            _undo_grid(self.boosting_, grid)
+            ask_for_values(self.boosting_, grid.edges_)
         if config.kind != "boosting":
             self.logistic_ = ScaledLogistic(config.inverse_penalty).fit(used, bought, weight)
         return self
@@ -95,20 +95,6 @@ def _in_parts(boosting: HistGradientBoostingClassifier, values: FloatArray) -> N
     """Return the log-odds of each row, `(n,)`; every row's is the same whatever rows stand beside it."""
     parts = [boosting.decision_function(values[start : start + _ROWS]) for start in range(0, len(values), _ROWS)]
     return np.concatenate([np.zeros(0), *parts])
-
-
-def _undo_grid(boosting: HistGradientBoostingClassifier, grid: Grid) -> None:
-    """Make trees that were learned on the steps of a grid ask for the values themselves, in place.
-
-    A value is on a step at or below t exactly where it is at or below the t-th edge: the answers are the same, and a
-    candidate is no longer looked up in every grid before it is scored, which took longer than the trees.
-    """
-    for trees in boosting._predictors:  # noqa: SLF001 - scikit-learn has no public door to the thresholds of its trees
-        for tree in trees:
-            nodes = tree.nodes
-            for node in np.flatnonzero(nodes["is_leaf"] == 0):
-                edges, step = grid.edges_[nodes["feature_idx"][node]], nodes["num_threshold"][node]
-                nodes["num_threshold"][node] = edges[int(step)] if step < len(edges) else np.inf
 
 
 class ScaledLogistic:

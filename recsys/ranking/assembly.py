@@ -12,6 +12,7 @@ from pydantic import Field
 
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
+from recsys.data.distinct import distinct
 from recsys.data.history import History, epoch_seconds
 from recsys.propensity.candidates import Candidates
 from recsys.ranking.catalogue import Links, product_table
@@ -154,8 +155,8 @@ class _Parts:
             as_of=datetime.fromtimestamp(self.as_of_seconds, tz=UTC).isoformat(),
             horizon_days=horizon_days,
             currency=currency,
-            n_accounts=len(np.unique(known.account)),
-            n_orders=len(np.unique(self.history.order)),
+            n_accounts=len(distinct(known.account)),
+            n_orders=len(distinct(self.history.order)),
             n_first_purchases=len(known.first_purchases()),
             reason_window_days=self.config.evidence.window_days,
             # Orders without times all stand at one moment: then the whole history is the window.

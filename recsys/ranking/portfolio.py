@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from recsys.contracts import columns as c
+from recsys.data.distinct import distinct
 from recsys.data.history import SECONDS_A_DAY, History
 from recsys.propensity.candidates import Candidates
 from recsys.ranking.model import AccountTable, Bool, CandidateTable, Float32, Int32, OwnedTable
@@ -134,7 +135,7 @@ def owned_table(bought: Purchases) -> OwnedTable:
 def paces(history: History, accounts: Vocabulary, *, as_of_seconds: int, horizon_days: int) -> Paces:
     """Return how often accounts order: `n_orders * horizon / days since the first`, a horizon of days at least."""
     lines = history.known()
-    pairs = np.unique(lines.account.astype(np.int64) * max(history.n_orders, 1) + lines.order)
+    pairs = distinct(lines.account.astype(np.int64) * max(history.n_orders, 1) + lines.order)
     rows = accounts.history_rows[pairs // max(history.n_orders, 1)]
     n_orders = np.bincount(rows, minlength=len(accounts)).astype(np.int32)
     first = np.full(len(accounts), as_of_seconds, dtype=np.int64)
@@ -144,5 +145,5 @@ def paces(history: History, accounts: Vocabulary, *, as_of_seconds: int, horizon
 
 
 def _orders_per_pair(position: np.ndarray[tuple[int], np.dtype[np.intp]], lines: History, n_pairs: int) -> Int32:
-    distinct = np.unique(position.astype(np.int64) * max(lines.n_orders, 1) + lines.order)
-    return np.bincount(distinct // max(lines.n_orders, 1), minlength=n_pairs).astype(np.int32)
+    found = distinct(position.astype(np.int64) * max(lines.n_orders, 1) + lines.order)
+    return np.bincount(found // max(lines.n_orders, 1), minlength=n_pairs).astype(np.int32)

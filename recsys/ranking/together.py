@@ -66,18 +66,17 @@ def count_together(history: History, products: Vocabulary, one: Int32, other: In
         return Together(n_orders, n_buyers)
     low, high = np.minimum(one, other), np.maximum(one, other)
     pairs, row = np.unique(low.astype(np.int64) * len(products) + high, return_inverse=True)
-    wanted = {
-        "pair": np.arange(len(pairs)),
-        "low": (pairs // len(products)).astype(np.int32),
-        "high": (pairs % len(products)).astype(np.int32),
-    }
+    wanted = ibis.memtable(pa.table({"pair": np.arange(len(pairs)), "key": pairs}))
     buyer = np.where(history.account == UNKNOWN_ACCOUNT, -1 - history.order.astype(np.int64), history.account)
-    lines = {"order": history.order, "low": products.history_rows[history.product], "buyer": buyer}
+    lines = {"order": history.order, "low": products.history_rows[history.product].astype(np.int64), "buyer": buyer}
     first = ibis.memtable(pa.table(lines)).distinct()
     second = first.select("order", high="low")
     together = first.join(second, ["order", first.low < second.high])
-    counted = together.join(ibis.memtable(pa.table(wanted)), ["low", "high"]).group_by("pair")
-    answer = counted.aggregate(orders=lambda t: t.count(), buyers=lambda t: t.buyer.nunique()).to_pyarrow()
+    # One key a pair, so that the pairs asked for are looked up and not joined to every line of one of their products.
+    met = together.select("buyer", key=together.low * len(products) + together.high)
+    of_buyer = wanted.join(met, "key").group_by(["pair", "buyer"]).aggregate(orders=lambda t: t.count())
+    answer = of_buyer.group_by("pair").aggregate(orders=lambda t: t.orders.sum(), buyers=lambda t: t.count())
+    answer = answer.to_pyarrow()
     of_pair = np.zeros((2, len(pairs)), dtype=np.int32)
     of_pair[:, answer["pair"].to_numpy()] = answer["orders"].to_numpy(), answer["buyers"].to_numpy()
     return Together(of_pair[0][row], of_pair[1][row])

@@ -11,6 +11,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from recsys.data.reading import ReadSpec, read_data
 from recsys.ranking import OfferEngine
 from training.config import TrainConfig
 from training.pipeline import fit
+from training.registry import EXPERIMENT, Registry
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "scale.json"
 MILLION = MarketConfig(n_accounts=1_000_000, n_products=20_000, lines_per_order=2.3, activity=0.45)
@@ -40,7 +42,7 @@ HASTY = {
 }
 
 
-def trained(market: Path, bundle: Path) -> dict[str, float]:
+def trained(market: Path, bundle: Path) -> dict[str, Any]:
     """Run `offers train` in a process of its own; return what it took."""
     options = [part for name in TABLES for part in (f"--{name}", str(market / f"{name}.parquet"))]
     command = [sys.executable, "-c", "from recsys.cli.door import main; main()", "train", *options]
@@ -55,7 +57,21 @@ def trained(market: Path, bundle: Path) -> dict[str, float]:
         "wall_seconds": round(time.perf_counter() - start),
         "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime),
         "peak_gb": round(after.ru_maxrss / 1024**2, 2),
+        "steps": steps_of(tracking),
     }
+
+
+def steps_of(tracking: str) -> dict[str, dict[str, float]]:
+    """Return seconds, CPU seconds and peak so far of each step, as MLflow keeps them of the only run."""
+    registry = Registry(tracking)
+    experiment = registry.client.get_experiment_by_name(EXPERIMENT)
+    (run,) = registry.client.search_runs([experiment.experiment_id])
+    steps: dict[str, dict[str, float]] = {}
+    for key, value in run.data.metrics.items():
+        figure, _, name = key.partition(".")
+        if figure in {"seconds", "cpu_seconds", "peak_gb"}:
+            steps.setdefault(name, {})[figure] = round(value, 1)
+    return steps
 
 
 def test_accounts_beyond_the_limit_are_answered_from_what_they_bought(tmp_path: Path) -> None:
@@ -83,7 +99,7 @@ def test_a_million_accounts(tmp_path: Path) -> None:
     assert took["cpu_seconds"] <= CPU_SECONDS
 
 
-def write_proof(n_lines: int, took: dict[str, float], bundle: Path) -> None:
+def write_proof(n_lines: int, took: dict[str, Any], bundle: Path) -> None:
     learned = load_bundle(bundle)
     machine = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",

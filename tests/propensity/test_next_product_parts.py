@@ -9,9 +9,11 @@ import pytest
 from scipy.special import expit
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from recsys.propensity.account_table import MISSING, EncodedTable
 from recsys.propensity.activity import ActivityConfig, ActivityModel
 from recsys.propensity.calibration import CalibrationConfig, Calibrator
-from recsys.propensity.grid import Grid
+from recsys.propensity.grid import Grid, weighted_edges
+from recsys.propensity.learners import BoostingLearner, BoostingSetting
 from recsys.propensity.ranker import Ranker, RankerConfig
 
 SMALL = {"n_trees": 30, "learning_rate": 0.2, "max_leaf_nodes": 8, "min_leaf": 20}
@@ -140,3 +142,36 @@ class TestCalibrator:
             np.zeros((0, 2), np.float32), np.zeros(0, bool), np.zeros(0, np.float32)
         )
         assert calibrator.probability(np.zeros((3, 2), np.float32)).tolist() == [0, 0, 0]
+
+
+class TestEdges:
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_trees_on_them_answer_as_trees_on_scikit_learns_own(self, weighted):
+        rng = np.random.default_rng(4)
+        numbers = rng.normal(size=(2_000, 4))
+        numbers[:, 1] = np.round(numbers[:, 1], 1)  # too few values for edges
+        numbers[rng.random(2_000) < 0.1, 2] = np.nan
+        numbers[:, 3] = np.exp(3 * numbers[:, 3])
+        levels = rng.integers(MISSING, 6, size=(2_000, 2))
+        y = (rng.random(2_000) < expit(numbers[:, 0] + np.nan_to_num(numbers[:, 2]) + 0.3 * levels[:, 0])).astype(int)
+        weight = np.where(y == 1, 1.0, 7.25) if weighted else np.ones(2_000)
+        table, setting = EncodedTable(numbers, levels), BoostingSetting(0.1, 40, 8, 20, 5.0, codes=False)
+        learner = BoostingLearner(np.zeros(4, bool), np.zeros(2, bool), setting).fit(table, y, weight)
+        plain = HistGradientBoostingClassifier(
+            learning_rate=0.1,
+            max_iter=40,
+            max_leaf_nodes=8,
+            min_samples_leaf=20,
+            l2_regularization=5.0,
+            categorical_features=[4, 5],
+            early_stopping=False,
+            random_state=0,
+        )
+        design = np.hstack([numbers, np.where(levels == MISSING, np.nan, levels)])
+        wanted = plain.fit(design, y, sample_weight=weight).decision_function(design)
+        np.testing.assert_allclose(learner.log_odds(table), wanted, atol=1e-9)
+
+    def test_a_feature_of_few_values_has_none(self):
+        assert weighted_edges(np.arange(255.0), np.ones(255)) is None
+        assert weighted_edges(np.array([np.nan]), np.ones(1)) is None
+        assert weighted_edges(np.arange(300.0), np.where(np.arange(300) < 250, 1.0, 0.0)) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
+from recsys.data.distinct import distinct
 from recsys.data.history import IntArray
 from recsys.propensity.snapshot import Snapshot
 
@@ -12,7 +13,7 @@ from recsys.propensity.snapshot import Snapshot
 def account_vectors(snapshot: Snapshot, purchases: sp.csr_array, idf_power: float) -> sp.csr_array:
     """Return `purchases` `(n_accounts, n_products)` times `log(n_accounts / n_owners)^idf_power`, rows of length 1."""
     owners = np.bincount(snapshot.pairs.product, minlength=snapshot.shape[1])
-    standing = max(len(np.unique(snapshot.pairs.account)), 2)
+    standing = max(len(distinct(snapshot.pairs.account)), 2)
     idf = (np.log(standing / np.maximum(owners, 1)) ** idf_power).astype(np.float32)
     return unit_rows(sp.csr_array(purchases @ sp.diags_array(idf)))
 
