@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from recsys.bundle.save import BundleDetails, save_bundle
 from recsys.data.clean_data import CleanData
+from recsys.data.distinct import distinct
 from recsys.data.history import SECONDS_A_DAY, History, binary, epoch_seconds
 from recsys.errors import EmptyDataError
 from recsys.mining.cart import CartModel
@@ -122,7 +123,7 @@ def _launched(cross: Candidates, history: History, data: CleanData, config: Trai
     """Return the candidates with products that wait for their first sale."""
     launches = LaunchModel(config.next_product.horizon_days, config.launches)
     launches.fit(history, data.products, data.as_of, part_rng(config, "launches"))
-    return with_launches(cross, launches.score(history, data.as_of, np.unique(cross.account)))
+    return with_launches(cross, launches.score(history, data.as_of, distinct(cross.account)))
 
 
 def fit_cart(history: History, as_of: datetime, config: TrainConfig) -> CartWeights | None:

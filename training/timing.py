@@ -48,7 +48,7 @@ class Stopwatch:
 
     def metrics(self) -> dict[str, float]:
         """Return the times and peaks of the steps so far, by names that MLflow accepts."""
-        found = {}
+        found: dict[str, float] = {}
         for one in self.times:
             name = one.name.replace(" ", "_")
             found |= {f"seconds.{name}": one.seconds, f"cpu_seconds.{name}": one.cpu_seconds}

@@ -15,8 +15,10 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from recsys.contracts.config import Config
@@ -25,7 +27,8 @@ from recsys.propensity.candidates import NO_PRODUCT, Candidates
 from recsys.propensity.examples import blocks, sample
 from recsys.propensity.labels import novel_purchases, stands_in
 from recsys.propensity.quantities import Quantities
-from recsys.propensity.retrieval.content import Content, ContentConfig
+from recsys.propensity.retrieval.content import ContentConfig, name_vectors
+from recsys.propensity.retrieval.vectors import scaled_rows
 from recsys.propensity.snapshot import BoolArray, FloatArray, Snapshot, barred, take_snapshot
 
 BLOCK_CELLS = 4_000_000
@@ -113,7 +116,7 @@ class LaunchModel:
             waited = sample(unsold(snapshot, self.products_), self.config.products, rng)
             standing = sample(np.unique(snapshot.pairs.account).astype(np.int32), self.config.accounts, rng)
             if len(waited) and len(standing):
-                pairs = _described(snapshot, fitted_content(snapshot), standing, waited)
+                pairs = _described(_Likeness.of(snapshot, waited), standing, waited)
                 values.append(pairs.values)
                 novel = novel_purchases(past, cutoff, self.horizon_days)
                 bought.append(stands_in(novel, pairs.account, pairs.product))
@@ -149,19 +152,45 @@ def unsold(snapshot: Snapshot, products: pd.DataFrame) -> IntArray:
     return np.flatnonzero(named & ~sold & ~barred(products, snapshot.lines.product_ids)).astype(np.int32)
 
 
-def fitted_content(snapshot: Snapshot) -> Content:
-    """Return the likeness of names, fitted on what was sold."""
-    return Content(ContentConfig()).fit(snapshot)
+class _Likeness(NamedTuple):
+    """What accounts own, and how alike it is to what waits.
+
+    Attributes:
+        profile: each account's purchases, decayed, adding up to 1, `(n_accounts, n_products)`.
+        alike: cosine of the names of all products and of those that wait, `(n_products, n_waiting)`.
+        n_fresh: products that each account bought first in the last 90 days, `(n_accounts,)`.
+    """
+
+    profile: sp.csr_array
+    alike: FloatArray
+    n_fresh: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, waiting: IntArray) -> Self:
+        config = ContentConfig()
+        sold = np.bincount(snapshot.lines.product, minlength=snapshot.shape[1]) > 0
+        vectors = name_vectors(snapshot.names, sold, config.max_terms)
+        decayed, pairs = snapshot.decayed(config.half_life_days), snapshot.pairs
+        return cls(
+            profile=scaled_rows(decayed, np.asarray(decayed.sum(axis=1)).ravel()),
+            alike=(vectors @ vectors[waiting].T.tocsr()).toarray(),
+            n_fresh=np.bincount(pairs.account[pairs.first_age <= 90.0], minlength=snapshot.shape[0]),
+        )
+
+    def to(self, accounts: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Return the likeness of the nearest owned name and the mean likeness, `(len(accounts), n_waiting)` each."""
+        mine = self.profile[accounts]
+        nearest = np.zeros((len(accounts), self.alike.shape[1]), dtype=np.float32)
+        owners = np.diff(mine.indptr) > 0
+        if owners.any():
+            nearest[owners] = np.maximum.reduceat(self.alike[mine.indices], mine.indptr[:-1][owners], axis=0)
+        return nearest, np.asarray(mine @ self.alike)
 
 
-def _described(snapshot: Snapshot, content: Content, accounts: IntArray, products: IntArray) -> _Pairs:
+def _described(likeness: _Likeness, accounts: IntArray, products: IntArray) -> _Pairs:
     """Return all pairs: likeness of the nearest owned name, mean likeness, log(1 + new products in 90 days)."""
-    size = max(1, BLOCK_CELLS // snapshot.shape[1])
-    alike = [content.score(block)[:2, :, products] for block in blocks(accounts, size)]
-    taste, nearest = np.concatenate(alike, axis=1)
-    pairs = snapshot.pairs
-    fresh = np.bincount(pairs.account[pairs.first_age <= 90.0], minlength=snapshot.shape[0])[accounts]
-    added = np.repeat(np.log1p(fresh), len(products))
+    nearest, taste = likeness.to(accounts)
+    added = np.repeat(np.log1p(likeness.n_fresh[accounts]), len(products))
     values = np.column_stack([nearest.ravel(), taste.ravel(), added]).astype(np.float32)
     return _Pairs(np.repeat(accounts, len(products)), np.tile(products, len(accounts)), values)
 
@@ -170,14 +199,14 @@ def _best_pairs(
     snapshot: Snapshot, accounts: IntArray, waiting: IntArray, model: LogisticRegression, k: int
 ) -> list[tuple[IntArray, IntArray, FloatArray]]:
     """Return, block by block, account, product and probability of each account's `k` likeliest launches."""
-    content, size = fitted_content(snapshot), max(1, BLOCK_CELLS // snapshot.shape[1])
+    likeness, size = _Likeness.of(snapshot, waiting), max(1, BLOCK_CELLS // len(waiting))
     found = []
     for block in blocks(accounts, size):
-        pairs = _described(snapshot, content, block, waiting)
-        probability = model.predict_proba(pairs.values)[:, 1].astype(np.float32)
-        order = np.lexsort((pairs.product, -probability, pairs.account))
-        kept = order[np.arange(len(order)) % len(waiting) < k]
-        found.append((pairs.account[kept], pairs.product[kept], probability[kept]))
+        pairs = _described(likeness, block, waiting)
+        odds = model.decision_function(pairs.values).reshape(len(block), len(waiting))
+        best = np.argsort(-odds, axis=1, kind="stable")[:, :k]  # ties by product, which rises
+        probability = expit(np.take_along_axis(odds, best, axis=1)).astype(np.float32)
+        found.append((np.repeat(block, best.shape[1]), waiting[best.ravel()], probability.ravel()))
     return found
 
 

@@ -48,7 +48,7 @@ class Content:
     def fit(self, snapshot: Snapshot) -> Self:
         """Learn the vectors of the names and the profile of every account."""
         sold = np.bincount(snapshot.lines.product, minlength=snapshot.shape[1]) > 0
-        vectors = _name_vectors(snapshot.names, sold, self.config.max_terms)
+        vectors = name_vectors(snapshot.names, sold, self.config.max_terms)
         decayed = snapshot.decayed(self.config.half_life_days)
         self.profile_ = scaled_rows(decayed, np.asarray(decayed.sum(axis=1)).ravel())
         self.vectors_, self.transposed_ = vectors, vectors.T.tocsr()
@@ -65,7 +65,7 @@ class Content:
         return scores
 
 
-def _name_vectors(names: NDArray[np.object_], sold: BoolArray, max_terms: int) -> sp.csr_array:
+def name_vectors(names: NDArray[np.object_], sold: BoolArray, max_terms: int) -> sp.csr_array:
     """Return a vector for every name, in the terms and weights of what was sold: later names change none of them."""
     texts = [str(name).lower() for name in names]
     known = [text for text, was_sold in zip(texts, sold, strict=True) if was_sold and text.strip()]
