@@ -141,6 +141,12 @@ class Gate:
         if entry.requests_per_second is not None:
             self._limit(entry, entry.requests_per_second, now)
 
+    def charge(self, headers: Mapping[bytes, bytes], more: int) -> None:
+        """Count a request that has passed as so many more: a batch costs what its questions would have cost alone."""
+        entry = self._keyring.entry(_given(headers), self._monotonic())
+        if entry is not None and entry.key_id in self._buckets:
+            self._buckets[entry.key_id][1].owe(more)
+
     def _limit(self, entry: KeyEntry, rate: float, now: float) -> None:
         known = self._buckets.get(entry.key_id)
         if known is None or known[0] != entry:  # a file that was read again may allow more or less

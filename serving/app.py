@@ -76,17 +76,17 @@ class _Application(FastAPI):
 
 def create_app(settings: Settings, *, bundles: Models, store: EventStore, clock: Clock) -> FastAPI:
     """Return the server's ASGI application; it closes the writer it makes, not the store it was given."""
+    gate = None
+    if settings.keys_file is not None:
+        gate = Gate(Keyring(settings.keys_file, settings.keys_refresh_seconds), clock, time.monotonic)
     app = _Application(
         title="Offer engine",
         version=version("offer-engine"),
         description=_DESCRIPTION,
-        lifespan=_lifespan(settings, bundles, store, clock),
+        lifespan=_lifespan(settings, bundles, store, clock, gate),
         docs_url=None,
         redoc_url=None,
     )
-    gate = None
-    if settings.keys_file is not None:
-        gate = Gate(Keyring(settings.keys_file, settings.keys_refresh_seconds), clock, time.monotonic)
     app.front = Edge(
         app.inside,
         max_body_bytes=settings.max_body_bytes,
@@ -129,7 +129,7 @@ def _routes() -> Iterator[BaseRoute]:
 
 
 def _lifespan(
-    settings: Settings, bundles: Models, store: EventStore, clock: Clock
+    settings: Settings, bundles: Models, store: EventStore, clock: Clock, gate: Gate | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -141,15 +141,16 @@ def _lifespan(
         state.apply(await asyncio.to_thread(state.read_news))
         metrics = Metrics(bundles, clock)
         with GroupCommitWriter(store, settings.writer, metrics.committed) as writer:
-            follower = Follower(bundles, state.adopt, metrics.swapped)
+            follower = Follower(bundles, state, metrics.swapped)
             await follower.look()  # the challengers, and what became champion while this process started
             most = settings.remembered_slates
             app.state.services = Services(
                 *(settings, bundles, store, writer, clock, state, metrics, DecisionIds(), follower),
                 *(Beside(most), Beside(most)),
+                gate,
             )
             tasks = [
-                asyncio.create_task(_keep_fresh(state, settings.refresh_seconds)),
+                asyncio.create_task(_keep_fresh(state, bundles, settings.refresh_seconds)),
                 asyncio.create_task(follower.follow(settings.model_look_seconds)),
             ]
             yield
@@ -159,12 +160,13 @@ def _lifespan(
     return lifespan
 
 
-async def _keep_fresh(state: FreshState, seconds: float) -> None:
+async def _keep_fresh(state: FreshState, bundles: Models, seconds: float) -> None:
     """Look for what other workers took; whatever goes wrong, the store is asked again the next time."""
     while True:
         await asyncio.sleep(seconds)
         try:
             state.apply(await asyncio.to_thread(state.read_news))
+            state.tidy(min(running.model.as_of for running in bundles.running() if running.model is not None))
         except StoreError as error:
             _log.warning("fresh state is late: %s", error)
         except Exception as error:  # noqa: BLE001 - a worker that stopped looking would serve stale state for ever

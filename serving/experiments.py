@@ -117,6 +117,11 @@ class Experiments:
                 running.recorded.clear()
             running.recorded.add(entry.unit_id)
 
+    def forget(self) -> None:
+        """Record every unit anew: some assignments were erased, and recording one again changes nothing."""
+        for running in self._active.values():
+            running.recorded.clear()
+
     def _plan(self, row: Mapping[str, Any]) -> ExperimentPlan | None:
         """Return the plan of a row; one that can't be read, or is not what was locked, does not run."""
         key = (row["experiment_id"], row["version"])

@@ -6,8 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from recsys.errors import StoreError
 from serving import logs
-from serving.models import LoadedModel, Models, Running, WatchedModels
+from serving.models import Models, Running, WatchedModels
+from serving.state import FreshState
 
 _log = logging.getLogger("serving")
 
@@ -17,24 +19,33 @@ class Follower:
 
     Args:
         models: followed where they are watched; a fixed model stays.
-        adopt: puts what happened since a model was trained in force in it, before it answers anybody.
+        state: what happened since a model was trained is put in force in it before it answers anybody.
         count: hears of every swap and refusal.
     """
 
-    def __init__(self, models: Models, adopt: Callable[[LoadedModel], None], count: Callable[[Running], None]) -> None:
+    def __init__(self, models: Models, state: FreshState, count: Callable[[Running], None]) -> None:
         self._models = models
-        self._adopt = adopt
+        self._state = state
         self._count = count
         self._looking = asyncio.Lock()
 
     async def follow(self, seconds: float) -> None:
-        """Look for ever."""
+        """Look for ever; whatever goes wrong, the models that run go on, and the next look tries again."""
         while True:
             await asyncio.sleep(seconds)
-            await self.look()
+            try:
+                await self.look()
+            except StoreError as error:
+                _log.warning("a new model waits: %s", error)
+            except Exception as error:  # noqa: BLE001 - a worker that stopped looking would keep its model for ever
+                _log.error("a new model waits", exc_info=error)
 
     async def look(self, *, at_once: bool = False) -> None:
-        """Look once; `at_once` tries again what was refused lately."""
+        """Look once; `at_once` tries again what was refused lately.
+
+        Raises:
+            StoreError: what happened since an older model was trained can't be read now; nothing has changed.
+        """
         models = self._models
         if not isinstance(models, WatchedModels):
             return
@@ -43,9 +54,10 @@ class Follower:
 
     async def _look(self, models: WatchedModels, *, at_once: bool) -> None:
         changes = await asyncio.to_thread(models.look, at_once=at_once)
-        for change in changes:
-            if change.refused is None and change.model is not None:
-                self._adopt(change.model)
+        ready = [change.model for change in changes if change.refused is None and change.model is not None]
+        older = [await asyncio.to_thread(self._state.read_for, model) for model in ready]
+        for model, news in zip(ready, older, strict=True):  # from here to `put` nothing else runs
+            self._state.adopt(model, news)
         models.put(changes)
         for change in changes:
             self._count(change)

@@ -44,7 +44,7 @@ class KeyEntry(Config):
     expires_at: AwareDatetime | None = None
     """From then on it opens nothing; None: never."""
     requests_per_second: float | None = Field(default=None, gt=0)
-    """What each worker lets it ask; None: as much as it likes."""
+    """What each worker lets it ask, every question of a batch counted; None: as much as it likes."""
     burst: int = Field(default=20, ge=1)
     """Requests that it may ask at once after a pause; a page of a shop asks for a few slates together."""
 

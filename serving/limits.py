@@ -6,9 +6,10 @@ import math
 
 
 class TokenBucket:
-    """Holds up to `burst` tokens and gains `rate` a second; a request takes one.
+    """Holds up to `burst` tokens and gains `rate` a second; a request takes one, and a large one owes the rest.
 
-    Over a time t at most `burst + rate x t` requests pass.
+    Over a time t at most `burst + rate x t` requests pass, and the last of them may be a large one: what it owes is
+    paid before the next one passes, so that the rate holds in the long run however large the requests are.
 
     Example:
         >>> bucket = TokenBucket(rate=2.0, burst=1, now=0.0)
@@ -32,6 +33,10 @@ class TokenBucket:
             self._tokens -= 1.0
             return 0.0
         return (1.0 - self._tokens) / self._rate
+
+    def owe(self, tokens: int) -> None:
+        """Take tokens that need not be there yet."""
+        self._tokens -= tokens
 
 
 def retry_after(seconds: float) -> str:

@@ -54,6 +54,13 @@ class Told(NamedTuple):
     arm: str | None
 
 
+class Erasure(NamedTuple):
+    """One erasure of one account, under its key."""
+
+    account_key: str
+    recorded_at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class News:
     """What was read from the store, ready to be applied.
@@ -64,7 +71,7 @@ class News:
         products: rows of the products' overrides.
         accounts: rows of the accounts' overrides.
         links: rows of the visitors who logged in.
-        forgotten: keys of erased accounts.
+        erasures: every erasure of an account, where there are more than were known; else none.
         experiments: rows of every experiment.
         rules: the business rules as they stand; None without a file.
         outcome_ids: outcomes that were looked at, and when they were recorded.
@@ -76,7 +83,7 @@ class News:
     products: list[dict[str, Any]] = field(default_factory=list)
     accounts: list[dict[str, Any]] = field(default_factory=list)
     links: list[dict[str, Any]] = field(default_factory=list)
-    forgotten: list[str] = field(default_factory=list)
+    erasures: list[Erasure] = field(default_factory=list)
     experiments: list[dict[str, Any]] = field(default_factory=list)
     rules: Rules | None = None
     outcome_ids: dict[str, datetime] = field(default_factory=dict)
@@ -97,23 +104,26 @@ class Reader:
         self._rules = rules
         self._declares = declares
 
-    def news(self, lines_since: datetime, since: datetime, live_since: datetime | None, known: set[str]) -> News:
+    def news(
+        self, lines_since: datetime, since: datetime, live_since: datetime | None, known: set[str], n_erasures: int
+    ) -> News:
         """Return what was recorded.
 
         Args:
             lines_since: order lines from then on.
             since: outcomes from then on.
-            live_since: overrides, links and erasures from then on; None: all of them.
+            live_since: overrides and links from then on; None: all of them.
             known: outcomes that need not be looked at again.
+            n_erasures: how many erasures are known.
         """
         # First of all: what is erased from now on may still be among what is read below, and the next news says so.
-        forgotten = self._rows("forgotten", live_since, ())
+        erasures = self._erasures(n_erasures)
         lines = self._rows("order_lines", lines_since, _LINE_COLUMNS)
         outcomes = [row for row in self._rows("outcomes", since, _OUTCOME_COLUMNS) if row["outcome_id"] not in known]
         products, accounts, links = (
             self._rows(table, live_since, ()) for table in ("product_overrides", "account_overrides", "visitor_links")
         )
-        rows = (*lines, *outcomes, *products, *accounts, *links, *forgotten)
+        rows = (*lines, *outcomes, *products, *accounts, *links)
         telling = [row for row in outcomes if row["kind"] in REFUSING or row["kind"] in PRESENTING]
         told = self.told({row["decision_id"] for row in telling})
         return News(
@@ -122,7 +132,7 @@ class Reader:
             products=products,
             accounts=accounts,
             links=links,
-            forgotten=[row["account_key"] for row in forgotten],
+            erasures=erasures,
             experiments=self._store.read(EventQuery("experiments")).to_pylist(),
             rules=None if self._rules is None else self._rules.look(),
             outcome_ids={row["outcome_id"]: row["recorded_at"] for row in outcomes},
@@ -141,6 +151,16 @@ class Reader:
                 subject = Subject(row["account_id"], row["visitor_id"])
                 found[row["decision_id"]] = Told(subject, products, row["experiment_id"], row["arm"])
         return found
+
+    def _erasures(self, n_known: int) -> list[Erasure]:
+        """Return every erasure where their number has changed.
+
+        None is ever taken back, so that equal numbers are equal sets: no clock that is late, no command that takes
+        minutes and no worker that slept can make one go unnoticed.
+        """
+        if self._store.size("forgotten") == n_known:
+            return []
+        return [Erasure(**row) for row in self._rows("forgotten", None, ())]
 
     def _declared(self, since: datetime) -> list[Reaction]:
         """Return what surfaces that show whatever they get have presented."""

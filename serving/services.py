@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 
 from recsys.contracts.events import DecisionOffer
 from recsys.events import EventStore, GroupCommitWriter
+from serving.access import Gate
 from serving.following import Follower
 from serving.metrics import Metrics
 from serving.models import Models
@@ -27,6 +28,7 @@ class Services:
     """The parts of a running server.
 
     Attributes:
+        gate: checks keys and counts what they ask; None where nobody needs one.
         rng: draws what exploration shows; no seed, so that no two workers draw alike.
     """
 
@@ -41,6 +43,7 @@ class Services:
     follower: Follower
     written: Beside[bytes]
     kept: Beside[tuple[DecisionOffer, ...]]
+    gate: Gate | None = None
     rng: random.Random = field(default_factory=random.Random)
 
 

@@ -49,6 +49,9 @@ class Settings(Config):
     """How long a model that was refused is left alone; the digests of a gigabyte take seconds to compare."""
     remembered_slates: int = Field(default=4_096, ge=0)
     """Answers that a worker keeps for the same question asked again; at ten offers each some 30 MB. 0: none."""
+    remembered_visitors: int = Field(default=100_000, ge=1)
+    """Visitors without an account whose purchases, refusals and presentations a worker remembers; the latest count.
+    Each takes about a kilobyte."""
     keys_file: Path | None = None
     """The file of API keys (`offers key create`); None: nobody needs one, and the server stays on loopback."""
     keys_refresh_seconds: float = Field(default=1.0, ge=0)

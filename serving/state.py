@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
+from itertools import islice
+from typing import Final
 
 from recsys.contracts.events import AccountUpdate, Decision, Outcome, PostedLine, forget_key
 from recsys.events import EventStore
@@ -12,11 +14,14 @@ from serving.experiments import Experiments
 from serving.history import History
 from serving.live import LiveAccounts, LiveProducts
 from serving.models import LoadedModel
-from serving.news import OVERLAP, News, Reaction, Reader, Subject, Told
+from serving.news import OVERLAP, Erasure, News, Reaction, Reader, Subject, Told
 from serving.rules_file import RulesFile
 from serving.settings import Settings
 
 Clock = Callable[[], datetime]
+
+_TIDIED_AT_ONCE: Final = 500
+"""Histories in one go: under a millisecond, and a million of them within some twenty minutes."""
 
 
 class FreshState:
@@ -42,34 +47,46 @@ class FreshState:
         self._of_accounts: dict[str, History] = {}
         self._of_visitors: dict[str, History] = {}
         self._links: dict[str, str] = {}
+        self._most_visitors = settings.remembered_visitors
+        self._erasures: set[Erasure] = set()
         self._forgotten: set[str] = set()
+        self._to_tidy: Iterator[str] = iter(())
 
-    def adopt(self, model: LoadedModel) -> None:
-        """Put everything in force in a model before it answers; an older one needs older purchases too."""
+    def read_for(self, model: LoadedModel) -> News | None:
+        """Return what an older model does not know, None where all of it is in memory; may run in any thread."""
+        return self._all_since(model.as_of) if model.as_of < self._since else None
+
+    def adopt(self, model: LoadedModel, older: News | None = None) -> None:
+        """Put everything in force in a model before it answers, with what `read_for` has read for it."""
         self.products.adopt(model)
-        if model.as_of < self._since:
-            self._since, self._seen_until = model.as_of, None
+        if older is not None:
+            self._since = min(self._since, model.as_of)
+            self.apply(older)
 
     def read_news(self) -> News:
         """Return what reached the store since the last news that were applied; at first, all that still matters."""
         if self._seen_until is None:
-            refusing_since = self._clock() - max(self._cooldown, timedelta(days=1))
-            return self._reader.news(self._since, max(self._since, refusing_since), None, set())
+            return self._all_since(self._since)
         since = self._seen_until - OVERLAP
-        return self._reader.news(max(since, self._since), since, since, set(self._known_outcomes))
+        known = set(self._known_outcomes)
+        return self._reader.news(max(since, self._since), since, since, known, len(self._erasures))
+
+    def _all_since(self, as_of: datetime) -> News:
+        refusing_since = self._clock() - max(self._cooldown, timedelta(days=1))
+        return self._reader.news(as_of, max(as_of, refusing_since), None, set(), 0)
 
     def told(self, outcomes: Iterable[Outcome]) -> dict[str, Told]:
         """Return what the store knows of the decisions of these outcomes."""
         return self._reader.told({outcome.decision_id for outcome in outcomes})
 
     def apply(self, news: News) -> None:
-        """Put in force what the store holds: of two lines with one id, the store's is the one that counts."""
-        self.forget(news.forgotten)
+        """Put in force what the store holds."""
+        self.forget(news.erasures)
         for link in news.links:
             self.link(link["visitor_id"], link["account_id"])
         for row in news.lines:
             if row["ordered_at"] >= self._since and (history := self._history(row["account_id"], row["visitor_id"])):
-                history.put((row["order_id"], row["line_id"]), (row["ordered_at"], row["product_id"], row["quantity"]))
+                history.buy((row["order_id"], row["line_id"]), (row["ordered_at"], row["product_id"], row["quantity"]))
         self.react(news.reactions)
         self.products.read(news.products)
         self.accounts.read(news.accounts)
@@ -82,7 +99,7 @@ class FreshState:
         self._remember(news.outcome_ids)
 
     def buy(self, lines: Iterable[PostedLine]) -> None:
-        """Put in force order lines that this worker has just written."""
+        """Put in force order lines as the store holds them: of two with one id, the first one."""
         for line in lines:
             if line.ordered_at >= self._since and (history := self._history(line.account_id, line.visitor_id)):
                 history.buy((line.order_id, line.line_id), (line.ordered_at, line.product_id, line.quantity))
@@ -117,17 +134,37 @@ class FreshState:
         """Return the account that a visitor has become, None where it has not."""
         return self._links.get(visitor_id)
 
-    def forget(self, keys: Iterable[str]) -> None:
+    def forget(self, erasures: Iterable[Erasure]) -> None:
         """Drop erased accounts, and let what the bundles hold of them count for nothing from now on."""
-        new = set(keys) - self._forgotten
+        new = set(erasures) - self._erasures
         if new:
-            self._forgotten |= new
+            keys = {erasure.account_key for erasure in new}
+            self._erasures |= new
+            self._forgotten |= keys
             known = {*self._of_accounts, *self.accounts.ids(), *self._links.values()}
-            gone = {account_id for account_id in known if forget_key(account_id) in new}
+            gone = {account_id for account_id in known if forget_key(account_id) in keys}
             self.accounts.drop(gone)
             for account_id in gone:
                 self._of_accounts.pop(account_id, None)
             self._links = {visitor: account for visitor, account in self._links.items() if account not in gone}
+            self.experiments.forget()
+
+    def tidy(self, oldest: datetime) -> None:
+        """Drop what no answer needs any more, of some accounts at a time: a million at once would take a second.
+
+        Args:
+            oldest: `as_of` of the oldest model that runs; it knows what was bought before.
+        """
+        self._since = max(self._since, oldest)
+        some = list(islice(self._to_tidy, _TIDIED_AT_ONCE))
+        if not some:
+            self._to_tidy = iter([*self._of_accounts, *self._of_visitors])
+        now = self._clock()
+        for histories in (self._of_accounts, self._of_visitors):
+            for name in some:
+                history = histories.get(name)
+                if history is not None and not history.prune(self._since, now - self._cooldown, now.toordinal()):
+                    del histories[name]
 
     def is_forgotten(self, account_id: str) -> bool:
         """Return whether an account was erased."""
@@ -162,7 +199,15 @@ class FreshState:
         account = account_id or (self._links.get(visitor_id) if visitor_id is not None else None)
         if account is not None:
             return self._of_accounts.setdefault(account, History())
-        return None if visitor_id is None else self._of_visitors.setdefault(visitor_id, History())
+        return None if visitor_id is None else self._of_visitor(visitor_id)
+
+    def _of_visitor(self, visitor_id: str) -> History:
+        """Return a visitor's history; beyond so many, the one that did nothing for longest is let go."""
+        history = self._of_visitors.pop(visitor_id, None) or History()
+        self._of_visitors[visitor_id] = history
+        if len(self._of_visitors) > self._most_visitors:
+            del self._of_visitors[next(iter(self._of_visitors))]
+        return history
 
     def _remember(self, outcome_ids: dict[str, datetime]) -> None:
         """Keep which outcomes were looked at for as long as they may be read again."""

@@ -5,7 +5,7 @@ from recsys.client._async import AsyncOfferClient
 from recsys.client._errors import RequestRefusedError, ServiceError
 from recsys.client._exchange import ClientConfig
 from recsys.client._pages import BatchItem, BoardCell, CallEntry, Explanation, RunningExperiment
-from recsys.client._reports import AccountChange, Order, OrderLine, ReportedOutcome
+from recsys.client._reports import AccountChange, Order, OrderLine, PostedOrders, Reported, ReportedOutcome
 from recsys.client._sync import OfferClient
 
 __all__ = [
@@ -20,6 +20,8 @@ __all__ = [
     "OfferClient",
     "Order",
     "OrderLine",
+    "PostedOrders",
+    "Reported",
     "ReportedOutcome",
     "RequestRefusedError",
     "RunningExperiment",

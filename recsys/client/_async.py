@@ -24,7 +24,7 @@ from recsys.client._exchange import (
     read_answer,
 )
 from recsys.client._pages import BatchItem, BoardCell, CallEntry, Explanation, RunningExperiment, parse_line, read_line
-from recsys.client._reports import AccountChange, Order, ReportedOutcome
+from recsys.client._reports import AccountChange, Order, PostedOrders, Reported, ReportedOutcome
 from recsys.contracts.offers import OfferRequest, ProductChange
 
 T = TypeVar("T")
@@ -115,8 +115,8 @@ class AsyncOfferClient:
         """Return the models that run in the server; the first one answers."""
         return await self._do(calls.models())
 
-    async def report(self, outcomes: Iterable[ReportedOutcome]) -> tuple[str, ...]:
-        """Report what came of offers; return the decisions that the server does not know.
+    async def report(self, outcomes: Iterable[ReportedOutcome]) -> Reported:
+        """Report what came of offers; return what the server makes of it: sending the same again is safe.
 
         Raises:
             RequestRefusedError: the server refused the request.
@@ -124,8 +124,8 @@ class AsyncOfferClient:
         """
         return await self._do(calls.report(outcomes))
 
-    async def post_orders(self, orders: Iterable[Order]) -> int:
-        """Post orders as they come; return how many lines were sent. Raises what `report` does."""
+    async def post_orders(self, orders: Iterable[Order]) -> PostedOrders:
+        """Post orders as they come; sending the same again is safe. Raises what `report` does."""
         return await self._do(calls.post_orders(orders))
 
     async def update_products(self, changes: Iterable[ProductChange]) -> int:

@@ -20,7 +20,15 @@ from recsys.client._pages import (
     parse_experiments,
     parse_explanation,
 )
-from recsys.client._reports import AccountChange, Order, ReportedOutcome
+from recsys.client._reports import (
+    AccountChange,
+    Order,
+    PostedOrders,
+    Reported,
+    ReportedOutcome,
+    parse_posted,
+    parse_reported,
+)
 from recsys.contracts.offers import OfferRequest, ProductChange
 
 T = TypeVar("T")
@@ -34,16 +42,16 @@ class Call(Generic[T]):
     parse: Callable[[dict[str, Any]], T]
 
 
-def report(outcomes: Iterable[ReportedOutcome]) -> Call[tuple[str, ...]]:
-    """Return the call that reports outcomes; it answers with the decisions that nobody knows."""
+def report(outcomes: Iterable[ReportedOutcome]) -> Call[Reported]:
+    """Return the call that reports outcomes."""
     body = {"outcomes": [_plain(outcome) for outcome in outcomes]}
-    return Call(Question("/v1/outcomes", json=body), lambda found: tuple(found["unknown_decisions"]))
+    return Call(Question("/v1/outcomes", json=body), parse_reported)
 
 
-def post_orders(orders: Iterable[Order]) -> Call[int]:
-    """Return the call that posts orders; it answers with the number of lines."""
+def post_orders(orders: Iterable[Order]) -> Call[PostedOrders]:
+    """Return the call that posts orders."""
     body = {"orders": [_plain(order) for order in orders]}
-    return Call(Question("/v1/orders", json=body), lambda found: int(found["received_lines"]))
+    return Call(Question("/v1/orders", json=body), parse_posted)
 
 
 def update_products(changes: Iterable[ProductChange]) -> Call[int]:

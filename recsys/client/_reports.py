@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, NamedTuple
 
 from recsys.contracts.events import LineStatus, OutcomeKind
 
@@ -76,3 +78,40 @@ class AccountChange:
     segment: str | None = None
     region: str | None = None
     do_not_offer: bool | None = None
+
+
+class Reported(NamedTuple):
+    """What the server says about a batch of outcomes.
+
+    Attributes:
+        received: how many it holds.
+        unknown_decisions: decisions that nobody knows; check the ids.
+        conflicts: outcomes whose id is kept with other content: the first one counts.
+    """
+
+    received: int
+    unknown_decisions: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
+
+
+class PostedOrders(NamedTuple):
+    """What the server says about a batch of orders.
+
+    Attributes:
+        received_lines: how many lines it holds.
+        conflicts: (order_id, line_id) of lines that are kept with other content: the first one counts.
+    """
+
+    received_lines: int
+    conflicts: tuple[tuple[str, str], ...] = ()
+
+
+def parse_reported(body: Mapping[str, Any]) -> Reported:
+    """Return the answer to outcomes; an older server names no conflicts."""
+    return Reported(body["received"], tuple(body["unknown_decisions"]), tuple(body.get("conflicts", ())))
+
+
+def parse_posted(body: Mapping[str, Any]) -> PostedOrders:
+    """Return the answer to orders; an older server names no conflicts."""
+    conflicts = tuple((item["order_id"], item["line_id"]) for item in body.get("conflicts", ()))
+    return PostedOrders(body["received_lines"], conflicts)

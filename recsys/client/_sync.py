@@ -25,7 +25,7 @@ from recsys.client._exchange import (
     read_answer,
 )
 from recsys.client._pages import BatchItem, BoardCell, CallEntry, Explanation, RunningExperiment, parse_line, read_line
-from recsys.client._reports import AccountChange, Order, ReportedOutcome
+from recsys.client._reports import AccountChange, Order, PostedOrders, Reported, ReportedOutcome
 from recsys.contracts.offers import OfferRequest, ProductChange
 
 T = TypeVar("T")
@@ -119,8 +119,8 @@ class OfferClient:
         """Return the models that run in the server; the first one answers."""
         return self._do(calls.models())
 
-    def report(self, outcomes: Iterable[ReportedOutcome]) -> tuple[str, ...]:
-        """Report what came of offers; return the decisions that the server does not know.
+    def report(self, outcomes: Iterable[ReportedOutcome]) -> Reported:
+        """Report what came of offers; return what the server makes of it: sending the same again is safe.
 
         Raises:
             RequestRefusedError: the server refused the request.
@@ -128,8 +128,8 @@ class OfferClient:
         """
         return self._do(calls.report(outcomes))
 
-    def post_orders(self, orders: Iterable[Order]) -> int:
-        """Post orders as they come; return how many lines were sent. Raises what `report` does."""
+    def post_orders(self, orders: Iterable[Order]) -> PostedOrders:
+        """Post orders as they come; sending the same again is safe. Raises what `report` does."""
         return self._do(calls.post_orders(orders))
 
     def update_products(self, changes: Iterable[ProductChange]) -> int:

@@ -265,11 +265,11 @@ class ExperimentRecord:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """An account whose data were erased.
+    """An erasure of an account's data, which is never taken back; the same account may be erased again.
 
     Attributes:
         account_key: `forget_key` of the account; the id itself is not kept.
-        recorded_at: when, UTC.
+        recorded_at: when, UTC; tells one erasure of an account from the next.
     """
 
     account_key: str
@@ -323,6 +323,8 @@ class EventQuery:
         until: events before this time, UTC.
         account_id: of decisions, their offers and order lines; outcomes have none and refuse this filter.
         decision_ids: of decisions, their offers and outcomes; empty means all.
+        outcome_ids: of outcomes; empty means all.
+        order_ids: of order lines; empty means all.
         recorded_since: what reached the store at or after this time, UTC; decisions and assignments refuse it.
         from_decision_id: decisions, their offers and outcomes from this id on; ids sort by time and have an index.
         presented: decisions that declare that returned is presented (True), or that do not (False).
@@ -334,6 +336,8 @@ class EventQuery:
     until: datetime | None = None
     account_id: str | None = None
     decision_ids: tuple[str, ...] = ()
+    outcome_ids: tuple[str, ...] = ()
+    order_ids: tuple[str, ...] = ()
     recorded_since: datetime | None = None
     from_decision_id: str | None = None
     presented: bool | None = None

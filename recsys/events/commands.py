@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Store = Annotated[str, typer.Option(help="The event store: sqlite:///FILE or postgresql://HOST/NAME.")]
 DEFAULT_STORE = "sqlite:///var/offers.db"
 
+_SETTLE_SECONDS = 2.0
+"""A running server hears of an erasure within a second; until then it may still write of the account."""
+
 
 def export(
     table: Annotated[str, typer.Option(help="decisions, decision_offers, outcomes, order_lines, assignments, ...")],
@@ -59,12 +62,14 @@ def forget(
     store: Store = DEFAULT_STORE,
 ) -> None:
     """Erase an account's data. Servers treat it as unknown within a second, whatever a bundle still holds of it."""
+    import time
+
     from recsys.events.store import open_store
     from recsys.events.upkeep import forget as erase
 
     events = open_store(store)
     try:
-        gone = erase(events, account, datetime.now(UTC))
+        gone = erase(events, account, datetime.now(UTC), lambda: time.sleep(_SETTLE_SECONDS))
     finally:
         events.close()
     counts = ", ".join(f"{count:,} {name}" for name, count in gone.items() if count) or "nothing"

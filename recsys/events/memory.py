@@ -55,6 +55,11 @@ class MemoryStore:
         kept.sort(key=lambda record: (record[time], *(record[name] for name in identity)))
         return pa.Table.from_pylist(kept, schema=schema)
 
+    def size(self, table: TableName) -> int:
+        """Return how many rows a table holds."""
+        with self._lock:
+            return len(self._records[table])
+
     def close(self) -> None:
         """Forget everything."""
         with self._lock:
@@ -96,6 +101,8 @@ def _matches(record: _Record, query: EventQuery, time: str) -> bool:
         and (query.until is None or record[time] < query.until)
         and (query.account_id is None or record["account_id"] == query.account_id)
         and (not query.decision_ids or record["decision_id"] in query.decision_ids)
+        and (not query.outcome_ids or record["outcome_id"] in query.outcome_ids)
+        and (not query.order_ids or record["order_id"] in query.order_ids)
         and (query.presented is None or record["presented"] == query.presented)
         and (query.from_decision_id is None or record["decision_id"] >= query.from_decision_id)
         and (query.recorded_since is None or record["recorded_at"] >= query.recorded_since)

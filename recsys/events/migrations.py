@@ -42,7 +42,18 @@ def add_live_state(connection: sa.Connection) -> None:
     connection.execute(sa.text(_view(connection.dialect.name)))
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (create_tables, add_live_state)
+def keep_every_erasure(connection: sa.Connection) -> None:
+    """Version 3: an account that is erased again is one more row, so that servers can tell by their number."""
+    if len(sa.inspect(connection).get_pk_constraint("forgotten")["constrained_columns"]) > 1:
+        return
+    connection.execute(sa.text("CREATE TABLE forgotten_before AS SELECT account_key, recorded_at FROM forgotten"))
+    FORGOTTEN.drop(connection)
+    FORGOTTEN.create(connection)
+    connection.execute(sa.text("INSERT INTO forgotten SELECT account_key, recorded_at FROM forgotten_before"))
+    connection.execute(sa.text("DROP TABLE forgotten_before"))
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (create_tables, add_live_state, keep_every_erasure)
 """Step i brings a store from version i to i + 1. Steps are only ever added."""
 
 _LOCK_KEY: Final = 0x0FFE25

@@ -195,7 +195,7 @@ FORGOTTEN: Final = sa.Table(
     "forgotten",
     METADATA,
     sa.Column("account_key", sa.Text, primary_key=True),
-    sa.Column("recorded_at", Utc, nullable=False),
+    sa.Column("recorded_at", Utc, primary_key=True),
 )
 
 TABLES: Final[dict[TableName, sa.Table]] = {

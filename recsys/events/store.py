@@ -43,6 +43,9 @@ class EventStore(Protocol):
     def read(self, query: EventQuery) -> pa.Table:
         """Return the rows that `query` asks for, in order of time and id; JSON columns are text."""
 
+    def size(self, table: TableName) -> int:
+        """Return how many rows a table holds."""
+
     def close(self) -> None:
         """Give back connections and files."""
 
@@ -119,6 +122,11 @@ class SqlStore:
             for rows in result.partitions():
                 yield _record_batch(rows, schema)
 
+    def size(self, table: TableName) -> int:
+        """Return how many rows a table holds."""
+        with _sentences(self.name), self.autocommit.connect() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(TABLES[table])).scalar_one())
+
     def answering(self) -> AbstractContextManager[None]:
         """Return a block in which the driver's errors become ours."""
         return _sentences(self.name)
@@ -191,6 +199,8 @@ def wanted_schema(query: EventQuery) -> pa.Schema:
     filters = {
         "account_id": query.account_id is not None,
         "decision_id": bool(query.decision_ids) or query.from_decision_id is not None,
+        "outcome_id": bool(query.outcome_ids),
+        "order_id": bool(query.order_ids),
         "recorded_at": query.recorded_since is not None,
         "presented": query.presented is not None,
     }
@@ -229,6 +239,10 @@ def _select(query: EventQuery) -> sa.Select[Any]:
         statement = statement.where(table.c.account_id == query.account_id)
     if query.decision_ids:
         statement = statement.where(table.c.decision_id.in_(query.decision_ids))
+    if query.outcome_ids:
+        statement = statement.where(table.c.outcome_id.in_(query.outcome_ids))
+    if query.order_ids:
+        statement = statement.where(table.c.order_id.in_(query.order_ids))
     if query.from_decision_id is not None:
         statement = statement.where(table.c.decision_id >= query.from_decision_id)
     if query.presented is not None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -20,13 +20,40 @@ RETAINED: Final[tuple[TableName, ...]] = ("decisions", "outcomes", "order_lines"
 _CHUNK_ROWS: Final = 5_000
 """Rows of one transaction, so that a server that shares the database waits for milliseconds."""
 
+_KEYS_AT_ONCE: Final = 500
 
-def forget(store: SqlStore, account_id: str, now: datetime) -> dict[TableName, int]:
-    """Erase one account from the store in one transaction; return how many rows of each table went.
+
+def forget(
+    store: SqlStore, account_id: str, now: datetime, settle: Callable[[], None] | None = None
+) -> dict[TableName, int]:
+    """Erase one account from the store; return how many rows of each table went.
 
     Its linked visitors go with it. What remains is a keyed hash of the id, by which servers know that nothing that a
-    bundle still holds of the account may be used.
+    bundle still holds of the account may be used. It is kept before anything goes, and once more when all has gone: a
+    server that has read a row that was on its way out drops it then.
+
+    Args:
+        store: that every server writes to.
+        account_id: the account.
+        now: UTC; tells this erasure from an earlier one of the same account.
+        settle: waits until every server has heard of the erasure; what one still wrote until then goes too.
     """
+    key = forget_key(account_id)
+    store.append([Forgotten(key, now)])
+    gone = _erase(store, account_id)
+    if settle is not None:
+        settle()
+        late = _erase(store, account_id)
+        gone = {table: count + late[table] for table, count in gone.items()}
+    store.append([Forgotten(key, now + timedelta(microseconds=1))])
+    if store.engine.dialect.name == "sqlite":
+        with store.answering(), store.autocommit.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")  # the journal holds the old pages
+    return gone
+
+
+def _erase(store: SqlStore, account_id: str) -> dict[TableName, int]:
+    """Delete what belongs to an account, the links that name its visitors last: a second run finds what is left."""
     visitors = sa.select(LINKS.c.visitor_id).where(LINKS.c.account_id == account_id)
     decisions = sa.select(DECISIONS.c.decision_id).where(_belongs(DECISIONS, account_id, visitors))
     steps: dict[TableName, sa.ColumnElement[bool]] = {
@@ -37,15 +64,22 @@ def forget(store: SqlStore, account_id: str, now: datetime) -> dict[TableName, i
         "account_overrides": ACCOUNT_OVERRIDES.c.account_id == account_id,
         "visitor_links": LINKS.c.account_id == account_id,
     }
-    with store.answering(), store.engine.begin() as connection:
-        if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql("PRAGMA secure_delete=ON")  # else the values stay in free pages
-        gone = {name: _rows(connection.execute(sa.delete(TABLES[name]).where(what))) for name, what in steps.items()}
-    store.append([Forgotten(forget_key(account_id), now)])
-    if store.engine.dialect.name == "sqlite":
-        with store.answering(), store.autocommit.connect() as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")  # the journal holds the old pages
-    return gone
+    return {name: _delete(store, TABLES[name], what) for name, what in steps.items()}
+
+
+def _delete(store: SqlStore, table: sa.Table, what: sa.ColumnElement[bool]) -> int:
+    """Delete rows that are looked up first: a search may take minutes, and must not hold the writers' lock."""
+    identity = list(table.primary_key.columns)
+    with store.answering(), store.autocommit.connect() as connection:
+        keys = [tuple(row) for row in connection.execute(sa.select(*identity).where(what))]
+    n_rows = 0
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        wanted = sa.tuple_(*identity).in_(keys[start : start + _KEYS_AT_ONCE])
+        with store.answering(), store.engine.begin() as connection:
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("PRAGMA secure_delete=ON")  # else the values stay in free pages
+            n_rows += _rows(connection.execute(sa.delete(table).where(wanted)))
+    return n_rows
 
 
 def drop_before(store: SqlStore, table: TableName, before: datetime) -> int:

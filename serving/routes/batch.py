@@ -37,8 +37,14 @@ class NdJsonResponse(StreamingResponse):
     summary="Offers for many accounts",
 )
 async def post_offers_batch(request: Request, body: OffersBatchBody) -> Response:
-    """One line of JSON for each question (NDJSON), in the order in which they are ready; one may fail alone."""
-    return NdJsonResponse(_lines(services_of(request), body.requests, request.scope["request_id"]))
+    """One line of JSON for each question (NDJSON), in the order in which they are ready; one may fail alone.
+
+    A key's rate counts every question of the batch.
+    """
+    services = services_of(request)
+    if services.gate is not None:
+        services.gate.charge(dict(request.scope["headers"]), len(body.requests) - 1)
+    return NdJsonResponse(_lines(services, body.requests, request.scope["request_id"]))
 
 
 async def _lines(services: Services, questions: list[OffersBody], request_id: str) -> AsyncIterator[bytes]:

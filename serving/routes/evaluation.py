@@ -36,7 +36,7 @@ LONGEST: Final = timedelta(days=3_653)
     summary="Did it work, may we ship?",
 )
 async def get_readout(
-    services: ServicesDep, experiment_id: Annotated[Id, Path(description="The experiment.")]
+    services: ServicesDep, experiment_id: Annotated[Id, Path(description="The experiment.", examples=["engine-q1"])]
 ) -> Response:
     """Health, effects and verdict as they stand now; 409 with a sentence where the log can't be read out yet."""
     content = await asyncio.to_thread(_readout, services.store, experiment_id, services.clock())
@@ -46,9 +46,12 @@ async def get_readout(
 @router.get("/v1/kpis", response_model=KpisAnswer, responses=QUERY_PROBLEMS, summary="Upsell and cross-sell KPIs")
 async def get_kpis(
     services: ServicesDep,
-    period: Annotated[Period, Query(description="Length of a period.")] = "month",
+    period: Annotated[Period, Query(description="Length of a period.", examples=["quarter"])] = "month",
     window_days: Annotated[
-        int, Query(ge=1, le=365, description="Days after a presentation within which a purchase counts for it.")
+        int,
+        Query(
+            ge=1, le=365, description="Days after a presentation within which a purchase counts for it.", examples=[14]
+        ),
     ] = 30,
 ) -> Response:
     """Every KPI over the posted orders and the event log; 409 with a sentence where there is nothing to count yet."""

@@ -71,7 +71,10 @@ async def post_accounts(request: Request, body: AccountsBody) -> Response:
 async def post_link(
     request: Request,
     body: LinkBody,
-    visitor_id: Annotated[Id, Path(description="The visitor; give each person at a shared device an id of its own.")],
+    visitor_id: Annotated[
+        Id,
+        Path(description="The visitor; give each person at a shared device an id of its own.", examples=["v-77"]),
+    ],
 ) -> Response:
     """Let a visitor become an account, with its purchases and refusals. The first account stays: another one is 409."""
     services = services_of(request)

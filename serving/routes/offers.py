@@ -15,6 +15,8 @@ from serving.schemas.fields import Id, Label
 from serving.schemas.offers import Kinds, Limit, OffersAnswer, OffersBody
 from serving.services import ServicesDep, services_of
 
+KindsQuery = Annotated[Kinds, Query(description="The kinds of offer that are wanted.", examples=[["upsell"]])]
+
 router = APIRouter(tags=["offers"], route_class=LeanQueryRoute)
 lean_router = APIRouter(tags=["offers"], route_class=LeanRoute)
 
@@ -44,14 +46,23 @@ async def post_offers(request: Request, body: OffersBody) -> Response:
 async def get_account_offers(
     request: Request,
     services: ServicesDep,
-    account_id: Annotated[Id, Path(description="The account; an unknown one gets a fallback and the answer says so.")],
-    limit: Annotated[Limit, Query(description="How many offers are wanted.")] = 10,
-    kinds: Annotated[Kinds, Query(description="The kinds of offer that are wanted.")] = list(KINDS),  # noqa: B006
-    objective: Annotated[Objective | None, Query(description="What the ranking maximises.")] = None,
-    explain: Annotated[Explain, Query(description="How much evidence comes with each offer.")] = "full",
-    new_only: Annotated[bool, Query(description="Leave out everything that the account has ever bought.")] = False,
-    channel: Annotated[Label | None, Query(description="Where the request comes from.")] = None,
-    surface: Annotated[Label | None, Query(description="The place of the offers.")] = None,
+    account_id: Annotated[
+        Id,
+        Path(description="The account; an unknown one gets a fallback and the answer says so.", examples=["17850"]),
+    ],
+    limit: Annotated[Limit, Query(description="How many offers are wanted.", examples=[4])] = 10,
+    kinds: KindsQuery = list(KINDS),  # noqa: B006 - never changed
+    objective: Annotated[
+        Objective | None, Query(description="What the ranking maximises.", examples=["revenue"])
+    ] = None,
+    explain: Annotated[
+        Explain, Query(description="How much evidence comes with each offer.", examples=["brief"])
+    ] = "full",
+    new_only: Annotated[
+        bool, Query(description="Leave out everything that the account has ever bought.", examples=[True])
+    ] = False,
+    channel: Annotated[Label | None, Query(description="Where the request comes from.", examples=["phone"])] = None,
+    surface: Annotated[Label | None, Query(description="The place of the offers.", examples=["crm"])] = None,
 ) -> Response:
     """What to say to this account, with the evidence. Opening this page presents nothing: report `pitched`."""
     question = OfferRequest(

@@ -35,11 +35,13 @@ from serving.services import Services, ServicesDep, services_of
 router = APIRouter(tags=["pages"])
 lean_router = APIRouter(tags=["pages"], route_class=LeanRoute)
 
-ProductPath = Annotated[Id, Path(description="The product; one that the model does not know is 404.")]
-LimitQuery = Annotated[Limit, Query(description="How many offers are wanted.")]
-ExplainQuery = Annotated[Explain, Query(description="How much evidence comes with each offer.")]
-ChannelQuery = Annotated[Label | None, Query(description="Where the request comes from.")]
-SurfaceQuery = Annotated[Label | None, Query(description="The place of the offers.")]
+ProductPath = Annotated[
+    Id, Path(description="The product; one that the model does not know is 404.", examples=["22423"])
+]
+LimitQuery = Annotated[Limit, Query(description="How many offers are wanted.", examples=[4])]
+ExplainQuery = Annotated[Explain, Query(description="How much evidence comes with each offer.", examples=["full"])]
+ChannelQuery = Annotated[Label | None, Query(description="Where the request comes from.", examples=["web"])]
+SurfaceQuery = Annotated[Label | None, Query(description="The place of the offers.", examples=["product"])]
 
 
 @router.get(
@@ -86,7 +88,7 @@ async def get_upgrades(
 async def get_accounts(
     services: ServicesDep,
     product_id: ProductPath,
-    capacity: Annotated[Capacity, Query(description="How many calls can be made.")] = 50,
+    capacity: Annotated[Capacity, Query(description="How many calls can be made.", examples=[20])] = 50,
 ) -> CallListAnswer:
     """The accounts most likely to take it; without those that own it by now, declined it lately or want no offers."""
     model = services.models.current()
@@ -111,9 +113,12 @@ async def get_accounts(
 )
 async def get_whitespace(
     services: ServicesDep,
-    account_id: Annotated[Id, Path(description="The account; an unknown one owns what was posted for it.")],
+    account_id: Annotated[
+        Id, Path(description="The account; an unknown one owns what was posted for it.", examples=["17850"])
+    ],
     products_per_category: Annotated[
-        CellsPerCategory, Query(description="Gaps of each category: those that most peers have bought.")
+        CellsPerCategory,
+        Query(description="Gaps of each category: those that most peers have bought.", examples=[5]),
     ] = 20,
 ) -> BoardAnswer:
     """Category by product: owned, offered, gap, not eligible. Opening this page presents nothing."""
@@ -137,7 +142,9 @@ async def get_whitespace(
     summary="Why a product was not offered",
 )
 async def post_why_not(
-    request: Request, body: WhyNotBody, decision_id: Annotated[Id, Path(description="From the answer.")]
+    request: Request,
+    body: WhyNotBody,
+    decision_id: Annotated[Id, Path(description="From the answer.", examples=["0199f2c4-7d1e-7c3a-9a53-0b0d8f5f3a11"])],
 ) -> Response:
     """The first rule that removed it, with its values. 404: no such decision. 409: the model that made it has gone."""
     services = services_of(request)

@@ -12,9 +12,10 @@ from recsys.contracts.events import PRESENTING, Outcome
 from serving.metrics import Metrics
 from serving.news import Told, reactions_of
 from serving.problems import BODY_PROBLEMS
+from serving.resent import Kept, kept_lines, kept_outcomes
 from serving.routes.lean import LeanRoute
-from serving.schemas.reports import OrdersAnswer, OrdersBody, OutcomesAnswer, OutcomesBody
-from serving.services import services_of
+from serving.schemas.reports import LineId, OrdersAnswer, OrdersBody, OutcomesAnswer, OutcomesBody
+from serving.services import Services, services_of
 
 router = APIRouter(route_class=LeanRoute)
 
@@ -27,29 +28,43 @@ router = APIRouter(route_class=LeanRoute)
     summary="What came of offers",
 )
 async def post_outcomes(request: Request, body: OutcomesBody) -> Response:
-    """Keep a batch of outcomes, all or none. Idempotent by `outcome_id`. A declined product rests for that account."""
+    """Keep a batch of outcomes, all or none. Idempotent by `outcome_id`. A declined product rests for that account.
+
+    An id that is kept with other content stays as it is, and the answer names it under `conflicts`.
+    """
     services = services_of(request)
     now = services.clock()
     events = [outcome.to_event(now) for outcome in body.outcomes]
     await services.writer.submit(events)
-    told = await asyncio.to_thread(services.state.told, events)
-    services.state.react(reactions_of(events, told))
-    _count(services.metrics, events, told)
+    kept, told = await asyncio.to_thread(_look_up, services, events)
+    services.state.react(reactions_of(kept.events.values(), told))
+    _count(services.metrics, [kept.events[outcome_id] for outcome_id in kept.new], told)
     unknown = [one for one in dict.fromkeys(event.decision_id for event in events) if one not in told]
-    return _json(OutcomesAnswer(received=len(events), unknown_decisions=unknown))
+    return _json(OutcomesAnswer(received=len(events), unknown_decisions=unknown, conflicts=list(kept.conflicts)))
 
 
 @router.post(
     "/v1/orders", response_model=OrdersAnswer, responses=BODY_PROBLEMS, tags=["orders"], summary="Orders as they come"
 )
 async def post_orders(request: Request, body: OrdersBody) -> Response:
-    """Keep a batch of orders, all or none, idempotent by `order_id` and `line_id`. What they hold is owned at once."""
+    """Keep a batch of orders, all or none, idempotent by `order_id` and `line_id`. What they hold is owned at once.
+
+    A line that is kept with other content stays as it is, and the answer names it under `conflicts`.
+    """
     services = services_of(request)
     now = services.clock()
     events = [line for order in body.orders for line in order.to_events(now)]
     await services.writer.submit(events)
-    services.state.buy(events)
-    return _json(OrdersAnswer(received_lines=len(events)))
+    kept = await asyncio.to_thread(kept_lines, services.store, events)
+    services.state.buy(kept.events.values())
+    conflicts = [LineId(order_id=order_id, line_id=line_id) for order_id, line_id in kept.conflicts]
+    return _json(OrdersAnswer(received_lines=len(events), conflicts=conflicts))
+
+
+def _look_up(services: Services, events: Sequence[Outcome]) -> tuple[Kept[str, Outcome], dict[str, Told]]:
+    """What the store keeps of outcomes, and what it knows of their decisions, of the kept and the sent ones."""
+    kept = kept_outcomes(services.store, events)
+    return kept, services.state.told([*kept.events.values(), *events])
 
 
 def _count(metrics: Metrics, events: Sequence[Outcome], told: Mapping[str, Told]) -> None:

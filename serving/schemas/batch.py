@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from serving.problems import Problem
-from serving.schemas.offers import OffersAnswer, OffersBody
+from serving.schemas.offers import OFFERS_EXAMPLE, OffersAnswer, OffersBody
 
 MAX_REQUESTS = 500
 
@@ -28,6 +28,7 @@ class BatchLine(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
+                {"index": 0, "status": 200, "answer": OFFERS_EXAMPLE, "problem": None},
                 {
                     "index": 1,
                     "status": 503,
@@ -40,7 +41,7 @@ class BatchLine(BaseModel):
                         "request_id": "shop-42",
                         "errors": [],
                     },
-                }
+                },
             ]
         }
     )

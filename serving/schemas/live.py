@@ -41,7 +41,14 @@ class ProductsBody(BaseModel):
         extra="forbid",
         strict=True,
         json_schema_extra={
-            "examples": [{"products": [{"product_id": "22720", "price": 4.95, "stock": 0}, {"product_id": "22423"}]}]
+            "examples": [
+                {
+                    "products": [
+                        {"product_id": "22720", "price": 4.95, "cost": 2.1, "stock": 0},
+                        {"product_id": "22423", "active": True, "do_not_offer": True},
+                    ]
+                }
+            ]
         },
     )
 
@@ -80,7 +87,13 @@ class AccountsBody(BaseModel):
         extra="forbid",
         strict=True,
         json_schema_extra={
-            "examples": [{"accounts": [{"account_id": "17850", "segment": "wholesale", "do_not_offer": False}]}]
+            "examples": [
+                {
+                    "accounts": [
+                        {"account_id": "17850", "segment": "wholesale", "region": "Scotland", "do_not_offer": False}
+                    ]
+                }
+            ]
         },
     )
 

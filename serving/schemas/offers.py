@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -73,7 +73,19 @@ class OffersBody(BaseModel):
                     "limit": 4,
                     "channel": "web",
                     "surface": "cart",
-                }
+                },
+                {
+                    "visitor_id": "v-77",
+                    "viewed_product_id": "22423",
+                    "kinds": ["upsell"],
+                    "exclude": ["22720"],
+                    "new_only": True,
+                    "objective": "revenue",
+                    "explain": "full",
+                    "filters": {"categories": ["Tins"], "min_price": 2.0, "max_price": 20.0},
+                    "region": "Scotland",
+                    "experiment_id": "autumn-cards-1",
+                },
             ]
         },
     )
@@ -150,52 +162,49 @@ class OfferAnswer(BaseModel):
     text: str | None = Field(description="What the rule wants said with it; null without one.")
 
 
+OFFERS_EXAMPLE: Final[dict[str, Any]] = {
+    "decision_id": "0199f2c4-7d1e-7c3a-9a53-0b0d8f5f3a11",
+    "logged": True,
+    "model_version": "3f0a51c2b9de",
+    "as_of": "2011-06-01T00:00:00Z",
+    "horizon_days": 30,
+    "objective": "conversion",
+    "experiment": "autumn-cards-1",
+    "arm": "treatment",
+    "tier": "account",
+    "offers": [
+        {
+            "rank": 1,
+            "product_id": "22720",
+            "kind": "cross_sell",
+            "name": "SET OF 3 CAKE TINS PANTRY DESIGN",
+            "price": 4.95,
+            "currency": "GBP",
+            "probability": 0.18,
+            "probability_of": "buys_within_horizon",
+            "expected_quantity": 6.0,
+            "expected_value": 5.346,
+            "score": 0.18,
+            "tier": "cart",
+            "reason": "Bought with REGENCY CAKESTAND 3 TIER in 412 of 2,005 orders.",
+            "from_product_id": "22423",
+            "evidence": {},
+            "rule": "autumn tins",
+            "discount": 0.495,
+            "text": "This week only",
+        }
+    ],
+    "requested": 4,
+    "returned": 1,
+    "shortfall": "only 1 product is credible for this request",
+    "unknown_products": [],
+}
+
+
 class OffersAnswer(BaseModel):
     """The ranked answer to one request. It was in the event store before it was sent."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "decision_id": "0199f2c4-7d1e-7c3a-9a53-0b0d8f5f3a11",
-                    "logged": True,
-                    "model_version": "3",
-                    "as_of": "2011-06-01T00:00:00Z",
-                    "horizon_days": 30,
-                    "objective": "conversion",
-                    "experiment": "autumn-cards-1",
-                    "arm": "treatment",
-                    "tier": "account",
-                    "offers": [
-                        {
-                            "rank": 1,
-                            "product_id": "22720",
-                            "kind": "cross_sell",
-                            "name": "SET OF 3 CAKE TINS PANTRY DESIGN",
-                            "price": 4.95,
-                            "currency": "GBP",
-                            "probability": 0.18,
-                            "probability_of": "buys_within_horizon",
-                            "expected_quantity": 6.0,
-                            "expected_value": 5.346,
-                            "score": 0.18,
-                            "tier": "cart",
-                            "reason": "Bought with REGENCY CAKESTAND 3 TIER in 412 of 2,005 orders.",
-                            "from_product_id": "22423",
-                            "evidence": {},
-                            "rule": "autumn tins",
-                            "discount": 0.495,
-                            "text": "This week only",
-                        }
-                    ],
-                    "requested": 4,
-                    "returned": 1,
-                    "shortfall": "only 1 product is credible for this request",
-                    "unknown_products": [],
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [OFFERS_EXAMPLE]})
 
     decision_id: str = Field(description="UUIDv7; report outcomes against it.")
     logged: bool = Field(description="Whether the decision is in the event store.")

@@ -107,9 +107,9 @@ class BoardAnswer(BaseModel):
                     "shelves": [
                         {
                             "category": "Tins",
-                            "n_products": 1,
+                            "n_products": 2,
                             "n_owned": 0,
-                            "penetration": 0.21,
+                            "penetration": 0.145,
                             "cells": [
                                 {
                                     "product_id": "22720",
@@ -119,7 +119,16 @@ class BoardAnswer(BaseModel):
                                     "probability": 0.18,
                                     "expected_value": 5.346,
                                     "penetration": 0.21,
-                                }
+                                },
+                                {
+                                    "product_id": "22721",
+                                    "name": "SET OF 3 CAKE TINS SKETCHBOOK",
+                                    "standing": "not_eligible",
+                                    "why": "out_of_stock",
+                                    "probability": None,
+                                    "expected_value": None,
+                                    "penetration": 0.08,
+                                },
                             ],
                         }
                     ],

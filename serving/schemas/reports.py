@@ -70,7 +70,15 @@ class OutcomesBody(BaseModel):
                             "kind": "shown",
                             "product_id": "22720",
                             "occurred_at": "2026-03-01T12:00:00Z",
-                        }
+                        },
+                        {
+                            "outcome_id": "crm-104",
+                            "decision_id": "0199f2c4-7d1e-7c3a-9a53-0b0d8f5f3a11",
+                            "kind": "declined",
+                            "product_id": "22720",
+                            "reason": "has some left",
+                            "actor_id": "rep-7",
+                        },
                     ]
                 }
             ]
@@ -83,11 +91,16 @@ class OutcomesBody(BaseModel):
 class OutcomesAnswer(BaseModel):
     """The outcomes are in the event store."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"received": 1, "unknown_decisions": []}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"received": 2, "unknown_decisions": [], "conflicts": []}]}
+    )
 
     received: int = Field(description="How many outcomes the request held.")
     unknown_decisions: list[str] = Field(
         description="Decisions that the event store does not hold. Their outcomes are kept; check the ids."
+    )
+    conflicts: list[str] = Field(
+        description="Outcomes whose id is kept with other content. The first one counts, these were left out."
     )
 
 
@@ -156,8 +169,14 @@ class OrdersBody(BaseModel):
                             "account_id": "17850",
                             "ordered_at": "2026-03-01T12:30:00Z",
                             "currency": "GBP",
-                            "lines": [{"product_id": "22720", "quantity": 6, "unit_price": 4.95}],
-                        }
+                            "lines": [{"product_id": "22720", "quantity": 6, "unit_price": 4.95, "discount": 1.5}],
+                        },
+                        {
+                            "order_id": "W-20931",
+                            "visitor_id": "v-77",
+                            "channel": "web",
+                            "lines": [{"line_id": "r1", "product_id": "22720", "quantity": 1, "status": "returned"}],
+                        },
                     ]
                 }
             ]
@@ -167,9 +186,22 @@ class OrdersBody(BaseModel):
     orders: list[OrderBody] = Field(min_length=1, max_length=MAX_ORDERS, description="In any order.")
 
 
+class LineId(BaseModel):
+    """An order line by its identity."""
+
+    order_id: str = Field(description="The order.")
+    line_id: str = Field(description="The line; where none was given, its position within the order.")
+
+
 class OrdersAnswer(BaseModel):
     """The orders are in the event store, and in force for the next request of their accounts."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"received_lines": 1}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"received_lines": 2, "conflicts": [{"order_id": "W-20931", "line_id": "1"}]}]}
+    )
 
     received_lines: int = Field(description="How many lines the request held.")
+    conflicts: list[LineId] = Field(
+        description="Lines that are kept with other content. The first one counts, these were left out; a correction "
+        "is a line with an id of its own."
+    )

@@ -222,6 +222,15 @@ def test_filters_by_time_account_and_decision(store: EventStore) -> None:
     assert found(account_id="nobody") == []
 
 
+def test_outcomes_and_lines_by_their_ids(store: EventStore) -> None:
+    store.append([outcome(f"x{i}", "clicked", None, i) for i in range(4)])
+    store.append([line(f"o{i}") for i in range(4)])
+    outcomes = store.read(EventQuery("outcomes", outcome_ids=("x2", "x0", "none")))
+    assert outcomes["outcome_id"].to_pylist() == ["x0", "x2"]
+    assert store.read(EventQuery("order_lines", order_ids=("o3",)))["order_id"].to_pylist() == ["o3"]
+    assert (store.size("outcomes"), store.size("order_lines"), store.size("decisions")) == (4, 4, 0)
+
+
 def test_a_filter_that_the_table_can_not_answer_is_refused(store: EventStore) -> None:
     with pytest.raises(ConfigError, match="outcomes has no account_id"):
         store.read(EventQuery("outcomes", account_id="A1"))
@@ -229,6 +238,10 @@ def test_a_filter_that_the_table_can_not_answer_is_refused(store: EventStore) ->
         store.read(EventQuery("order_lines", decision_ids=("d1",)))
     with pytest.raises(ConfigError, match="decisions has no recorded_at"):
         store.read(EventQuery("decisions", recorded_since=NOON))
+    with pytest.raises(ConfigError, match="decisions has no outcome_id"):
+        store.read(EventQuery("decisions", outcome_ids=("x1",)))
+    with pytest.raises(ConfigError, match="outcomes has no order_id"):
+        store.read(EventQuery("outcomes", order_ids=("o1",)))
     with pytest.raises(ConfigError, match="decisions has no colour"):
         store.read(EventQuery("decisions", columns=("colour",)))
 
@@ -322,8 +335,9 @@ def test_an_experiment_keeps_its_plan_and_can_be_stopped_once(store: EventStore)
     assert tuple(row.values()) == ("e1", 1, '{"id": "e1"}', "hash", NOON, NOON + timedelta(days=1))
 
 
-def test_an_erased_account_is_remembered_once(store: EventStore) -> None:
-    store.append([Forgotten("k1", NOON), Forgotten("k1", NOON + timedelta(days=1))])
-    assert store.read(EventQuery("forgotten", recorded_since=NOON)).to_pylist() == [
-        {"account_key": "k1", "recorded_at": NOON}
-    ]
+def test_every_erasure_of_an_account_is_kept(store: EventStore) -> None:
+    again = NOON + timedelta(days=1)
+    store.append([Forgotten("k1", NOON), Forgotten("k1", again), Forgotten("k1", NOON)])
+    kept = [{"account_key": "k1", "recorded_at": at} for at in (NOON, again)]
+    assert store.read(EventQuery("forgotten", recorded_since=NOON)).to_pylist() == kept
+    assert store.size("forgotten") == 2

@@ -71,6 +71,6 @@ def test_forget_erases_an_account(url: str, capsys: pytest.CaptureFixture[str]) 
     assert "Erased from the store: 2 order_lines." in run(capsys, "forget", "A0", "--store", url)
     assert orders(url) == ["o1"]
     store = open_store(url)
-    assert store.read(EventQuery("forgotten"))["account_key"].to_pylist() == [forget_key("A0")]
+    assert store.read(EventQuery("forgotten"))["account_key"].to_pylist() == [forget_key("A0")] * 2
     store.close()
     assert "nothing" in run(capsys, "forget", "A0", "--store", url)

@@ -172,6 +172,32 @@ def test_beyond_its_rate_a_key_is_429_with_the_pause_and_others_go_on(locked: ht
     assert locked.post("/v1/offers", json={}, headers=bearer(keys.of["offers"])).status_code == 200
 
 
+def test_a_batch_costs_what_its_questions_would_have_cost_alone(locked: httpx.Client, keys: Keys) -> None:
+    """A tenth a second and a burst of 5: after a batch of 25 the key owes 20, and one for the next."""
+    slow = bearer(keys.make("offers", requests_per_second=0.1, burst=5))
+
+    def batch(*questions: dict[str, Any]) -> httpx.Response:
+        return locked.post("/v1/offers:batch", json={"requests": list(questions)}, headers=slow)
+
+    assert [batch({"limit": -1}).status_code for _ in range(2)] == [422, 422]  # what is not answered counts as one
+    assert batch(*({"account_id": f"A{i}"} for i in range(23))).status_code == 200
+    refused = locked.post("/v1/offers", json={}, headers=slow)
+    assert refused.status_code == 429
+    assert 190 < int(refused.headers["Retry-After"]) <= 210
+    assert batch({}).status_code == 429
+    free = bearer(keys.make("offers"))
+    assert locked.post("/v1/offers:batch", json={"requests": [{}] * 25}, headers=free).status_code == 200
+
+
+def test_what_is_owed_is_paid_before_the_next_request() -> None:
+    bucket = TokenBucket(rate=10, burst=5, now=0.0)
+    assert bucket.wait(0.0) == 0.0
+    bucket.owe(24)
+    assert bucket.wait(1.0) == pytest.approx(1.1)
+    assert bucket.wait(2.05) == pytest.approx(0.05)
+    assert bucket.wait(2.15) == 0.0
+
+
 @given(
     rate=st.floats(0.1, 100),
     burst=st.integers(1, 50),

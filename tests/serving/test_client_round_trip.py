@@ -19,6 +19,8 @@ from recsys.client import (
     OfferClient,
     Order,
     OrderLine,
+    PostedOrders,
+    Reported,
     ReportedOutcome,
     RequestRefusedError,
     ServiceError,
@@ -75,10 +77,13 @@ def test_what_is_asked_and_reported_comes_to_work(ask: Any, store: MemoryStore) 
     answer = ask("offers", OfferRequest(account_id="A1", limit=3), channel="web")
     first, second, third = [offer.product_id for offer in answer.offers]
     assert ask("why_not", answer.decision_id, first).code == "offered"
-    assert ask("report", [ReportedOutcome("x1", answer.decision_id, "declined", product_id=first, reason="no")]) == ()
-    assert ask("report", [ReportedOutcome("x2", "nope", "shown", occurred_at=NOW)]) == ("nope",)
+    assert ask(
+        "report", [ReportedOutcome("x1", answer.decision_id, "declined", product_id=first, reason="no")]
+    ) == Reported(1)
+    assert ask("report", [ReportedOutcome("x2", "nope", "shown", occurred_at=NOW)]) == Reported(1, ("nope",))
+    assert ask("report", [ReportedOutcome("x2", "nope", "pitched", occurred_at=NOW)]).conflicts == ("x2",)
     lines = (OrderLine(second, 2.0, unit_price=3.5), OrderLine("P00", status="returned"))
-    assert ask("post_orders", [Order("o1", lines, account_id="A1", ordered_at=NOW, currency="EUR")]) == 2
+    assert ask("post_orders", [Order("o1", lines, account_id="A1", ordered_at=NOW, currency="EUR")]) == PostedOrders(2)
     assert ask("update_products", [ProductChange(third, stock=0.0), ProductChange("P01", price=7.0)]) == 2
     again = ask("offers", OfferRequest(account_id="A1", limit=3, min_price=8.0, region="DE"))
     assert not {first, second, third} & {offer.product_id for offer in again.offers}

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from recsys.contracts.events import EventQuery, ExperimentRecord
+from recsys.contracts.events import EventQuery, ExperimentRecord, Forgotten, forget_key
 from recsys.contracts.offers import OfferRequest
 from recsys.evaluation.experiment_lifecycle import start_experiment, stop_experiment
 from recsys.events import MemoryStore, read_decisions
@@ -236,3 +236,12 @@ def test_metrics_count_by_arm(store: MemoryStore, running: Any) -> None:
         text = api.get("/metrics").text
     assert 'offers_arm_decisions_total{arm="offers",experiment="cards"} 1.0' in text
     assert 'offers_outcomes_total{arm="offers",experiment="cards",kind="accepted"} 1.0' in text
+
+
+def test_a_unit_whose_assignment_was_erased_is_recorded_anew(store: MemoryStore, running: Any) -> None:
+    start_experiment(store, plan(), NOW)
+    with running(make(store)) as api:
+        ask(api, "U1")
+        store._records["assignments"].clear()
+        store.append([Forgotten(forget_key("U1"), NOW)])
+        assert eventually(lambda: ask(api, "U1") is not None and store.size("assignments") == 1)

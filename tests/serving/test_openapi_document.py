@@ -121,3 +121,31 @@ def test_schemathesis_finds_no_fault(running: Any, bundle_folder: Path, tmp_path
         )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"Tested: {sum(len(methods) for methods in ROUTES.values())}" in done.stdout, done.stdout
+
+
+def shown(document: dict[str, Any], schema: dict[str, Any], name: str | None, example: Any) -> Iterator[str]:
+    """The fields that an example gives a value to, as `Schema.field`."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        schema = document["components"]["schemas"][name]
+    for other in schema.get("anyOf", []):
+        yield from shown(document, other, None, example)
+    for item in example if isinstance(example, list) else []:
+        yield from shown(document, schema.get("items", {}), None, item)
+    for field, value in example.items() if isinstance(example, dict) else []:
+        if field in schema.get("properties", {}):
+            yield f"{name}.{field}"
+            yield from shown(document, schema["properties"][field], None, value)
+
+
+def test_every_field_and_parameter_has_an_example(app: FastAPI) -> None:
+    document = app.openapi()
+    schemas = document["components"]["schemas"]
+    seen = {
+        place
+        for name, schema in schemas.items()
+        for example in schema.get("examples", [])
+        for place in shown(document, {"$ref": f"#/{name}"}, None, example)
+    }
+    given = {place for place, value in described(document) if value.get("schema", value).get("examples")}
+    assert [place for place, _ in described(document) if place not in seen | given] == []

@@ -48,7 +48,7 @@ def test_an_outcome_is_kept_with_all_it_says(api: httpx.Client, store: MemorySto
     decision_id, _ = decide(api)
     when = "2026-03-01T13:00:00+02:00"
     told = outcome(decision_id, "declined", product_id="P1", reason="too dear", actor_id="rep-7", occurred_at=when)
-    assert report(api, told) == {"received": 1, "unknown_decisions": []}
+    assert report(api, told) == {"received": 1, "unknown_decisions": [], "conflicts": []}
     assert store.read(EventQuery("outcomes")).to_pylist() == [
         {
             "outcome_id": "x1",
@@ -72,7 +72,7 @@ def test_a_shown_outcome_presents_the_offer(api: httpx.Client, store: MemoryStor
 
 def test_a_decision_that_nobody_knows_is_reported_and_its_outcome_kept(api: httpx.Client, store: MemoryStore) -> None:
     told = report(api, outcome("no such", "shown"), outcome("no such", "declined", "x2", product_id="P1"))
-    assert told == {"received": 2, "unknown_decisions": ["no such"]}
+    assert told == {"received": 2, "unknown_decisions": ["no such"], "conflicts": []}
     assert store.read(EventQuery("outcomes")).num_rows == 2
 
 

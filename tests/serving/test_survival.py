@@ -309,36 +309,3 @@ def test_models_swap_under_load_and_a_corrupt_one_never_serves(
 @pytest.mark.proof
 def test_proof_of_models_swapped_under_load(serve: Serve, bundle_folder: Path, tmp_path: Path) -> None:
     write_proof("models_swapped", swap_under_load(serve, bundle_folder, tmp_path, 20))
-
-
-def resident(pid: int) -> tuple[int, int]:
-    """Anonymous memory in MB and open file handles of a process."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    anonymous = next(line for line in status.splitlines() if line.startswith("RssAnon"))
-    return int(anonymous.split()[1]) // 1024, len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
-def soak(serve: Serve, url: str, seconds: float) -> dict[str, Any]:
-    served = serve(url)
-    load = Load(served.url)
-    load.until_more(100)
-    points = []
-    for _ in range(12):
-        time.sleep(seconds / 12)
-        points.append(resident(served.process.pid))
-    load.stop()
-    assert set(load.statuses) == {200}
-    megabytes, handles = [point[0] for point in points], [point[1] for point in points]
-    # Before, memory has to settle: what the last half minute brought is read again and again, in growing batches.
-    assert max(megabytes[6:]) <= max(megabytes[:6]) + 20, points
-    assert max(handles) - min(handles) <= 8, points
-    return {"seconds": seconds, "megabytes": megabytes, "handles": handles, "requests": sum(load.statuses.values())}
-
-
-def test_memory_and_handles_stay_flat_for_some_seconds(serve: Serve, tmp_path: Path) -> None:
-    assert soak(serve, f"sqlite:///{tmp_path}/e.db", 3)["requests"] > 200
-
-
-@pytest.mark.proof
-def test_proof_of_a_soak(serve: Serve, tmp_path: Path) -> None:
-    write_proof("soak", soak(serve, f"sqlite:///{tmp_path}/e.db", 150))
