@@ -25,12 +25,14 @@ class LiveProducts:
         self._changes: dict[str, ProductChange] = {}
         self._recorded: dict[str, datetime] = {}
         self._engines: WeakSet[Recommender] = WeakSet()
+        self._unknown: set[str] = set()
         self._rules: Sequence[Rule] = ()
 
     def adopt(self, model: LoadedModel) -> None:
         """Put all of it in force in a model before it answers."""
         for change in self._changes.values():
-            model.engine.apply(change)
+            if model.engine.apply(change):
+                self._unknown.discard(change.product_id)
         model.engine.use_rules(self._rules)
         self._engines.add(model.engine)
 
@@ -54,6 +56,10 @@ class LiveProducts:
             for engine in self._engines:
                 engine.use_rules(rules)
 
+    def is_unknown(self, product_id: str) -> bool:
+        """Return whether a product with posted values is one that no model knows: they wait for one that does."""
+        return product_id in self._unknown
+
     def recorded_at(self, product_id: str) -> datetime | None:
         """Return when a product's values last changed here, None where they never did."""
         return self._recorded.get(product_id)
@@ -61,8 +67,9 @@ class LiveProducts:
     def _put(self, change: ProductChange, recorded_at: datetime) -> None:
         if self._changes.get(change.product_id) != change:
             self._changes[change.product_id] = change
-            for engine in self._engines:
-                engine.apply(change)
+            known = [engine.apply(change) for engine in self._engines]
+            if not any(known):
+                self._unknown.add(change.product_id)
         self._recorded[change.product_id] = max(recorded_at, self._recorded.get(change.product_id, recorded_at))
 
 

@@ -22,7 +22,7 @@ TITLES: Final[dict[int, str]] = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
-    409: "In conflict with what runs",
+    409: "In conflict with what is there",
     413: "Body too large",
     415: "Unsupported media type",
     422: "Invalid request",

@@ -15,6 +15,9 @@ _log = logging.getLogger("serving")
 class RulesFile:
     """The rules of one file.
 
+    Attributes:
+        is_refused: whether the file as it stands is broken, so that older rules are in force.
+
     Raises:
         ConfigError: the file is broken from the beginning.
     """
@@ -23,6 +26,7 @@ class RulesFile:
         self._path = path
         self._stamp = self._look_at()
         self._rules = read_rules(path)
+        self.is_refused = False
 
     def look(self) -> Rules:
         """Return the rules, read again where the file has changed; a broken file is told and left alone."""
@@ -31,8 +35,10 @@ class RulesFile:
             self._stamp = stamp
             try:
                 self._rules = read_rules(self._path)
+                self.is_refused = False
                 _log.info("business rules read", extra={logs.FIELDS: {"version": self._rules.version}})
             except ConfigError as error:
+                self.is_refused = True
                 _log.error("business rules refused, the last good ones go on: %s", error)
         return self._rules
 

@@ -36,8 +36,8 @@ class FreshState:
         self.accounts = LiveAccounts()
         self.experiments = Experiments()
         self.rules_version: str | None = None
-        rules = None if settings.rules_file is None else RulesFile(settings.rules_file)
-        self._reader = Reader(store, rules, declares=bool(settings.returned_is_presented))
+        self._rules_file = None if settings.rules_file is None else RulesFile(settings.rules_file)
+        self._reader = Reader(store, self._rules_file, declares=bool(settings.returned_is_presented))
         self._since = since
         self._cooldown = timedelta(days=settings.declined_cooldown_days)
         self._clock = clock
@@ -165,6 +165,11 @@ class FreshState:
                 history = histories.get(name)
                 if history is not None and not history.prune(self._since, now - self._cooldown, now.toordinal()):
                     del histories[name]
+
+    @property
+    def rules_are_old(self) -> bool:
+        """Whether the file of business rules is broken, so that the last good ones are in force."""
+        return self._rules_file is not None and self._rules_file.is_refused
 
     def is_forgotten(self, account_id: str) -> bool:
         """Return whether an account was erased."""

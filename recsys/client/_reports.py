@@ -86,11 +86,13 @@ class Reported(NamedTuple):
     Attributes:
         received: how many it holds.
         unknown_decisions: decisions that nobody knows; check the ids.
+        not_offered: outcomes about a product that their decision did not offer; check the ids.
         conflicts: outcomes whose id is kept with other content: the first one counts.
     """
 
     received: int
     unknown_decisions: tuple[str, ...] = ()
+    not_offered: tuple[str, ...] = ()
     conflicts: tuple[str, ...] = ()
 
 
@@ -107,8 +109,9 @@ class PostedOrders(NamedTuple):
 
 
 def parse_reported(body: Mapping[str, Any]) -> Reported:
-    """Return the answer to outcomes; an older server names no conflicts."""
-    return Reported(body["received"], tuple(body["unknown_decisions"]), tuple(body.get("conflicts", ())))
+    """Return the answer to outcomes; an older server names neither what was not offered nor conflicts."""
+    named = (tuple(body.get(name, ())) for name in ("unknown_decisions", "not_offered", "conflicts"))
+    return Reported(body["received"], *named)
 
 
 def parse_posted(body: Mapping[str, Any]) -> PostedOrders:

@@ -97,7 +97,11 @@ class OfferClient:
         """Return the server's offers, or after `deadline_ms` or any failure an answer without offers that says why."""
         places = {"visitor_id": visitor_id, "channel": channel, "surface": surface}
         try:
-            return self._pool.submit(self.offers, request, **places).result(max(deadline_ms, 0) / 1_000)
+            asked = self._pool.submit(self.offers, request, **places)
+            try:
+                return asked.result(max(deadline_ms, 0) / 1_000)
+            finally:
+                asked.cancel()  # what is still in the queue must not be asked when nobody waits for it
         except TimeoutError:
             return empty_answer(request, f"no answer within {deadline_ms:g} ms")
         except Exception as error:  # noqa: BLE001 - a page must not fail because its offers did

@@ -28,9 +28,13 @@ def shortfall_sentence(requested: int, returned: int, n_considered: int, barred:
     Example:
         >>> shortfall_sentence(3, 1, 5, Counter(owned=4))
         'asked for 3, found 1 in 5 candidates; left out: 4 owned'
+        >>> shortfall_sentence(2, 0, 0, Counter())
+        'asked for 2, there is no candidate: nothing goes with this account, cart or product'
     """
     if returned >= requested:
         return None
+    if n_considered == 0:
+        return f"asked for {requested}, there is no candidate: nothing goes with this account, cart or product"
     found = f"asked for {requested}, found {returned or 'nothing credible'} in {n_considered} candidates"
     parts = [f"{barred[name]} {words}" for name, words in SPOKEN.items() if barred[name]]
     return f"{found}; left out: {', '.join(parts)}" if parts else found

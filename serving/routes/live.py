@@ -40,8 +40,10 @@ async def post_products(request: Request, body: ProductsBody) -> Response:
     now = services.clock()
     events = [product.to_event(now) for product in body.products]
     await services.writer.submit(events)
-    services.state.products.update(events)
-    return _json(ProductsAnswer(received=len(events)))
+    products = services.state.products
+    products.update(events)
+    unknown = [product.product_id for product in body.products if products.is_unknown(product.product_id)]
+    return _json(ProductsAnswer(received=len(events), unknown_products=list(dict.fromkeys(unknown))))
 
 
 @router.post(

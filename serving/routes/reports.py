@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -40,7 +40,13 @@ async def post_outcomes(request: Request, body: OutcomesBody) -> Response:
     services.state.react(reactions_of(kept.events.values(), told))
     _count(services.metrics, [kept.events[outcome_id] for outcome_id in kept.new], told)
     unknown = [one for one in dict.fromkeys(event.decision_id for event in events) if one not in told]
-    return _json(OutcomesAnswer(received=len(events), unknown_decisions=unknown, conflicts=list(kept.conflicts)))
+    answer = OutcomesAnswer(
+        received=len(events),
+        unknown_decisions=unknown,
+        not_offered=_not_offered(kept.events.values(), told),
+        conflicts=list(kept.conflicts),
+    )
+    return _json(answer)
 
 
 @router.post(
@@ -65,6 +71,17 @@ def _look_up(services: Services, events: Sequence[Outcome]) -> tuple[Kept[str, O
     """What the store keeps of outcomes, and what it knows of their decisions, of the kept and the sent ones."""
     kept = kept_outcomes(services.store, events)
     return kept, services.state.told([*kept.events.values(), *events])
+
+
+def _not_offered(outcomes: Iterable[Outcome], told: Mapping[str, Told]) -> list[str]:
+    """The outcomes about a product that their decision did not offer: most often a mix-up of two decisions."""
+    return [
+        outcome.outcome_id
+        for outcome in outcomes
+        if outcome.product_id is not None
+        and (decision := told.get(outcome.decision_id)) is not None
+        and outcome.product_id not in decision.product_ids
+    ]
 
 
 def _count(metrics: Metrics, events: Sequence[Outcome], told: Mapping[str, Told]) -> None:

@@ -60,9 +60,12 @@ class ProductsBody(BaseModel):
 class ProductsAnswer(BaseModel):
     """The values are in the event store, and in force in this worker; in the others within a second."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"received": 2}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"received": 2, "unknown_products": ["22999"]}]})
 
     received: int = Field(description="How many products the request held.")
+    unknown_products: list[str] = Field(
+        description="Products that no model knows. Their values are kept for one that does; check the ids."
+    )
 
 
 class AccountBody(BaseModel):

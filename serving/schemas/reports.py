@@ -92,12 +92,17 @@ class OutcomesAnswer(BaseModel):
     """The outcomes are in the event store."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"received": 2, "unknown_decisions": [], "conflicts": []}]}
+        json_schema_extra={
+            "examples": [{"received": 2, "unknown_decisions": [], "not_offered": ["crm-104"], "conflicts": []}]
+        }
     )
 
     received: int = Field(description="How many outcomes the request held.")
     unknown_decisions: list[str] = Field(
         description="Decisions that the event store does not hold. Their outcomes are kept; check the ids."
+    )
+    not_offered: list[str] = Field(
+        description="Outcomes about a product that their decision did not offer. They are kept; check the ids."
     )
     conflicts: list[str] = Field(
         description="Outcomes whose id is kept with other content. The first one counts, these were left out."

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,15 +15,19 @@ import sqlalchemy as sa
 from recsys.contracts.events import (
     AccountUpdate,
     Decision,
+    DecisionOffer,
     EventQuery,
+    ExperimentRecord,
     Forgotten,
     Outcome,
     PostedLine,
+    ProductUpdate,
     RecordedAssignment,
+    TableName,
     VisitorLink,
     forget_key,
 )
-from recsys.contracts.offers import OfferRequest
+from recsys.contracts.offers import OfferRequest, ProductChange
 from recsys.errors import ConfigError
 from recsys.events import SqlStore, open_store, upkeep
 from recsys.events.export import export_days
@@ -142,10 +147,24 @@ def test_a_table_is_exported_by_day_and_a_day_can_be_exported_again(store: SqlSt
 
 
 def test_every_table_can_be_exported(store: SqlStore, tmp_path: Path) -> None:
-    store.append([decision("d1", "A1"), VisitorLink("v1", "A1", NOON)])
-    assert export_days(store, "decisions", tmp_path) == {NOON.date(): 1}
-    assert export_days(store, "visitor_links", tmp_path) == {NOON.date(): 1}
-    assert export_days(store, "decision_offers", tmp_path) == {}
+    offer = DecisionOffer(1, "P1", "upsell", 9.5, "GBP", 0.25, "buys_within_horizon", 2.0, 4.9, 0.5, "cart", 1.0)
+    store.append(
+        [
+            replace(decision("d1", "A1"), offers=(offer,)),
+            outcome("x1", "d1"),
+            line("o1", "A1"),
+            ProductUpdate(ProductChange("P1", price=2.0), NOON),
+            AccountUpdate("A1", NOON, segment="s"),
+            VisitorLink("v1", "A1", NOON),
+            RecordedAssignment("e1", 1, "A1", "account", "offers", 0.5, NOON),
+            ExperimentRecord("e1", 1, "{}", "hash", NOON),
+            Forgotten("k1", NOON),
+        ]
+    )
+    for table in get_args(TableName):
+        assert export_days(store, table, tmp_path) == {NOON.date(): 1}, table
+        file = tmp_path / table / f"day={NOON.date()}" / "part.parquet"
+        assert pq.ParquetFile(file).read().equals(store.read(EventQuery(table)))
 
 
 def test_a_store_of_version_1_comes_forward_with_its_rows(store: SqlStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from scipy import stats
 
 from recsys.contracts.events import EventQuery, ExperimentRecord, Forgotten, forget_key
 from recsys.contracts.offers import OfferRequest
@@ -210,6 +212,25 @@ def test_the_last_slot_is_drawn_with_the_probability_that_is_kept() -> None:
     assert (moves.slate.offers[-1].rank, moves.slate.requested, moves.slate.shortfall) == (3, 3, None)
     assert moves.propensity == pytest.approx(0.2 / DEPTH)
     assert draw(FakeEngine(n_products=3).recommend(OfferRequest(limit=23)), 3, 0.2, Dice(0.1, 0)) is None
+
+
+@pytest.mark.parametrize(("share", "below"), [(0.5, DEPTH), (0.2, DEPTH), (0.3, 4)])
+def test_draws_come_as_often_as_their_propensities_say(share: float, below: int) -> None:
+    """Chi-square over 20,000 draws; a test at 0.001 that would also catch one rank drawn a third too often."""
+    wide = FakeEngine(n_products=3 + below).recommend(OfferRequest(limit=3 + DEPTH))
+    rng, drawn = random.Random(5), Counter[str]()
+    said: dict[str, float] = {}
+    for _ in range(20_000):
+        found = draw(wide, 3, share, rng)
+        assert found is not None
+        product = found.slate.offers[-1].product_id
+        drawn[product] += 1
+        assert said.setdefault(product, found.propensity) == found.propensity
+    assert len(said) == 1 + below
+    assert sum(said.values()) == pytest.approx(1.0)
+    products = list(said)
+    test = stats.chisquare([drawn[one] for one in products], [20_000 * said[one] for one in products])
+    assert test.pvalue > 0.001
 
 
 def test_explored_answers_keep_their_propensities(store: MemoryStore, running: Any) -> None:

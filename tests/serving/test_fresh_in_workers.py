@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -32,10 +33,10 @@ class Workers:
         for thread in self._load:
             thread.start()
 
-    def ask(self, account_id: str) -> dict[str, object]:
+    def ask(self, account_id: str, limit: int = 3) -> dict[str, Any]:
         """Ask on a connection of its own, which any worker may take."""
         with httpx.Client(base_url=self.url, timeout=20) as client:
-            answered = client.post("/v1/offers", json={"account_id": account_id, "limit": 3})
+            answered = client.post("/v1/offers", json={"account_id": account_id, "limit": limit})
             assert answered.status_code == 200, answered.text
             return answered.json()
 
@@ -69,15 +70,25 @@ def workers(bundle_folder: Path, tmp_path: Path) -> Iterator[Workers]:
 
 def test_what_one_worker_takes_is_in_force_in_both_a_second_later(workers: Workers, tmp_path: Path) -> None:
     assert len(workers.workers()) == 2
-    first, second, third = [str(offer["product_id"]) for offer in workers.ask("A1")["offers"]]
+    answer = workers.ask("A1", limit=4)
+    first, second, third, fourth = [str(offer["product_id"]) for offer in answer["offers"]]
     product = {"product_id": first, "stock": 0}
     assert httpx.post(f"{workers.url}/v1/products", json={"products": [product]}).status_code == 200
     order = {"order_id": "o1", "account_id": "A1", "lines": [{"product_id": second}]}
     assert httpx.post(f"{workers.url}/v1/orders", json={"orders": [order]}).status_code == 200
+    told = {"outcome_id": "x", "decision_id": answer["decision_id"], "kind": "declined", "product_id": fourth}
+    assert httpx.post(f"{workers.url}/v1/outcomes", json={"outcomes": [told]}).status_code == 200
+    silent = {"accounts": [{"account_id": "A5", "do_not_offer": True}]}
+    assert httpx.post(f"{workers.url}/v1/accounts", json=silent).status_code == 200
+    assert httpx.post(f"{workers.url}/v1/visitors/v1:link", json={"account_id": "A5"}).status_code == 200
     (tmp_path / "new.toml").write_text(RULE.format(product=third))
     (tmp_path / "new.toml").replace(tmp_path / "rules.toml")
     time.sleep(1.0)
-    assert not {first, second, third} & workers.offered("A1")
+    assert not {first, second, third, fourth} & workers.offered("A1")
+    assert workers.offered("A5") == set()
+    assert {
+        httpx.post(f"{workers.url}/v1/offers", json={"visitor_id": "v1"}).json()["returned"] for _ in range(20)
+    } == {0}
 
 
 def test_an_erased_account_is_unknown_in_both_a_second_later(workers: Workers, tmp_path: Path) -> None:

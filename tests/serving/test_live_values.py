@@ -16,7 +16,7 @@ from recsys.contracts.events import EventQuery, Forgotten, Outcome, ProductUpdat
 from recsys.contracts.offers import OfferRequest, ProductChange
 from recsys.events import MemoryStore
 from serving import FixedModel, Settings, create_app
-from serving.fakes import fake_model
+from serving.fakes import FakeEngine, fake_model
 from serving.history import FatigueCaps
 from serving.loading import load_model
 from serving.news import Reaction, Subject
@@ -55,11 +55,20 @@ def eventually(holds: Callable[[], bool]) -> bool:
 @pytest.mark.parametrize("change", [{"stock": 0}, {"active": False}, {"do_not_offer": True}])
 def test_a_product_that_may_not_be_offered_is_absent_at_once(api: httpx.Client, change: dict[str, Any]) -> None:
     first = offered(api)[0]
-    assert post(api, "/v1/products", products=[{"product_id": first, **change}]) == {"received": 1}
+    assert post(api, "/v1/products", products=[{"product_id": first, **change}])["unknown_products"] == []
     assert first not in offered(api)
     undo = {"stock": 5} if "stock" in change else {name: not value for name, value in change.items()}
     post(api, "/v1/products", products=[{"product_id": first, **undo}])
     assert offered(api)[0] == first
+
+
+def test_a_product_that_no_model_knows_is_named_until_one_does(store: MemoryStore, running: Any) -> None:
+    values = [{"product_id": "P40", "stock": 1}, {"product_id": "P1", "stock": 1}]
+    with running(make(store)) as api:
+        for _ in range(2):
+            assert post(api, "/v1/products", products=values) == {"received": 2, "unknown_products": ["P40"]}
+    with running(make(store, fake_model(FakeEngine(n_products=50)))) as api:
+        assert post(api, "/v1/products", products=values)["unknown_products"] == []
 
 
 def test_a_posted_price_is_the_price_of_the_offer(api: httpx.Client) -> None:

@@ -210,6 +210,33 @@ def test_a_whole_number_may_be_written_as_a_decimal(api: httpx.Client) -> None:
     assert post(api, limit=2.0)["returned"] == 2
 
 
+def test_metrics_tell_all_that_an_operator_asks_for(api: httpx.Client) -> None:
+    decision = post(api, account_id="A1", limit=3)["decision_id"]
+    told = {"outcomes": [{"outcome_id": "x1", "decision_id": decision, "kind": "shown"}]}
+    assert api.post("/v1/outcomes", json=told).status_code == 200
+    text = api.get("/metrics").text
+    helped = set(re.findall(r"^# HELP (\S+)", text, re.MULTILINE))
+    assert {
+        "offers_answer_seconds",  # latency by route and tier
+        "offers_returned_total",
+        "offers_presented_total",
+        "offers_shortfalls_total",
+        "offers_store_commit_seconds",
+        "offers_store_queue",
+        "offers_model_age_seconds",
+        "offers_arm_decisions_total",  # with offers_outcomes: acceptance by arm
+        "offers_outcomes_total",
+        "offers_unlogged_total",
+        "offers_model_swaps_total",
+        "offers_model_refusals_total",
+        "offers_worker",
+    } <= helped
+    assert "offers_presented_total 3.0" in text
+    assert "offers_store_commit_seconds_count 2.0" in text
+    (age,) = re.findall(r"^offers_model_age_seconds (\S+)$", text, re.MULTILINE)
+    assert float(age) == (NOW - AS_OF).total_seconds()
+
+
 def test_metrics_count_answers_by_route_and_tier(api: httpx.Client) -> None:
     post(api, account_id="A1", limit=3)
     post(api, limit=100)

@@ -48,7 +48,7 @@ def test_an_outcome_is_kept_with_all_it_says(api: httpx.Client, store: MemorySto
     decision_id, _ = decide(api)
     when = "2026-03-01T13:00:00+02:00"
     told = outcome(decision_id, "declined", product_id="P1", reason="too dear", actor_id="rep-7", occurred_at=when)
-    assert report(api, told) == {"received": 1, "unknown_decisions": [], "conflicts": []}
+    assert report(api, told) == {"received": 1, "unknown_decisions": [], "not_offered": [], "conflicts": []}
     assert store.read(EventQuery("outcomes")).to_pylist() == [
         {
             "outcome_id": "x1",
@@ -72,8 +72,15 @@ def test_a_shown_outcome_presents_the_offer(api: httpx.Client, store: MemoryStor
 
 def test_a_decision_that_nobody_knows_is_reported_and_its_outcome_kept(api: httpx.Client, store: MemoryStore) -> None:
     told = report(api, outcome("no such", "shown"), outcome("no such", "declined", "x2", product_id="P1"))
-    assert told == {"received": 2, "unknown_decisions": ["no such"], "conflicts": []}
+    assert told == {"received": 2, "unknown_decisions": ["no such"], "not_offered": [], "conflicts": []}
     assert store.read(EventQuery("outcomes")).num_rows == 2
+
+
+def test_a_product_that_its_decision_did_not_offer_is_named(api: httpx.Client) -> None:
+    (one, products), (other, _) = decide(api), decide(api, "A9")
+    told = report(api, outcome(one, "clicked", "x1", product_id=products[0]), outcome(one, "shown", "x2"))
+    assert told["not_offered"] == []
+    assert report(api, outcome(other, "clicked", "x3", product_id=products[0]))["not_offered"] == ["x3"]
 
 
 def test_a_declined_product_rests_for_that_account_only(api: httpx.Client) -> None:

@@ -71,7 +71,7 @@ def test_an_outcome_sent_again_with_other_content_changes_nothing_and_is_named(a
     assert post(api, "/v1/outcomes", outcomes=[declined(decision_id, first)])["conflicts"] == []
     assert post(api, "/v1/outcomes", outcomes=[declined(decision_id, first)])["conflicts"] == []
     answer = post(api, "/v1/outcomes", outcomes=[declined(decision_id, second)])
-    assert answer == {"received": 1, "unknown_decisions": [], "conflicts": ["x1"]}
+    assert answer == {"received": 1, "unknown_decisions": [], "not_offered": [], "conflicts": ["x1"]}
     assert second in decide(api, "A0")[1]
     assert first not in decide(api, "A0")[1]
 

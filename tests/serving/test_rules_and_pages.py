@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,26 @@ def test_a_broken_file_leaves_the_last_good_rules(
     write(rules_file, "nonsense", first)
     assert eventually(lambda: "business rules refused" in caplog.text)
     assert first not in offered(real)
+    assert "file of business rules is broken" in real.get("/readyz").json()["warnings"][0]
     rules_file.unlink()
     assert eventually(lambda: "No such file" in caplog.text)
     assert first not in offered(real)
+    write(rules_file, "block", first)
+    assert eventually(lambda: real.get("/readyz").json()["warnings"] == [])
+
+
+def test_a_rule_begins_and_ends_by_the_clock_and_not_by_the_file(
+    store: MemoryStore, running: Any, bundle_folder: Path, rules_file: Path
+) -> None:
+    now = [NOW]
+    settings = Settings(refresh_seconds=0.02, rules_file=rules_file)
+    model = load_model(bundle_folder, source="test", now=NOW)
+    with running(create_app(settings, bundles=FixedModel(model), store=store, clock=lambda: now[0])) as api:
+        first = offered(api)[0]
+        write(rules_file, "block", first, more="valid_from = 2026-03-02\nvalid_to = 2026-03-03")
+        for days, blocked in ((0, False), (1, True), (2, False)):
+            now[0] = NOW + timedelta(days=days)
+            assert eventually(lambda wanted=blocked: (first not in offered(api)) is wanted)  # type: ignore[misc]
 
 
 def test_a_file_that_is_broken_from_the_beginning_is_refused(store: MemoryStore, rules_file: Path) -> None:
