@@ -29,7 +29,7 @@ async def get_livez() -> Liveness:
 
 @router.get("/readyz", responses=problem_responses(503), summary="Readiness")
 async def get_readyz(services: ServicesDep) -> Readiness:
-    """A model is loaded and warm, and the event store answers. A newer model or rules that were refused are warnings."""
+    """A model is loaded and warm, and the event store answers. Newer models or rules that were refused are warnings."""
     await _probe(services)
     refused = [item for item in services.models.running() if item.refused is not None]
     warnings = [f"a newer model of alias {item.alias} was refused; /v1/models says why" for item in refused]
