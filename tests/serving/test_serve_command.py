@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -20,6 +22,7 @@ from recsys.client import OfferClient
 from recsys.contracts.events import EventQuery
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.events import open_store
+from serving.access import SCOPES
 
 OFFERS = Path(sys.executable).parent / "offers"
 
@@ -160,11 +163,50 @@ def test_a_store_and_settings_that_can_not_be(bundle_folder: Path, tmp_path: Pat
 
 
 def test_no_account_stands_in_the_log(serve: Serve, tmp_path: Path) -> None:
+    """Every route, with what it takes, what it refuses and what can't be read, and a database that fails meanwhile."""
     served = serve(f"sqlite:///{tmp_path}/e.db")
-    for path in ("/v1/accounts/A-private/offers", "/v1/accounts/A-private/offers?limit=x", "/v1/A-private"):
-        httpx.get(f"{served.url}{path}")
-    httpx.post(f"{served.url}/v1/offers", content=b"A-private", headers={"Content-Type": "application/json"})
-    assert "A-private" not in served.stop()[1]
+    bodies: dict[str, Any] = {
+        "/v1/offers": {"account_id": PRIVATE, "visitor_id": PRIVATE, "cart": [{"product_id": PRIVATE}]},
+        "/v1/offers:batch": {"requests": [{"account_id": PRIVATE}, {"account_id": PRIVATE, "objective": "margin"}]},
+        "/v1/outcomes": {"outcomes": [_outcome("x1"), _outcome(PRIVATE)]},
+        "/v1/orders": {"orders": [{"order_id": PRIVATE, "account_id": PRIVATE, "lines": [{"product_id": PRIVATE}]}]},
+        "/v1/products": {"products": [{"product_id": PRIVATE, "price": 1}]},
+        "/v1/accounts": {"accounts": [{"account_id": PRIVATE, "segment": PRIVATE}]},
+        "/v1/visitors/{visitor_id}:link": {"account_id": PRIVATE},
+        "/v1/decisions/{decision_id}/why-not": {"product_id": PRIVATE},
+    }
+    statuses: set[int] = set()
+    with httpx.Client(base_url=served.url, timeout=30) as client, sqlite3.connect(tmp_path / "e.db") as database:
+        for turn in ("well", "broken"):
+            for path, methods in SCOPES.items():
+                for method in methods:
+                    where = re.sub(r"\{\w+\}", PRIVATE, path)
+                    statuses.add(client.request(method, where, json=bodies.get(path)).status_code)
+                    statuses.add(client.request(method, where, json={PRIVATE: PRIVATE}).status_code)
+                    wrong = {"content": f'"{PRIVATE}'.encode(), "headers": {"Content-Type": "application/json"}}
+                    statuses.add(client.request(method, f"{where}?limit={PRIVATE}", **wrong).status_code)
+            if turn == "well":
+                database.execute("DROP VIEW decision_offers")
+                database.execute("DROP TABLE outcomes")
+                database.execute("ALTER TABLE decisions RENAME COLUMN tier TO gone")
+                database.commit()
+    assert {200, 400, 404, 422, 503} <= statuses
+    written = served.stop()[1]
+    assert "event store" in written
+    assert PRIVATE not in written
+
+
+PRIVATE = "A-private"
+
+
+def _outcome(outcome_id: str) -> dict[str, str]:
+    return {
+        "outcome_id": outcome_id,
+        "decision_id": PRIVATE,
+        "kind": "declined",
+        "reason": PRIVATE,
+        "actor_id": PRIVATE,
+    }
 
 
 def _load(url: str, *, n_threads: int) -> tuple[Callable[[], set[str]], threading.Event]:
