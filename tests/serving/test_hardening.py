@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from recsys.contracts.events import Event, EventQuery, Outcome, PostedLine
+from recsys.contracts.events import Event, EventQuery, Outcome, PostedLine, TableName
 from recsys.contracts.offers import AccountState
 from recsys.events import MemoryStore, open_store
 from recsys.events.store import SqlStore
@@ -153,6 +153,9 @@ class ErasedMeanwhile:
             self.erased = True
             forget(self.inner, "A1", NOW)
         return found
+
+    def size(self, table: TableName) -> int:
+        return self.inner.size(table)
 
     def close(self) -> None:
         self.inner.close()
