@@ -18,6 +18,7 @@ from recsys.data.reading import ReadSpec, read_data
 from recsys.data.report import DataReport
 from recsys.errors import BundleError, ModelNotFoundError
 from recsys.mining.ladder import Ladder
+from recsys.mining.ladder_file import with_names
 from training.champion import EVIDENCE, Champion, compare_with, present_champion
 from training.config import TrainConfig
 from training.evidence import gather_evidence
@@ -25,6 +26,7 @@ from training.gate import EvaluationConfig, GateEvidence
 from training.importances import feature_importances
 from training.ladders import built_ladder, edited_ladder, given_ladder
 from training.pipeline import Fitted, Step, fit, known_history, part_rng, quietly, write_bundle
+from training.readable import strongest_pairs
 from training.registry import BUNDLE_FOLDER, Registry
 from training.replay import SIDE_BY_SIDE_LINES, Replay, replay_past
 from training.replay_log import log_replay, replay_metrics
@@ -185,6 +187,8 @@ def _log(run: Run, trained: _Trained) -> None:
     run.log_json(trained.evidence.model_dump(mode="json"), EVIDENCE)
     run.log_json(data.report.to_dict(), "data_report.json")
     run.log_frame(fitted.rules, "rules/rules.parquet")
+    run.log_table(strongest_pairs(fitted.rules, data.products), "rules/strongest.csv")
     run.log_frame(fitted.ladder.edges, "ladder/edges.parquet")
+    run.log_table(with_names(fitted.ladder, data.products), "ladder/edges.csv")
     importances = feature_importances(trained.replay, config, part_rng(config, "importances"))
     log_replay(run, trained.replay, importances)

@@ -22,6 +22,12 @@ def write_ladder(ladder: Ladder, products: pd.DataFrame, path: Path) -> None:
     Rows may be deleted, added (two ids are enough) and given another reason. Counts and ratios are for reading only:
     `read_ladder` takes them from the data again.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with_names(ladder, products).to_csv(path, index=False, float_format="%.6g")
+
+
+def with_names(ladder: Ladder, products: pd.DataFrame) -> pd.DataFrame:
+    """Return the edges with the names of both rungs beside their ids."""
     names = products.reindex(columns=[c.PRODUCT_ID, c.NAME]).drop_duplicates(c.PRODUCT_ID).set_index(c.PRODUCT_ID)
     table = ladder.edges.assign(
         **{
@@ -30,8 +36,7 @@ def write_ladder(ladder: Ladder, products: pd.DataFrame, path: Path) -> None:
         }
     )
     rest = [name for name in EDGE_COLUMNS if name not in _REQUIRED]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table[[*_REQUIRED, c.FROM_NAME, c.TO_NAME, *rest]].to_csv(path, index=False, float_format="%.6g")
+    return table[[*_REQUIRED, c.FROM_NAME, c.TO_NAME, *rest]]
 
 
 def read_ladder(path: Path, products: pd.DataFrame, history: History, config: LadderConfig) -> Ladder:

@@ -114,6 +114,8 @@ def test_what_mlflow_keeps(trained: Path) -> None:
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
     for name in ("gate.json", "config.json", "data_report.json", "rules/rules.parquet", "ladder/edges.parquet"):
         assert (folder / name).stat().st_size > 0
+    assert {"when", "then"} < set(pd.read_csv(folder / "rules" / "strongest.csv").columns)
+    assert pd.read_csv(folder / "ladder" / "edges.csv")["from_name"].notna().all()
     for name in ("ndcg", "coverage", "calibration_cross_sell", "calibration_upsell"):
         assert (folder / "replay" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((folder / "config.json").read_text())["seed"] == 0
