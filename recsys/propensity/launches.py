@@ -42,6 +42,8 @@ class LaunchConfig(Config):
         accounts: accounts of each window that are looked at.
         products: waiting products of each window that are looked at.
         per_account: waiting products that become candidates of an account.
+        most_waiting: waiting products that are offered at most, the last by id, because catalogues number upwards;
+            bounds the memory, which is a number for each of them and each product.
         min_purchases: with fewer purchases of what waited once nothing is known, and none is offered.
     """
 
@@ -49,6 +51,7 @@ class LaunchConfig(Config):
     accounts: int = Field(default=1_000, ge=1)
     products: int = Field(default=200, ge=1)
     per_account: int = Field(default=5, ge=1)
+    most_waiting: int = Field(default=2_000, ge=1)
     min_purchases: int = Field(default=20, ge=1)
 
 
@@ -97,7 +100,8 @@ class LaunchModel:
         waiting = unsold(snapshot, self.products_)
         pairs, quantities = [_none()], Quantities.of(snapshot)
         if self.model_ is not None and len(waiting):
-            pairs += _best_pairs(snapshot, accounts, waiting, self.model_, self.config.per_account)
+            latest = waiting[-self.config.most_waiting :]
+            pairs += _best_pairs(snapshot, accounts, latest, self.model_, self.config.per_account)
         account, product, probability = (np.concatenate(column) for column in zip(*pairs, strict=True))
         return Candidates(
             account=account,

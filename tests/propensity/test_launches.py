@@ -106,6 +106,10 @@ def share_bought(n_windows: int, *, liked: bool) -> float:
     return bought / pairs
 
 
+def test_of_too_many_that_wait_the_last_by_id_are_offered() -> None:
+    assert set(found_by(fitted(LaunchConfig(most_waiting=1)))["product"]) == {"z2"}
+
+
 def test_probabilities_are_what_became_of_those_that_waited() -> None:
     found = found_by(fitted(LaunchConfig(n_windows=5)))
     liked = (found["account"].str[1:].astype(int) % 2 == 0) == (found["product"] == "z1")
