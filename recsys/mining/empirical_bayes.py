@@ -62,6 +62,29 @@ def fit_beta_prior(successes: FloatArray, trials: FloatArray) -> BetaPrior:
     return BetaPrior(mean * weight, (1.0 - mean) * weight)
 
 
+def fit_beta_weight(successes: FloatArray, trials: FloatArray, means: FloatArray) -> float:
+    """Return the weight `a + b` of Beta priors with given means under which the counts are most likely.
+
+    Without a trial it is that of ten observations.
+
+    Args:
+        successes: of each group.
+        trials: of each group.
+        means: prior mean of each group, in (0, 1).
+    """
+    seen = trials > 0
+    k, n, mean = successes[seen], trials[seen], means[seen]
+    if len(n) < _FEWEST_GROUPS:
+        return 10.0
+
+    def loss(parameters: FloatArray) -> float:
+        a, b = mean * np.exp(parameters[0]), (1.0 - mean) * np.exp(parameters[0])
+        return -float(np.sum(betaln(k + a, n - k + b) - betaln(a, b)))
+
+    bounds = [(np.log(_WEAKEST), np.log(_STRONGEST))]
+    return float(np.exp(minimize(loss, np.log([20.0]), method="L-BFGS-B", bounds=bounds).x[0]))
+
+
 def shrink_means(counts: FloatArray, total: FloatArray, squares: FloatArray) -> FloatArray:
     """Return the posterior mean of each group of a normal law whose group means are normal too, `(n_groups,)`.
 

@@ -24,7 +24,7 @@ from recsys.propensity.climb_peers import (
 from recsys.propensity.climb_snapshot import (
     RECENT_DAYS,
     ClimbSnapshot,
-    orders_since,
+    orders_standing,
     recent_buyers,
     usual_log_quantity,
 )
@@ -42,6 +42,7 @@ FEATURES: Final = (
     "rung_rate_log",
     "rung_share_of_orders_log",
     "rung_exposure_log_days",
+    "rung_met_log",
     "rung_chance_log",
     "price_step_log",
     "lower_price_log",
@@ -81,15 +82,18 @@ def climb_features(
         horizon_days: days over which peers' climb rate is stated.
     """
     columns: dict[str, object] = {}
-    columns.update(_rung_features(snapshot, pairs, horizon_days))
-    columns.update(_edge_features(snapshot, pairs, ladder, horizon_days))
+    peer_shares = peer_order_shares(snapshot, len(ladder))
+    columns.update(_rung_features(snapshot, pairs, peer_shares, horizon_days))
+    columns.update(_edge_features(snapshot, pairs, ladder, peer_shares, horizon_days))
     columns.update(account_features(snapshot, pairs))
     frame = pd.DataFrame(columns, columns=list(FEATURES))
     table = account_columns(accounts, snapshot.history.account_ids, snapshot.now)
     return pd.concat([frame, table.iloc[pairs.account].reset_index(drop=True)], axis=1)
 
 
-def _rung_features(snapshot: ClimbSnapshot, pairs: EdgePairs, horizon_days: int) -> dict[str, FloatArray]:
+def _rung_features(
+    snapshot: ClimbSnapshot, pairs: EdgePairs, peer_shares: FloatArray, horizon_days: int
+) -> dict[str, FloatArray]:
     index, now = snapshot.index, snapshot.now
     recent = now - RECENT_DAYS * SECONDS_A_DAY
     total = index.sums(pairs.lower, 0, now)
@@ -101,10 +105,13 @@ def _rung_features(snapshot: ClimbSnapshot, pairs: EdgePairs, horizon_days: int)
     before = np.where(early.lines > 0, early.log_quantity / np.maximum(early.lines, 1.0), usual)
     now_usual = np.where(late.lines > 0, late.log_quantity / np.maximum(late.lines, 1.0), usual)
     gap = (tenure - recency + 30.0) / total.lines
-    orders = orders_since(snapshot, pairs)
-    chance = snapshot.activity.chance(orders_share(snapshot, pairs), horizon_days, pairs.account)
+    orders = orders_standing(snapshot, pairs)
+    share, activity = orders_share(snapshot, pairs, peer_shares), snapshot.activity
+    chance = activity.chance(share, horizon_days, pairs.account)
+    met = activity.met(share, recency, horizon_days, pairs.account)
     return {
-        "rung_tenure_years": np.minimum(tenure / 365.0, 1.0),  # who has not moved in a year is settled
+        # Half-way between the last line and the end of the horizon; who has not moved in a year is settled.
+        "rung_tenure_years": np.minimum((tenure - (recency - horizon_days) / 2) / 365.0, 1.0),
         "rung_recency_log_days": np.log1p(recency),
         "rung_lines_log": np.log(total.lines),
         "rung_recent_lines": late.lines,
@@ -113,14 +120,14 @@ def _rung_features(snapshot: ClimbSnapshot, pairs: EdgePairs, horizon_days: int)
         "rung_overdue": np.log(recency + 1.0) - np.log(gap),
         "rung_rate_log": np.log(total.lines) - np.log(tenure + 60.0),
         "rung_share_of_orders_log": np.log(total.lines + 0.5) - np.log(orders + 1.0),
-        # A wish that came since the last line, or half-way to the next one, is met by the next one.
-        "rung_exposure_log_days": np.log(recency + horizon_days / 2),
+        "rung_exposure_log_days": np.log(recency + horizon_days),  # since the last line a wish may have come
+        "rung_met_log": np.log(np.maximum(met, 1e-4)),
         "rung_chance_log": np.log(np.maximum(chance, 1e-4)),
     }
 
 
 def _edge_features(
-    snapshot: ClimbSnapshot, pairs: EdgePairs, ladder: Ladder, horizon_days: int
+    snapshot: ClimbSnapshot, pairs: EdgePairs, ladder: Ladder, peer_shares: FloatArray, horizon_days: int
 ) -> dict[str, FloatArray]:
     price = product_prices(snapshot.history)
     lower, upper = snapshot.edges.lower, snapshot.edges.upper
@@ -135,7 +142,7 @@ def _edge_features(
         "quantity_over_peers": np.clip(usual - peer_quantities(snapshot, each)[edge], -1.5, 1.5),
         "quantity_over_ladder": np.clip(usual - peer_quantities(snapshot, together)[edge], -1.5, 1.5),
         "peer_climb_rate_log": np.log(peer_rates(snapshot, len(ladder), horizon_days))[edge],
-        "peer_share_of_orders_log": np.log(peer_order_shares(snapshot, len(ladder)))[edge],
+        "peer_share_of_orders_log": np.log(peer_shares)[edge],
         "peer_climbs_a_purchase_log": np.log(climbs_a_purchase(snapshot, len(ladder)))[edge],
         "upper_recent_buyers_log": np.log1p(buyers[upper])[edge],
         "lower_recent_buyers_log": np.log1p(buyers[lower])[edge],

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from recsys.data.history import SECONDS_A_DAY
-from recsys.mining.empirical_bayes import fit_beta_prior, shrink_means
+from recsys.mining.empirical_bayes import fit_beta_prior, fit_beta_weight, shrink_means
 from recsys.mining.outcomes import EdgePairs
 from recsys.mining.purchases import NEVER
-from recsys.propensity.climb_snapshot import ClimbSnapshot, orders_since, usual_log_quantity
+from recsys.propensity.climb_snapshot import ClimbSnapshot, orders_standing, standing_end, usual_log_quantity
 
 FloatArray = NDArray[np.float64]
-LongArray = NDArray[np.int64]
 
 _MOST_PAIRS: Final = 20_000  # two parameters need no more
 
@@ -26,7 +25,7 @@ def peer_rates(snapshot: ClimbSnapshot, n_edges: int, horizon_days: int) -> Floa
 
     A trial is one horizon that one account stood on the edge (rounded up), a success a climb.
     """
-    days = (_standing_end(snapshot) - snapshot.index.first[snapshot.exposed.lower]) / SECONDS_A_DAY
+    days = (standing_end(snapshot, snapshot.exposed) - snapshot.index.first[snapshot.exposed.lower]) / SECONDS_A_DAY
     return _shrunk_climbs(snapshot, np.ceil(np.maximum(days, 0.0) / horizon_days), n_edges)
 
 
@@ -37,7 +36,7 @@ def climbs_a_purchase(snapshot: ClimbSnapshot, n_edges: int) -> FloatArray:
     it does not mix how willing peers are with how often they order.
     """
     exposed = snapshot.exposed
-    lines = snapshot.index.sums(exposed.lower, 0, _standing_end(snapshot)).lines
+    lines = snapshot.index.sums(exposed.lower, 0, standing_end(snapshot, snapshot.exposed)).lines
     return _shrunk_climbs(snapshot, lines, n_edges)
 
 
@@ -69,45 +68,45 @@ def ladder_of_edge(snapshot: ClimbSnapshot) -> NDArray[np.int32]:
 
 
 def peer_order_shares(snapshot: ClimbSnapshot, n_edges: int) -> FloatArray:
-    """Return the part of the orders of all accounts on each edge that have the lower rung, `(n_edges,)`.
+    """Return the part of the orders of all accounts on each edge that restock it, `(n_edges,)`, empirical Bayes.
 
-    An account's orders count from its first purchase of the lower rung on; half an order in one is added.
+    Trials are an account's orders after the one that put it on the edge, until it bought the higher rung, that order
+    included; each has the lower rung, or the higher one in its place, or neither.
     """
     exposed = snapshot.exposed
-    lines = snapshot.index.sums(exposed.lower, 0, snapshot.now).lines
-    bought = np.bincount(exposed.edge, weights=lines, minlength=n_edges)
-    orders = np.bincount(exposed.edge, weights=orders_since(snapshot, exposed), minlength=n_edges)
-    return np.asarray((bought + 0.5) / (orders + 1.0), dtype=np.float64)
+    restocked, orders = _repeats(snapshot, exposed)
+    successes, trials = (
+        np.bincount(exposed.edge, weights=weights, minlength=n_edges).astype(np.float64)
+        for weights in (restocked, orders)
+    )
+    return fit_beta_prior(successes, trials).rate(successes, trials)
 
 
-def orders_share(snapshot: ClimbSnapshot, pairs: EdgePairs) -> FloatArray:
-    """Return the part of each account's orders that have the lower rung, `(n_pairs,)`, empirical Bayes.
+def orders_share(snapshot: ClimbSnapshot, pairs: EdgePairs, peers: FloatArray) -> FloatArray:
+    """Return the part of each account's orders that restock the edge, `(n_pairs,)`, empirical Bayes.
 
-    Trials are the orders after the one that began it: that one has the rung by definition.
+    Args:
+        snapshot: what is known.
+        pairs: some of the snapshot's standing pairs.
+        peers: of all accounts on each edge, `(n_edges,)`; an account that has few orders does as they do.
     """
-    prior = fit_beta_prior(*_repeats(snapshot, _some(snapshot.standing)))
-    return prior.rate(*_repeats(snapshot, pairs))
+    some = _some(snapshot.standing)
+    weight = fit_beta_weight(*_repeats(snapshot, some), peers[some.edge])
+    restocked, orders = _repeats(snapshot, pairs)
+    return (restocked + weight * peers[pairs.edge]) / (orders + weight)
 
 
 def _repeats(snapshot: ClimbSnapshot, pairs: EdgePairs) -> tuple[FloatArray, FloatArray]:
-    lines = snapshot.index.sums(pairs.lower, 0, snapshot.now).lines
-    orders = np.maximum(orders_since(snapshot, pairs), lines)
-    return lines - 1.0, orders - 1.0
+    lines = snapshot.index.sums(pairs.lower, 0, standing_end(snapshot, pairs)).lines
+    restocked = lines - 1.0 + (pairs.upper != NEVER)
+    orders = orders_standing(snapshot, pairs) - 1.0 + (pairs.upper != NEVER)
+    return restocked, np.maximum(orders, restocked)
 
 
 def _some(pairs: EdgePairs) -> EdgePairs:
     keep = np.zeros(len(pairs), dtype=bool)
     keep[:: max(len(pairs) // _MOST_PAIRS, 1)] = True
     return pairs.select(keep)
-
-
-def _standing_end(snapshot: ClimbSnapshot) -> LongArray:
-    """Return until when each exposed pair stood on the lower rung only."""
-    exposed = snapshot.exposed
-    end = np.full(len(exposed), snapshot.now, dtype=np.int64)
-    bought = exposed.upper != NEVER
-    end[bought] = snapshot.index.first[exposed.upper[bought]]
-    return end
 
 
 def _shrunk_climbs(snapshot: ClimbSnapshot, trials: FloatArray, n_edges: int) -> FloatArray:

@@ -84,12 +84,20 @@ def usual_log_quantity(snapshot: ClimbSnapshot, pairs: EdgePairs) -> FloatArray:
     return sums.log_quantity / np.maximum(sums.lines, 1.0)
 
 
-def orders_since(snapshot: ClimbSnapshot, pairs: EdgePairs) -> FloatArray:
-    """Return the orders of each pair's account since its first purchase of the lower rung, that one included."""
-    since = pairs.account.astype(np.int64) * _SPAN + snapshot.index.first[pairs.lower]
-    until = (pairs.account.astype(np.int64) + 1) * _SPAN
+def orders_standing(snapshot: ClimbSnapshot, pairs: EdgePairs) -> FloatArray:
+    """Return the orders of each pair's account while it stood on the edge, the one that began it included."""
+    account = pairs.account.astype(np.int64) * _SPAN
+    since, until = account + snapshot.index.first[pairs.lower], account + standing_end(snapshot, pairs)
     moments = snapshot.order_moments
     return (np.searchsorted(moments, until) - np.searchsorted(moments, since)).astype(np.float64)
+
+
+def standing_end(snapshot: ClimbSnapshot, pairs: EdgePairs) -> LongArray:
+    """Return until when each pair stood on the lower rung only: its first purchase of the higher one, or now."""
+    end = np.full(len(pairs), snapshot.now, dtype=np.int64)
+    bought = pairs.upper != NEVER
+    end[bought] = snapshot.index.first[pairs.upper[bought]]
+    return end
 
 
 def recent_buyers(snapshot: ClimbSnapshot) -> FloatArray:

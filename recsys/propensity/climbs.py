@@ -18,8 +18,8 @@ from recsys.data.history import History, epoch_seconds
 from recsys.mining.ladder import Ladder
 from recsys.mining.outcomes import ClimbConfig, EdgePairs, RungPurchases, find_rung_purchases
 from recsys.propensity.candidates import Candidates
-from recsys.propensity.classifier import PropensityClassifier
-from recsys.propensity.climb_features import FEATURES, climb_features
+from recsys.propensity.climb_classifier import ClimbClassifier
+from recsys.propensity.climb_features import climb_features
 from recsys.propensity.climb_peers import peer_rates
 from recsys.propensity.climb_snapshot import ClimbSnapshot, usual_quantity
 from recsys.propensity.combination import calibrate
@@ -181,21 +181,20 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         return ClimbSample(pairs.account, features, climbed[keep], weight, rate[pairs.edge], season)
 
 
-_FEWEST_CLIMBS = 20
+_FEWEST_CLIMBERS = 20
 # The level drifts by 0.2 in log odds from window to window anyway, not all of it here to stay; the slope drifts less.
 _CALIBRATION_PRIOR = (25.0, 5.0)
 
 
-def _learn(samples: list[ClimbSample], rng: np.random.Generator) -> PropensityClassifier | None:
-    """Return a classifier of some cutoffs' pairs; None with too few climbs to tell anything from."""
-    if sum(int(sample.climbed.sum()) for sample in samples) < _FEWEST_CLIMBS:
+def _learn(samples: list[ClimbSample], rng: np.random.Generator) -> ClimbClassifier | None:
+    """Return a classifier of some cutoffs' pairs; None with too few accounts that climbed to tell anything from."""
+    climbers = [sample.account[sample.climbed == 1] for sample in samples]
+    if not climbers or len(np.unique(np.concatenate(climbers))) < _FEWEST_CLIMBERS:
         return None
     features = pd.concat([sample.features for sample in samples], ignore_index=True)
     climbed, weight = _stack(samples)
-    numbers = tuple(name for name in features.columns if name in FEATURES)
     accounts = np.concatenate([sample.account for sample in samples])
-    classifier = PropensityClassifier(folds=4, numbers=numbers, random_state=int(rng.integers(2**31)))
-    return classifier.fit(features, climbed, weight, groups=accounts)
+    return ClimbClassifier(random_state=int(rng.integers(2**31))).fit(features, climbed, weight, accounts)
 
 
 def _stack(samples: list[ClimbSample]) -> tuple[IntArray, FloatArray]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -16,10 +15,13 @@ from sklearn.linear_model import LogisticRegression
 
 from recsys.propensity.account_table import MISSING, EncodedTable
 from recsys.propensity.grid import ask_for_values, weighted_edges
+from recsys.propensity.linear_design import LinearDesign
 
 FloatArray = NDArray[np.float64]
 
 _MOST_LEVELS_OF_BOOSTING = 255
+# Of the gradient of the mean loss: with 1 % of positives that is small from the start, and 0.001 would stop there.
+_TOLERANCE = 1e-4
 
 
 class Learner(Protocol):
@@ -41,17 +43,17 @@ class LogisticSetting(NamedTuple):
         C: inverse strength of the ridge penalty on standardised columns.
         bins: number columns also enter as so many quantile bins; 0 for none.
         codes: whether codes also enter as categories.
+        logs: whether skewed numbers enter as logarithms; which is right the data must say.
     """
 
     C: float
     bins: int
     codes: bool
+    logs: bool = True
 
 
 class LogisticLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Ridge logistic regression on standardised numbers, quantile bins and one-hot levels.
-
-    Skewed numbers enter as `sign(x) log(1 + |x|)`; a missing number is the median and has a column of its own.
+    """Ridge logistic regression on a `LinearDesign`.
 
     Attributes:
         model_: the fitted scikit-learn model.
@@ -71,44 +73,18 @@ class LogisticLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     def fit(self, table: EncodedTable, y: NDArray[np.int_], weight: FloatArray) -> Self:
         """Learn scales, bins and coefficients."""
-        numbers = table.numbers
-        self.median_ = np.array([_median(column) for column in numbers.T])
-        self.gaps_ = np.isnan(numbers).any(axis=0)
-        self.logs_ = np.array([_skewed(column) for column in numbers.T], dtype=bool)
-        plain = self._plain(numbers)
-        self.mean_, scale = plain.mean(axis=0), plain.std(axis=0)
-        self.scale_ = np.where(scale > 0, scale, 1.0)
-        self.edges_ = [_bin_edges(column, self.setting.bins) for column in numbers.T]
-        self.model_ = LogisticRegression(C=self.setting.C, max_iter=self.max_iter, tol=1e-3)
-        self.model_.fit(self._design(table), y, sample_weight=weight)
+        setting = self.setting
+        self.design_ = LinearDesign(
+            self.n_levels, self.code_levels, setting.bins, codes=setting.codes, logs=setting.logs
+        ).fit(table)
+        self.model_ = LogisticRegression(C=setting.C, max_iter=self.max_iter, tol=_TOLERANCE)
+        self.model_.fit(self.design_.transform(table), y, sample_weight=weight)
         return self
 
     def log_odds(self, table: EncodedTable) -> FloatArray:
         """Return the log odds of the target being 1 for each row."""
-        odds: FloatArray = self.model_.decision_function(self._design(table))
+        odds: FloatArray = self.model_.decision_function(self.design_.transform(table))
         return odds
-
-    def _plain(self, numbers: FloatArray) -> FloatArray:
-        filled = np.where(np.isnan(numbers), self.median_, numbers)
-        plain: FloatArray = np.where(self.logs_, np.sign(filled) * np.log1p(np.abs(filled)), filled)
-        return plain
-
-    def _design(self, table: EncodedTable) -> sp.csr_array:
-        # The first column is empty, so that a table without any column of use still has a design.
-        standard = np.clip((self._plain(table.numbers) - self.mean_) / self.scale_, -8.0, 8.0)
-        blocks = [
-            sp.csr_array((len(table), 1)),
-            sp.csr_array(standard),
-            sp.csr_array(np.isnan(table.numbers[:, self.gaps_]).astype(np.float64)),
-        ]
-        for column, edges in zip(table.numbers.T, self.edges_, strict=True):
-            if len(edges):
-                bins = np.where(np.isnan(column), MISSING, np.searchsorted(edges, column, side="right"))
-                blocks.append(_one_hot(bins, len(edges) + 1))
-        for column, n, code in zip(table.levels.T, self.n_levels, self.code_levels, strict=True):
-            if self.setting.codes or not code:
-                blocks.append(_one_hot(column, n))
-        return sp.csr_array(sp.hstack(blocks, format="csr"))
 
 
 class BoostingSetting(NamedTuple):
@@ -202,6 +178,7 @@ Setting = LogisticSetting | BoostingSetting
 def logistic_settings(*, has_codes: bool) -> list[LogisticSetting]:
     """Return the settings of the logistic regression to try, from plain to rich."""
     plain = [LogisticSetting(C, 0, codes=False) for C in (0.01, 0.3)]
+    plain.append(LogisticSetting(0.1, 0, codes=False, logs=False))
     rich = [LogisticSetting(0.1, 10, codes=has_codes)]
     coded = [LogisticSetting(0.1, 0, codes=True)] if has_codes else []
     return plain + coded + rich
@@ -229,29 +206,3 @@ def larger(setting: Setting) -> list[Setting]:
 
 _DETAILED = BoostingSetting(0.1, 200, 31, 60, 5.0, codes=False)
 _MANY = 2_000  # rows of the rarer class from which on the smallest trees miss what the data can tell
-
-
-def _median(column: FloatArray) -> float:
-    known = column[~np.isnan(column)]
-    return float(np.median(known)) if len(known) else 0.0
-
-
-def _skewed(column: FloatArray) -> bool:
-    known = column[~np.isnan(column)]
-    spread = known.std() if len(known) else 0.0
-    return bool(spread > 0 and abs(float(np.mean(((known - known.mean()) / spread) ** 3))) > 2.0)
-
-
-def _bin_edges(column: FloatArray, bins: int) -> FloatArray:
-    known = column[~np.isnan(column)]
-    if bins == 0 or len(known) == 0:
-        return np.empty(0)
-    edges: FloatArray = np.unique(np.quantile(known, np.arange(1, bins) / bins))
-    return np.asarray(edges[edges > known.min()], dtype=np.float64)
-
-
-def _one_hot(levels: NDArray[np.int_], n: int) -> sp.csr_array:
-    """Return one column a level and one for missing, `(n_rows, n + 1)`; a level of `n` or more is the last known."""
-    column = np.where(levels == MISSING, n, np.minimum(levels, n - 1))
-    rows = np.arange(len(levels))
-    return sp.csr_array((np.ones(len(levels)), (rows, column)), shape=(len(levels), n + 1))

@@ -12,6 +12,7 @@ from scipy.special import betaln, expit, gammaln
 
 from recsys.data.distinct import distinct
 from recsys.data.history import SECONDS_A_DAY, History
+from recsys.propensity.busy_time import BusyClock
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int32]
@@ -30,9 +31,9 @@ class Activity:
 
     Attributes:
         orders: distinct orders.
-        tenure_days: days since the first order, NaN without one.
-        idle_days: days since the last order, NaN without one.
-        rate: expected orders a day while active.
+        tenure_days: busy days (`BusyClock`) since the first order, NaN without one.
+        idle_days: busy days since the last order, NaN without one.
+        rate: expected orders a busy day while active.
         shape: of the Gamma law of the rate after what was seen: how surely it is known.
         alive: probability that it has not lapsed.
     """
@@ -57,6 +58,21 @@ class Activity:
         """
         rate, shape = self.rate[account], self.shape[account]
         return np.asarray(-self.alive[account] * np.expm1(-shape * np.log1p(share * rate * days / shape)))
+
+    def met(self, share: FloatArray, waiting: FloatArray, days: int, account: IntArray) -> FloatArray:
+        """Return the part of a span in which a wish that comes is met by an order of a kind within some days, `(n,)`.
+
+        A wish that came in the last `waiting` days is met by any order of the window, one that comes within the window
+        by an order after it: `(waiting chance(days) + sum of chance(rest) over the days) / (waiting + days)`.
+
+        Args:
+            share: part of each account's orders that are of the kind, `(n,)`.
+            waiting: days before the window since when a wish has not been met, `(n,)`.
+            days: length of the window.
+            account: row of each account, `(n,)`.
+        """
+        within = np.mean([self.chance(share, day + 0.5, account) for day in range(days)], axis=0)
+        return np.asarray((waiting * self.chance(share, days, account) + days * within) / (waiting + days))
 
 
 class OrderLaw(NamedTuple):
@@ -108,7 +124,7 @@ def measure_activity(history: History, now: int, peers: IntArray | None = None) 
     """
     lines, n = history.known(), history.n_accounts
     orders = count_orders(lines, np.ones(len(lines), dtype=bool))
-    day = (now - lines.seconds) / SECONDS_A_DAY
+    day = BusyClock.of(history, now).days_since(lines.seconds)
     tenure, idle = np.full(n, -np.inf), np.full(n, np.inf)
     np.maximum.at(tenure, lines.account, day)
     np.minimum.at(idle, lines.account, day)

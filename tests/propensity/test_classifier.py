@@ -24,6 +24,7 @@ from recsys.errors import DataError, MissingColumnError
 from recsys.propensity.account_table import MISSING, TableEncoder
 from recsys.propensity.classifier import PropensityClassifier
 from recsys.propensity.combination import calibrate, choose
+from recsys.propensity.learners import BoostingLearner, LogisticLearner, LogisticSetting, boosting_settings
 
 
 def any_table(n: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
@@ -275,3 +276,27 @@ def test_it_keeps_up_with_the_best_learner_on_bank_marketing(bank_marketing_path
         theirs = fitted_peer.predict_proba(unseen_typed)[:, 1]
         assert roc_auc_score(y_unseen, ours) >= roc_auc_score(y_unseen, theirs), name
         assert log_loss(y_unseen, ours) <= log_loss(y_unseen, theirs), name
+
+
+def test_rare_positives_are_learned_to_the_end() -> None:
+    """With 1 % of positives the mean loss has small gradients: a coarse tolerance would stop at once."""
+    rng = np.random.default_rng(11)
+    values = rng.normal(size=(20_000, 4))
+    y = (rng.random(20_000) < expit(values @ np.array([0.6, -0.4, 0.3, 0.0]) - 4.9)).astype(int)
+    table = TableEncoder().fit(pd.DataFrame(values)).transform(pd.DataFrame(values))
+    setting = LogisticSetting(1.0, 0, codes=False, logs=False)
+    ours = LogisticLearner([], np.empty(0, dtype=bool), setting).fit(table, y, np.ones(len(y))).log_odds(table)
+    exact = LogisticRegression(C=1.0, tol=1e-9).fit(StandardScaler().fit_transform(values), y)
+    theirs = exact.decision_function(StandardScaler().fit_transform(values))
+    np.testing.assert_allclose(ours, theirs, atol=0.05)
+
+
+def test_trees_learn_the_same_with_weights_as_with_copies() -> None:
+    table, y, _ = any_table(1_500, seed=12)
+    encoder = TableEncoder().fit(table)
+    encoded, twice = encoder.transform(table), encoder.transform(pd.concat([table, table]))
+    setting = boosting_settings(has_codes=True, n_rarer=100)[0]
+    learners = [BoostingLearner(encoder.code_numbers, encoder.code_levels, setting) for _ in range(2)]
+    weighted = learners[0].fit(encoded, y, np.full(1_500, 2.0)).log_odds(encoded)
+    copied = learners[1].fit(twice, np.tile(y, 2), np.ones(3_000)).log_odds(encoded)
+    assert np.corrcoef(weighted, copied)[0, 1] > 0.95  # leaves hold 40 rows at least: copies may split finer

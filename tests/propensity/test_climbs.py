@@ -14,7 +14,7 @@ from recsys.data.market import Market, MarketConfig, simulate_market
 from recsys.mining.ladder import Ladder, LadderConfig, build_ladder
 from recsys.mining.outcomes import ClimbConfig
 from recsys.propensity.climb_features import FEATURES, climb_features
-from recsys.propensity.climb_peers import ladder_of_edge, orders_share, peer_quantities
+from recsys.propensity.climb_peers import ladder_of_edge, orders_share, peer_order_shares, peer_quantities
 from recsys.propensity.climb_snapshot import ClimbSnapshot, usual_quantity
 from recsys.propensity.climbs import UpgradeConfig, UpgradeModel, climb_cutoffs, climbs_within
 
@@ -181,8 +181,20 @@ def test_what_peers_do_by_hand() -> None:
     # one group: nothing to shrink, the mean of log sqrt(4 * 8) and log 5
     usual = (np.log(32) / 2 + np.log(5)) / 2
     assert peer_quantities(snapshot, ladder_of_edge(snapshot)) == pytest.approx([usual])
-    # one order after the first, with the rung: pooled rate (1 + .5) / (1 + 1) = .75, a Beta(7.5, 2.5) of ten orders
-    assert orders_share(snapshot, snapshot.standing) == pytest.approx([8.5 / 11, 7.5 / 10])
+    # orders after the first: one, with the rung; pooled rate (1 + .5) / (1 + 1), the weight of ten: (1 + 7.5) / 11
+    peers = peer_order_shares(snapshot, 1)
+    assert peers == pytest.approx([8.5 / 11])
+    # two accounts are too few to tell how much they differ: again ten orders' worth of the peers
+    share = orders_share(snapshot, snapshot.standing, peers)
+    assert share == pytest.approx([(1 + 10 * peers[0]) / 11, peers[0]])
+
+
+def test_a_climb_restocks_too_and_what_follows_it_does_not_count() -> None:
+    rows = [("a", "p", 0, 4), ("a", "p", 10, 4), ("a", "q", 20, 4), ("a", "q", 30, 4), ("a", "q", 40, 4)]
+    history = few_lines([*rows, ("b", "p", 5, 1)])
+    snapshot = ClimbSnapshot.at(history, build_ladder(PRODUCTS, history, LINK, LadderConfig()), ClimbConfig(), DAY_100)
+    # a: the orders of day 10 and 20 restock the edge, two of two; b has none after its first
+    assert peer_order_shares(snapshot, 1) == pytest.approx([(2 + 10 * 2.5 / 3) / 12])
 
 
 def test_cutoffs_leave_room_for_horizon_and_follow_up() -> None:

@@ -61,7 +61,7 @@ def test_a_long_silence_of_a_frequent_account_looks_like_a_lapse() -> None:
     activity = measure_activity(history_of(rows), 200 * DAY)
     busy, slow = 0, len(activity.orders) - 1
     assert activity.orders[[busy, slow]].tolist() == [20, 2]
-    assert activity.idle_days[[busy, slow]].tolist() == [105, 105]
+    assert activity.idle_days[[busy, slow]] == pytest.approx([105, 105], rel=0.01)  # in busy days
     assert activity.alive[busy] < activity.alive[slow]
 
 

@@ -24,11 +24,12 @@ _OWNERS_A_REGION = 4
 _OLDEST_DAYS = 1_500
 # In the order of names.SEGMENTS: share, and effects on the logs of order rate and quantity, and on order size.
 _SEGMENT_SHARE = (0.42, 0.20, 0.18, 0.12, 0.08)
-_SEGMENT_RATE = (0.0, 0.25, -0.05, -0.35, 0.30)
+SEGMENT_RATE = (0.0, 0.25, -0.05, -0.35, 0.30)
 _SEGMENT_QUANTITY = (-0.15, 0.10, -0.05, 0.15, 0.45)
 # Effects of being a key account on the same logs, and on the lapse logit; the rate's is 0.9 x (0.3 + an exponential
 # of mean 1), so that a few order nearly every day.
-_KEY_RATE, _KEY_QUANTITY, _KEY_SIZE, _KEY_LAPSE = 0.9, 0.5, 0.2, -1.0
+KEY_RATE, _KEY_QUANTITY, _KEY_SIZE, KEY_LAPSE = 0.9, 0.5, 0.2, -1.0
+KEY_RATE_OFFSET = 0.3
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,13 @@ def draw_accounts(config: MarketConfig, catalogue: Catalogue, clock: Clock, firs
     is_key = key_place < 1.0
     is_one_off = share(Stream.ONE_OFF) < fitted.ONE_OFF_SHARE
     log_rate = fitted.LOG_ORDER_RATE_MEAN + fitted.LOG_ORDER_RATE_SD * score(Stream.ORDER_RATE)
-    log_rate += np.asarray(_SEGMENT_RATE)[segment] + _KEY_RATE * np.where(is_key, 0.3 - np.log(key_place), 0.0)
+    log_rate += np.asarray(SEGMENT_RATE)[segment] + KEY_RATE * np.where(
+        is_key, KEY_RATE_OFFSET - np.log(key_place), 0.0
+    )
     is_regular = ~is_one_off & (log_rate > fitted.REGULAR_LOG_RATE)
     logit = np.where(is_regular, fitted.REGULAR_LAPSE_LOGIT_MEAN, fitted.LAPSE_LOGIT_MEAN)
     logit += np.where(is_regular, fitted.REGULAR_LAPSE_LOGIT_SD, fitted.LAPSE_LOGIT_SD) * score(Stream.LAPSE_RATE)
-    logit += _KEY_LAPSE * is_key
+    logit += KEY_LAPSE * is_key
     log_quantity = fitted.LOG_QUANTITY_ACCOUNT_SD * score(Stream.QUANTITY_ACCOUNT)
     created, entry, is_new = _arrivals(share(Stream.ARRIVAL), share(Stream.AGE), clock)
     slot_category, slot_until = _slots(config, catalogue, number, segment)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import pandas as pd
 
 from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY, epoch_seconds
-from recsys.data.market.clock import build_clock
+from recsys.data.market.clock import Clock, build_clock
 from recsys.data.market.config import MarketConfig
 from recsys.data.market.draws import Floats, Ints
 from recsys.data.market.ladders import climb_rate
@@ -40,7 +41,9 @@ def climb_probabilities(
 ) -> pd.DataFrame:
     """Return the probability that each account climbs from each rung it stands on at `as_of` within the horizon.
 
-    It is what an oracle can say that knows every planted parameter and sees the orders before `as_of`. The wish came
+    It is what an oracle can say that knows every planted parameter, each account's own rate of orders and chance to
+    lapse among them, and sees the orders before `as_of`; `recsys.data.market.inference` has the one that must infer
+    those two, as anybody must. The wish came
     before day u with probability 1 - e^(-h (u - t)), t the last replenishment and h the hazard a day half-way. The
     first replenishment after it meets it: at order rate r (a busy day), inclusion q and lapse probability d, an
     account that has not lapsed replenishes within b busy days with probability
@@ -59,31 +62,69 @@ def climb_probabilities(
         `account_id from_product_id to_product_id tenure_days hazard_per_30_days probability`, one row for each rung
         stood on; the hazard is 30 times that of the day of `as_of`.
     """
-    now = epoch_seconds(as_of)
-    rows = _standing_rows(truth, orders, pd.Timestamp(now, unit="s", tz="UTC"))
-    clock = build_clock(config)
-    edges = now + np.arange(horizon_days + 1) * SECONDS_A_DAY
-    busy = clock.busy_days(edges)
-    rate, lapse, inclusion = (rows[name].to_numpy() for name in (ORDERS_PER_DAY, LAPSE_PROBABILITY, INCLUSION))
-    alive = _alive(rate, lapse, busy[0] - clock.busy_days(_seconds(rows[_LAST_ORDER])))
-    last = _seconds(rows[_LAST_REFILL])
-    met = inclusion + (1.0 - inclusion) * lapse
-    probability, wished = np.zeros(len(rows)), np.zeros(len(rows))
-    for day, edge in enumerate(edges[:-1]):
-        by_now = -np.expm1(-_hazard(rows, last + (edge - last) // 2) * (edge - last) / SECONDS_A_DAY)
-        replenishes = inclusion / met * -np.expm1(-rate * met * (busy[-1] - busy[day]))
-        probability += (by_now - wished) * alive * np.exp(-rate * lapse * (busy[day] - busy[0])) * replenishes
-        wished = by_now
-    return pd.DataFrame(
-        {
-            c.ACCOUNT_ID: rows[c.ACCOUNT_ID].to_numpy(),
-            c.FROM_PRODUCT_ID: rows[c.FROM_PRODUCT_ID].to_numpy(),
-            c.TO_PRODUCT_ID: rows[c.TO_PRODUCT_ID].to_numpy(),
-            TENURE_DAYS: (now - _seconds(rows[STANDING_SINCE])) // SECONDS_A_DAY,
-            HAZARD: 30.0 * _hazard(rows, np.full(len(rows), now)),
-            c.PROBABILITY: probability,
-        }
-    )
+    watch = Watch.over(config, truth, orders, as_of, horizon_days)
+    rate, lapse = (watch.rows[name].to_numpy() for name in (ORDERS_PER_DAY, LAPSE_PROBABILITY))
+    return watch.table(_alive(rate, lapse, watch.idle) * watch.climbs(rate, lapse))
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a window does to the rungs stood on at its start, before anything is said of who still orders.
+
+    Attributes:
+        rows: the planted hazards of the rungs stood on, `(n_rows,)`.
+        now: first second of the window.
+        clock: of the market.
+        busy: busy days since the start of the market at the start of each day of the window, and at its end.
+        idle: busy days since the last order of each row's account, `(n_rows,)`.
+        wishes: probability that each row's wish comes on each day, the time since the last replenishment counted to
+            the first day, `(n_days, n_rows)`.
+    """
+
+    rows: pd.DataFrame
+    now: int
+    clock: Clock
+    busy: Floats
+    idle: Floats
+    wishes: Floats
+
+    @classmethod
+    def over(cls, config: MarketConfig, truth: Truth, orders: pd.DataFrame, as_of: datetime, horizon_days: int) -> Self:
+        """Return the window `[as_of, as_of + horizon_days)`."""
+        now = epoch_seconds(as_of)
+        rows = _standing_rows(truth, orders, pd.Timestamp(now, unit="s", tz="UTC"))
+        clock = build_clock(config)
+        edges = now + np.arange(horizon_days + 1) * SECONDS_A_DAY
+        busy, last = clock.busy_days(edges), moments(rows[_LAST_REFILL])
+        wished = [
+            -np.expm1(-_hazard(rows, last + (edge - last) // 2) * (edge - last) / SECONDS_A_DAY) for edge in edges[:-1]
+        ]
+        wishes = np.diff(np.vstack([np.zeros(len(rows)), *wished]), axis=0)
+        return cls(rows, now, clock, busy, busy[0] - clock.busy_days(moments(rows[_LAST_ORDER])), wishes)
+
+    def climbs(self, rate: Floats | float, lapse: Floats | float) -> Floats:
+        """Return the probability of a climb of accounts that have not lapsed, by rate and chance of lapsing."""
+        inclusion = self.rows[INCLUSION].to_numpy()
+        met = inclusion + (1.0 - inclusion) * lapse
+        probability = np.zeros(len(self.rows))
+        for wish, start in zip(self.wishes, self.busy[:-1], strict=True):
+            replenishes = inclusion / met * -np.expm1(-rate * met * (self.busy[-1] - start))
+            probability += wish * np.exp(-rate * lapse * (start - self.busy[0])) * replenishes
+        return probability
+
+    def table(self, probability: Floats) -> pd.DataFrame:
+        """Return the rows with a probability each, as `climb_probabilities` states them."""
+        rows = self.rows
+        return pd.DataFrame(
+            {
+                c.ACCOUNT_ID: rows[c.ACCOUNT_ID].to_numpy(),
+                c.FROM_PRODUCT_ID: rows[c.FROM_PRODUCT_ID].to_numpy(),
+                c.TO_PRODUCT_ID: rows[c.TO_PRODUCT_ID].to_numpy(),
+                TENURE_DAYS: (self.now - moments(rows[STANDING_SINCE])) // SECONDS_A_DAY,
+                HAZARD: 30.0 * _hazard(rows, np.full(len(rows), self.now)),
+                c.PROBABILITY: probability,
+            }
+        )
 
 
 def _alive(rate: Floats, lapse: Floats, idle_busy_days: Floats) -> Floats:
@@ -108,12 +149,13 @@ def _standing_rows(truth: Truth, orders: pd.DataFrame, now: pd.Timestamp) -> pd.
 
 def _hazard(rows: pd.DataFrame, moment: Ints) -> Floats:
     """Return the hazard a day at a moment of each row, shape `(n_rows,)`."""
-    since = _seconds(rows[STANDING_SINCE])
+    since = moments(rows[STANDING_SINCE])
     years = (moment - since) / (_YEAR_DAYS * SECONDS_A_DAY)
     ratio = rows[LOG_QUANTITY_RATIO].to_numpy() + rows[LOG_QUANTITY_GROWTH].to_numpy() * years
     return climb_rate(rows[LOG_RATE].to_numpy(), tenure_days(moment, since), ratio)
 
 
-def _seconds(times: pd.Series) -> Ints:
+def moments(times: pd.Series) -> Ints:
+    """Return times as seconds since 1970-01-01 UTC."""
     seconds: Ints = times.dt.tz_localize(None).astype("datetime64[s]").to_numpy().astype(np.int64)
     return seconds
