@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from recsys.bundle import load_bundle
 from recsys.cli import main
+from recsys.data import CleanData, ReadSpec, read_data
 from training.backtest_carts import CART_ALONE, CART_AND_ACCOUNT, CART_AS_SERVED
+from training.backtest_trainer import freeze_ladder
 from training.baselines.lineup import lineup
+from training.config import TrainConfig
 from training.registry import EXPERIMENT, Registry
 
 CUTOFF = "2025-06-01"
@@ -45,6 +50,28 @@ def test_the_raw_ranker_and_the_served_list_stand_beside_every_baseline(found: d
     for figure in ("recall", "hit_rate", "average_precision", "coverage", "novelty_bits", "revenue_share"):
         assert methods["served list"][figure] > 0
     assert {one["method"] for one in found["differences"]} == {"raw ranker", "served list"}
+
+
+def test_the_ladder_is_frozen_before_the_first_cutoff(market: Path, tmp_path: Path) -> None:
+    orders = pd.read_parquet(market / "orders.parquet")
+    later = orders["ordered_at"] >= pd.Timestamp(CUTOFF, tz="UTC")
+    orders.loc[later, "unit_price"] *= 9
+    orders.to_parquet(tmp_path / "dearer.parquet")
+
+    def ladder_of(file: Path, cutoff: str) -> pd.DataFrame:
+        tables = {name: str(market / f"{name}.parquet") for name in ("products", "upgrades")}
+
+        def read(as_of: datetime) -> CleanData:
+            return read_data(ReadSpec(orders=str(file), as_of=as_of, **tables))
+
+        return freeze_ladder(read, datetime.fromisoformat(cutoff).replace(tzinfo=UTC), TrainConfig()).edges
+
+    frozen = ladder_of(market / "orders.parquet", CUTOFF)
+    assert len(frozen) > 5
+    pd.testing.assert_frame_equal(ladder_of(tmp_path / "dearer.parquet", CUTOFF), frozen)
+    assert not ladder_of(tmp_path / "dearer.parquet", "2025-10-01").equals(
+        ladder_of(market / "orders.parquet", "2025-10-01")
+    )
 
 
 def test_calibration_and_upsell_are_judged_apart(found: dict[str, Any]) -> None:
