@@ -101,18 +101,23 @@ def test_grocery_baskets_are_completed_more_often_than_by_any_pair_measure(groce
 
 
 @pytest.mark.proof
-def test_proof_of_cart_weights(online_retail: History, groceries: sp.csr_array) -> None:
-    proof = {"machine": machine(), "online_retail_ii": []}
+def test_proof_of_cart_weights_on_invoices(online_retail: History) -> None:
+    proof = []
     for cutoff in CUTOFFS:
         found = completed(split_carts(online_retail, cutoff, 30, 4_000, np.random.default_rng(0)), CartConfig())
-        proof["online_retail_ii"].append({"cutoff": cutoff.isoformat(), **written(found)})
+        proof.append({"cutoff": cutoff.isoformat(), **written(found)})
         assert ratio(found) >= 1.15
-    proof["mean_ratio_online_retail_ii"] = float(np.mean([one["ratios"][OURS] for one in proof["online_retail_ii"]]))
-    proof["groceries"] = groceries_proof(groceries)
-    write_json("cart_completion.json", proof)
-    # The mark of 1.15 is out of reach there: even additive models that have seen the hidden lines stay below it.
-    ratios = proof["groceries"]["ratio_to_best_pair_measure"]
-    assert 1.03 <= ratios[OURS] < 1.15
+    mean = float(np.mean([one["ratios"][OURS] for one in proof]))
+    renew_json("cart_completion.json", online_retail_ii=proof, mean_ratio_online_retail_ii=mean)
+
+
+@pytest.mark.proof
+def test_proof_of_cart_weights_on_groceries(groceries: sp.csr_array) -> None:
+    proof = groceries_proof(groceries)
+    renew_json("cart_completion.json", groceries=proof)
+    # The mark of 1.15 is out of reach there: additive models that have seen the hidden lines stay below it too.
+    ratios = proof["ratio_to_best_pair_measure"]
+    assert ratios[OURS] >= 1.03
     assert max(ratios.values()) < 1.15
 
 
@@ -280,6 +285,14 @@ class Blend:
 def write_json(name: str, content: dict[str, object]) -> None:
     PROOF.mkdir(parents=True, exist_ok=True)
     (PROOF / name).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+
+
+def renew_json(name: str, **sections: object) -> None:
+    """Replace some sections of a proof and keep the others; each says when it was made."""
+    file = PROOF / name
+    kept = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    made = {f"{section}_machine": machine() for section in sections if not section.startswith("mean")}
+    write_json(name, {**kept, **sections, **made})
 
 
 def written(found: CartCompletion) -> dict[str, object]:
