@@ -138,7 +138,7 @@ def _draw_calibration(panel: Axes, calibration: Calibration) -> None:
     panel.axhspan(0.85, 1.15, color="#1f6feb", alpha=0.12)
     panel.axhline(1.0, color="#333333", linewidth=1)
     for one, x in zip(bins, middle, strict=True):
-        error = np.sqrt(one.observed) / one.expected
+        error = np.sqrt(one.observed) / one.expected if one.error is None else one.error
         colour = JUDGED if one.judged else NOT_JUDGED
         marker = "o" if one.listed else "s"
         panel.errorbar(x, one.ratio, yerr=error, color=colour, marker=marker, capsize=2)

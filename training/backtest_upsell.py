@@ -47,9 +47,7 @@ def score_upsell(
         return None
     truth = rung_climbs(history, cutoff, horizon_days, ladder.rows(history), climbs)
     positive = _came_true(truth, upgrades, history.n_accounts)
-    pairs = Pairs(
-        upgrades.probability.astype(np.float64), positive, n_unlisted=0, n_unlisted_positive=0, tail_probability=0.0
-    )
+    pairs = Pairs(upgrades.probability.astype(np.float64), positive, 0, 0, 0.0, account=upgrades.account)
     lists = first_of_each(upgrades, truth.accounts, history.n_accounts, PLACES)
     return UpsellScores(
         n_edges=len(ladder),

@@ -21,7 +21,7 @@ QUICK: dict[str, Any] = {
     "next_product": {
         "n_classifiers": 2,
         "cutoffs": {"n_cutoffs": 4, "step_days": 15.0},
-        "sampling": {"train_accounts": 500, "calibration_accounts": 800},
+        "sampling": {"train_accounts": 500, "calibration_accounts": 1_500},
         "features": {"per_channel": 30},
         "ranker": {"n_trees": 60, "learning_rate": 0.15},
     },

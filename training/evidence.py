@@ -106,7 +106,11 @@ def kind_calibration(kind: OfferKind, found: Calibration) -> KindCalibration:
 
     The pairs that no list names are one bin without an order in it: they count in the log losses alone.
     """
-    bins = tuple(CalibrationBin(observed=one.observed, expected=one.expected) for one in found.bins if one.listed)
+    bins = tuple(
+        CalibrationBin(observed=one.observed, expected=one.expected, error=one.error)
+        for one in found.bins
+        if one.listed
+    )
     return KindCalibration(kind=kind, bins=bins, log_loss=found.log_loss, log_loss_of_base_rate=found.base_log_loss)
 
 

@@ -47,8 +47,9 @@ class EvaluationConfig(Config):
     most_lines: int = Field(default=5_000_000, ge=1)
     """Order lines beyond which the past is not replayed: it doubles time and memory, which then count in hours and
     gigabytes. Set it higher where there is room, or run `offers backtest --max-accounts`."""
-    max_accounts: int = Field(default=1_500, ge=1)
-    """Accounts with an earlier order that are scored at most, drawn at random: bounds time on a large history."""
+    max_accounts: int = Field(default=2_000, ge=1)
+    """Accounts with an earlier order that are scored at most, half of them later buyers where there are as many, the
+    others weighted for it: bounds time on a large history, and a thousand buyers tell a bin's ratio to 7 %."""
     active_days: int = Field(default=90, ge=1)
     """A product sold, an account that ordered in this many last days is active; a quarter rides out most seasons."""
     importance_rows: int = Field(default=1_000, ge=100)
@@ -73,6 +74,8 @@ class CalibrationBin(Config):
 
     observed: float
     expected: float
+    error: float | None = None
+    """Standard error of the ratio where accounts are the units; shown, it does not move the band."""
 
 
 class KindCalibration(Config):

@@ -27,6 +27,7 @@ from recsys.evaluation.truth import Truth, known_accounts, novel_purchases
 from recsys.mining.ladder import Ladder
 from recsys.propensity.candidates import NO_PRODUCT, Candidates
 from recsys.propensity.climbs import UpgradeModel
+from recsys.propensity.examples import both_sides
 from recsys.propensity.next_product import NextProductModel
 from training.backtest import RAW, BacktestConfig, Split, score_lists
 from training.backtest_results import CutoffResult, Difference, MethodScores, UpsellScores
@@ -51,10 +52,12 @@ class Window(NamedTuple):
     Attributes:
         split: the whole history, the cutoff, and the truth after it.
         standing: rows of the accounts that are looked at, all with an earlier order, ascending.
+        weight: how many accounts each account stands for, `(n_accounts,)`; 0 for those that are not looked at.
     """
 
     split: Split
     standing: RowArray
+    weight: NDArray[np.float64]
 
 
 class LearnedCross(NamedTuple):
@@ -159,14 +162,18 @@ def replay_past(
 def take_window(history: History, cutoff: datetime, config: TrainConfig) -> Window:
     """Return the truth after a cutoff over a sample of the accounts that had ordered, and that sample.
 
+    Half of a sample are later buyers, weighted back (`both_sides`): of accounts drawn at random one in six buys
+    anything, too few to tell two models or a bin's ratio apart by.
+
     Raises:
         EmptyDataError: none of them bought anything new within the horizon.
     """
     standing = np.flatnonzero(known_accounts(history, cutoff)).astype(np.int32)
-    if len(standing) > config.evaluation.max_accounts:
-        rng = part_rng(config, "replayed accounts")
-        standing = np.sort(rng.choice(standing, config.evaluation.max_accounts, replace=False))
     truth = novel_purchases(history, cutoff, config.horizon_days)
+    rng, active = part_rng(config, "replayed accounts"), np.isin(standing, truth.accounts)
+    standing, stands_for = both_sides(standing, active, config.evaluation.max_accounts, rng)
+    weight = np.zeros(history.n_accounts)
+    weight[standing] = stands_for
     chosen = np.flatnonzero(np.isin(truth.accounts, standing))
     if len(chosen) == 0:
         raise EmptyDataError(
@@ -174,7 +181,7 @@ def take_window(history: History, cutoff: datetime, config: TrainConfig) -> Wind
             f"{config.horizon_days} days, must be 1 or more; give a longer history"
         )
     truth = Truth(truth.accounts[chosen], truth.relevant[chosen], truth.revenue[chosen])
-    return Window(Split(history, cutoff, truth, backtest_config(cutoff, config)), standing)
+    return Window(Split(history, cutoff, truth, backtest_config(cutoff, config)), standing, weight)
 
 
 def learn_cross_sell(past: CleanData, history: History, config: TrainConfig, accounts: RowArray) -> LearnedCross:
@@ -206,7 +213,7 @@ def judge_cross_sell(
     lists = first_of_each(scored, split.truth.accounts, split.history.n_accounts, split.config.k)
     raw = score_lists(split, RAW, "raw", lists, rng)
     columns = scored.account, scored.product, scored.probability
-    pairs = cross_sell_pairs(split.history, split.cutoff, config.horizon_days, *columns, among=window.standing)
+    pairs = cross_sell_pairs(split.history, split.cutoff, config.horizon_days, *columns, weight=window.weight)
     gains = [
         paired_difference(raw.scores.ndcg, rival.scores.ndcg, rng, config.evaluation.bootstrap) for rival in rivals
     ]

@@ -48,6 +48,8 @@ class Pairs:
         n_unlisted: pairs that are not listed.
         n_unlisted_positive: of those, that came true.
         tail_probability: of each unlisted pair, in [0, 1]; see `tail_probability`.
+        weight: how many each listed pair stands for, `(n_listed,)`; None: one each.
+        account: row of each listed pair's account, `(n_listed,)`; None: of an account of its own.
     """
 
     probability: FloatArray
@@ -55,6 +57,8 @@ class Pairs:
     n_unlisted: int
     n_unlisted_positive: int
     tail_probability: float
+    weight: FloatArray | None = None
+    account: NDArray[np.integer] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class CalibrationBin:
         observed: how many came true.
         judged: enough positives to judge the ratio by.
         listed: False for the one bin of all pairs that are not listed.
+        error: standard error of the ratio where accounts are the units: one that buys fifty things is one event, so
+            that it is above a Poisson count's; None for pairs that are not listed. It does not move the band.
     """
 
     low: float
@@ -78,6 +84,7 @@ class CalibrationBin:
     observed: int
     judged: bool
     listed: bool
+    error: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -120,9 +127,10 @@ def judge_calibration(pairs: Pairs, config: CalibrationConfig = DEFAULT_CALIBRAT
     """
     _check(pairs)
     bins = (*_listed_bins(pairs, config), *_unlisted_bin(pairs))
-    n_listed, hits = len(pairs.probability), int(pairs.positive.sum())
+    weight = _weights(pairs)
+    n_listed, hits = float(weight.sum()), float(weight[pairs.positive].sum())
     n, positives = n_listed + pairs.n_unlisted, hits + pairs.n_unlisted_positive
-    listed = _loss(pairs.probability, pairs.positive)
+    listed = _loss(pairs.probability, pairs.positive, weight)
     tail = _constant_loss(pairs.tail_probability, pairs.n_unlisted, pairs.n_unlisted_positive)
     log_loss = (listed + tail) / n
     base_log_loss = _constant_loss(positives / n, n, positives) / n
@@ -160,29 +168,36 @@ def tail_probability(expected_positives: float, listed_expected: float, n_unlist
 def _listed_bins(pairs: Pairs, config: CalibrationConfig) -> list[CalibrationBin]:
     """Bins of equal expected positives whose edges never part equal probabilities."""
     order = np.argsort(pairs.probability, kind="stable")
-    probability, positive = pairs.probability[order].astype(np.float64), pairs.positive[order]
+    probability, expected = pairs.probability[order].astype(np.float64), _weights(pairs)[order]
     if len(probability) == 0:
         return []
-    before = np.cumsum(probability) - probability
-    total = max(probability.sum(), EPSILON)
-    number = np.minimum((before / total * config.n_bins).astype(np.int64), config.n_bins - 1)
+    expected = expected * probability
+    total = max(expected.sum(), EPSILON)
+    number = np.minimum(((np.cumsum(expected) - expected) / total * config.n_bins).astype(np.int64), config.n_bins - 1)
     first_of_equals = np.searchsorted(probability, probability, side="left")
     starts = np.flatnonzero(np.diff(number[first_of_equals], prepend=-1))
-    bins = []
-    for start, stop in zip(starts, [*starts[1:], len(probability)], strict=True):
-        observed = int(positive[start:stop].sum())
-        bins.append(
-            CalibrationBin(
-                low=float(probability[start]),
-                high=float(probability[stop - 1]),
-                n=int(stop - start),
-                expected=float(probability[start:stop].sum()),
-                observed=observed,
-                judged=observed >= config.min_positives,
-                listed=True,
-            )
-        )
-    return bins
+    stops = [*starts[1:], len(probability)]
+    return [_listed_bin(pairs, order[start:stop], config) for start, stop in zip(starts, stops, strict=True)]
+
+
+def _listed_bin(pairs: Pairs, rows: NDArray[np.intp], config: CalibrationConfig) -> CalibrationBin:
+    probability, positive, weight = pairs.probability[rows], pairs.positive[rows], _weights(pairs)[rows]
+    expected, observed = float((probability * weight).sum()), float(weight[positive].sum())
+    account = np.arange(len(rows)) if pairs.account is None else pairs.account[rows]
+    _, unit = np.unique(account, return_inverse=True)
+    ratio = observed / expected if expected > 0 else 0.0
+    off = np.bincount(unit, weights=weight * (positive - ratio * probability))
+    return CalibrationBin(
+        low=float(probability[0]),
+        high=float(probability[-1]),
+        n=round(float(weight.sum())),
+        expected=expected,
+        observed=round(observed),
+        judged=int(positive.sum()) >= config.min_positives,
+        listed=True,
+        # Linearised ratio estimator, clusters as units: Cochran (1977), Sampling Techniques, section 9A.
+        error=float(np.sqrt((off**2).sum())) / expected if expected > 0 else None,
+    )
 
 
 def _unlisted_bin(pairs: Pairs) -> list[CalibrationBin]:
@@ -201,12 +216,16 @@ def _unlisted_bin(pairs: Pairs) -> list[CalibrationBin]:
     ]
 
 
-def _loss(probability: FloatArray, positive: NDArray[np.bool_]) -> float:
+def _weights(pairs: Pairs) -> FloatArray:
+    return np.ones(len(pairs.probability)) if pairs.weight is None else pairs.weight.astype(np.float64)
+
+
+def _loss(probability: FloatArray, positive: NDArray[np.bool_], weight: FloatArray) -> float:
     p = np.clip(probability.astype(np.float64), EPSILON, 1.0 - EPSILON)
-    return float(-np.log(np.where(positive, p, 1.0 - p)).sum())
+    return float(-(weight * np.log(np.where(positive, p, 1.0 - p))).sum())
 
 
-def _constant_loss(probability: float, n: int, positives: float) -> float:
+def _constant_loss(probability: float, n: float, positives: float) -> float:
     if n == 0:
         return 0.0
     p = min(max(probability, EPSILON), 1.0 - EPSILON)

@@ -25,7 +25,7 @@ def cross_sell_pairs(
     product: RowArray,
     probability: NDArray[np.floating],
     *,
-    among: RowArray | None = None,
+    weight: NDArray[np.floating] | None = None,
 ) -> Pairs:
     """Return every pair of an account and a product that it could buy for the first time, listed or not.
 
@@ -41,32 +41,36 @@ def cross_sell_pairs(
         account: account row of each listed pair, `(n_listed,)`; a pair that is not eligible is left out.
         product: product row of each listed pair.
         probability: of a purchase within the horizon.
-        among: only these accounts count, such as a sample of them; default: all.
+        weight: how many accounts each account stands for, `(n_accounts,)`; 0 for those that a sample left out.
+            Default: 1 each.
     """
-    wanted = np.ones(history.n_accounts, dtype=bool) if among is None else _mask(among, history.n_accounts)
-    eligible, positive = _eligible_and_positive(history, cutoff, horizon_days, wanted)
-    listed = _eligible(history, cutoff, account, product) & wanted[account]
-    hits = values_at(positive, account[listed], product[listed]) > 0
-    chosen = probability[listed].astype(np.float64)
-    n_unlisted = eligible - int(listed.sum())
-    before = _eligible_and_positive(history, cutoff - timedelta(days=horizon_days), horizon_days, wanted)
-    expected = before[1].nnz / before[0] * eligible if before[0] else 0.0
+    stands_for = np.ones(history.n_accounts) if weight is None else weight.astype(np.float64)
+    eligible, positive = _eligible_and_positive(history, cutoff, horizon_days)
+    listed = _eligible(history, cutoff, account, product) & (stands_for[account] > 0)
+    account, product = account[listed], product[listed]
+    hits, chosen, listed_weight = values_at(positive, account, product) > 0, probability[listed], stands_for[account]
+    n_unlisted = float(stands_for @ eligible - listed_weight.sum())
+    before = _eligible_and_positive(history, cutoff - timedelta(days=horizon_days), horizon_days)
+    rate = before[1].nnz / before[0].sum() if before[0].any() else 0.0
+    listed_expected = float(listed_weight @ chosen)
     return Pairs(
-        probability=chosen,
+        probability=chosen.astype(np.float64),
         positive=hits,
-        n_unlisted=n_unlisted,
-        n_unlisted_positive=int(positive.nnz - hits.sum()),
-        tail_probability=tail_probability(expected, float(chosen.sum()), n_unlisted),
+        n_unlisted=round(n_unlisted),
+        n_unlisted_positive=round(float(stands_for @ np.diff(positive.indptr) - listed_weight[hits].sum())),
+        tail_probability=tail_probability(float(rate * (stands_for @ eligible)), listed_expected, round(n_unlisted)),
+        weight=listed_weight,
+        account=account,
     )
 
 
 def _eligible_and_positive(
-    history: History, cutoff: datetime, horizon_days: float, wanted: BoolArray
-) -> tuple[int, sp.csr_array]:
-    """How many pairs of the accounts that count are eligible, and which of them come true."""
+    history: History, cutoff: datetime, horizon_days: float
+) -> tuple[NDArray[np.float64], sp.csr_array]:
+    """How many pairs of each account are eligible, `(n_accounts,)`, and which pairs come true."""
     past = history.before(cutoff)
-    accounts, products = known_accounts(history, cutoff) & wanted, _sold(past)
-    n_pairs = int(accounts.sum()) * int(products.sum()) - int(np.diff(past.owned().indptr)[accounts].sum())
+    accounts, products = known_accounts(history, cutoff), _sold(past)
+    n_pairs = np.where(accounts, float(products.sum()) - np.diff(past.owned().indptr), 0.0)
     first = history.first_purchases().between(cutoff, horizon_days)
     first = first.select(accounts[first.account] & products[first.product])
     return n_pairs, binary(first.account, first.product, (history.n_accounts, history.n_products))
@@ -76,12 +80,6 @@ def _eligible(history: History, cutoff: datetime, account: RowArray, product: Ro
     past = history.before(cutoff)
     owned = values_at(past.owned(), account, product) > 0
     return known_accounts(history, cutoff)[account] & _sold(past)[product] & ~owned
-
-
-def _mask(rows: RowArray, n: int) -> BoolArray:
-    mask = np.zeros(n, dtype=bool)
-    mask[rows] = True
-    return mask
 
 
 def _sold(past: History) -> BoolArray:

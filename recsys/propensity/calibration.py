@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+from datetime import datetime
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,13 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from recsys.contracts.config import Config
+from recsys.data.history import SECONDS_A_DAY, History, epoch_seconds
+from recsys.propensity.ordering import log_orders, log_orders_ahead
 from recsys.propensity.snapshot import BoolArray, FloatArray
 
 SMALLEST = 1e-9
+_LEVEL_ROUNDS = 3  # levels and shape settle in two
+_CARRIED = 0.5  # part of the level of the days before that the features carry already
 
 
 class CalibrationConfig(Config):
@@ -29,37 +34,104 @@ class CalibrationConfig(Config):
     n_bins: int = Field(default=20, ge=2)
 
 
+class HeldOut(NamedTuple):
+    """Candidates in windows that their classifier was kept from.
+
+    Attributes:
+        inputs: ranker's score and the account's log-odds of buying anything new, `(n, 2)`.
+        bought: whether each was bought, `(n,)`.
+        weight: how many each stands for, `(n,)`.
+        season: what the calendar says of the level of its window, `(n,)`; the same for all of a window.
+    """
+
+    inputs: FloatArray
+    bought: BoolArray
+    weight: FloatArray
+    season: FloatArray
+
+    @classmethod
+    def nothing(cls) -> HeldOut:
+        """Return no candidate."""
+        return cls(np.zeros((0, 2), np.float32), np.zeros(0, bool), np.zeros(0, np.float32), np.zeros(0))
+
+
 class Calibrator:
     r"""P(bought within the horizon) = isotonic(logistic(score, activity, score * activity)).
 
     The logistic (Platt 1999, with a second input) says how the ranker's log-odds and the account's activity combine;
     a binned isotonic regression on top mends what is left. Weights undo the sampling of those that did not buy.
+
+    Windows differ in level first of all. Each keeps a level of its own (shrunk to the others' where it holds few
+    purchases), so that the curve is the shape that they share; it is read at their mean level, moved by how the season
+    ahead differs from theirs: `odds * exp(season - season_)`.
+
+    Attributes:
+        season_: mean season of the windows it was learned from.
     """
 
     def __init__(self, config: CalibrationConfig) -> None:
         self.config = config
 
-    def fit(self, inputs: FloatArray, bought: BoolArray, weight: FloatArray) -> Self:
-        """Learn from inputs `(n, n_inputs)` in which the first column is the ranker's score."""
+    def fit(self, held_out: HeldOut) -> Self:
+        """Learn from some windows of the past."""
+        inputs, bought, weight, season = held_out
+        weight = weight.astype(np.float64)
+        windows, window = np.unique(season, return_inverse=True)
+        self.season_ = float(windows.mean()) if len(windows) else 0.0
         self.rate_ = float(np.average(bought, weights=weight)) if weight.sum() > 0 else 0.0
         self.logistic_: LogisticRegression | None = None
-        if bought.sum() >= self.config.min_positives and not bought.all():
-            self.logistic_ = LogisticRegression(C=10.0, max_iter=500).fit(_design(inputs), bought, sample_weight=weight)
+        if bought.sum() < self.config.min_positives or bought.all():
+            return self
+        level = np.ones(len(windows))
+        for _ in range(_LEVEL_ROUNDS):
+            # A purchase that weighs `1 / level` divides the odds by `level`: all windows meet at their mean.
+            alike = np.where(bought, weight / level[window], weight)
+            self.logistic_ = LogisticRegression(C=10.0, max_iter=500).fit(_design(inputs), bought, sample_weight=alike)
             first = self._first(inputs)
-            self.curve_ = _binned_isotonic(first, bought, weight, self.config.n_bins)
+            level = _levels(window, weight * bought, weight * first, self.config.min_positives)
+        self.curve_ = _binned_isotonic(first, bought, alike, self.config.n_bins)
         return self
 
-    def probability(self, inputs: FloatArray) -> FloatArray:
-        """Return the probability of each candidate, shape `(n,)`."""
-        if self.logistic_ is None or len(inputs) == 0:
-            return np.full(len(inputs), self.rate_, dtype=np.float32)
-        first = self._first(inputs)
-        return np.clip(self.curve_(first), 0.0, 1.0).astype(np.float32)
+    def probability(self, inputs: FloatArray, season: float | None = None) -> FloatArray:
+        """Return the probability of each candidate, shape `(n,)`.
+
+        Args:
+            inputs: as in `fit`.
+            season: of the window that is asked about; default: as in the windows it was learned from.
+        """
+        base = np.full(len(inputs), self.rate_)
+        if self.logistic_ is not None and len(inputs):
+            base = np.clip(self.curve_(self._first(inputs)), 0.0, 1.0)
+        factor = 1.0 if season is None else np.exp(season - self.season_)
+        return np.asarray(base * factor / (1.0 + base * (factor - 1.0)), dtype=np.float32)
 
     def _first(self, inputs: FloatArray) -> NDArray[np.float64]:
         assert self.logistic_ is not None
         found: NDArray[np.float64] = self.logistic_.predict_proba(_design(inputs))[:, 1]
         return found
+
+
+def season_of(history: History, start: datetime, days: float) -> float:
+    """Return the level of orders in `[start, start + days)`, beside that of the days before, in logs.
+
+    `log_orders - log_orders_before / 2`: the features look at the last weeks and carry their level already, in part;
+    half of it was best in nine months of Online Retail II (2010-09 to 2011-05: level errors of 0.21 in logs, against
+    0.29 with none of it, 0.26 with all, 0.41 without a season).
+    """
+    now = epoch_seconds(start)
+    return _beside_the_days_before(history, log_orders(history, now, days), now, days)
+
+
+def season_ahead(past: History, as_of: datetime, days: float) -> float:
+    """Return what `season_of` is expected to be of the days after `as_of`, from the lines before it."""
+    now = epoch_seconds(as_of)
+    return _beside_the_days_before(past, log_orders_ahead(past, now, days), now, days)
+
+
+def _beside_the_days_before(history: History, orders: float, now: int, days: float) -> float:
+    before = now - round(days * SECONDS_A_DAY)
+    known = len(history) > 0 and int(history.seconds.min()) <= before
+    return orders - _CARRIED * (log_orders(history, before, days) if known else orders)
 
 
 class MonotoneCurve:
@@ -75,6 +147,13 @@ class MonotoneCurve:
         inside = np.clip(log, self.given[0], self.given[-1])
         corrected: NDArray[np.float64] = np.exp(np.interp(inside, self.given, self.wanted) + log - inside)
         return corrected
+
+
+def _levels(window: NDArray[np.intp], observed: FloatArray, expected: FloatArray, prior: float) -> NDArray[np.float64]:
+    """Return observed over expected of each window, over their geometric mean, `(n_windows,)`."""
+    ratio = (np.bincount(window, observed) + prior) / (np.bincount(window, expected) + prior)
+    level: NDArray[np.float64] = ratio / np.exp(np.log(ratio).mean())
+    return level
 
 
 def _design(inputs: FloatArray) -> NDArray[np.float64]:

@@ -23,7 +23,8 @@ class SamplingConfig(Config):
     Attributes:
         train_accounts: later buyers whose candidates are learned from at each cutoff.
         activity_accounts: accounts, buyers or not, whose activity is learned from at each cutoff.
-        calibration_accounts: accounts, buyers or not, on which probabilities are calibrated in each held-out window.
+        calibration_accounts: accounts on which probabilities are calibrated in each held-out window: half of them later
+            buyers, whose number is what makes a curve exact, half the others, weighted; see `both_sides`.
         negative_share: share of the candidates not bought that is kept; weights undo it.
         account_power: a buyer of n new products weighs `n^-power` in each: at 1 every buyer counts the same, at 0 every
             purchase. An NDCG at 10 lies between: a hit of one who buys fifty products is worth a tenth of a list and
@@ -113,3 +114,29 @@ def account_weight(novel: sp.csr_array, account: NDArray[np.int32], power: float
 def sample(rows: IntArray, limit: int, rng: np.random.Generator) -> IntArray:
     """Return at most `limit` of the rows, ascending, drawn without replacement."""
     return rows if len(rows) <= limit else np.sort(rng.choice(rows, size=limit, replace=False))
+
+
+def both_sides(
+    rows: IntArray, active: BoolArray, limit: int, rng: np.random.Generator
+) -> tuple[IntArray, NDArray[np.float64]]:
+    """Return at most `limit` accounts, ascending, and how many each stands for: half of them active, half not.
+
+    Few accounts buy anything in a month, and some buy fifty things at once: of accounts drawn at random too few
+    purchases are seen to tell a rate by. So the two kinds are drawn apart (two-phase, or case-control sampling), each
+    at random, and weights undo it. A side that is short leaves its places to the other. Weights are relative: an
+    active account weighs 1.
+
+    Args:
+        rows: accounts to draw from.
+        active: whether each bought something in the window, `(len(rows),)`.
+        limit: accounts that are drawn at most.
+        rng: draws them.
+    """
+    sides = rows[active], rows[~active]
+    n_active = min(len(sides[0]), max(limit // 2, limit - len(sides[1])))
+    drawn = [sample(side, n, rng) for side, n in zip(sides, (n_active, limit - n_active), strict=True)]
+    stands_for = [len(side) / max(len(some), 1) for side, some in zip(sides, drawn, strict=True)]
+    relative = stands_for[1] / stands_for[0] if stands_for[0] else 1.0
+    chosen, weight = np.concatenate(drawn), np.repeat([1.0, relative], [len(some) for some in drawn])
+    order = np.argsort(chosen)
+    return chosen[order], weight[order]

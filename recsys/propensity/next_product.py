@@ -20,7 +20,7 @@ from recsys.contracts.config import Config
 from recsys.data.history import History, IntArray
 from recsys.propensity.account_columns import AccountColumns
 from recsys.propensity.activity import ActivityConfig, ActivityModel
-from recsys.propensity.calibration import CalibrationConfig, Calibrator
+from recsys.propensity.calibration import CalibrationConfig, Calibrator, HeldOut, season_ahead, season_of
 from recsys.propensity.candidates import NO_PRODUCT, Candidates
 from recsys.propensity.cutoffs import CutoffConfig, rolling_cutoffs
 from recsys.propensity.examples import (
@@ -29,6 +29,7 @@ from recsys.propensity.examples import (
     SamplingConfig,
     account_weight,
     blocks,
+    both_sides,
     collect_examples,
     join_examples,
     sample,
@@ -39,7 +40,7 @@ from recsys.propensity.quantities import Quantities
 from recsys.propensity.ranker import Ranker, RankerConfig
 from recsys.propensity.retrieval.sources import SourcesConfig, make_sources
 from recsys.propensity.retrieval.vectors import latest_accounts
-from recsys.propensity.snapshot import BoolArray, FloatArray, take_snapshot
+from recsys.propensity.snapshot import FloatArray, take_snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ class NextProductModel:
         pasts += [replays] * (n_classifiers - len(windows))
         self.ensemble_ = _able(side_by_side(self._learn, pasts, rng.integers(2**31, size=len(pasts)).tolist()))
         self.ranker_, self.activity_ = self.ensemble_[-1]
-        self.calibrator_ = Calibrator(self.config.calibration).fit(*self._held_out(past, windows, rng))
+        self.calibrator_ = Calibrator(self.config.calibration).fit(self._held_out(past, windows, rng))
         return self
 
     def score(self, history: History, as_of: datetime, accounts: IntArray | None = None) -> Candidates:
@@ -164,7 +165,9 @@ class NextProductModel:
         size = self.config.sampling.block_accounts
         spread = max(self.config.most_candidates // max(len(wanted), 1), _SLATE)
         keep = min(self.config.n_offers, spread)
-        return _joined(side_by_side(partial(self._score_block, builder, quantities, keep), list(blocks(wanted, size))))
+        season = season_ahead(builder.snapshot.lines, as_of, self.config.horizon_days)
+        work = partial(self._score_block, builder, quantities, keep, season)
+        return _joined(side_by_side(work, list(blocks(wanted, size))))
 
     def builder(self, history: History, as_of: datetime) -> FeatureBuilder:
         """Return the candidates and features of the moment `as_of`: the same for training, batch and online."""
@@ -200,36 +203,40 @@ class NextProductModel:
         ranker = Ranker(self.config.ranker).fit(examples.values, examples.bought, examples.weight, seed)
         return Learned(ranker, activity)
 
-    def _held_out(
-        self, past: History, windows: Sequence[datetime], rng: np.random.Generator
-    ) -> tuple[FloatArray, BoolArray, FloatArray]:
-        """Return what the calibration learns from: inputs `(n, 2)`, whether each was bought, and its weight.
-
-        Several windows, because months differ: a curve of the newest alone was off by a third a month later.
-        """
-        parts = [(np.zeros((0, 2), np.float32), np.zeros(0, bool), np.zeros(0, np.float32))]
+    def _held_out(self, past: History, windows: Sequence[datetime], rng: np.random.Generator) -> HeldOut:
+        """Return what the calibration learns from: each classifier's own window, all accounts, buyers or not."""
+        parts = [HeldOut.nothing()]
         config = self.config.sampling
         for cutoff, learned in zip(windows, self.ensemble_, strict=False):
             builder = self.builder(past, cutoff)
             novel = novel_purchases(past, cutoff, self.config.horizon_days)
-            chosen = list(blocks(sample(builder.standing(), config.calibration_accounts, rng), config.block_accounts))
-            work = partial(self._calibrating, builder, novel, learned)
+            standing, season = builder.standing(), season_of(past, cutoff, self.config.horizon_days)
+            active = np.diff(novel.indptr)[standing] > 0
+            drawn, weight = both_sides(standing, active, config.calibration_accounts, rng)
+            stands_for = np.zeros(past.n_accounts, dtype=np.float32)
+            stands_for[drawn] = weight
+            chosen = list(blocks(drawn, config.block_accounts))
+            work = partial(self._calibrating, builder, novel, learned, stands_for, season)
             parts += side_by_side(work, chosen, rng.spawn(len(chosen)))
-        inputs, bought, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return inputs, bought, weight
+        return HeldOut(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def _calibrating(
         self,
         builder: FeatureBuilder,
         novel: sp.csr_array,
         learned: Learned,
+        stands_for: FloatArray,
+        season: float,
         block: IntArray,
         rng: np.random.Generator,
-    ) -> tuple[FloatArray, BoolArray, FloatArray]:
+    ) -> HeldOut:
         found = collect_examples(builder, novel, block, self.config.sampling, rng)
-        return learned.inputs(builder, found.account, found.values), found.bought, found.weight
+        inputs, weight = learned.inputs(builder, found.account, found.values), found.weight * stands_for[found.account]
+        return HeldOut(inputs, found.bought, weight, np.full(len(weight), season))
 
-    def _score_block(self, builder: FeatureBuilder, quantities: Quantities, keep: int, block: IntArray) -> Candidates:
+    def _score_block(
+        self, builder: FeatureBuilder, quantities: Quantities, keep: int, season: float, block: IntArray
+    ) -> Candidates:
         found = builder.block(block)
         first, *others = self.ensemble_
         inputs = first.inputs(builder, found.account, found.values)
@@ -243,7 +250,7 @@ class NextProductModel:
             product=product,
             from_product=np.full(len(best), NO_PRODUCT, dtype=np.int32),
             score=inputs[best, 0],
-            probability=self.calibrator_.probability(inputs[best]),
+            probability=self.calibrator_.probability(inputs[best], season),
             expected_quantity=quantities.expect(account, product),
         )
 

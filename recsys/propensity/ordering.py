@@ -153,7 +153,7 @@ def log_orders(history: History, start: int, days: float) -> float:
     return float(np.log(len(distinct(history.order[window])) + _SEASON_PRIOR_ORDERS))
 
 
-def expected_log_orders(history: History, now: int, days: int) -> float | None:
+def expected_log_orders(history: History, now: int, days: float) -> float | None:
     """Return what `log_orders` is expected to be of the days after `now`; None with less than a year of history.
 
     As many as in the same days a year ago, times how the last quarter grew against the same quarter a year ago, where
@@ -169,3 +169,12 @@ def expected_log_orders(history: History, now: int, days: int) -> float | None:
     if first > quarter - year:
         return expected
     return expected + log_orders(history, quarter, _QUARTER_DAYS) - log_orders(history, quarter - year, _QUARTER_DAYS)
+
+
+def log_orders_ahead(history: History, now: int, days: float) -> float:
+    """Return `expected_log_orders`, or with less than a year of history as many orders as in the days before `now`.
+
+    On Online Retail II the latter errs by 0.18 in 2010, the mean of two windows by 0.21.
+    """
+    expected = expected_log_orders(history, now, days)
+    return log_orders(history, now - round(days * SECONDS_A_DAY), days) if expected is None else expected

@@ -28,6 +28,29 @@ def test_equal_probabilities_stay_in_one_bin() -> None:
     assert [(one.n, one.observed) for one in found.bins] == [(10, 3)]
 
 
+def test_a_sample_is_weighted_back() -> None:
+    """Four pairs, the last two of which stand for three each, are judged as the eight that they stand for."""
+    sampled = Pairs(np.array([0.5, 0.1, 0.1, 0.2]), np.array([1, 0, 0, 0], bool), 0, 0, 0.0, np.array([1, 1, 3, 3]))
+    whole = pairs_of([0.5, 0.1, 0.1, 0.1, 0.1, 0.2, 0.2, 0.2], [1, 0, 0, 0, 0, 0, 0, 0])
+    one, other = judge_calibration(sampled, TWO_BINS), judge_calibration(whole, TWO_BINS)
+    assert [(each.n, each.expected, each.observed) for each in one.bins] == [
+        (each.n, pytest.approx(each.expected), each.observed) for each in other.bins
+    ]
+    assert one.log_loss == pytest.approx(other.log_loss)
+    assert one.base_log_loss == pytest.approx(other.base_log_loss)
+
+
+def test_the_error_of_a_ratio_counts_accounts_and_not_purchases() -> None:
+    one_bin = CalibrationConfig(n_bins=1, min_positives=1)
+    probability, positive = np.full(8, 0.5), np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
+    [apart] = judge_calibration(Pairs(probability, positive, 0, 0, 0.0), one_bin).bins
+    account = np.repeat([0, 1], 4)
+    [clustered] = judge_calibration(Pairs(probability, positive, 0, 0, 0.0, None, account), one_bin).bins
+    assert apart.ratio == clustered.ratio == 1
+    assert apart.error == pytest.approx(np.sqrt(8 * 0.5**2) / 4)  # each pair is off by a half
+    assert clustered.error == pytest.approx(np.sqrt(2 * 2.0**2) / 4)  # each account by two
+
+
 def test_log_loss_is_over_listed_and_unlisted_pairs() -> None:
     found = judge_calibration(
         pairs_of([0.8, 0.4], [1, 0], n_unlisted=8, n_unlisted_positive=1, tail_probability=0.1), TWO_BINS

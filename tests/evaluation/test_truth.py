@@ -96,6 +96,23 @@ def test_unlisted_pairs_count_with_the_rate_of_the_horizon_before() -> None:
     assert pairs.tail_probability == pytest.approx((1 / 5 * 4 - 0.3) / 3)
 
 
+def test_weights_say_how_many_accounts_a_sampled_one_stands_for() -> None:
+    history = history_of(
+        ("o0", "a0", "p0", -90, 1),
+        ("o0", "a0", "p1", -90, 1),
+        ("o1", "a1", "p0", -80, 1),
+        ("o2", "a2", "p2", -70, 1),
+        ("o3", "a1", "p1", -10, 1),  # the one novel purchase of the horizon before
+        ("o4", "a2", "p0", 10, 1),
+    )
+    listed = np.array([0, 1], dtype=np.int32), np.array([2, 2], dtype=np.int32), np.array([0.3, 0.2])
+    pairs = cross_sell_pairs(history, CUTOFF, 30, *listed, weight=np.array([1.0, 0.0, 2.0]))
+    assert (pairs.probability.tolist(), pairs.weight.tolist(), pairs.account.tolist()) == ([0.3], [1.0], [0])
+    # a0 has one pair open, a2 has two and stands for two accounts: 5 pairs, one listed
+    assert (pairs.n_unlisted, pairs.n_unlisted_positive) == (4, 2)
+    assert pairs.tail_probability == pytest.approx((1 / 5 * 5 - 0.3) / 4)
+
+
 def test_what_happens_after_the_cutoff_changes_no_tail_probability() -> None:
     before = SMALL.before(CUTOFF)
     listed = np.array([0], dtype=np.int32), np.array([1], dtype=np.int32), np.array([0.1])

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import expit
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from recsys.data.history import History
 from recsys.propensity.account_table import MISSING, EncodedTable
 from recsys.propensity.activity import ActivityConfig, ActivityModel
-from recsys.propensity.calibration import CalibrationConfig, Calibrator
+from recsys.propensity.calibration import CalibrationConfig, Calibrator, HeldOut, season_ahead, season_of
+from recsys.propensity.examples import both_sides
 from recsys.propensity.grid import Grid, weighted_edges
 from recsys.propensity.learners import BoostingLearner, BoostingSetting
 from recsys.propensity.ranker import Ranker, RankerConfig
 
+START = datetime(2024, 1, 1, tzinfo=UTC)
 SMALL = {"n_trees": 30, "learning_rate": 0.2, "max_leaf_nodes": 8, "min_leaf": 20}
+
+
+def held_out(inputs, bought, weight=None, season=None) -> HeldOut:
+    n = len(inputs)
+    return HeldOut(inputs, bought, np.ones(n) if weight is None else weight, np.zeros(n) if season is None else season)
 
 
 def drawn_candidates(seed: int = 0, n: int = 6_000):
@@ -114,7 +124,7 @@ class TestCalibrator:
         bought = rng.random(len(true)) < true
         inputs[:, 0] = np.where(inputs[:, 0] > 1, 1 + 2 * (inputs[:, 0] - 1), inputs[:, 0])  # the top is overstated
         half = len(true) // 2
-        calibrator = Calibrator(CalibrationConfig()).fit(inputs[:half], bought[:half], np.ones(half, np.float32))
+        calibrator = Calibrator(CalibrationConfig()).fit(held_out(inputs[:half], bought[:half]))
         found = calibrator.probability(inputs[half:])
         edges = np.quantile(found, np.linspace(0, 1, 11))
         for low, high in itertools.pairwise(edges):
@@ -126,7 +136,7 @@ class TestCalibrator:
         rng = np.random.default_rng(1)
         inputs = rng.normal(size=(20_000, 2)).astype(np.float32)
         bought = rng.random(len(inputs)) < expit(-3 + inputs[:, 0])
-        calibrator = Calibrator(CalibrationConfig()).fit(inputs, bought, np.ones(len(inputs), np.float32))
+        calibrator = Calibrator(CalibrationConfig()).fit(held_out(inputs, bought))
         line = np.column_stack([np.linspace(-4, 4, 200), np.zeros(200)]).astype(np.float32)
         assert (np.diff(calibrator.probability(line)) >= -1e-9).all()
 
@@ -134,13 +144,43 @@ class TestCalibrator:
         inputs = np.zeros((10, 2), np.float32)
         bought = np.arange(10) < 2
         weight = np.where(bought, 1.0, 4.0).astype(np.float32)
-        calibrator = Calibrator(CalibrationConfig(min_positives=3)).fit(inputs, bought, weight)
+        calibrator = Calibrator(CalibrationConfig(min_positives=3)).fit(held_out(inputs, bought, weight))
         np.testing.assert_allclose(calibrator.probability(inputs), 2 / 34, rtol=1e-6)
 
+    def test_windows_of_two_levels_meet_at_the_season_that_is_asked_for(self):
+        rng = np.random.default_rng(2)
+        inputs = rng.normal(size=(200_000, 2)).astype(np.float32)
+        season = np.repeat([0.0, 0.6], 100_000)  # the second window has e^0.6 times the orders
+        bought = rng.random(len(season)) < expit(-4 + inputs[:, 0] + season)
+        calibrator = Calibrator(CalibrationConfig()).fit(held_out(inputs, bought, season=season))
+        assert calibrator.season_ == pytest.approx(0.3)
+        for asked in (0.0, 0.6):
+            of_window = season == asked
+            expected = calibrator.probability(inputs[of_window], asked).sum()
+            assert bought[of_window].sum() / expected == pytest.approx(1, abs=0.05)
+        middle = calibrator.probability(inputs[:5])
+        np.testing.assert_allclose(calibrator.probability(inputs[:5], 0.3), middle, rtol=1e-5)
+
+    def test_a_window_of_its_own_level_bends_no_curve(self):
+        """One window has three times the other's odds, which no season tells: the shape stays, the level is between."""
+        rng = np.random.default_rng(3)
+        inputs = rng.normal(size=(200_000, 2)).astype(np.float32)
+        inputs[100_000:, 0] += 1.0  # and its candidates score higher, so that a curve through both would be too flat
+        odds = -4 + inputs[:, 0] - np.repeat([0.0, np.log(3.0)], 100_000)
+        bought = rng.random(len(odds)) < expit(odds)
+        found = Calibrator(CalibrationConfig()).fit(held_out(inputs, bought, season=np.repeat([0.0, 1e-9], 100_000)))
+        line = np.column_stack([[-1.0, 0.0, 1.0], np.zeros(3)]).astype(np.float32)
+        between = expit(-4 + line[:, 0] - np.log(3.0) / 2)
+        np.testing.assert_allclose(found.probability(line), between, rtol=0.1)
+
+    def test_a_rate_alone_moves_with_the_season_too(self):
+        inputs, bought = np.zeros((10, 2), np.float32), np.arange(10) < 2
+        calibrator = Calibrator(CalibrationConfig()).fit(held_out(inputs, bought, season=np.full(10, 5.0)))
+        doubled = calibrator.probability(inputs[:1], 5.0 + np.log(2.0))
+        assert doubled[0] == pytest.approx(0.5 / 1.5)  # odds of 2 to 8, doubled
+
     def test_nothing_at_all(self):
-        calibrator = Calibrator(CalibrationConfig()).fit(
-            np.zeros((0, 2), np.float32), np.zeros(0, bool), np.zeros(0, np.float32)
-        )
+        calibrator = Calibrator(CalibrationConfig()).fit(HeldOut.nothing())
         assert calibrator.probability(np.zeros((3, 2), np.float32)).tolist() == [0, 0, 0]
 
 
@@ -175,3 +215,63 @@ class TestEdges:
         assert weighted_edges(np.arange(255.0), np.ones(255)) is None
         assert weighted_edges(np.array([np.nan]), np.ones(1)) is None
         assert weighted_edges(np.arange(300.0), np.where(np.arange(300) < 250, 1.0, 0.0)) is None
+
+
+class TestBothSides:
+    def test_half_are_active_and_weights_undo_it(self):
+        rows, active = np.arange(1_000, dtype=np.int32), np.arange(1_000) % 10 == 0
+        drawn, weight = both_sides(rows, active, 80, np.random.default_rng(0))
+        assert active[drawn].sum() == 40
+        assert (np.diff(drawn) > 0).all()
+        # 100 active accounts stand beside 900: a drawn one of the others weighs nine times as much
+        assert sorted(set(weight.tolist())) == [1.0, pytest.approx(9.0)]
+        assert np.average(active[drawn], weights=weight) == pytest.approx(0.1)
+
+    def test_a_short_side_leaves_its_places_to_the_other(self):
+        rows, active = np.arange(100, dtype=np.int32), np.arange(100) < 10
+        drawn, _ = both_sides(rows, active, 60, np.random.default_rng(0))
+        assert (active[drawn].sum(), len(drawn)) == (10, 60)
+        drawn, _ = both_sides(rows, ~active, 60, np.random.default_rng(0))
+        assert (active[drawn].sum(), len(drawn)) == (10, 60)
+
+    @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+    def test_all_fit_and_weigh_one(self, share):
+        rows = np.arange(50, dtype=np.int32)
+        drawn, weight = both_sides(rows, rows < 50 * share, 50, np.random.default_rng(0))
+        np.testing.assert_array_equal(drawn, rows)
+        np.testing.assert_array_equal(weight, 1.0)
+
+
+class TestSeason:
+    def history(self, orders_a_month: list[int]) -> History:
+        """Orders of one line each, evenly over months of thirty days."""
+        days = [30 * month + 30 * place / n for month, n in enumerate(orders_a_month) for place in range(n)]
+        return History.from_frame(
+            pd.DataFrame(
+                {
+                    "order_id": [f"o{place:05d}" for place in range(len(days))],
+                    "account_id": "a",
+                    "product_id": "p",
+                    "ordered_at": [START + timedelta(days=one) for one in days],
+                    "quantity": 1.0,
+                    "unit_price": 1.0,
+                }
+            )
+        )
+
+    def test_it_is_the_log_of_the_orders_less_half_of_those_before(self):
+        history = self.history([300, 700])
+        found = season_of(history, START + timedelta(days=30), 30)
+        assert found == pytest.approx(np.log(800) - np.log(400) / 2)  # a hundred added: a small market's are chance
+        assert season_of(history, START, 30) == pytest.approx(np.log(400) / 2)  # nothing is known of the days before
+
+    def test_of_less_than_a_year_the_days_before_are_expected_again(self):
+        history = self.history([300, 700])
+        assert season_ahead(history, START + timedelta(days=60), 30) == pytest.approx(np.log(800) / 2)
+        early = START + timedelta(days=30)
+        assert season_ahead(history.before(early), early, 30) == pytest.approx(np.log(400) / 2)
+
+    def test_of_more_the_same_days_a_year_ago_are(self):
+        history = self.history([300, 300, 900, *[300] * 11])  # 420 days
+        as_of = START + timedelta(days=365 + 60)
+        assert season_ahead(history, as_of, 30) > np.log(900) - np.log(400) / 2

@@ -237,6 +237,12 @@ def test_a_sample_of_the_accounts(fitted: Fitted, market_data: CleanData, small_
     )
     window, whole = (take_window(fitted.history, cutoff, config) for config in (few_accounts, small_config))
     assert len(window.standing) == 60
+    assert len(window.split.truth) == 30  # half of them later buyers
+    buyers = np.isin(whole.standing, whole.split.truth.accounts).mean()
+    assert np.average(
+        np.isin(window.standing, window.split.truth.accounts), weights=window.weight[window.standing]
+    ) == (pytest.approx(buyers))
+    np.testing.assert_array_equal(np.flatnonzero(window.weight), window.standing)
     assert set(window.split.truth.accounts) == set(whole.split.truth.accounts) & set(window.standing)
     place = np.searchsorted(whole.split.truth.accounts, window.split.truth.accounts)
     assert (window.split.truth.relevant != whole.split.truth.relevant[place]).nnz == 0
