@@ -113,7 +113,7 @@ class NextProductModel:
 
     Two stages: candidate sources propose; classifiers trained on replayed pasts rank. Each classifier is kept from one
     window of the past (and from all that overlap it): on it, and on all accounts with an earlier order, buyers or not,
-    probability is calibrated. The order is by the mean of their log-odds.
+    probability is calibrated. The order is by the mean of their log-odds, the probability is the mean of theirs.
     """
 
     def __init__(self, config: NextProductConfig | None = None) -> None:
@@ -242,15 +242,19 @@ class NextProductModel:
         inputs = first.inputs(builder, found.account, found.values)
         near = _best_of_each(found.account, found.product, inputs[:, 0], _SECOND_LOOK * keep)
         account, product, values = found.account[near], found.product[near], found.values[near]
-        inputs = np.mean([inputs[near], *(each.inputs(builder, account, values) for each in others)], axis=0)
-        best = _best_of_each(account, product, inputs[:, 0], keep)
+        views = [inputs[near], *(each.inputs(builder, account, values) for each in others)]
+        score = np.mean([view[:, 0] for view in views], axis=0)
+        best = _best_of_each(account, product, score, keep)
         account, product = account[best], product[best]
+        # Each classifier was calibrated alone. The mean of their log-odds varies less than those of one, so that a
+        # curve learned from one would be too flat for it; the mean of their probabilities keeps their level.
+        chances = [self.calibrator_.probability(view[best], season) for view in views]
         return Candidates(
             account=account,
             product=product,
             from_product=np.full(len(best), NO_PRODUCT, dtype=np.int32),
-            score=inputs[best, 0],
-            probability=self.calibrator_.probability(inputs[best], season),
+            score=score[best],
+            probability=np.mean(chances, axis=0),
             expected_quantity=quantities.expect(account, product),
         )
 
