@@ -20,7 +20,7 @@ import pytest
 from recsys.contracts.config import read_config
 from recsys.data import CleanData, ReadSpec, read_data
 from recsys.data.history import History
-from recsys.evaluation.calibration import Calibration
+from recsys.evaluation.calibration import Calibration, CalibrationConfig
 from training.backtest import RAW, SERVED, BacktestConfig, Trained, Trainer, run_backtest
 from training.backtest_plots import write_plots
 from training.backtest_results import Backtest, CutoffResult
@@ -96,13 +96,28 @@ def against_the_best(result: CutoffResult, name: str) -> dict[str, Any]:
 
 
 def listed_and_not(held: Calibration) -> dict[str, Any]:
+    """The raw ratios that the gate judges, and which of them lie outside by more than accounts' chance (95 %)."""
+    judged = [one for one in held.bins if one.judged]
+    band = CalibrationConfig()
+    off = [max(band.lowest_ratio - one.ratio, one.ratio - band.highest_ratio) for one in judged]
     return {
         "holds": held.holds,
+        "bins_judged": len(judged),
+        "bins_within_the_band": sum(distance <= 0 for distance in off),
+        "bins_outside_beyond_chance": sum(
+            distance > 1.96 * (one.error or 0.0) for distance, one in zip(off, judged, strict=True)
+        ),
+        "observed_over_expected_of_all_listed": round(listed_ratio(held), 3),
         "log_loss": round(held.log_loss, 6),
         "base_rate_log_loss": round(held.base_log_loss, 6),
         "share_of_purchases_not_listed": round(held.unlisted_share, 4),
         "bins": [{**asdict(one), "observed_over_expected": round(one.ratio, 3)} for one in held.bins],
     }
+
+
+def listed_ratio(held: Calibration) -> float:
+    listed = [one for one in held.bins if one.listed]
+    return sum(one.observed for one in listed) / sum(one.expected for one in listed)
 
 
 def ranker_at(result: CutoffResult, seconds: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -157,9 +172,14 @@ def test_proof_of_the_engine(history: History, online_retail_path: Path, tmp_pat
     found = run_backtest(history, asked, trainer=trainer, ladder=ladder)
     cutoffs = write_proofs(found, watch)
     write_plots(found, tmp_path / "plots")
-    for result, short in zip(found.cutoffs, cutoffs.values(), strict=True):
-        times = short["raw_ranker_against_the_best_baseline"]
+    ratios = [
+        short["raw_ranker_against_the_best_baseline"]["half_life_on_every_purchase"] for short in cutoffs.values()
+    ]
+    assert np.mean([one["times"] for one in ratios]) >= 1.6
+    assert all(one["times"] >= 1.45 for one in ratios)
+    for result in found.cutoffs:
         assert result.method(RAW).ndcg >= TWO_STAGE.get(result.cutoff.month, 0.0)
-        assert times["half_life_on_every_purchase"]["times"] >= 1.45
-        assert result.calibration.log_loss < result.calibration.base_log_loss
         assert all(one.interval.low > 0 for one in result.differences if one.method == RAW)
+        assert result.calibration is not None
+        assert result.calibration.log_loss < result.calibration.base_log_loss
+        assert 0.85 <= listed_ratio(result.calibration) <= 1.15
