@@ -125,6 +125,10 @@ class OfferEngine:
             refused=self._spoken(refused, situation),
         )
 
+    def segment_row(self, name: str) -> int:
+        """Return the row of a segment, `EVERYONE` for one that the model does not know."""
+        return self._lookup.segment_row(name)
+
     def situation(self, request: OfferRequest, state: AccountState) -> Situation:
         """Return what a request is about."""
         return self._lookup.situation(request, state, self.rules)
@@ -210,7 +214,8 @@ class OfferEngine:
 
     def _with_repeats(self, cart: Pool, account: int) -> Pool:
         repeats = repeat_rate(self.model, account, cart.product, self.config.repeat_prior_orders)
-        probability = noisy_or(cart.probability, self.config.repeat_weight * repeats)
+        lifted = noisy_or(cart.probability, self.config.repeat_weight * repeats)
+        probability = np.where(repeats > 0, lifted, cart.probability)  # `1 - (1 - p)` would lose its last bits
         return cart.ranked_by(probability, probability)
 
     def rank(self, pool: Pool, request: OfferRequest, situation: Situation) -> Ranked:

@@ -106,9 +106,13 @@ class Lookup:
                 quantities.setdefault(row, 1.0)
         return quantities, tuple(unknown)
 
+    def segment_row(self, name: str) -> int:
+        """Return the row of a segment, `EVERYONE` for one that the model does not know."""
+        return self._segments.get(name, EVERYONE)
+
     def _segment(self, account: int, state: AccountState) -> int:
         if state.segment is not None:
-            return self._segments.get(state.segment, EVERYONE)
+            return self.segment_row(state.segment)
         return int(self._model.accounts.segment[account]) if account >= 0 else EVERYONE
 
     def _silent(self, account: int, state: AccountState) -> str | None:
