@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
-from pydantic_core import to_json
-
-from recsys.contracts.events import NO_CONTEXT, Context, Decision, DecisionOffer, Event
-from recsys.contracts.offers import NOTHING_NEW, AccountState, Offer, OfferRequest, Slate
+from recsys.contracts.events import Context, Event, WrittenDecision
+from recsys.contracts.offers import NOTHING_NEW, AccountState, OfferRequest
 from recsys.errors import ConfigError, StoreError
+from recsys.events.rows import asked, rested_on, time_text
 from serving.experiments import Entry
 from serving.exploration import draw, widened
 from serving.models import LoadedModel
+from serving.news import Subject
+from serving.packing import Packed, json_text, pack
 from serving.services import Services
 
 _log = logging.getLogger("serving")
@@ -24,8 +25,7 @@ HELD_BACK = "this arm of the experiment gets no offers"
 """What the answer of a holdout gives as its shortfall."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
+class Asker(NamedTuple):
     """Who asks from where; kept with the decision, no part of the ranking.
 
     Attributes:
@@ -52,15 +52,13 @@ class _Ranked(NamedTuple):
         model: that answered.
         state: of the account or visitor.
         slate: what is offered, or would have been.
-        propensity: with which the last offer stands at its rank; the others stand there for certain.
         entry: into an experiment.
     """
 
     model: LoadedModel
     request: OfferRequest
     state: AccountState
-    slate: Slate
-    propensity: float
+    slate: Packed
     entry: Entry | None
 
     @property
@@ -81,17 +79,18 @@ async def answer(services: Services, request: OfferRequest, asker: Asker) -> byt
     logged = True
     try:
         durable = services.writer.submit(_events(decision, entry, now))
-        body = _body(services, decision, ranked, logged=True)  # while the commit is under way
+        body = _body(decision, ranked, logged=True)  # while the commit is under way
         await durable
     except StoreError as error:
         if not services.settings.answer_unlogged:
             raise
         _log.warning("answered without a kept decision: %s", error)
-        logged, body = False, _body(services, decision, ranked, logged=False)
+        logged, body = False, _body(decision, ranked, logged=False)
     if entry is not None and logged:
         services.state.experiments.remember(entry)
     if decision.presented:
-        services.state.present(decision)
+        subject = Subject(decision.account_id, decision.visitor_id)
+        services.state.present(subject, decision.decision_id, ranked.slate.product_ids, now)
     _count(services, ranked, asker.route, time.perf_counter() - begun, logged=logged)
     return body
 
@@ -105,17 +104,17 @@ def _rank(services: Services, request: OfferRequest, asker: Asker, now: datetime
     model = services.models.current()
     known = state.of(request.account_id, visitor_id, now)
     if entry is None:
-        return _Ranked(model, request, known, *_slate(services, model, request, known), None)
+        return _Ranked(model, request, known, _slate(services, model, request, known), None)
     model, wanted = _under(services, entry, model, request)
     try:
-        slate, propensity = _slate(services, model, wanted, known)
+        slate = _slate(services, model, wanted, known)
     except ConfigError as error:
         if wanted.objective == request.objective:
             raise
         _log.error("arm %s of %s: %s", entry.arm.name, entry.experiment_id, error)
         wanted = request  # a page must not fail because a plan asks for what the model has not
-        slate, propensity = _slate(services, model, wanted, known)
-    return _Ranked(model, wanted, known, slate, propensity, entry)
+        slate = _slate(services, model, wanted, known)
+    return _Ranked(model, wanted, known, slate, entry)
 
 
 def _under(
@@ -129,123 +128,76 @@ def _under(
     return services.models.get(policy.alias) or model, replace(request, objective=objective)
 
 
-def _slate(services: Services, model: LoadedModel, request: OfferRequest, state: AccountState) -> tuple[Slate, float]:
+def _slate(services: Services, model: LoadedModel, request: OfferRequest, state: AccountState) -> Packed:
     share = services.settings.exploration
     if share > 0:
         drawn = draw(model.engine.recommend(widened(request), state), request.limit, share, services.rng)
         if drawn is not None:
-            return drawn
-    return model.engine.recommend(request, state), 1.0
+            return pack(*drawn)
+    return model.engine.answer(request, state)
 
 
-def _decision(services: Services, now: datetime, ranked: _Ranked, asker: Asker) -> Decision:
-    slate, entry = ranked.slate, ranked.entry
+def _decision(services: Services, now: datetime, ranked: _Ranked, asker: Asker) -> WrittenDecision:
+    slate, entry, request = ranked.slate, ranked.entry, ranked.request
     shown = not ranked.is_held_back
-    return Decision(
-        decision_id=services.next_decision_id(),
-        decided_at=now,
-        request=ranked.request,
-        model_version=ranked.model.version,
-        objective=slate.objective,
-        tier=slate.tier,
-        horizon_days=slate.horizon_days,
-        n_considered=slate.n_considered,
-        offers=_all_kept(services, slate, ranked.propensity),
-        shortfall=slate.shortfall,
-        unknown_products=slate.unknown_products,
-        visitor_id=asker.visitor_id,
-        channel=asker.channel,
-        surface=asker.surface,
-        request_id=asker.request_id,
-        experiment_id=None if entry is None else entry.experiment_id,
-        arm=None if entry is None else entry.arm.name,
-        assignment_probability=None if entry is None else entry.probability,
-        shown=shown,
-        presented=shown and asker.surface in services.settings.returned_is_presented,
-        context=_context(services, ranked),
+    return WrittenDecision(
+        services.next_decision_id(),
+        time_text(now),
+        request.account_id,
+        asker.visitor_id,
+        asker.channel,
+        asker.surface,
+        asker.request_id,
+        ranked.model.version,
+        None if entry is None else entry.experiment_id,
+        None if entry is None else entry.arm.name,
+        None if entry is None else entry.probability,
+        slate.objective,
+        slate.tier,
+        slate.horizon_days,
+        request.limit,
+        slate.returned,
+        slate.n_considered,
+        slate.shortfall,
+        shown,
+        shown and asker.surface in services.settings.returned_is_presented,
+        json_text(slate.unknown_products) if slate.unknown_products else "[]",
+        json_text(asked(request)),
+        slate.kept,
+        _context(services, ranked),
     )
 
 
-def _context(services: Services, ranked: _Ranked) -> Context:
-    rules_version = services.state.rules_version
-    if ranked.state is NOTHING_NEW and not ranked.slate.refused and rules_version is None:
-        return NO_CONTEXT
-    return Context(ranked.state, ranked.slate.refused, rules_version)
+def _context(services: Services, ranked: _Ranked) -> str | None:
+    rules_version, refused = services.state.rules_version, ranked.slate.refused
+    if ranked.state is NOTHING_NEW and not refused and rules_version is None:
+        return None
+    return json_text(rested_on(Context(ranked.state, refused, rules_version)))
 
 
-def _events(decision: Decision, entry: Entry | None, now: datetime) -> tuple[Event, ...]:
+def _events(decision: WrittenDecision, entry: Entry | None, now: datetime) -> tuple[Event, ...]:
     if entry is None or entry.is_recorded:
         return (decision,)
     return (entry.assignment(now), decision)
 
 
-def _all_kept(services: Services, slate: Slate, propensity: float) -> tuple[DecisionOffer, ...]:
-    """The offers as they are kept; only the last one may stand at its rank by chance."""
-    if propensity != 1.0:
-        last = len(slate.offers)
-        return tuple([_kept(offer, propensity if offer.rank == last else 1.0) for offer in slate.offers])
-    kept: tuple[DecisionOffer, ...] | None = services.kept.get(slate)
-    if kept is None:
-        kept = tuple([_kept(offer, 1.0) for offer in slate.offers])
-        services.kept.put(slate, None, kept)
-    return kept
-
-
-def _kept(offer: Offer, propensity: float) -> DecisionOffer:
-    return DecisionOffer(
-        offer.rank,
-        offer.product_id,
-        offer.kind,
-        offer.price,
-        offer.currency,
-        offer.probability,
-        offer.probability_of,
-        offer.expected_quantity,
-        offer.expected_value,
-        offer.score,
-        offer.tier,
-        propensity,
-        offer.from_product_id,
-        offer.rule,
-        offer.discount,
-    )
-
-
-def _body(services: Services, decision: Decision, ranked: _Ranked, *, logged: bool) -> bytes:
+def _body(decision: WrittenDecision, ranked: _Ranked, *, logged: bool) -> bytes:
     """The fields of `schemas.offers.OffersAnswer`, written without building it: this is the hot path."""
-    plain = ranked.entry is None  # then all but the first two fields is the same whenever this slate is the answer
-    rest = services.written.get(ranked.slate, ranked.model) if plain else None
-    if rest is None:
-        rest = _rest(decision, ranked)
-        if plain:
-            services.written.put(ranked.slate, ranked.model, rest)
-    return b'{"decision_id":"%b","logged":%b,%b' % (
-        decision.decision_id.encode(),
-        b"true" if logged else b"false",
-        rest,
+    slate, model, shown = ranked.slate, ranked.model, decision.shown
+    shortfall = slate.shortfall if shown else HELD_BACK
+    where = "null" if decision.experiment_id is None else json_text(decision.experiment_id)
+    arm = "null" if decision.arm is None else json_text(decision.arm)
+    text = (
+        f'{{"decision_id":"{decision.decision_id}","logged":{"true" if logged else "false"},'
+        f'"model_version":{json_text(model.version)},"as_of":{json_text(model.as_of)},'
+        f'"horizon_days":{slate.horizon_days},"objective":"{slate.objective}",'
+        f'"experiment":{where},"arm":{arm},"tier":"{slate.tier}",'
+        f'"offers":{slate.offers if shown else "[]"},"requested":{slate.requested},'
+        f'"returned":{slate.returned if shown else 0},'
+        f'"shortfall":{"null" if shortfall is None else json_text(shortfall)},'
+        f'"unknown_products":{decision.unknown_products}}}'
     )
-
-
-def _rest(decision: Decision, ranked: _Ranked) -> bytes:
-    slate = ranked.slate
-    fields = to_json(
-        {
-            "model_version": ranked.model.version,
-            "as_of": ranked.model.as_of,
-            "horizon_days": slate.horizon_days,
-            "objective": slate.objective,
-            "experiment": decision.experiment_id,
-            "arm": decision.arm,
-            "tier": slate.tier,
-            "offers": slate.offers if decision.shown else (),
-            "requested": slate.requested,
-            "returned": len(slate.offers) if decision.shown else 0,
-            "shortfall": slate.shortfall if decision.shown else HELD_BACK,
-            "unknown_products": slate.unknown_products,
-        },
-        inf_nan_mode="null",
-    )
-    return fields[1:]
+    return text.encode()
 
 
 def _count(services: Services, ranked: _Ranked, route: str, seconds: float, *, logged: bool) -> None:
@@ -253,5 +205,5 @@ def _count(services: Services, ranked: _Ranked, route: str, seconds: float, *, l
     if entry is None:
         services.metrics.answered(route, slate, seconds, logged=logged)
         return
-    seen = replace(slate, offers=()) if ranked.is_held_back else slate
+    seen = slate._replace(returned=0) if ranked.is_held_back else slate
     services.metrics.answered(route, seen, seconds, logged=logged, experiment=entry.experiment_id, arm=entry.arm.name)

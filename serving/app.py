@@ -29,7 +29,6 @@ from serving.routes import batch, evaluation, experiments, live, offers, operati
 from serving.routes.lean import LeanQueryRoute, LeanRoute
 from serving.services import Clock, Services
 from serving.settings import Settings
-from serving.slates import Beside
 from serving.state import FreshState
 
 _log = logging.getLogger("serving")
@@ -108,7 +107,7 @@ def create_app(settings: Settings, *, bundles: Models, store: EventStore, clock:
 def _lean_handlers() -> dict[tuple[str, str], LeanHandler]:
     """The routes that the edge answers itself: those with a body and without a parameter in the path."""
     return {
-        (method, route.path): route.get_route_handler()
+        (method, route.path): route.lean_handler()
         for route in _routes()
         if isinstance(route, LeanRoute) and "{" not in route.path
         for method in route.methods or ()
@@ -118,7 +117,7 @@ def _lean_handlers() -> dict[tuple[str, str], LeanHandler]:
 def _lean_pages() -> list[LeanPage]:
     """The routes with parameters in path and query that the edge answers itself."""
     return [
-        LeanPage("GET", route.path_regex, route.get_route_handler())
+        LeanPage("GET", route.path_regex, route.lean_handler())
         for route in _routes()
         if isinstance(route, LeanQueryRoute)
     ]
@@ -143,10 +142,8 @@ def _lifespan(
         with GroupCommitWriter(store, settings.writer, metrics.committed) as writer:
             follower = Follower(bundles, state, metrics.swapped)
             await follower.look()  # the challengers, and what became champion while this process started
-            most = settings.remembered_slates
             app.state.services = Services(
                 *(settings, bundles, store, writer, clock, state, metrics, DecisionIds(), follower),
-                *(Beside(most), Beside(most)),
                 gate,
             )
             tasks = [

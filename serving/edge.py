@@ -15,7 +15,8 @@ from serving.access import Gate
 from serving.ids import RequestIds
 from serving.problems import problem_of
 
-LeanHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
+LeanHandler: TypeAlias = Callable[[Request], Awaitable[Response | bytes]]
+"""Bytes are the JSON of an answer with status 200."""
 
 
 class LeanPage(NamedTuple):
@@ -39,6 +40,7 @@ _HEADERS: Final = (
 )
 _CONTENT_POLICY: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 """What a browser may load for an answer: nothing. A page that needs more brings a policy of its own."""
+_JSON_HEADERS: Final = ((b"content-type", b"application/json"), *_HEADERS, _CONTENT_POLICY)
 
 
 class Edge:
@@ -83,7 +85,7 @@ class Edge:
         scope["request_id"] = request_id
         answering = _Answering(send, (b"x-request-id", request_id.encode()))
         try:
-            await self._answer(scope, headers, receive, answering.send)
+            await self._answer(scope, headers, receive, answering)
         except ClientDisconnect:
             return  # nobody waits for an answer, and nothing has failed
         except Exception as error:
@@ -91,16 +93,19 @@ class Edge:
                 raise
             await problem_of(error, request_id, self._retry_after_seconds)(scope, receive, answering.send)
 
-    async def _answer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, answering: _Answering) -> None:
         if self._gate is not None:
             self._gate.check(scope["method"], scope["path"], headers)
         receive = self._limited(headers, receive)
         handler = self._lean.get((scope["method"], scope["path"])) or self._page(scope)
         if handler is None:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, answering.send)
         else:
             response = await handler(Request(scope, receive))
-            await response(scope, receive, send)
+            if isinstance(response, bytes):
+                await answering.send_json(response)
+            else:
+                await response(scope, receive, answering.send)
 
     def _page(self, scope: Scope) -> LeanHandler | None:
         for method, path, handler in self._pages:
@@ -153,3 +158,10 @@ class _Answering:
                 headers.append(_CONTENT_POLICY)
             message["headers"] = headers
         await self._send(message)
+
+    async def send_json(self, content: bytes) -> None:
+        """Send an answer that is JSON, with status 200."""
+        self.started = True
+        headers = [(b"content-length", b"%d" % len(content)), *_JSON_HEADERS, self._request_id]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body", "body": content})

@@ -9,6 +9,7 @@ from recsys.contracts.offers import NOTHING_NEW, AccountState, Offer, OfferReque
 from recsys.errors import ConfigError
 from recsys.ranking.rules import Rule
 from serving.models import LoadedModel
+from serving.packing import Packed, pack
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -68,6 +69,10 @@ class FakeEngine:
         short = None if len(offers) == request.limit else f"only {len(offers)} products may be offered"
         unknown = tuple(product for product in cart if product not in self._products)
         return Slate(offers, request.limit, short, tier, request.objective, 30, unknown, len(order), refused)
+
+    def answer(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Packed:
+        """Return the same as text."""
+        return pack(self.recommend(request, state))
 
     def _offer(self, rank: int, product: str, tier: Tier, request: OfferRequest) -> Offer:
         probability = 1 / (1 + rank)

@@ -16,7 +16,7 @@ from recsys.errors import BundleCorruptError
 from recsys.ranking.insight import Insight
 from serving.models import CHAMPION, Found, LoadedModel, Sources
 from serving.settings import Settings
-from serving.slates import RememberingEngine
+from serving.slates import RankingEngine
 
 _CHAMPION_URI = f"@{CHAMPION}"
 
@@ -31,7 +31,7 @@ def load_model(folder: Path, *, source: str, now: datetime, remembered: int = 0,
         folder: of the bundle.
         source: what the model was asked for by, for people to read.
         now: becomes `loaded_at`.
-        remembered: slates that are kept for the same question asked again.
+        remembered: answers that are kept for the same question asked again, of those that are not usual.
         verify: compare every file with its digest; left out by workers whose parent has done it.
 
     Raises:
@@ -44,7 +44,7 @@ def load_model(folder: Path, *, source: str, now: datetime, remembered: int = 0,
     return LoadedModel(
         version=version,
         source=source,
-        engine=RememberingEngine(engine, remembered),
+        engine=RankingEngine(engine, remembered),
         as_of=_utc(bundle.manifest.as_of),
         horizon_days=bundle.manifest.horizon_days,
         currency=bundle.manifest.currency,

@@ -9,9 +9,9 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from recsys.contracts.offers import Slate
 from recsys.events import WriterState
 from serving.models import Models, Running
+from serving.packing import Packed
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -72,7 +72,7 @@ class Metrics:
     def answered(
         self,
         route: str,
-        slate: Slate,
+        slate: Packed,
         seconds: float,
         *,
         logged: bool,
@@ -86,7 +86,7 @@ class Metrics:
             child = self._seconds_of[route, tier] = self._seconds.labels(route, tier)
             self._returned_of[tier] = self._returned.labels(tier)
         child.observe(seconds)
-        self._returned_of[tier].inc(len(slate.offers))
+        self._returned_of[tier].inc(slate.returned)
         if slate.shortfall is not None:
             self._short.inc()
         if not logged:

@@ -13,6 +13,7 @@ from recsys.contracts.offers import NOTHING_NEW, AccountState, OfferRequest, Pro
 from recsys.errors import ModelNotFoundError, OfferEngineError
 from recsys.ranking.insight import Insight
 from recsys.ranking.rules import Rule
+from serving.packing import Packed
 
 CHAMPION: Final = "champion"
 """The alias that answers where no experiment says otherwise."""
@@ -21,10 +22,13 @@ _log = logging.getLogger("serving")
 
 
 class Recommender(Protocol):
-    """What ranks: `recsys.ranking.OfferEngine`, or a fake in tests."""
+    """What ranks: `serving.slates.RankingEngine`, or a fake in tests."""
 
     def recommend(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Slate:
         """Return the ranked answer to one request."""
+
+    def answer(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Packed:
+        """Return the same as text."""
 
     def apply(self, change: ProductChange) -> bool:
         """Put new values of a product in force; return whether the model knows the product."""
@@ -61,7 +65,7 @@ class LoadedModel:
     def replay(self) -> None:
         """Answer the warm-up requests, so that the first caller finds every page in memory and every path proven."""
         for request in self.warm_up:
-            self.engine.recommend(request)
+            self.engine.answer(request)
 
 
 class Refused(NamedTuple):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import to_json
 
 from recsys.contracts.events import DecisionOffer
-from recsys.contracts.offers import AccountState, Objective, Offer, OfferRequest, Slate, Tier
+from recsys.contracts.offers import AccountState, Explain, Objective, Offer, OfferRequest, Slate, Tier
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.kernel import N_IDS, N_NUMBERS
+from recsys.ranking.kernel import N_NUMBERS
 from recsys.ranking.model import EVERYONE
 from recsys.ranking.pool import SEGMENT, TIERS
 from recsys.ranking.quick import QuickRanker, QuickSlate
@@ -21,6 +20,7 @@ from recsys.ranking.sentences import Reason, Reasons
 _MOST_KEPT: Final = 50_000
 """Pieces of text that are kept once written, some 50 MB at the most; then all are written anew."""
 _OF: Final = "buys_within_horizon"
+_NO_RULE: Final = '"rule":null,"discount":null,"text":null'
 
 
 class Packed(NamedTuple):
@@ -55,8 +55,8 @@ def pack(slate: Slate, propensity: float = 1.0) -> Packed:
     """Return a slate as text; only its last offer may stand at its rank by chance, with `propensity`."""
     last = len(slate.offers)
     return Packed(
-        _json(slate.offers),
-        _json([_kept(offer, propensity if offer.rank == last else 1.0) for offer in slate.offers]),
+        json_text(slate.offers),
+        json_text([_kept(offer, propensity if offer.rank == last else 1.0) for offer in slate.offers]),
         last,
         slate.requested,
         slate.shortfall,
@@ -90,96 +90,98 @@ def _kept(offer: Offer, propensity: float) -> DecisionOffer:
 
 
 class _Piece(NamedTuple):
-    """A part of an offer, as it goes out and as it is kept."""
+    """What is the same of an offer whenever it is made for the same reason: the text before and behind its numbers.
 
-    out: str
-    kept: str
+    Attributes:
+        begin: of the offer as it goes out, from the product's id to the price.
+        end: from the tier on.
+        kept_begin: of the offer as it is kept, from the product's id to the price.
+        kept_end: from the tier on.
+    """
+
+    begin: str
+    end: str
+    kept_begin: str
+    kept_end: str
 
 
 class QuickAnswers:
-    """Ranks usual requests of one model and writes their answers from pieces that are kept once written.
-
-    Of an offer only its numbers differ from request to request: which product it is, and why, are pieces.
-    """
+    """Ranks usual requests of one model and writes their answers from pieces that are kept once written."""
 
     def __init__(self, engine: OfferEngine) -> None:
         self._ranker = QuickRanker(engine)
         self._model = engine.model
         self._ids = engine.catalogue.ids
         self._reasons = Reasons(engine.model, engine.config.least_buyers)
-        self._currency = _json(engine.model.facts.currency)
-        self._products: dict[int, _Piece] = {}
-        self._whys: dict[tuple[int, ...], _Piece] = {}
+        currency = json_text(engine.model.facts.currency)
+        self._of = f'"currency":{currency},"probability":', f'"probability_of":"{_OF}","expected_quantity":'
+        self._of_kept = f"{currency},", f'"{_OF}",'
+        self._horizon_days = engine.model.facts.horizon_days
+        self._pieces: dict[Explain, dict[tuple[int, ...], _Piece]] = {"none": {}, "brief": {}, "full": {}}
 
     def packed(self, request: OfferRequest, state: AccountState) -> Packed | None:
         """Return the answer that `pack` makes of the engine's slate; None where the request is not a usual one."""
         ranked = self._ranker.rank(request, state)
         if ranked is None:
             return None
-        n = len(ranked.numbers) // N_NUMBERS
-        if len(self._products) + len(self._whys) + 2 * n > _MOST_KEPT:
-            self._products.clear()
-            self._whys.clear()
-        offers, kept = self._written(ranked, n, ("none", "brief", "full").index(request.explain))
+        offers, kept = self._written(ranked, request.explain)
         return Packed(
             offers,
             kept,
-            n,
+            len(ranked.numbers) // N_NUMBERS,
             request.limit,
             ranked.shortfall,
             TIERS[ranked.tier],
             request.objective,
-            self._model.facts.horizon_days,
+            self._horizon_days,
             ranked.unknown,
             ranked.n_considered,
             ranked.refused,
         )
 
-    def _written(self, ranked: QuickSlate, n: int, explain: int) -> tuple[str, str]:
-        if not n:
+    def _written(self, ranked: QuickSlate, explain: Explain) -> tuple[str, str]:
+        if not ranked.ids:
             return "[]", "[]"
+        pieces = self._pieces[explain]
+        if len(pieces) > _MOST_KEPT:
+            pieces.clear()
         out: list[str] = []
         kept: list[str] = []
-        numbers = to_json(ranked.numbers, inf_nan_mode="null").decode()[1:-1].split(",")
-        ids, products, whys = ranked.ids, self._products, self._whys
-        at = 0
-        for begin in range(0, N_IDS * n, N_IDS):
-            product, origin, evidence, tier, rule, antecedent = ids[begin : begin + N_IDS]
-            what = product if origin < 0 else ~product
-            known = products.get(what) or self._product(what)
-            key = (product, origin, evidence, tier, rule, explain, ranked.segment)
-            why = whys.get(key) or self._why(key, antecedent)
-            price, probability, quantity, value, score = numbers[at : at + N_NUMBERS]
-            out += (known.out, price, probability, quantity, value, score, why.out)
-            kept += (known.kept, price, probability, quantity, value, score, why.kept)
-            at += N_NUMBERS
-        answer, row = _templates(n, self._currency)
-        return answer % tuple(out), row % tuple(kept)
+        texts = iter(json_text(ranked.numbers)[1:-1].split(","))
+        each, of, of_kept = iter(ranked.ids), self._of, self._of_kept
+        offers = zip(each, each, each, each, each, each)  # noqa: B905 - one iterator, six at a time
+        for rank, offer in enumerate(offers, start=1):
+            begin, end, kept_begin, kept_end = pieces.get(offer) or self._piece(offer, ranked.segment, explain)
+            price, probability, units, value, score = next(texts), next(texts), next(texts), next(texts), next(texts)
+            out.append(
+                f'{{"rank":{rank},{begin}{price},{of[0]}{probability},{of[1]}{units},"expected_value":{value},'
+                f'"score":{score},{end}'
+            )
+            kept.append(
+                f"[{rank},{kept_begin}{price},{of_kept[0]}{probability},{of_kept[1]}{units},{value},{score},{kept_end}"
+            )
+        return f"[{','.join(out)}]", f"[{','.join(kept)}]"
 
-    def _product(self, what: int) -> _Piece:
-        row, kind = (what, "cross_sell") if what >= 0 else (~what, "upsell")
-        product_id, name = _json(self._ids[row]), _json(self._model.products.names[row] or None)
-        out = f'"product_id":{product_id},"kind":"{kind}","name":{name}'
-        piece = self._products[what] = _Piece(out, f'{product_id},"{kind}"')
-        return piece
-
-    def _why(self, key: tuple[int, ...], antecedent: int) -> _Piece:
-        product, origin, evidence, tier, rule, explain, segment = key
-        reason = self._reason(product, origin, evidence, tier, rule, antecedent, segment)
+    def _piece(self, offer: tuple[int, ...], segment: int, explain: Explain) -> _Piece:
+        product, origin, _, tier, _, _ = offer
+        reason = self._reason(offer, segment)
         source = origin if origin >= 0 else reason.anchor
-        source_id = _json(self._ids[source] if source >= 0 else None)
-        sentence = _json(reason.sentence if explain else "")
-        counts = _json(reason.evidence if explain == 2 else {})
-        out = (
-            f'"tier":"{TIERS[tier]}","reason":{sentence},"from_product_id":{source_id},"evidence":{counts},'
-            '"rule":null,"discount":null,"text":null'
+        source_id = json_text(self._ids[source]) if source >= 0 else "null"
+        sentence = json_text("" if explain == "none" else reason.sentence)
+        counts = json_text(reason.evidence) if explain == "full" else "{}"
+        kind, product_id = "upsell" if origin >= 0 else "cross_sell", json_text(self._ids[product])
+        name = json_text(self._model.products.names[product] or None)
+        piece = _Piece(
+            f'"product_id":{product_id},"kind":"{kind}","name":{name},"price":',
+            f'"tier":"{TIERS[tier]}","reason":{sentence},"from_product_id":{source_id},"evidence":{counts},{_NO_RULE}}}',
+            f'{product_id},"{kind}",',
+            f'"{TIERS[tier]}",1.0,{source_id},null,null]',
         )
-        piece = self._whys[key] = _Piece(out, f'"{TIERS[tier]}",1.0,{source_id},null,null')
+        self._pieces[explain][offer] = piece
         return piece
 
-    def _reason(
-        self, product: int, origin: int, evidence: int, tier: int, rule: int, antecedent: int, segment: int
-    ) -> Reason:
+    def _reason(self, offer: tuple[int, ...], segment: int) -> Reason:
+        product, origin, evidence, tier, rule, antecedent = offer
         if tier >= SEGMENT:
             return self._reasons.of_fallback(evidence, segment if tier == SEGMENT else EVERYONE)
         if rule >= 0:
@@ -189,16 +191,6 @@ class QuickAnswers:
         return self._reasons.of_popularity(product)
 
 
-@cache
-def _templates(n: int, currency: str) -> tuple[str, str]:
-    """Of `n` offers as they go out and as they are kept, with a place for each piece and number."""
-    currency = currency.replace("%", "%%")
-    begin, of = f'"currency":{currency},"probability":%s', f'"probability_of":"{_OF}"'
-    end = '"expected_quantity":%s,"expected_value":%s,"score":%s,%s}'
-    out = [f'{{"rank":{rank},%s,"price":%s,{begin},{of},{end}' for rank in range(1, n + 1)]
-    kept = [f'[{rank},%s,%s,{currency},%s,"{_OF}",%s,%s,%s,%s]' for rank in range(1, n + 1)]
-    return f"[{','.join(out)}]", f"[{','.join(kept)}]"
-
-
-def _json(value: Any) -> str:  # noqa: ANN401 - whatever is part of an answer
+def json_text(value: Any) -> str:  # noqa: ANN401 - whatever is part of an answer
+    """Return a value as JSON; a number that JSON has not is null."""
     return to_json(value, inf_nan_mode="null").decode()

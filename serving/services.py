@@ -10,14 +10,12 @@ from typing import Annotated, TypeAlias
 
 from fastapi import Depends, Request
 
-from recsys.contracts.events import DecisionOffer
 from recsys.events import EventStore, GroupCommitWriter
 from serving.access import Gate
 from serving.following import Follower
 from serving.metrics import Metrics
 from serving.models import Models
 from serving.settings import Settings
-from serving.slates import Beside
 from serving.state import FreshState
 
 Clock: TypeAlias = Callable[[], datetime]
@@ -41,8 +39,6 @@ class Services:
     metrics: Metrics
     next_decision_id: Callable[[], str]
     follower: Follower
-    written: Beside[bytes]
-    kept: Beside[tuple[DecisionOffer, ...]]
     gate: Gate | None = None
     rng: random.Random = field(default_factory=random.Random)
 

@@ -48,7 +48,8 @@ class Settings(Config):
     model_retry_seconds: float = Field(default=60.0, ge=0)
     """How long a model that was refused is left alone; the digests of a gigabyte take seconds to compare."""
     remembered_slates: int = Field(default=4_096, ge=0)
-    """Answers that a worker keeps for the same question asked again; at ten offers each some 30 MB. 0: none."""
+    """Answers that a worker keeps for the same question asked again, of those that are not ranked in microseconds (an
+    objective, filters, rules that pin or discount); at ten offers each some 30 MB. 0: none."""
     remembered_visitors: int = Field(default=100_000, ge=1)
     """Visitors without an account whose purchases, refusals and presentations a worker remembers; the latest count.
     Each takes about a kilobyte."""

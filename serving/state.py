@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
-from recsys.contracts.events import AccountUpdate, Decision, Outcome, PostedLine, forget_key
+from recsys.contracts.events import AccountUpdate, Outcome, PostedLine, forget_key
 from recsys.events import EventStore
 from recsys.ranking.state import NOTHING_NEW, AccountState
 from serving.experiments import Experiments
@@ -116,11 +116,9 @@ class FreshState:
             for product_id in reaction.product_ids:
                 history.refuse(product_id, reaction.when)
 
-    def present(self, decision: Decision) -> None:
+    def present(self, subject: Subject, decision_id: str, product_ids: Sequence[str], when: datetime) -> None:
         """Put in force that a surface has presented what it got."""
-        products = [offer.product_id for offer in decision.offers]
-        subject = Subject(decision.account_id, decision.visitor_id)
-        self.react([Reaction(subject, decision.decision_id, products, decision.decided_at, refuses=False)])
+        self.react([Reaction(subject, decision_id, product_ids, when, refuses=False)])
 
     def link(self, visitor_id: str, account_id: str) -> None:
         """Let a visitor become an account, with all that it did; the first account stays."""

@@ -137,6 +137,39 @@ class Decision:
         return self.request.account_id
 
 
+class WrittenDecision(NamedTuple):
+    """A decision as its row in the store, in the order of the columns: times as text, and JSON as text.
+
+    The server writes an answer's text once; what it keeps is made of the same pieces. The fields are `Decision`'s, with
+    the request's beside them; `requested` and `returned` count offers.
+    """
+
+    decision_id: str
+    decided_at: str
+    account_id: str | None
+    visitor_id: str | None
+    channel: str | None
+    surface: str | None
+    request_id: str | None
+    model_version: str
+    experiment_id: str | None
+    arm: str | None
+    assignment_probability: float | None
+    objective: Objective
+    tier: Tier
+    horizon_days: int
+    requested: int
+    returned: int
+    n_considered: int
+    shortfall: str | None
+    shown: bool
+    presented: bool
+    unknown_products: str
+    request: str
+    offers: str
+    context: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of an offer, or of a whole decision.
@@ -278,6 +311,7 @@ class Forgotten:
 
 Event: TypeAlias = (
     Decision
+    | WrittenDecision
     | Outcome
     | PostedLine
     | ProductUpdate

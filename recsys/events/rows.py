@@ -1,7 +1,7 @@
 """Events as rows of their tables, and decisions back from rows.
 
 Rows are plain tuples in the order of the table's columns, with times as text and JSON columns as Python values, so
-that a batch of them is one JSON document.
+that a batch of them is one JSON document; a value that is text already stays as it is.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from recsys.contracts.events import (
     RecordedAssignment,
     TableName,
     VisitorLink,
+    WrittenDecision,
 )
 from recsys.contracts.offers import NOTHING_NEW, AccountState, CartLine, OfferRequest
 
@@ -52,7 +53,7 @@ def decision_row(event: Decision) -> Row:
     """Return the row of a decision."""
     return (
         event.decision_id,
-        _text(event.decided_at),
+        time_text(event.decided_at),
         event.request.account_id,
         event.visitor_id,
         event.channel,
@@ -72,9 +73,9 @@ def decision_row(event: Decision) -> Row:
         event.shown,
         event.presented,
         event.unknown_products,
-        _asked(event.request),
+        asked(event.request),
         event.offers,
-        None if event.context is NO_CONTEXT else _context(event.context),
+        None if event.context is NO_CONTEXT else rested_on(event.context),
     )
 
 
@@ -85,8 +86,8 @@ def outcome_row(event: Outcome) -> Row:
         event.decision_id,
         event.product_id,
         event.kind,
-        _text(event.occurred_at),
-        _text(event.recorded_at),
+        time_text(event.occurred_at),
+        time_text(event.recorded_at),
         event.reason,
         event.actor_id,
     )
@@ -100,53 +101,54 @@ def line_row(event: PostedLine) -> Row:
         event.account_id,
         event.visitor_id,
         event.product_id,
-        _text(event.ordered_at),
+        time_text(event.ordered_at),
         event.quantity,
         event.unit_price,
         event.discount,
         event.currency,
         event.channel,
         event.status,
-        _text(event.recorded_at),
+        time_text(event.recorded_at),
     )
 
 
 def product_row(event: ProductUpdate) -> Row:
     """Return the row of a product's new values."""
     new = event.change
-    recorded = _text(event.recorded_at)
+    recorded = time_text(event.recorded_at)
     return (new.product_id, new.price, new.cost, new.active, new.stock, new.do_not_offer, recorded)
 
 
 def account_row(event: AccountUpdate) -> Row:
     """Return the row of an account's new values."""
-    return (event.account_id, event.segment, event.region, event.do_not_offer, _text(event.recorded_at))
+    return (event.account_id, event.segment, event.region, event.do_not_offer, time_text(event.recorded_at))
 
 
 def link_row(event: VisitorLink) -> Row:
     """Return the row of a visitor's login."""
-    return (event.visitor_id, event.account_id, _text(event.recorded_at))
+    return (event.visitor_id, event.account_id, time_text(event.recorded_at))
 
 
 def assignment_row(event: RecordedAssignment) -> Row:
     """Return the row of an assignment."""
-    assigned = _text(event.assigned_at)
+    assigned = time_text(event.assigned_at)
     return (event.experiment_id, event.version, event.unit_id, event.arm, event.unit, event.probability, assigned)
 
 
 def experiment_row(event: ExperimentRecord) -> Row:
     """Return the row of an experiment."""
-    stopped = None if event.stopped_at is None else _text(event.stopped_at)
-    return (event.experiment_id, event.version, event.plan, event.plan_hash, _text(event.started_at), stopped)
+    stopped = None if event.stopped_at is None else time_text(event.stopped_at)
+    return (event.experiment_id, event.version, event.plan, event.plan_hash, time_text(event.started_at), stopped)
 
 
 def forgotten_row(event: Forgotten) -> Row:
     """Return the row of an erased account."""
-    return (event.account_key, _text(event.recorded_at))
+    return (event.account_key, time_text(event.recorded_at))
 
 
 _ROWS: Final[dict[type, tuple[TableName, Callable[[Any], Row]]]] = {
     Decision: ("decisions", decision_row),
+    WrittenDecision: ("decisions", tuple),
     Outcome: ("outcomes", outcome_row),
     PostedLine: ("order_lines", line_row),
     ProductUpdate: ("product_overrides", product_row),
@@ -180,19 +182,19 @@ def decision_of(row: Mapping[str, Any]) -> Decision:
     )
 
 
-def _asked(request: OfferRequest) -> dict[str, Any]:
-    """The request without its account and without what has its default value."""
+def asked(request: OfferRequest) -> dict[str, Any]:
+    """Return the request without its account and without what has its default value."""
     values = zip(_ASKED, _ASKED_OF(request), _USUAL, strict=True)
-    asked = {name: value for name, value, usual in values if value != usual}
-    if "cart" in asked:
-        asked["cart"] = [(line.product_id, line.quantity) for line in request.cart]
-    if "exclude" in asked:
-        asked["exclude"] = sorted(request.exclude)
-    return asked
+    unusual: dict[str, Any] = {name: value for name, value, usual in values if value != usual}
+    if "cart" in unusual:
+        unusual["cart"] = [(line.product_id, line.quantity) for line in request.cart]
+    if "exclude" in unusual:
+        unusual["exclude"] = sorted(request.exclude)
+    return unusual
 
 
-def _context(context: Context) -> dict[str, Any]:
-    """The context without what has its default value."""
+def rested_on(context: Context) -> dict[str, Any]:
+    """Return the context without what has its default value."""
     known = {name: getattr(context.state, name) for name in _STATE}
     kept: dict[str, Any] = {name: value for name, value in known.items() if value != getattr(NOTHING_NEW, name)}
     if context.refused:
@@ -211,6 +213,8 @@ def _context_of(kept: Mapping[str, Any] | None) -> Context:
     return Context(AccountState(**state), kept.get("refused", {}), kept.get("rules_version"))
 
 
-def _text(when: datetime) -> str:
-    """UTC with microseconds, as both databases read it and as SQLite sorts it."""
-    return when.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+def time_text(when: datetime) -> str:
+    """Return a time as rows have it: UTC with microseconds, as both databases read it and as SQLite sorts it."""
+    if when.tzinfo is not UTC:
+        when = when.astimezone(UTC)
+    return when.isoformat(" ", "microseconds")[:-6]  # without its +00:00

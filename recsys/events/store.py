@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, NamedTuple, Protocol
 
 import pyarrow as pa
 import sqlalchemy as sa
 from pydantic_core import to_json
+from sqlalchemy.pool import PoolProxiedConnection
 
 from recsys.contracts.events import Event, EventQuery, TableName
 from recsys.errors import ConfigError, DataError, StoreBusyError, StoreError
@@ -22,9 +25,12 @@ from recsys.events.schema import MERGES, TABLES, TIME_COLUMN, Utc
 BUSY_SECONDS: Final = 5.0
 """How long a writer waits for another process's commit before it gives up."""
 
+_REFUSALS: Final = (
+    *(sa.exc.DataError, sa.exc.IntegrityError, sa.exc.ProgrammingError),
+    *(sqlite3.DataError, sqlite3.IntegrityError, sqlite3.ProgrammingError),
+)
+"""What the drivers raise where a value does not fit."""
 _CHUNK_ROWS: Final = 20_000
-_MOST_TEXTS: Final = 4_096
-"""Tuples whose JSON is kept; at ten offers each some 10 MB."""
 _ROWS_A_STATEMENT: Final = 64
 """Of SQLite: what compiles and binds fast; the driver keeps 128 compiled statements."""
 
@@ -83,7 +89,7 @@ class SqlStore:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self.name = _shown(engine.url)
-        self._texts: dict[int, tuple[object, str]] = {}  # holds each tuple, so that no other can take its identity
+        self._writing = _SqliteWriting(engine) if engine.dialect.name == "sqlite" else None
         dialect = engine.dialect.name
         single = {"without_begin": True} if dialect == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
         self.autocommit = engine.execution_options(**single)
@@ -103,7 +109,9 @@ class SqlStore:
             return
         statements = list(self._statements(batch))
         with _sentences(self.name):
-            if len(statements) == 1:
+            if self._writing is not None:
+                self._writing.run(statements)
+            elif len(statements) == 1:
                 with self.autocommit.connect() as connection:
                     _write(connection, statements)
             else:
@@ -133,6 +141,8 @@ class SqlStore:
 
     def close(self) -> None:
         """Close the connections."""
+        if self._writing is not None:
+            self._writing.close()
         self.engine.dispose()
 
     def _statements(self, batch: dict[TableName, list[Row]]) -> Iterator[_Statement]:
@@ -143,33 +153,23 @@ class SqlStore:
             if self.engine.dialect.name == "sqlite":
                 for start in range(0, len(rows), _ROWS_A_STATEMENT):
                     some = rows[start : start + _ROWS_A_STATEMENT]
-                    yield _Statement(_insert_rows(name, len(some)), self._values(name, some))
+                    yield _Statement(_insert_rows(name, len(some)), _values(name, some))
             else:
                 yield _Statement(_insert_document(name), (to_json(rows, inf_nan_mode="null").decode(),))
 
-    def _values(self, name: TableName, rows: Sequence[Row]) -> tuple[Any, ...]:
-        """The values of some rows one after the other, JSON columns as text."""
-        as_json = _JSON_COLUMNS[name]
-        values: list[Any] = []
-        for row in rows:
-            begin = len(values)
-            values += row
-            for position in as_json:
-                value = row[position]
-                if value is not None:
-                    values[begin + position] = self._text(value)
-        return tuple(values)
 
-    def _text(self, value: Any) -> str:  # noqa: ANN401 - whatever a JSON column holds
-        """A value as JSON; a tuple can't change, so that a slate that is decided on again is not written again."""
-        if not isinstance(value, tuple):
-            return to_json(value, inf_nan_mode="null").decode()
-        known = self._texts.get(id(value))
-        if known is None:
-            if len(self._texts) >= _MOST_TEXTS:
-                self._texts.clear()
-            known = self._texts[id(value)] = value, to_json(value, inf_nan_mode="null").decode()
-        return known[1]
+def _values(name: TableName, rows: Sequence[Row]) -> tuple[Any, ...]:
+    """The values of some rows one after the other, JSON columns as text."""
+    as_json = _JSON_COLUMNS[name]
+    values: list[Any] = []
+    for row in rows:
+        begin = len(values)
+        values += row
+        for position in as_json:
+            value = row[position]
+            if value is not None and type(value) is not str:  # text is JSON already
+                values[begin + position] = to_json(value, inf_nan_mode="null").decode()
+    return tuple(values)
 
 
 class _Statement(NamedTuple):
@@ -177,6 +177,42 @@ class _Statement(NamedTuple):
 
     sql: str
     parameters: tuple[Any, ...]
+
+
+class _SqliteWriting:
+    """One connection that stays open and writes without SQLAlchemy, whose part of a small commit is the larger one."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._lock = Lock()
+        self._connection: PoolProxiedConnection | None = None
+
+    def run(self, statements: Sequence[_Statement]) -> None:
+        """Run the statements in one transaction; after an error the next ones find a new connection."""
+        with self._lock:
+            if self._connection is None:
+                self._connection = self._engine.raw_connection()
+            cursor = self._connection.cursor()
+            try:
+                if len(statements) > 1:
+                    cursor.execute("BEGIN IMMEDIATE")
+                for statement in statements:
+                    cursor.execute(*statement)
+                if len(statements) > 1:
+                    cursor.execute("COMMIT")
+            except BaseException:
+                self._connection.invalidate()
+                self._connection = None
+                raise
+            finally:
+                cursor.close()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
 
 
 def _write(connection: sa.Connection, statements: list[_Statement]) -> None:
@@ -313,14 +349,15 @@ def _sentences(name: str) -> Iterator[None]:
     """Turn the driver's errors into ours."""
     try:
         yield
-    except (sa.exc.DataError, sa.exc.IntegrityError, sa.exc.ProgrammingError) as error:
+    except _REFUSALS as error:
         raise DataError(f"{name} refused the events: {_first_line(error)}") from error
-    except sa.exc.DBAPIError as error:
+    except (sa.exc.DBAPIError, sqlite3.Error) as error:
         text = _first_line(error)
         if "database is locked" in text:
             raise StoreBusyError(f"{name} was locked for more than {BUSY_SECONDS:g} s; try again later") from error
         raise StoreError(f"{name} does not answer: {text}") from error
 
 
-def _first_line(error: sa.exc.DBAPIError) -> str:
-    return str(error.orig).strip().partition("\n")[0]
+def _first_line(error: sa.exc.DBAPIError | sqlite3.Error) -> str:
+    original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    return str(original).strip().partition("\n")[0]

@@ -107,7 +107,8 @@ class GroupCommitWriter:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._queue.append(_Waiting(events, loop, future))
-        self._wake.set()
+        if not self._wake.is_set():  # else the thread has yet to look, and will find these too
+            self._wake.set()
         return future
 
     def close(self) -> None:

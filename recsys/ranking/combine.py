@@ -83,4 +83,4 @@ def merge_weights(products: list[Int32], weights: list[Float32]) -> tuple[Int32,
     first[0] = True
     np.not_equal(product[1:], product[:-1], out=first[1:])
     # Added one after the other, in the order of the cart: `reduceat` would pair them, and the last bit would differ.
-    return product[first], np.bincount(np.cumsum(first) - 1, weight[order])
+    return product[first], np.bincount(np.cumsum(first) - 1, weight[order]).astype(np.float64)

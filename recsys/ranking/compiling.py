@@ -43,7 +43,7 @@ def inner(function: Callable[P, T]) -> Callable[P, T]:
 class Book:
     """Where columns stand in memory: a compiled function that took fifty arrays would spend its time on taking them.
 
-    It holds the arrays, so that their memory stays. Compiled code reads a column with the function named after its type.
+    It holds the arrays, so that their memory stays. Compiled code reads a column with the function of its type.
 
     Attributes:
         address: of the table of addresses and lengths, which stands for the book in compiled code.
@@ -76,7 +76,10 @@ def _reader(kind: type[np.generic], width: int = 1) -> Callable[[int, int], NDAr
             size = word(np.dtype(kind).itemsize)
             shape, strides = [length], [size]
             if width > 1:
-                shape, strides = [builder.udiv(length, word(width)), word(width)], [builder.mul(size, word(width)), size]
+                shape, strides = (
+                    [builder.udiv(length, word(width)), word(width)],
+                    [builder.mul(size, word(width)), size],
+                )
             data = builder.inttoptr(address, array.data.type)
             populate_array(array, data=data, shape=shape, strides=strides, itemsize=size, meminfo=None)
             return array._getvalue()  # noqa: SLF001 - numba's own way to say it

@@ -1,11 +1,11 @@
 """The ranking of the usual request in one compiled function: gather, bar, order, pick.
 
 It gives what `OfferEngine` gives, offer by offer, without an array operation for each step: at a few hundred candidates
-those spend their time on being called. `OfferEngine` is the reference; `tests/ranking/test_quick.py` compares them.
+those spend their time on being called. `OfferEngine` is the reference; tests/serving/test_quick_answers.py compares.
 
-`book` is where all columns stand, by the positions of `COLUMNS`. Candidates are rows of two of them, `ids` by `PRODUCT`,
-`ORIGIN`, `EVIDENCE`, `TIER` and `numbers` by `PROBABILITY`, `CHANCE`, `QUANTITY`, `SCORE`, which mean what they mean in
-`Pool`. Arrays are not handed from function to function where it counts: numba counts references to them each time.
+`book` is where all columns stand, by the positions of `COLUMNS`. Candidates are rows of two of them, `ids` by
+`PRODUCT`, `ORIGIN`, `EVIDENCE`, `TIER` and `numbers` by `PROBABILITY`, `CHANCE`, `QUANTITY`, `SCORE`, which mean what
+they mean in `Pool`. Arrays are not handed from function to function: numba counts references to them each time.
 
 All of it stands in one file because numba sees a change of the file of `rank` only.
 """
@@ -13,7 +13,7 @@ All of it stands in one file because numba sees a change of the file of `rank` o
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -124,9 +124,12 @@ COLUMNS: Final = {
     "ids": "i4",
     "numbers": "f8",
     "keys": "i8",
-    "heap": "i4",
+    "line": "i4",
+    "leads": "i4",
     "listed": "i4",
     "gone": "u1",
+    "of_lists": "i8",
+    "best_faint": "f8",
     "taken": "i4",
     "recent": "i8",
     "of_kind": "i8",
@@ -147,8 +150,8 @@ candidate.
 (_LINKED, _WEIGHT, _KNOT_SCORE, _KNOT_PROBABILITY, _RUNG, _RATE, _RUNG_EVIDENCE) = range(39, 46)
 (_POPULAR_START, _POPULAR_COUNT, _POPULAR, _POPULAR_PROBABILITY) = range(46, 50)
 (_KNOT_BEFORE, _ASK, _UNITS, _TOLD, _REFUSED, _OFFERS, _OFFER_NUMBERS) = range(50, 57)
-(_MARKS, _SLOTS, _FAMILIES, _CATEGORIES, _POOL, _NUMBERS, _KEYS, _HEAP, _LISTED, _GONE) = range(57, 67)
-(_TAKEN, _LATELY, _OF_KIND) = range(67, 70)
+(_MARKS, _SLOTS, _FAMILIES, _CATEGORIES, _POOL, _NUMBERS, _KEYS) = range(57, 64)
+(_LINE, _LEADS, _LISTED, _GONE, _OF_LISTS, _BEST_FAINT, _TAKEN, _LATELY, _OF_KIND) = range(64, 73)
 
 (
     SET_MIN_PROBABILITY,
@@ -169,6 +172,10 @@ _M_BLOCKED, _M_CART, _M_EXCLUDED, _M_WITHHELD, _M_OWNED = 1, 2, 4, 8, 16
 _M_BARRED = 31
 _M_CHOSEN, _M_REPLACED, _M_BESIDE, _M_DROPPED = 32, 64, 128, 256
 _F_CHOSEN, _F_BESIDE = 1, 2
+_BLOCK: Final = 16
+"""Candidates of a line that one leads: the leads are looked through for each that is listed, then its block."""
+_LINE_BEGIN, _LINE_END, _LIST_END, _LIST_FIRST = range(4)
+"""Of a list, in `of_lists`: where its line begins and ends, how far it is made, and up to where all are gone."""
 _RELEVANT: Final = 1 << 62
 """Above the bits of every number below 2: positive numbers are ordered as their bits are."""
 
@@ -181,7 +188,7 @@ def find(book: int, key: bytes) -> int:
     while low < high:
         middle = (low + high) // 2
         begin, length = offsets[middle], offsets[middle + 1] - offsets[middle]
-        order = 0
+        order: Any = 0
         for at in range(min(n, length)):
             order = np.int64(data[begin + at]) - np.int64(key[at])
             if order != 0:
@@ -223,7 +230,7 @@ def _put(book: int, at: int, what: tuple[int, int, int, int], chance: float, uni
 
 
 @inner
-def _beside(book: int, row: int, tier: int, begin: int, end: int) -> int:
+def _beside(book: int, row: int, tier: int, end: int) -> int:
     """Add the weights of what goes with product `row` to the pool; return where it ends. `slots` is place plus one."""
     linked, weight, slots, usual = i4(book, _LINKED), f4(book, _WEIGHT), i4(book, _SLOTS), f4(book, _USUAL)
     numbers = f8_by_4(book, _NUMBERS)
@@ -274,9 +281,8 @@ def _recent(book: int, account: int) -> int:
     Posted ones come first, then what it bought most often, ties to the smaller id.
     """
     ask, n = i8(book, _ASK), 0
-    if account >= 0 and i4(book, _OWN_COUNT)[account] > 0:
-        if i4(book, _OWN_ORIGIN)[i8(book, _OWN_START)[account]] < 0:
-            return 0
+    if account >= 0 and i4(book, _OWN_COUNT)[account] > 0 and i4(book, _OWN_ORIGIN)[i8(book, _OWN_START)[account]] < 0:
+        return 0
     first = ASK_ROWS + ask[ASK_CART] + ask[ASK_EXCLUDED] + ask[ASK_WITHHELD] + ask[ASK_BLOCKED]
     for at in range(first, first + ask[ASK_BOUGHT]):
         n = _remember(book, n, ask[at])
@@ -351,7 +357,7 @@ def _gather_crosses(book: int, account: int, begin: int, last: int, n_recent: in
     ask, ids, numbers = i8(book, _ASK), i4_by_4(book, _POOL), f8_by_4(book, _NUMBERS)
     n_cart, of_cart = ask[ASK_CART], 0
     for at in range(n_cart):
-        of_cart = _beside(book, ask[ASK_ROWS + at], CART, 0, of_cart)
+        of_cart = _beside(book, ask[ASK_ROWS + at], CART, of_cart)
     _calibrate(book, 0, of_cart)
     if n_cart and account >= 0:
         _repeat(book, account)
@@ -360,7 +366,7 @@ def _gather_crosses(book: int, account: int, begin: int, last: int, n_recent: in
         _use_slots(book, 0, of_cart, 0)  # both lists may name a product
         of_recent = of_cart
         for at in range(n_recent):
-            of_recent = _beside(book, i8(book, _LATELY)[at], RECENT, of_cart, of_recent)
+            of_recent = _beside(book, i8(book, _LATELY)[at], RECENT, of_recent)
         _calibrate(book, of_cart, of_recent)
         _use_slots(book, of_cart, of_recent, 0)
         _use_slots(book, 0, of_cart, 1)
@@ -408,9 +414,9 @@ def _gather_upgrades(book: int, begin: int, last: int, orders: float, end: int) 
 
 
 @inner
-def _gather(book: int, account: int, n_recent: int) -> int:
-    """Fill the pool with what the account, its latest purchases and the cart speak for; return its size."""
-    ask, begin, middle, last, orders, end = i8(book, _ASK), 0, 0, 0, 1.0, 0
+def _gather(book: int, account: int, n_recent: int) -> tuple[int, int]:
+    """Fill the pool with what the account, its latest purchases and the cart speak for; return where each kind ends."""
+    ask, begin, middle, last, orders, of_crosses = i8(book, _ASK), 0, 0, 0, 1.0, 0
     if account >= 0:
         begin = i8(book, _OWN_START)[account]
         last = begin + i4(book, _OWN_COUNT)[account]
@@ -420,10 +426,11 @@ def _gather(book: int, account: int, n_recent: int) -> int:
         if ask[ASK_CART]:
             orders += np.float64(f4(book, _ORDERS_IN_HORIZON)[account])
     if ask[ASK_KINDS] & CROSSES:
-        end = _gather_crosses(book, account, begin, middle, n_recent, orders)
+        of_crosses = _gather_crosses(book, account, begin, middle, n_recent, orders)
+    end = of_crosses
     if ask[ASK_KINDS] & UPGRADES:
         end = _gather_upgrades(book, middle, last, orders, end)
-    return end
+    return of_crosses, end
 
 
 @inner
@@ -442,7 +449,7 @@ def _popular(book: int, segment: int, tier: int, end: int) -> int:
 def _bar_of(book: int, at: int) -> int:
     """The first that says no to a candidate, as a position in `BARS`; 0 where nobody does."""
     product, origin = i4_by_4(book, _POOL)[at, PRODUCT], i4_by_4(book, _POOL)[at, ORIGIN]
-    refusal = np.int64(i1(book, _REFUSAL)[product])
+    refusal: Any = np.int64(i1(book, _REFUSAL)[product])
     if refusal:
         return refusal
     mark = i2(book, _MARKS)[product]
@@ -475,20 +482,74 @@ def _before(book: int, one: int, other: int) -> bool:
 
 
 @inner
-def _sift(book: int, size: int, at: int) -> None:
-    """Let the candidate at `at` sink to its place in the heap, whose first stands before all others."""
-    heap = i4(book, _HEAP)
-    moved = heap[at]
-    child = 2 * at + 1
-    while child < size:
-        if child + 1 < size and _before(book, heap[child + 1], heap[child]):
-            child += 1
-        if not _before(book, heap[child], moved):
-            break
-        heap[at] = heap[child]
-        at = child
-        child = 2 * at + 1
-    heap[at] = moved
+def _lead(book: int, begin: int, end: int) -> int:
+    """The position of the line, from `begin` to before `end`, whose candidate stands before the others; -1 for none."""
+    line, lead = i4(book, _LINE), -1
+    for position in range(begin, end):
+        if line[position] >= 0 and (lead < 0 or _before(book, line[position], line[lead])):
+            lead = position
+    return lead
+
+
+@inner
+def _start_list(book: int, kind: int, begin: int, end: int) -> None:
+    """Let the candidates of one kind stand in line, from `begin` to before `end`; nobody is listed yet."""
+    lists, leads = i8(book, _OF_LISTS), i4(book, _LEADS)
+    own = 4 * kind
+    lists[own + _LINE_BEGIN], lists[own + _LINE_END] = begin, end
+    lists[own + _LIST_END], lists[own + _LIST_FIRST] = begin, begin
+    for first in range(begin, end, _BLOCK):
+        leads[begin + (first - begin) // _BLOCK] = _lead(book, first, min(first + _BLOCK, end))
+
+
+@inner
+def _listed(book: int, kind: int, position: int) -> int:
+    """The candidate at a position of the list of one kind, -1 behind its end. The list is made as far as it is read."""
+    lists, listed = i8(book, _OF_LISTS), i4(book, _LISTED)
+    own = 4 * kind
+    begin, end = lists[own + _LINE_BEGIN], lists[own + _LINE_END]
+    if position >= end:
+        return -1
+    if position == lists[own + _LIST_END]:
+        line, leads = i4(book, _LINE), i4(book, _LEADS)
+        best, of_best = -1, 0
+        for block in range(begin, begin + (end - begin + _BLOCK - 1) // _BLOCK):
+            lead = leads[block]
+            if lead >= 0 and (best < 0 or _before(book, line[lead], line[best])):
+                best, of_best = lead, block
+        listed[position] = line[best]
+        u1(book, _GONE)[position] = 0
+        line[best] = -1
+        first = begin + (of_best - begin) * _BLOCK
+        leads[of_best] = _lead(book, first, min(first + _BLOCK, end))
+        lists[own + _LIST_END] = position + 1
+    return listed[position]
+
+
+@inner
+def _left(book: int, kind: int, position: int, least: float) -> int:
+    """The first position from `position` on whose candidate is not gone and worth `least`; the list's end for none."""
+    lists, gone, numbers = i8(book, _OF_LISTS), u1(book, _GONE), f8_by_4(book, _NUMBERS)
+    own = 4 * kind
+    while True:
+        at = _listed(book, kind, position)
+        if at < 0:
+            return position
+        if numbers[at, CHANCE] < least:
+            faint = i8(book, _KEYS)[at] < _RELEVANT
+            if faint or f8(book, _BEST_FAINT)[kind] < least:
+                return lists[own + _LINE_END]
+        elif not gone[position]:
+            return position
+        position += 1
+
+
+@inner
+def _ahead(book: int, of_cross: int, of_climb: int) -> int:
+    """Which of two listed candidates, -1 for none, stands before the other: 0 or 1; -1 where both are none."""
+    if of_cross < 0:
+        return -1 if of_climb < 0 else 1
+    return 0 if of_climb < 0 or _before(book, of_cross, of_climb) else 1
 
 
 @inner
@@ -538,12 +599,17 @@ def _clear_kin(book: int, product: int) -> None:
 
 
 @inner
-def _is_crowded(book: int, at: int, most_of_kind: float, most_of_category: float) -> bool:
-    """Whether its kind or category has as many offers as may stand before the next rank."""
-    product, kind = i4_by_4(book, _POOL)[at, PRODUCT], 0 if i4_by_4(book, _POOL)[at, ORIGIN] < 0 else 1
-    category = i4(book, _CATEGORY)[product]
-    full = category >= 0 and i4(book, _CATEGORIES)[category] >= most_of_category
-    return full or i8(book, _OF_KIND)[kind] >= most_of_kind
+def _category_is_full(book: int, at: int, n_taken: int) -> bool:
+    settings, category = f8(book, _SETTINGS), i4(book, _CATEGORY)[i4_by_4(book, _POOL)[at, PRODUCT]]
+    most = max(settings[SET_FREE_RANKS], math.ceil(settings[SET_CATEGORY_SHARE] * (n_taken + 1)))
+    return category >= 0 and i4(book, _CATEGORIES)[category] >= most
+
+
+@inner
+def _kind_is_full(book: int, kind: int, n_taken: int) -> bool:
+    settings = f8(book, _SETTINGS)
+    most = max(settings[SET_FREE_RANKS], math.ceil(settings[SET_KIND_SHARE] * (n_taken + 1)))
+    return i8(book, _ASK)[ASK_KINDS] == CROSSES | UPGRADES and i8(book, _OF_KIND)[kind] >= most
 
 
 @inner
@@ -559,47 +625,58 @@ def _take(book: int, at: int, n_taken: int) -> None:
 
 
 @inner
-def _pick(book: int, size: int, n_taken: int) -> int:
-    """Take offers from the heap of candidates until there are enough; see `diversity.Picker`.
+def _first_allowed(book: int) -> tuple[int, int]:
+    """Kind and position of the first candidate that may be taken, kind -1 for none; who may not is gone for good."""
+    lists, gone = i8(book, _OF_LISTS), u1(book, _GONE)
+    while True:
+        cross, climb = _left(book, 0, lists[_LIST_FIRST], -1.0), _left(book, 1, lists[4 + _LIST_FIRST], -1.0)
+        lists[_LIST_FIRST], lists[4 + _LIST_FIRST] = cross, climb
+        kind = _ahead(book, _listed(book, 0, cross), _listed(book, 1, climb))
+        if kind < 0:
+            return -1, 0
+        position = cross if kind == 0 else climb
+        if not _refuses(book, _listed(book, kind, position)):
+            return kind, position
+        gone[position] = 1
 
-    The order is made as far as somebody looks: who stands further down rests in the heap.
-    """
-    ask, settings, numbers = i8(book, _ASK), f8(book, _SETTINGS), f8_by_4(book, _NUMBERS)
-    heap, listed, gone, keys = i4(book, _HEAP), i4(book, _LISTED), u1(book, _GONE), i8(book, _KEYS)
-    mixed, n_all, n_listed, first = ask[ASK_KINDS] == CROSSES | UPGRADES, size, 0, 0
-    while n_taken < ask[ASK_LIMIT]:
-        most_of_kind, most_of_category = settings[SET_FREE_RANKS], settings[SET_FREE_RANKS]
-        most_of_category = max(most_of_category, math.ceil(settings[SET_CATEGORY_SHARE] * (n_taken + 1)))
-        most_of_kind = max(most_of_kind, math.ceil(settings[SET_KIND_SHARE] * (n_taken + 1))) if mixed else math.inf
-        position, chosen, least = first, -1, -1.0
-        while position < n_all:
-            if position == n_listed:
-                if numbers[heap[0], CHANCE] < least and keys[heap[0]] < _RELEVANT:
-                    break  # nor is whoever stands behind worth it
-                listed[position] = heap[0]
-                gone[position] = 0
-                n_listed += 1
-                size -= 1
-                heap[0] = heap[size]
-                _sift(book, size, 0)
-            at = listed[position]
-            if not gone[position] and numbers[at, CHANCE] >= least:
-                crowded = _is_crowded(book, at, most_of_kind, most_of_category)
-                if chosen < 0 or not crowded:
-                    if _refuses(book, at):
-                        gone[position] = 1
-                    elif crowded:  # it is taken if nobody after it fits and is worth it
-                        chosen, least = position, settings[SET_LEAST_WORTH] * numbers[at, CHANCE]
-                    else:
-                        chosen = position
-                        break
-            if chosen < 0:
-                first = position + 1
-            position += 1
-        if chosen < 0:
+
+@inner
+def _first_fitting(book: int, kind: int, position: int, n_taken: int) -> tuple[int, int]:
+    """Kind and position of who goes before the candidate at `position` for the mix's sake: itself where nobody does."""
+    lists, gone = i8(book, _OF_LISTS), u1(book, _GONE)
+    at = _listed(book, kind, position)
+    if not _kind_is_full(book, kind, n_taken) and not _category_is_full(book, at, n_taken):
+        return kind, position
+    least = f8(book, _SETTINGS)[SET_LEAST_WORTH] * f8_by_4(book, _NUMBERS)[at, CHANCE]
+    cross = lists[_LINE_END] if _kind_is_full(book, 0, n_taken) else lists[_LIST_FIRST]
+    climb = lists[4 + _LINE_END] if _kind_is_full(book, 1, n_taken) else lists[4 + _LIST_FIRST]
+    while True:
+        cross, climb = _left(book, 0, cross, least), _left(book, 1, climb, least)
+        other = _ahead(book, _listed(book, 0, cross), _listed(book, 1, climb))
+        if other < 0:
+            return kind, position
+        place = cross if other == 0 else climb
+        at = _listed(book, other, place)
+        if not _category_is_full(book, at, n_taken):
+            if not _refuses(book, at):
+                return other, place
+            gone[place] = 1
+        if other == 0:
+            cross += 1
+        else:
+            climb += 1
+
+
+@inner
+def _pick(book: int, n_taken: int) -> int:
+    """Take offers from both lists until there are enough, return how many there are; see `diversity.Picker`."""
+    while n_taken < i8(book, _ASK)[ASK_LIMIT]:
+        kind, position = _first_allowed(book)
+        if kind < 0:
             break
-        gone[chosen] = 1
-        _take(book, listed[chosen], n_taken)
+        kind, position = _first_fitting(book, kind, position, n_taken)
+        u1(book, _GONE)[position] = 1
+        _take(book, _listed(book, kind, position), n_taken)
         n_taken += 1
     return n_taken
 
@@ -615,31 +692,39 @@ def _note_refused(book: int, at: int) -> None:
 
 
 @inner
-def _stage(book: int, begin: int, end: int, n_taken: int) -> int:
-    """Bar, order and pick the candidates from `begin` to before `end`; return how many offers there are now."""
-    ids, numbers, bits = i4_by_4(book, _POOL), f8_by_4(book, _NUMBERS), i8(book, _NUMBERS)
-    heap, keys, told = i4(book, _HEAP), i8(book, _KEYS), i8(book, _TOLD)
-    size, best_cross, best_climb = 0, 0.0, 0.0
+def _line_up(book: int, kind: int, begin: int, end: int) -> None:
+    """Bar and order the candidates from `begin` to before `end`, all of one kind."""
+    numbers, bits = f8_by_4(book, _NUMBERS), i8(book, _NUMBERS)
+    line, keys, told = i4(book, _LINE), i8(book, _KEYS), i8(book, _TOLD)
+    last, best = begin, 0.0
     for at in range(begin, end):
         bar = _bar_of(book, at)
         if bar:
             _note_refused(book, at)
             told[TOLD_BARRED + bar] += 1
             continue
-        heap[size] = at
-        size += 1
-        if ids[at, ORIGIN] < 0:
-            best_cross = max(best_cross, numbers[at, CHANCE])
+        line[last] = at
+        last += 1
+        best = max(best, numbers[at, CHANCE])
+    floor, best_faint = f8(book, _SETTINGS)[SET_FLOOR] * best, -1.0
+    for position in range(begin, last):
+        at = line[position]
+        keys[at] = bits[4 * at + CHANCE]
+        if numbers[at, CHANCE] >= floor:
+            keys[at] |= _RELEVANT
         else:
-            best_climb = max(best_climb, numbers[at, CHANCE])
-    told[TOLD_CONSIDERED] += end - begin
-    for position in range(size):
-        at = heap[position]
-        floor = f8(book, _SETTINGS)[SET_FLOOR] * (best_cross if ids[at, ORIGIN] < 0 else best_climb)
-        keys[at] = bits[4 * at + CHANCE] | (_RELEVANT if numbers[at, CHANCE] >= floor else 0)
-    for position in range(size // 2 - 1, -1, -1):
-        _sift(book, size, position)
-    return _pick(book, size, n_taken)
+            best_faint = max(best_faint, numbers[at, CHANCE])
+    f8(book, _BEST_FAINT)[kind] = best_faint
+    _start_list(book, kind, begin, last)
+
+
+@inner
+def _stage(book: int, begin: int, middle: int, end: int, n_taken: int) -> int:
+    """Bar, order and pick cross-sells from `begin`, upgrades from `middle` on; return how many offers there are now."""
+    _line_up(book, 0, begin, middle)
+    _line_up(book, 1, middle, end)
+    i8(book, _TOLD)[TOLD_CONSIDERED] += end - begin
+    return _pick(book, n_taken)
 
 
 @inner
@@ -787,18 +872,17 @@ def rank(book: int, account_key: bytes) -> int:
     _mark_asked(book, account)
     n_recent = _recent(book, account)
     told[TOLD_ACCOUNT], told[TOLD_SEGMENT], told[TOLD_RECENT] = account, segment, n_recent
-    if most_candidates(book, account, segment, n_recent) > len(i4(book, _HEAP)):
+    if most_candidates(book, account, segment, n_recent) > len(i4(book, _LINE)):
         _clear(book, account, 0, 0)
         return TOO_LARGE
-    begin, n = 0, 0
-    end = _gather(book, account, n_recent)
-    for stage in range(3):
-        if stage:
-            if n == ask[ASK_LIMIT] or not ask[ASK_KINDS] & CROSSES or (stage == 1 and segment == EVERYONE):
-                continue
+    middle, end = _gather(book, account, n_recent)
+    n = _stage(book, 0, middle, end, 0)
+    for tier in (SEGMENT, POPULAR):
+        who = segment if tier == SEGMENT else EVERYONE
+        if n < ask[ASK_LIMIT] and ask[ASK_KINDS] & CROSSES and (tier == POPULAR or segment != EVERYONE):
             begin = end
-            end = _popular(book, segment if stage == 1 else EVERYONE, SEGMENT if stage == 1 else POPULAR, end)
-        n = _stage(book, begin, end, n)
+            end = _popular(book, who, tier, begin)
+            n = _stage(book, begin, end, end, n)
     _tell(book, n, n_recent)
     _clear(book, account, end, n)
     return n

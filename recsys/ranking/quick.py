@@ -84,7 +84,8 @@ class QuickRanker:
         if effect is not None and (effect.told or effect.places or len(effect.pinned)):
             return None
         quantities, unknown = self._cart(request)
-        rows = [self._known(request.exclude), self._known(state.withheld)] if request.exclude or state.withheld else _NONE
+        excluded = self._known(request.exclude) if request.exclude else []
+        withheld = self._known(state.withheld) if state.withheld else []
         blocked = [] if effect is None else effect.blocked.tolist()
         bought = self._known(state.bought) if state.bought else []
         asked = [
@@ -94,8 +95,8 @@ class QuickRanker:
             request.new_only,
             -1 if state.segment is None else self._engine.segment_row(state.segment),
             state.do_not_offer is None,
-            *(len(quantities), len(rows[0]), len(rows[1]), len(blocked), len(bought)),
-            *(*quantities, *rows[0], *rows[1], *blocked, *bought),
+            *(len(quantities), len(excluded), len(withheld), len(blocked), len(bought)),
+            *(*quantities, *excluded, *withheld, *blocked, *bought),
         ]
         if len(asked) > _MOST_ROWS:
             return None
@@ -179,9 +180,6 @@ class QuickRanker:
         }
 
 
-_NONE: Final[list[list[int]]] = [[], []]
-
-
 def _is_usual(request: OfferRequest, state: AccountState) -> bool:
     bounded = request.categories or request.min_price is not None or request.max_price is not None
     special = bounded or request.raw or request.sources != "all" or request.objective != "conversion"
@@ -228,12 +226,24 @@ def _knots_before(knots: Float64) -> Int32:
 
 
 def _memory(n_products: int, n_families: int, n_categories: int) -> dict[str, NDArray[Any]]:
+    per_candidate = ("keys", "line", "leads", "listed", "gone")
     sizes = {
-        **{"ask": _MOST_ROWS, "units": _MOST_ROWS, "told": kernel.N_TOLD, "refused": _MOST_REFUSED},
-        **{"offers": kernel.N_IDS * _MOST_OFFERS, "offer_numbers": kernel.N_NUMBERS * _MOST_OFFERS},
-        **{"marks": n_products, "slots": n_products, "families": n_families, "categories": n_categories},
-        **{"ids": 4 * _MOST_CANDIDATES, "numbers": 4 * _MOST_CANDIDATES, "keys": _MOST_CANDIDATES},
-        **dict.fromkeys(("heap", "listed", "gone"), _MOST_CANDIDATES),
-        **{"taken": _MOST_OFFERS, "of_kind": 2},
+        "ask": _MOST_ROWS,
+        "units": _MOST_ROWS,
+        "told": kernel.N_TOLD,
+        "refused": _MOST_REFUSED,
+        "offers": kernel.N_IDS * _MOST_OFFERS,
+        "offer_numbers": kernel.N_NUMBERS * _MOST_OFFERS,
+        "marks": n_products,
+        "slots": n_products,
+        "families": n_families,
+        "categories": n_categories,
+        "ids": 4 * _MOST_CANDIDATES,
+        "numbers": 4 * _MOST_CANDIDATES,
+        **dict.fromkeys(per_candidate, _MOST_CANDIDATES),
+        "of_lists": 8,
+        "best_faint": 2,
+        "taken": _MOST_OFFERS,
+        "of_kind": 2,
     }
     return {name: np.zeros(size, dtype=kernel.COLUMNS[name]) for name, size in sizes.items()}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from inspect import signature
-from typing import Any, Final, get_origin, get_type_hints
+from typing import Any, Final, TypeAlias, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
 from fastapi import Request
@@ -14,39 +14,72 @@ from fastapi.params import Param
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.types import Receive
 
 from serving.services import services_of
 
-_JSON: Final = re.compile(r"application/([a-z0-9.+-]*\+)?json\s*(;.*)?", re.IGNORECASE)
+_Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response | bytes]]
+
+_JSON: Final = re.compile(rb"application/([a-z0-9.+-]*\+)?json\s*(;.*)?", re.IGNORECASE)
 
 
 class LeanRoute(APIRoute):
-    """Hands the handler its request and validated body, and sends the Response that it gives.
+    """Hands the handler its request and validated body, and sends the Response, or the JSON, that it gives.
 
     FastAPI's own way (decode, solve dependencies, validate, serialise through the response model) takes longer than the
     engine. The OpenAPI document is the same: it is read off the handler's signature. The handler takes exactly
     `(request, body)`, and by name the parameters of its path. Where the path has none, `serving.edge` calls
-    `get_route_handler()` itself, which spares the router too.
+    `lean_handler()` itself, which spares the router too.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler that Starlette calls."""
+        return _responding(self.lean_handler())
+
+    def lean_handler(self) -> _Handler:
+        """Return the handler that the edge calls."""
         kind = self.body_field.field_info.annotation if self.body_field else None
         if kind is None:
             raise TypeError(f"{self.path} has no body; a lean route is for handlers of (request, body)")
-        validate = TypeAdapter(kind).validate_json
-        endpoint: Callable[..., Coroutine[Any, Any, Response]] = self.endpoint
+        validate = TypeAdapter(kind).validator.validate_json
+        endpoint: Callable[..., Coroutine[Any, Any, Response | bytes]] = self.endpoint
         parameters = self.dependant.path_params
 
-        async def handle(request: Request) -> Response:
-            kind = request.headers.get("content-type", "")
-            if kind != "application/json" and not _JSON.fullmatch(kind):
+        async def handle(request: Request) -> Response | bytes:
+            kind = next((value for name, value in request.scope["headers"] if name == b"content-type"), b"")
+            if kind != b"application/json" and not _JSON.fullmatch(kind):
                 raise HTTPException(415, "the body must be JSON: send Content-Type: application/json")
             named = _path_values(parameters, request) if parameters else {}
-            return await endpoint(request, validate(await request.body()), **named)
+            return await endpoint(request, validate(await _body(request.receive)), **named)
 
         return handle
+
+
+def _responding(handler: _Handler) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    """The same handler for Starlette, which wants a Response."""
+
+    async def respond(request: Request) -> Response:
+        answer = await handler(request)
+        return Response(answer, media_type="application/json") if isinstance(answer, bytes) else answer
+
+    return respond
+
+
+async def _body(receive: Receive) -> bytes:
+    """The whole body; most come in one piece."""
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        return body
+    pieces = []
+    while message["type"] == "http.request":
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(pieces)
+        message = await receive()
+    raise ClientDisconnect
 
 
 def _path_values(parameters: Sequence[Any], request: Request) -> dict[str, Any]:
@@ -62,7 +95,7 @@ def _path_values(parameters: Sequence[Any], request: Request) -> dict[str, Any]:
 
 
 class LeanQueryRoute(APIRoute):
-    """Validates path and query in one step and calls the handler with them, and sends the Response that it gives.
+    """Validates path and query in one step, calls the handler with them, and sends the Response or JSON that it gives.
 
     As with `LeanRoute` the document is read off the handler's signature: `request`, `services`, and parameters
     annotated with Path or Query. Solving them as dependencies takes FastAPI longer than the engine.
@@ -70,13 +103,17 @@ class LeanQueryRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler that Starlette calls."""
+        return _responding(self.lean_handler())
+
+    def lean_handler(self) -> _Handler:
+        """Return the handler that the edge calls."""
         question = _question(self.endpoint)
         several = {name for name, field in question.model_fields.items() if get_origin(field.annotation) is list}
-        endpoint: Callable[..., Coroutine[Any, Any, Response]] = self.endpoint
+        endpoint: Callable[..., Coroutine[Any, Any, Response | bytes]] = self.endpoint
 
-        async def handle(request: Request) -> Response:
+        async def handle(request: Request) -> Response | bytes:
             given: dict[str, Any] = {}
-            for name, value in parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True):
+            for name, value in _queried(request.scope["query_string"].decode("latin-1")):
                 if name in several:
                     given.setdefault(name, []).append(value)
                 else:
@@ -89,6 +126,14 @@ class LeanQueryRoute(APIRoute):
             return await endpoint(request=request, services=services_of(request), **asked.__dict__)
 
         return handle
+
+
+def _queried(query: str) -> Iterable[tuple[str, str]]:
+    """Names and values of a query; where nothing is escaped they need not be taken apart character by character."""
+    if "%" in query or "+" in query:
+        return parse_qsl(query, keep_blank_values=True)
+    parts = [part.partition("=") for part in query.split("&") if part]
+    return [(name, value) for name, _, value in parts]
 
 
 def _question(endpoint: Callable[..., Any]) -> type[BaseModel]:

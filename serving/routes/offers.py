@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
-from starlette.responses import Response
 
 from recsys.contracts.offers import KINDS, Explain, Objective, OfferRequest
 from serving.answering import Asker, answer
@@ -22,7 +21,7 @@ lean_router = APIRouter(tags=["offers"], route_class=LeanRoute)
 
 
 @lean_router.post("/v1/offers", response_model=OffersAnswer, responses=BODY_PROBLEMS, summary="Offers for a storefront")
-async def post_offers(request: Request, body: OffersBody) -> Response:
+async def post_offers(request: Request, body: OffersBody) -> bytes:
     """Ranked offers for an account, a cart, both or neither. Account and cart both matter to the answer."""
     services = services_of(request)
     asker = Asker(
@@ -33,8 +32,7 @@ async def post_offers(request: Request, body: OffersBody) -> Response:
         "POST /v1/offers",
         body.experiment_id,
     )
-    content = await answer(services, body.to_request(services.settings.objective), asker)
-    return Response(content, media_type="application/json")
+    return await answer(services, body.to_request(services.settings.objective), asker)
 
 
 @router.get(
@@ -63,7 +61,7 @@ async def get_account_offers(
     ] = False,
     channel: Annotated[Label | None, Query(description="Where the request comes from.", examples=["phone"])] = None,
     surface: Annotated[Label | None, Query(description="The place of the offers.", examples=["crm"])] = None,
-) -> Response:
+) -> bytes:
     """What to say to this account, with the evidence. Opening this page presents nothing: report `pitched`."""
     question = OfferRequest(
         account_id=account_id,
@@ -75,5 +73,4 @@ async def get_account_offers(
         channel=channel,
     )
     asker = Asker(None, channel, surface, request.scope["request_id"], "GET /v1/accounts/{account_id}/offers")
-    content = await answer(services, question, asker)
-    return Response(content, media_type="application/json")
+    return await answer(services, question, asker)

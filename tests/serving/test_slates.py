@@ -1,16 +1,25 @@
-"""The memory of slates: the same question, the same answer, until anything changes."""
+"""What stands before the engine: usual requests pass the memory by, the same unusual one has the same answer."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
 from recsys.contracts.offers import AccountState, OfferRequest, ProductChange, Slate
+from recsys.ranking.engine import OfferEngine
 from recsys.ranking.state import NOTHING_NEW
-from serving.fakes import FakeEngine
-from serving.slates import Beside, RememberingEngine
+from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
+from serving.packing import pack
+from serving.slates import RankingEngine
+
+MODEL = synthetic_model(SyntheticModelConfig(), np.random.default_rng(5))
 
 
-class CountingEngine(FakeEngine):
+class CountingEngine(OfferEngine):
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(MODEL)
         self.asked: list[str | None] = []
 
     def recommend(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Slate:
@@ -18,57 +27,57 @@ class CountingEngine(FakeEngine):
         return super().recommend(request, state)
 
 
+def unusual(account: str = "A0000001", limit: int = 10) -> OfferRequest:
+    return OfferRequest(account_id=account, objective="revenue", limit=limit)
+
+
+def test_a_usual_request_is_not_ranked_step_by_step() -> None:
+    inner = CountingEngine()
+    answer = RankingEngine(inner, 8).answer(OfferRequest(account_id="A0000001"))
+    assert inner.asked == []
+    assert answer.product_ids == [offer.product_id for offer in inner.recommend(OfferRequest("A0000001")).offers]
+
+
 def test_what_was_asked_before_is_not_ranked_again() -> None:
     inner = CountingEngine()
-    engine = RememberingEngine(inner, 8)
-    first = engine.recommend(OfferRequest(account_id="A1"))
-    assert engine.recommend(OfferRequest(account_id="A1")) is first
-    assert engine.recommend(OfferRequest(account_id="A1", limit=3)) != first
-    assert inner.asked == ["A1", "A1"]
+    engine = RankingEngine(inner, 8)
+    first = engine.answer(unusual())
+    assert first == pack(OfferEngine(MODEL).recommend(unusual()))
+    assert engine.answer(unusual()) is first
+    assert engine.answer(unusual(limit=3)) != first
+    assert len(inner.asked) == 2
 
 
 def test_news_of_the_account_pass_the_memory_by() -> None:
-    engine = RememberingEngine(FakeEngine(), 8)
-    first = engine.recommend(OfferRequest(account_id="A1"))
-    bought = AccountState(bought=(first.offers[0].product_id,))
-    assert engine.recommend(OfferRequest(account_id="A1"), bought).offers[0] != first.offers[0]
-    assert engine.recommend(OfferRequest(account_id="A1")) is first
+    engine = RankingEngine(OfferEngine(MODEL), 8)
+    first = engine.answer(unusual())
+    bought = AccountState(bought=(first.product_ids[0],))
+    assert first.product_ids[0] not in engine.answer(unusual(), bought).product_ids
+    assert engine.answer(unusual()) is first
 
 
-def test_a_price_or_a_rule_that_changes_empties_it() -> None:
+@pytest.mark.parametrize(
+    "change",
+    [lambda engine: engine.apply(ProductChange("P000001", stock=0.0)), lambda engine: engine.use_rules(())],
+    ids=["price", "rules"],
+)
+def test_a_price_or_a_rule_that_changes_empties_it(change: Callable[[RankingEngine], object]) -> None:
     inner = CountingEngine()
-    engine = RememberingEngine(inner, 8)
-    for change in (lambda: engine.apply(ProductChange("P1", stock=0.0)), lambda: engine.use_rules(())):
-        engine.recommend(OfferRequest(account_id="A2"))
-        change()
-    engine.recommend(OfferRequest(account_id="A2"))
-    assert inner.asked == ["A2"] * 3
+    engine = RankingEngine(inner, 8)
+    engine.answer(unusual())
+    change(engine)
+    engine.answer(unusual())
+    assert len(inner.asked) == 2
 
 
 def test_it_keeps_no_more_than_it_may_and_forgets_what_was_asked_longest_ago() -> None:
     inner = CountingEngine()
-    engine = RememberingEngine(inner, 2)
-    for account in ("A1", "A2", "A1", "A3", "A1", "A2"):
-        engine.recommend(OfferRequest(account_id=account))
-    assert inner.asked == ["A1", "A2", "A3", "A2"]
+    engine = RankingEngine(inner, 2)
+    accounts = [f"A000000{number}" for number in (1, 2, 1, 3, 1, 2)]
+    for account in accounts:
+        engine.answer(unusual(account))
+    assert inner.asked == ["A0000001", "A0000002", "A0000003", "A0000002"]
     plain = CountingEngine()
     for _ in range(2):
-        RememberingEngine(plain, 0).recommend(OfferRequest())
-    assert plain.asked == [None, None]
-
-
-def test_what_was_made_of_a_slate_is_found_again_under_its_model_only() -> None:
-    engine, made = FakeEngine(), Beside[bytes](2)
-    slates = [engine.recommend(OfferRequest(account_id=f"A{number}")) for number in range(3)]
-    assert made.get(slates[0], "v1") is None
-    made.put(slates[0], "v1", b"first")
-    assert made.get(slates[0], "v1") == b"first"
-    assert made.get(slates[0], "v2") is None
-    assert made.get(slates[1], "v1") is None
-    for slate in slates[1:]:
-        made.put(slate, "v1", b"later")
-    assert made.get(slates[0], "v1") is None
-    assert made.get(slates[2], "v1") == b"later"
-    nothing = Beside[bytes](0)
-    nothing.put(slates[0], "v1", b"first")
-    assert nothing.get(slates[0], "v1") is None
+        RankingEngine(plain, 0).answer(unusual())
+    assert len(plain.asked) == 2
