@@ -10,6 +10,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from recsys.events import WriterState
+from serving.answer_counts import AnswerCounts
 from serving.models import Models, Running
 from serving.packing import Packed
 
@@ -26,17 +27,11 @@ class Metrics:
         self._models = models
         self._clock = clock
         self._registry = registry = CollectorRegistry()
-        self._seconds = Histogram(
-            "offers_answer_seconds",
-            "From a request to its durable answer.",
-            ["route", "tier"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
+        self._answers = AnswerCounts(_SECONDS)
+        registry.register(self._answers)
         self._commit_seconds = Histogram(
             "offers_store_commit_seconds", "One commit of the event store.", buckets=_SECONDS, registry=registry
         )
-        self._returned = Counter("offers_returned", "Offers returned.", ["tier"], registry=registry)
         self._of_arm = Counter(
             "offers_arm_decisions", "Answers by experiment and arm.", ["experiment", "arm"], registry=registry
         )
@@ -64,10 +59,6 @@ class Metrics:
         self._worker = Gauge(
             "offers_worker", "The worker and its models.", ["pid", "alias", "version"], registry=registry
         )
-        self._seconds_of: dict[
-            tuple[str, str], Histogram
-        ] = {}  # finding a child by its labels costs more than counting
-        self._returned_of: dict[str, Counter] = {}
 
     def answered(
         self,
@@ -80,13 +71,7 @@ class Metrics:
         arm: str = _NO_ARM,
     ) -> None:
         """Count one answer."""
-        tier = slate.tier
-        child = self._seconds_of.get((route, tier))
-        if child is None:
-            child = self._seconds_of[route, tier] = self._seconds.labels(route, tier)
-            self._returned_of[tier] = self._returned.labels(tier)
-        child.observe(seconds)
-        self._returned_of[tier].inc(slate.returned)
+        self._answers.add(route, slate.tier, seconds, slate.returned)
         if slate.shortfall is not None:
             self._short.inc()
         if not logged:

@@ -117,6 +117,7 @@ class QuickAnswers:
         self._of = f'"currency":{currency},"probability":', f'"probability_of":"{_OF}","expected_quantity":'
         self._of_kept = f"{currency},", f'"{_OF}",'
         self._horizon_days = engine.model.facts.horizon_days
+        self._named: dict[int, tuple[str, str]] = {}  # at most one entry a product
         self._pieces: dict[Explain, dict[tuple[int, ...], _Piece]] = {"none": {}, "brief": {}, "full": {}}
 
     def packed(self, request: OfferRequest, state: AccountState) -> Packed | None:
@@ -166,11 +167,11 @@ class QuickAnswers:
         product, origin, _, tier, _, _ = offer
         reason = self._reason(offer, segment)
         source = origin if origin >= 0 else reason.anchor
-        source_id = json_text(self._ids[source]) if source >= 0 else "null"
+        source_id = (self._named.get(source) or self._name(source))[0] if source >= 0 else "null"
         sentence = json_text("" if explain == "none" else reason.sentence)
         counts = json_text(reason.evidence) if explain == "full" else "{}"
-        kind, product_id = "upsell" if origin >= 0 else "cross_sell", json_text(self._ids[product])
-        name = json_text(self._model.products.names[product] or None)
+        kind = "upsell" if origin >= 0 else "cross_sell"
+        product_id, name = self._named.get(product) or self._name(product)
         piece = _Piece(
             f'"product_id":{product_id},"kind":"{kind}","name":{name},"price":',
             f'"tier":"{TIERS[tier]}","reason":{sentence},"from_product_id":{source_id},"evidence":{counts},{_NO_RULE}}}',
@@ -179,6 +180,11 @@ class QuickAnswers:
         )
         self._pieces[explain][offer] = piece
         return piece
+
+    def _name(self, product: int) -> tuple[str, str]:
+        texts = json_text(self._ids[product]), json_text(self._model.products.names[product] or None)
+        self._named[product] = texts
+        return texts
 
     def _reason(self, offer: tuple[int, ...], segment: int) -> Reason:
         product, origin, evidence, tier, rule, antecedent = offer

@@ -1,7 +1,8 @@
 """Asks one server as fast as it answers, or at a fixed rate, over connections that stay open; prints JSON.
 
-Usage: load_generator.py HOST PORT CONNECTIONS SECONDS RATE REQUESTS_FILE
-RATE 0: each connection asks again as soon as it is answered. The file holds a JSON list of [method, path, body].
+Usage: load_generator.py HOST PORT CONNECTIONS SECONDS RATE FIRST REQUESTS_FILE
+RATE 0: each connection asks again as soon as it is answered. The file holds a JSON list of [method, path, body]; FIRST
+says which one is asked first.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ class Closed(Connection):
 
 async def main() -> None:
     host, port, n_connections, seconds, rate = sys.argv[1], *map(float, sys.argv[2:6])
-    requests = [encoded(*item) for item in json.loads(Path(sys.argv[6]).read_bytes())]
+    requests = [encoded(*item) for item in json.loads(Path(sys.argv[7]).read_bytes())]
+    first = int(sys.argv[6]) % len(requests)
+    requests = requests[first:] + requests[:first]
     loop = asyncio.get_running_loop()
     run = Run(requests, seconds)
     kind = Connection if rate else Closed
