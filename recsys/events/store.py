@@ -201,11 +201,10 @@ class _SqliteWriting:
                 if len(statements) > 1:
                     cursor.execute("COMMIT")
             except BaseException:
-                self._connection.invalidate()
+                self._connection.invalidate()  # which closes it, and undoes what was begun
                 self._connection = None
                 raise
-            finally:
-                cursor.close()
+            cursor.close()
 
     def close(self) -> None:
         """Give the connection back."""

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.contracts.offers import KINDS, AccountState, OfferKind, OfferRequest
+from recsys.contracts.offers import KINDS, NOTHING_NEW, AccountState, OfferKind, OfferRequest
 from recsys.ranking import kernel
 from recsys.ranking.compiling import Book
 from recsys.ranking.eligibility import RULE_PREFIX
@@ -21,6 +21,7 @@ from recsys.ranking.pool import ACCOUNT, CART, POPULAR, RECENT
 from recsys.ranking.rule_effects import Effect, segment_name
 from recsys.ranking.shortfall import shortfall_sentence
 from recsys.ranking.state import REFUSALS
+from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 
 _MOST_ROWS: Final = 4_096
 """Rows that one question may name: cart, exclusions, what is withheld, blocked and bought."""
@@ -64,7 +65,12 @@ class QuickSlate(NamedTuple):
 
 
 class QuickRanker:
-    """Answers what `covers` from the tables of one engine, and from what is in force in it."""
+    """Answers usual requests from the tables of one engine, and from what is in force in it.
+
+    Usual is what a storefront and a sales tool ask: ranked by conversion, whatever account, cart and exclusions, and
+    without filters; with business rules that block, not with those that pin, require, boost or discount. The first one
+    on a machine compiles the kernel, some ten seconds; later processes read it from numba's cache.
+    """
 
     def __init__(self, engine: OfferEngine) -> None:
         self._engine = engine
@@ -75,6 +81,7 @@ class QuickRanker:
         self._ask, self._units = self._columns["ask"], self._columns["units"]
         self._told, self._refused = self._columns["told"], self._columns["refused"]
         self._offers, self._numbers = self._columns["offers"], self._columns["offer_numbers"]
+        self.rank(OfferRequest(limit=1), NOTHING_NEW)  # compiles the kernel here, not while somebody waits
 
     def rank(self, request: OfferRequest, state: AccountState) -> QuickSlate | None:
         """Return what the engine would answer; None where the request is not a usual one, and the engine must say."""
@@ -178,6 +185,11 @@ class QuickRanker:
             catalogue.ids[row]: REFUSALS[code] if code else f"{RULE_PREFIX}{blocking[row]}"
             for row, code in zip(refused, codes, strict=True)
         }
+
+
+def compile_kernel() -> None:
+    """Let numba compile the kernel and keep it, which the first start of a server would do else."""
+    QuickRanker(OfferEngine(synthetic_model(SyntheticModelConfig(), np.random.default_rng(0))))
 
 
 def _is_usual(request: OfferRequest, state: AccountState) -> bool:

@@ -45,9 +45,8 @@ def family(pid: int) -> list[int]:
 
 def measure(folder: Path, config: SyntheticModelConfig, n_requests: int) -> dict[str, Any]:
     save_bundle(folder / "bundle", synthetic_model(config, np.random.default_rng(0)))
-    (folder / "serving.toml").write_text("remembered_slates = 0\n")  # every request is ranked
     command = [str(OFFERS), "serve", "--model", str(folder / "bundle"), "--port", "0", "--workers", "2"]
-    command += ["--store", f"sqlite:///{folder}/e.db", "--config", str(folder / "serving.toml")]
+    command += ["--store", f"sqlite:///{folder}/e.db"]
     begun = time.perf_counter()
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder) as process:
         assert process.stderr is not None
