@@ -40,7 +40,7 @@ class UpgradeConfig(Config):
     """Last cutoffs that calibrate and are not learned from, where there are at least twice as many; two steady it."""
     pairs_a_climb: int = Field(25, ge=1)
     """Pairs without a climb drawn for each climb, reweighted to their number; more cost time and tell little."""
-    most_climbs: int = Field(3_000, ge=1)
+    most_climbs: int = Field(1_000, ge=1)
     """Climbs of a cutoff that are learned from at most, drawn and reweighted; bounds time on a large market."""
     min_pairs: int = Field(1_000, ge=1)
     """Pairs of a cutoff that are kept at least, for a market with few climbs."""
