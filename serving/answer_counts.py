@@ -27,7 +27,7 @@ class _Answers:
     returned: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # the registry finds it by its identity
 class AnswerCounts(Collector):
     """The histogram `offers_answer_seconds` and the counter `offers_returned`.
 
