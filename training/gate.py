@@ -44,9 +44,9 @@ class EvaluationConfig(Config):
 
     replay: bool = True
     """Whether the past is replayed: about half as long again as the training; without it the gate has no evidence."""
-    most_lines: int = Field(default=5_000_000, ge=1)
-    """Order lines beyond which the past is not replayed: it doubles time and memory, which then count in hours and
-    gigabytes. Set it higher where there is room, or run `offers backtest --max-accounts`."""
+    most_lines: int = Field(default=2_000_000, ge=1)
+    """Order lines that are replayed at most: of a larger history, those of accounts drawn at random, about so many
+    lines together. It bounds the time and memory of the look back, not of reading: that is always of all lines."""
     max_accounts: int = Field(default=2_000, ge=1)
     """Accounts with an earlier order that are scored at most, half of them later buyers where there are as many, the
     others weighted for it: bounds time on a large history, and a thousand buyers tell a bin's ratio to 7 %."""

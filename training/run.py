@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.data.clean_data import CleanData
 from recsys.data.distinct import distinct
-from recsys.data.history import History
 from recsys.data.reading import ReadSpec, read_data
 from recsys.data.report import DataReport
 from recsys.errors import BundleError, ModelNotFoundError
@@ -22,7 +22,7 @@ from recsys.mining.ladder_file import with_names
 from training.champion import EVIDENCE, Champion, compare_with, present_champion
 from training.config import TrainConfig
 from training.evidence import gather_evidence
-from training.gate import EvaluationConfig, GateEvidence
+from training.gate import GateEvidence
 from training.importances import feature_importances
 from training.ladders import built_ladder, edited_ladder, given_ladder
 from training.pipeline import Fitted, Step, fit, known_history, part_rng, quietly, write_bundle
@@ -30,6 +30,7 @@ from training.readable import strongest_pairs
 from training.registry import BUNDLE_FOLDER, Registry
 from training.replay import SIDE_BY_SIDE_LINES, Replay, replay_past
 from training.replay_log import log_replay, replay_metrics
+from training.replay_sample import of_accounts, sample_accounts
 from training.timing import StepTime, Stopwatch
 from training.tracking import Run, open_run
 
@@ -130,33 +131,35 @@ def _fit_and_replay(
     spec: ReadSpec, data: CleanData, config: TrainConfig, ladder: Ladder | None, step: Step
 ) -> tuple[Fitted, Replay]:
     """Learn and look back; side by side where two pasts fit into memory, because much of each is work of one core."""
-    history = known_history(data)
-    why_not = _why_not_replayed(history, config.evaluation)
-    if why_not is not None:
+    if not config.evaluation.replay:
+        why_not = "evaluation.replay == false: the past was not replayed"
         return fit(data, config, step=step, ladder=ladder), Replay(None, None, (why_not,))
+    n_lines, most_lines = int(data.orders.count().to_pyarrow().as_py()), config.evaluation.most_lines
+    with step("accounts of the replay"):  # before anything runs side by side: one DuckDB serves one thread
+        chosen = sample_accounts(data, n_lines, most_lines, part_rng(config, "replayed market"))
+        history = known_history(data if chosen is None else of_accounts(data, chosen))
     ladder_of = built_ladder(config.ladder) if ladder is None else given_ladder(ladder, config.ladder)
-    look_back = partial(replay_past, partial(_read_at, spec), history, data.as_of, config, ladder_of, step=step)
-    if len(history) > SIDE_BY_SIDE_LINES:
-        return fit(data, config, step=step, ladder=ladder), look_back()
-    with ThreadPoolExecutor(1) as pool:
-        replay = pool.submit(look_back)
-        return fit(data, config, step=step, ladder=ladder), replay.result()
+    read = partial(_read_at, spec, chosen)
+    look_back = partial(replay_past, read, history, data.as_of, config, ladder_of, step=step)
+    if n_lines > SIDE_BY_SIDE_LINES:
+        fitted, replay = fit(data, config, step=step, ladder=ladder), look_back()
+    else:
+        with ThreadPoolExecutor(1) as pool:
+            late = pool.submit(look_back)
+            fitted, replay = fit(data, config, step=step, ladder=ladder), late.result()
+    if chosen is None:
+        return fitted, replay
+    note = (
+        f"{n_lines:,} order lines, more than evaluation.most_lines == {most_lines:,}: the past of "
+        f"{len(chosen):,} of {len(data.accounts):,} accounts was replayed, drawn at random"
+    )
+    return fitted, replace(replay, notes=(*replay.notes, note))
 
 
-def _why_not_replayed(history: History, config: EvaluationConfig) -> str | None:
-    if not config.replay:
-        return "evaluation.replay == false: the past was not replayed"
-    if len(history) > config.most_lines:
-        return (
-            f"{len(history):,} order lines, more than evaluation.most_lines == {config.most_lines:,}: the past was not "
-            "replayed; set it higher, at twice the time and memory"
-        )
-    return None
-
-
-def _read_at(spec: ReadSpec, cutoff: datetime) -> CleanData:
+def _read_at(spec: ReadSpec, account_ids: NDArray[np.object_] | None, cutoff: datetime) -> CleanData:
     """The sources with nothing at or after the cutoff; what is rejected was reported by the run itself."""
-    return read_data(spec.model_copy(update={"as_of": cutoff, "rejects": None}))
+    data = read_data(spec.model_copy(update={"as_of": cutoff, "rejects": None}))
+    return data if account_ids is None else of_accounts(data, account_ids)
 
 
 def _evidence(registry: Registry, fitted: Fitted, data: CleanData, config: TrainConfig, replay: Replay) -> GateEvidence:

@@ -156,7 +156,6 @@ def test_without_a_replay_the_gate_has_nothing_to_judge(
             _spec(market), options.model_copy(update={"evaluation": evaluation}), tracking_uri=uri
         )
 
-    assert trained(most_lines=100).evidence.notes[0].endswith("set it higher, at twice the time and memory")
     done = trained(replay=False)
     assert done.evidence.notes == ("evaluation.replay == false: the past was not replayed",)
     assert done.evidence.coverage > 0.2
