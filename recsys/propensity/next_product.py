@@ -61,7 +61,7 @@ class NextProductConfig(Config):
         horizon_days: a purchase within so many days counts.
         n_offers: candidates kept for each account at most.
         most_accounts: accounts that are scored at most, those that bought last; the others are answered from what they
-            bought until they order again. Each costs about two milliseconds.
+            bought until they order again. Each costs two to three milliseconds of one core.
         most_candidates: candidates of all accounts together; bounds the memory. Of very many accounts fewer than
             `n_offers` are kept each, a slate of twenty at least.
         n_classifiers: classifiers whose mean log-odds order the candidates. Each has not seen one of the newest windows
@@ -77,7 +77,7 @@ class NextProductConfig(Config):
 
     horizon_days: float = Field(default=30.0, gt=0)
     n_offers: int = Field(default=100, ge=1)
-    most_accounts: int = Field(default=1_000_000, ge=1)
+    most_accounts: int = Field(default=400_000, ge=1)
     most_candidates: int = Field(default=5_000_000, ge=1)
     n_classifiers: int = Field(default=3, ge=2)
     cutoffs: CutoffConfig = CutoffConfig()

@@ -45,6 +45,7 @@ def test_cuts_in_time() -> None:
     assert history.before(second).order.tolist() == [0, 0]
     assert history.between(second, days=1).order.tolist() == [1, 2]
     assert history.known().order.tolist() == [0, 0, 1]
+    assert history.before(datetime(2030, 1, 1, tzinfo=UTC)) is history  # where all lines stay there is no copy
 
 
 def test_owned_and_first_purchases() -> None:
