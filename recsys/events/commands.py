@@ -43,7 +43,7 @@ def retention(
     days: Annotated[int, typer.Option(min=1, help="What is older goes.")],
     store: Store = DEFAULT_STORE,
 ) -> None:
-    """Drop decisions, outcomes and order lines by age. Experiments that run longer than that lose their beginning."""
+    """Drop decisions, outcomes, order lines and logins by age. Experiments that run longer lose their beginning."""
     from recsys.events.store import open_store
     from recsys.events.upkeep import RETAINED, drop_before
 

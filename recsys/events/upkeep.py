@@ -14,8 +14,8 @@ from recsys.events.schema import ACCOUNT_OVERRIDES, ASSIGNMENTS, DECISIONS, ORDE
 from recsys.events.schema import VISITOR_LINKS as LINKS
 from recsys.events.store import SqlStore
 
-RETAINED: Final[tuple[TableName, ...]] = ("decisions", "outcomes", "order_lines")
-"""What grows with every request, and may be dropped by age."""
+RETAINED: Final[tuple[TableName, ...]] = ("decisions", "outcomes", "order_lines", "visitor_links")
+"""What grows with every request or login, and may be dropped by age; the next login links a visitor again."""
 
 _CHUNK_ROWS: Final = 5_000
 """Rows of one transaction, so that a server that shares the database waits for milliseconds."""

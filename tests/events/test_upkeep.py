@@ -120,6 +120,9 @@ def test_what_is_older_than_a_time_is_dropped_and_the_rest_stays(
     store.append([decision(f"d{i:02}", "A1", days=i) for i in range(12)])
     assert drop_before(store, "decisions", NOON + 10 * DAY) == 10
     assert store.read(EventQuery("decisions"))["decision_id"].to_pylist() == ["d10", "d11"]
+    store.append([VisitorLink(f"v{i}", "A1", NOON + i * DAY) for i in range(2)])
+    assert drop_before(store, "visitor_links", NOON + DAY) == 1
+    assert store.read(EventQuery("visitor_links"))["visitor_id"].to_pylist() == ["v1"]
     with pytest.raises(ConfigError, match="table == 'experiments', must be one of decisions, outcomes, order_lines"):
         drop_before(store, "experiments", NOON)
 

@@ -149,3 +149,33 @@ def test_every_field_and_parameter_has_an_example(app: FastAPI) -> None:
     }
     given = {place for place, value in described(document) if value.get("schema", value).get("examples")}
     assert [place for place, _ in described(document) if place not in seen | given] == []
+
+
+def unbounded(document: dict[str, Any], schema: dict[str, Any], place: str) -> Iterator[str]:
+    """The places of a request where a list, a text or a number may be as large as the sender likes."""
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    for other in schema.get("anyOf", []):
+        yield from unbounded(document, other, place)
+    limits = {"array": ("maxItems",), "string": ("maxLength", "enum", "const", "format", "pattern")}
+    limits |= dict.fromkeys(("number", "integer"), ("maximum",))
+    if schema.get("type") in limits and not any(limit in schema for limit in limits[schema["type"]]):
+        yield place
+    if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
+        yield f"{place} takes any field"
+    yield from unbounded(document, schema["items"], f"{place}[]") if "items" in schema else ()
+    for name, value in schema.get("properties", {}).items():
+        yield from unbounded(document, value, f"{place}.{name}")
+
+
+def test_whatever_a_request_holds_has_a_limit(app: FastAPI) -> None:
+    document = app.openapi()
+    found = []
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for parameter in operation.get("parameters", []):
+                found += unbounded(document, parameter["schema"], f"{method} {path} {parameter['name']}")
+            if "requestBody" in operation:
+                body = operation["requestBody"]["content"]["application/json"]["schema"]
+                found += unbounded(document, body, f"{method} {path}")
+    assert found == []

@@ -155,11 +155,12 @@ def restart(server: Any) -> None:
     for attempt in range(20):
         try:
             control("-l", str(server.log), "start")
-            return
         except subprocess.CalledProcessError:  # its processes that have not noticed yet hold the shared memory
             if attempt == 19:
                 raise
             time.sleep(0.5)
+        else:
+            return
 
 
 def restart_again_and_again(serve: Serve, postgresql: Any, times: int) -> dict[str, Any]:
