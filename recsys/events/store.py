@@ -24,6 +24,11 @@ from recsys.events.schema import MERGES, TABLES, TIME_COLUMN, Utc
 
 BUSY_SECONDS: Final = 5.0
 """How long a writer waits for another process's commit before it gives up."""
+WRITE_SECONDS: Final = 8.0
+"""How long PostgreSQL may take over one statement of a write. What is written later than that is not written: servers
+look for each other's news among what was recorded lately."""
+_CONNECTING: Final = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
+"""Seconds to connect, and milliseconds until a network that swallows everything counts as dead."""
 
 _REFUSALS: Final = (
     *(sa.exc.DataError, sa.exc.IntegrityError, sa.exc.ProgrammingError),
@@ -89,8 +94,8 @@ class SqlStore:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self.name = _shown(engine.url)
-        self._writing = _SqliteWriting(engine) if engine.dialect.name == "sqlite" else None
         dialect = engine.dialect.name
+        self._writing = _SqliteWriting(engine) if dialect == "sqlite" else _PostgresqlWriting(engine.url)
         single = {"without_begin": True} if dialect == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
         self.autocommit = engine.execution_options(**single)
         # PostgreSQL streams rows within a transaction only; on SQLite a reader must not take the writer's lock.
@@ -109,14 +114,7 @@ class SqlStore:
             return
         statements = list(self._statements(batch))
         with _sentences(self.name):
-            if self._writing is not None:
-                self._writing.run(statements)
-            elif len(statements) == 1:
-                with self.autocommit.connect() as connection:
-                    _write(connection, statements)
-            else:
-                with self.engine.begin() as connection:
-                    _write(connection, statements)
+            self._writing.run(statements)
 
     def read(self, query: EventQuery) -> pa.Table:
         """Return the rows that `query` asks for, in order of time and id; JSON columns are text."""
@@ -141,8 +139,7 @@ class SqlStore:
 
     def close(self) -> None:
         """Close the connections."""
-        if self._writing is not None:
-            self._writing.close()
+        self._writing.close()
         self.engine.dispose()
 
     def _statements(self, batch: dict[TableName, list[Row]]) -> Iterator[_Statement]:
@@ -214,9 +211,23 @@ class _SqliteWriting:
                 self._connection = None
 
 
-def _write(connection: sa.Connection, statements: list[_Statement]) -> None:
-    for statement in statements:
-        connection.exec_driver_sql(*statement)
+class _PostgresqlWriting:
+    """Connections to PostgreSQL for writing alone: a table that somebody has locked must not hold requests for ever."""
+
+    def __init__(self, url: sa.URL) -> None:
+        self._engine = _engine(url)
+        sa.event.listen(self._engine, "connect", _limit_statements)
+        self._at_once = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def run(self, statements: Sequence[_Statement]) -> None:
+        """Run the statements in one transaction; one alone is a transaction already."""
+        with self._at_once.connect() if len(statements) == 1 else self._engine.begin() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(*statement)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
 
 
 def arrow_schema(table: TableName) -> pa.Schema:
@@ -318,12 +329,18 @@ def _postgresql_value(column: sa.Column[Any], position: int) -> str:
 
 def _engine(url: sa.URL) -> sa.Engine:
     if url.get_backend_name() == "postgresql":
-        return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, hide_parameters=True)
+        url = url.set(drivername="postgresql+psycopg")
+        return sa.create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=_CONNECTING)
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _limit_statements(connection: Any, _record: Any) -> None:  # noqa: ANN401 - the driver's own types
+    connection.execute(f"SET statement_timeout = {WRITE_SECONDS * 1_000:.0f}")
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:  # noqa: ANN401 - the driver's own types

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from recsys.contracts.events import EventQuery, PostedLine
+from recsys.contracts.events import EventQuery, PostedLine, VisitorLink
 from recsys.errors import ConfigError, StoreBusyError, StoreError
 from recsys.events import open_store
 from recsys.events import store as store_module
@@ -144,4 +144,20 @@ def test_processes_that_start_and_write_together_lose_nothing_and_count_nothing_
     orders = store.read(EventQuery("order_lines"))["order_id"].to_pylist()
     assert len(orders) == 150 + 3 * 150
     assert sum(order.startswith("o") for order in orders) == 150
+    store.close()
+
+
+def test_a_table_that_somebody_has_locked_is_an_error_and_no_wait_for_ever(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "WRITE_SECONDS", 0.3)
+    store = open_store(postgresql_url)
+    with store.engine.begin() as connection:
+        connection.execute(sa.text("LOCK TABLE order_lines IN ACCESS EXCLUSIVE MODE"))
+        for events in ([line("o1")], [VisitorLink("v1", "A1", NOW), line("o1")]):
+            with pytest.raises(StoreError, match="statement timeout"):
+                store.append(events)
+    store.append([line("o2")])
+    assert store.read(EventQuery("order_lines"))["order_id"].to_pylist() == ["o2"]
+    assert store.size("visitor_links") == 0
     store.close()
