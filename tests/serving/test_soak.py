@@ -32,8 +32,8 @@ PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "serving_soak.j
 Serve = Callable[..., Any]
 Step = Callable[[httpx.Client], httpx.Response | None]
 
-CONFIG = "model_look_seconds = 0.5\nremembered_visitors = 500\nremembered_slates = 1000\n"
-"""Bounds small enough to be reached within minutes: what is flat beyond them is flat beyond the defaults too."""
+CONFIG = "model_look_seconds = 0.5\nremembered_visitors = 100\nremembered_slates = 200\n"
+"""Bounds reached within a minute or two: what is flat beyond them is flat beyond the defaults too."""
 
 
 class Traffic:
