@@ -66,6 +66,6 @@ _PARTS_A_PLACE = 4  # so many parts a wanted place: little of a row then lies ab
 
 
 def _nth_of_few(scores: FloatArray, n: int) -> FloatArray:
-    place = scores.shape[1] - n
-    found: FloatArray = np.partition(scores, place, axis=1)[:, place]
+    # Sorted, not partitioned: where many values are equal, as zeros are, np.partition takes twenty times as long.
+    found: FloatArray = np.sort(scores, axis=1)[:, scores.shape[1] - n]
     return found
