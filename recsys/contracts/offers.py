@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 OfferKind = Literal["cross_sell", "upsell"]
 Objective = Literal["conversion", "revenue", "margin"]
@@ -20,8 +20,7 @@ Sources = Literal["all", "evidence", "popular"]
 KINDS: tuple[OfferKind, ...] = ("cross_sell", "upsell")
 
 
-@dataclass(frozen=True, slots=True)
-class CartLine:
+class CartLine(NamedTuple):
     """One product in the cart."""
 
     product_id: str

@@ -184,10 +184,8 @@ def decision_of(row: Mapping[str, Any]) -> Decision:
 
 def asked(request: OfferRequest) -> dict[str, Any]:
     """Return the request without its account and without what has its default value."""
-    values = zip(_ASKED, _ASKED_OF(request), _USUAL, strict=True)
-    unusual: dict[str, Any] = {name: value for name, value, usual in values if value != usual}
-    if "cart" in unusual:
-        unusual["cart"] = [(line.product_id, line.quantity) for line in request.cart]
+    values = zip(_ASKED, _ASKED_OF(request), _USUAL)  # noqa: B905 - as many of each
+    unusual: dict[str, Any] = {name: value for name, value, usual in values if value is not usual and value != usual}
     if "exclude" in unusual:
         unusual["exclude"] = sorted(request.exclude)
     return unusual
