@@ -13,6 +13,7 @@ from sklearn.model_selection import GroupKFold
 from recsys.propensity.classifier import PropensityClassifier
 from recsys.propensity.climb_features import FEATURES
 from recsys.propensity.climb_wish import WishModel
+from recsys.propensity.combination import calibrate
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int_]
@@ -33,6 +34,8 @@ class ClimbClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     Attributes:
         wishes_: one wish model a fold; their log odds are averaged.
+        intercept_: of the calibration of the wish models' log odds.
+        slope_: of the same.
         classifier_: the general classifier.
     """
 
@@ -48,6 +51,9 @@ class ClimbClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             wish = WishModel(numbers).fit(features.take(seen), climbed[seen], weight[seen])
             unseen_odds[unseen] = wish.log_odds(features.take(unseen))
             self.wishes_.append(wish)
+        # With few climbs it is too sure of itself, which only pairs that it has not seen tell.
+        self.intercept_, self.slope_ = calibrate(unseen_odds, climbed, weight)
+        unseen_odds = self.intercept_ + self.slope_ * unseen_odds
         self.classifier_ = PropensityClassifier(
             folds=_FOLDS,
             selection_rows=_SELECTION_ROWS,
@@ -59,6 +65,7 @@ class ClimbClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     def decision_function(self, features: pd.DataFrame) -> FloatArray:
         """Return the log odds that each pair climbs, `(n_pairs,)`."""
-        wish = np.mean([model.log_odds(features) for model in self.wishes_], axis=0)
+        mean = np.mean([model.log_odds(features) for model in self.wishes_], axis=0)
+        wish = self.intercept_ + self.slope_ * mean
         general = self.classifier_.decision_function(features.assign(**{WISH_LOG_ODDS: wish}))
         return np.asarray((wish + general) / 2, dtype=np.float64)
