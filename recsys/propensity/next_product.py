@@ -51,6 +51,7 @@ THREADS = 2
 own. Side by side they need not wait for each other; the threads of one would, and lose most of the gain."""
 
 _SLATE = 20
+_SCORED_TOGETHER = 64  # accounts whose scores of five thousand products in twenty channels fit into the cache
 _SECOND_LOOK = 2  # the first classifier looks at all candidates, the others at twice as many as are kept
 
 
@@ -162,7 +163,7 @@ class NextProductModel:
         quantities = Quantities.of(builder.snapshot)
         latest = latest_accounts(builder.snapshot, self.config.most_accounts)
         wanted = latest if accounts is None else np.unique(accounts).astype(np.int32)
-        size = self.config.sampling.block_accounts
+        size = min(self.config.sampling.block_accounts, _SCORED_TOGETHER)
         spread = max(self.config.most_candidates // max(len(wanted), 1), _SLATE)
         keep = min(self.config.n_offers, spread)
         season = season_ahead(builder.snapshot.lines, as_of, self.config.horizon_days)
