@@ -30,7 +30,7 @@ GRACE_SECONDS: Final = 10
 """How long a stopping server finishes what it accepted."""
 _GARBAGE: Final = (50_000, 20, 50)
 """Objects that are made before the collector looks for cycles: with 64 requests under way Python's 700 are made every
-few requests, and looking took a tenth of the server's time. Answers hold no cycles; what is not looked for is some MB."""
+few requests, and looking took some tenth of the time. Answers hold no cycles; what is not looked for is some MB."""
 
 _log = logging.getLogger("serving")
 
