@@ -44,7 +44,7 @@ class EvaluationConfig(Config):
 
     replay: bool = True
     """Whether the past is replayed: about half as long again as the training; without it the gate has no evidence."""
-    most_lines: int = Field(default=2_000_000, ge=1)
+    most_lines: int = Field(default=1_000_000, ge=1)
     """Order lines that are replayed at most: of a larger history, those of accounts drawn at random, about so many
     lines together. It bounds the time and memory of the look back, not of reading: that is always of all lines."""
     max_accounts: int = Field(default=2_000, ge=1)
