@@ -11,6 +11,7 @@ from pydantic import Field
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
 from recsys.data.history import SECONDS_A_DAY, History
+from recsys.data.sources import connect
 from recsys.errors import EmptyDataError
 from recsys.mining.measures import wilson_interval
 
@@ -83,12 +84,14 @@ def _count_steps(first: History, observed: NDArray[np.bool_], window: int, min_a
         [start["account"] == then["account"], then["b_at"] > start["a_at"], then["b_at"] <= start["a_at"] + window],
     )
     made = after.group_by(["a", "b"]).agg(n=after.count())
-    made = ibis.memtable(made.filter(made["n"] >= min_accounts).to_pyarrow())
+    connection = connect()
+    made = ibis.memtable(connection.to_pyarrow(made.filter(made["n"] >= min_accounts)))
     # Only for the steps made: the pairs of all first purchases are many times as many.
     earlier = start.join(then, [start["account"] == then["account"], then["b_at"] <= start["a_at"]])
     earlier = earlier.join(made.select("a", "b"), ["a", "b"])
     had = earlier.group_by(["a", "b"]).agg(had=earlier.count())
-    found = made.left_join(had, ["a", "b"]).select("a", "b", "n", had=had["had"].fill_null(0)).to_pyarrow()
+    counted = made.left_join(had, ["a", "b"]).select("a", "b", "n", had=had["had"].fill_null(0))
+    found = connection.to_pyarrow(counted)
     return pd.DataFrame({name: found[name].to_numpy() for name in found.column_names})
 
 

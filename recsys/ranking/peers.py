@@ -20,6 +20,7 @@ from pydantic import Field
 
 from recsys.contracts.config import Config
 from recsys.data.history import SECONDS_A_DAY, History
+from recsys.data.sources import connect
 from recsys.mining.measures import wilson_interval
 from recsys.ranking.fallback import Segments
 from recsys.ranking.model import EVERYONE, Float32, Int32, Int64
@@ -128,14 +129,16 @@ def _count_follow_ons(peers: Peers, config: EvidenceConfig) -> tuple[pa.Table, p
             later.then <= earlier.seconds + window,
         ],
     )
-    by_segment = pairs.group_by(["segment", "anchor", "product"]).aggregate(n=pairs.count()).cache()
+    counted = pairs.group_by(["segment", "anchor", "product"]).aggregate(n=pairs.count())
+    connection = connect()
+    by_segment = connection.create_table("by_segment", counted)
     everyone = by_segment.group_by(["anchor", "product"]).aggregate(n=by_segment.n.sum())
     everyone = everyone.mutate(segment=ibis.literal(EVERYONE, "int32")).select("segment", "anchor", "product", "n")
     segments = by_segment.filter(by_segment.segment != EVERYONE).select("segment", "anchor", "product", "n")
     both = everyone.cast({"n": "int64"}).union(segments.cast({"n": "int64"}))
     enough = both.filter(both.n >= config.least_accounts).order_by(["segment", "anchor", "product"])
     totals = by_segment.group_by("product").aggregate(n=by_segment.n.sum().cast("int64"))
-    return enough.to_pyarrow(), totals.to_pyarrow()
+    return connection.to_pyarrow(enough), connection.to_pyarrow(totals)
 
 
 def _canonical(data: Int32 | Float32, rows: Int64, columns: Int32, shape: tuple[int, int]) -> sp.csr_array:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from recsys.contracts import columns as c
 from recsys.data.history import UNKNOWN_ACCOUNT, History
+from recsys.data.sources import connect
 from recsys.ranking.catalogue import Ranges, distinct_pairs
 from recsys.ranking.model import COMPLEMENT, NO_RELATION, SUBSTITUTE, CartTable, Int32, RuleTable
 from recsys.ranking.vocabulary import Vocabulary, owners, ranges
@@ -76,7 +77,7 @@ def count_together(history: History, products: Vocabulary, one: Int32, other: In
     met = together.select("buyer", key=together.low * len(products) + together.high)
     of_buyer = wanted.join(met, "key").group_by(["pair", "buyer"]).aggregate(orders=lambda t: t.count())
     answer = of_buyer.group_by("pair").aggregate(orders=lambda t: t.orders.sum(), buyers=lambda t: t.count())
-    answer = answer.to_pyarrow()
+    answer = connect().to_pyarrow(answer)
     of_pair = np.zeros((2, len(pairs)), dtype=np.int32)
     of_pair[:, answer["pair"].to_numpy()] = answer["orders"].to_numpy(), answer["buyers"].to_numpy()
     return Together(of_pair[0][row], of_pair[1][row])
