@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.optimize import brentq
+from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
@@ -17,6 +20,7 @@ from recsys.propensity.ordering import log_orders, log_orders_ahead
 from recsys.propensity.snapshot import BoolArray, FloatArray
 
 SMALLEST = 1e-9
+_FARTHEST = 25.0  # log-odds beyond all of SMALLEST
 _LEVEL_ROUNDS = 3  # levels and shape settle in two
 _CARRIED = 0.5  # part of the level of the days before that the features carry already
 
@@ -28,10 +32,14 @@ class CalibrationConfig(Config):
         min_positives: purchases in the window below which only the base rate is used.
         n_bins: steps of the isotonic correction, each with the same number of purchases; few, so that it can't follow
             noise.
+        likeness: correlation of the errors of two classifiers, in log-odds; says how much more their mean knows than
+            each of them. Two gave the flattest bins with a slope of 1.1, hence 0.82, over nine months of Online Retail
+            II (2010-09 to 2011-05).
     """
 
     min_positives: int = Field(default=20, ge=1)
     n_bins: int = Field(default=20, ge=2)
+    likeness: float = Field(default=0.82, gt=0, le=1)
 
 
 class HeldOut(NamedTuple):
@@ -65,6 +73,11 @@ class Calibrator:
     purchases), so that the curve is the shape that they share; it is read at their mean level, moved by how the season
     ahead differs from theirs: `odds * exp(season - season_)`.
 
+    Each classifier is calibrated alone. The mean of K such probabilities is too cautious wherever they differ (Ranjan
+    and Gneiting 2010): low ones are too high, high ones too low. Where log-odds err by equal normal amounts of
+    correlation `r`, those of the mean have to be stretched by `K / (1 + (K - 1) r)`, about a point that leaves the sum
+    of all probabilities as it was.
+
     Attributes:
         season_: mean season of the windows it was learned from.
     """
@@ -72,14 +85,21 @@ class Calibrator:
     def __init__(self, config: CalibrationConfig) -> None:
         self.config = config
 
-    def fit(self, held_out: HeldOut) -> Self:
-        """Learn from some windows of the past."""
+    def fit(self, held_out: HeldOut, n_classifiers: int = 1) -> Self:
+        """Learn from some windows of the past.
+
+        Args:
+            held_out: of each window, the candidates as the classifier saw them that was kept from it.
+            n_classifiers: how many will be asked together for a probability.
+        """
         inputs, bought, weight, season = held_out
         weight = weight.astype(np.float64)
         windows, window = np.unique(season, return_inverse=True)
         self.season_ = float(windows.mean()) if len(windows) else 0.0
         self.rate_ = float(np.average(bought, weights=weight)) if weight.sum() > 0 else 0.0
         self.logistic_: LogisticRegression | None = None
+        self.slope_ = n_classifiers / (1.0 + (n_classifiers - 1) * self.config.likeness)
+        self.pivot_ = 0.0
         if bought.sum() < self.config.min_positives or bought.all():
             return self
         level = np.ones(len(windows))
@@ -90,20 +110,27 @@ class Calibrator:
             first = self._first(inputs)
             level = _levels(window, weight * bought, weight * first, self.config.min_positives)
         self.curve_ = _binned_isotonic(first, bought, alike, self.config.n_bins)
+        self.pivot_ = _pivot(self._alone(inputs), held_out.weight, self.slope_)
         return self
 
-    def probability(self, inputs: FloatArray, season: float | None = None) -> FloatArray:
+    def probability(self, views: Sequence[FloatArray], season: float | None = None) -> FloatArray:
         """Return the probability of each candidate, shape `(n,)`.
 
         Args:
-            inputs: as in `fit`.
+            views: the inputs as in `fit`, of each of `n_classifiers`; all of the same candidates.
             season: of the window that is asked about; default: as in the windows it was learned from.
         """
-        base = np.full(len(inputs), self.rate_)
-        if self.logistic_ is not None and len(inputs):
-            base = np.clip(self.curve_(self._first(inputs)), 0.0, 1.0)
+        base = np.mean([self._alone(view) for view in views], axis=0)
+        if self.logistic_ is not None:
+            base = _stretched(base, self.slope_, self.pivot_)
         factor = 1.0 if season is None else np.exp(season - self.season_)
         return np.asarray(base * factor / (1.0 + base * (factor - 1.0)), dtype=np.float32)
+
+    def _alone(self, inputs: FloatArray) -> NDArray[np.float64]:
+        if self.logistic_ is None or not len(inputs):
+            return np.full(len(inputs), self.rate_)
+        curved: NDArray[np.float64] = np.clip(self.curve_(self._first(inputs)), 0.0, 1.0)
+        return curved
 
     def _first(self, inputs: FloatArray) -> NDArray[np.float64]:
         assert self.logistic_ is not None
@@ -147,6 +174,25 @@ class MonotoneCurve:
         inside = np.clip(log, self.given[0], self.given[-1])
         corrected: NDArray[np.float64] = np.exp(np.interp(inside, self.given, self.wanted) + log - inside)
         return corrected
+
+
+def _stretched(probability: NDArray[np.float64], slope: float, pivot: float) -> NDArray[np.float64]:
+    """Return the probabilities with their log-odds `slope` times as far from `pivot`."""
+    log_odds = logit(np.clip(probability, SMALLEST, 1.0 - SMALLEST))
+    stretched: NDArray[np.float64] = expit(pivot + slope * (log_odds - pivot))
+    return stretched
+
+
+def _pivot(probability: NDArray[np.float64], weight: FloatArray, slope: float) -> float:
+    """Return the pivot about which the stretched probabilities have the sum of the given ones."""
+    if slope == 1.0:
+        return 0.0
+    whole = float(probability @ weight)
+
+    def excess(pivot: float) -> float:
+        return float(_stretched(probability, slope, pivot) @ weight) - whole
+
+    return float(brentq(excess, -_FARTHEST, _FARTHEST))
 
 
 def _levels(window: NDArray[np.intp], observed: FloatArray, expected: FloatArray, prior: float) -> NDArray[np.float64]:

@@ -148,7 +148,8 @@ class NextProductModel:
         pasts += [replays] * (n_classifiers - len(windows))
         self.ensemble_ = _able(side_by_side(self._learn, pasts, rng.integers(2**31, size=len(pasts)).tolist()))
         self.ranker_, self.activity_ = self.ensemble_[-1]
-        self.calibrator_ = Calibrator(self.config.calibration).fit(self._held_out(past, windows, rng))
+        held_out = self._held_out(past, windows, rng)
+        self.calibrator_ = Calibrator(self.config.calibration).fit(held_out, len(set(map(id, self.ensemble_))))
         return self
 
     def score(self, history: History, as_of: datetime, accounts: IntArray | None = None) -> Candidates:
@@ -247,15 +248,12 @@ class NextProductModel:
         score = np.mean([view[:, 0] for view in views], axis=0)
         best = _best_of_each(account, product, score, keep)
         account, product = account[best], product[best]
-        # Each classifier was calibrated alone. The mean of their log-odds varies less than those of one, so that a
-        # curve learned from one would be too flat for it; the mean of their probabilities keeps their level.
-        chances = [self.calibrator_.probability(view[best], season) for view in views]
         return Candidates(
             account=account,
             product=product,
             from_product=np.full(len(best), NO_PRODUCT, dtype=np.int32),
             score=score[best],
-            probability=np.mean(chances, axis=0),
+            probability=self.calibrator_.probability([view[best] for view in views], season),
             expected_quantity=quantities.expect(account, product),
         )
 

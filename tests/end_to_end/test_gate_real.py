@@ -34,6 +34,7 @@ def summary(evidence: GateEvidence, checks: tuple[Check, ...], figures: dict[str
         "calibration": {
             one.kind: {
                 "observed_over_expected": [round(each.observed / each.expected, 3) for each in one.bins],
+                "standard_error_over_accounts": [each.error and round(each.error, 3) for each in one.bins],
                 "purchases": [round(each.observed) for each in one.bins],
                 "log_loss": one.log_loss,
                 "log_loss_of_base_rate": one.log_loss_of_base_rate,

@@ -116,6 +116,13 @@ class TestActivity:
         np.testing.assert_allclose(expit(model.log_odds(np.ones((3, 2), np.float32))), rate, rtol=1e-5)
 
 
+def ratios(probability, bought, n_bins=5):
+    """Return observed over expected of bins with equally many purchases, lowest probabilities first."""
+    order = np.argsort(probability)
+    bin_of = np.minimum(np.cumsum(bought[order]) * n_bins // bought.sum(), n_bins - 1)
+    return np.bincount(bin_of, bought[order]) / np.bincount(bin_of, probability[order])
+
+
 class TestCalibrator:
     def test_a_distorted_score_becomes_a_probability_in_every_bin(self):
         rng = np.random.default_rng(0)
@@ -125,12 +132,34 @@ class TestCalibrator:
         inputs[:, 0] = np.where(inputs[:, 0] > 1, 1 + 2 * (inputs[:, 0] - 1), inputs[:, 0])  # the top is overstated
         half = len(true) // 2
         calibrator = Calibrator(CalibrationConfig()).fit(held_out(inputs[:half], bought[:half]))
-        found = calibrator.probability(inputs[half:])
+        found = calibrator.probability([inputs[half:]])
         edges = np.quantile(found, np.linspace(0, 1, 11))
         for low, high in itertools.pairwise(edges):
             inside = (found >= low) & (found < high)
             if bought[half:][inside].sum() >= 100:
                 assert 0.85 < bought[half:][inside].sum() / found[inside].sum() < 1.15
+
+    def test_the_mean_of_three_classifiers_is_not_too_cautious(self):
+        """Each errs by itself: the mean of their calibrated probabilities has the level, not the spread."""
+        rng = np.random.default_rng(5)
+        config, n = CalibrationConfig(likeness=0.7), 300_000
+        spread = 1.2  # of the log-odds of those that did not buy; a purchase has the same, moved by its square
+        bought = rng.random(n) < 0.02
+        scores = spread**2 * bought + spread * (
+            np.sqrt(config.likeness) * rng.normal(size=n) + np.sqrt(1 - config.likeness) * rng.normal(size=(3, n))
+        )
+        views = [np.column_stack([score, np.zeros(n)]).astype(np.float32) for score in scores]
+        past, ahead = slice(None, n // 2), slice(n // 2, None)
+        calibrator = Calibrator(config).fit(held_out(views[0][past], bought[past]), n_classifiers=3)
+        alone = [
+            Calibrator(config).fit(held_out(view[past], bought[past])).probability([view[ahead]]) for view in views
+        ]
+        together = calibrator.probability([view[ahead] for view in views])
+        np.testing.assert_allclose(ratios(together, bought[ahead]), 1, atol=0.15)
+        assert bought[ahead].sum() / together.sum() == pytest.approx(1, abs=0.05)
+        low, *_, high = ratios(np.mean(alone, axis=0), bought[ahead])
+        assert low < 0.85
+        assert high > 1.3
 
     def test_it_never_falls_as_the_score_rises(self):
         rng = np.random.default_rng(1)
@@ -138,14 +167,14 @@ class TestCalibrator:
         bought = rng.random(len(inputs)) < expit(-3 + inputs[:, 0])
         calibrator = Calibrator(CalibrationConfig()).fit(held_out(inputs, bought))
         line = np.column_stack([np.linspace(-4, 4, 200), np.zeros(200)]).astype(np.float32)
-        assert (np.diff(calibrator.probability(line)) >= -1e-9).all()
+        assert (np.diff(calibrator.probability([line])) >= -1e-9).all()
 
     def test_too_few_purchases_give_the_weighted_rate(self):
         inputs = np.zeros((10, 2), np.float32)
         bought = np.arange(10) < 2
         weight = np.where(bought, 1.0, 4.0).astype(np.float32)
         calibrator = Calibrator(CalibrationConfig(min_positives=3)).fit(held_out(inputs, bought, weight))
-        np.testing.assert_allclose(calibrator.probability(inputs), 2 / 34, rtol=1e-6)
+        np.testing.assert_allclose(calibrator.probability([inputs]), 2 / 34, rtol=1e-6)
 
     def test_windows_of_two_levels_meet_at_the_season_that_is_asked_for(self):
         rng = np.random.default_rng(2)
@@ -156,10 +185,10 @@ class TestCalibrator:
         assert calibrator.season_ == pytest.approx(0.3)
         for asked in (0.0, 0.6):
             of_window = season == asked
-            expected = calibrator.probability(inputs[of_window], asked).sum()
+            expected = calibrator.probability([inputs[of_window]], asked).sum()
             assert bought[of_window].sum() / expected == pytest.approx(1, abs=0.05)
-        middle = calibrator.probability(inputs[:5])
-        np.testing.assert_allclose(calibrator.probability(inputs[:5], 0.3), middle, rtol=1e-5)
+        middle = calibrator.probability([inputs[:5]])
+        np.testing.assert_allclose(calibrator.probability([inputs[:5]], 0.3), middle, rtol=1e-5)
 
     def test_a_window_of_its_own_level_bends_no_curve(self):
         """One window has three times the other's odds, which no season tells: the shape stays, the level is between."""
@@ -171,17 +200,17 @@ class TestCalibrator:
         found = Calibrator(CalibrationConfig()).fit(held_out(inputs, bought, season=np.repeat([0.0, 1e-9], 100_000)))
         line = np.column_stack([[-1.0, 0.0, 1.0], np.zeros(3)]).astype(np.float32)
         between = expit(-4 + line[:, 0] - np.log(3.0) / 2)
-        np.testing.assert_allclose(found.probability(line), between, rtol=0.1)
+        np.testing.assert_allclose(found.probability([line]), between, rtol=0.1)
 
     def test_a_rate_alone_moves_with_the_season_too(self):
         inputs, bought = np.zeros((10, 2), np.float32), np.arange(10) < 2
         calibrator = Calibrator(CalibrationConfig()).fit(held_out(inputs, bought, season=np.full(10, 5.0)))
-        doubled = calibrator.probability(inputs[:1], 5.0 + np.log(2.0))
+        doubled = calibrator.probability([inputs[:1]], 5.0 + np.log(2.0))
         assert doubled[0] == pytest.approx(0.5 / 1.5)  # odds of 2 to 8, doubled
 
     def test_nothing_at_all(self):
         calibrator = Calibrator(CalibrationConfig()).fit(HeldOut.nothing())
-        assert calibrator.probability(np.zeros((3, 2), np.float32)).tolist() == [0, 0, 0]
+        assert calibrator.probability([np.zeros((3, 2), np.float32)]).tolist() == [0, 0, 0]
 
 
 class TestEdges:

@@ -18,7 +18,7 @@ from training.gate import (
 WHOLE = DataFacts(fingerprint="a", rows_a_day=1000, active_accounts=500, products=400)
 CALIBRATED = KindCalibration(
     kind="cross_sell",
-    bins=(CalibrationBin(observed=110, expected=100), CalibrationBin(observed=5, expected=50)),
+    bins=(CalibrationBin(observed=1100, expected=1000), CalibrationBin(observed=5, expected=50)),
     log_loss=0.010,
     log_loss_of_base_rate=0.012,
 )
@@ -56,12 +56,29 @@ def test_what_was_not_measured_is_not_passed() -> None:
 def test_bins_are_judged_where_they_have_enough_purchases(observed: float, fails: bool) -> None:
     bins = (CalibrationBin(observed=observed, expected=200),)
     measured = GOOD.model_copy(update={"calibration": (CALIBRATED.model_copy(update={"bins": bins}),)})
-    assert _failed(measured) == (["cross_sell: observed / expected"] if fails else [])
+    both = ["cross_sell: observed / expected", "cross_sell: observed / expected in each bin"]
+    assert _failed(measured) == (both if fails else [])
+
+
+@pytest.mark.parametrize(("second", "error", "fails"), [(260, 0.09, False), (280, 0.05, True), (290, 0.09, True)])
+def test_a_bin_fails_beyond_the_chance_of_its_accounts(second: float, error: float, fails: bool) -> None:
+    """1.30 less 1.96 times 0.09 is 1.12; 1.40 less 1.96 times 0.05 is 1.30, 1.45 less 1.96 times 0.09 is 1.27."""
+    evidence = _with_bins(
+        CalibrationBin(observed=800, expected=800, error=error),
+        CalibrationBin(observed=second, expected=200, error=error),
+    )
+    assert _failed(evidence) == (["cross_sell: observed / expected in each bin"] if fails else [])
+
+
+def test_no_chance_excuses_the_whole() -> None:
+    """Ten bins that are 20 % short each may be so by chance, together they are not."""
+    bins = tuple(CalibrationBin(observed=480, expected=400, error=0.09) for _ in range(10))
+    assert _failed(_with_bins(*bins)) == ["cross_sell: observed / expected"]
 
 
 def test_smaller_bins_are_judged_when_asked() -> None:
     strict = GateConfig(min_bin_positives=5)
-    assert _failed(GOOD, config=strict) == ["cross_sell: observed / expected"]
+    assert _failed(GOOD, config=strict) == ["cross_sell: observed / expected in each bin"]
     wide = GateConfig(min_bin_positives=5, calibration_low=0.05, calibration_high=2)
     assert _failed(GOOD, config=wide) == []
 
