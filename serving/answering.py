@@ -66,32 +66,69 @@ class _Ranked(NamedTuple):
         return self.entry is not None and self.entry.arm.is_holdout
 
 
+class Begun:
+    """A ranked answer whose decision is not durable yet.
+
+    Attributes:
+        events: what has to be durable before the answer goes out.
+    """
+
+    __slots__ = ("_begun", "_decision", "_entry", "_now", "_ranked", "_route", "_services", "events")
+
+    def __init__(self, services: Services, request: OfferRequest, asker: Asker) -> None:
+        self._begun = time.perf_counter()
+        self._services = services
+        self._route = asker.route
+        self._now = services.clock()
+        self._ranked = _rank(services, request, asker, self._now)
+        self._decision = _decision(services, self._now, self._ranked, asker)
+        self._entry = self._ranked.entry
+        self.events = _events(self._decision, self._entry, self._now)
+
+    def body(self, *, logged: bool = True) -> bytes:
+        """Return the JSON of the answer."""
+        return _body(self._decision, self._ranked, logged=logged)
+
+    def durable(self) -> None:
+        """Take note that the events are durable; the answer may go out."""
+        if self._entry is not None:
+            self._services.state.experiments.remember(self._entry)
+        self._done(logged=True)
+
+    def unlogged(self, error: StoreError) -> bytes:
+        """Return the answer without a kept decision.
+
+        Raises:
+            StoreError: the settings want no such answer.
+        """
+        if not self._services.settings.answer_unlogged:
+            raise error
+        _log.warning("answered without a kept decision: %s", error)
+        self._done(logged=False)
+        return self.body(logged=False)
+
+    def _done(self, *, logged: bool) -> None:
+        services, decision = self._services, self._decision
+        if decision.presented:
+            subject = Subject(decision.account_id, decision.visitor_id)
+            services.state.present(subject, decision.decision_id, self._ranked.slate.product_ids, self._now)
+        _count(services, self._ranked, self._route, time.perf_counter() - self._begun, logged=logged)
+
+
 async def answer(services: Services, request: OfferRequest, asker: Asker) -> bytes:
     """Return the JSON answer to one request, after its decision is durable.
 
     Raises:
         StoreError: the decision could not be kept, and the settings want no answer without it.
     """
-    begun = time.perf_counter()
-    now = services.clock()
-    ranked = _rank(services, request, asker, now)
-    decision, entry = _decision(services, now, ranked, asker), ranked.entry
-    logged = True
+    begun = Begun(services, request, asker)
     try:
-        durable = services.writer.submit(_events(decision, entry, now))
-        body = _body(decision, ranked, logged=True)  # while the commit is under way
+        durable = services.writer.submit(begun.events)
+        body = begun.body()  # while the commit is under way
         await durable
     except StoreError as error:
-        if not services.settings.answer_unlogged:
-            raise
-        _log.warning("answered without a kept decision: %s", error)
-        logged, body = False, _body(decision, ranked, logged=False)
-    if entry is not None and logged:
-        services.state.experiments.remember(entry)
-    if decision.presented:
-        subject = Subject(decision.account_id, decision.visitor_id)
-        services.state.present(subject, decision.decision_id, ranked.slate.product_ids, now)
-    _count(services, ranked, asker.route, time.perf_counter() - begun, logged=logged)
+        return begun.unlogged(error)
+    begun.durable()
     return body
 
 
@@ -189,8 +226,7 @@ def _body(decision: WrittenDecision, ranked: _Ranked, *, logged: bool) -> bytes:
     arm = "null" if decision.arm is None else json_text(decision.arm)
     text = (
         f'{{"decision_id":"{decision.decision_id}","logged":{"true" if logged else "false"},'
-        f'"model_version":{json_text(model.version)},"as_of":{json_text(model.as_of)},'
-        f'"horizon_days":{slate.horizon_days},"objective":"{slate.objective}",'
+        f'{model.named},"horizon_days":{slate.horizon_days},"objective":"{slate.objective}",'
         f'"experiment":{where},"arm":{arm},"tier":"{slate.tier}",'
         f'"offers":{slate.offers if shown else "[]"},"requested":{slate.requested},'
         f'"returned":{slate.returned if shown else 0},'

@@ -20,13 +20,15 @@ from recsys.errors import StoreError
 from recsys.events import EventStore, GroupCommitWriter
 from serving import docs, problems
 from serving.access import SCOPES, Gate, Keyring
-from serving.edge import Edge, LeanHandler, LeanPage
+from serving.edge import Edge, LeanHandler
 from serving.following import Follower
 from serving.ids import DecisionIds
+from serving.lane import Lane
 from serving.metrics import Metrics
 from serving.models import Models
+from serving.protocol import LANE
 from serving.routes import batch, evaluation, experiments, live, offers, operations, pages, reports
-from serving.routes.lean import LeanQueryRoute, LeanRoute
+from serving.routes.lean import LeanRoute
 from serving.services import Clock, Services
 from serving.settings import Settings
 from serving.state import FreshState
@@ -92,7 +94,6 @@ def create_app(settings: Settings, *, bundles: Models, store: EventStore, clock:
         retry_after_seconds=settings.retry_after_seconds,
         gate=gate,
         lean=_lean_handlers(),
-        pages=_lean_pages(),
     )
     if settings.cors_origins:
         app.front = CORSMiddleware(app.front, allow_origins=settings.cors_origins, **_CORS)
@@ -114,24 +115,15 @@ def _lean_handlers() -> dict[tuple[str, str], LeanHandler]:
     }
 
 
-def _lean_pages() -> list[LeanPage]:
-    """The routes with parameters in path and query that the edge answers itself."""
-    return [
-        LeanPage("GET", route.path_regex, route.lean_handler())
-        for route in _routes()
-        if isinstance(route, LeanQueryRoute)
-    ]
-
-
 def _routes() -> Iterator[BaseRoute]:
     return (route for router in _ROUTERS for route in router.routes)
 
 
 def _lifespan(
     settings: Settings, bundles: Models, store: EventStore, clock: Clock, gate: Gate | None
-) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+) -> Callable[[FastAPI], AbstractAsyncContextManager[dict[str, Any]]]:
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         state = FreshState(store, settings, since=bundles.current().as_of, clock=clock)
         for running in bundles.running():
             if running.model is not None:
@@ -142,15 +134,16 @@ def _lifespan(
         with GroupCommitWriter(store, settings.writer, metrics.committed) as writer:
             follower = Follower(bundles, state, metrics.swapped)
             await follower.look()  # the challengers, and what became champion while this process started
-            app.state.services = Services(
+            services = Services(
                 *(settings, bundles, store, writer, clock, state, metrics, DecisionIds(), follower),
                 gate,
             )
+            app.state.services = services
             tasks = [
                 asyncio.create_task(_keep_fresh(state, bundles, settings.refresh_seconds)),
                 asyncio.create_task(follower.follow(settings.model_look_seconds)),
             ]
-            yield
+            yield {} if settings.cors_origins else {LANE: Lane(services, gate)}  # the lane writes no CORS headers
             for task in tasks:
                 task.cancel()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeAlias
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -19,28 +19,16 @@ LeanHandler: TypeAlias = Callable[[Request], Awaitable[Response | bytes]]
 """Bytes are the JSON of an answer with status 200."""
 
 
-class LeanPage(NamedTuple):
-    """A route with parameters in its path that is answered at the edge.
-
-    Attributes:
-        path: matches the path; its groups are the parameters.
-    """
-
-    method: str
-    path: re.Pattern[str]
-    handler: LeanHandler
-
-
-_REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
-_HEADERS: Final = (
+REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
 )
-_CONTENT_POLICY: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+CONTENT_POLICY: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 """What a browser may load for an answer: nothing. A page that needs more brings a policy of its own."""
-_JSON_HEADERS: Final = ((b"content-type", b"application/json"), *_HEADERS, _CONTENT_POLICY)
+JSON_HEADERS: Final = ((b"content-type", b"application/json"), *HEADERS, CONTENT_POLICY)
 
 
 class Edge:
@@ -53,7 +41,6 @@ class Edge:
         gate: checks the key of every request; None lets everybody in.
         lean: (method, path) -> handler of a route that is answered right here. The same route stands in `app`, where
             its documentation comes from; the way there takes longer than the engine.
-        pages: the same for routes with parameters in the path.
     """
 
     def __init__(
@@ -64,14 +51,12 @@ class Edge:
         retry_after_seconds: int,
         gate: Gate | None = None,
         lean: Mapping[tuple[str, str], LeanHandler] | None = None,
-        pages: Sequence[LeanPage] = (),
     ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._retry_after_seconds = retry_after_seconds
         self._gate = gate
         self._lean = dict(lean or {})
-        self._pages = tuple(pages)
         self._next_request_id = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,7 +66,7 @@ class Edge:
             return
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
-        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else self._next_request_id()
+        request_id = given.decode() if REQUEST_ID.fullmatch(given) else self._next_request_id()
         scope["request_id"] = request_id
         answering = _Answering(send, (b"x-request-id", request_id.encode()))
         try:
@@ -97,7 +82,7 @@ class Edge:
         if self._gate is not None:
             self._gate.check(scope["method"], scope["path"], headers)
         receive = self._limited(headers, receive)
-        handler = self._lean.get((scope["method"], scope["path"])) or self._page(scope)
+        handler = self._lean.get((scope["method"], scope["path"]))
         if handler is None:
             await self._app(scope, receive, answering.send)
         else:
@@ -106,13 +91,6 @@ class Edge:
                 await answering.send_json(response)
             else:
                 await response(scope, receive, answering.send)
-
-    def _page(self, scope: Scope) -> LeanHandler | None:
-        for method, path, handler in self._pages:
-            if scope["method"] == method and (match := path.match(scope["path"])):
-                scope["path_params"] = match.groupdict()
-                return handler
-        return None
 
     def _limited(self, headers: dict[bytes, bytes], receive: Receive) -> Receive:
         length = headers.get(b"content-length")
@@ -153,15 +131,15 @@ class _Answering:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            headers = [*message["headers"], *_HEADERS, self._request_id]
-            if all(name != _CONTENT_POLICY[0] for name, _ in message["headers"]):
-                headers.append(_CONTENT_POLICY)
+            headers = [*message["headers"], *HEADERS, self._request_id]
+            if all(name != CONTENT_POLICY[0] for name, _ in message["headers"]):
+                headers.append(CONTENT_POLICY)
             message["headers"] = headers
         await self._send(message)
 
     async def send_json(self, content: bytes) -> None:
         """Send an answer that is JSON, with status 200."""
         self.started = True
-        headers = [(b"content-length", b"%d" % len(content)), *_JSON_HEADERS, self._request_id]
+        headers = [(b"content-length", b"%d" % len(content)), *JSON_HEADERS, self._request_id]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": content})

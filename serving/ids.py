@@ -29,9 +29,11 @@ class DecisionIds:
         milliseconds, rest = divmod(time.time_ns(), 1_000_000)
         stamp = max(milliseconds << 12 | rest * 4_096 // 1_000_000, self._last + 1)
         self._last = stamp
-        value = (stamp >> 12) << 80 | 7 << 76 | (stamp & 0xFFF) << 64 | 0b10 << _RANDOM_BITS | self._bits()
-        text = f"{value:032x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        milliseconds, bits = stamp >> 12, self._bits()
+        return (
+            f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-7{stamp & 0xFFF:03x}"
+            f"-{0b10 << 14 | bits >> 48:04x}-{bits & 0xFFFFFFFFFFFF:012x}"
+        )
 
     def _bits(self) -> int:
         bits = next(self._random, None)

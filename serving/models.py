@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -13,7 +14,7 @@ from recsys.contracts.offers import NOTHING_NEW, AccountState, OfferRequest, Pro
 from recsys.errors import ModelNotFoundError, OfferEngineError
 from recsys.ranking.insight import Insight
 from recsys.ranking.rules import Rule
-from serving.packing import Packed
+from serving.packing import Packed, json_text
 
 CHAMPION: Final = "champion"
 """The alias that answers where no experiment says otherwise."""
@@ -37,7 +38,7 @@ class Recommender(Protocol):
         """Put business rules in force, and no other."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LoadedModel:
     """One model in memory, ready to answer.
 
@@ -61,6 +62,11 @@ class LoadedModel:
     loaded_at: datetime
     warm_up: tuple[OfferRequest, ...] = ()
     insight: Insight | None = None
+
+    @cached_property
+    def named(self) -> str:
+        """The model's part of every answer, as JSON."""
+        return f'"model_version":{json_text(self.version)},"as_of":{json_text(self.as_of)}'
 
     def replay(self) -> None:
         """Answer the warm-up requests, so that the first caller finds every page in memory and every path proven."""

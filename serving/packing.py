@@ -148,12 +148,13 @@ class QuickAnswers:
             pieces.clear()
         out: list[str] = []
         kept: list[str] = []
-        texts = iter(json_text(ranked.numbers)[1:-1].split(","))
-        each, of, of_kept = iter(ranked.ids), self._of, self._of_kept
+        each, texts = iter(ranked.ids), iter(json_text(ranked.numbers)[1:-1].split(","))
         offers = zip(each, each, each, each, each, each)  # noqa: B905 - one iterator, six at a time
-        for rank, offer in enumerate(offers, start=1):
+        numbers = zip(texts, texts, texts, texts, texts)  # noqa: B905 - five at a time
+        of, of_kept = self._of, self._of_kept
+        for rank, (offer, told) in enumerate(zip(offers, numbers, strict=True), start=1):
+            price, probability, units, value, score = told
             begin, end, kept_begin, kept_end = pieces.get(offer) or self._piece(offer, ranked.segment, explain)
-            price, probability, units, value, score = next(texts), next(texts), next(texts), next(texts), next(texts)
             out.append(
                 f'{{"rank":{rank},{begin}{price},{of[0]}{probability},{of[1]}{units},"expected_value":{value},'
                 f'"score":{score},{end}'

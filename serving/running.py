@@ -24,10 +24,13 @@ from serving import logs
 from serving.app import create_app
 from serving.loading import load_model, sources_of, version_of
 from serving.models import Found, LoadedModel, WatchedModels
+from serving.protocol import ShopProtocol
 from serving.settings import Settings
 
 GRACE_SECONDS: Final = 10
 """How long a stopping server finishes what it accepted."""
+KEEP_ALIVE_SECONDS: Final = 75
+"""An idle connection stays open as long: callers keep theirs for a minute, and must not write into one that closes."""
 _GARBAGE: Final = (50_000, 20, 50)
 """Objects that are made before the collector looks for cycles: with 64 requests under way Python's 700 are made every
 few requests, and looking took some tenth of the time. Answers hold no cycles; what is not looked for is some MB."""
@@ -170,8 +173,10 @@ def _config(build: Callable[[], FastAPI], workers: int) -> uvicorn.Config:
         build,
         factory=True,
         workers=workers,
+        http=ShopProtocol,
         lifespan="on",
         ws="none",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         log_config=None,
         access_log=False,  # paths hold account ids
         server_header=False,

@@ -70,7 +70,6 @@ DECISIONS: Final = sa.Table(
     sa.Column("request", sa.JSON, nullable=False),
     sa.Column("offers", sa.JSON, nullable=False),
     sa.Column("context", sa.JSON),
-    sa.Index("ix_decisions_account", "account_id"),
 )
 
 OUTCOMES: Final = sa.Table(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeAlias
 
 from pydantic import Field
 
@@ -17,6 +19,8 @@ from recsys.contracts.config import Config
 from recsys.contracts.events import Event
 from recsys.errors import DataError, OfferEngineError, StoreBusyError, StoreError
 from recsys.events.store import EventStore
+
+_log = logging.getLogger(__name__)
 
 
 class WriterConfig(Config):
@@ -28,10 +32,14 @@ class WriterConfig(Config):
     """Requests in one commit, so that one commit stays far below a second."""
 
 
+Told: TypeAlias = Callable[[Exception | None], None]
+"""Hears that events are durable, or why they are not."""
+
+
 class _Waiting(NamedTuple):
     events: Sequence[Event]
     loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[None]
+    told: Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +108,24 @@ class GroupCommitWriter:
             StoreBusyError: the queue is full.
             StoreError: the writer is closed.
         """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.submit_telling(events, partial(_resolve, future))
+        return future
+
+    def submit_telling(self, events: Sequence[Event], told: Told) -> None:
+        """Have `told` called in the running event loop once `events` are durable, or with the error that kept them out.
+
+        Raises:
+            StoreBusyError: the queue is full.
+            StoreError: the writer is closed.
+        """
         if self._closing:
             raise StoreError("the event store's writer is closed; the server is stopping")
         if len(self._queue) >= self._config.max_queue:
             raise StoreBusyError(f"{self._config.max_queue} requests wait for the event store; try again later")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        self._queue.append(_Waiting(events, loop, future))
+        self._queue.append(_Waiting(events, asyncio.get_running_loop(), told))
         if not self._wake.is_set():  # else the thread has yet to look, and will find these too
             self._wake.set()
-        return future
 
     def close(self) -> None:
         """Write what waits, then stop the thread; the store stays open."""
@@ -159,19 +175,26 @@ class GroupCommitWriter:
 
 def _finish(group: list[_Waiting], error: Exception | None) -> None:
     """Wake the callers, with one call into each event loop."""
-    loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    loops: dict[asyncio.AbstractEventLoop, list[Told]] = {}
     for waiting in group:
-        loops.setdefault(waiting.loop, []).append(waiting.future)
-    for loop, futures in loops.items():
+        loops.setdefault(waiting.loop, []).append(waiting.told)
+    for loop, callers in loops.items():
         if not loop.is_closed():
-            loop.call_soon_threadsafe(_resolve, futures, error)
+            loop.call_soon_threadsafe(_tell, callers, error)
 
 
-def _resolve(futures: list[asyncio.Future[None]], error: Exception | None) -> None:
-    for future in futures:
-        if future.done():  # the caller has gone
-            continue
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
+def _tell(callers: list[Told], error: Exception | None) -> None:
+    for told in callers:
+        try:
+            told(error)
+        except Exception:  # noqa: BLE001 - whose fault it was must not keep the others waiting
+            _log.exception("a caller failed when it was told of its commit")
+
+
+def _resolve(future: asyncio.Future[None], error: Exception | None) -> None:
+    if future.done():  # the caller has gone
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)

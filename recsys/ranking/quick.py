@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable
 from operator import attrgetter
@@ -78,7 +79,9 @@ class QuickRanker:
         self._lock = Lock()
         self._columns = _columns(engine)
         self._book = Book(list(self._columns.values()), list(kernel.COLUMNS.values()))
-        self._ask, self._units = self._columns["ask"], self._columns["units"]
+        # A list goes into a memoryview by way of an array in a third of the time that numpy takes for it.
+        self._ask = memoryview(self._columns["ask"].data).cast("B").cast("q")
+        self._units = memoryview(self._columns["units"].data).cast("B").cast("d")
         self._told, self._refused = self._columns["told"], self._columns["refused"]
         self._offers, self._numbers = self._columns["offers"], self._columns["offer_numbers"]
         self.rank(OfferRequest(limit=1), NOTHING_NEW)  # compiles the kernel here, not while somebody waits
@@ -108,9 +111,9 @@ class QuickRanker:
         if len(asked) > _MOST_ROWS:
             return None
         with self._lock:
-            self._ask[: len(asked)] = asked
+            self._ask[: len(asked)] = array("q", asked)
             if quantities:
-                self._units[: len(quantities)] = list(quantities.values())
+                self._units[: len(quantities)] = array("d", quantities.values())
             n = kernel.rank(self._book.address, _key(request))
             return None if n < 0 else self._slate(n, request, len(quantities), unknown, effect)
 

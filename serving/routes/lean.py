@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from inspect import signature
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from inspect import Parameter, signature
 from typing import Any, Final, TypeAlias, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
@@ -12,7 +12,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.params import Param
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -38,12 +38,16 @@ class LeanRoute(APIRoute):
         """Return the handler that Starlette calls."""
         return _responding(self.lean_handler())
 
-    def lean_handler(self) -> _Handler:
-        """Return the handler that the edge calls."""
+    def reader(self) -> Callable[[bytes], Any]:
+        """Return what makes the validated body of JSON."""
         kind = self.body_field.field_info.annotation if self.body_field else None
         if kind is None:
             raise TypeError(f"{self.path} has no body; a lean route is for handlers of (request, body)")
-        validate = TypeAdapter(kind).validator.validate_json
+        return TypeAdapter(kind).validator.validate_json
+
+    def lean_handler(self) -> _Handler:
+        """Return the handler that the edge calls."""
+        validate = self.reader()
         endpoint: Callable[..., Coroutine[Any, Any, Response | bytes]] = self.endpoint
         parameters = self.dependant.path_params
 
@@ -103,29 +107,34 @@ class LeanQueryRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler that Starlette calls."""
-        return _responding(self.lean_handler())
-
-    def lean_handler(self) -> _Handler:
-        """Return the handler that the edge calls."""
-        question = _question(self.endpoint)
-        several = {name for name, field in question.model_fields.items() if get_origin(field.annotation) is list}
+        read = self.reader()
         endpoint: Callable[..., Coroutine[Any, Any, Response | bytes]] = self.endpoint
 
         async def handle(request: Request) -> Response | bytes:
+            try:
+                asked = read(request.scope["query_string"].decode("latin-1"), request.path_params)
+            except ValidationError as error:
+                raise _placed(error, request) from None
+            return await endpoint(request=request, services=services_of(request), **asked)
+
+        return _responding(handle)
+
+    def reader(self) -> Callable[[str, Mapping[str, str]], dict[str, Any]]:
+        """Return what makes the handler's arguments of a query and the parameters of a path."""
+        question = _question(self.endpoint)
+        several = {name for name, field in question.model_fields.items() if get_origin(field.annotation) is list}
+
+        def read(query: str, path_params: Mapping[str, str]) -> dict[str, Any]:
             given: dict[str, Any] = {}
-            for name, value in _queried(request.scope["query_string"].decode("latin-1")):
+            for name, value in _queried(query):
                 if name in several:
                     given.setdefault(name, []).append(value)
                 else:
                     given[name] = value
-            given |= request.path_params
-            try:
-                asked = question.model_validate(given)
-            except ValidationError as error:
-                raise _placed(error, request) from None
-            return await endpoint(request=request, services=services_of(request), **asked.__dict__)
+            given |= path_params
+            return question.model_validate(given).__dict__
 
-        return handle
+        return read
 
 
 def _queried(query: str) -> Iterable[tuple[str, str]]:
@@ -140,11 +149,18 @@ def _question(endpoint: Callable[..., Any]) -> type[BaseModel]:
     """A model of the handler's parameters of path and query."""
     hints = get_type_hints(endpoint, include_extras=True)
     fields: dict[str, Any] = {
-        name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
+        name: (hints[name], _field(parameter.default))
         for name, parameter in signature(endpoint).parameters.items()
         if any(isinstance(item, Param) for item in getattr(hints[name], "__metadata__", ()))
     }
     return create_model("Question", **fields)
+
+
+def _field(default: Any) -> Any:  # noqa: ANN401 - whatever a parameter may be
+    """The same default; of a list a factory, because pydantic would copy it, deeply, for every request."""
+    if default is Parameter.empty:
+        return ...
+    return Field(default_factory=default.copy) if isinstance(default, list) else default
 
 
 def _placed(error: ValidationError, request: Request) -> RequestValidationError:

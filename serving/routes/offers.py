@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 
-from recsys.contracts.offers import KINDS, Explain, Objective, OfferRequest
+from recsys.contracts.offers import KINDS, Explain, Objective, OfferKind, OfferRequest
 from serving.answering import Asker, answer
 from serving.problems import BODY_PROBLEMS, QUERY_PROBLEMS
 from serving.routes.lean import LeanQueryRoute, LeanRoute
 from serving.schemas.fields import Id, Label
 from serving.schemas.offers import Kinds, Limit, OffersAnswer, OffersBody
-from serving.services import ServicesDep, services_of
+from serving.services import Services, ServicesDep, services_of
 
 KindsQuery = Annotated[Kinds, Query(description="The kinds of offer that are wanted.", examples=[["upsell"]])]
 
@@ -24,15 +25,7 @@ lean_router = APIRouter(tags=["offers"], route_class=LeanRoute)
 async def post_offers(request: Request, body: OffersBody) -> bytes:
     """Ranked offers for an account, a cart, both or neither. Account and cart both matter to the answer."""
     services = services_of(request)
-    asker = Asker(
-        body.visitor_id,
-        body.channel,
-        body.surface,
-        request.scope["request_id"],
-        "POST /v1/offers",
-        body.experiment_id,
-    )
-    return await answer(services, body.to_request(services.settings.objective), asker)
+    return await answer(services, *asked_by_shop(services, body, request.scope["request_id"]))
 
 
 @router.get(
@@ -63,6 +56,41 @@ async def get_account_offers(
     surface: Annotated[Label | None, Query(description="The place of the offers.", examples=["crm"])] = None,
 ) -> bytes:
     """What to say to this account, with the evidence. Opening this page presents nothing: report `pitched`."""
+    question = asked_by_person(
+        services,
+        request.scope["request_id"],
+        account_id=account_id,
+        limit=limit,
+        kinds=kinds,
+        objective=objective,
+        explain=explain,
+        new_only=new_only,
+        channel=channel,
+        surface=surface,
+    )
+    return await answer(services, *question)
+
+
+def asked_by_shop(services: Services, body: OffersBody, request_id: str) -> tuple[OfferRequest, Asker]:
+    """Return what `POST /v1/offers` asks, and who."""
+    asker = Asker(body.visitor_id, body.channel, body.surface, request_id, "POST /v1/offers", body.experiment_id)
+    return body.to_request(services.settings.objective), asker
+
+
+def asked_by_person(
+    services: Services,
+    request_id: str,
+    *,
+    account_id: str,
+    limit: int,
+    kinds: Sequence[OfferKind],
+    objective: Objective | None,
+    explain: Explain,
+    new_only: bool,
+    channel: str | None,
+    surface: str | None,
+) -> tuple[OfferRequest, Asker]:
+    """Return what `GET /v1/accounts/{account_id}/offers` asks, and who."""
     question = OfferRequest(
         account_id=account_id,
         kinds=tuple(kinds),
@@ -72,5 +100,4 @@ async def get_account_offers(
         explain=explain,
         channel=channel,
     )
-    asker = Asker(None, channel, surface, request.scope["request_id"], "GET /v1/accounts/{account_id}/offers")
-    return await answer(services, question, asker)
+    return question, Asker(None, channel, surface, request_id, "GET /v1/accounts/{account_id}/offers")

@@ -21,6 +21,7 @@ from recsys.contracts.offers import OfferRequest
 from recsys.data.reading import ReadSpec
 from recsys.errors import GateError
 from training.baselines.lineup import lineup
+from training.champion import read_evidence
 from training.config import TrainConfig
 from training.registry import Registry
 from training.registry_commands import promote
@@ -162,6 +163,28 @@ def test_without_a_replay_the_gate_has_nothing_to_judge(
     with pytest.raises(GateError, match=r"NDCG@10 beats every baseline; cross_sell: calibration holds; upsell"):
         promote(tracking_uri=uri)
     assert "evaluation.replay == false: the past was not replayed" in " ".join(capsys.readouterr().out.split())
+
+
+def test_of_a_large_history_some_accounts_are_replayed_and_the_run_says_so(
+    trained: Path, market: Path, small_config: Path, tmp_path: Path
+) -> None:
+    options = read_config(small_config, TrainConfig)
+    lines = len(pd.read_parquet(market / "orders.parquet"))
+    evaluation = options.evaluation.model_copy(update={"most_lines": lines // 3})
+    done = train_and_register(
+        _spec(market),
+        options.model_copy(update={"evaluation": evaluation}),
+        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
+        out=tmp_path / "bundle",
+    )
+    (note,) = [each for each in done.evidence.notes if "evaluation.most_lines" in each]
+    assert f"evaluation.most_lines == {lines // 3:,}: the past of " in note
+    registry = Registry(f"sqlite:///{trained}/mlflow.db")
+    whole = read_evidence(registry, registry.get("challenger"))
+    assert whole is not None
+    assert 0 < done.evidence.n_accounts < 0.7 * whole.n_accounts
+    assert done.evidence.data == whole.data  # the sample is looked back at, everything is learned from
+    assert _digests(tmp_path / "bundle") == _digests(trained / "bundle")
 
 
 def test_recommend_for_everybody(trained: Path, tmp_path: Path) -> None:

@@ -207,8 +207,22 @@ def test_a_store_of_version_2_comes_forward_with_its_erasures(store: SqlStore) -
         zone = "+00" if store.engine.dialect.name == "postgresql" else ""
         connection.execute(sa.text(f"INSERT INTO forgotten VALUES ('k1', '2026-03-01 12:00:00.000000{zone}')"))
         connection.execute(sa.delete(VERSION).where(VERSION.c.version > 2))
-    assert migrate(store.engine) == len(MIGRATIONS) == 3
+    assert migrate(store.engine) == len(MIGRATIONS)
     store.append([Forgotten("k1", NOON), Forgotten("k1", NOON + DAY)])
     rows = store.read(EventQuery("forgotten")).to_pylist()
     assert [(row["account_key"], row["recorded_at"]) for row in rows] == [("k1", NOON), ("k1", NOON + DAY)]
+    assert counts(store)["decisions"] == 1
+
+
+def test_a_store_of_version_3_loses_the_index_that_nothing_reads(store: SqlStore) -> None:
+    def indexes() -> set[str | None]:
+        return {index["name"] for index in sa.inspect(store.engine).get_indexes("decisions")}
+
+    store.append([decision("d1", "A1")])
+    with store.engine.begin() as connection:
+        connection.execute(sa.text("CREATE INDEX ix_decisions_account ON decisions (account_id)"))
+        connection.execute(sa.delete(VERSION).where(VERSION.c.version > 3))
+    assert "ix_decisions_account" in indexes()
+    assert migrate(store.engine) == len(MIGRATIONS)
+    assert "ix_decisions_account" not in indexes()
     assert counts(store)["decisions"] == 1
