@@ -25,7 +25,7 @@ QUICK: dict[str, Any] = {
         "features": {"per_channel": 30},
         "ranker": {"n_trees": 60, "learning_rate": 0.15},
     },
-    "upgrades": {"n_cutoffs": 4, "n_calibration": 1},
+    "upgrades": {"enough_climbs": 2_000},
 }
 """What a training run takes where a file says nothing else: less of the past than the models' own defaults, for a
 first model in minutes. `training/configs/thorough.toml` gives the models all that they gain from."""

@@ -20,7 +20,7 @@ IntArray = NDArray[np.int_]
 
 WAITING: Final = "rung_exposure_log_days"
 MET: Final = "rung_met_log"
-_RIDGE: Final = 10.0  # a coefficient of a standardised column is 0.3 or less, unless hundreds of climbs say otherwise
+_RIDGE: Final = 30.0  # a coefficient of a standardised column is 0.2 or less, unless hundreds of climbs say otherwise
 _CENTRE: Final = np.array([0.0, 1.0])  # of `a` and `b`: wishes are met as often as is expected
 _PRECISION: Final = np.array([1.0, 100.0])
 _LEAST, _MOST, _MOST_LOG_WISHES = 1e-9, 1.0 - 1e-6, 30.0  # keep logarithms and exponentials finite

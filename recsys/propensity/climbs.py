@@ -23,7 +23,7 @@ from recsys.propensity.climb_features import climb_features
 from recsys.propensity.climb_peers import peer_rates
 from recsys.propensity.climb_snapshot import ClimbSnapshot, usual_quantity
 from recsys.propensity.combination import calibrate
-from recsys.propensity.ordering import expected_log_orders, log_orders
+from recsys.propensity.ordering import log_orders, log_orders_ahead
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int_]
@@ -36,6 +36,8 @@ class UpgradeConfig(Config):
     """Days within which an account climbs, or not."""
     n_cutoffs: int = Field(14, ge=1)
     """Cutoffs at most, one horizon apart: a year of them and the later ones that calibrate."""
+    enough_climbs: int = Field(14_000, ge=1)
+    """Climbs from which on no earlier cutoff is looked at; by default as many as all cutoffs may have."""
     n_calibration: int = Field(2, ge=1)
     """Last cutoffs that calibrate and are not learned from, where there are at least twice as many; two steady it."""
     pairs_a_climb: int = Field(25, ge=1)
@@ -74,9 +76,13 @@ class ClimbSample:
 class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Learns who climbs which rung of a ladder within a horizon.
 
-    Rolling cutoffs, one horizon apart, each with every account that stands on a rung; the last cutoff calibrates. A
+    Rolling cutoffs, one horizon apart, each with every account that stands on a rung; the last ones calibrate. A
     label needs its horizon and the follow-up of the climb: the last cutoff lies that far before `as_of`. Without
     enough climbs to learn from, an account's propensity is its peers' climb rate.
+
+    The level follows the orders: it is moved by how many are expected in the horizon ahead, beside those of the
+    windows that calibrate. With a year of history the season is known, before it as many orders are expected as there
+    were in the days before.
 
     Attributes:
         classifier_: the fitted classifier, or None where there was too little to learn from.
@@ -107,7 +113,7 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         self.intercept_, self.slope_ = 0.0, 1.0
         self.season_: float | None = None
         before = history.before(as_of)
-        samples = [self._sample(before, cutoff, rng) for cutoff in climb_cutoffs(before, as_of, config)]
+        samples = self._samples(before, as_of, rng)
         self.n_pairs_ = round(sum(float(sample.weight.sum()) for sample in samples))
         self.n_climbs_ = sum(int(sample.climbed.sum()) for sample in samples)
         n_later = config.n_calibration if len(samples) >= 2 * config.n_calibration else 0
@@ -150,8 +156,8 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         """Return the calibrated probability that each pair's account climbs its edge within the horizon."""
         config = self.config or UpgradeConfig()
         rate = peer_rates(snapshot, len(self.ladder_), config.horizon_days)
-        season = expected_log_orders(snapshot.history, snapshot.now, config.horizon_days)
-        shift = 0.0 if season is None or self.season_ is None else season - self.season_
+        season = log_orders_ahead(snapshot.history, snapshot.now, config.horizon_days)
+        shift = 0.0 if self.season_ is None else season - self.season_
         parts = [np.empty(0)]
         for start in range(0, len(pairs), config.block_pairs):
             keep = np.zeros(len(pairs), dtype=bool)
@@ -166,6 +172,18 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         if self.classifier_ is None:
             return logit(np.clip(prior, 1e-6, 1 - 1e-6))
         return self.classifier_.decision_function(features)
+
+    def _samples(self, history: History, as_of: datetime, rng: np.random.Generator) -> list[ClimbSample]:
+        """Return the samples of the last cutoffs, rising: as many as it takes for enough climbs."""
+        config = self.config or UpgradeConfig()
+        samples: list[ClimbSample] = []
+        n_climbs = 0
+        for cutoff in reversed(climb_cutoffs(history, as_of, config)):
+            if n_climbs >= config.enough_climbs and len(samples) >= 2 * config.n_calibration:
+                break
+            samples.append(self._sample(history, cutoff, rng))
+            n_climbs += int(samples[-1].climbed.sum())
+        return samples[::-1]
 
     def _sample(self, history: History, cutoff: datetime, rng: np.random.Generator) -> ClimbSample:
         config = self.config or UpgradeConfig()

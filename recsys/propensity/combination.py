@@ -86,20 +86,27 @@ def calibrate(
 ) -> tuple[float, float]:
     """Return intercept and slope of `sigmoid(intercept + slope z + shift)` with the least log loss.
 
-    A normal prior pulls to (0, 1), so that few rows can't turn the odds over; `prior` holds both precisions.
+    With `c` the centre of the odds, where level and slope are told apart best, it is `sigmoid(c + a + b (z - c))`. A
+    normal prior pulls `(a, b)` to (0, 1), so that few rows can't turn the odds over; `prior` holds both precisions.
+    About `z = 0`, far from the odds of rare positives, the prior of the level would have the slope mend the level.
     Source: Platt (1999), with the prior on the parameters in place of smoothed targets.
     """
+    believed = expit(odds + shift)
+    information = weight * believed * (1.0 - believed)
+    centre = float(np.average(odds, weights=information)) if information.sum() > 0 else 0.0
+    apart = odds - centre
 
     def loss(parameters: FloatArray) -> tuple[float, FloatArray]:
-        calibrated = parameters[0] + parameters[1] * odds + shift
+        calibrated = centre + parameters[0] + parameters[1] * apart + shift
         residual = weight * (expit(calibrated) - y)
         penalty = np.array([parameters[0], parameters[1] - 1.0])
         value = np.sum(weight * row_losses(calibrated, y)) + 0.5 * np.sum(np.array(prior) * penalty**2)
-        gradient = np.array([residual.sum(), (residual * odds).sum()]) + np.array(prior) * penalty
+        gradient = np.array([residual.sum(), (residual * apart).sum()]) + np.array(prior) * penalty
         return float(value), gradient
 
     result = minimize(loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=[(-20, 20), (0.0, 5.0)])
-    return float(result.x[0]), float(result.x[1])
+    level, slope = float(result.x[0]), float(result.x[1])
+    return centre + level - slope * centre, slope
 
 
 def _calibrated(

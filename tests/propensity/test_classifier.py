@@ -232,6 +232,18 @@ def test_calibration_finds_intercept_and_slope_again() -> None:
     assert calibrate(odds, y, np.ones(40_000), shift=0.5)[0] == pytest.approx(0.0, abs=0.06)
 
 
+def test_a_level_of_rare_positives_is_not_mended_by_the_slope() -> None:
+    rng = np.random.default_rng(3)
+    odds = rng.normal(-6, 1, 20_000)
+    truth = odds - 0.7
+    y, weight = np.tile([1, 0], 20_000), np.column_stack([expit(truth), expit(-truth)]).ravel()
+    intercept, slope = calibrate(np.repeat(odds, 2), y, weight, prior=(25.0, 5.0))
+    # about 40 positives say -0.7, a prior of 25 says 0; the slope has no part in it
+    centre = -6 + 1  # rare positives of normal odds lie one variance higher
+    assert slope == pytest.approx(1.0, abs=0.06)
+    assert intercept + (slope - 1) * centre == pytest.approx(-0.5, abs=0.06)
+
+
 def test_the_blend_is_kept_unless_one_is_clearly_better() -> None:
     rng = np.random.default_rng(2)
     truth = rng.normal(0, 1.5, 4_000)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import logit
 from sklearn.metrics import average_precision_score
 
 from recsys.data.history import History
@@ -172,6 +173,32 @@ def test_few_of_many_climbs_stand_for_all(market: Market, history: History, ladd
     snapshots = [ClimbSnapshot.at(history, ladder, CONFIG.climbs, at) for at in climb_cutoffs(history, AS_OF, CONFIG)]
     assert few.n_climbs_ <= 5 * len(snapshots)
     assert few.n_pairs_ == pytest.approx(sum(len(snapshot.standing) for snapshot in snapshots), rel=0.01)
+
+
+def test_with_enough_climbs_no_earlier_cutoff_is_looked_at(market: Market, history: History, ladder: Ladder) -> None:
+    quick = UpgradeConfig(enough_climbs=1, n_calibration=1, most_climbs=5, pairs_a_climb=3, min_pairs=10)
+    model = UpgradeModel(quick).fit(history, market.products, market.accounts, ladder, AS_OF, np.random.default_rng(0))
+    cutoffs = climb_cutoffs(history, AS_OF, quick)
+    assert len(cutoffs) > 2
+    one_to_learn_one_to_calibrate = cutoffs[-2:]
+    last = [ClimbSnapshot.at(history, ladder, quick.climbs, at) for at in one_to_learn_one_to_calibrate]
+    assert model.n_pairs_ == pytest.approx(sum(len(snapshot.standing) for snapshot in last), rel=0.01)
+
+
+def test_before_a_year_is_known_as_many_orders_are_expected_as_there_were() -> None:
+    rows = [(f"a{i}", "p", i + 50.0 * again, 1.0) for i in range(40) for again in range(5)]
+    calm = few_lines(rows)
+    busy = few_lines([*rows, *((f"a{i}", "p", 239.0 + day, 1.0) for i in range(40) for day in range(5))])
+    as_of = datetime(2025, 9, 7, tzinfo=UTC)  # day 249
+    ladder = build_ladder(PRODUCTS, calm, LINK, LadderConfig())
+    accounts = pd.DataFrame({"account_id": ["a1"]})
+    model = UpgradeModel().fit(calm, PRODUCTS, accounts, ladder, as_of, np.random.default_rng(0))
+    odds = []
+    for history in (calm, busy):
+        snapshot = ClimbSnapshot.at(history, ladder, ClimbConfig(), as_of)
+        odds.append(logit(model.pair_probabilities(snapshot, snapshot.standing)))
+    # 21 orders in the last 30 days, 200 more when busy; a hundred is added to both
+    assert odds[1] - odds[0] == pytest.approx(np.full(40, np.log(321 / 121)))
 
 
 def test_what_peers_do_by_hand() -> None:
