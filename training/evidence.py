@@ -71,20 +71,21 @@ def offered_share(fitted: Fitted, as_of: datetime, config: TrainConfig, rng: np.
     """Return the share of the active catalogue that the engine offers to someone, in [0, 1].
 
     The served slates of ten, value and diversity on, both kinds, without a cart; over a sample of the accounts where
-    there are more than `max_accounts`, which can only make the share smaller.
+    there are more than `max_accounts` and more than active products: fewer could not show all of a large catalogue. A
+    sample can only make the share smaller.
     """
     engine = OfferEngine(fitted.model, config.ranking)
+    active = active_products(fitted.history, as_of, config.evaluation.active_days)
+    catalogue = set(fitted.history.product_ids[active].tolist())
     ids = engine.model.accounts.ids
-    chosen = np.arange(len(ids))
-    if len(ids) > config.evaluation.max_accounts:
-        chosen = np.sort(rng.choice(len(ids), config.evaluation.max_accounts, replace=False))
+    chosen, most = np.arange(len(ids)), max(config.evaluation.max_accounts, len(catalogue))
+    if len(ids) > most:
+        chosen = np.sort(rng.choice(len(ids), most, replace=False))
     offered = {
         offer.product_id
         for row in chosen.tolist()
         for offer in engine.recommend(OfferRequest(account_id=ids[row], limit=SLATE, explain="none")).offers
     }
-    active = active_products(fitted.history, as_of, config.evaluation.active_days)
-    catalogue = set(fitted.history.product_ids[active].tolist())
     return len(offered & catalogue) / len(catalogue) if catalogue else 0.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recsys.contracts.offers import OfferRequest
 from recsys.data.clean_data import CleanData
 from recsys.data.history import History
 from recsys.data.reading import ReadSpec, read_data
@@ -16,6 +18,7 @@ from recsys.evaluation.calibration import judge_calibration
 from recsys.evaluation.pairs import cross_sell_pairs
 from recsys.evaluation.truth import known_accounts
 from recsys.mining.ladder import Ladder
+from recsys.ranking.engine import OfferEngine
 from training.backtest import RAW
 from training.baselines.popular import Popular, RecentlyPopular
 from training.baselines.protocol import Baseline, RowArray
@@ -111,9 +114,6 @@ def test_evidence_says_what_the_replay_found(evidence: GateEvidence, replay: Rep
 
 
 def test_coverage_is_counted_on_served_slates(fitted: Fitted, market_data: CleanData, evidence: GateEvidence) -> None:
-    from recsys.contracts.offers import OfferRequest
-    from recsys.ranking.engine import OfferEngine
-
     engine = OfferEngine(fitted.model)
     served = {
         offer.product_id
@@ -127,16 +127,31 @@ def test_coverage_is_counted_on_served_slates(fitted: Fitted, market_data: Clean
 
 
 def test_an_engine_that_offers_everybody_the_same_fails(
-    fitted: Fitted, market_data: CleanData, small_config: TrainConfig, evidence: GateEvidence
+    fitted: Fitted,
+    market_data: CleanData,
+    small_config: TrainConfig,
+    evidence: GateEvidence,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    one_account = small_config.model_copy(
-        update={"evaluation": small_config.evaluation.model_copy(update={"max_accounts": 1})}
+    recommend = OfferEngine.recommend
+    monkeypatch.setattr(
+        OfferEngine, "recommend", lambda engine, request: recommend(engine, replace(request, account_id=None))
     )
-    narrow = offered_share(fitted, market_data.as_of, one_account, np.random.default_rng(0))
+    narrow = offered_share(fitted, market_data.as_of, small_config, np.random.default_rng(0))
     assert 0 < narrow <= 10 / evidence.data.products
     assert "active catalogue offered to someone" in _failed(
         judge(evidence.model_copy(update={"coverage": narrow}), None)
     )
+
+
+def test_of_many_accounts_as_many_are_looked_at_as_products_are_active(
+    fitted: Fitted, market_data: CleanData, small_config: TrainConfig, evidence: GateEvidence
+) -> None:
+    """Fewer could not show all of a catalogue that is larger than ten times their number."""
+    few = small_config.evaluation.model_copy(update={"max_accounts": 1})
+    config = small_config.model_copy(update={"evaluation": few})
+    sampled = offered_share(fitted, market_data.as_of, config, np.random.default_rng(0))
+    assert 10 / evidence.data.products < sampled <= evidence.coverage
 
 
 def test_data_facts_by_hand(
