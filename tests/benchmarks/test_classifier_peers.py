@@ -56,7 +56,7 @@ def coupons(folder: Path) -> Table:
         part = pd.DataFrame({name: frame[f"{name}{n}"].to_numpy() for name in names})
         part["n_categories"] = frame[f"categoryIDs{n}"].astype(str).str.split(":").str.len().to_numpy()
         part["wait_hours"] = ((ordered - received).dt.total_seconds() / 3_600).to_numpy()
-        part["hour"], part["weekday"], part["place"] = ordered.dt.hour.array, ordered.dt.dayofweek.array, n
+        part["hour"], part["weekday"], part["place"] = ordered.dt.hour.array, ordered.dt.day_of_week.array, n
         parts.append(part.assign(used=frame[f"coupon{n}Used"].astype(int).to_numpy()))
     table = pd.concat(parts, ignore_index=True)
     return table, table.pop("used").to_numpy()
