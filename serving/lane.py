@@ -87,15 +87,13 @@ class Lane:
             if self._gate is not None:
                 self._gate.check(method, path, headers)
             begun = Begun(self._services, request, asker)
+            ending = _Ending(self._services, begun, request_id, send)
         except Exception:  # noqa: BLE001 - the usual way runs into it again, and answers it
             return False
-        ending = _Ending(self._services, begun, request_id, send)
         try:
             self._services.writer.submit_telling(begun.events, ending.told)
         except StoreError as error:
             ending.told(error)
-        else:
-            ending.body = begun.body()  # while the commit is under way
         return True
 
     def _asked_by_shop(self, services: Services, request_id: str, body: bytes) -> tuple[OfferRequest, Asker]:
@@ -105,14 +103,14 @@ class Lane:
 class _Ending:
     """What is left to do once the decision is durable, or can't be."""
 
-    __slots__ = ("_begun", "_request_id", "_send", "_services", "body")
+    __slots__ = ("_begun", "_body", "_request_id", "_send", "_services")
 
     def __init__(self, services: Services, begun: Begun, request_id: str, send: Send) -> None:
         self._services = services
         self._begun = begun
         self._request_id = request_id
         self._send = send
-        self.body = b""
+        self._body = begun.body()
 
     def told(self, error: Exception | None) -> None:
         """Answer."""
@@ -126,7 +124,7 @@ class _Ending:
     def _after(self, error: Exception | None) -> bytes:
         if error is None:
             self._begun.durable()
-            return self.body
+            return self._body
         if isinstance(error, StoreError):
             return self._begun.unlogged(error)
         raise error

@@ -194,7 +194,7 @@ def test_some_seconds_of_everything_leave_no_handle_open(serve: Serve, bundle_fo
 @pytest.mark.proof
 @pytest.mark.timeout(900)
 def test_proof_of_ten_minutes(serve: Serve, bundle_folder: Path, tmp_path: Path) -> None:
-    found = soak(serve, bundle_folder, tmp_path, seconds=600, rate=40, n_points=60, n_models=30)
+    found = soak(serve, bundle_folder, tmp_path, seconds=600, rate=100, n_points=60, n_models=30)
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
     quarters = [round(fmean(found["megabytes"][start : start + 15]), 1) for start in range(0, 60, 15)]
     measured = datetime.now(UTC).date().isoformat()
