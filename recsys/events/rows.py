@@ -188,6 +188,8 @@ def asked(request: OfferRequest) -> dict[str, Any]:
     unusual: dict[str, Any] = {name: value for name, value, usual in values if value is not usual and value != usual}
     if "exclude" in unusual:
         unusual["exclude"] = sorted(request.exclude)
+    if "cart" in unusual:  # plain tuples are written five times as fast as named ones
+        unusual["cart"] = [tuple(line) for line in request.cart]
     return unusual
 
 

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import httpx
@@ -181,9 +181,12 @@ def soak(
 
 
 def check_flat(found: dict[str, Any], megabytes: float) -> None:
-    half = len(found["megabytes"]) // 2
-    assert max(found["megabytes"][half:]) <= max(found["megabytes"][:half]) + megabytes, found
-    assert max(found["handles"][half:]) <= max(found["handles"][:half]) + 3, found
+    """The last quarter holds no more than the one before, by the median: while one model replaces another both are in
+    memory, and the caches of all of them take half of the time to fill."""
+    n = len(found["megabytes"])
+    before, last = found["megabytes"][n // 2 : n * 3 // 4], found["megabytes"][n * 3 // 4 :]
+    assert median(last) <= median(before) + megabytes, found
+    assert max(found["handles"][n // 2 :]) <= max(found["handles"][: n // 2]) + 3, found
 
 
 def test_some_seconds_of_everything_leave_no_handle_open(serve: Serve, bundle_folder: Path, tmp_path: Path) -> None:
