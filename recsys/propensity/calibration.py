@@ -20,6 +20,9 @@ from recsys.propensity.ordering import log_orders, log_orders_ahead
 from recsys.propensity.snapshot import BoolArray, FloatArray
 
 SMALLEST = 1e-9
+_LEAST_ALIKE = (
+    0.5  # classifiers that differ more were not asked the same: one may know a season that the other does not
+)
 _FARTHEST = 25.0  # log-odds beyond all of SMALLEST
 _LEVEL_ROUNDS = 3  # levels and shape settle in two
 _CARRIED = 0.5  # part of the level of the days before that the features carry already
@@ -32,14 +35,10 @@ class CalibrationConfig(Config):
         min_positives: purchases in the window below which only the base rate is used.
         n_bins: steps of the isotonic correction, each with the same number of purchases; few, so that it can't follow
             noise.
-        likeness: correlation of the errors of two classifiers, in log-odds; says how much more their mean knows than
-            each of them. Two gave the flattest bins with a slope of 1.1, hence 0.82, over nine months of Online Retail
-            II (2010-09 to 2011-05).
     """
 
     min_positives: int = Field(default=20, ge=1)
     n_bins: int = Field(default=20, ge=2)
-    likeness: float = Field(default=0.82, gt=0, le=1)
 
 
 class HeldOut(NamedTuple):
@@ -50,17 +49,22 @@ class HeldOut(NamedTuple):
         bought: whether each was bought, `(n,)`.
         weight: how many each stands for, `(n,)`.
         season: what the calendar says of the level of its window, `(n,)`; the same for all of a window.
+        views: the same of every classifier that will be asked, whether it was kept from the window or not,
+            `(n, n_classifiers, 2)`.
     """
 
     inputs: FloatArray
     bought: BoolArray
     weight: FloatArray
     season: FloatArray
+    views: FloatArray
 
     @classmethod
-    def nothing(cls) -> HeldOut:
+    def nothing(cls, n_classifiers: int = 1) -> HeldOut:
         """Return no candidate."""
-        return cls(np.zeros((0, 2), np.float32), np.zeros(0, bool), np.zeros(0, np.float32), np.zeros(0))
+        none = np.zeros(0, np.float32)
+        views = np.zeros((0, n_classifiers, 2), np.float32)
+        return cls(np.zeros((0, 2), np.float32), np.zeros(0, bool), none, none, views)
 
 
 class Calibrator:
@@ -74,32 +78,28 @@ class Calibrator:
     ahead differs from theirs: `odds * exp(season - season_)`.
 
     Each classifier is calibrated alone. The mean of K such probabilities is too cautious wherever they differ (Ranjan
-    and Gneiting 2010): low ones are too high, high ones too low. Where log-odds err by equal normal amounts of
-    correlation `r`, those of the mean have to be stretched by `K / (1 + (K - 1) r)`, about a point that leaves the sum
-    of all probabilities as it was.
+    and Gneiting 2010): low ones are too high, high ones too low. Where the log-odds of what is not bought are normal
+    with correlation `r` between classifiers, and those of what is bought are so too, further up, the log-odds of the
+    mean have to be stretched by `K / (1 + (K - 1) r)` (the likelihood ratio of their mean, over the mean of theirs).
+    It is done about a point that leaves the sum of all probabilities as it was.
 
     Attributes:
         season_: mean season of the windows it was learned from.
+        slope_: what the log-odds of a mean are stretched by.
     """
 
     def __init__(self, config: CalibrationConfig) -> None:
         self.config = config
 
-    def fit(self, held_out: HeldOut, n_classifiers: int = 1) -> Self:
-        """Learn from some windows of the past.
-
-        Args:
-            held_out: of each window, the candidates as the classifier saw them that was kept from it.
-            n_classifiers: how many will be asked together for a probability.
-        """
-        inputs, bought, weight, season = held_out
+    def fit(self, held_out: HeldOut) -> Self:
+        """Learn from some windows of the past, each as the classifier saw it that was kept from it."""
+        inputs, bought, weight, season, views = held_out
         weight = weight.astype(np.float64)
         windows, window = np.unique(season, return_inverse=True)
         self.season_ = float(windows.mean()) if len(windows) else 0.0
         self.rate_ = float(np.average(bought, weights=weight)) if weight.sum() > 0 else 0.0
         self.logistic_: LogisticRegression | None = None
-        self.slope_ = n_classifiers / (1.0 + (n_classifiers - 1) * self.config.likeness)
-        self.pivot_ = 0.0
+        self.slope_, self.pivot_ = 1.0, 0.0
         if bought.sum() < self.config.min_positives or bought.all():
             return self
         level = np.ones(len(windows))
@@ -110,6 +110,8 @@ class Calibrator:
             first = self._first(inputs)
             level = _levels(window, weight * bought, weight * first, self.config.min_positives)
         self.curve_ = _binned_isotonic(first, bought, alike, self.config.n_bins)
+        each = np.stack([self._alone(views[:, k]) for k in range(views.shape[1])], axis=1)
+        self.slope_ = _slope(logit(np.clip(each, SMALLEST, 1.0 - SMALLEST)), held_out.weight * ~bought)
         self.pivot_ = _pivot(self._alone(inputs), held_out.weight, self.slope_)
         return self
 
@@ -117,7 +119,7 @@ class Calibrator:
         """Return the probability of each candidate, shape `(n,)`.
 
         Args:
-            views: the inputs as in `fit`, of each of `n_classifiers`; all of the same candidates.
+            views: of each classifier the inputs as in `fit`; all of the same candidates.
             season: of the window that is asked about; default: as in the windows it was learned from.
         """
         base = np.mean([self._alone(view) for view in views], axis=0)
@@ -174,6 +176,18 @@ class MonotoneCurve:
         inside = np.clip(log, self.given[0], self.given[-1])
         corrected: NDArray[np.float64] = np.exp(np.interp(inside, self.given, self.wanted) + log - inside)
         return corrected
+
+
+def _slope(log_odds: NDArray[np.float64], weight: FloatArray) -> float:
+    """Return `K / (1 + (K - 1) r)` of K columns, `r` their mean covariance over their mean variance."""
+    k = log_odds.shape[1]
+    if k == 1:
+        return 1.0
+    covariance = np.atleast_2d(np.cov(log_odds.T, aweights=weight))
+    variance = float(np.trace(covariance))
+    shared = (float(covariance.sum()) - variance) / (k - 1)
+    alike = shared / variance if variance > 0 else 1.0
+    return float(k / (1.0 + (k - 1) * np.clip(alike, _LEAST_ALIKE, 1.0)))
 
 
 def _stretched(probability: NDArray[np.float64], slope: float, pivot: float) -> NDArray[np.float64]:

@@ -148,8 +148,7 @@ class NextProductModel:
         pasts += [replays] * (n_classifiers - len(windows))
         self.ensemble_ = _able(side_by_side(self._learn, pasts, rng.integers(2**31, size=len(pasts)).tolist()))
         self.ranker_, self.activity_ = self.ensemble_[-1]
-        held_out = self._held_out(past, windows, rng)
-        self.calibrator_ = Calibrator(self.config.calibration).fit(held_out, len(set(map(id, self.ensemble_))))
+        self.calibrator_ = Calibrator(self.config.calibration).fit(self._held_out(past, windows, rng))
         return self
 
     def score(self, history: History, as_of: datetime, accounts: IntArray | None = None) -> Candidates:
@@ -207,7 +206,7 @@ class NextProductModel:
 
     def _held_out(self, past: History, windows: Sequence[datetime], rng: np.random.Generator) -> HeldOut:
         """Return what the calibration learns from: each classifier's own window, all accounts, buyers or not."""
-        parts = [HeldOut.nothing()]
+        parts = [HeldOut.nothing(len(self.ensemble_))]
         config = self.config.sampling
         for cutoff, learned in zip(windows, self.ensemble_, strict=False):
             builder = self.builder(past, cutoff)
@@ -233,8 +232,10 @@ class NextProductModel:
         rng: np.random.Generator,
     ) -> HeldOut:
         found = collect_examples(builder, novel, block, self.config.sampling, rng)
-        inputs, weight = learned.inputs(builder, found.account, found.values), found.weight * stands_for[found.account]
-        return HeldOut(inputs, found.bought, weight, np.full(len(weight), season))
+        weight = found.weight * stands_for[found.account]
+        views = [each.inputs(builder, found.account, found.values) for each in self.ensemble_]
+        own = next(view for each, view in zip(self.ensemble_, views, strict=True) if each is learned)
+        return HeldOut(own, found.bought, weight, np.full(len(weight), season), np.stack(views, axis=1))
 
     def _score_block(
         self, builder: FeatureBuilder, quantities: Quantities, keep: int, season: float, block: IntArray

@@ -24,9 +24,10 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 SMALL = {"n_trees": 30, "learning_rate": 0.2, "max_leaf_nodes": 8, "min_leaf": 20}
 
 
-def held_out(inputs, bought, weight=None, season=None) -> HeldOut:
+def held_out(inputs, bought, weight=None, season=None, views=None) -> HeldOut:
     n = len(inputs)
-    return HeldOut(inputs, bought, np.ones(n) if weight is None else weight, np.zeros(n) if season is None else season)
+    weight, season = np.ones(n) if weight is None else weight, np.zeros(n) if season is None else season
+    return HeldOut(inputs, bought, weight, season, np.stack(views or [inputs], axis=1))
 
 
 def drawn_candidates(seed: int = 0, n: int = 6_000):
@@ -142,15 +143,17 @@ class TestCalibrator:
     def test_the_mean_of_three_classifiers_is_not_too_cautious(self):
         """Each errs by itself: the mean of their calibrated probabilities has the level, not the spread."""
         rng = np.random.default_rng(5)
-        config, n = CalibrationConfig(likeness=0.7), 300_000
+        config, alike, n = CalibrationConfig(), 0.7, 300_000
         spread = 1.2  # of the log-odds of those that did not buy; a purchase has the same, moved by its square
         bought = rng.random(n) < 0.02
         scores = spread**2 * bought + spread * (
-            np.sqrt(config.likeness) * rng.normal(size=n) + np.sqrt(1 - config.likeness) * rng.normal(size=(3, n))
+            np.sqrt(alike) * rng.normal(size=n) + np.sqrt(1 - alike) * rng.normal(size=(3, n))
         )
         views = [np.column_stack([score, np.zeros(n)]).astype(np.float32) for score in scores]
         past, ahead = slice(None, n // 2), slice(n // 2, None)
-        calibrator = Calibrator(config).fit(held_out(views[0][past], bought[past]), n_classifiers=3)
+        seen = held_out(views[0][past], bought[past], views=[view[past] for view in views])
+        calibrator = Calibrator(config).fit(seen)
+        assert calibrator.slope_ == pytest.approx(3 / (1 + 2 * alike), rel=0.02)
         alone = [
             Calibrator(config).fit(held_out(view[past], bought[past])).probability([view[ahead]]) for view in views
         ]
@@ -160,6 +163,15 @@ class TestCalibrator:
         low, *_, high = ratios(np.mean(alone, axis=0), bought[ahead])
         assert low < 0.85
         assert high > 1.3
+
+    def test_classifiers_that_say_the_same_are_one(self):
+        rng = np.random.default_rng(6)
+        inputs = rng.normal(size=(20_000, 2)).astype(np.float32)
+        bought = rng.random(len(inputs)) < expit(-3 + inputs[:, 0])
+        one = Calibrator(CalibrationConfig()).fit(held_out(inputs, bought))
+        three = Calibrator(CalibrationConfig()).fit(held_out(inputs, bought, views=[inputs] * 3))
+        assert three.slope_ == pytest.approx(1)
+        np.testing.assert_allclose(three.probability([inputs] * 3), one.probability([inputs]), rtol=1e-5)
 
     def test_it_never_falls_as_the_score_rises(self):
         rng = np.random.default_rng(1)
