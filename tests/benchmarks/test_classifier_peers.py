@@ -160,7 +160,8 @@ def typed(seen: pd.DataFrame, unseen: pd.DataFrame, text: list[str]) -> tuple[pd
     """Return both parts with text as categories, and as the numbers of the levels where boosting takes no more."""
     seen, unseen = seen.astype(dict.fromkeys(text, "category")), unseen.copy()
     for name in text:
-        unseen[name] = pd.Categorical(unseen[name], categories=seen[name].cat.categories)
+        known = unseen[name].where(unseen[name].isin(seen[name].cat.categories))  # LightGBM has no place for the others
+        unseen[name] = pd.Categorical(known, categories=seen[name].cat.categories)
         if len(seen[name].cat.categories) > MOST_LEVELS:
             seen[name], unseen[name] = seen[name].cat.codes, unseen[name].cat.codes
     return seen, unseen
