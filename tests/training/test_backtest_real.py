@@ -201,4 +201,4 @@ def test_proof_of_the_engine(history: History, online_retail_path: Path, tmp_pat
         assert result.calibration is not None
         assert result.calibration.log_loss < result.calibration.base_log_loss
         assert 0.85 <= listed_ratio(result.calibration) <= 1.15
-    assert all(0.85 <= tenth["observed_over_expected"] <= 1.15 for tenth in together(found.cutoffs))
+        assert listed_and_not(result.calibration)["bins_outside_beyond_chance"] == 0
