@@ -11,15 +11,33 @@ from pathlib import Path
 
 import pytest
 
+from recsys.contracts.config import read_config
 from recsys.data.reading import ReadSpec
 from training.config import TrainConfig
 from training.gate import Check, GateEvidence, judge
-from training.registry import Registry
-from training.registry_commands import gate_checks
+from training.registry import CHAMPION, Registry
+from training.registry_commands import gate_checks, promote
 from training.run import TrainingRun, train_and_register
 
-PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "gate.json"
+ROOT = Path(__file__).resolve().parents[2]
+PROOF = ROOT / "docs" / "proof" / "gate.json"
+PASSED = PROOF.with_name("gate_passed.json")
+THOROUGH = ROOT / "training" / "configs" / "thorough.toml"
 JUNE, JULY = (datetime(2011, month, 1, tzinfo=UTC) for month in (6, 7))
+
+
+def machine() -> dict[str, object]:
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+    }
+
+
+def write(path: Path, content: dict[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
 def summary(evidence: GateEvidence, checks: tuple[Check, ...], figures: dict[str, float]) -> dict[str, object]:
@@ -70,14 +88,20 @@ def test_two_months_of_real_invoices(online_retail_path: Path, tmp_path: Path) -
         assert not {name for name in failed if name.startswith("NDCG") and "champion" not in name}
         assert "active catalogue offered to someone" not in failed
         assert not {name for name in failed if "log loss" in name}
-    machine = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "one_training_run": seconds,
-    }
     runs = {"2011-06-01": summary(first.evidence, june, first.figures)}
     runs["2011-07-01"] = summary(second.evidence, july, second.figures)
-    PROOF.parent.mkdir(parents=True, exist_ok=True)
-    PROOF.write_text(json.dumps({"machine": machine, "runs": runs}, indent=1) + "\n", "utf-8")
+    write(PROOF, {"machine": machine() | {"one_training_run": seconds}, "runs": runs})
+
+
+@pytest.mark.data
+@pytest.mark.proof
+@pytest.mark.timeout(3_600)
+def test_the_thorough_configuration_is_promoted_as_of_july(online_retail_path: Path, tmp_path: Path) -> None:
+    registry = Registry(f"sqlite:///{tmp_path}/mlflow.db")
+    spec = ReadSpec(orders=str(online_retail_path), preset="online-retail-ii", as_of=JULY)
+    run = train_and_register(spec, read_config(THOROUGH, TrainConfig), tracking_uri=registry.tracking_uri)
+    checks = gate_checks(registry, registry.get("1"), None)
+    write(PASSED, {"machine": machine(), "run": summary(run.evidence, checks, run.figures)})
+    assert not [check.name for check in checks if not check.passed]
+    promote(tracking_uri=registry.tracking_uri)
+    assert registry.find(CHAMPION) is not None
