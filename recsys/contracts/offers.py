@@ -47,8 +47,9 @@ class OfferRequest:
         max_price: only products that cost this much or less.
         channel: where the request comes from (web, app, e-mail, phone); business rules may ask for it.
         region: of the buyer; business rules may ask for it.
-        sources: `evidence` leaves out the popular products that fill what account and cart leave open, `popular` offers
-            what sells to everybody, whoever asks and whatever lies in the cart; eligibility stays.
+        sources: `evidence` leaves out the popular products that fill what account and cart leave open, and what too few
+            had in one order with the cart; `popular` offers what sells to everybody, whoever asks and whatever lies in
+            the cart; eligibility stays.
     """
 
     account_id: str | None = None

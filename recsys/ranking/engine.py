@@ -174,7 +174,8 @@ class OfferEngine:
 
     def _sources(self, request: OfferRequest, situation: Situation) -> Iterator[Pool]:
         if request.sources != "popular":
-            yield self._evidence_pool(request, situation)
+            pool = self._evidence_pool(request, situation)
+            yield self._offering.spoken_for(pool, situation.cart) if request.sources == "evidence" else pool
         if "cross_sell" in request.kinds and request.sources != "evidence":
             if request.sources != "popular" and situation.segment != EVERYONE:
                 yield fallback_pool(self.model, situation.segment)

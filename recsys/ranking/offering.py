@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from recsys.contracts.offers import Offer, OfferRequest
 from recsys.ranking.model import EVERYONE, Float64, OfferModel
@@ -59,6 +61,16 @@ class Offering:
             self._offer(_Picked(*row), rank, request, situation.segment, told, *spoken)
             for rank, row in enumerate(rows, start=n_before + 1)
         ]
+
+    def spoken_for(self, pool: Pool, cart: Sequence[int]) -> Pool:
+        """Return the upgrades, and the cross-sells that enough buyers had in one order with a product of `cart`.
+
+        Cart weights rank all products; beside one that sells rarely the best of them are bestsellers that fit nothing.
+        """
+        spoken = self._reasons.beside(cart)
+        rows = zip(pool.product.tolist(), pool.from_product.tolist(), strict=True)
+        kept = [lower >= 0 or spoken.reason(product) is not None for product, lower in rows]
+        return pool.take(np.flatnonzero(kept))
 
     def _offer(
         self,

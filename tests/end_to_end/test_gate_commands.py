@@ -130,14 +130,14 @@ def test_each_failed_condition_is_named(uri: str, capsys: pytest.CaptureFixture[
     _deserving(uri, coverage=0.19, data=thin)
     code, said = _run(uri, capsys, "promote")
     assert code == 1
-    assert "2 of 10 checks failed" in said
+    assert "2 of 12 checks failed" in said
     assert "(active catalogue offered to someone; data: rows a day)" in said
     other_days = read_evidence(registry, registry.get("1")).cutoff.replace(year=2024)  # type: ignore[union-attr]
     _deserving(uri, cutoff=other_days)
     assert _found(uri)["NDCG@10 beats the champion"] == "not measured"
     code, said = _run(uri, capsys, "promote")
     assert code == 1
-    assert "1 of 10 checks failed (NDCG@10 beats the champion)" in said
+    assert "1 of 12 checks failed (NDCG@10 beats the champion)" in said
 
 
 def test_a_version_that_measured_nothing_needs_an_override(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
