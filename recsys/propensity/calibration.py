@@ -20,9 +20,8 @@ from recsys.propensity.ordering import log_orders, log_orders_ahead
 from recsys.propensity.snapshot import BoolArray, FloatArray
 
 SMALLEST = 1e-9
-_LEAST_ALIKE = (
-    0.5  # classifiers that differ more were not asked the same: one may know a season that the other does not
-)
+_LEAST_ALIKE = 0.5  # those that differ more do not err by chance: one may know a season that the other does not
+_SLOPE_OF_ONE = 1.0 + 1e-6  # below, rounding decides where the pivot lies, and nothing moves
 _FARTHEST = 25.0  # log-odds beyond all of SMALLEST
 _LEVEL_ROUNDS = 3  # levels and shape settle in two
 _CARRIED = 0.5  # part of the level of the days before that the features carry already
@@ -199,7 +198,7 @@ def _stretched(probability: NDArray[np.float64], slope: float, pivot: float) -> 
 
 def _pivot(probability: NDArray[np.float64], weight: FloatArray, slope: float) -> float:
     """Return the pivot about which the stretched probabilities have the sum of the given ones."""
-    if slope == 1.0:
+    if slope < _SLOPE_OF_ONE:
         return 0.0
     whole = float(probability @ weight)
 

@@ -36,11 +36,13 @@ class GatedStore(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
+        self.entered = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
         self.failure: Exception | None = None
 
     def append(self, events: Sequence[Event]) -> None:
+        self.entered.set()
         assert self.gate.wait(20)
         if self.failure is not None:
             raise self.failure
@@ -126,6 +128,14 @@ def ask(client: httpx.Client, request: bytes) -> tuple[int, dict[str, str], Any]
     return answer
 
 
+def until_queued(client: httpx.Client, n: int) -> None:
+    """Wait until `n` requests stand before the writer."""
+    deadline = time.monotonic() + 20
+    while f"offers_store_queue {n:.1f}" not in client.get("/metrics").text:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 USUAL_TYPE = "application/json; charset=utf-8"
 
 
@@ -166,7 +176,7 @@ def test_requests_behind_one_another_are_answered_in_order(
     gated.gate.clear()
     with running(app_of(gated)) as client, connected(client) as connection:
         connection.sendall(b"".join(post(BODY | {"limit": limit}) for limit in (1, 2, 3)) + get("/v1/health"))
-        time.sleep(0.1)
+        assert gated.entered.wait(20)
         gated.gate.set()
         found = answers(connection, 4)
         assert [body.get("requested") for _, _, body in found] == [1, 2, 3, None]
@@ -218,9 +228,10 @@ def test_a_full_queue_sheds_load(running: Running, gated: GatedStore) -> None:
     gated.gate.clear()
     settings = {"writer": WriterConfig(max_queue=1, max_batch=1)}
     with running(app_of(gated, **settings)) as client, connected(client) as first, connected(client) as second:
-        for connection in (first, second):
-            connection.sendall(post(BODY))
-            time.sleep(0.2)
+        first.sendall(post(BODY))
+        assert gated.entered.wait(20)
+        second.sendall(post(BODY))
+        until_queued(client, 1)
         assert ask(client, post(BODY))[0] == 503
         gated.gate.set()
         assert [answers(connection, 1)[0][0] for connection in (first, second)] == [200, 200]
@@ -232,8 +243,7 @@ def test_a_caller_that_leaves_before_its_commit(running: Running, gated: GatedSt
     with running(app_of(gated)) as client:
         with connected(client) as connection:
             connection.sendall(post(BODY))
-            time.sleep(0.1)
-        time.sleep(0.1)
+            assert gated.entered.wait(20)
         gated.gate.set()
         assert ask(client, post(BODY))[0] == 200
     assert gated.size("decisions") == 2
@@ -244,7 +254,7 @@ def test_a_server_that_stops_finishes_what_it_took(running: Running, gated: Gate
     with running(app_of(gated)) as client:
         connection = socket.create_connection(("127.0.0.1", port_of(client)), timeout=20)
         connection.sendall(post(BODY))
-        time.sleep(0.2)
+        assert gated.entered.wait(20)
         threading.Timer(0.3, gated.gate.set).start()
     with connection:
         ((status, headers, _),) = answers(connection, 1)
