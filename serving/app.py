@@ -19,10 +19,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from recsys.errors import StoreError
 from recsys.events import EventStore, GroupCommitWriter
 from serving import docs, problems
-from serving.access import SCOPES, Gate, Keyring
+from serving.access import SCOPES, Gate
 from serving.edge import Edge, LeanHandler
 from serving.following import Follower
 from serving.ids import DecisionIds
+from serving.keyring import Keyring
 from serving.lane import Lane
 from serving.metrics import Metrics
 from serving.models import Models

@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from recsys.errors import ConfigError
 from recsys.events import MemoryStore
 from serving import FixedModel, Settings, create_app
-from serving.access import SCOPES, Gate, Keyring, RouteScopes
+from serving.access import SCOPES, Gate, RouteScopes
 from serving.fakes import fake_model
+from serving.keyring import Keyring
 from serving.keys import (
     KEY_SCOPES,
     KeyFile,

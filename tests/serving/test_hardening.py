@@ -23,9 +23,9 @@ from recsys.events import MemoryStore, open_store
 from recsys.events.store import SqlStore
 from recsys.events.upkeep import forget
 from serving import FixedModel, Settings, create_app
-from serving.access import Keyring
 from serving.edge import Edge
 from serving.fakes import fake_model
+from serving.keyring import Keyring
 from serving.keys import KEY_SCOPES, KeyFile, new_key, with_key, write_keys
 from serving.news import Subject, Told, reactions_of
 from serving.problems import MOST_LISTED
