@@ -32,10 +32,10 @@ def serve(
     tracking_uri: Annotated[str, typer.Option(help="Where MLflow keeps its registry.")] = DEFAULT_TRACKING_URI,
 ) -> None:
     """Serve offers over HTTP; every answer is in the event store before it is sent."""
+    from recsys.bundle.resolve import resolve
     from recsys.contracts.config import read_config
     from recsys.ranking.rules import read_rules
     from serving.keys import read_keys
-    from serving.loading import find_model
     from serving.running import Plan, listen, run
     from serving.settings import Settings
 
@@ -49,7 +49,7 @@ def serve(
     if settings.keys_file is not None:
         read_keys(settings.keys_file)
     with listen(host, port, keys=settings.keys_file is not None) as listening:
-        run(Plan(model, tracking_uri, find_model(model, tracking_uri), store, settings, workers), listening)
+        run(Plan(model, tracking_uri, resolve(model, tracking_uri=tracking_uri), store, settings, workers), listening)
 
 
 key = typer.Typer(

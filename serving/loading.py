@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from recsys.bundle.load import load_bundle
-from recsys.bundle.manifest import MANIFEST
-from recsys.bundle.resolve import resolve_model
+from recsys.bundle.manifest import model_version
+from recsys.bundle.resolve import ResolvedModel, resolve
 from recsys.contracts.offers import CartLine, OfferRequest
-from recsys.errors import BundleCorruptError
 from recsys.ranking.insight import Insight
-from serving.models import CHAMPION, Found, LoadedModel, Sources
+from serving.models import CHAMPION, LoadedModel, Sources
 from serving.settings import Settings
 from serving.slates import RankingEngine
 
@@ -23,9 +21,6 @@ _CHAMPION_URI = f"@{CHAMPION}"
 
 def load_model(folder: Path, *, source: str, now: datetime, remembered: int = 0, verify: bool = True) -> LoadedModel:
     """Return the model of the bundle in `folder`.
-
-    Its version is the beginning of its manifest's SHA-256, which covers the digest of every file: the same content has
-    the same version wherever it is served from, and a decision names the very bytes that made it.
 
     Args:
         folder: of the bundle.
@@ -38,7 +33,7 @@ def load_model(folder: Path, *, source: str, now: datetime, remembered: int = 0,
         BundleCorruptError: a file is missing or altered.
         BundleVersionError: another schema version wrote it.
     """
-    version = version_of(folder)
+    version = model_version(folder)
     bundle = load_bundle(folder, verify=verify)
     engine = bundle.engine()
     return LoadedModel(
@@ -59,29 +54,6 @@ def load_model(folder: Path, *, source: str, now: datetime, remembered: int = 0,
     )
 
 
-def version_of(folder: Path) -> str:
-    """Return the version of the bundle in `folder`, which costs no more than reading its manifest.
-
-    Raises:
-        BundleCorruptError: there is no manifest.
-    """
-    try:
-        return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:12]
-    except OSError:
-        raise BundleCorruptError(f"{folder}: no {MANIFEST}; name the folder of a bundle") from None
-
-
-def find_model(reference: str, tracking_uri: str) -> Found:
-    """Return where a reference leads now.
-
-    Raises:
-        ModelNotFoundError: no such folder, registry, model, version or alias.
-        BundleCorruptError: the folder holds no bundle.
-    """
-    folder = resolve_model(reference, tracking_uri=tracking_uri)
-    return Found(folder, version_of(folder))
-
-
 def sources_of(reference: str, settings: Settings, tracking_uri: str, clock: Callable[[], datetime]) -> Sources:
     """Return where the champion `reference` and its challengers come from.
 
@@ -92,10 +64,10 @@ def sources_of(reference: str, settings: Settings, tracking_uri: str, clock: Cal
         references["challenger"] = reference.removesuffix(_CHAMPION_URI) + "@challenger"
     references |= settings.challengers
 
-    def load(found: Found, source: str) -> LoadedModel:
-        return load_model(found.folder, source=source, now=clock(), remembered=settings.remembered_slates)
+    def load(found: ResolvedModel, source: str) -> LoadedModel:
+        return load_model(found.path, source=source, now=clock(), remembered=settings.remembered_slates)
 
-    return Sources(references, partial(find_model, tracking_uri=tracking_uri), load)
+    return Sources(references, partial(resolve, tracking_uri=tracking_uri), load)
 
 
 def _utc(text: str) -> datetime:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+from recsys.bundle.resolve import ResolvedModel
 from recsys.contracts.offers import NOTHING_NEW, AccountState, OfferRequest, ProductChange, Slate
 from recsys.errors import ModelNotFoundError, OfferEngineError
 from recsys.ranking.insight import Insight
@@ -134,19 +134,6 @@ class FixedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Where a reference leads now.
-
-    Attributes:
-        folder: of the bundle.
-        version: of its content.
-    """
-
-    folder: Path
-    version: str
-
-
-@dataclass(frozen=True, slots=True)
 class Sources:
     """Where models come from.
 
@@ -157,8 +144,8 @@ class Sources:
     """
 
     references: Mapping[str, str]
-    find: Callable[[str], Found]
-    load: Callable[[Found, str], LoadedModel]
+    find: Callable[[str], ResolvedModel]
+    load: Callable[[ResolvedModel, str], LoadedModel]
 
 
 class WatchedModels:

@@ -18,12 +18,14 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
+from recsys.bundle.manifest import model_version
+from recsys.bundle.resolve import ResolvedModel
 from recsys.errors import ServerError
 from recsys.events import open_store
 from serving import logs
 from serving.app import create_app
-from serving.loading import load_model, sources_of, version_of
-from serving.models import Found, LoadedModel, WatchedModels
+from serving.loading import load_model, sources_of
+from serving.models import LoadedModel, WatchedModels
 from serving.protocol import ShopProtocol
 from serving.settings import Settings
 
@@ -52,7 +54,7 @@ class Plan:
 
     source: str
     tracking_uri: str
-    found: Found
+    found: ResolvedModel
     store_url: str
     settings: Settings
     workers: int
@@ -125,14 +127,14 @@ def build_worker(plan: Plan) -> FastAPI:
     """
     logs.configure()
     gc.set_threshold(*_GARBAGE)
-    known = version_of(plan.found.folder) == plan.found.version
+    known = model_version(plan.found.path) == plan.found.version
     model = _load(plan, verify=not known)
     return create_app(plan.settings, bundles=_watched(plan, model), store=open_store(plan.store_url), clock=_now)
 
 
 def _load(plan: Plan, *, verify: bool) -> LoadedModel:
     remembered = plan.settings.remembered_slates
-    return load_model(plan.found.folder, source=plan.source, now=_now(), remembered=remembered, verify=verify)
+    return load_model(plan.found.path, source=plan.source, now=_now(), remembered=remembered, verify=verify)
 
 
 def _watched(plan: Plan, model: LoadedModel) -> WatchedModels:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MODEL: Final = "offers"
 EXPERIMENT: Final = "offers"
 BUNDLE_FOLDER: Final = "bundle"
+VERSION_TAG: Final = "model_version"
+"""Tag of a run and of what it registered: the version that decisions name."""
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
 DEFAULT_TRACKING_URI: Final = "sqlite:///var/mlflow.db"
@@ -35,7 +37,7 @@ class ModelVersion:
         version: number within the registered model, 1 or more.
         run_id: the MLflow run that trained it.
         source: where its bundle lies.
-        tags: what was written on it: promotion, override and the champion before it.
+        tags: what was written on it: the version of its bundle, promotion, override and the champion before it.
     """
 
     version: int
@@ -82,8 +84,10 @@ class Registry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        artifacts = self.client.get_run(run_id).info.artifact_uri
-        made = self.client.create_model_version(MODEL, source=f"{artifacts}/{BUNDLE_FOLDER}", run_id=run_id)
+        run = self.client.get_run(run_id)
+        tags = {name: value for name, value in run.data.tags.items() if name == VERSION_TAG}
+        source = f"{run.info.artifact_uri}/{BUNDLE_FOLDER}"
+        made = self.client.create_model_version(MODEL, source=source, run_id=run_id, tags=tags)
         self.client.set_registered_model_alias(MODEL, CHALLENGER, made.version)
         return _version(made)
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from training.registry import BUNDLE_FOLDER, EXPERIMENT, Registry
+from recsys.bundle.manifest import model_version
+from training.registry import BUNDLE_FOLDER, EXPERIMENT, VERSION_TAG, Registry
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,7 +70,8 @@ class Run:
         self._client.log_figure(self.run_id, figure, path)
 
     def log_bundle(self, folder: Path) -> None:
-        """Log a bundle directory as it is."""
+        """Log a bundle directory as it is, and the version that decisions will name it by as a tag."""
+        self._client.set_tag(self.run_id, VERSION_TAG, model_version(folder))
         self._client.log_artifacts(self.run_id, str(folder), BUNDLE_FOLDER)
 
     def log_folder(self, folder: Path, path: str) -> None:

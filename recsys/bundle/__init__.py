@@ -1,7 +1,7 @@
 """One versioned directory that holds all a server needs, without pickle."""
 
 from recsys.bundle.load import Bundle, load_bundle
-from recsys.bundle.manifest import Manifest, WarmUp, read_manifest
+from recsys.bundle.manifest import Manifest, WarmUp, model_version, read_manifest
 from recsys.bundle.resolve import ResolvedModel, resolve, resolve_model
 from recsys.bundle.save import BundleDetails, save_bundle
 
@@ -12,6 +12,7 @@ __all__ = [
     "ResolvedModel",
     "WarmUp",
     "load_bundle",
+    "model_version",
     "read_manifest",
     "resolve",
     "resolve_model",

@@ -118,6 +118,21 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def model_version(folder: Path) -> str:
+    """Return the version of the bundle in `folder`: the first 12 hexadecimal digits of its manifest's SHA-256.
+
+    The manifest holds the digest of every other file: the same content has the same version wherever it lies, and a
+    decision names the very bytes that made it. It costs no more than reading the manifest.
+
+    Raises:
+        BundleCorruptError: there is no manifest.
+    """
+    try:
+        return digest(folder / MANIFEST)[:12]
+    except OSError:
+        raise BundleCorruptError(f"{folder}: no {MANIFEST}; name the folder of a bundle") from None
+
+
 def check_name(name: str) -> None:
     """Refuse a file name that could point outside the bundle.
 

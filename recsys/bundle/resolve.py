@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from recsys.bundle.manifest import MANIFEST, digest
+from recsys.bundle.manifest import model_version
 from recsys.errors import ModelNotFoundError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class ResolvedModel:
 
     Attributes:
         path: its folder on this machine.
-        version: what decisions name as their model: `offers/3` in a registry, else the start of the manifest's digest.
+        version: of its content, which decisions name as their model (`recsys.bundle.manifest.model_version`).
     """
 
     path: Path
@@ -51,6 +51,7 @@ def resolve(
 
     Raises:
         ModelNotFoundError: no such folder, registry, model, version or alias.
+        BundleCorruptError: the folder holds no bundle.
     """
     if not reference.startswith("models:"):
         path = Path(reference)
@@ -58,18 +59,13 @@ def resolve(
             raise ModelNotFoundError(
                 f"{reference}: no such folder; name the folder of a bundle, models:/offers@champion or models:/offers/1"
             )
-        return ResolvedModel(path, f"bundle-{_short_digest(path)}")
+        return ResolvedModel(path, model_version(path))
     match = _MODEL_URI.fullmatch(reference)
     if match is None:
         raise ModelNotFoundError(f"{reference}: must read models:/NAME@ALIAS or models:/NAME/VERSION, NAME e.g. offers")
     _refuse_missing_registry(reference, tracking_uri)
-    version, source = _find(reference, match, tracking_uri)
-    return ResolvedModel(_local(source, tracking_uri, download_to), f"{match['name']}/{version}")
-
-
-def _short_digest(folder: Path) -> str:
-    manifest = folder / MANIFEST
-    return digest(manifest)[:12] if manifest.is_file() else "unknown"
+    path = _local(_source(reference, match, tracking_uri), tracking_uri, download_to)
+    return ResolvedModel(path, model_version(path))
 
 
 def _refuse_missing_registry(reference: str, tracking_uri: str) -> None:
@@ -82,14 +78,14 @@ def _refuse_missing_registry(reference: str, tracking_uri: str) -> None:
             )
 
 
-def _find(reference: str, match: re.Match[str], tracking_uri: str) -> tuple[str, str]:
+def _source(reference: str, match: re.Match[str], tracking_uri: str) -> str:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
     try:
         version = match["version"] or client.get_model_version_by_alias(match["name"], match["alias"]).version
-        return str(version), str(client.get_model_version_download_uri(match["name"], version))
+        return str(client.get_model_version_download_uri(match["name"], version))
     except MlflowException as error:
         if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             raise

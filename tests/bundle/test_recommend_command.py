@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from recsys.bundle import save_bundle
+from recsys.bundle import model_version, save_bundle
 from recsys.bundle.commands import parse_kinds, recommend
 from recsys.bundle.offers_table import LOGGED_SCHEMA, SCHEMA, answers, write_offers
 from recsys.contracts import columns as c
@@ -115,7 +115,7 @@ def test_log_records_a_decision_a_slate(run: Run, bundle: Path, tmp_path: Path) 
     assert frame.groupby(c.ACCOUNT_ID)[c.DECISION_ID].nunique().eq(1).all()
     assert decisions.loc[frame[c.DECISION_ID], c.ACCOUNT_ID].tolist() == frame[c.ACCOUNT_ID].tolist()
     assert set(decisions["surface"]) == {"bulk"}
-    assert decisions["model_version"].str.startswith("bundle-").all()
+    assert set(decisions["model_version"]) == {model_version(bundle)}
     key = [c.DECISION_ID, c.RANK]
     both = frame.merge(offers, on=key, suffixes=("", "_kept"), validate="one_to_one")
     assert len(both) == len(frame) == len(offers)

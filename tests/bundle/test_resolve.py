@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from recsys.bundle import load_bundle, resolve, resolve_model, save_bundle
-from recsys.errors import ModelNotFoundError
+from recsys.bundle import load_bundle, model_version, resolve, resolve_model, save_bundle
+from recsys.errors import BundleCorruptError, ModelNotFoundError
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 
 
@@ -39,7 +40,7 @@ def test_an_alias_and_a_version_lead_to_the_artifacts_without_a_copy(registry: t
     uri, folder = registry
     by_alias = resolve("models:/offers@champion", tracking_uri=uri)
     assert by_alias == resolve("models:/offers/1", tracking_uri=uri)
-    assert by_alias.version == "offers/1"
+    assert by_alias.version == model_version(folder)
     assert (folder.parent / "artifacts with blanks") in by_alias.path.parents
     assert load_bundle(by_alias.path).manifest == load_bundle(folder).manifest
     assert resolve_model("models:/offers/2", tracking_uri=uri) != by_alias.path
@@ -49,9 +50,14 @@ def test_a_folder_is_named_by_its_manifest(registry: tuple[str, Path]) -> None:
     uri, folder = registry
     found = resolve(str(folder))
     assert found.path == folder
-    assert found.version.startswith("bundle-")
-    assert found.version == resolve(str(resolve_model("models:/offers/1", tracking_uri=uri))).version
-    assert found.version != resolve(str(resolve_model("models:/offers/2", tracking_uri=uri))).version
+    assert found.version == hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()[:12]
+    assert found.version == resolve("models:/offers/1", tracking_uri=uri).version
+    assert found.version != resolve("models:/offers/2", tracking_uri=uri).version
+
+
+def test_a_folder_without_a_bundle_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(BundleCorruptError, match=r"no manifest\.json; name the folder of a bundle"):
+        resolve(str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from recsys.bundle import ResolvedModel
 from recsys.cli import main
 from recsys.contracts.events import AccountUpdate, EventQuery, Forgotten, Outcome, PostedLine, VisitorLink, forget_key
 from recsys.contracts.offers import AccountState
@@ -20,7 +21,7 @@ from recsys.events import MemoryStore, SqlStore, open_store
 from recsys.events.upkeep import forget
 from serving import FixedModel, Settings, create_app
 from serving.loading import load_model
-from serving.models import Found, LoadedModel, Sources, WatchedModels
+from serving.models import LoadedModel, Sources, WatchedModels
 from serving.state import FreshState
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -120,11 +121,11 @@ def test_no_page_and_no_model_answers_from_what_a_bundle_holds_of_it(
     """The model that ran, one that is swapped in later, and a server that starts later, all trained before."""
     versions = ["one"]
 
-    def load(found: Found, source: str) -> LoadedModel:
+    def load(found: ResolvedModel, source: str) -> LoadedModel:
         return load_model(bundle_folder, source=source, now=NOW)
 
-    first = load(Found(bundle_folder, "one"), "test")
-    sources = Sources({"champion": "test"}, lambda _: Found(bundle_folder, versions[-1]), load)
+    first = load(ResolvedModel(bundle_folder, "one"), "test")
+    sources = Sources({"champion": "test"}, lambda _: ResolvedModel(bundle_folder, versions[-1]), load)
     models = WatchedModels(sources, first, lambda: NOW, timedelta(0))
     settings = Settings(refresh_seconds=0.02, model_look_seconds=1_000)
     with running(create_app(settings, bundles=models, store=store, clock=lambda: NOW)) as api:
@@ -137,7 +138,7 @@ def test_no_page_and_no_model_answers_from_what_a_bundle_holds_of_it(
         assert models.current() is not first
         assert not holds_anything(api, "A1", product)
         assert holds_anything(api, "A2", what_it_holds(api, "A2")[0])
-    later = FixedModel(load(Found(bundle_folder, "one"), "test"))
+    later = FixedModel(load(ResolvedModel(bundle_folder, "one"), "test"))
     with running(create_app(settings, bundles=later, store=store, clock=lambda: NOW)) as api:
         assert not holds_anything(api, "A1", product)
 

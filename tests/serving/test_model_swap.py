@@ -14,14 +14,15 @@ from typing import Any
 import httpx
 import pytest
 
+from recsys.bundle import ResolvedModel, model_version, resolve
 from recsys.contracts.offers import OfferRequest, Slate
 from recsys.errors import BundleCorruptError, ModelNotFoundError
 from recsys.events import MemoryStore, read_decisions
 from recsys.ranking.state import NOTHING_NEW, AccountState
 from serving import Settings, create_app
 from serving.fakes import FakeEngine, fake_model
-from serving.loading import find_model, load_model, sources_of, version_of
-from serving.models import CHAMPION, Found, LoadedModel, Sources, WatchedModels
+from serving.loading import load_model, sources_of
+from serving.models import CHAMPION, LoadedModel, Sources, WatchedModels
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -51,12 +52,12 @@ class Shelf:
     def put(self, alias: str, version: str) -> None:
         self.leads[f"models:/offers@{alias}"] = version
 
-    def find(self, reference: str) -> Found:
+    def find(self, reference: str) -> ResolvedModel:
         if reference not in self.leads:
             raise ModelNotFoundError(f"{reference}: not in the registry")
-        return Found(Path(self.leads[reference]), self.leads[reference])
+        return ResolvedModel(Path(self.leads[reference]), self.leads[reference])
 
-    def load(self, found: Found, reference: str) -> LoadedModel:
+    def load(self, found: ResolvedModel, reference: str) -> LoadedModel:
         self.loads.append(found.version)
         if found.version in self.broken:
             raise self.broken[found.version]
@@ -251,7 +252,7 @@ def test_a_folder_that_is_replaced_is_followed_and_a_corrupt_one_is_not(bundle_f
     good = manifest.read_bytes()
     manifest.write_bytes(good.replace(b"EUR", b"GBP"))
     models.put(models.look())
-    assert (models.current().currency, models.current().version) == ("GBP", version_of(folder))
+    assert (models.current().currency, models.current().version) == ("GBP", model_version(folder))
 
     served = models.current().version
     for name, content in (("manifest.json", b"{"), ("facts.json", b"{}")):
@@ -267,4 +268,4 @@ def test_a_folder_that_is_replaced_is_followed_and_a_corrupt_one_is_not(bundle_f
     models.put(models.look())
     assert models.current().version == served
     with pytest.raises(ModelNotFoundError, match="no such folder"):
-        find_model(str(folder), "sqlite:///none.db")
+        resolve(str(folder), tracking_uri="sqlite:///none.db")

@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
+from recsys.bundle.commands import recommend
 from recsys.errors import ConfigError
-from recsys.events import MemoryStore, read_decisions
+from recsys.events import MemoryStore, open_store, read_decisions
 from serving import FixedModel, Settings, create_app
 from serving.fakes import fake_model
 from serving.loading import load_model
@@ -157,6 +158,23 @@ def test_why_not_is_computed_from_what_the_decision_rested_on(real: httpx.Client
     assert why(real, bought, first)["code"] == "owned"
     assert why(real, bought, "no such")["code"] == "unknown_product"
     assert why(real, ask(real, exclude=["P05"])["decision_id"], "P05")["code"] == "excluded"
+
+
+def test_why_not_of_a_bulk_decision_is_answered_by_the_model_that_made_it(
+    running: Any, bundle_folder: Path, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/e.db"
+    recommend(str(bundle_folder), tmp_path / "bulk.csv", limit=2, log=True, store=url)
+    bulk = open_store(url)
+    model = load_model(bundle_folder, source="test", now=NOW)
+    made = next(decision for decision in read_decisions(bulk) if decision.request.account_id == "A1")
+    with running(create_app(Settings(), bundles=FixedModel(model), store=bulk, clock=lambda: NOW)) as api:
+        taken = {offer.product_id for offer in made.offers}
+        assert {why(api, made.decision_id, product_id)["code"] for product_id in taken} == {"offered"}
+        other = next(product_id for product_id in offered(api, limit=9) if product_id not in taken)
+        found = why(api, made.decision_id, other)
+        assert (found["code"], found["model_version"]) == ("outranked", made.model_version)
+    bulk.close()
 
 
 def test_why_not_of_a_decision_that_nobody_knows_or_of_a_model_that_has_gone(

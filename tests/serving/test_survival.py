@@ -23,9 +23,9 @@ from typing import Any
 import httpx
 import pytest
 
+from recsys.bundle import model_version
 from recsys.contracts.events import EventQuery
 from recsys.events import open_store
-from serving.loading import version_of
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "serving_survival.json"
 Serve = Callable[..., Any]
@@ -275,7 +275,7 @@ def swap_under_load(serve: Serve, bundle: Path, folder: Path, times: int) -> dic
     settings.write_text("model_look_seconds = 0.1\nmodel_retry_seconds = 0.0\n")
     url = f"sqlite:///{folder}/e.db"
     served = serve(url, "--config", str(settings), folder=served_from)
-    load, versions, refused = Load(served.url), {version_of(served_from)}, 0
+    load, versions, refused = Load(served.url), {model_version(served_from)}, 0
     load.until_more(40)
     for number in range(times):
         beside = folder / f"next{number}"
@@ -287,7 +287,7 @@ def swap_under_load(serve: Serve, bundle: Path, folder: Path, times: int) -> dic
             table = bytearray((beside / "tables" / "candidates.arrow").read_bytes())
             table[len(table) // 2] ^= 1
             (beside / "tables" / "candidates.arrow").write_bytes(table)
-        version = version_of(beside)
+        version = model_version(beside)
         served_from.rename(folder / f"old{number}")
         beside.rename(served_from)
         if broken:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from recsys.bundle import model_version
 from recsys.errors import ModelNotFoundError
 from training.registry import Registry
 from training.tracking import open_run
@@ -32,6 +33,7 @@ def test_life_of_a_model(registry: Registry, tmp_path: Path) -> None:
     assert registry.find("champion") is None
     first = registry.register(_trained(registry, tmp_path))
     second = registry.register(_trained(registry, tmp_path))
+    assert first.tags == second.tags == {"model_version": model_version(tmp_path)}  # equal content, equal name
     assert registry.get("challenger") == second
 
     assert registry.promote(first, now=NOW, why="first model") is None
