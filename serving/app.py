@@ -141,23 +141,25 @@ def _lifespan(
             )
             app.state.services = services
             tasks = [
-                asyncio.create_task(_keep_fresh(state, bundles, settings.refresh_seconds)),
+                asyncio.create_task(_keep_fresh(services)),
                 asyncio.create_task(follower.follow(settings.model_look_seconds)),
             ]
             yield {} if settings.cors_origins else {LANE: Lane(services, gate)}  # the lane writes no CORS headers
             for task in tasks:
                 task.cancel()
+            services.readers.shutdown(wait=False, cancel_futures=True)
 
     return lifespan
 
 
-async def _keep_fresh(state: FreshState, bundles: Models, seconds: float) -> None:
+async def _keep_fresh(services: Services) -> None:
     """Look for what other workers took; whatever goes wrong, the store is asked again the next time."""
+    state, models = services.state, services.models
     while True:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(services.settings.refresh_seconds)
         try:
-            state.apply(await asyncio.to_thread(state.read_news))
-            state.tidy(min(running.model.as_of for running in bundles.running() if running.model is not None))
+            state.apply(await services.read(state.read_news))
+            state.tidy(min(running.model.as_of for running in models.running() if running.model is not None))
         except StoreError as error:
             _log.warning("fresh state is late: %s", error)
         except Exception as error:  # noqa: BLE001 - a worker that stopped looking would serve stale state for ever

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, TypeAlias
+from functools import partial
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 from fastapi import Depends, Request
 
+from recsys.errors import StoreBusyError
 from recsys.events import EventStore, GroupCommitWriter
 from serving.access import Gate
 from serving.following import Follower
@@ -19,6 +23,10 @@ from serving.settings import Settings
 from serving.state import FreshState
 
 Clock: TypeAlias = Callable[[], datetime]
+T = TypeVar("T")
+
+_PATIENCE_SECONDS: Final = 0.3
+"""How long a reader waits until it asks whether the store is alive; with the time of a commit that is below two."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,7 @@ class Services:
     Attributes:
         gate: checks keys and counts what they ask; None where nobody needs one.
         rng: draws what exploration shows; no seed, so that no two workers draw alike.
+        readers: threads that read the event store.
     """
 
     settings: Settings
@@ -41,6 +50,26 @@ class Services:
     follower: Follower
     gate: Gate | None = None
     rng: random.Random = field(default_factory=random.Random)
+    readers: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 8, "store-reader"))
+
+    async def read(self, function: Callable[..., T], *args: Any) -> T:  # noqa: ANN401 - whatever the function takes
+        """Return what `function` finds in the event store, however long it takes while the store is alive.
+
+        A database that hangs would keep a thread for ever, so reading has threads of its own, and a caller who waits is
+        refused as soon as the store keeps nothing any more.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        if self.writer.is_overdue:
+            raise StoreBusyError("the event store does not answer; try again later")
+        reading = asyncio.get_running_loop().run_in_executor(self.readers, partial(function, *args))
+        try:
+            while not (await asyncio.wait([reading], timeout=_PATIENCE_SECONDS))[0]:
+                await self.writer.probe()
+        finally:
+            reading.cancel()  # what has not begun yet
+        return reading.result()
 
 
 def services_of(request: Request) -> Services:

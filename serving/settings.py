@@ -36,8 +36,6 @@ class Settings(Config):
     """Bytes of a request body; a full cart of 200 lines takes some 20 kB."""
     retry_after_seconds: int = Field(default=1, ge=1)
     """What `Retry-After` says when the event store is busy."""
-    store_probe_seconds: float = Field(default=2.0, gt=0)
-    """How long `/readyz` waits for the event store."""
     writer: WriterConfig = WriterConfig()
     """How decisions are grouped into commits."""
     challengers: dict[str, str] = Field(default_factory=dict)

@@ -44,6 +44,9 @@ class MemoryStore:
                         record = dict(zip(record, values, strict=True))
                     records[key] = record
 
+    def probe(self) -> None:
+        """Do nothing: memory keeps whatever it is given."""
+
     def read(self, query: EventQuery) -> pa.Table:
         """Return the rows that `query` asks for, in order of time and id; JSON columns are text."""
         schema = wanted_schema(query)

@@ -18,6 +18,7 @@ from recsys.events.schema import (
     METADATA,
     ORDER_LINES,
     OUTCOMES,
+    PROBE,
     PRODUCT_OVERRIDES,
     VERSION,
     VISITOR_LINKS,
@@ -58,7 +59,18 @@ def drop_unread_index(connection: sa.Connection) -> None:
     connection.execute(sa.text("DROP INDEX IF EXISTS ix_decisions_account"))
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (create_tables, add_live_state, keep_every_erasure, drop_unread_index)
+def add_probe(connection: sa.Connection) -> None:
+    """Version 5: a row to be overwritten by whoever asks whether the store can keep anything."""
+    PROBE.create(connection, checkfirst=True)
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (
+    create_tables,
+    add_live_state,
+    keep_every_erasure,
+    drop_unread_index,
+    add_probe,
+)
 """Step i brings a store from version i to i + 1. Steps are only ever added."""
 
 _LOCK_KEY: Final = 0x0FFE25

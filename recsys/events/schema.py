@@ -197,6 +197,14 @@ FORGOTTEN: Final = sa.Table(
     sa.Column("recorded_at", Utc, primary_key=True),
 )
 
+PROBE: Final = sa.Table(
+    "offer_store_probe",
+    METADATA,
+    sa.Column("probe_id", sa.Integer, primary_key=True),
+    sa.Column("content", sa.Text, nullable=False),
+)
+"""One row at the most, overwritten whenever somebody asks whether the store can keep anything."""
+
 TABLES: Final[dict[TableName, sa.Table]] = {
     "decisions": DECISIONS,
     "decision_offers": DECISION_OFFERS,

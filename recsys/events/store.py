@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -39,6 +40,13 @@ _CHUNK_ROWS: Final = 20_000
 _ROWS_A_STATEMENT: Final = 64
 """Of SQLite: what compiles and binds fast; the driver keeps 128 compiled statements."""
 
+_PROBE: Final = (
+    "INSERT INTO offer_store_probe (probe_id, content) VALUES (1, {mark}) "
+    "ON CONFLICT (probe_id) DO UPDATE SET content = excluded.content"
+)
+_PROBE_BYTES: Final = 4_096
+"""As much as a decision takes, and noise that can't be packed: the database needs room for it, as for a decision."""
+
 _JSON_COLUMNS: Final = {
     name: tuple(place for place, column in enumerate(table.columns) if isinstance(column.type, sa.JSON))
     for name, table in TABLES.items()
@@ -50,6 +58,9 @@ class EventStore(Protocol):
 
     def append(self, events: Sequence[Event]) -> None:
         """Keep the events, all or none, durably; an event whose id is kept already is left as it is."""
+
+    def probe(self) -> None:
+        """Keep something and take it back, as durably as events, to see whether events could be kept."""
 
     def read(self, query: EventQuery) -> pa.Table:
         """Return the rows that `query` asks for, in order of time and id; JSON columns are text."""
@@ -115,6 +126,19 @@ class SqlStore:
         statements = list(self._statements(batch))
         with _sentences(self.name):
             self._writing.run(statements)
+
+    def probe(self) -> None:
+        """Overwrite the one row that is there to be overwritten, as durably as events are kept.
+
+        A read would tell nothing of a full disk or a file that may not be written, nor would what is rolled back.
+
+        Raises:
+            StoreBusyError: another process held the database for too long.
+            StoreError: the database keeps nothing, or does not answer.
+        """
+        mark = "?" if self.engine.dialect.name == "sqlite" else "%s"
+        with _sentences(self.name):
+            self._writing.run([_Statement(_PROBE.format(mark=mark), (os.urandom(_PROBE_BYTES // 2).hex(),))])
 
     def read(self, query: EventQuery) -> pa.Table:
         """Return the rows that `query` asks for, in order of time and id; JSON columns are text."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -39,7 +38,7 @@ async def get_readout(
     services: ServicesDep, experiment_id: Annotated[Id, Path(description="The experiment.", examples=["engine-q1"])]
 ) -> Response:
     """Health, effects and verdict as they stand now; 409 with a sentence where the log can't be read out yet."""
-    content = await asyncio.to_thread(_readout, services.store, experiment_id, services.clock())
+    content = await services.read(_readout, services.store, experiment_id, services.clock())
     return Response(content, media_type="application/json")
 
 
@@ -56,7 +55,7 @@ async def get_kpis(
 ) -> Response:
     """Every KPI over the posted orders and the event log; 409 with a sentence where there is nothing to count yet."""
     currency = services.models.current().currency
-    content = await asyncio.to_thread(_kpis, services.store, services.clock(), period, window_days, currency)
+    content = await services.read(_kpis, services.store, services.clock(), period, window_days, currency)
     return Response(content, media_type="application/json")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter
 
 from recsys.contracts.events import ExperimentRecord
@@ -21,7 +19,7 @@ router = APIRouter(tags=["experiments"])
 @router.get("/v1/experiments", responses=QUERY_PROBLEMS, summary="What is being tested")
 async def get_experiments(services: ServicesDep) -> ExperimentsAnswer:
     """The experiments of the event store, running and stopped, with the units that each arm has."""
-    return ExperimentsAnswer(experiments=await asyncio.to_thread(_experiments, services.store))
+    return ExperimentsAnswer(experiments=await services.read(_experiments, services.store))
 
 
 def _experiments(store: EventStore) -> list[ExperimentAnswer]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
@@ -81,7 +80,7 @@ async def post_link(
     """Let a visitor become an account, with its purchases and refusals. The first account stays: another one is 409."""
     services = services_of(request)
     await services.writer.submit([VisitorLink(visitor_id, body.account_id, services.clock())])
-    if not await asyncio.to_thread(_is_linked, services, visitor_id, body.account_id):
+    if not await services.read(_is_linked, services, visitor_id, body.account_id):
         raise HTTPException(409, "the visitor is another account already; give the new person another visitor id")
     services.state.link(visitor_id, body.account_id)
     return _json(LinkAnswer(visitor_id=visitor_id, account_id=body.account_id))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+import logging
+from typing import Final
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
-from recsys.contracts.events import EventQuery
 from recsys.errors import StoreError
 from serving.metrics import CONTENT_TYPE
 from serving.models import LoadedModel
@@ -18,7 +18,10 @@ from serving.services import Services, ServicesDep
 
 router = APIRouter(tags=["operation"])
 
-_NOTHING = EventQuery("decisions", decision_ids=("",))
+_log = logging.getLogger("serving")
+
+_FAILING_SECONDS: Final = 5.0
+"""How long events that could not be kept count although the probe was kept: it is smaller than they may be."""
 
 
 @router.get("/livez", summary="Liveness")
@@ -29,8 +32,8 @@ async def get_livez() -> Liveness:
 
 @router.get("/readyz", responses=problem_responses(503), summary="Readiness")
 async def get_readyz(services: ServicesDep) -> Readiness:
-    """A model is loaded and warm, and the event store answers. Newer models or rules that were refused are warnings."""
-    await _probe(services)
+    """A model is loaded and warm, and the event store keeps what it is given. Refused models or rules are warnings."""
+    await _check_store(services)
     refused = [item for item in services.models.running() if item.refused is not None]
     warnings = [f"a newer model of alias {item.alias} was refused; /v1/models says why" for item in refused]
     if services.state.rules_are_old:
@@ -71,9 +74,13 @@ def _shown(model: LoadedModel) -> dict[str, object]:
     return {name: getattr(model, name) for name in ModelAnswer.model_fields if name != "alias"}
 
 
-async def _probe(services: Services) -> None:
-    seconds = services.settings.store_probe_seconds
+async def _check_store(services: Services) -> None:
     try:
-        await asyncio.wait_for(asyncio.to_thread(services.store.read, _NOTHING), seconds)
-    except (StoreError, TimeoutError):
-        raise HTTPException(503, "the event store does not answer; decisions can't be kept") from None
+        await services.writer.probe()
+    except StoreError as error:
+        _log.warning("not ready: %s", error)
+    else:
+        failing = services.writer.state.failing_seconds
+        if failing is None or failing > _FAILING_SECONDS:
+            return
+    raise HTTPException(503, "the event store can't keep decisions; its log has the reason")

@@ -148,7 +148,7 @@ async def post_why_not(
 ) -> Response:
     """The first rule that removed it, with its values. 404: no such decision. 409: the model that made it has gone."""
     services = services_of(request)
-    decision = await asyncio.to_thread(_decision, services, decision_id)
+    decision = await services.read(_decision, services, decision_id)
     model = _model_of(services, decision)
     found = _why_not(model, decision, body.product_id)
     changed = services.state.products.recorded_at(body.product_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 from fastapi import APIRouter, Request
@@ -36,7 +35,7 @@ async def post_outcomes(request: Request, body: OutcomesBody) -> Response:
     now = services.clock()
     events = [outcome.to_event(now) for outcome in body.outcomes]
     await services.writer.submit(events)
-    kept, told = await asyncio.to_thread(_look_up, services, events)
+    kept, told = await services.read(_look_up, services, events)
     services.state.react(reactions_of(kept.events.values(), told))
     _count(services.metrics, [kept.events[outcome_id] for outcome_id in kept.new], told)
     unknown = [one for one in dict.fromkeys(event.decision_id for event in events) if one not in told]
@@ -61,7 +60,7 @@ async def post_orders(request: Request, body: OrdersBody) -> Response:
     now = services.clock()
     events = [line for order in body.orders for line in order.to_events(now)]
     await services.writer.submit(events)
-    kept = await asyncio.to_thread(kept_lines, services.store, events)
+    kept = await services.read(kept_lines, services.store, events)
     services.state.buy(kept.events.values())
     conflicts = [LineId(order_id=order_id, line_id=line_id) for order_id, line_id in kept.conflicts]
     return _json(OrdersAnswer(received_lines=len(events), conflicts=conflicts))

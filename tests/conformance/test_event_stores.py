@@ -29,7 +29,7 @@ from recsys.contracts.events import (
 from recsys.contracts.offers import AccountState, CartLine, OfferRequest, ProductChange
 from recsys.errors import ConfigError
 from recsys.events import EventStore, MemoryStore, open_store, read_decisions, read_frame, read_ibis
-from recsys.events.schema import TABLES
+from recsys.events.schema import TABLES, WRITTEN
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -256,6 +256,12 @@ def test_what_reached_the_store_lately(store: EventStore) -> None:
     store.append([replace(line("o1"), recorded_at=NOON), replace(line("o2"), recorded_at=NOON + timedelta(hours=1))])
     recent = store.read(EventQuery("order_lines", recorded_since=NOON + timedelta(minutes=1)))
     assert recent["order_id"].to_pylist() == ["o2"]
+
+
+def test_a_probe_leaves_no_event(store: EventStore) -> None:
+    for _ in range(3):
+        store.probe()
+    assert {store.size(table) for table in WRITTEN} == {0}
 
 
 def test_empty_tables_and_empty_batches(store: EventStore) -> None:

@@ -30,6 +30,10 @@ class SlowStore(MemoryStore):
         self.sizes: list[int] = []
         self.failure: Exception | None = None
         self.poison: str | None = None
+        self.probes = 0
+
+    def probe(self) -> None:
+        self.probes += 1
 
     def append(self, events: Sequence[Event]) -> None:
         self.gate.acquire()
@@ -161,6 +165,83 @@ def test_closing_writes_what_waits_and_takes_no_more() -> None:
 
     asyncio.run(scenario())
     assert store.count() == 5
+
+
+def test_while_a_commit_hangs_whoever_waits_is_refused_in_time_and_never_written() -> None:
+    store = SlowStore()
+
+    async def scenario() -> None:
+        with GroupCommitWriter(store, WriterConfig(commit_seconds=0.2)) as writer:
+            first = writer.submit([line(0)])
+            while writer.state.queued:
+                await asyncio.sleep(0.001)
+            waiting = [first, *[writer.submit([line(i)]) for i in range(1, 4)]]
+            refused = await asyncio.gather(*waiting, return_exceptions=True)
+            assert [type(one) for one in refused] == [StoreBusyError] * 4
+            assert writer.is_overdue
+            assert writer.state.failing_seconds is not None
+            for ask in (lambda: writer.submit([line(9)]), writer.probe):
+                with pytest.raises(StoreBusyError, match="took more than"):
+                    ask()
+            store.gate.release(100)
+            while writer.is_overdue:
+                await asyncio.sleep(0.001)
+            await writer.submit([line(5)])
+            assert writer.state.failing_seconds is None
+
+    asyncio.run(scenario())
+    kept = store.read(EventQuery("order_lines"))["order_id"].to_pylist()
+    assert kept == ["o0", "o5"]  # the one that was under way, and the one that came later
+
+
+def test_closing_does_not_wait_for_a_store_that_hangs() -> None:
+    store = SlowStore()
+
+    async def scenario() -> None:
+        writer = GroupCommitWriter(store, WriterConfig(commit_seconds=0.1))
+        waiting = writer.submit([line(0)])
+        await asyncio.to_thread(writer.close)
+        with pytest.raises(StoreBusyError):
+            await waiting
+
+    asyncio.run(scenario())
+    store.gate.release(100)
+
+
+def test_a_probe_shares_a_commit_or_makes_one_of_its_own() -> None:
+    store = SlowStore()
+
+    async def scenario() -> None:
+        with GroupCommitWriter(store) as writer:
+            await writer.probe()
+            assert store.probes == 1
+            first = writer.submit([line(0)])
+            while writer.state.queued:
+                await asyncio.sleep(0.001)
+            together = [writer.submit([line(1)]), writer.probe()]
+            store.gate.release(100)
+            await asyncio.gather(first, *together)
+            assert (store.probes, writer.state.commits) == (1, 2)
+
+    asyncio.run(scenario())
+
+
+def test_events_that_could_not_be_kept_count_until_some_are_whatever_a_probe_says() -> None:
+    store = SlowStore()
+    store.gate.release(100)
+
+    async def scenario() -> None:
+        with GroupCommitWriter(store) as writer:
+            store.failure = StoreError("the disk is full")
+            with pytest.raises(StoreError):
+                await writer.submit([line(0)])
+            await writer.probe()
+            assert writer.state.failing_seconds is not None
+            store.failure = None
+            await writer.submit([line(1)])
+            assert writer.state.failing_seconds is None
+
+    asyncio.run(scenario())
 
 
 def test_a_caller_who_left_does_not_disturb_the_others() -> None:
