@@ -53,6 +53,7 @@ class _Ranked(NamedTuple):
         state: of the account or visitor.
         slate: what is offered, or would have been.
         entry: into an experiment.
+        unknown_experiment: that the request names and that does not run: a page must not fail because a test has ended.
     """
 
     model: LoadedModel
@@ -60,6 +61,7 @@ class _Ranked(NamedTuple):
     state: AccountState
     slate: Packed
     entry: Entry | None
+    unknown_experiment: str | None
 
     @property
     def is_held_back(self) -> bool:
@@ -137,11 +139,13 @@ def _rank(services: Services, request: OfferRequest, asker: Asker, now: datetime
     visitor_id = asker.visitor_id
     if request.account_id is None and visitor_id is not None and (account_id := state.account_of(visitor_id)):
         request = replace(request, account_id=account_id)
-    entry = state.experiments.enter(asker.experiment_id, request.account_id, visitor_id)
+    wanted_id = asker.experiment_id
+    entry = state.experiments.enter(wanted_id, request.account_id, visitor_id)
+    unknown = None if wanted_id is None or state.experiments.is_running(wanted_id) else wanted_id
     model = services.models.current()
     known = state.of(request.account_id, visitor_id, now)
     if entry is None:
-        return _Ranked(model, request, known, _slate(services, model, request, known), None)
+        return _Ranked(model, request, known, _slate(services, model, request, known), None, unknown)
     model, wanted = _under(services, entry, model, request)
     try:
         slate = _slate(services, model, wanted, known)
@@ -151,7 +155,7 @@ def _rank(services: Services, request: OfferRequest, asker: Asker, now: datetime
         _log.error("arm %s of %s: %s", entry.arm.name, entry.experiment_id, error)
         wanted = request  # a page must not fail because a plan asks for what the model has not
         slate = _slate(services, model, wanted, known)
-    return _Ranked(model, wanted, known, slate, entry)
+    return _Ranked(model, wanted, known, slate, entry, unknown)
 
 
 def _under(
@@ -207,9 +211,10 @@ def _decision(services: Services, now: datetime, ranked: _Ranked, asker: Asker) 
 
 def _context(services: Services, ranked: _Ranked) -> str | None:
     rules_version, refused = services.state.rules_version, ranked.slate.refused
-    if ranked.state is NOTHING_NEW and not refused and rules_version is None:
+    unknown = ranked.unknown_experiment
+    if ranked.state is NOTHING_NEW and not refused and rules_version is None and unknown is None:
         return None
-    return json_text(rested_on(Context(ranked.state, refused, rules_version)))
+    return json_text(rested_on(Context(ranked.state, refused, rules_version, unknown)))
 
 
 def _events(decision: WrittenDecision, entry: Entry | None, now: datetime) -> tuple[Event, ...]:
@@ -224,6 +229,7 @@ def _body(decision: WrittenDecision, ranked: _Ranked, *, logged: bool) -> bytes:
     shortfall = slate.shortfall if shown else HELD_BACK
     where = "null" if decision.experiment_id is None else json_text(decision.experiment_id)
     arm = "null" if decision.arm is None else json_text(decision.arm)
+    unknown = "null" if ranked.unknown_experiment is None else json_text(ranked.unknown_experiment)
     text = (
         f'{{"decision_id":"{decision.decision_id}","logged":{"true" if logged else "false"},'
         f'{model.named},"horizon_days":{slate.horizon_days},"objective":"{slate.objective}",'
@@ -231,13 +237,17 @@ def _body(decision: WrittenDecision, ranked: _Ranked, *, logged: bool) -> bytes:
         f'"offers":{slate.offers if shown else "[]"},"requested":{slate.requested},'
         f'"returned":{slate.returned if shown else 0},'
         f'"shortfall":{"null" if shortfall is None else json_text(shortfall)},'
-        f'"unknown_products":{decision.unknown_products}}}'
+        f'"unknown_products":{decision.unknown_products},'
+        f'"unknown_categories":{json_text(slate.unknown_categories) if slate.unknown_categories else "[]"},'
+        f'"unknown_experiment":{unknown}}}'
     )
     return text.encode()
 
 
 def _count(services: Services, ranked: _Ranked, route: str, seconds: float, *, logged: bool) -> None:
     slate, entry = ranked.slate, ranked.entry
+    if ranked.unknown_experiment is not None:
+        services.metrics.unknown_experiment()
     if entry is None:
         services.metrics.answered(route, slate, seconds, logged=logged)
         return

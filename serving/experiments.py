@@ -109,6 +109,10 @@ class Experiments:
                 return entry
         return None
 
+    def is_running(self, experiment_id: str) -> bool:
+        """Return whether an experiment of that id runs."""
+        return experiment_id in self._active
+
     def remember(self, entry: Entry) -> None:
         """Take note that an assignment is in the store."""
         running = self._active.get(entry.experiment_id)

@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from recsys.contracts.offers import NOTHING_NEW, AccountState, Offer, OfferRequest, ProductChange, Slate, Tier
+from recsys.contracts.offers import (
+    NOTHING_NEW,
+    AccountState,
+    NameKind,
+    Offer,
+    OfferRequest,
+    ProductChange,
+    Slate,
+    Tier,
+)
 from recsys.errors import ConfigError
 from recsys.ranking.rules import Rule
 from serving.models import LoadedModel
 from serving.packing import Packed, pack
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
+SEGMENTS = frozenset({"retail", "wholesale"})
+CATEGORIES = frozenset({"Toys"})
 
 
 class FakeEngine:
@@ -26,6 +37,10 @@ class FakeEngine:
         self._prices = dict.fromkeys(self._products, 10.0)
         self._withdrawn: dict[str, str] = {}
         self._rules: Sequence[Rule] = ()
+
+    def knows(self, kind: NameKind, name: str) -> bool:
+        """Return whether it knows a product, or one of the two segments and the one category that it was given."""
+        return name in {"product": self._products, "segment": SEGMENTS, "category": CATEGORIES}[kind]
 
     def apply(self, change: ProductChange) -> bool:
         """Put new values of a product in force; return whether it knows the product."""
@@ -66,9 +81,18 @@ class FakeEngine:
         order = [f"P{(shift + i) % len(self._products)}" for i in range(len(self._products))]
         chosen = [product for product in order if product not in barred][: request.limit]
         offers = tuple(self._offer(rank, product, tier, request) for rank, product in enumerate(chosen, start=1))
-        short = None if len(offers) == request.limit else f"only {len(offers)} products may be offered"
-        unknown = tuple(product for product in cart if product not in self._products)
-        return Slate(offers, request.limit, short, tier, request.objective, 30, unknown, len(order), refused)
+        return Slate(
+            offers=offers,
+            requested=request.limit,
+            shortfall=None if len(offers) == request.limit else f"only {len(offers)} products may be offered",
+            tier=tier,
+            objective=request.objective,
+            horizon_days=30,
+            unknown_products=tuple(product for product in cart if product not in self._products),
+            unknown_categories=tuple(name for name in dict.fromkeys(request.categories) if name not in CATEGORIES),
+            n_considered=len(order),
+            refused=refused,
+        )
 
     def answer(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Packed:
         """Return the same as text."""
@@ -96,7 +120,7 @@ class FakeEngine:
         )
 
 
-def fake_model(engine: FakeEngine | None = None, version: str = "fake-1") -> LoadedModel:
+def fake_model(engine: FakeEngine | None = None, version: str = "fake-1", currency: str | None = "EUR") -> LoadedModel:
     """Return a loaded model around a fake engine."""
     return LoadedModel(
         version=version,
@@ -104,7 +128,7 @@ def fake_model(engine: FakeEngine | None = None, version: str = "fake-1") -> Loa
         engine=engine or FakeEngine(),
         as_of=AS_OF,
         horizon_days=30,
-        currency="EUR",
+        currency=currency,
         n_accounts=10,
         n_products=30,
         loaded_at=AS_OF,

@@ -42,6 +42,11 @@ class Metrics:
             registry=registry,
         )
         self._presented = Counter("offers_presented", "Offers that somebody saw or was told of.", registry=registry)
+        self._unknown_experiments = Counter(
+            "offers_unknown_experiments",
+            "Answers to requests that name an experiment that does not run.",
+            registry=registry,
+        )
         self._short = Counter("offers_shortfalls", "Answers with fewer offers than asked.", registry=registry)
         self._unlogged = Counter("offers_unlogged", "Answers without a kept decision.", registry=registry)
         self._swaps = Counter("offers_model_swaps", "Models that began to answer.", ["alias"], registry=registry)
@@ -78,6 +83,10 @@ class Metrics:
             self._unlogged.inc()
         if experiment is not None:
             self._of_arm.labels(experiment, arm or _NO_ARM).inc()
+
+    def unknown_experiment(self) -> None:
+        """Count a request that names an experiment that does not run; its id comes from outside and is no label."""
+        self._unknown_experiments.inc()
 
     def presented(self, n_offers: int) -> None:
         """Count offers that were presented."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Final, NamedTuple, Protocol
 
 from recsys.bundle.resolve import ResolvedModel
-from recsys.contracts.offers import NOTHING_NEW, AccountState, OfferRequest, ProductChange, Slate
+from recsys.contracts.offers import NOTHING_NEW, AccountState, NameKind, OfferRequest, ProductChange, Slate
 from recsys.errors import ModelNotFoundError, OfferEngineError
 from recsys.ranking.insight import Insight
 from recsys.ranking.rules import Rule
@@ -30,6 +30,9 @@ class Recommender(Protocol):
 
     def answer(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Packed:
         """Return the same as text."""
+
+    def knows(self, kind: NameKind, name: str) -> bool:
+        """Return whether the model has anything to say about what is called so."""
 
     def apply(self, change: ProductChange) -> bool:
         """Put new values of a product in force; return whether the model knows the product."""
@@ -112,6 +115,12 @@ class Models(Protocol):
 
     def running(self) -> tuple[Running, ...]:
         """Return what stands behind every alias, the champion first."""
+
+
+def unknown_names(models: Models, kind: NameKind, names: Iterable[str]) -> list[str]:
+    """Return the names that no running model knows, each once."""
+    engines = [running.model.engine for running in models.running() if running.model is not None]
+    return [name for name in dict.fromkeys(names) if not any(engine.knows(kind, name) for engine in engines)]
 
 
 class FixedModel:

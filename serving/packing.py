@@ -42,6 +42,7 @@ class Packed(NamedTuple):
     objective: Objective
     horizon_days: int
     unknown_products: tuple[str, ...]
+    unknown_categories: tuple[str, ...]
     n_considered: int
     refused: Mapping[str, str]
 
@@ -64,6 +65,7 @@ def pack(slate: Slate, propensity: float = 1.0) -> Packed:
         slate.objective,
         slate.horizon_days,
         slate.unknown_products,
+        slate.unknown_categories,
         slate.n_considered,
         slate.refused,
     )
@@ -136,6 +138,7 @@ class QuickAnswers:
             request.objective,
             self._horizon_days,
             ranked.unknown,
+            (),  # a request that names categories is not a usual one
             ranked.n_considered,
             ranked.refused,
         )

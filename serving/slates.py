@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recsys.contracts.offers import NOTHING_NEW, AccountState, OfferRequest, ProductChange, Slate
+from recsys.contracts.offers import NOTHING_NEW, AccountState, NameKind, OfferRequest, ProductChange, Slate
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.rules import Rule
 from serving.packing import Packed, QuickAnswers, pack
@@ -52,6 +52,10 @@ class RankingEngine:
                 self._answers.pop(next(iter(self._answers), request), None)  # the one that was asked longest ago
         self._answers[request] = known
         return known
+
+    def knows(self, kind: NameKind, name: str) -> bool:
+        """Return whether the model has anything to say about what is called so."""
+        return self._engine.knows(kind, name)
 
     def apply(self, change: ProductChange) -> bool:
         """Put new values of a product in force; return whether the model knows the product."""

@@ -26,7 +26,9 @@ class Answer:
         offers: in order of rank.
         requested: how many were asked for.
         shortfall: why fewer came than were asked for; None when all came.
-        unknown_products: products of the request that the model does not know.
+        unknown_products: products of the cart, and the viewed one, that the model does not know.
+        unknown_categories: categories of the request that the model does not know.
+        unknown_experiment: that the request named and that does not run; None without one.
     """
 
     decision_id: str | None
@@ -42,6 +44,8 @@ class Answer:
     unknown_products: tuple[str, ...] = ()
     experiment: str | None = None
     arm: str | None = None
+    unknown_categories: tuple[str, ...] = ()
+    unknown_experiment: str | None = None
 
     @property
     def returned(self) -> int:
@@ -86,6 +90,8 @@ def parse_answer(body: Mapping[str, Any]) -> Answer:
         unknown_products=tuple(body["unknown_products"]),
         experiment=body["experiment"],
         arm=body["arm"],
+        unknown_categories=tuple(body.get("unknown_categories", ())),  # which an older server does not name
+        unknown_experiment=body.get("unknown_experiment"),
     )
 
 

@@ -72,11 +72,13 @@ class Context:
         state: what was known of the account beyond the bundle.
         refused: product id -> why a candidate was not offered, for reasons that change: stock, flags, business rules.
         rules_version: of the business rules that were in force; None without any.
+        unknown_experiment: that the request named and that did not run; None without one.
     """
 
     state: AccountState = NOTHING_NEW
     refused: Mapping[str, str] = field(default_factory=dict)
     rules_version: str | None = None
+    unknown_experiment: str | None = None
 
 
 NO_CONTEXT = Context()

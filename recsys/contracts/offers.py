@@ -17,6 +17,9 @@ Tier = Literal["account", "recent", "cart", "segment", "popular"]
 Explain = Literal["none", "brief", "full"]
 Sources = Literal["all", "evidence", "popular"]
 
+NameKind = Literal["product", "segment", "category"]
+"""What names and ids that come from outside may be of."""
+
 KINDS: tuple[OfferKind, ...] = ("cross_sell", "upsell")
 
 
@@ -158,6 +161,7 @@ class Slate:
         shortfall: why fewer came than were asked for; None when all came.
         tier: the best source of evidence that answered (`account`, `cart`, `segment`, `popular`).
         unknown_products: product ids of the request that the model does not know; tolerated and reported.
+        unknown_categories: categories of the request that the model does not know; likewise.
         n_considered: candidates that were looked at.
         horizon_days: the window of every probability, in days.
         refused: product id -> why a candidate was not offered, for reasons that change: stock, flags, business rules.
@@ -170,6 +174,7 @@ class Slate:
     objective: Objective
     horizon_days: int
     unknown_products: tuple[str, ...] = ()
+    unknown_categories: tuple[str, ...] = ()
     n_considered: int = 0
     refused: Mapping[str, str] = field(default_factory=dict)
 

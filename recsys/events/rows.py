@@ -201,6 +201,8 @@ def rested_on(context: Context) -> dict[str, Any]:
         kept["refused"] = context.refused
     if context.rules_version is not None:
         kept["rules_version"] = context.rules_version
+    if context.unknown_experiment is not None:
+        kept["unknown_experiment"] = context.unknown_experiment
     return kept
 
 
@@ -210,7 +212,8 @@ def _context_of(kept: Mapping[str, Any] | None) -> Context:
     state = {name: kept[name] for name in _STATE if name in kept}
     if "bought" in state:
         state["bought"] = tuple(state["bought"])
-    return Context(AccountState(**state), kept.get("refused", {}), kept.get("rules_version"))
+    others = {name: kept[name] for name in ("refused", "rules_version", "unknown_experiment") if name in kept}
+    return Context(AccountState(**state), **others)
 
 
 def time_text(when: datetime) -> str:

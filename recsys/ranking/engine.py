@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys.contracts.config import Config
-from recsys.contracts.offers import Offer, OfferRequest, ProductChange, Slate, Tier
+from recsys.contracts.offers import NameKind, Offer, OfferRequest, ProductChange, Slate, Tier
 from recsys.errors import ConfigError
 from recsys.ranking.combine import combine, in_this_order, noisy_or
 from recsys.ranking.diversity import DiversityConfig, Picker
@@ -121,9 +121,16 @@ class OfferEngine:
             objective=request.objective,
             horizon_days=self.model.facts.horizon_days,
             unknown_products=situation.unknown,
+            unknown_categories=situation.unknown_categories,
             n_considered=n_considered,
             refused=self._spoken(refused, situation),
         )
+
+    def knows(self, kind: NameKind, name: str) -> bool:
+        """Return whether the model has a product, a segment with a list of its own, or a category of that name."""
+        if kind == "product":
+            return self.catalogue.row(name) >= 0
+        return self._lookup.segment_row(name) != EVERYONE if kind == "segment" else name in self._lookup.categories
 
     def segment_row(self, name: str) -> int:
         """Return the row of a segment, `EVERYONE` for one that the model does not know."""

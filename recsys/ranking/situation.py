@@ -29,6 +29,7 @@ class Situation:
             bought most often.
         barriers: what is ruled out.
         unknown: product ids of the cart that the model does not know.
+        unknown_categories: categories of the request that the model does not know.
         silent: why no offer at all may be made; None where one may.
         effect: what business rules do to it; None without any.
     """
@@ -40,17 +41,23 @@ class Situation:
     recent: list[int]
     barriers: Barriers
     unknown: tuple[str, ...]
+    unknown_categories: tuple[str, ...]
     silent: str | None
     effect: Effect | None = None
 
 
 class Lookup:
-    """Looks requests up in one model."""
+    """Looks requests up in one model.
+
+    Attributes:
+        categories: code by name.
+    """
 
     def __init__(self, model: OfferModel, catalogue: LiveCatalogue, recent_purchases: int) -> None:
         self._model = model
         self._catalogue = catalogue
         self._recent_purchases = recent_purchases
+        self.categories = {name: code for code, name in enumerate(model.categories.names)}
         self._segments = {name: row for row, name in enumerate(model.segments.names) if row != EVERYONE}
 
     def situation(self, request: OfferRequest, state: AccountState, rules: RulesInForce | None = None) -> Situation:
@@ -69,6 +76,7 @@ class Lookup:
             recent=recent[: self._recent_purchases],
             barriers=self._barriers(request, state, account, list(cart), bought, effect),
             unknown=unknown,
+            unknown_categories=tuple(name for name in dict.fromkeys(request.categories) if name not in self.categories),
             silent=self._silent(account, state),
             effect=effect,
         )
@@ -145,8 +153,7 @@ class Lookup:
             return None
         wanted = None
         if request.categories:
-            names = enumerate(self._model.categories.names)
-            wanted = _sorted([code for code, name in names if name in request.categories])
+            wanted = _sorted([self.categories[name] for name in set(request.categories) & self.categories.keys()])
         return Bounds(self._model.products.category, wanted, request.min_price, request.max_price)
 
     def _owned(self, account: int, bought: list[int], *, in_cart_answer: bool, new_only: bool) -> Int32:

@@ -118,7 +118,8 @@ class OffersBody(BaseModel):
     region: Label | None = Field(default=None, description="Of the buyer; business rules may ask for it.")
     experiment_id: Id | None = Field(
         default=None,
-        description="The experiment to take part in; left out, the oldest that runs and has a unit for it.",
+        description="The experiment to take part in; left out, the oldest that runs and has a unit for it. One that "
+        "does not run is reported, and the answer is as without experiments.",
     )
 
     def to_request(self, objective: Objective) -> OfferRequest:
@@ -198,6 +199,8 @@ OFFERS_EXAMPLE: Final[dict[str, Any]] = {
     "returned": 1,
     "shortfall": "only 1 product is credible for this request",
     "unknown_products": [],
+    "unknown_categories": [],
+    "unknown_experiment": None,
 }
 
 
@@ -219,4 +222,13 @@ class OffersAnswer(BaseModel):
     requested: int = Field(description="How many were asked for.")
     returned: int = Field(description="How many came.")
     shortfall: str | None = Field(description="Why fewer came than were asked for; null when all came.")
-    unknown_products: list[str] = Field(description="Products of the request that the model does not know.")
+    unknown_products: list[str] = Field(
+        description="Products of the cart, and the viewed one, that the model does not know."
+    )
+    unknown_categories: list[str] = Field(
+        description="Categories of `filters` that the model does not know; of only such ones nothing is offered."
+    )
+    unknown_experiment: str | None = Field(
+        examples=["spring-cards-1"],
+        description="The experiment that the request names, where it does not run: it has ended, or the id is wrong.",
+    )

@@ -58,6 +58,8 @@ BODY = {
     "returned": 1,
     "shortfall": "only one",
     "unknown_products": ["X"],
+    "unknown_categories": ["Tyos"],
+    "unknown_experiment": "spring-cards-1",
 }
 EXPECTED = Answer(
     decision_id="0199",
@@ -71,6 +73,8 @@ EXPECTED = Answer(
     requested=2,
     shortfall="only one",
     unknown_products=("X",),
+    unknown_categories=("Tyos",),
+    unknown_experiment="spring-cards-1",
 )
 FAST = ClientConfig(backoff_seconds=0.0)
 Handler = Callable[[httpx.Request], httpx.Response]

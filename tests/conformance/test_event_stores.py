@@ -110,7 +110,7 @@ def test_a_full_decision_survives_the_round_trip(store: EventStore) -> None:
         shown=False,
         presented=True,
         offers=(offer()._replace(rule="autumn", discount=0.5), offer(2, "P2")),
-        context=Context(state, {"P7": "out_of_stock"}, "abc123"),
+        context=Context(state, {"P7": "out_of_stock"}, "abc123", "ended-1"),
     )
     store.append([full])
     assert list(read_decisions(store)) == [full]

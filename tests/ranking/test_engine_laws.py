@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from recsys.contracts.offers import KINDS, CartLine, OfferRequest
 from recsys.errors import ConfigError
 from recsys.ranking import AccountState, OfferEngine, OfferModel, ProductChange, RankingConfig
+from recsys.ranking.model import EVERYONE
 from recsys.ranking.retrieval import owned_by
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 
@@ -91,6 +92,26 @@ def test_unknown_products_are_reported_and_tolerated(request_: OfferRequest) -> 
     asked = dict.fromkeys([*(line.product_id for line in request_.cart), request_.viewed_product_id])
     strangers = [product for product in asked if product is not None and MODEL.products.ids.find(product) < 0]
     assert list(ENGINE.recommend(request_).unknown_products) == strangers
+
+
+@laws
+@given(requests, st.lists(st.sampled_from([*MODEL.categories.names, "X1", "X2"]), min_size=1, max_size=6))
+def test_unknown_categories_are_reported_and_tolerated(request_: OfferRequest, categories: list[str]) -> None:
+    slate = ENGINE.recommend(replace(request_, categories=tuple(categories)))
+    assert slate.unknown_categories == tuple(name for name in dict.fromkeys(categories) if name[0] == "X")
+    if known := tuple(name for name in categories if name[0] != "X"):
+        assert ENGINE.recommend(replace(request_, categories=known)).offers == slate.offers
+    else:
+        assert slate.offers == ()
+
+
+def test_a_model_says_which_names_it_knows() -> None:
+    segments = [name for row, name in enumerate(MODEL.segments.names) if row != EVERYONE]
+    assert segments
+    assert all(ENGINE.knows("segment", name) for name in segments)
+    assert ENGINE.knows("product", "P000000")
+    assert ENGINE.knows("category", MODEL.categories.names[0])
+    assert not any(ENGINE.knows(kind, name) for kind in ("product", "segment", "category") for name in ("", "X1"))
 
 
 @laws

@@ -36,6 +36,21 @@ def plan(name: str = "cards", arms: tuple[Arm, ...] = HOLDOUT, **more: Any) -> E
     )
 
 
+def test_an_experiment_that_does_not_run_is_named_and_breaks_no_page(store: MemoryStore, running: Any) -> None:
+    start_experiment(store, plan(), NOW)
+    with running(make(store)) as api:
+        usual, ended = ask(api, "A1"), ask(api, "A1", experiment_id="last-year")
+        assert (usual["experiment"], usual["unknown_experiment"]) == ("cards", None)
+        assert (ended["experiment"], ended["arm"], ended["unknown_experiment"]) == (None, None, "last-year")
+        assert len(ended["offers"]) == 3
+        named = ask(api, "A1", experiment_id="cards")
+        nobody = ask(api, experiment_id="cards")  # it runs, and has no unit for this request
+        assert (named["experiment"], named["unknown_experiment"]) == ("cards", None)
+        assert (nobody["experiment"], nobody["unknown_experiment"]) == (None, None)
+        assert "offers_unknown_experiments_total 1.0" in api.get("/metrics").text
+    assert [one.context.unknown_experiment for one in read_decisions(store)] == [None, "last-year", None, None]
+
+
 class TwoModels(FixedModel):
     """A champion and a challenger with a version of its own."""
 

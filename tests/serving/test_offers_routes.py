@@ -60,6 +60,13 @@ def test_an_unknown_account_gets_a_fallback_and_the_answer_says_so(api: httpx.Cl
 def test_an_unknown_product_in_the_cart_is_tolerated_and_reported(api: httpx.Client) -> None:
     answer = post(api, cart=[{"product_id": "P1"}, {"product_id": "no such"}])
     assert answer["unknown_products"] == ["no such"]
+
+
+def test_unknown_categories_are_reported_and_tolerated(api: httpx.Client) -> None:
+    filters = {"categories": ["Toys", "Tyos", "Toys", "Tyos"]}
+    answer = api.post("/v1/offers", json={"account_id": "A1", "filters": filters}).json()
+    assert (answer["unknown_categories"], answer["returned"]) == (["Tyos"], 10)
+    assert api.post("/v1/offers", json={"account_id": "A1"}).json()["unknown_categories"] == []
     assert answer["returned"] == 10
 
 
