@@ -25,7 +25,7 @@ _LINE_COLUMNS: Final = (
     *("order_id", "line_id", "account_id", "visitor_id", "product_id", "ordered_at", "quantity", "recorded_at"),
 )
 _OUTCOME_COLUMNS: Final = ("outcome_id", "decision_id", "product_id", "kind", "occurred_at", "recorded_at")
-_DECISION_COLUMNS: Final = ("decision_id", "account_id", "visitor_id", "experiment_id", "arm", "offers")
+_DECISION_COLUMNS: Final = ("decision_id", "account_id", "visitor_id", "experiment_id", "arm", "offers", "decided_at")
 
 
 class Subject(NamedTuple):
@@ -52,6 +52,7 @@ class Told(NamedTuple):
     product_ids: Sequence[str]
     experiment_id: str | None
     arm: str | None
+    decided_at: datetime
 
 
 class Erasure(NamedTuple):
@@ -149,7 +150,7 @@ class Reader:
             for row in self._store.read(query).to_pylist():
                 products = [DecisionOffer(*offer).product_id for offer in json.loads(row["offers"])]
                 subject = Subject(row["account_id"], row["visitor_id"])
-                found[row["decision_id"]] = Told(subject, products, row["experiment_id"], row["arm"])
+                found[row["decision_id"]] = Told(subject, products, row["experiment_id"], row["arm"], row["decided_at"])
         return found
 
     def _erasures(self, n_known: int) -> list[Erasure]:
@@ -189,7 +190,8 @@ class Reader:
 def reactions_of(outcomes: Iterable[Outcome], told: dict[str, Told]) -> list[Reaction]:
     """Return what outcomes change; one without a product concerns every offer of its decision.
 
-    Nothing happened after it was reported: a clock that runs ahead must not hold a product back for longer.
+    Nothing happened before its decision or after it was reported: neither a clock that runs ahead nor a date without a
+    time may change for how long a product rests.
     """
     found = []
     for outcome in outcomes:
@@ -197,6 +199,6 @@ def reactions_of(outcomes: Iterable[Outcome], told: dict[str, Told]) -> list[Rea
         refuses = outcome.kind in REFUSING
         if decision is not None and (refuses or outcome.kind in PRESENTING):
             products = decision.product_ids if outcome.product_id is None else [outcome.product_id]
-            when = min(outcome.occurred_at, outcome.recorded_at)
+            when = min(max(outcome.occurred_at, decision.decided_at), outcome.recorded_at)
             found.append(Reaction(decision.subject, outcome.decision_id, products, when, refuses))
     return found

@@ -70,6 +70,18 @@ class Problem(BaseModel):
     errors: list[FieldProblem] = Field(default_factory=list, description="The fields that break a rule.")
 
 
+class ImplausibleError(Exception):
+    """A request that follows the document and can't be right: a time later than now, another currency than the model's.
+
+    Attributes:
+        fields: what can't be right, and why.
+    """
+
+    def __init__(self, fields: Sequence[FieldProblem]) -> None:
+        super().__init__(f"{len(fields)} field{'' if len(fields) == 1 else 's'} can't be right")
+        self.fields = fields
+
+
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return what a route declares in OpenAPI about the errors that it answers."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -100,6 +112,10 @@ def problem_of(error: Exception, request_id: str | None, retry_after_seconds: in
     """Return the answer to an error; what nobody foresaw is logged and answered without its text."""
     if isinstance(error, (RequestValidationError, ValidationError)):
         return _invalid(error, request_id)
+    if isinstance(error, ImplausibleError):
+        if len(error.fields) > MOST_LISTED:
+            return problem(409, f"{error}; send fewer items to see which", request_id)
+        return problem(409, str(error), request_id, error.fields)
     if isinstance(error, HTTPException):
         return problem(error.status_code, _sentence(error), request_id, headers=error.headers)
     if isinstance(error, StoreError):
@@ -120,7 +136,8 @@ def install(app: FastAPI, retry_after_seconds: int) -> None:
     async def answer(request: Request, error: Exception) -> Response:
         return problem_of(error, request.scope.get("request_id"), retry_after_seconds)
 
-    for kind in (RequestValidationError, ValidationError, HTTPException, StoreError, ConfigError, DataError):
+    invalid = (RequestValidationError, ValidationError, ImplausibleError)
+    for kind in (*invalid, HTTPException, StoreError, ConfigError, DataError):
         app.add_exception_handler(kind, answer)
 
 

@@ -23,6 +23,9 @@ class Settings(Config):
     """Answer with `logged: false` when the event store fails, instead of with 503; evaluation loses those."""
     declined_cooldown_days: int = Field(default=30, ge=0)
     """Days that a declined or dismissed product is not offered to that account again; 0: at once. A month's orders."""
+    future_tolerance_seconds: float = Field(default=300.0, ge=0)
+    """How far a reported time may lie after the server's own: clocks differ, and servers' alone by
+    minutes. What is later is refused."""
     fatigue: FatigueCaps = FatigueCaps()
     """How often the same may be presented to one account or visitor on one day."""
     rules_file: Path | None = None

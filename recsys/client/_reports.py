@@ -58,7 +58,7 @@ class Order:
     Attributes:
         order_id: yours to give; sending it again is safe.
         ordered_at: with its zone; None: now.
-        currency: ISO 4217.
+        currency: ISO 4217, the model's; None: that one.
     """
 
     order_id: str
@@ -87,13 +87,16 @@ class Reported(NamedTuple):
         received: how many it holds.
         unknown_decisions: decisions that nobody knows; check the ids.
         not_offered: outcomes about a product that their decision did not offer; check the ids.
+        before_decision: outcomes dated before their decision; check their dates.
         conflicts: outcomes whose id is kept with other content: the first one counts.
+        before_decision: outcomes dated before their decision; check their dates.
     """
 
     received: int
     unknown_decisions: tuple[str, ...] = ()
     not_offered: tuple[str, ...] = ()
     conflicts: tuple[str, ...] = ()
+    before_decision: tuple[str, ...] = ()
 
 
 class PostedOrders(NamedTuple):
@@ -102,19 +105,26 @@ class PostedOrders(NamedTuple):
     Attributes:
         received_lines: how many lines it holds.
         conflicts: (order_id, line_id) of lines that are kept with other content: the first one counts.
+        unknown_products: products that no model knows; check the ids.
+        anonymous_orders: orders with neither account nor visitor; they count for no account.
+        before_as_of: lines from before the model's `as_of`; they change no answer.
     """
 
     received_lines: int
     conflicts: tuple[tuple[str, str], ...] = ()
+    unknown_products: tuple[str, ...] = ()
+    anonymous_orders: int = 0
+    before_as_of: int = 0
 
 
 def parse_reported(body: Mapping[str, Any]) -> Reported:
-    """Return the answer to outcomes; an older server names neither what was not offered nor conflicts."""
-    named = (tuple(body.get(name, ())) for name in ("unknown_decisions", "not_offered", "conflicts"))
+    """Return the answer to outcomes; an older server names only some of it."""
+    named = (tuple(body.get(name, ())) for name in Reported._fields[1:])
     return Reported(body["received"], *named)
 
 
 def parse_posted(body: Mapping[str, Any]) -> PostedOrders:
-    """Return the answer to orders; an older server names no conflicts."""
+    """Return the answer to orders; an older server names only some of it."""
     conflicts = tuple((item["order_id"], item["line_id"]) for item in body.get("conflicts", ()))
-    return PostedOrders(body["received_lines"], conflicts)
+    counts = (body.get(name, 0) for name in ("anonymous_orders", "before_as_of"))
+    return PostedOrders(body["received_lines"], conflicts, tuple(body.get("unknown_products", ())), *counts)

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from recsys.contracts.events import EventQuery, VisitorLink
+from serving.models import unknown_names
 from serving.problems import BODY_PROBLEMS
 from serving.routes.lean import LeanRoute
 from serving.schemas.fields import Id
@@ -59,7 +60,9 @@ async def post_accounts(request: Request, body: AccountsBody) -> Response:
     events = [account.to_event(now) for account in body.accounts]
     await services.writer.submit(events)
     services.state.accounts.update(events)
-    return _json(AccountsAnswer(received=len(events)))
+    segments = [event.segment for event in events if event.segment is not None]
+    unknown = unknown_names(services.models, "segment", segments)
+    return _json(AccountsAnswer(received=len(events), unknown_segments=unknown))
 
 
 @router.post(

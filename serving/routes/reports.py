@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from recsys.contracts.events import PRESENTING, Outcome
 from serving.metrics import Metrics
+from serving.models import unknown_names
 from serving.news import Told, reactions_of
 from serving.problems import BODY_PROBLEMS
+from serving.report_checks import Clock, check_orders, check_outcomes
 from serving.resent import Kept, kept_lines, kept_outcomes
 from serving.routes.lean import LeanRoute
 from serving.schemas.reports import LineId, OrdersAnswer, OrdersBody, OutcomesAnswer, OutcomesBody
@@ -29,10 +32,12 @@ router = APIRouter(route_class=LeanRoute)
 async def post_outcomes(request: Request, body: OutcomesBody) -> Response:
     """Keep a batch of outcomes, all or none. Idempotent by `outcome_id`. A declined product rests for that account.
 
-    An id that is kept with other content stays as it is, and the answer names it under `conflicts`.
+    An id that is kept with other content stays as it is, and the answer names it under `conflicts`. A time that can't
+    be right, later than now or before 1990, refuses the batch.
     """
     services = services_of(request)
     now = services.clock()
+    check_outcomes(body, _clock(services, now))
     events = [outcome.to_event(now) for outcome in body.outcomes]
     await services.writer.submit(events)
     kept, told = await services.read(_look_up, services, events)
@@ -43,6 +48,7 @@ async def post_outcomes(request: Request, body: OutcomesBody) -> Response:
         received=len(events),
         unknown_decisions=unknown,
         not_offered=_not_offered(kept.events.values(), told),
+        before_decision=_before_decision(events, told, services.settings.future_tolerance_seconds),
         conflicts=list(kept.conflicts),
     )
     return _json(answer)
@@ -54,16 +60,31 @@ async def post_outcomes(request: Request, body: OutcomesBody) -> Response:
 async def post_orders(request: Request, body: OrdersBody) -> Response:
     """Keep a batch of orders, all or none, idempotent by `order_id` and `line_id`. What they hold is owned at once.
 
-    A line that is kept with other content stays as it is, and the answer names it under `conflicts`.
+    A line that is kept with other content stays as it is, and the answer names it under `conflicts`. What can't be
+    right refuses the batch: a time later than now or before 1990, a currency other than the model's, a discount of more
+    than the line.
     """
     services = services_of(request)
     now = services.clock()
+    model = services.models.current()
+    check_orders(body, _clock(services, now), model.currency)
     events = [line for order in body.orders for line in order.to_events(now)]
     await services.writer.submit(events)
     kept = await services.read(kept_lines, services.store, events)
     services.state.buy(kept.events.values())
     conflicts = [LineId(order_id=order_id, line_id=line_id) for order_id, line_id in kept.conflicts]
-    return _json(OrdersAnswer(received_lines=len(events), conflicts=conflicts))
+    answer = OrdersAnswer(
+        received_lines=len(events),
+        conflicts=conflicts,
+        unknown_products=unknown_names(services.models, "product", [event.product_id for event in events]),
+        anonymous_orders=sum(order.account_id is None and order.visitor_id is None for order in body.orders),
+        before_as_of=sum(event.ordered_at < model.as_of for event in events),
+    )
+    return _json(answer)
+
+
+def _clock(services: Services, now: datetime) -> Clock:
+    return Clock(now, services.settings.future_tolerance_seconds)
 
 
 def _look_up(services: Services, events: Sequence[Outcome]) -> tuple[Kept[str, Outcome], dict[str, Told]]:
@@ -80,6 +101,16 @@ def _not_offered(outcomes: Iterable[Outcome], told: Mapping[str, Told]) -> list[
         if outcome.product_id is not None
         and (decision := told.get(outcome.decision_id)) is not None
         and outcome.product_id not in decision.product_ids
+    ]
+
+
+def _before_decision(outcomes: Iterable[Outcome], told: Mapping[str, Told], tolerance_seconds: float) -> list[str]:
+    """The outcomes dated before their decision by more than clocks differ: a day without its time, or a mix-up."""
+    return [
+        outcome.outcome_id
+        for outcome in outcomes
+        if (decision := told.get(outcome.decision_id)) is not None
+        and (decision.decided_at - outcome.occurred_at).total_seconds() > tolerance_seconds
     ]
 
 

@@ -108,9 +108,13 @@ class AccountsBody(BaseModel):
 class AccountsAnswer(BaseModel):
     """The values are in the event store, and in force in this worker; in the others within a second."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"received": 1}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"received": 1, "unknown_segments": ["wholesael"]}]})
 
     received: int = Field(description="How many accounts the request held.")
+    unknown_segments: list[str] = Field(
+        description="Segments for which no model has a list of its own: too small, or misspelt. They are kept: "
+        "business rules may ask for them, and everyone's list fills their answers."
+    )
 
 
 class LinkBody(BaseModel):

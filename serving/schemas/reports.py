@@ -36,7 +36,9 @@ class OutcomeBody(BaseModel):
     decision_id: Id = Field(description="From the answer that returned the offer.")
     kind: OutcomeKind = Field(description="`shown` and `pitched` turn a returned offer into a presented one.")
     product_id: Id | None = Field(default=None, description="The offer; left out, every offer of the decision.")
-    occurred_at: Time | None = Field(default=None, description="When it happened, with its zone; left out, now.")
+    occurred_at: Time | None = Field(
+        default=None, description="When it happened, with its zone; left out, now. Not after now, not before 1990."
+    )
     reason: Note | None = Field(default=None, description="Why it was declined or deferred.")
     actor_id: Id | None = Field(default=None, description="The person who acted, where one did.")
 
@@ -93,7 +95,15 @@ class OutcomesAnswer(BaseModel):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"received": 2, "unknown_decisions": [], "not_offered": ["crm-104"], "conflicts": []}]
+            "examples": [
+                {
+                    "received": 2,
+                    "unknown_decisions": [],
+                    "not_offered": ["crm-104"],
+                    "before_decision": [],
+                    "conflicts": [],
+                }
+            ]
         }
     )
 
@@ -103,6 +113,10 @@ class OutcomesAnswer(BaseModel):
     )
     not_offered: list[str] = Field(
         description="Outcomes about a product that their decision did not offer. They are kept; check the ids."
+    )
+    before_decision: list[str] = Field(
+        description="Outcomes that are dated before their decision was made: a day without its time, or another "
+        "decision. They are kept, and count from the decision on; check dates and ids."
     )
     conflicts: list[str] = Field(
         description="Outcomes whose id is kept with other content. The first one counts, these were left out."
@@ -118,7 +132,7 @@ class OrderLineBody(BaseModel):
     quantity: Quantity = Field(default=1.0, description="Units; also of a return, above zero.")
     line_id: Id | None = Field(default=None, description="Left out, the position within the order, from 1.")
     unit_price: Money | None = Field(default=None, description="Money a unit.")
-    discount: Money = Field(default=0.0, description="Money off the line.")
+    discount: Money = Field(default=0.0, description="Money off the line, at most its price; needs `unit_price`.")
     status: LineStatus = Field(
         default="completed", description="A `returned` or `cancelled` line takes back its quantity; give it its own id."
     )
@@ -130,11 +144,18 @@ class OrderBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     order_id: Id = Field(description="Yours to give. The first line with an order and line id counts.")
-    account_id: Id | None = Field(default=None, description="Whose order it is.")
+    account_id: Id | None = Field(
+        default=None, description="Whose order it is; without account and visitor it counts in sales, for nobody."
+    )
     visitor_id: Id | None = Field(default=None, description="The visitor, with an account or without.")
-    ordered_at: Time | None = Field(default=None, description="When it was placed, with its zone; left out, now.")
+    ordered_at: Time | None = Field(
+        default=None,
+        description="When it was placed, with its zone; left out, now. Not after now, not before 1990.",
+    )
     channel: Label | None = Field(default=None, description="Where it was placed.")
-    currency: Currency | None = Field(default=None, description="ISO 4217.")
+    currency: Currency | None = Field(
+        default=None, description="ISO 4217: the model's (`GET /v1/models`), where it has one; left out, that one."
+    )
     lines: list[OrderLineBody] = Field(min_length=1, max_length=MAX_LINES, description="What was bought or came back.")
 
     def to_events(self, now: datetime) -> list[PostedLine]:
@@ -202,11 +223,31 @@ class OrdersAnswer(BaseModel):
     """The orders are in the event store, and in force for the next request of their accounts."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"received_lines": 2, "conflicts": [{"order_id": "W-20931", "line_id": "1"}]}]}
+        json_schema_extra={
+            "examples": [
+                {
+                    "received_lines": 2,
+                    "conflicts": [{"order_id": "W-20931", "line_id": "1"}],
+                    "unknown_products": ["22999"],
+                    "anonymous_orders": 0,
+                    "before_as_of": 0,
+                }
+            ]
+        }
     )
 
     received_lines: int = Field(description="How many lines the request held.")
     conflicts: list[LineId] = Field(
         description="Lines that are kept with other content. The first one counts, these were left out; a correction "
         "is a line with an id of its own."
+    )
+    unknown_products: list[str] = Field(
+        description="Products that no model knows. Their lines are kept for one that does; check the ids."
+    )
+    anonymous_orders: int = Field(
+        description="Orders with neither account nor visitor. They are kept: they count in sales, and for no account."
+    )
+    before_as_of: int = Field(
+        description="Lines from before the model's `as_of`. They are kept for figures, and change no answer: the model "
+        "was trained on what was known then."
     )

@@ -16,6 +16,7 @@ from serving import FixedModel, Settings, create_app
 from serving.fakes import fake_model
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+NOTHING_WRONG: dict[str, list[str]] = {"not_offered": [], "before_decision": [], "conflicts": []}
 
 
 def outcome(decision_id: str, kind: str, outcome_id: str = "x1", **more: Any) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def test_an_outcome_is_kept_with_all_it_says(api: httpx.Client, store: MemorySto
     decision_id, _ = decide(api)
     when = "2026-03-01T13:00:00+02:00"
     told = outcome(decision_id, "declined", product_id="P1", reason="too dear", actor_id="rep-7", occurred_at=when)
-    assert report(api, told) == {"received": 1, "unknown_decisions": [], "not_offered": [], "conflicts": []}
+    assert report(api, told) == {"received": 1, "unknown_decisions": []} | NOTHING_WRONG | {"before_decision": ["x1"]}
     assert store.read(EventQuery("outcomes")).to_pylist() == [
         {
             "outcome_id": "x1",
@@ -72,7 +73,7 @@ def test_a_shown_outcome_presents_the_offer(api: httpx.Client, store: MemoryStor
 
 def test_a_decision_that_nobody_knows_is_reported_and_its_outcome_kept(api: httpx.Client, store: MemoryStore) -> None:
     told = report(api, outcome("no such", "shown"), outcome("no such", "declined", "x2", product_id="P1"))
-    assert told == {"received": 2, "unknown_decisions": ["no such"], "not_offered": [], "conflicts": []}
+    assert told == {"received": 2, "unknown_decisions": ["no such"]} | NOTHING_WRONG
     assert store.read(EventQuery("outcomes")).num_rows == 2
 
 
@@ -103,21 +104,25 @@ def test_a_click_makes_nothing_rest(api: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(("days", "rests"), [(29, True), (31, False)])
-def test_a_refusal_ends_with_the_cooldown(api: httpx.Client, days: int, rests: bool) -> None:
-    decision_id, before = decide(api)
-    when = (NOW - timedelta(days=days)).isoformat()
-    report(api, outcome(decision_id, "declined", product_id=before[0], occurred_at=when))
-    assert (before[0] not in decide(api)[1]) is rests
+def test_a_refusal_ends_with_the_cooldown(store: MemoryStore, running: Any, days: int, rests: bool) -> None:
+    moments = [NOW - timedelta(days=days)]
+    app = create_app(Settings(), bundles=FixedModel(fake_model()), store=store, clock=lambda: moments[-1])
+    with running(app) as api:
+        decision_id, before = decide(api)
+        moments.append(NOW)
+        when = moments[0].isoformat()
+        report(api, outcome(decision_id, "declined", product_id=before[0], occurred_at=when))
+        assert (before[0] not in decide(api)[1]) is rests
 
 
 def test_what_is_ordered_is_owned_at_once(api: httpx.Client, store: MemoryStore) -> None:
     _, before = decide(api)
     line = {"product_id": before[0], "quantity": 6, "unit_price": 4.95}
-    assert order(api, "o1", "A0", line, currency="GBP", channel="web") == 1
+    assert order(api, "o1", "A0", line, currency="EUR", channel="web") == 1
     assert before[0] not in decide(api)[1]
     (kept,) = store.read(EventQuery("order_lines")).to_pylist()
     assert (kept["order_id"], kept["line_id"], kept["quantity"], kept["unit_price"]) == ("o1", "1", 6.0, 4.95)
-    assert (kept["currency"], kept["channel"], kept["ordered_at"], kept["status"]) == ("GBP", "web", NOW, "completed")
+    assert (kept["currency"], kept["channel"], kept["ordered_at"], kept["status"]) == ("EUR", "web", NOW, "completed")
 
 
 def test_what_comes_back_is_owned_no_more(api: httpx.Client) -> None:

@@ -71,7 +71,7 @@ def test_an_outcome_sent_again_with_other_content_changes_nothing_and_is_named(a
     assert post(api, "/v1/outcomes", outcomes=[declined(decision_id, first)])["conflicts"] == []
     assert post(api, "/v1/outcomes", outcomes=[declined(decision_id, first)])["conflicts"] == []
     answer = post(api, "/v1/outcomes", outcomes=[declined(decision_id, second)])
-    assert answer == {"received": 1, "unknown_decisions": [], "not_offered": [], "conflicts": ["x1"]}
+    assert answer["conflicts"] == ["x1"]
     assert second in decide(api, "A0")[1]
     assert first not in decide(api, "A0")[1]
 
@@ -92,7 +92,7 @@ def test_an_order_line_sent_again_with_other_content_changes_nothing_and_is_name
     api: httpx.Client, other: dict[str, Any]
 ) -> None:
     for _ in range(2):
-        assert post(api, "/v1/orders", orders=[line("P5")]) == {"received_lines": 1, "conflicts": []}
+        assert post(api, "/v1/orders", orders=[line("P5")])["conflicts"] == []
     expected = {account: decide(api, account)[1] for account in ACCOUNTS}
     assert "P5" not in expected["A0"]
     assert post(api, "/v1/orders", orders=[other])["conflicts"] == [{"order_id": "o1", "line_id": "1"}]
