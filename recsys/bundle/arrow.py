@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from recsys.errors import BundleCorruptError
+from recsys.ranking.column_rules import Column, columns_of
 from recsys.ranking.strings import Strings
 
 T = TypeVar("T")
@@ -27,54 +28,67 @@ def read_table(kind: type[T], path: Path) -> T:
     """Return the table of class `kind` that `path` holds, its arrays mapped from the file.
 
     Raises:
-        BundleCorruptError: the file is no Arrow file, or its columns are not those of `kind`.
+        BundleCorruptError: the file is no Arrow file, its columns are not those of `kind`, or they can't be mapped.
     """
     try:
         # Opened, the file stays mapped for as long as an array of it lives.
-        data = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
+        with pa.memory_map(str(path)) as file:
+            mapped = file.read_buffer()
+            data = pa.ipc.open_file(mapped).read_all()
+        for column in data.columns:
+            column.validate()  # Arrow's reader believes the lengths that the file states
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise BundleCorruptError(f"{path}: not a readable Arrow file ({error}); write the bundle again") from None
-    expected = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    expected = [column.name for column in columns_of(kind)]
     if data.column_names != expected:
         raise BundleCorruptError(
             f"{path}: columns {data.column_names}, must be {expected}; write the bundle again with this version"
         )
-    hints = get_type_hints(kind)
-    return kind(**{name: _from_arrow(data.column(name), hints[name], f"{path}: {name}") for name in expected})
+    values = {
+        column.name: _from_arrow(data.column(column.name), column, mapped, f"{path}: {column.name}")
+        for column in columns_of(kind)
+    }
+    return kind(**values)
 
 
 def _to_arrow(values: Any) -> pa.Array:  # noqa: ANN401
     if isinstance(values, Strings):
         buffers = [None, pa.py_buffer(values.offsets), pa.py_buffer(values.data)]
         return pa.Array.from_buffers(pa.large_utf8(), len(values), buffers)
-    if values.dtype == np.bool_:
-        values = values.view(np.uint8)  # Arrow packs booleans into bits, which can't be mapped as an array
-    return pa.array(np.ascontiguousarray(values))
+    # Arrow packs booleans into bits, which can't be mapped as an array.
+    return pa.array(np.ascontiguousarray(values).view(_stored(values.dtype)))
 
 
-def _from_arrow(column: pa.ChunkedArray, hint: object, where: str) -> Any:  # noqa: ANN401
-    chunks = column.chunks
-    if len(chunks) > 1 or column.null_count:
-        raise BundleCorruptError(f"{where}: {len(chunks)} chunks, {column.null_count} nulls, must be 1 and 0")
-    array = chunks[0] if chunks else pa.array([], column.type)
-    if hint is Strings:
-        return _strings(array, where)
-    if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
-        raise BundleCorruptError(f"{where}: type {array.type}, must be a number; write the bundle again")
-    values = array.to_numpy(zero_copy_only=True)
-    wanted = hint.__args__[-1].__args__[0]  # type: ignore[attr-defined]
-    if wanted is np.bool_:
-        return values.view(np.bool_)
-    if values.dtype != np.dtype(wanted):
-        raise BundleCorruptError(f"{where}: type {values.dtype}, must be {np.dtype(wanted)}; write the bundle again")
-    return values
+def _from_arrow(chunked: pa.ChunkedArray, column: Column, mapped: pa.Buffer, where: str) -> Any:  # noqa: ANN401
+    chunks = chunked.chunks
+    if len(chunks) > 1 or chunked.null_count:
+        raise BundleCorruptError(f"{where}: {len(chunks)} chunks, {chunked.null_count} nulls, must be 1 and 0")
+    wanted = pa.large_utf8() if column.dtype is None else pa.from_numpy_dtype(_stored(column.dtype))
+    if chunked.type != wanted:
+        raise BundleCorruptError(f"{where}: type {chunked.type}, must be {wanted}; write the bundle again")
+    if not len(chunked):
+        return Strings.of([]) if column.dtype is None else np.zeros(0, dtype=column.dtype)
+    if not all(_lies_in(buffer, mapped) for buffer in chunks[0].buffers()):
+        raise BundleCorruptError(
+            f"{where}: compressed, or not aligned, must be as it is mapped; write the bundle again"
+        )
+    if column.dtype is None:
+        return _strings(chunks[0])
+    return chunks[0].to_numpy(zero_copy_only=True).view(column.dtype)
 
 
-def _strings(array: pa.Array, where: str) -> Strings:
-    if array.type != pa.large_utf8():
-        raise BundleCorruptError(f"{where}: type {array.type}, must be large_string; write the bundle again")
-    if not len(array):
-        return Strings.of([])
+def _stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(np.uint8) if dtype == np.bool_ else dtype
+
+
+def _lies_in(buffer: pa.Buffer | None, mapped: pa.Buffer) -> bool:
+    """Whether a buffer is a piece of the file; one that had to be decompressed or moved is memory of its own."""
+    if buffer is None or not buffer.size:
+        return True
+    return bool(mapped.address <= buffer.address and buffer.address + buffer.size <= mapped.address + mapped.size)
+
+
+def _strings(array: pa.Array) -> Strings:
     _, offsets, data = array.buffers()
-    starts = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+    starts = np.frombuffer(offsets, dtype=np.int64, count=array.offset + len(array) + 1)[array.offset :]
     return Strings(starts, np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, np.uint8))

@@ -71,15 +71,25 @@ def checked_file(folder: Path, manifest: Manifest, name: str) -> Path:
 
 def _check_file(folder: Path, file: FileEntry, *, verify: bool) -> None:
     path = folder / file.name
+    try:
+        fault = _fault_of(path, folder, file, verify=verify)
+    except OSError as error:  # a name longer than the system takes, a file that may not be read
+        fault = f"not readable ({error.strerror}); restore the bundle or train again"
+    if fault is not None:
+        raise BundleCorruptError(f"{path}: {fault}")
+
+
+def _fault_of(path: Path, folder: Path, file: FileEntry, *, verify: bool) -> str | None:
     if not path.is_file():
-        raise BundleCorruptError(f"{path}: missing, the manifest lists it; restore the bundle or train again")
+        return "missing, the manifest lists it; restore the bundle or train again"
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise BundleCorruptError(f"{path}: a link that leaves the bundle; do not use this bundle")
+        return "a link that leaves the bundle; do not use this bundle"
     size = path.stat().st_size
     if size != file.size:
-        raise BundleCorruptError(f"{path}: {size} bytes, must be {file.size}; restore the bundle or train again")
+        return f"{size} bytes, must be {file.size}; restore the bundle or train again"
     if verify and digest(path) != file.sha256:
-        raise BundleCorruptError(f"{path}: its SHA-256 is not that of the manifest; restore the bundle or train again")
+        return "its SHA-256 is not that of the manifest; restore the bundle or train again"
+    return None
 
 
 def _read_model(folder: Path, manifest: Manifest) -> OfferModel:
@@ -91,6 +101,8 @@ def _read_model(folder: Path, manifest: Manifest) -> OfferModel:
     facts = _listed(folder, manifest, FACTS)
     try:
         return OfferModel(facts=ModelFacts.model_validate_json(facts.read_bytes()), **tables)
+    except OSError as error:
+        raise BundleCorruptError(f"{facts}: not readable ({error.strerror}); restore the bundle") from None
     except ValidationError as error:
         raise BundleCorruptError(f"{facts}: {validation_sentences(error)}; train again") from None
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
 from recsys.contracts.config import Config, validation_sentences
 from recsys.errors import BundleCorruptError, BundleVersionError
 from recsys.ranking.engine import RankingConfig
+from recsys.ranking.model import Days, Moment
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 FACTS = "facts.json"
+_MOST_WARM_UP: Final = 1_000
+"""Requests to replay, and products of the cart of one."""
 
 
 class FileEntry(Config):
@@ -41,7 +44,7 @@ class WarmUp(Config):
     """
 
     account_id: str | None = None
-    cart: tuple[str, ...] = ()
+    cart: tuple[str, ...] = Field(default=(), max_length=_MOST_WARM_UP)
 
 
 class Manifest(Config):
@@ -64,15 +67,15 @@ class Manifest(Config):
 
     schema_version: int = SCHEMA_VERSION
     model_kind: Literal["offer-model"] = "offer-model"
-    as_of: str
-    horizon_days: int
+    as_of: Moment
+    horizon_days: Days
     currency: str | None = None
     data_fingerprint: str | None = None
     config: dict[str, Any] = Field(default_factory=dict)
     ranking: RankingConfig = RankingConfig()
     metrics: dict[str, float] = Field(default_factory=dict)
     libraries: dict[str, str] = Field(default_factory=dict)
-    warm_up: tuple[WarmUp, ...] = ()
+    warm_up: tuple[WarmUp, ...] = Field(default=(), max_length=_MOST_WARM_UP)
     files: tuple[FileEntry, ...]
 
     def to_bytes(self) -> bytes:
@@ -100,7 +103,7 @@ def read_manifest(folder: Path) -> Manifest:
         fields = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise BundleCorruptError(f"{folder}: no {MANIFEST}; name the folder of a bundle") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleCorruptError(f"{path}: not readable as JSON ({error}); restore it or train again") from None
     _check_version(path, fields)
     try:

@@ -68,8 +68,10 @@ def save_bundle(
 
     Raises:
         BundleError: `path` is something else than a bundle.
+        BundleCorruptError: a table breaks a rule of one of its columns, so that nobody could load it.
     """
     _refuse_strangers(path)
+    model.check()
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:

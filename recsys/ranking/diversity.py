@@ -32,7 +32,7 @@ class DiversityConfig(Config):
 
     max_kind_share: float = Field(default=0.75, gt=0, le=1)
     max_category_share: float = Field(default=0.5, gt=0, le=1)
-    free_ranks: int = Field(default=2, ge=1)
+    free_ranks: int = Field(default=2, ge=1, le=1_000)
     least_worth: float = Field(default=0.1, ge=0, le=1)
 
 

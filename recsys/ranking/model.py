@@ -7,13 +7,26 @@ rows of their tables, whose ids are sorted; -1 means "none".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 
 from recsys.contracts.config import Config
-from recsys.errors import BundleCorruptError
+from recsys.ranking.column_rules import (
+    AtMostOwners,
+    CountOf,
+    Increasing,
+    IncreasingWithin,
+    NoneFirst,
+    NotEmpty,
+    RowOf,
+    Within,
+    check_tables,
+)
 from recsys.ranking.strings import Strings
 
 Int32 = NDArray[np.int32]
@@ -26,6 +39,30 @@ EVERYONE = 0
 """Row of `SegmentTable` that stands for all accounts."""
 
 COMPLEMENT, SUBSTITUTE, NO_RELATION = 1, 2, 0
+
+MOST_DAYS: Final = 36_500
+"""A hundred years: no window is longer."""
+
+_MOST_COUNT: Final = 2**31 - 1
+_COUNT: Final = Within(0, _MOST_COUNT)
+_PROBABILITY: Final = Within(0, 1)
+_MONEY: Final = Within(0, 1e12, or_unknown=True)
+_UNITS: Final = Within(0, 1e9)
+_WEIGHT: Final = Within(-1e6, 1e6)
+_SCORE: Final = Within(float(np.finfo(np.float32).min), float(np.finfo(np.float32).max))
+"""Products of money, units and probabilities, and sums of weights, are finite within these."""
+
+
+def _moment(text: str) -> str:
+    if not 1900 <= datetime.fromisoformat(text).year <= 2200:
+        raise ValueError("must be a moment from 1900 to 2200")
+    return text
+
+
+Moment = Annotated[str, AfterValidator(_moment)]
+"""ISO 8601, UTC."""
+Days = Annotated[int, Field(ge=1, le=MOST_DAYS)]
+_Total = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class ModelFacts(Config):
@@ -43,80 +80,82 @@ class ModelFacts(Config):
         fallback_unit: what the fallback lists count: accounts, or orders where no order has an account.
     """
 
-    as_of: str
-    horizon_days: int
+    as_of: Moment
+    horizon_days: Days
     currency: str | None = None
-    n_accounts: int = 0
-    n_orders: int = 0
-    n_first_purchases: int = 0
-    reason_window_days: int = 60
-    fallback_window_days: int | None = None
-    fallback_unit: str = "accounts"
+    n_accounts: _Total = 0
+    n_orders: _Total = 0
+    n_first_purchases: _Total = 0
+    reason_window_days: Days = 60
+    fallback_window_days: Days | None = None
+    fallback_unit: Literal["accounts", "orders"] = "accounts"
 
 
 @dataclass(frozen=True)
 class ProductTable:
     """One row a product, sorted by id. Unknown numbers are NaN, unknown codes -1, unknown names empty."""
 
-    ids: Strings
+    ids: Annotated[Strings, Increasing()]
     names: Strings
-    category: Int32  # row of OfferModel.categories
-    family: Int32  # row of OfferModel.families
+    category: Annotated[Int32, RowOf("categories", or_none=True)]  # row of OfferModel.categories
+    family: Annotated[Int32, RowOf("families", or_none=True)]  # row of OfferModel.families
     tier: Strings
-    price: Float64  # money a unit
-    cost: Float64  # money a unit
+    price: Annotated[Float64, _MONEY]  # money a unit
+    cost: Annotated[Float64, _MONEY]  # money a unit
     active: Bool
-    stock: Float64  # units; NaN: not tracked
+    stock: Annotated[Float64, Within(-1e12, 1e12, or_unknown=True)]  # units; NaN: not tracked
     do_not_offer: Bool
-    n_accounts: Int32  # accounts that ever bought it
-    n_orders: Int32  # orders that hold it
-    n_follow_ons: Int64  # purchases after which an account added it within the reason window
-    usual_quantity: Float32  # units of the median line; 1 without one
-    cart_prior: Float32  # score of the product for an empty cart
+    n_accounts: Annotated[Int32, _COUNT]  # accounts that ever bought it
+    n_orders: Annotated[Int32, _COUNT]  # orders that hold it
+    # purchases after which an account added it within the reason window
+    n_follow_ons: Annotated[Int64, Within(0, 2**53)]
+    usual_quantity: Annotated[Float32, _UNITS]  # units of the median line; 1 without one
+    cart_prior: Annotated[Float32, _WEIGHT]  # score of the product for an empty cart
     rules_start: Int64  # its rows in RuleTable, as antecedent
-    rules_count: Int32
+    rules_count: Annotated[Int32, CountOf("rules", "products")]
     cart_start: Int64  # its rows in CartTable, as antecedent
-    cart_count: Int32
+    cart_count: Annotated[Int32, CountOf("cart", "products")]
     ladder_start: Int64  # its rows in LadderTable, as the lower rung
-    ladder_count: Int32
+    ladder_count: Annotated[Int32, CountOf("ladder", "products")]
     substitutes_start: Int64  # its rows in SubstituteTable
-    substitutes_count: Int32
+    substitutes_count: Annotated[Int32, CountOf("substitutes", "products")]
 
 
 @dataclass(frozen=True)
 class AccountTable:
     """One row an account, sorted by id."""
 
-    ids: Strings
-    segment: Int32  # row of SegmentTable; EVERYONE where it has none
+    ids: Annotated[Strings, Increasing()]
+    segment: Annotated[Int32, RowOf("segments")]  # row of SegmentTable; EVERYONE where it has none
     do_not_offer: Bool
-    n_orders: Int32
-    orders_in_horizon: Float32  # at the account's own pace
+    n_orders: Annotated[Int32, _COUNT]
+    orders_in_horizon: Annotated[Float32, Within(0, 1e6)]  # at the account's own pace
     candidates_start: Int64
-    candidates_count: Int32
+    candidates_count: Annotated[Int32, CountOf("candidates", "accounts")]
     owned_start: Int64
-    owned_count: Int32
+    owned_count: Annotated[Int32, CountOf("owned", "accounts")]
 
 
 @dataclass(frozen=True)
 class CandidateTable:
     """Scored candidates, sorted by account, then cross-sell before upsell, then score descending, then product."""
 
-    product: Int32
-    from_product: Int32  # the rung it starts from; -1: a cross-sell
-    score: Float32
-    probability: Float32
-    expected_quantity: Float32
-    evidence: Int32  # row of EvidenceTable; -1: none
+    product: Annotated[Int32, RowOf("products")]
+    # the rung it starts from; -1: a cross-sell
+    from_product: Annotated[Int32, RowOf("products", or_none=True), NoneFirst("accounts", "candidates")]
+    score: Annotated[Float32, _SCORE]
+    probability: Annotated[Float32, _PROBABILITY]
+    expected_quantity: Annotated[Float32, _UNITS]
+    evidence: Annotated[Int32, RowOf("evidence", or_none=True)]  # row of EvidenceTable; -1: none
 
 
 @dataclass(frozen=True)
 class OwnedTable:
     """What accounts have bought, sorted by account, then product."""
 
-    product: Int32
+    product: Annotated[Int32, RowOf("products"), IncreasingWithin("accounts", "owned")]
     owned: Bool  # bought within the owned window
-    n_orders: Int32  # of the account, that hold it
+    n_orders: Annotated[Int32, _COUNT, AtMostOwners("accounts", "owned", "n_orders")]  # of the account, that hold it
 
 
 @dataclass(frozen=True)
@@ -126,18 +165,18 @@ class RuleTable:
     They explain; they never rank.
     """
 
-    consequent: Int32
-    n_both: Int32
-    n_antecedent: Int32
-    n_buyers: Int32  # distinct accounts behind n_both; an order without account counts as one
-    relation: NDArray[np.int8]  # COMPLEMENT, SUBSTITUTE or NO_RELATION
+    consequent: Annotated[Int32, RowOf("products"), IncreasingWithin("products", "rules")]
+    n_both: Annotated[Int32, _COUNT]
+    n_antecedent: Annotated[Int32, _COUNT]
+    n_buyers: Annotated[Int32, _COUNT]  # distinct accounts behind n_both; an order without account counts as one
+    relation: Annotated[NDArray[np.int8], Within(0, 2)]  # COMPLEMENT, SUBSTITUTE or NO_RELATION
 
 
 @dataclass(frozen=True)
 class SubstituteTable:
     """Pairs of which one replaces the other, in both directions, sorted by product, then substitute."""
 
-    product: Int32
+    product: Annotated[Int32, RowOf("products"), IncreasingWithin("products", "substitutes")]
 
 
 @dataclass(frozen=True)
@@ -147,57 +186,59 @@ class CartTable:
     The score of a product is its `cart_prior` and the sum of its weights over the cart.
     """
 
-    consequent: Int32
-    weight: Float32
+    consequent: Annotated[Int32, RowOf("products"), IncreasingWithin("products", "cart")]
+    weight: Annotated[Float32, _WEIGHT]
 
 
 @dataclass(frozen=True)
 class CartCurve:
     """The calibrated probability of a cart score: straight lines between knots, both columns increasing."""
 
-    score: Float64
-    probability: Float64
+    score: Annotated[Float64, NotEmpty(), _WEIGHT, Increasing(step=1e-9)]
+    probability: Annotated[Float64, _PROBABILITY, Increasing(as_large=True)]
 
 
 @dataclass(frozen=True)
 class LadderTable:
     """Upgrade edges, sorted by lower rung, then climb rate descending."""
 
-    to_product: Int32
-    climb_rate: Float32
-    n_standing: Int32
-    n_climbed: Int32
-    evidence: Int32  # row of EvidenceTable; -1: none
+    to_product: Annotated[Int32, RowOf("products")]
+    climb_rate: Annotated[Float32, _PROBABILITY]
+    n_standing: Annotated[Int32, _COUNT]
+    n_climbed: Annotated[Int32, _COUNT]
+    evidence: Annotated[Int32, RowOf("evidence", or_none=True)]  # row of EvidenceTable; -1: none
 
 
 @dataclass(frozen=True)
 class SegmentTable:
     """One row a segment; row 0 is everyone."""
 
-    names: Strings
-    n_accounts: Int32
+    names: Annotated[Strings, NotEmpty()]
+    n_accounts: Annotated[Int32, _COUNT]
     fallback_start: Int64
-    fallback_count: Int32
+    fallback_count: Annotated[Int32, CountOf("fallback", "segments")]
 
 
 @dataclass(frozen=True)
 class FallbackTable:
     """Popular products, sorted by segment, then probability descending."""
 
-    product: Int32
-    probability: Float32
-    n_buyers: Int32  # of the segment, within the fallback window
+    product: Annotated[Int32, RowOf("products")]
+    probability: Annotated[Float32, _PROBABILITY]
+    n_buyers: Annotated[Int32, _COUNT]  # of the segment, within the fallback window
 
 
 @dataclass(frozen=True)
 class EvidenceTable:
     """Counts that a reason is spoken from; `anchor` -1: how many of the segment ever bought the product."""
 
-    segment: Int32
-    anchor: Int32
-    product: Int32
-    n_anchor: Int32  # accounts of the segment that bought the anchor (anchor -1: accounts of the segment)
-    n_followed: Int32  # of those, that first bought the product within the reason window after the anchor
+    segment: Annotated[Int32, RowOf("segments")]
+    anchor: Annotated[Int32, RowOf("products", or_none=True)]
+    product: Annotated[Int32, RowOf("products")]
+    # accounts of the segment that bought the anchor (anchor -1: accounts of the segment)
+    n_anchor: Annotated[Int32, _COUNT]
+    # of those, that first bought the product within the reason window after the anchor
+    n_followed: Annotated[Int32, _COUNT]
 
 
 @dataclass(frozen=True)
@@ -228,54 +269,9 @@ class OfferModel:
     families: NameTable
 
     def check(self) -> None:
-        """Refuse a model whose tables do not fit together: ragged columns or rows that point outside.
+        """Refuse a model of which a column breaks a rule that stands at its declaration.
 
         Raises:
             BundleCorruptError: names the table and column.
         """
-        for table in fields(self):
-            if table.name != "facts":
-                _check_lengths(table.name, getattr(self, table.name))
-        n_products = len(self.products.ids)
-        _check_ranges("products", "rules", self.products, len(self.rules.consequent))
-        _check_ranges("products", "cart", self.products, len(self.cart.consequent))
-        _check_ranges("products", "ladder", self.products, len(self.ladder.to_product))
-        _check_ranges("products", "substitutes", self.products, len(self.substitutes.product))
-        _check_ranges("accounts", "candidates", self.accounts, len(self.candidates.product))
-        _check_ranges("accounts", "owned", self.accounts, len(self.owned.product))
-        _check_ranges("segments", "fallback", self.segments, len(self.fallback.product))
-        _check_rows("candidates.product", self.candidates.product, 0, n_products)
-        _check_rows("candidates.from_product", self.candidates.from_product, -1, n_products)
-        _check_rows("candidates.evidence", self.candidates.evidence, -1, len(self.evidence.product))
-        _check_rows("ladder.evidence", self.ladder.evidence, -1, len(self.evidence.product))
-        _check_rows("owned.product", self.owned.product, 0, n_products)
-        _check_rows("rules.consequent", self.rules.consequent, 0, n_products)
-        _check_rows("substitutes.product", self.substitutes.product, 0, n_products)
-        _check_rows("cart.consequent", self.cart.consequent, 0, n_products)
-        _check_rows("ladder.to_product", self.ladder.to_product, 0, n_products)
-        _check_rows("fallback.product", self.fallback.product, 0, n_products)
-        _check_rows("evidence.product", self.evidence.product, 0, n_products)
-        _check_rows("evidence.anchor", self.evidence.anchor, -1, n_products)
-        _check_rows("accounts.segment", self.accounts.segment, 0, len(self.segments.names))
-
-
-def _check_lengths(name: str, table: object) -> None:
-    lengths = {field.name: len(getattr(table, field.name)) for field in fields(table)}  # type: ignore[arg-type]
-    if len(set(lengths.values())) > 1:
-        raise BundleCorruptError(f"table {name!r}: columns of lengths {lengths}, must be equal; write the bundle again")
-
-
-def _check_ranges(owner: str, column: str, table: object, n_rows: int) -> None:
-    start, count = getattr(table, f"{column}_start"), getattr(table, f"{column}_count")
-    if len(start) and (start.min() < 0 or count.min() < 0 or (start + count).max() > n_rows):
-        raise BundleCorruptError(
-            f"table {owner!r}: {column}_start + {column}_count passes the {n_rows} rows of {column!r}; "
-            "write the bundle again"
-        )
-
-
-def _check_rows(name: str, rows: Int32, low: int, high: int) -> None:
-    if len(rows) and (rows.min() < low or rows.max() >= high):
-        raise BundleCorruptError(
-            f"{name}: rows from {rows.min()} to {rows.max()}, must be in [{low}, {high}); write the bundle again"
-        )
+        check_tables(self)

@@ -207,7 +207,7 @@ def _accounts(config: SyntheticModelConfig, rng: np.random.Generator, n_owned: i
         ids=Strings.of([f"A{row:07d}" for row in range(n)]),
         segment=rng.integers(0, config.n_segments + 1, n).astype(np.int32),
         do_not_offer=np.zeros(n, dtype=bool),
-        n_orders=rng.integers(1, 20, n).astype(np.int32),
+        n_orders=rng.integers(5, 20, n).astype(np.int32),  # no fewer than hold one product
         orders_in_horizon=rng.gamma(1.0, 0.5, n).astype(np.float32),
         candidates_start=_starts(candidates),
         candidates_count=candidates,
