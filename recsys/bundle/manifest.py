@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError
+from pydantic_core import from_json
 
 from recsys.contracts.config import Config, validation_sentences
 from recsys.errors import BundleCorruptError, BundleVersionError
@@ -100,10 +101,10 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        fields = json.loads(path.read_bytes())
+        fields = from_json(path.read_bytes())  # which refuses lone surrogates and nesting without bound
     except (FileNotFoundError, NotADirectoryError):
         raise BundleCorruptError(f"{folder}: no {MANIFEST}; name the folder of a bundle") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise BundleCorruptError(f"{path}: not readable as JSON ({error}); restore it or train again") from None
     _check_version(path, fields)
     try:
