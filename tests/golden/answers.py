@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.golden.exchange import (
     unclocked,
 )
 from tests.golden.markets import Market
-from tests.golden.questions import DECISION, PLANS, Asked, Draw, Session
+from tests.golden.questions import DECISION, HOURS_BETWEEN, PLANS, Asked, Draw, Session
 from tests.golden.system import application, must
 
 KEPT_TABLES = (
@@ -47,8 +48,9 @@ def answers(market: Market, session: Session, bundle: Path, folder: Path) -> lis
         for name, plan in PLANS.items():
             (folder / f"{name}.toml").write_text(plan, encoding="utf-8")
             must("experiment", "start", folder / f"{name}.toml", "--store", url)
-    with application(url, bundle, FixedClock(market.now), settings) as app:
-        asked = asyncio.run(_ask_all(app, market, session))
+    clock = FixedClock(market.now)
+    with application(url, bundle, clock, settings) as app:
+        asked = asyncio.run(_ask_all(app, market, session, clock))
     return asked.cases_with_rows(database)
 
 
@@ -95,12 +97,13 @@ class _Asking:
         return [masked_case(case, self._names) for case in cases]
 
 
-async def _ask_all(app: Any, market: Market, session: Session) -> _Asking:
+async def _ask_all(app: Any, market: Market, session: Session, clock: FixedClock) -> _Asking:
     draw = Draw(market, session)
     async with client_of(app) as client:
         asking = _Asking(client)
         for name, asked in draw.questions("before", session.n_questions):
             await asking.ask(name, asked)
+        clock.now += timedelta(hours=HOURS_BETWEEN)
         for name, asked in draw.changes():
             await asking.ask(name, asked)
         for name, asked in draw.questions("after", session.n_questions):

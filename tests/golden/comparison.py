@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,11 +13,13 @@ RELATIVE = 1e-9
 ABSOLUTE = 1e-15
 """Only for what is zero but for rounding."""
 MOST_SHOWN = 10
+MOST_PLACES = 40
 
 Case = dict[str, Any]
 """`case` is its name, `request` what was asked; everything else is compared beside them."""
 
 _ABSENT = "nothing"
+_POSITION = re.compile(r"/\d+(?=/|$)")
 
 
 def line_of(case: Case) -> str:
@@ -24,19 +28,19 @@ def line_of(case: Case) -> str:
 
 
 def report(expected: Sequence[Case], actual: Sequence[Case]) -> str:
-    """Return the first differences, each with its case and request, or nothing where all agree."""
-    found = []
-    total = 0
+    """Return the first differences with case and request and how often which place differs; nothing where all agree."""
+    places: Counter[str] = Counter()
+    found: list[str] = []
     for case, pointer, was, now in differences(expected, actual):
-        total += 1
-        if total <= MOST_SHOWN:
+        places[_POSITION.sub("/*", pointer) or "whole cases"] += 1
+        if len(found) < MOST_SHOWN:
             asked = line_of(case.get("request", {}))
-            found.append(
-                f"{case['case']}  {asked[:600]}\n  {pointer}\n    expected {was[:400]}\n    actual   {now[:400]}"
-            )
+            values = f"    expected {was[:400]}\n    actual   {now[:400]}"
+            found.append(f"{case['case']}  {asked[:600]}\n  {pointer}\n{values}")
     if not found:
         return ""
-    return "\n".join([f"{total} differences, the first {len(found)}:", *found])
+    counts = [f"  {count:>6} x {place}" for place, count in places.most_common(MOST_PLACES)]
+    return "\n".join([f"{places.total()} differences, the first {len(found)}:", *found, "By place:", *counts])
 
 
 def differences(expected: Sequence[Case], actual: Sequence[Case]) -> Iterator[tuple[Case, str, str, str]]:

@@ -19,6 +19,8 @@ REGIONS = ("London", "Scotland", "Anglia", "Atlantis")
 CATEGORIES = ("Bakeware", "Home Decor", "Kitchen Tools", "Toys", "Lighting", "Bathroom")
 LIMITS = (1, 1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 6, 8, 10, 30)
 EXPERIMENTS = ("holdout-test", "visitor-test")
+HOURS_BETWEEN = 6
+"""From the first half of the questions to what changes the state, and to the second half."""
 DECISION = "{decision}"
 """Stands in the path of a question for the id of an earlier decision."""
 
@@ -341,7 +343,7 @@ class Draw:
     def _outcomes(self, number: int, case: str) -> Asked:
         kinds = ("shown", "pitched", "clicked", "accepted", "declined", "deferred", "referred", "dismissed")
         kind = kinds[number % len(kinds)]
-        when = self._market.now - timedelta(hours=number % 20)
+        when = self._market.now + timedelta(hours=number % HOURS_BETWEEN - 1)  # some are dated before their decision
         outcome = {"outcome_id": f"o-{number}", "decision_id": DECISION, "kind": kind, "occurred_at": when.isoformat()}
         if kind in {"declined", "dismissed", "accepted"}:
             outcome["product_id"] = "{product}"

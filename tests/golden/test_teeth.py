@@ -97,4 +97,5 @@ def test_of_many_differences_ten_are_shown() -> None:
     was = [{"case": f"{i}", "value": i} for i in range(30)]
     told = report(was, [{"case": f"{i}", "value": -1} for i in range(30)])
     assert told.startswith("30 differences, the first 10:")
-    assert told.count("/value") == MOST_SHOWN
+    assert told.count("  /value\n") == MOST_SHOWN
+    assert "30 x /value" in told
