@@ -129,7 +129,8 @@ def build_worker(plan: Plan) -> FastAPI:
     gc.set_threshold(*_GARBAGE)
     known = model_version(plan.found.path) == plan.found.version
     model = _load(plan, verify=not known)
-    return create_app(plan.settings, bundles=_watched(plan, model), store=open_store(plan.store_url), clock=_now)
+    store = open_store(plan.store_url, create=False)  # else a worker would begin anew where the store has gone
+    return create_app(plan.settings, bundles=_watched(plan, model), store=store, clock=_now)
 
 
 def _load(plan: Plan, *, verify: bool) -> LoadedModel:

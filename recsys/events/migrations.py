@@ -98,6 +98,22 @@ def migrate(engine: sa.Engine, migrations: Sequence[Migration] = MIGRATIONS) -> 
     return len(migrations)
 
 
+def check_version(engine: sa.Engine) -> None:
+    """Make sure that a store is there, as new as this software or newer, and change nothing.
+
+    Raises:
+        StoreError: it is not.
+    """
+    with engine.connect() as connection:
+        exists = sa.inspect(connection).has_table(VERSION.name)
+        found = (connection.execute(sa.select(sa.func.max(VERSION.c.version))).scalar() if exists else None) or 0
+    if found < len(MIGRATIONS):
+        raise StoreError(
+            f"the event store has layout version {found}, must be {len(MIGRATIONS)}; put back the store that was "
+            "there, or start the server again, which makes one"
+        )
+
+
 def _view(dialect: str) -> str:
     """The definition of `decision_offers`: DecisionOffer's fields by position, and when the offer was presented."""
     types: dict[str, Any] = {"rank": "bigint"} | dict.fromkeys(

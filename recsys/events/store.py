@@ -19,9 +19,10 @@ from sqlalchemy.pool import PoolProxiedConnection
 from recsys.contracts.events import Event, EventQuery, TableName
 from recsys.errors import ConfigError, DataError, StoreBusyError, StoreError
 from recsys.events.merging import conflict_clause, without_doubles
-from recsys.events.migrations import migrate
+from recsys.events.migrations import MIGRATIONS, check_version, migrate
 from recsys.events.rows import Row, rows_by_table
 from recsys.events.schema import MERGES, TABLES, TIME_COLUMN, Utc
+from recsys.events.sqlite_files import SqliteFiles
 
 BUSY_SECONDS: Final = 5.0
 """How long a writer waits for another process's commit before it gives up."""
@@ -72,8 +73,12 @@ class EventStore(Protocol):
         """Give back connections and files."""
 
 
-def open_store(url: str) -> SqlStore:
+def open_store(url: str, *, create: bool = True) -> SqlStore:
     """Return the store at a database URL, created or brought forward where it needs be.
+
+    Args:
+        url: `sqlite:///FILE` or `postgresql://HOST/NAME`.
+        create: False where the store was there before: one that is empty or gone by now is refused.
 
     Raises:
         ConfigError: the URL is not one of SQLite (a file) or PostgreSQL.
@@ -85,10 +90,21 @@ def open_store(url: str) -> SqlStore:
         raise ConfigError(f"store == {url!r}, must be sqlite:///FILE or postgresql://HOST/NAME") from None
     if parsed.get_backend_name() not in {"sqlite", "postgresql"} or not parsed.database:
         raise ConfigError(f"store == {_shown(parsed)!r}, must be sqlite:///FILE or postgresql://HOST/NAME")
-    store = SqlStore(_engine(parsed))
+    files = SqliteFiles(Path(parsed.database), len(MIGRATIONS)) if parsed.get_backend_name() == "sqlite" else None
+    store = SqlStore(_engine(parsed), files)
     try:
+        if create and files is not None:
+            files.create()
+        if files is not None:
+            files.listen(store.engine)
+            sa.event.listen(store.engine, "begin", _begin_sqlite)
         with _sentences(store.name):
-            migrate(store.engine)
+            if create:
+                migrate(store.engine)
+            else:
+                check_version(store.engine)
+        if files is not None:
+            files.expect()
     except StoreError:
         store.close()
         raise
@@ -102,11 +118,11 @@ class SqlStore:
     PostgreSQL one JSON document that it takes apart itself.
     """
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, files: SqliteFiles | None) -> None:
         self.engine = engine
         self.name = _shown(engine.url)
         dialect = engine.dialect.name
-        self._writing = _SqliteWriting(engine) if dialect == "sqlite" else _PostgresqlWriting(engine.url)
+        self._writing = _PostgresqlWriting(engine.url) if files is None else _SqliteWriting(engine, files)
         single = {"without_begin": True} if dialect == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
         self.autocommit = engine.execution_options(**single)
         # PostgreSQL streams rows within a transaction only; on SQLite a reader must not take the writer's lock.
@@ -203,8 +219,9 @@ class _Statement(NamedTuple):
 class _SqliteWriting:
     """One connection that stays open and writes without SQLAlchemy, whose part of a small commit is the larger one."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, files: SqliteFiles) -> None:
         self._engine = engine
+        self._files = files
         self._lock = Lock()
         self._connection: PoolProxiedConnection | None = None
 
@@ -213,15 +230,22 @@ class _SqliteWriting:
         with self._lock:
             if self._connection is None:
                 self._connection = self._engine.raw_connection()
+            opened, info = self._connection.driver_connection, self._connection.info
+            assert opened is not None
             cursor = self._connection.cursor()
             try:
+                self._files.check(opened, info)
                 if len(statements) > 1:
                     cursor.execute("BEGIN IMMEDIATE")
                 for statement in statements:
                     cursor.execute(*statement)
                 if len(statements) > 1:
                     cursor.execute("COMMIT")
-            except BaseException:
+                self._files.check(opened, info)
+            except BaseException as error:
+                if isinstance(error, sqlite3.OperationalError) and "disk is full" in str(error):
+                    opened.rollback()
+                    self._files.make_room(opened)
                 self._connection.invalidate()  # which closes it, and undoes what was begun
                 self._connection = None
                 raise
@@ -355,24 +379,12 @@ def _engine(url: sa.URL) -> sa.Engine:
     if url.get_backend_name() == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
         return sa.create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=_CONNECTING)
-    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
-    sa.event.listen(engine, "connect", _prepare_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite)
-    return engine
+    return sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
 
 
 def _limit_statements(connection: Any, _record: Any) -> None:  # noqa: ANN401 - the driver's own types
     connection.execute(f"SET statement_timeout = {WRITE_SECONDS * 1_000:.0f}")
     connection.commit()
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:  # noqa: ANN401 - the driver's own types
-    connection.isolation_level = None  # we begin transactions ourselves
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")  # NORMAL would lose the last commits with the power
-    cursor.close()
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

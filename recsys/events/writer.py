@@ -30,7 +30,7 @@ class WriterConfig(Config):
     """Requests that may wait for their commit; beyond it the store is busy. At 0.1 ms each: under half a second."""
     max_batch: int = Field(default=256, ge=1)
     """Requests in one commit, so that one commit stays far below a second."""
-    commit_seconds: float = Field(default=1.2, gt=0)
+    commit_seconds: float = Field(default=1.0, gt=0)
     """From a request's coming until its events are durable; later it is refused, so that a database that hangs keeps
     nobody for two seconds. Commits take milliseconds."""
 

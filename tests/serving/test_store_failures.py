@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,12 +89,16 @@ def stopped(url: str) -> Iterator[None]:
     os.kill(head, signal.SIGSTOP)
     processes = [head, *map(int, Path(f"/proc/{head}/task/{head}/children").read_text().split())]
     try:
-        for process in processes[1:]:
-            os.kill(process, signal.SIGSTOP)
+        send(signal.SIGSTOP, processes[1:])
         yield
     finally:
-        for process in processes:
-            os.kill(process, signal.SIGCONT)
+        send(signal.SIGCONT, processes)
+
+
+def send(number: signal.Signals, processes: list[int]) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):  # the one that was asked for the folder is on its way out
+            os.kill(process, number)
 
 
 def hang(running: Any, database: Database, commit_seconds: float, n_callers: int) -> list[float]:
@@ -146,3 +150,59 @@ def test_a_database_that_hangs_keeps_nobody_waiting_and_is_used_again_when_it_go
 @pytest.mark.proof
 def test_proof_that_by_default_everybody_is_refused_within_two_seconds(running: Any, database: Database) -> None:
     assert max(hang(running, database, WriterConfig().commit_seconds, 64)) < 2
+
+
+def test_a_store_that_is_deleted_answers_nothing_until_it_is_back(running: Any, tmp_path: Path) -> None:
+    file = tmp_path / "e.db"
+    store = open_store(f"sqlite:///{file}")
+    with running(app_on(store)) as api:
+        answered = [offers(api).json()["decision_id"] for _ in range(5)]
+        file.replace(tmp_path / "elsewhere.db")
+        assert not is_ready(api)
+        assert {offers(api).status_code for _ in range(5)} == {503}
+        assert api.get("/v1/experiments").status_code == 503
+        file.touch()  # an empty file is not the store
+        assert {offers(api).status_code for _ in range(5)} == {503}
+        assert not is_ready(api)
+        assert file.stat().st_size == 0
+        (tmp_path / "elsewhere.db").replace(file)
+        eventually(lambda: offers(api).status_code == 200)
+        eventually(lambda: is_ready(api))
+        answered.append(offers(api).json()["decision_id"])
+        assert set(answered) <= set(kept(store))
+    store.close()
+
+
+def test_what_was_answered_while_the_file_went_is_in_the_file_that_went(running: Any, tmp_path: Path) -> None:
+    """Deleted under load: of what was answered after the file had gone there is nothing."""
+    file = tmp_path / "e.db"
+    store = open_store(f"sqlite:///{file}")
+    with running(app_on(store)) as api, ThreadPoolExecutor(8) as callers:
+        (tmp_path / "linked.db").hardlink_to(file)
+
+        def ask(_: int) -> str | None:
+            answered = offers(api)
+            return answered.json()["decision_id"] if answered.status_code == 200 else None
+
+        asked = [callers.submit(ask, number) for number in range(400)]
+        eventually(lambda: sum(one.done() for one in asked) > 100)
+        file.unlink()
+        answered = {one.result() for one in asked} - {None}
+        assert 100 < len(answered) < 400
+        assert not is_ready(api)
+    store.close()
+    found = open_store(f"sqlite:///{tmp_path}/linked.db")
+    assert answered <= set(kept(found))
+    found.close()
+
+
+def test_a_store_that_can_only_be_read_is_not_ready(running: Any, tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/e.db")
+    with running(app_on(store)) as api:
+        assert is_ready(api)
+        with store.engine.connect() as connection:
+            connection.exec_driver_sql("DROP TABLE offer_store_probe")
+            connection.commit()
+        assert not is_ready(api)
+        assert offers(api).status_code == 200  # and while decisions are kept, the probe is not needed
+    store.close()

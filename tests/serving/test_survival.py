@@ -184,11 +184,14 @@ def test_proof_of_postgresql_restarted(serve: Serve, postgresql: Any) -> None:
 
 
 def fill_and_free(load: Load, fill: Callable[[], None], free: Callable[[], None]) -> None:
+    """While there is no room nothing is answered and the server is not ready; then all goes on by itself."""
     load.until_more(40)
     fill()
     load.until(lambda: load.statuses[503] >= 20)
+    assert httpx.get(f"{load.url}/readyz").status_code == 503
     free()
     load.until_more(40)
+    load.until(lambda: httpx.get(f"{load.url}/readyz").status_code == 200)
     load.stop()
     assert load.broken == 0
     assert set(load.statuses) == {200, 503}
