@@ -33,12 +33,12 @@ class Opened(NamedTuple):
     Attributes:
         store: device and number of the database's file.
         journal: of its write-ahead log.
-        index: of the log's shared memory.
+        memory: of the log's shared memory.
     """
 
     store: tuple[int, int] | None
     journal: tuple[int, int] | None
-    index: tuple[int, int] | None
+    memory: tuple[int, int] | None
 
 
 class SqliteFiles:
