@@ -1,17 +1,12 @@
-"""Who may call what: one table of routes and scopes, and the check that every request passes at the edge."""
+"""Who may call what: one table of routes and scopes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Final
 
-from starlette.exceptions import HTTPException
-
-from serving.keyring import Keyring
-from serving.keys import KeyEntry, KeyScope
-from serving.limits import TokenBucket, retry_after
+from serving.keys import KeyScope
 
 SCOPES: Final[dict[str, dict[str, KeyScope | None]]] = {
     "/v1/offers": {"POST": "offers"},
@@ -50,73 +45,23 @@ class RouteScopes:
     """Looks the scope of a request up."""
 
     def __init__(self, table: Mapping[str, Mapping[str, KeyScope | None]] = SCOPES) -> None:
-        self._plain = {path: methods for path, methods in table.items() if "{" not in path}
-        self._patterns = [(_pattern(path), methods) for path, methods in table.items() if "{" in path]
+        self._table = table
+        self._plain = {path for path in table if "{" not in path}
+        self._patterns = [(_pattern(path), path) for path in table if "{" in path]
+
+    def route_of(self, path: str) -> str | None:
+        """Return the path of the table that a request's path is an instance of, None where there is none."""
+        if path in self._plain:
+            return path
+        return next((route for pattern, route in self._patterns if pattern.fullmatch(path)), None)
 
     def scope_of(self, method: str, path: str) -> KeyScope | None:
         """Return the scope that a request asks for, None where it is open to all."""
-        methods = self._plain.get(path) or next(self._matching(path), {})
-        return methods.get(method, ELSEWHERE)
+        return self.scope_of_route(method, self.route_of(path))
 
-    def _matching(self, path: str) -> Iterator[Mapping[str, KeyScope | None]]:
-        return (methods for pattern, methods in self._patterns if pattern.fullmatch(path))
-
-
-class Gate:
-    """Lets a request pass, or raises the answer to it.
-
-    Args:
-        keyring: the keys.
-        clock: UTC, for keys that expire.
-        monotonic: seconds that never run backwards, for rates.
-    """
-
-    def __init__(self, keyring: Keyring, clock: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
-        self._keyring = keyring
-        self._clock = clock
-        self._monotonic = monotonic
-        self._scopes = RouteScopes()
-        self._buckets: dict[str, tuple[KeyEntry, TokenBucket]] = {}  # at most one entry a key
-
-    def check(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> None:
-        """Let the request pass.
-
-        Raises:
-            HTTPException: 401 without a key that holds, 403 without the scope, 429 beyond the key's rate.
-        """
-        scope = self._scopes.scope_of(method, path)
-        if scope is None:
-            return
-        now = self._monotonic()
-        entry = self._keyring.entry(_given(headers), now)
-        if entry is None or (entry.expires_at is not None and self._clock() >= entry.expires_at):
-            detail = "no API key that holds; send Authorization: Bearer KEY"
-            raise HTTPException(401, detail, {"WWW-Authenticate": 'Bearer realm="offers"'})
-        if scope not in entry.scopes:
-            raise HTTPException(403, f"this key lacks the scope {scope}; ask for a key that has it")
-        if entry.requests_per_second is not None:
-            self._limit(entry, entry.requests_per_second, now)
-
-    def charge(self, headers: Mapping[bytes, bytes], more: int) -> None:
-        """Count a request that has passed as so many more: a batch costs what its questions would have cost alone."""
-        entry = self._keyring.entry(_given(headers), self._monotonic())
-        if entry is not None and entry.key_id in self._buckets:
-            self._buckets[entry.key_id][1].owe(more)
-
-    def _limit(self, entry: KeyEntry, rate: float, now: float) -> None:
-        known = self._buckets.get(entry.key_id)
-        if known is None or known[0] != entry:  # a file that was read again may allow more or less
-            known = entry, TokenBucket(rate=rate, burst=entry.burst, now=now)
-            self._buckets[entry.key_id] = known
-        seconds = known[1].wait(now)
-        if seconds > 0:
-            detail = f"this key may ask {rate:g} times a second; try again after the pause"
-            raise HTTPException(429, detail, {"Retry-After": retry_after(seconds)})
-
-
-def _given(headers: Mapping[bytes, bytes]) -> bytes:
-    kind, _, key = headers.get(b"authorization", b"").partition(b" ")
-    return key.strip() if kind.lower() == b"bearer" else headers.get(b"x-api-key", b"")
+    def scope_of_route(self, method: str, route: str | None) -> KeyScope | None:
+        """Return the same for a path of the table."""
+        return ELSEWHERE if route is None else self._table[route].get(method, ELSEWHERE)
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -9,27 +9,31 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 from fastapi import FastAPI
+from fastapi.encoders import jsonable_encoder
+from fastapi.openapi.models import OpenAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.params import Depends
+from fastapi.routing import APIRoute
+from pydantic.json_schema import models_json_schema
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recsys.errors import StoreError
 from recsys.events import EventStore, GroupCommitWriter
 from serving import docs, problems
-from serving.access import SCOPES, Gate
-from serving.edge import Edge, LeanHandler
+from serving.access import SCOPES
+from serving.admission import AdmissionControl, QueryParameters
+from serving.fast_path import FastPath
 from serving.following import Follower
 from serving.ids import DecisionIds
+from serving.json_body import JsonBody
 from serving.keyring import Keyring
-from serving.lane import Lane
 from serving.metrics import Metrics
+from serving.middleware import RequestMiddleware
 from serving.models import Models
-from serving.protocol import LANE
 from serving.routes import batch, evaluation, experiments, live, offers, operations, pages, reports
-from serving.routes.lean import LeanRoute
 from serving.services import Clock, Services
 from serving.settings import Settings
 from serving.state import FreshState
@@ -49,11 +53,9 @@ _CORS: Final[dict[str, Any]] = {
 }
 
 _ROUTERS: Final = (
-    offers.lean_router,
     offers.router,
     batch.router,
     pages.router,
-    pages.lean_router,
     reports.router,
     live.router,
     experiments.router,
@@ -62,69 +64,65 @@ _ROUTERS: Final = (
 )
 
 
-class _Application(FastAPI):
-    """FastAPI behind the edge: its own middleware would take longer than the engine."""
+def create_app(
+    settings: Settings, *, bundles: Models, store: EventStore, clock: Clock, fast_path: bool = True
+) -> FastAPI:
+    """Return the server's ASGI application; it closes the writer it makes, not the store it was given.
 
-    front: ASGIApp | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["app"] = self
-        await (self.front or super().__call__)(scope, receive, send)
-
-    async def inside(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer what the edge passes on."""
-        await super().__call__(scope, receive, send)
-
-
-def create_app(settings: Settings, *, bundles: Models, store: EventStore, clock: Clock) -> FastAPI:
-    """Return the server's ASGI application; it closes the writer it makes, not the store it was given."""
-    gate = None
-    if settings.keys_file is not None:
-        gate = Gate(Keyring(settings.keys_file, settings.keys_refresh_seconds), clock, time.monotonic)
-    app = _Application(
+    Args:
+        settings: how it answers.
+        bundles: the models.
+        store: keeps every decision.
+        clock: UTC.
+        fast_path: answer the two usual questions in front of the application; without it the answers are the same.
+    """
+    keyring = None if settings.keys_file is None else Keyring(settings.keys_file, settings.keys_refresh_seconds)
+    admission = AdmissionControl(keyring, clock, time.monotonic, settings.max_body_bytes, _query_parameters())
+    app = FastAPI(
         title="Offer engine",
         version=version("offer-engine"),
         description=_DESCRIPTION,
-        lifespan=_lifespan(settings, bundles, store, clock, gate),
+        lifespan=_lifespan(settings, bundles, store, clock, admission),
         docs_url=None,
         redoc_url=None,
     )
-    app.front = Edge(
-        app.inside,
-        max_body_bytes=settings.max_body_bytes,
-        retry_after_seconds=settings.retry_after_seconds,
-        gate=gate,
-        lean=_lean_handlers(),
-    )
+    if fast_path:
+        app.add_middleware(FastPath)
+    app.add_middleware(RequestMiddleware, admission=admission, settings=settings)
     if settings.cors_origins:
-        app.front = CORSMiddleware(app.front, allow_origins=settings.cors_origins, **_CORS)
+        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
     problems.install(app, settings.retry_after_seconds)
     for router in _ROUTERS:
         app.include_router(router)
     docs.install(app)
-    _complete_document(app, keys=gate is not None)
+    _complete_document(app, keys=keyring is not None)
     return app
 
 
-def _lean_handlers() -> dict[tuple[str, str], LeanHandler]:
-    """The routes that the edge answers itself: those with a body and without a parameter in the path."""
+@cache
+def _query_parameters() -> QueryParameters:
+    """What the document says of each route's query: nothing else is taken."""
+    document = get_openapi(title="", version="", routes=[*_routes()])
     return {
-        (method, route.path): route.lean_handler()
-        for route in _routes()
-        if isinstance(route, LeanRoute) and "{" not in route.path
-        for method in route.methods or ()
+        (path, method.upper()): {
+            parameter["name"]: parameter["schema"].get("type") == "array"
+            for parameter in operation.get("parameters", ())
+            if parameter["in"] == "query"
+        }
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
     }
 
 
-def _routes() -> Iterator[BaseRoute]:
-    return (route for router in _ROUTERS for route in router.routes)
+def _routes() -> Iterator[APIRoute]:
+    return (route for router in _ROUTERS for route in router.routes if isinstance(route, APIRoute))
 
 
 def _lifespan(
-    settings: Settings, bundles: Models, store: EventStore, clock: Clock, gate: Gate | None
-) -> Callable[[FastAPI], AbstractAsyncContextManager[dict[str, Any]]]:
+    settings: Settings, bundles: Models, store: EventStore, clock: Clock, admission: AdmissionControl
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         state = FreshState(store, settings, since=bundles.current().as_of, clock=clock)
         for running in bundles.running():
             if running.model is not None:
@@ -135,16 +133,14 @@ def _lifespan(
         with GroupCommitWriter(store, settings.writer, metrics.committed) as writer:
             follower = Follower(bundles, state, metrics.swapped)
             await follower.look()  # the challengers, and what became champion while this process started
-            services = Services(
-                *(settings, bundles, store, writer, clock, state, metrics, DecisionIds(), follower),
-                gate,
+            services = app.state.services = Services(
+                *(settings, bundles, store, writer, clock, state, metrics, DecisionIds(), follower, admission)
             )
-            app.state.services = services
             tasks = [
                 asyncio.create_task(_keep_fresh(services)),
                 asyncio.create_task(follower.follow(settings.model_look_seconds)),
             ]
-            yield {} if settings.cors_origins else {LANE: Lane(services, gate)}  # the lane writes no CORS headers
+            yield
             for task in tasks:
                 task.cancel()
             services.readers.shutdown(wait=False, cancel_futures=True)
@@ -167,7 +163,7 @@ async def _keep_fresh(services: Services) -> None:
 
 
 def _complete_document(app: FastAPI, *, keys: bool) -> None:
-    """Declare what is the same on every route once: the form of errors, and what a key opens.
+    """Declare what is the same on every route once: the form of errors, what admission refuses, JSON bodies.
 
     FastAPI would declare its own validation error on each route; ours stands once, by name.
     """
@@ -175,27 +171,48 @@ def _complete_document(app: FastAPI, *, keys: bool) -> None:
 
     @cache
     def openapi() -> dict[str, Any]:
-        document = generate()
+        document = _with_bodies(generate())
         schemas = document["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
         problem = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(problem.pop("$defs"))
         schemas["Problem"] = problem
-        _declare_access(document, keys=keys)
+        _declare_admission(document, keys=keys)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _declare_access(document: dict[str, Any], *, keys: bool) -> None:
+def _with_bodies(document: dict[str, Any]) -> dict[str, Any]:
+    """Add the bodies that routes read by `JsonBody`: FastAPI does not see those."""
+    bodies = [(route, body) for route in _routes() if (body := _json_body(route)) is not None]
+    _, schemas = models_json_schema(
+        [(body.kind, "validation") for _, body in bodies], ref_template="#/components/schemas/{model}"
+    )
+    document["components"]["schemas"] |= schemas["$defs"]
+    for route, body in bodies:
+        for method in route.methods or ():
+            document["paths"][route.path_format][method.lower()]["requestBody"] = body.described()
+    complete: dict[str, Any] = jsonable_encoder(OpenAPI(**document), by_alias=True, exclude_none=True)
+    return complete
+
+
+def _json_body(route: APIRoute) -> JsonBody[Any] | None:
+    annotations = get_type_hints(route.endpoint, include_extras=True).values()
+    needs = (item for each in annotations for item in getattr(each, "__metadata__", ()) if isinstance(item, Depends))
+    return next((need.dependency for need in needs if isinstance(need.dependency, JsonBody)), None)
+
+
+def _declare_admission(document: dict[str, Any], *, keys: bool) -> None:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             scope = SCOPES.get(path, {}).get(method.upper())
+            refusals = (400, 422) if scope is None else (400, 401, 403, 422, 429)
+            answers = problems.problem_responses(*refusals)
+            operation["responses"] |= {str(status): answer for status, answer in answers.items()}
             if scope is None:
                 continue
-            answers = problems.problem_responses(401, 403, 429)
-            operation["responses"] |= {str(status): answer for status, answer in answers.items()}
             operation["description"] += f"\n\nKeys need the scope `{scope}`."
             if keys:
                 operation["security"] = [{"key": []}]

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from recsys.errors import ConfigError, DataError, StoreError
+from serving.admission import ADMISSION
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -22,6 +23,7 @@ TITLES: Final[dict[int, str]] = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    408: "Request timeout",
     409: "In conflict with what is there",
     413: "Body too large",
     415: "Unsupported media type",
@@ -90,7 +92,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 QUERY_PROBLEMS: Final = problem_responses(400, 404, 409, 422, 503)
 """What a GET route answers beside its result."""
-BODY_PROBLEMS: Final = problem_responses(400, 404, 409, 413, 415, 422, 503)
+BODY_PROBLEMS: Final = problem_responses(400, 404, 408, 409, 413, 415, 422, 503)
 """What a route with a JSON body answers beside its result."""
 
 
@@ -131,13 +133,12 @@ def problem_of(error: Exception, request_id: str | None, retry_after_seconds: in
 
 
 def install(app: FastAPI, retry_after_seconds: int) -> None:
-    """Map the errors of every route, and declare `Problem` in the OpenAPI document."""
+    """Map the errors that FastAPI would answer itself; all others get to `serving.middleware`."""
 
     async def answer(request: Request, error: Exception) -> Response:
-        return problem_of(error, request.scope.get("request_id"), retry_after_seconds)
+        return problem_of(error, request.scope[ADMISSION].request_id, retry_after_seconds)
 
-    invalid = (RequestValidationError, ValidationError, ImplausibleError)
-    for kind in (*invalid, HTTPException, StoreError, ConfigError, DataError):
+    for kind in (RequestValidationError, HTTPException):  # FastAPI has answers of its own to these
         app.add_exception_handler(kind, answer)
 
 
@@ -167,6 +168,4 @@ def _sentence(error: HTTPException) -> str:
         return "there is no such route; /docs lists them"
     if error.status_code == 405:
         return "this route does not take that method; the Allow header lists those it takes"
-    if error.status_code == 400:
-        return "the body can't be read as JSON in UTF-8"
     return str(error.detail)

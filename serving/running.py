@@ -26,7 +26,6 @@ from serving import logs
 from serving.app import create_app
 from serving.loading import load_model, sources_of
 from serving.models import LoadedModel, WatchedModels
-from serving.protocol import ShopProtocol
 from serving.settings import Settings
 
 GRACE_SECONDS: Final = 10
@@ -176,7 +175,6 @@ def _config(build: Callable[[], FastAPI], workers: int) -> uvicorn.Config:
         build,
         factory=True,
         workers=workers,
-        http=ShopProtocol,
         lifespan="on",
         ws="none",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

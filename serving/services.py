@@ -15,7 +15,7 @@ from fastapi import Depends, Request
 
 from recsys.errors import StoreBusyError
 from recsys.events import EventStore, GroupCommitWriter
-from serving.access import Gate
+from serving.admission import ADMISSION, Admission, AdmissionControl
 from serving.following import Follower
 from serving.metrics import Metrics
 from serving.models import Models
@@ -34,7 +34,7 @@ class Services:
     """The parts of a running server.
 
     Attributes:
-        gate: checks keys and counts what they ask; None where nobody needs one.
+        admission: checks keys and counts what they ask.
         rng: draws what exploration shows; no seed, so that no two workers draw alike.
         readers: threads that read the event store.
     """
@@ -48,7 +48,7 @@ class Services:
     metrics: Metrics
     next_decision_id: Callable[[], str]
     follower: Follower
-    gate: Gate | None = None
+    admission: AdmissionControl
     rng: random.Random = field(default_factory=random.Random)
     readers: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 8, "store-reader"))
 
@@ -72,10 +72,17 @@ class Services:
         return reading.result()
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
     """Return the parts of the server that `request` reached."""
     services: Services = request.app.state.services
     return services
 
 
+async def admission_of(request: Request) -> Admission:
+    """Return what admission found of `request`."""
+    admission: Admission = request.scope[ADMISSION]
+    return admission
+
+
 ServicesDep = Annotated[Services, Depends(services_of)]
+AdmissionDep = Annotated[Admission, Depends(admission_of)]

@@ -37,6 +37,8 @@ class Settings(Config):
     """How often a worker looks for what other workers took; half of the second that state may be late."""
     max_body_bytes: int = Field(default=1_048_576, ge=1_024)
     """Bytes of a request body; a full cart of 200 lines takes some 20 kB."""
+    body_seconds: float = Field(default=10.0, gt=0)
+    """How long a request body may take to arrive; the largest one comes within it at 1 Mbit a second."""
     retry_after_seconds: int = Field(default=1, ge=1)
     """What `Retry-After` says when the event store is busy."""
     writer: WriterConfig = WriterConfig()

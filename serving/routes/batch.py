@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends
 from starlette.responses import Response, StreamingResponse
 
 from serving.answering import Asker, answer
+from serving.json_body import JsonBody
 from serving.problems import BODY_PROBLEMS, problem_of
-from serving.routes.lean import LeanRoute
 from serving.schemas.batch import BatchLine, OffersBatchBody
 from serving.schemas.offers import OffersBody
-from serving.services import Services, services_of
+from serving.services import AdmissionDep, Services, ServicesDep
 
-router = APIRouter(tags=["offers"], route_class=LeanRoute)
+router = APIRouter(tags=["offers"])
 
 AT_ONCE: Final = 16
 """Questions of one batch under way: they share commits, and other requests still come in between."""
@@ -36,15 +36,15 @@ class NdJsonResponse(StreamingResponse):
     responses=BODY_PROBLEMS,
     summary="Offers for many accounts",
 )
-async def post_offers_batch(request: Request, body: OffersBatchBody) -> Response:
+async def post_offers_batch(
+    services: ServicesDep, admission: AdmissionDep, body: Annotated[OffersBatchBody, Depends(JsonBody(OffersBatchBody))]
+) -> Response:
     """One line of JSON for each question (NDJSON), in the order in which they are ready; one may fail alone.
 
     A key's rate counts every question of the batch.
     """
-    services = services_of(request)
-    if services.gate is not None:
-        services.gate.charge(dict(request.scope["headers"]), len(body.requests) - 1)
-    return NdJsonResponse(_lines(services, body.requests, request.scope["request_id"]))
+    services.admission.charge(admission, len(body.requests) - 1)
+    return NdJsonResponse(_lines(services, body.requests, admission.request_id))
 
 
 async def _lines(services: Services, questions: list[OffersBody], request_id: str) -> AsyncIterator[bytes]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Depends, Path
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from recsys.contracts.events import EventQuery, VisitorLink
+from serving.json_body import JsonBody
 from serving.models import unknown_names
 from serving.problems import BODY_PROBLEMS
-from serving.routes.lean import LeanRoute
 from serving.schemas.fields import Id
 from serving.schemas.live import (
     AccountsAnswer,
@@ -22,9 +22,9 @@ from serving.schemas.live import (
     ProductsAnswer,
     ProductsBody,
 )
-from serving.services import Services, services_of
+from serving.services import Services, ServicesDep
 
-router = APIRouter(route_class=LeanRoute)
+router = APIRouter()
 
 
 @router.post(
@@ -34,9 +34,10 @@ router = APIRouter(route_class=LeanRoute)
     tags=["live values"],
     summary="Prices, stock and flags of products",
 )
-async def post_products(request: Request, body: ProductsBody) -> Response:
+async def post_products(
+    services: ServicesDep, body: Annotated[ProductsBody, Depends(JsonBody(ProductsBody))]
+) -> Response:
     """Keep new values of products, all or none, over those of the models; they survive a restart and a new model."""
-    services = services_of(request)
     now = services.clock()
     events = [product.to_event(now) for product in body.products]
     await services.writer.submit(events)
@@ -53,9 +54,10 @@ async def post_products(request: Request, body: ProductsBody) -> Response:
     tags=["live values"],
     summary="Segment, region and flags of accounts",
 )
-async def post_accounts(request: Request, body: AccountsBody) -> Response:
+async def post_accounts(
+    services: ServicesDep, body: Annotated[AccountsBody, Depends(JsonBody(AccountsBody))]
+) -> Response:
     """Keep new values of accounts, all or none, over those of the models; they survive a restart and a new model."""
-    services = services_of(request)
     now = services.clock()
     events = [account.to_event(now) for account in body.accounts]
     await services.writer.submit(events)
@@ -73,15 +75,14 @@ async def post_accounts(request: Request, body: AccountsBody) -> Response:
     summary="A visitor logs in",
 )
 async def post_link(
-    request: Request,
-    body: LinkBody,
+    services: ServicesDep,
+    body: Annotated[LinkBody, Depends(JsonBody(LinkBody))],
     visitor_id: Annotated[
         Id,
         Path(description="The visitor; give each person at a shared device an id of its own.", examples=["v-77"]),
     ],
 ) -> Response:
     """Let a visitor become an account, with its purchases and refusals. The first account stays: another one is 409."""
-    services = services_of(request)
     await services.writer.submit([VisitorLink(visitor_id, body.account_id, services.clock())])
     if not await services.read(_is_linked, services, visitor_id, body.account_id):
         raise HTTPException(409, "the visitor is another account already; give the new person another visitor id")

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -17,9 +17,9 @@ from recsys.ranking.insight import Insight
 from recsys.ranking.why_not import WhyNot
 from recsys.ranking.why_not import answer as told
 from serving.answering import Asker, answer
+from serving.json_body import JsonBody
 from serving.models import LoadedModel
 from serving.problems import BODY_PROBLEMS, QUERY_PROBLEMS
-from serving.routes.lean import LeanRoute
 from serving.schemas.fields import Id, Label
 from serving.schemas.offers import Limit, OffersAnswer
 from serving.schemas.pages import (
@@ -30,10 +30,9 @@ from serving.schemas.pages import (
     WhyNotAnswer,
     WhyNotBody,
 )
-from serving.services import Services, ServicesDep, services_of
+from serving.services import AdmissionDep, Services, ServicesDep
 
 router = APIRouter(tags=["pages"])
-lean_router = APIRouter(tags=["pages"], route_class=LeanRoute)
 
 ProductPath = Annotated[
     Id, Path(description="The product; one that the model does not know is 404.", examples=["22423"])
@@ -51,8 +50,8 @@ SurfaceQuery = Annotated[Label | None, Query(description="The place of the offer
     summary="What goes with a product",
 )
 async def get_complements(
-    request: Request,
     services: ServicesDep,
+    admission: AdmissionDep,
     product_id: ProductPath,
     limit: LimitQuery = 10,
     explain: ExplainQuery = "brief",
@@ -60,7 +59,7 @@ async def get_complements(
     surface: SurfaceQuery = None,
 ) -> Response:
     """Cross-sells beside a product, for a page without an account. A decision: report outcomes against it."""
-    place = Asker(None, channel, surface, request.scope["request_id"], "GET /v1/products/{product_id}/complements")
+    place = Asker(None, channel, surface, admission.request_id, "GET /v1/products/{product_id}/complements")
     return await _beside(services, place, product_id, "cross_sell", limit, explain)
 
 
@@ -71,8 +70,8 @@ async def get_complements(
     summary="Higher-value versions of a product",
 )
 async def get_upgrades(
-    request: Request,
     services: ServicesDep,
+    admission: AdmissionDep,
     product_id: ProductPath,
     limit: LimitQuery = 10,
     explain: ExplainQuery = "brief",
@@ -80,7 +79,7 @@ async def get_upgrades(
     surface: SurfaceQuery = None,
 ) -> Response:
     """Upsells from a product, for a page without an account. A decision: report outcomes against it."""
-    place = Asker(None, channel, surface, request.scope["request_id"], "GET /v1/products/{product_id}/upgrades")
+    place = Asker(None, channel, surface, admission.request_id, "GET /v1/products/{product_id}/upgrades")
     return await _beside(services, place, product_id, "upsell", limit, explain)
 
 
@@ -135,19 +134,18 @@ async def get_whitespace(
     )
 
 
-@lean_router.post(
+@router.post(
     "/v1/decisions/{decision_id}/why-not",
     response_model=WhyNotAnswer,
     responses=BODY_PROBLEMS,
     summary="Why a product was not offered",
 )
 async def post_why_not(
-    request: Request,
-    body: WhyNotBody,
+    services: ServicesDep,
+    body: Annotated[WhyNotBody, Depends(JsonBody(WhyNotBody))],
     decision_id: Annotated[Id, Path(description="From the answer.", examples=["0199f2c4-7d1e-7c3a-9a53-0b0d8f5f3a11"])],
 ) -> Response:
     """The first rule that removed it, with its values. 404: no such decision. 409: the model that made it has gone."""
-    services = services_of(request)
     decision = await services.read(_decision, services, decision_id)
     model = _model_of(services, decision)
     found = _why_not(model, decision, body.product_id)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from recsys.contracts.events import PRESENTING, Outcome
+from serving.json_body import JsonBody
 from serving.metrics import Metrics
 from serving.models import unknown_names
 from serving.news import Told, reactions_of
 from serving.problems import BODY_PROBLEMS
 from serving.report_checks import Clock, check_orders, check_outcomes
 from serving.resent import Kept, kept_lines, kept_outcomes
-from serving.routes.lean import LeanRoute
 from serving.schemas.reports import LineId, OrdersAnswer, OrdersBody, OutcomesAnswer, OutcomesBody
-from serving.services import Services, services_of
+from serving.services import Services, ServicesDep
 
-router = APIRouter(route_class=LeanRoute)
+router = APIRouter()
 
 
 @router.post(
@@ -29,13 +30,14 @@ router = APIRouter(route_class=LeanRoute)
     tags=["outcomes"],
     summary="What came of offers",
 )
-async def post_outcomes(request: Request, body: OutcomesBody) -> Response:
+async def post_outcomes(
+    services: ServicesDep, body: Annotated[OutcomesBody, Depends(JsonBody(OutcomesBody))]
+) -> Response:
     """Keep a batch of outcomes, all or none. Idempotent by `outcome_id`. A declined product rests for that account.
 
     An id that is kept with other content stays as it is, and the answer names it under `conflicts`. A time that can't
     be right, later than now or before 1990, refuses the batch.
     """
-    services = services_of(request)
     now = services.clock()
     check_outcomes(body, _clock(services, now))
     events = [outcome.to_event(now) for outcome in body.outcomes]
@@ -57,14 +59,13 @@ async def post_outcomes(request: Request, body: OutcomesBody) -> Response:
 @router.post(
     "/v1/orders", response_model=OrdersAnswer, responses=BODY_PROBLEMS, tags=["orders"], summary="Orders as they come"
 )
-async def post_orders(request: Request, body: OrdersBody) -> Response:
+async def post_orders(services: ServicesDep, body: Annotated[OrdersBody, Depends(JsonBody(OrdersBody))]) -> Response:
     """Keep a batch of orders, all or none, idempotent by `order_id` and `line_id`. What they hold is owned at once.
 
     A line that is kept with other content stays as it is, and the answer names it under `conflicts`. What can't be
     right refuses the batch: a time later than now or before 1990, a currency other than the model's, a discount of more
     than the line.
     """
-    services = services_of(request)
     now = services.clock()
     model = services.models.current()
     check_orders(body, _clock(services, now), model.currency)

@@ -140,6 +140,25 @@ class OffersBody(BaseModel):
         )
 
 
+class AccountOffersQuery(BaseModel):
+    """What a person asks about one account."""
+
+    limit: Limit = Field(default=10, description="How many offers are wanted.", examples=[4])
+    kinds: Kinds = Field(
+        default_factory=lambda: list(KINDS),
+        json_schema_extra={"default": list(KINDS)},
+        description="The kinds of offer that are wanted.",
+        examples=[["upsell"]],
+    )
+    objective: Objective | None = Field(default=None, description="What the ranking maximises.", examples=["revenue"])
+    explain: Explain = Field(default="full", description="How much evidence comes with each offer.", examples=["brief"])
+    new_only: bool = Field(
+        default=False, description="Leave out everything that the account has ever bought.", examples=[True]
+    )
+    channel: Label | None = Field(default=None, description="Where the request comes from.", examples=["phone"])
+    surface: Label | None = Field(default=None, description="The place of the offers.", examples=["crm"])
+
+
 class OfferAnswer(BaseModel):
     """One ranked offer."""
 

@@ -29,7 +29,6 @@ from recsys.propensity.candidates import Candidates
 from recsys.ranking.assembly import Learned, OfferModelConfig, build_offer_model
 from serving import FixedModel, Settings, create_app
 from serving.fakes import fake_model
-from serving.protocol import ShopProtocol
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OFFERS = Path(sys.executable).parent / "offers"
@@ -41,9 +40,7 @@ Running = Callable[[FastAPI], AbstractContextManager[httpx.Client]]
 def _running(app: FastAPI) -> Iterator[httpx.Client]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            app, http=ShopProtocol, lifespan="on", ws="none", log_config=None, access_log=False, server_header=False
-        )
+        config = uvicorn.Config(app, lifespan="on", ws="none", log_config=None, access_log=False, server_header=False)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()

@@ -14,11 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException
 
 from recsys.errors import ConfigError
 from recsys.events import MemoryStore
 from serving import FixedModel, Settings, create_app
-from serving.access import SCOPES, Gate, RouteScopes
+from serving.access import SCOPES, RouteScopes
+from serving.admission import AdmissionControl
 from serving.fakes import fake_model
 from serving.keyring import Keyring
 from serving.keys import (
@@ -156,12 +158,12 @@ def test_a_file_that_breaks_leaves_the_keys_as_they_were(locked: httpx.Client, k
 def test_a_key_expires(keys: Keys) -> None:
     key = keys.make("offers", expires_at=NOW + timedelta(days=1))
     now = [NOW]
-    gate = Gate(Keyring(keys.path, 0.0), lambda: now[0], lambda: 0.0)
-    headers = {b"authorization": f"Bearer {key}".encode()}
-    gate.check("POST", "/v1/offers", headers)
+    admission = AdmissionControl(Keyring(keys.path, 0.0), lambda: now[0], lambda: 0.0, 1_024, {})
+    headers = [(b"authorization", f"Bearer {key}".encode())]
+    assert admission.admit("POST", "/v1/offers", b"", headers, "r-1").scope == "offers"
     now[0] += timedelta(days=1)
-    with pytest.raises(Exception, match="401"):
-        gate.check("POST", "/v1/offers", headers)
+    with pytest.raises(HTTPException, match="401"):
+        admission.admit("POST", "/v1/offers", b"", headers, "r-1")
 
 
 def test_beyond_its_rate_a_key_is_429_with_the_pause_and_others_go_on(locked: httpx.Client, keys: Keys) -> None:

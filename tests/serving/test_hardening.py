@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsys.contracts.events import Event, EventQuery, Outcome, OutcomeKind, PostedLine, TableName
 from recsys.contracts.offers import AccountState
@@ -23,10 +23,11 @@ from recsys.events import MemoryStore, open_store
 from recsys.events.store import SqlStore
 from recsys.events.upkeep import forget
 from serving import FixedModel, Settings, create_app
-from serving.edge import Edge
+from serving.admission import AdmissionControl
 from serving.fakes import fake_model
 from serving.keyring import Keyring
 from serving.keys import KEY_SCOPES, KeyFile, new_key, with_key, write_keys
+from serving.middleware import RequestMiddleware
 from serving.news import Subject, Told, reactions_of
 from serving.problems import MOST_LISTED
 from serving.state import FreshState
@@ -197,7 +198,7 @@ async def _reading(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _ask(headers: dict[str, str], *messages: Message) -> list[Message]:
-    """Return what the edge sends to a request whose body comes as `messages`, without a server in between."""
+    """Return what the middleware sends to a request whose body comes as `messages`, without a server in between."""
     sent: list[Message] = []
     coming = iter(messages)
     named = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -209,14 +210,21 @@ def _ask(headers: dict[str, str], *messages: Message) -> list[Message]:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(Edge(_reading, max_body_bytes=1_024, retry_after_seconds=1)(scope, receive, send))
+    settings = Settings(max_body_bytes=1_024)
+    admission = AdmissionControl(None, lambda: NOW, time.monotonic, settings.max_body_bytes, {})
+    asyncio.run(_run(RequestMiddleware(_reading, admission, settings), scope, receive, send))
     return sent
 
 
-def test_a_short_declared_length_does_not_let_a_long_chunked_body_pass() -> None:
-    headers = {"content-length": "2", "transfer-encoding": "chunked"}
+async def _run(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    await app(scope, receive, send)
+
+
+@pytest.mark.parametrize("headers", [{"content-length": "2"}, {"transfer-encoding": "chunked"}])
+def test_a_short_declared_length_does_not_let_a_long_body_pass(headers: dict[str, str]) -> None:
     sent = _ask(headers, *[{"type": "http.request", "body": b"x" * 600, "more_body": True}] * 2)
     assert sent[0]["status"] == 413
+    assert (b"connection", b"close") in sent[0]["headers"]
 
 
 def test_a_caller_that_hangs_up_is_no_failure_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
