@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 from recsys.contracts.events import AccountUpdate, ProductUpdate
 from recsys.contracts.offers import ProductChange
-from recsys.ranking.rules import Rule
+from recsys.ranking.rules import Rule, unknown_in_rules
 from serving.models import LoadedModel, Recommender
 
 T = TypeVar("T", ProductChange, AccountUpdate)
+
+_MOST_NAMED: Final = 20
+"""Unknown names of business rules in one line of the log."""
+
+_log = logging.getLogger("serving")
 
 _PRODUCT_VALUES = tuple(item.name for item in fields(ProductChange))
 
@@ -55,6 +61,10 @@ class LiveProducts:
             self._rules = rules
             for engine in self._engines:
                 engine.use_rules(rules)
+            unknown = unknown_in_rules(rules, lambda kind, name: any(one.knows(kind, name) for one in self._engines))
+            if unknown and self._engines:
+                more = f" and {len(unknown) - _MOST_NAMED:,} more" if len(unknown) > _MOST_NAMED else ""
+                _log.warning("business rules name what no model knows: %s%s", ", ".join(unknown[:_MOST_NAMED]), more)
 
     def is_unknown(self, product_id: str) -> bool:
         """Return whether a product with posted values is one that no model knows: they wait for one that does."""

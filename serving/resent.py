@@ -74,5 +74,7 @@ def _as_outcome(sent: Outcome, kept: Outcome) -> Outcome:
 
 
 def _as_line(sent: PostedLine, kept: PostedLine) -> PostedLine:
+    """The same with the kept time where the sender gave none, and without a currency where it was kept without."""
     ordered_at = kept.ordered_at if sent.ordered_at == sent.recorded_at else sent.ordered_at
-    return replace(sent, recorded_at=kept.recorded_at, ordered_at=ordered_at)
+    currency = None if kept.currency is None else sent.currency
+    return replace(sent, recorded_at=kept.recorded_at, ordered_at=ordered_at, currency=currency)

@@ -57,6 +57,7 @@ def readout(
     ] = None,
     plan_hash: Annotated[str | None, typer.Option(help="The hash under which the plan was locked.")] = None,
     orders: Annotated[str | None, typer.Option(help="Order lines: metrics are read off them, by account.")] = None,
+    currency: Annotated[str | None, typer.Option(help="The currency to keep where orders have several.")] = None,
     preset: Annotated[str | None, typer.Option(help="A well-known layout of the orders.")] = None,
     map_: Annotated[str | None, typer.Option("--map", help="Columns of the orders, account_id=customer,....")] = None,
     assigned_at: Annotated[str | None, typer.Option(help="With --orders: column of the assignment's time.")] = None,
@@ -80,7 +81,7 @@ def readout(
         raise ReadoutError("give either an experiment of the event store, or --data with a table of its units")
     if data is None:
         now = moment or datetime.now(UTC)
-        _report(_from_store(store, str(experiment_id), now, decided, accounts), out, mlflow_run)
+        _report(_from_store(store, str(experiment_id), now, decided, accounts, currency), out, mlflow_run)
         return
     if accounts is not None:
         raise ReadoutError("--accounts with --data, must go with an experiment of the store; name columns by --segment")
@@ -108,7 +109,7 @@ def readout(
     if orders is None:
         found = readout_from_table(data, form, config, now=moment or datetime.now(UTC), override=decided)
     else:
-        spec = ReadSpec(orders=orders, preset=preset, mapping=parse_map(map_) if map_ else {})
+        spec = ReadSpec(orders=orders, preset=preset, mapping=parse_map(map_) if map_ else {}, currency=currency)
         days = form.plan.plan.attribution_window_days if form.plan else window_days
         start = parse_moment(started) if started else None
         order_form = OrderForm(form, spec, days, assigned_at, start)
@@ -117,14 +118,19 @@ def readout(
 
 
 def _from_store(
-    url: str, experiment_id: str, now: datetime, override: Override | None, accounts: str | None
+    url: str,
+    experiment_id: str,
+    now: datetime,
+    override: Override | None,
+    accounts: str | None,
+    currency: str | None,
 ) -> Readout:
     from recsys.evaluation.readout import readout_from_store
     from recsys.events import open_store
 
     store = open_store(url)
     try:
-        return readout_from_store(store, experiment_id, now, override=override, accounts=accounts)
+        return readout_from_store(store, experiment_id, now, override=override, accounts=accounts, currency=currency)
     finally:
         store.close()
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from recsys.contracts.config import Config, validation_sentences
+from recsys.contracts.offers import NameKind
 from recsys.errors import ConfigError
 
 Action = Literal["block", "require", "pin", "boost"]
@@ -123,6 +124,22 @@ class Rules:
     def in_force(self, now: datetime) -> tuple[Rule, ...]:
         """Return the rules that are valid at `now`."""
         return tuple(rule for rule in self.rules if rule.holds(now))
+
+
+def unknown_in_rules(rules: Iterable[Rule], knows: Callable[[NameKind, str], bool]) -> list[str]:
+    """Return what the rules name and nobody knows: a rule about it does nothing until a model does.
+
+    Example:
+        >>> rule = Rule(name="tins", action="block", products=("P1", "P2"), owner="A. Buyer", reason="sold out")
+        >>> unknown_in_rules([rule], lambda kind, name: name == "P1")
+        ["product 'P2' (tins)"]
+    """
+    named: list[tuple[NameKind, str, str]] = []
+    for rule in rules:
+        named += [("product", name, rule.name) for name in rule.products]
+        named += [("category", name, rule.name) for name in rule.categories]
+        named += [("segment", name, rule.name) for name in rule.segments]
+    return [f"{kind} {name!r} ({rule})" for kind, name, rule in named if not knows(kind, name)]
 
 
 def read_rules(path: Path) -> Rules:

@@ -19,10 +19,18 @@ from recsys.errors import DataError, PlanError, ReadoutError
 from recsys.events import EventStore
 from serving.problems import QUERY_PROBLEMS
 from serving.schemas.evaluation import KpisAnswer, Period, ReadoutAnswer
-from serving.schemas.fields import Id
+from serving.schemas.fields import Currency, Id
 from serving.services import ServicesDep
 
 router = APIRouter(tags=["evaluation"])
+
+CurrencyQuery = Annotated[
+    Currency | None,
+    Query(
+        description="Of the figures; left out, the model's. Order lines in another one are counted in a note.",
+        examples=["GBP"],
+    ),
+]
 
 LONGEST: Final = timedelta(days=3_653)
 """What a KPI report looks back over: ten years of days take a second or two; `offers kpis` takes any length."""
@@ -35,10 +43,13 @@ LONGEST: Final = timedelta(days=3_653)
     summary="Did it work, may we ship?",
 )
 async def get_readout(
-    services: ServicesDep, experiment_id: Annotated[Id, Path(description="The experiment.", examples=["engine-q1"])]
+    services: ServicesDep,
+    experiment_id: Annotated[Id, Path(description="The experiment.", examples=["engine-q1"])],
+    currency: CurrencyQuery = None,
 ) -> Response:
     """Health, effects and verdict as they stand now; 409 with a sentence where the log can't be read out yet."""
-    content = await services.read(_readout, services.store, experiment_id, services.clock())
+    wanted = currency or services.models.current().currency
+    content = await services.read(_readout, services.store, experiment_id, services.clock(), wanted)
     return Response(content, media_type="application/json")
 
 
@@ -52,20 +63,21 @@ async def get_kpis(
             ge=1, le=365, description="Days after a presentation within which a purchase counts for it.", examples=[14]
         ),
     ] = 30,
+    currency: CurrencyQuery = None,
 ) -> Response:
     """Every KPI over the posted orders and the event log; 409 with a sentence where there is nothing to count yet."""
-    currency = services.models.current().currency
-    content = await services.read(_kpis, services.store, services.clock(), period, window_days, currency)
+    wanted = currency or services.models.current().currency
+    content = await services.read(_kpis, services.store, services.clock(), period, window_days, wanted)
     return Response(content, media_type="application/json")
 
 
-def _readout(store: EventStore, experiment_id: str, now: datetime) -> bytes:
+def _readout(store: EventStore, experiment_id: str, now: datetime, currency: str | None) -> bytes:
     from recsys.evaluation.readout import readout_from_store  # scipy and statsmodels: not before somebody asks
 
     if experiment_id not in store.read(EventQuery("experiments"))["experiment_id"].to_pylist():
         raise HTTPException(404, "the event store holds no such experiment; GET /v1/experiments lists them")
     try:
-        return _json(readout_from_store(store, experiment_id, now).to_dict())
+        return _json(readout_from_store(store, experiment_id, now, currency=currency).to_dict())
     except (ReadoutError, PlanError, DataError) as error:
         raise HTTPException(409, str(error)) from None
 

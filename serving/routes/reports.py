@@ -69,7 +69,7 @@ async def post_orders(services: ServicesDep, body: Annotated[OrdersBody, Depends
     now = services.clock()
     model = services.models.current()
     check_orders(body, _clock(services, now), model.currency)
-    events = [line for order in body.orders for line in order.to_events(now)]
+    events = [line for order in body.orders for line in order.to_events(now, model.currency)]
     await services.writer.submit(events)
     kept = await services.read(kept_lines, services.store, events)
     services.state.buy(kept.events.values())

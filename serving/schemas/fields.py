@@ -29,3 +29,6 @@ WHOLE = BeforeValidator(_whole)
 
 Money = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Quantity = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+"""ISO 4217."""

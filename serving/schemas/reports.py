@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from recsys.contracts.events import LineStatus, Outcome, OutcomeKind, PostedLine
-from serving.schemas.fields import Id, Label, Money, Quantity
+from serving.schemas.fields import Currency, Id, Label, Money, Quantity
 
 MAX_OUTCOMES = 1_000
 MAX_ORDERS = 200
@@ -24,7 +24,6 @@ def _utc(when: datetime) -> datetime:
 
 Time = Annotated[AwareDatetime, AfterValidator(_utc)]
 Note = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 
 
 class OutcomeBody(BaseModel):
@@ -158,8 +157,8 @@ class OrderBody(BaseModel):
     )
     lines: list[OrderLineBody] = Field(min_length=1, max_length=MAX_LINES, description="What was bought or came back.")
 
-    def to_events(self, now: datetime) -> list[PostedLine]:
-        """Return the events, recorded `now`."""
+    def to_events(self, now: datetime, currency: str | None) -> list[PostedLine]:
+        """Return the events, recorded `now`; an order that says no currency is in the model's, and the log says so."""
         return [
             PostedLine(
                 order_id=self.order_id,
@@ -171,7 +170,7 @@ class OrderBody(BaseModel):
                 account_id=self.account_id,
                 visitor_id=self.visitor_id,
                 unit_price=line.unit_price,
-                currency=self.currency,
+                currency=self.currency or currency,
                 discount=line.discount,
                 channel=self.channel,
                 status=line.status,

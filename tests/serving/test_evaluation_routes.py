@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from recsys.contracts.events import PostedLine
 from recsys.evaluation.experiment_lifecycle import start_experiment
 from recsys.events import MemoryStore
 from recsys.experiments.plan import Arm, ExperimentPlan, Policy
@@ -71,6 +72,29 @@ def test_a_readout_is_made_from_the_log_of_the_server(api: httpx.Client, clock: 
     assert readout["counts"]["offers"] + readout["counts"]["holdout"] == 60
     assert readout["health"]
     assert readout["verdict"]
+
+
+def test_figures_over_a_log_of_several_currencies_keep_one(
+    api: httpx.Client, clock: Clock, store: MemoryStore, running: Any
+) -> None:
+    shop(api, clock, 60)
+    before = api.get("/v1/kpis").json(), api.get("/v1/experiments/cards/readout").json()
+    when = NOW + timedelta(hours=2)
+    usd = PostedLine("usd", "1", "P0", 1.0, when, when, account_id="U1", unit_price=1e6, currency="USD")
+    store.append([usd])  # by a server whose model was in another currency
+    after = api.get("/v1/kpis").json(), api.get("/v1/experiments/cards/readout").json()
+    assert (after[0]["values"], after[1]["effects"]) == (before[0]["values"], before[1]["effects"])
+    assert "1 in USD" in after[0]["notes"][0]
+    assert any("1 in USD" in note for note in after[1]["notes"])
+    assert api.get("/v1/kpis?currency=USD").json()["n_orders"] == 1
+    assert "must be one of EUR, USD" in api.get("/v1/experiments/cards/readout?currency=SEK").json()["detail"]
+    with running(
+        create_app(Settings(), bundles=FixedModel(fake_model(currency=None)), store=store, clock=clock)
+    ) as one:
+        for path in ("/v1/kpis", "/v1/experiments/cards/readout"):
+            refused = one.get(path)
+            assert refused.status_code == 409
+            assert "USD (1 lines), must be one; choose" in refused.json()["detail"]
 
 
 def test_what_can_not_be_read_out_is_a_sentence(api: httpx.Client) -> None:

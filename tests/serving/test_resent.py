@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from recsys.contracts.events import EventQuery
+from recsys.contracts.events import EventQuery, PostedLine
 from recsys.events import EventStore, open_store
 from serving import FixedModel, Settings, create_app
 from serving.fakes import fake_model
@@ -103,6 +103,13 @@ def test_the_same_moment_in_another_zone_is_the_same_content(api: httpx.Client) 
     at = {"ordered_at": "2026-02-01T01:00:00+01:00"}
     assert post(api, "/v1/orders", orders=[line("P5") | {"ordered_at": "2026-02-01T00:00:00Z"}])["conflicts"] == []
     assert post(api, "/v1/orders", orders=[line("P5") | at])["conflicts"] == []
+
+
+def test_a_line_that_was_kept_without_a_currency_is_the_same_content(shared: EventStore, api: httpx.Client) -> None:
+    shared.append([PostedLine("o1", "1", "P5", 1.0, NOW, NOW, account_id="A0")])  # by a server that left it open
+    again = line("P5") | {"ordered_at": NOW.isoformat()}
+    assert post(api, "/v1/orders", orders=[again])["conflicts"] == []
+    assert post(api, "/v1/orders", orders=[again | {"currency": "EUR"}])["conflicts"] == []
 
 
 def test_metrics_count_an_outcome_once(shared: EventStore, running: Any) -> None:

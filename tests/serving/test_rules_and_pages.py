@@ -85,6 +85,16 @@ def test_a_rule_is_in_force_without_a_restart_and_why_not_names_it(real: httpx.C
     assert why(real, after["decision_id"], first)["rule"] == "contract"
 
 
+def test_what_rules_name_and_no_model_knows_is_told(
+    real: httpx.Client, rules_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = offered(real)[0]
+    write(rules_file, "block", known, "P9O", name="contract")
+    told = "business rules name what no model knows: product 'P9O' (contract)"
+    assert eventually(lambda: told in caplog.messages)
+    assert eventually(lambda: known not in offered(real))  # the rest of the rule is in force
+
+
 def test_a_broken_file_leaves_the_last_good_rules(
     real: httpx.Client, rules_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -110,7 +110,7 @@ def test_another_currency_is_refused_whole(api: httpx.Client, store: MemoryStore
     assert "currency == 'USD', must be EUR, the currency of the model" in found["/orders/1/currency"]
     assert store.size("order_lines") == 0
     assert post_orders(api, order("o1", currency="EUR"), order("o3")).status_code == 200
-    assert [row["currency"] for row in store.read(EventQuery("order_lines")).to_pylist()] == ["EUR", None]
+    assert [row["currency"] for row in store.read(EventQuery("order_lines")).to_pylist()] == ["EUR", "EUR"]
 
 
 def test_a_model_without_a_currency_takes_any_one(without_currency: httpx.Client, store: MemoryStore) -> None:

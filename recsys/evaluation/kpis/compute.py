@@ -47,12 +47,14 @@ def kpis_from_tables(
         accounts: `account_id`, and `segment region owner is_key_account` where known.
         upgrades: `from_product_id to_product_id`; default: the tiers of the products, where there are any.
         events: the event log; None without one: nothing is attributed then.
-        currency: of the orders' money.
+        currency: of the figures: lines that say another one are left out and counted in a note; None: the only one
+            that the lines say.
         config: periods, segments, attribution.
 
     Raises:
         MissingColumnError: the orders lack a required column.
         EmptyDataError: no order lies before `as_of`, or none in the range.
+        CurrencyError: the lines say several currencies and none was chosen, or none says the one chosen.
     """
     config = config or KpiConfig()
     moment = as_utc(as_of)
@@ -61,7 +63,7 @@ def kpis_from_tables(
     connection = orders.get_backend() if isinstance(orders, ibis.Table) else connect()
     with Scratch(connection) as scratch:
         posted = events.order_lines if events is not None else None
-        lines = settled_lines(scratch, orders, posted, moment)
+        lines, currency, left_out = settled_lines(scratch, orders, posted, moment, currency)
         sales = judge_sales(
             scratch, lines, products=products, accounts=accounts, edges=edges, since=since, config=config
         )
@@ -69,7 +71,8 @@ def kpis_from_tables(
         gathered = gather(scratch, sales, log, since=since, as_of=moment, config=config)
         effects = aov_effects(scratch, sales, events, moment) if events is not None else ()
         report = _report(sales, log, gathered, moment, ladder, currency, config)
-        return replace(report, aov_effects=effects)
+        notes = report.notes if left_out is None else (f"{left_out[0].upper()}{left_out[1:]}.", *report.notes)
+        return replace(report, aov_effects=effects, notes=notes)
 
 
 def _report(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import ibis
 import pandas as pd
@@ -13,6 +13,7 @@ import pyarrow as pa
 from recsys.contracts import columns as c
 from recsys.contracts.events import EventQuery, TableName
 from recsys.contracts.tables import COMPLETED, ORDERS
+from recsys.data.currency import figure_currency
 from recsys.data.reversals import REMAINING, net_reversals
 from recsys.errors import EmptyDataError, MissingColumnError
 from recsys.evaluation.kpis.scratch import Scratch
@@ -28,8 +29,8 @@ _DECISION_COLUMNS = (
 )  # fmt: skip
 _OUTCOME_COLUMNS = ("decision_id", "product_id", "kind", "occurred_at", "actor_id")
 _LINE_COLUMNS = (
-    "order_id", "line_id", "account_id", "product_id", "ordered_at", "quantity", "unit_price", "discount", "channel",
-    "status",
+    "order_id", "line_id", "account_id", "product_id", "ordered_at", "quantity", "unit_price", "discount", "currency",
+    "channel", "status",
 )  # fmt: skip
 
 
@@ -66,17 +67,36 @@ def read_events(store: EventStore) -> EventTables:
     )
 
 
-def settled_lines(scratch: Scratch, orders: Table, posted: Table | None, as_of: datetime) -> ibis.Table:
-    """Return the sale lines before `as_of` that nobody took back: order, account, product, time, units, money.
+class SettledLines(NamedTuple):
+    """Sale lines that nobody took back.
+
+    Attributes:
+        lines: order, account, product, time, units, money.
+        currency: of the money; None where neither the lines nor the caller say.
+        left_out: a sentence about the lines that are in another currency; None without any.
+    """
+
+    lines: ibis.Table
+    currency: str | None
+    left_out: str | None
+
+
+def settled_lines(
+    scratch: Scratch, orders: Table, posted: Table | None, as_of: datetime, currency: str | None = None
+) -> SettledLines:
+    """Return the sale lines before `as_of` that nobody took back, in one currency.
 
     Lines of `posted` whose order and line stand in `orders` too count once. `orders` may be net of reversals already;
     a posted reversal counts if it is later than the last of `orders`, or stands alone.
+
+    Raises:
+        CurrencyError: the lines are in several currencies and none was chosen, or none is in the one chosen.
     """
     lines = _contract(scratch.load(orders, "orders"))
     if posted is not None:
         lines = _merged(lines, _contract(scratch.load(posted, "posted")))
     moment = ibis.literal(as_of.replace(tzinfo=None), type="timestamp(6)")
-    before = lines.filter(lines[c.ORDERED_AT] < moment)
+    before, currency, left_out = _in_one_currency(lines.filter(lines[c.ORDERED_AT] < moment), currency)
     asked = before.agg(
         rows=before.count(),
         least=before[c.QUANTITY].min(),
@@ -86,8 +106,15 @@ def settled_lines(scratch: Scratch, orders: Table, posted: Table | None, as_of: 
     if not found["rows"]:
         raise EmptyDataError(f"no order line before as_of == {as_of:%Y-%m-%d %H:%M}; give orders or a later as_of")
     if found["least"] > 0 and not found["withdrawn"]:
-        return _money(before)
-    return _money(_net(scratch, before))
+        return SettledLines(_money(before), currency, left_out)
+    return SettledLines(_money(_net(scratch, before)), currency, left_out)
+
+
+def _in_one_currency(lines: ibis.Table, chosen: str | None) -> SettledLines:
+    counts = lines.group_by(c.CURRENCY).agg(n=lines.count()).to_pyarrow().to_pylist()
+    currency, left_out = figure_currency({row[c.CURRENCY]: row["n"] for row in counts}, chosen, "order lines")
+    kept = lines if left_out is None else lines.filter(lines[c.CURRENCY] == currency)
+    return SettledLines(kept, currency, left_out)
 
 
 def _contract(table: ibis.Table) -> ibis.Table:
@@ -99,6 +126,7 @@ def _contract(table: ibis.Table) -> ibis.Table:
         )
     absent = {
         c.LINE_ID: ibis.null("string"),
+        c.CURRENCY: ibis.null("string"),
         c.CHANNEL: ibis.null("string"),
         c.DISCOUNT: ibis.literal(0.0),
         c.STATUS: ibis.literal(COMPLETED),

@@ -41,6 +41,7 @@ class ExperimentLog:
         offers: `decision_id product_id presented_at` (null while it was only returned).
         outcomes: `decision_id product_id kind occurred_at`.
         lines: `order_id account_id product_id ordered_at revenue`, where `account_id` is the unit; returns negative.
+        notes: sentences about the data.
     """
 
     plan: LockedPlan
@@ -49,6 +50,7 @@ class ExperimentLog:
     offers: pd.DataFrame
     outcomes: pd.DataFrame
     lines: pd.DataFrame
+    notes: tuple[str, ...] = ()
 
 
 def gather(log: ExperimentLog, now: datetime) -> Gathered:
@@ -73,7 +75,7 @@ def gather(log: ExperimentLog, now: datetime) -> Gathered:
         assigned=assigned,
         purchases=purchases,
         now=int(now.timestamp()),
-        notes=notes,
+        notes=(*log.notes, *notes),
         exposed=_exposed(log, rows[UNIT_ID]),
         extra=_extra(log, known, rows[UNIT_ID]),
         log=LogFacts(

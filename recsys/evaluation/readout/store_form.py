@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from recsys.contracts import columns as c
 from recsys.contracts.events import EventQuery
+from recsys.data.currency import figure_currency
 from recsys.data.sources import connect, open_source
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.column_checks import refuse_missing
@@ -47,6 +50,7 @@ def readout_from_store(
     version: int | None = None,
     override: Override | None = None,
     accounts: str | None = None,
+    currency: str | None = None,
 ) -> Readout:
     """Return the readout of an experiment as it stands at `now`.
 
@@ -57,12 +61,14 @@ def readout_from_store(
         version: of the plan; None takes the latest.
         override: a decision against the rules, with its reason.
         accounts: where the accounts' attributes lie, `account_id` and the plan's segments; the store has none.
+        currency: of the figures: orders in another one are left out and counted in a note; None: the only one there is.
 
     Raises:
+        CurrencyError: the orders are in several currencies and none was chosen, or none is in the one chosen.
         DataError: the accounts can't be read or have no such segment.
         ReadoutError: no such experiment, nothing assigned, or nothing bought yet.
     """
-    log = read_log(store, experiment_id, now, version=version)
+    log = read_log(store, experiment_id, now, version=version, currency=currency)
     return readout_from_log(log, now, override=override, accounts=accounts)
 
 
@@ -120,10 +126,13 @@ def _account_segments(location: str, segments: tuple[str, ...]) -> pd.DataFrame:
     return frame.astype(object)
 
 
-def read_log(store: EventStore, experiment_id: str, now: datetime, *, version: int | None = None) -> ExperimentLog:
-    """Return the log of one version of an experiment until `now`.
+def read_log(
+    store: EventStore, experiment_id: str, now: datetime, *, version: int | None = None, currency: str | None = None
+) -> ExperimentLog:
+    """Return the log of one version of an experiment until `now`, with the orders in one currency.
 
     Raises:
+        CurrencyError: the orders are in several currencies and none was chosen, or none is in the one chosen.
         ReadoutError: the store has no such experiment or version.
     """
     record = _record(store, experiment_id, version)
@@ -146,13 +155,15 @@ def read_log(store: EventStore, experiment_id: str, now: datetime, *, version: i
     outcomes = _frame(
         store, EventQuery("outcomes", until=now, columns=(c.DECISION_ID, c.PRODUCT_ID, KIND, OCCURRED_AT))
     )
+    lines, left_out = _lines(store, now, who, currency)
     return ExperimentLog(
         plan=plan,
         assignments=assignments[[UNIT_ID, ARM, ASSIGNED_AT]].reset_index(drop=True),
         decisions=decisions.reset_index(drop=True),
         offers=offers[offers[c.DECISION_ID].isin(decisions[c.DECISION_ID])].reset_index(drop=True),
         outcomes=outcomes[outcomes[c.DECISION_ID].isin(decisions[c.DECISION_ID])].reset_index(drop=True),
-        lines=_lines(store, now, who),
+        lines=lines,
+        notes=() if left_out is None else (left_out,),
     )
 
 
@@ -165,19 +176,27 @@ def _record(store: EventStore, experiment_id: str, version: int | None) -> dict[
     return max(own, key=lambda row: row["version"])
 
 
-def _lines(store: EventStore, now: datetime, who: str) -> pd.DataFrame:
-    """Order lines with their revenue; a cancelled line earns nothing, a line that came back is negative."""
+def _lines(store: EventStore, now: datetime, who: str, chosen: str | None) -> tuple[pd.DataFrame, str | None]:
+    """Order lines in one currency with their revenue, and a sentence about those in others.
+
+    A cancelled line earns nothing, a line that came back takes back what it cost: its price less its discount.
+    """
     lines = _frame(store, EventQuery("order_lines", until=now))
+    said = lines[c.CURRENCY].astype(object).where(lines[c.CURRENCY].notna(), None)
+    currency, left_out = figure_currency(Counter(said), chosen, "order lines")
+    if left_out is not None:
+        lines = lines[said == currency].reset_index(drop=True)
     if who != c.ACCOUNT_ID:
         lines[c.ACCOUNT_ID] = lines[who]
     price = lines[c.UNIT_PRICE].fillna(0.0)
-    revenue = (lines[c.QUANTITY] * price - lines[c.DISCOUNT]).where(lines[c.STATUS] != "cancelled", 0.0)
+    discount = np.sign(lines[c.QUANTITY]) * lines[c.DISCOUNT]
+    revenue = (lines[c.QUANTITY] * price - discount).where(lines[c.STATUS] != "cancelled", 0.0)
     sign = (lines[c.STATUS] == "returned") & (lines[c.QUANTITY] > 0)
     lines[REVENUE] = revenue.where(~sign, 0.0)
     columns = [c.ORDER_ID, c.ACCOUNT_ID, c.PRODUCT_ID, c.ORDERED_AT, REVENUE]
     found: pd.DataFrame = lines[columns].reset_index(drop=True)
     found[c.ORDERED_AT] = found[c.ORDERED_AT].astype("datetime64[us, UTC]")
-    return found
+    return found, left_out
 
 
 def _frame(store: EventStore, query: EventQuery) -> pd.DataFrame:

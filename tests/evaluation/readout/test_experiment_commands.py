@@ -111,15 +111,20 @@ def test_an_experiment_of_the_store(
                 recorded_at=row.ordered_at,
                 account_id=row.account_id,
                 unit_price=row.revenue,
+                currency="USD" if i == 0 else "EUR",
             )
-            for row in log.lines.itertuples()
+            for i, row in enumerate(log.lines.itertuples())
         ]
     )
     store.close()
     arguments = ["readout", plan.id, "--store", url, "--as-of", "2026-03-02", "--out", str(tmp_path / "out")]
     code, _, err = _run(arguments, capsys)
+    assert code == 1
+    assert "USD (1 lines), must be one; choose the one to keep (--currency EUR)" in err
+    code, _, err = _run([*arguments, "--currency", "EUR"], capsys)
     assert (code, err) == (0, "")
     written = json.loads((tmp_path / "out" / "readout.json").read_text())
+    assert any("1 in USD" in note for note in written["notes"])
     statuses = {check["name"]: check["status"] for check in written["health"]}
     assert statuses["sample_ratio_exposed"] == "failed"  # nobody was ever answered: the log of decisions is lost
     assert written["counts"] == {arm: int(n) for arm, n in log.assignments["arm"].value_counts().items()}

@@ -15,6 +15,7 @@ import pytest
 from recsys.contracts.events import (
     Decision,
     DecisionOffer,
+    EventQuery,
     ExperimentRecord,
     Outcome,
     PostedLine,
@@ -22,7 +23,7 @@ from recsys.contracts.events import (
 )
 from recsys.contracts.offers import OfferRequest
 from recsys.data import ReadSpec
-from recsys.errors import ReadoutError
+from recsys.errors import CurrencyError, ReadoutError
 from recsys.evaluation.readout import (
     OrderForm,
     ReadoutConfig,
@@ -34,6 +35,7 @@ from recsys.evaluation.readout import (
 from recsys.evaluation.readout.experiment_log import ExperimentLog, attributed_lines, gather
 from recsys.evaluation.readout.planning import history_of, plan_sizes
 from recsys.evaluation.readout.purchases import DAY, Assigned, Purchases, daily_revenue, is_mature, window_values
+from recsys.evaluation.readout.store_form import read_log
 from recsys.events import EventStore, MemoryStore, open_store
 from recsys.experiments.plan import Arm, ExperimentPlan, LockedPlan, Policy, canonical_json, plan_hash
 
@@ -227,6 +229,51 @@ def test_the_store_gives_what_the_log_gives(
     assert from_store.verdict == expected.verdict
     assert from_store.plan is not None
     assert from_store.plan.plan_hash == plan_hash(plan)
+
+
+def line(order_id: str, unit: str, day: datetime, currency: str | None, **more: Any) -> PostedLine:
+    values = {"quantity": 1.0, "unit_price": 1_000.0, "account_id": unit, "currency": currency} | more
+    return PostedLine(order_id=order_id, line_id="1", product_id="P1", ordered_at=day, recorded_at=day, **values)
+
+
+def test_orders_of_several_currencies_are_never_added_up(
+    plan: ExperimentPlan, make_log: Callable[..., ExperimentLog]
+) -> None:
+    log = make_log(plan, 1_000)
+    store = MemoryStore()
+    _stored(log, store)
+    expected = readout_from_store(store, plan.id, NOW)
+    unit, day = log.assignments["unit_id"].iloc[0], log.assignments["assigned_at"].max().to_pydatetime()
+    n_lines = store.size("order_lines")
+    store.append([line("usd-1", unit, day, "USD"), line("usd-2", unit, day, "USD")])
+    assert readout_from_store(store, plan.id, NOW).effects != expected.effects  # the others say no currency
+    store.append([line("sek-1", unit, day, "SEK")])
+    with pytest.raises(CurrencyError, match=r"order lines: currencies SEK \(1 lines\), USD \(2 lines\), must be one"):
+        readout_from_store(store, plan.id, NOW)
+    with pytest.raises(CurrencyError, match="currency == 'EUR', must be one of SEK, USD"):
+        readout_from_store(store, plan.id, NOW, currency="EUR")
+    lines = [row | {"currency": "EUR"} for row in store.read(EventQuery("order_lines")).to_pylist()[:n_lines]]
+    named = MemoryStore()
+    _stored(replace(log, lines=log.lines.iloc[:0]), named)
+    named.append([PostedLine(**row) for row in lines])
+    named.append([line("usd-1", unit, day, "USD"), line("usd-2", unit, day, "USD"), line("none", unit, day, None)])
+    found = readout_from_store(named, plan.id, NOW, currency="EUR")
+    left_out = "order lines that are not known to be in EUR are left out: 2 in USD, 1 that say no currency"
+    assert found.effects == expected.effects
+    assert left_out in found.notes
+
+
+def test_a_line_that_comes_back_takes_back_what_it_cost(
+    plan: ExperimentPlan, make_log: Callable[..., ExperimentLog]
+) -> None:
+    store = MemoryStore()
+    log = make_log(plan, 300)
+    _stored(log, store)
+    unit, day = log.assignments["unit_id"].iloc[0], log.assignments["assigned_at"].max().to_pydatetime()
+    bought = line("o1", unit, day, None, discount=400.0)
+    store.append([bought, replace(bought, line_id="r", quantity=-1.0, status="returned")])
+    lines = read_log(store, plan.id, NOW).lines
+    assert lines.loc[lines["order_id"] == "o1", "revenue"].tolist() == [1_000 - 400, -(1_000 - 400)]
 
 
 def test_an_unknown_experiment_is_a_sentence() -> None:
