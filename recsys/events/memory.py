@@ -76,7 +76,7 @@ class MemoryStore:
             for packed in json.loads(decision["offers"]):
                 offer = DecisionOffer(*packed)._asdict()
                 times = [
-                    outcome["occurred_at"]
+                    max(outcome["occurred_at"], decision["decided_at"])
                     for outcome in presenting
                     if outcome["decision_id"] == decision["decision_id"]
                     and outcome["product_id"] in {None, offer["product_id"]}

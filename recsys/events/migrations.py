@@ -64,12 +64,19 @@ def add_probe(connection: sa.Connection) -> None:
     PROBE.create(connection, checkfirst=True)
 
 
+def present_after_deciding(connection: sa.Connection) -> None:
+    """Version 6: no offer is presented before its decision, so that no purchase before it is credited to it."""
+    connection.execute(sa.text("DROP VIEW decision_offers"))
+    connection.execute(sa.text(_view(connection.dialect.name)))
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     create_tables,
     add_live_state,
     keep_every_erasure,
     drop_unread_index,
     add_probe,
+    present_after_deciding,
 )
 """Step i brings a store from version i to i + 1. Steps are only ever added."""
 
@@ -129,11 +136,12 @@ def _view(dialect: str) -> str:
     )
     elements = "json_array_elements(d.offers) AS o(value)" if postgresql else "json_each(d.offers) AS o"
     kinds = ", ".join(f"'{kind}'" for kind in PRESENTING)
+    no_earlier = f"{'GREATEST' if postgresql else 'max'}(x.occurred_at, d.decided_at)"
     product = f"o.value ->> {DecisionOffer._fields.index('product_id')}"
     return (
         "CREATE VIEW decision_offers AS SELECT d.decision_id, d.decided_at, d.account_id, d.visitor_id, d.shown, "
         f"{fields}, CASE WHEN d.presented THEN d.decided_at ELSE ("
-        "SELECT min(x.occurred_at) FROM outcomes x WHERE x.decision_id = d.decision_id "
+        f"SELECT min({no_earlier}) FROM outcomes x WHERE x.decision_id = d.decision_id "
         f"AND x.kind IN ({kinds}) AND (x.product_id IS NULL OR x.product_id = {product})) END AS presented_at "
         f"FROM decisions d CROSS JOIN {elements}"
     )

@@ -12,10 +12,14 @@ MAX_CART_LINES = 200
 MAX_EXCLUDED = 1_000
 MAX_CATEGORIES = 100
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
-"""An opaque id: any text without control characters."""
+Id = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+"""An opaque id: any text without control characters. Blanks around it are taken off, as where models are trained."""
 
-Label = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Label = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
 """A short name of a channel or a place."""
 
 

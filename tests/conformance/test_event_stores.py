@@ -184,6 +184,12 @@ def test_an_outcome_without_a_product_presents_the_whole_decision(store: EventSt
     assert [row["presented_at"] for row in rows] == [NOON + timedelta(minutes=5)] * 2
 
 
+def test_no_offer_is_presented_before_its_decision(store: EventStore) -> None:
+    store.append([decision(), outcome("x1", "shown", "P1", -720), outcome("x2", "clicked", "P2", -720)])
+    rows = store.read(EventQuery("decision_offers")).to_pylist()
+    assert [row["presented_at"] for row in rows] == [NOON, None]
+
+
 def test_a_surface_may_declare_that_returned_is_presented(store: EventStore) -> None:
     store.append([decision(presented=True), outcome("x1", "shown", None, 5)])
     rows = store.read(EventQuery("decision_offers")).to_pylist()
