@@ -180,7 +180,7 @@ def test_what_is_kept_has_credible_dates_and_money(
         and worth <= 1e12
         and currency != "USD"
     )
-    assert answered.status_code == (200 if credible else 409)
+    assert answered.status_code in ({200} if credible else {409, 422})  # 422: the discount is beyond any money
     assert store.size("order_lines") == before + credible
 
 
