@@ -126,7 +126,7 @@ class AdmissionControl:
         if entry is None or (entry.expires_at is not None and self._clock() >= entry.expires_at):
             detail = "no API key that holds; send Authorization: Bearer KEY"
             raise HTTPException(401, detail, {"WWW-Authenticate": 'Bearer realm="offers"'})
-        if scope not in entry.scopes:
+        if scope not in entry.granted_scopes:
             raise HTTPException(403, f"this key lacks the scope {scope}; ask for a key that has it")
         if entry.requests_per_second is not None:
             self._limit(entry, entry.requests_per_second, now)

@@ -76,13 +76,15 @@ def create_app(
         clock: UTC.
         fast_path: answer the two usual questions in front of the application; without it the answers are the same.
     """
-    keyring = None if settings.keys_file is None else Keyring(settings.keys_file, settings.keys_refresh_seconds)
+    keyring = None
+    if settings.keys_file is not None:
+        keyring = Keyring(settings.keys_file, settings.keys_refresh_seconds, settings.keys_max_age_seconds)
     admission = AdmissionControl(keyring, clock, time.monotonic, settings.max_body_bytes, _query_parameters())
     app = FastAPI(
         title="Offer engine",
         version=version("offer-engine"),
         description=_DESCRIPTION,
-        lifespan=_lifespan(settings, bundles, store, clock, admission),
+        lifespan=_lifespan(settings, bundles, store, clock, admission, keyring),
         docs_url=None,
         redoc_url=None,
     )
@@ -119,7 +121,12 @@ def _routes() -> Iterator[APIRoute]:
 
 
 def _lifespan(
-    settings: Settings, bundles: Models, store: EventStore, clock: Clock, admission: AdmissionControl
+    settings: Settings,
+    bundles: Models,
+    store: EventStore,
+    clock: Clock,
+    admission: AdmissionControl,
+    keyring: Keyring | None,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -134,12 +141,15 @@ def _lifespan(
             follower = Follower(bundles, state, metrics.swapped)
             await follower.look()  # the challengers, and what became champion while this process started
             services = app.state.services = Services(
-                *(settings, bundles, store, writer, clock, state, metrics, DecisionIds(), follower, admission)
+                *(settings, bundles, store, writer, clock, state, metrics, DecisionIds(), follower, admission),
+                keyring=keyring,
             )
             tasks = [
                 asyncio.create_task(_keep_fresh(services)),
                 asyncio.create_task(follower.follow(settings.model_look_seconds)),
             ]
+            if keyring is not None:
+                tasks.append(asyncio.create_task(_keep_known(keyring, settings.keys_refresh_seconds)))
             yield
             for task in tasks:
                 task.cancel()
@@ -160,6 +170,13 @@ async def _keep_fresh(services: Services) -> None:
             _log.warning("fresh state is late: %s", error)
         except Exception as error:  # noqa: BLE001 - a worker that stopped looking would serve stale state for ever
             _log.error("fresh state is late", exc_info=error)
+
+
+async def _keep_known(keyring: Keyring, seconds: float) -> None:
+    """Look at the file of keys while nobody asks, so that what is known is young when it is just being written."""
+    while True:
+        keyring.holds(time.monotonic())
+        await asyncio.sleep(max(seconds, 0.1))
 
 
 def _complete_document(app: FastAPI, *, keys: bool) -> None:

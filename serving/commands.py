@@ -24,7 +24,10 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes; they share the bundle's memory.")] = 1,
     config: Annotated[Path | None, typer.Option(help="TOML file of the server's settings.")] = None,
     keys: Annotated[
-        Path | None, typer.Option(help="File of API keys, made by `offers key create`; every caller then needs one.")
+        Path | None,
+        typer.Option(
+            readable=False, help="File of API keys, made by `offers key create`; every caller then needs one."
+        ),
     ] = None,
     rules: Annotated[
         Path | None, typer.Option(help="TOML file of business rules; a running server takes a change within a second.")
@@ -60,13 +63,21 @@ key = typer.Typer(
     rich_markup_mode=None,
 )
 
-_KeysOption = Annotated[Path, typer.Option(help="The file of keys; it holds hashes, never a key.")]
+# What a file is readable for is said where it is read, with user, mode and remedy.
+_KeysOption = Annotated[Path, typer.Option(readable=False, help="The file of keys; it holds hashes, never a key.")]
 
 
 @key.command("create")
 def create_key(
-    name: Annotated[str, typer.Option(help="Whose key it is.")],
-    scope: Annotated[list[str], typer.Option(help="offers, outcomes, sales or admin; may be given several times.")],
+    name: Annotated[str, typer.Option(help="What uses the key.")],
+    owner: Annotated[str, typer.Option(help="Who answers for it: a person or a team.")],
+    role: Annotated[
+        str | None, typer.Option(help="storefront, sales, orders, operator or administrator: a named set of scopes.")
+    ] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="In place of a role: offers, outcomes, sales or admin; may be given several times."),
+    ] = None,
     keys: _KeysOption = KEYS_FILE,
     days: Annotated[int | None, typer.Option(min=1, help="The key holds that long; left out, until revoked.")] = None,
     rate: Annotated[
@@ -77,31 +88,34 @@ def create_key(
     """Make a key, print it once, and write its hash to the file."""
     from datetime import UTC, datetime, timedelta
 
-    from serving.keys import KeyFile, new_key, parse_scopes, read_keys, with_key, write_keys
+    from serving.keys import change_keys, new_key, parse_role, parse_scopes, with_key
 
     now = datetime.now(UTC)
-    known = read_keys(keys) if keys.exists() else KeyFile()
     text, entry = new_key(
         name,
-        parse_scopes(scope),
+        parse_scopes(scope) if scope else (),
         now=now,
+        owner=owner,
+        role=None if role is None else parse_role(role),
         expires_at=None if days is None else now + timedelta(days=days),
         requests_per_second=rate,
         burst=burst,
     )
-    write_keys(keys, with_key(known, entry))
+    change_keys(keys, lambda known: with_key(known, entry))
     typer.echo(text)
     typer.echo(f"Key {entry.key_id} of {name} is in {keys}; the key itself is not shown again.", err=True)
 
 
 @key.command("list")
 def list_keys(keys: _KeysOption = KEYS_FILE) -> None:
-    """Show whose keys there are and what they open."""
+    """Show what keys there are, who answers for them and what they open."""
     from serving.keys import read_keys
 
     for entry in read_keys(keys).keys:
+        scopes = ",".join(entry.granted_scopes)
+        opens = scopes if entry.role is None else f"{entry.role} ({scopes})"
         until = "" if entry.expires_at is None else f"  until {entry.expires_at:%Y-%m-%d}"
-        typer.echo(f"{entry.key_id}  {entry.name}  {','.join(entry.scopes)}{until}")
+        typer.echo(f"{entry.key_id}  {entry.name}  {entry.owner or 'no owner'}  {opens}{until}")
 
 
 @key.command("revoke")
@@ -109,7 +123,7 @@ def revoke_key(
     key_id: Annotated[str, typer.Argument(help="As `offers key list` shows it.")], keys: _KeysOption = KEYS_FILE
 ) -> None:
     """Take a key out of the file; running servers refuse it within a second."""
-    from serving.keys import read_keys, without_key, write_keys
+    from serving.keys import change_keys, without_key
 
-    write_keys(keys, without_key(read_keys(keys), key_id))
+    change_keys(keys, lambda known: without_key(known, key_id))
     typer.echo(f"Key {key_id} opens nothing any more.")

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from recsys.errors import ConfigError, DataError, StoreError
 from serving.admission import ADMISSION
+from serving.keyring import KeysUnreadableError
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -124,6 +125,8 @@ def problem_of(error: Exception, request_id: str | None, retry_after_seconds: in
         _log.warning("event store: %s", error)
         retry = {"Retry-After": str(retry_after_seconds)}
         return problem(503, "the event store can't take the request now; try again", request_id, headers=retry)
+    if isinstance(error, KeysUnreadableError):
+        return problem(503, str(error), request_id, headers={"Retry-After": str(retry_after_seconds)})
     if isinstance(error, ConfigError):  # valid in itself, but not with the model that runs
         return problem(409, str(error), request_id)
     if isinstance(error, DataError):

@@ -17,6 +17,7 @@ from recsys.errors import StoreBusyError
 from recsys.events import EventStore, GroupCommitWriter
 from serving.admission import ADMISSION, Admission, AdmissionControl
 from serving.following import Follower
+from serving.keyring import Keyring
 from serving.metrics import Metrics
 from serving.models import Models
 from serving.settings import Settings
@@ -35,6 +36,7 @@ class Services:
 
     Attributes:
         admission: checks keys and counts what they ask.
+        keyring: the keys that hold; None where nobody needs one.
         rng: draws what exploration shows; no seed, so that no two workers draw alike.
         readers: threads that read the event store.
     """
@@ -49,6 +51,7 @@ class Services:
     next_decision_id: Callable[[], str]
     follower: Follower
     admission: AdmissionControl
+    keyring: Keyring | None = None
     rng: random.Random = field(default_factory=random.Random)
     readers: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 8, "store-reader"))
 

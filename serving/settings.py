@@ -58,7 +58,10 @@ class Settings(Config):
     Each takes about a kilobyte."""
     keys_file: Path | None = None
     """The file of API keys (`offers key create`); None: nobody needs one, and the server stays on loopback."""
-    keys_refresh_seconds: float = Field(default=1.0, ge=0)
-    """How often a worker looks whether the file of keys has changed."""
+    keys_refresh_seconds: float = Field(default=0.5, ge=0, le=1)
+    """How often a worker reads the file of keys; half of the second in which a revoked key stops to open anything."""
+    keys_max_age_seconds: float = Field(default=1.0, gt=0)
+    """How old a worker's knowledge of the keys may be while their file can't be read (missing, broken, being written);
+    then no key opens anything and every request that needs one is 503. More than a second lets revoked keys live on."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the server from a browser (https://shop.example); empty: none may."""

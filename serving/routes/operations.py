@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Final
 
 from fastapi import APIRouter
@@ -34,6 +35,8 @@ async def get_livez() -> Liveness:
 async def get_readyz(services: ServicesDep) -> Readiness:
     """A model is loaded and warm, and the event store keeps what it is given. Refused models or rules are warnings."""
     await _check_store(services)
+    if services.keyring is not None and not services.keyring.holds(time.monotonic()):
+        raise HTTPException(503, "the file of keys can't be read, so that no key holds; the log says why")
     refused = [item for item in services.models.running() if item.refused is not None]
     warnings = [f"a newer model of alias {item.alias} was refused; /v1/models says why" for item in refused]
     if services.state.rules_are_old:

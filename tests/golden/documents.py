@@ -18,7 +18,7 @@ _LISTED = re.compile(r"^Commands.*?:\n((?:  .*\n)+)", re.MULTILINE)
 
 def openapi(bundle: Path, folder: Path) -> list[Case]:
     """Return the document of a server without keys, and what differs with keys."""
-    must("key", "create", "--name", "any", "--scope", "offers", "--keys", folder / "keys.json")
+    must("key", "create", "--name", "any", "--owner", "team", "--scope", "offers", "--keys", folder / "keys.json")
     found = []
     for name, settings in (("without keys", {}), ("with keys", {"keys_file": folder / "keys.json"})):
         with application(f"sqlite:///{folder}/offers.db", bundle, FixedClock(NORTH.now), settings) as app:

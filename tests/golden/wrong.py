@@ -118,7 +118,7 @@ def _with_keys(bundle: Path, folder: Path) -> list[Case]:
 
     def key(name: str, *scopes: str, options: Sequence[str] = ()) -> dict[str, str]:
         wanted = [part for scope in scopes for part in ("--scope", scope)]
-        made = must("key", "create", "--name", name, *wanted, "--keys", file, *options)
+        made = must("key", "create", "--name", name, "--owner", "team", *wanted, "--keys", file, *options)
         return {"Authorization": f"Bearer {made.strip()}"}
 
     every = key("every", "offers", "outcomes", "sales", "admin")

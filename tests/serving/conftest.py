@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,10 +132,14 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Served:
-    """A running `offers serve`; what it writes is read as it comes, as a service manager would."""
+    """A running `offers serve`; what it writes is read as it comes, as a service manager would.
 
-    def __init__(self, folder: Path, store: str, *options: str) -> None:
-        command = [str(OFFERS), "serve", "--model", str(folder), "--port", "0", "--store", store, *options]
+    Args:
+        wrapper: a command that ends in running the one that follows it.
+    """
+
+    def __init__(self, folder: Path, store: str, *options: str, wrapper: Sequence[str] = ()) -> None:
+        command = [*wrapper, str(OFFERS), "serve", "--model", str(folder), "--port", "0", "--store", store, *options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         for line in self.process.stderr:
@@ -163,8 +167,8 @@ class Served:
 def serve(bundle_folder: Path) -> Iterator[Callable[..., Served]]:
     started: list[Served] = []
 
-    def start(store: str, *options: str, folder: Path = bundle_folder) -> Served:
-        started.append(Served(folder, store, *options))
+    def start(store: str, *options: str, folder: Path = bundle_folder, wrapper: Sequence[str] = ()) -> Served:
+        started.append(Served(folder, store, *options, wrapper=wrapper))
         return started[-1]
 
     yield start

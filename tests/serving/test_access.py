@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +12,6 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from recsys.errors import ConfigError
@@ -25,9 +23,13 @@ from serving.fakes import fake_model
 from serving.keyring import Keyring
 from serving.keys import (
     KEY_SCOPES,
+    ROLES,
     KeyFile,
     KeyScope,
+    change_keys,
+    key_digest,
     new_key,
+    parse_role,
     parse_scopes,
     read_keys,
     with_key,
@@ -49,11 +51,11 @@ class Keys:
 
     def make(self, *scopes: KeyScope, **options: Any) -> str:
         key, entry = new_key("test", scopes, now=NOW, **options)
-        write_keys(self.path, with_key(read_keys(self.path), entry))
+        change_keys(self.path, lambda known: with_key(known, entry))
         return key
 
     def revoke(self, key: str) -> None:
-        write_keys(self.path, without_key(read_keys(self.path), key.split("_")[1]))
+        change_keys(self.path, lambda known: without_key(known, key.split("_")[1]))
 
 
 @pytest.fixture
@@ -144,15 +146,36 @@ def test_keys_come_and_go_without_a_restart(locked: httpx.Client, keys: Keys) ->
     assert locked.post("/v1/offers", json={}, headers=bearer(fresh)).status_code == 401
 
 
-def test_a_file_that_breaks_leaves_the_keys_as_they_were(locked: httpx.Client, keys: Keys) -> None:
-    good = keys.path.read_bytes()
-    for content in (b"{", b'{"keys": [{"key_id": "x"}]}'):
-        keys.path.write_bytes(content)
-        assert locked.post("/v1/offers", json={}, headers=bearer(keys.of["offers"])).status_code == 200
-    keys.path.unlink()
-    assert locked.post("/v1/offers", json={}, headers=bearer(keys.of["offers"])).status_code == 200
-    keys.path.write_bytes(good)
-    assert locked.post("/v1/offers", json={}, headers=bearer(keys.make("offers"))).status_code == 200
+def test_a_file_that_stays_broken_opens_nothing_and_the_server_is_not_ready(
+    keys: Keys, store: MemoryStore, running: Any
+) -> None:
+    settings = Settings(keys_file=keys.path, keys_refresh_seconds=0.0, keys_max_age_seconds=1e-9)
+    with running(create_app(settings, bundles=FixedModel(fake_model()), store=store, clock=lambda: NOW)) as api:
+        good = keys.path.read_bytes()
+        for broken in (b"{", b"", b'{"keys": [{"key_id": "x"}]}', None):
+            if broken is None:
+                keys.path.unlink()
+            else:
+                keys.path.write_bytes(broken)
+            refused = api.post("/v1/offers", json={}, headers=bearer(keys.of["offers"]))
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+            assert "file of keys" in refused.json()["detail"]
+            assert str(keys.path) not in refused.text
+            assert api.get("/readyz").status_code == 503
+            assert api.get("/livez").status_code == 200
+            keys.path.write_bytes(good)
+            assert api.post("/v1/offers", json={}, headers=bearer(keys.of["offers"])).status_code == 200
+            assert api.get("/readyz").status_code == 200
+
+
+def test_a_role_opens_its_scopes_and_no_other(locked: httpx.Client, keys: Keys) -> None:
+    routes = {"offers": "/v1/offers", "outcomes": "/v1/orders", "sales": "/v1/referrals/r", "admin": "/v1/products"}
+    for role, scopes in ROLES.items():
+        key = keys.make(role=role, owner="team@firm.example")
+        for scope, path in routes.items():
+            refused = locked.post(path, headers=bearer(key)).status_code == 403
+            assert refused == (scope not in scopes), (role, scope)
+    assert ROLES["administrator"] == KEY_SCOPES
 
 
 def test_a_key_expires(keys: Keys) -> None:
@@ -231,28 +254,45 @@ def test_no_key_and_no_account_is_repeated(locked: httpx.Client, keys: Keys, cap
     assert key not in caplog.text
 
 
-def test_the_file_holds_no_key_and_is_its_owners_alone(keys: Keys) -> None:
+def test_the_file_holds_no_key(keys: Keys) -> None:
     content = keys.path.read_text()
     assert all(key not in content and key.split("_", 2)[2] not in content for key in keys.of.values())
-    assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600
     assert {entry["scopes"][0] for entry in json.loads(content)["keys"]} == set(KEY_SCOPES)
 
 
 def test_wrong_files_and_scopes_are_told_in_a_sentence(tmp_path: Path, keys: Keys) -> None:
     with pytest.raises(ConfigError, match=r"no such file; `offers key create"):
         read_keys(tmp_path / "none.json")
-    with pytest.raises(ConfigError, match="not readable"):
-        read_keys(tmp_path)
     entry = read_keys(keys.path).keys[0]
-    write_keys(keys.path, KeyFile(keys=(entry, entry)))
-    with pytest.raises(ConfigError, match="two keys have one key_id"):
+    twice = {"keys": [entry.model_dump(mode="json")] * 2}
+    keys.path.write_text(json.dumps(twice))
+    with pytest.raises(ConfigError, match="two keys have one key_id") as caught:
         read_keys(keys.path)
+    assert entry.sha256 not in str(caught.value)
     with pytest.raises(ConfigError, match="must be of offers, outcomes, sales, admin"):
         parse_scopes(["everything"])
     with pytest.raises(ConfigError, match="must be one of the file's"):
         without_key(KeyFile(keys=(entry,)), "000000000000")
-    with pytest.raises(ValidationError):
-        new_key("x", (), now=NOW)
+    with pytest.raises(ConfigError, match="must be of storefront, sales, orders, operator, administrator"):
+        parse_role("everything")
+    for options in ({}, {"scopes": ("offers",), "role": "sales"}):
+        with pytest.raises(ConfigError, match="either a role or scopes"):
+            new_key("x", now=NOW, **options)
+    with pytest.raises(ConfigError, match=r"owner == 'a\\nb'"):
+        new_key("x", now=NOW, role="sales", owner="a\nb")
+
+
+def test_a_file_of_before_there_were_owners_and_roles_is_read_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    key = "ofk_0123456789ab_" + "A" * 43
+    old = {"key_id": "0123456789ab", "name": "shop", "scopes": ["offers"], "sha256": key_digest(key.encode())}
+    old |= {"created_at": "2026-03-01T12:00:00Z", "expires_at": None, "requests_per_second": None, "burst": 20}
+    path.write_text(json.dumps({"keys": [old]}))
+    (entry,) = read_keys(path).keys
+    assert (entry.owner, entry.role, entry.granted_scopes) == (None, None, ("offers",))
+    change_keys(path, lambda known: known)
+    written = {name: value for name, value in old.items() if value is not None}
+    assert json.loads(path.read_text()) == {"keys": [written]}  # and a server of before reads it
 
 
 @pytest.mark.parametrize(("origins", "allowed"), [((), None), (("https://shop.example",), "https://shop.example")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import stat
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import httpx
 import pytest
 import yaml
 
-from serving.keys import KeyFile, new_key, with_key, write_keys
+from serving.keys import KeyFile, new_key, read_keys, with_key, write_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -93,6 +94,16 @@ def test_services_wait_for_each_other_and_keep_their_data() -> None:
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
     assert set(services["offers"]["secrets"]) == set(COMPOSE["secrets"])
     assert "set a password" in services["postgres"]["environment"]["POSTGRES_PASSWORD"]
+
+
+def test_the_key_of_the_composition_is_made_as_its_head_says(tmp_path: Path) -> None:
+    (line,) = re.findall(r"^#   offers (key create .*)$", (ROOT / "deploy" / "compose.yaml").read_text(), re.MULTILINE)
+    secret = COMPOSE["secrets"]["offer_keys"]["file"]
+    words = line.replace(f"deploy/{Path(secret).name}", str(tmp_path / "keys.json")).split()
+    subprocess.run([str(BIN / "offers"), *words], check=True, capture_output=True)
+    (entry,) = read_keys(tmp_path / "keys.json").keys
+    assert entry.granted_scopes == ("offers", "outcomes")
+    assert (tmp_path / "keys.json").stat().st_mode & stat.S_IROTH  # the image's user is not the file's owner
 
 
 def test_the_server_of_the_composition_runs(bundle_folder: Path, tmp_path: Path) -> None:

@@ -25,8 +25,6 @@ from recsys.events.upkeep import forget
 from serving import FixedModel, Settings, create_app
 from serving.admission import AdmissionControl
 from serving.fakes import fake_model
-from serving.keyring import Keyring
-from serving.keys import KEY_SCOPES, KeyFile, new_key, with_key, write_keys
 from serving.middleware import RequestMiddleware
 from serving.news import Subject, Told, reactions_of
 from serving.problems import MOST_LISTED
@@ -171,25 +169,6 @@ def test_what_was_read_while_an_account_was_erased_goes_with_the_next_news(tmp_p
     assert store.erased
     assert state.of("A1", None, NOW) == AccountState(is_forgotten=True)
     store.close()
-
-
-def test_keys_that_could_not_be_read_for_a_moment_are_read_at_the_next_look(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "keys.json"
-    key, entry = new_key("shop", KEY_SCOPES, now=NOW)
-    write_keys(path, with_key(KeyFile(), entry))
-    keyring = Keyring(path, 1.0)
-    assert keyring.entry(key.encode(), 0.0) == entry
-    write_keys(path, KeyFile())  # revoked
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_bytes", _too_many_files)
-        assert keyring.entry(key.encode(), 1.0) == entry
-    assert keyring.entry(key.encode(), 2.0) is None
-
-
-def _too_many_files(_path: Path) -> bytes:
-    raise OSError(24, "Too many open files")
 
 
 async def _reading(scope: Scope, receive: Receive, send: Send) -> None:

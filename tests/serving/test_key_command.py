@@ -25,7 +25,8 @@ def run(*arguments: str) -> int:
 
 def test_a_key_is_shown_once_and_its_hash_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = str(tmp_path / "var" / "keys.json")
-    made = ("create", "--name", "storefront", "--scope", "outcomes", "--scope", "offers", "--keys", file)
+    made = ("create", "--name", "storefront", "--owner", "web@firm.example", "--keys", file)
+    made += ("--scope", "outcomes", "--scope", "offers")
     assert run(*made, "--days", "30", "--rate", "50", "--burst", "10") == 0
     shown = capsys.readouterr()
     key = shown.out.strip()
@@ -38,16 +39,36 @@ def test_a_key_is_shown_once_and_its_hash_is_kept(tmp_path: Path, capsys: pytest
     assert run("list", "--keys", file) == 0
     listed = capsys.readouterr().out
     assert entry.key_id in listed
-    assert "storefront  offers,outcomes  until" in listed
+    assert "storefront  web@firm.example  offers,outcomes  until" in listed
     assert key not in listed
     assert run("revoke", entry.key_id, "--keys", file) == 0
     assert read_keys(Path(file)).keys == ()
 
 
+def test_a_role_stands_for_its_scopes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(tmp_path / "keys.json")
+    assert run("create", "--name", "crm", "--owner", "sales@firm.example", "--role", "sales", "--keys", file) == 0
+    (entry,) = read_keys(Path(file)).keys
+    assert (entry.owner, entry.role) == ("sales@firm.example", "sales")
+    capsys.readouterr()
+    assert run("list", "--keys", file) == 0
+    assert capsys.readouterr().out == f"{entry.key_id}  crm  sales@firm.example  sales (offers,outcomes,sales)\n"
+
+
 def test_what_is_wrong_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = str(tmp_path / "keys.json")
-    assert run("create", "--name", "x", "--scope", "all", "--keys", file) == 1
-    assert "must be of offers, outcomes, sales, admin" in capsys.readouterr().err
+    for options, sentence in (
+        (("--scope", "all"), "must be of offers, outcomes, sales, admin"),
+        (("--role", "all"), "must be of storefront, sales, orders, operator, administrator"),
+        ((), "a key must have either a role or scopes"),
+        (("--role", "sales", "--scope", "offers"), "a key must have either a role or scopes"),
+        (("--role", "sales", "--owner", ""), "owner == ''"),
+    ):
+        assert run("create", "--name", "x", "--owner", "team", *options, "--keys", file) == 1
+        assert sentence in capsys.readouterr().err
+    assert run("create", "--name", "x", "--role", "sales", "--keys", file) == 2  # no owner
+    assert "--owner" in capsys.readouterr().err
+    assert not Path(file).exists()
     assert run("list", "--keys", file) == 1
     assert "no such file" in capsys.readouterr().err
 
@@ -56,7 +77,7 @@ def test_a_server_with_keys_may_leave_loopback_and_asks_for_them(
     bundle_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = str(tmp_path / "keys.json")
-    run("create", "--name", "shop", "--scope", "offers", "--keys", file)
+    run("create", "--name", "shop", "--owner", "team", "--role", "storefront", "--keys", file)
     key = capsys.readouterr().out.strip()
     command = [str(Path(sys.executable).parent / "offers"), "serve", "--model", str(bundle_folder), "--port", "0"]
     command += ["--host", "0.0.0.0", "--keys", file, "--store", f"sqlite:///{tmp_path}/e.db"]
