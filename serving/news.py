@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from recsys.contracts.events import PRESENTING, DecisionOffer, EventQuery, Outcome, TableName
+from recsys.contracts.events import PRESENTING, DecisionOffer, EventQuery, FeedPosition, Outcome, TableName
 from recsys.events import EventStore
+from recsys.events.schema import FED
 from recsys.ranking.rules import Rules
 from serving.ids import first_id_at
 from serving.rules_file import RulesFile
@@ -17,13 +18,11 @@ from serving.rules_file import RulesFile
 REFUSING: Final = frozenset({"declined", "dismissed"})
 """Outcomes after which a product rests."""
 
-OVERLAP: Final = timedelta(seconds=30)
-"""`recorded_at` is taken before the commit: what was recorded a little earlier may have become visible later."""
-
 _IDS_A_QUERY: Final = 5_000
 _LINE_COLUMNS: Final = (
     *("order_id", "line_id", "account_id", "visitor_id", "product_id", "ordered_at", "quantity", "recorded_at"),
 )
+_LIVE: Final[tuple[TableName, ...]] = ("product_overrides", "account_overrides", "visitor_links")
 _OUTCOME_COLUMNS: Final = ("outcome_id", "decision_id", "product_id", "kind", "occurred_at", "recorded_at")
 _DECISION_COLUMNS: Final = ("decision_id", "account_id", "visitor_id", "experiment_id", "arm", "offers", "decided_at")
 
@@ -75,8 +74,7 @@ class News:
         erasures: every erasure of an account, where there are more than were known; else none.
         experiments: rows of every experiment.
         rules: the business rules as they stand; None without a file.
-        outcome_ids: outcomes that were looked at, and when they were recorded.
-        seen_until: the latest `recorded_at` among all of it.
+        position: how far it was read.
     """
 
     lines: list[dict[str, Any]] = field(default_factory=list)
@@ -87,8 +85,7 @@ class News:
     erasures: list[Erasure] = field(default_factory=list)
     experiments: list[dict[str, Any]] = field(default_factory=list)
     rules: Rules | None = None
-    outcome_ids: dict[str, datetime] = field(default_factory=dict)
-    seen_until: datetime | None = None
+    position: FeedPosition | None = None
 
 
 class Reader:
@@ -105,39 +102,51 @@ class Reader:
         self._rules = rules
         self._declares = declares
 
-    def news(
-        self, lines_since: datetime, since: datetime, live_since: datetime | None, known: set[str], n_erasures: int
-    ) -> News:
-        """Return what was recorded.
+    def everything(self, lines_since: datetime, since: datetime) -> News:
+        """Return all that may matter.
 
         Args:
             lines_since: order lines from then on.
-            since: outcomes from then on.
-            live_since: overrides and links from then on; None: all of them.
-            known: outcomes that need not be looked at again.
+            since: outcomes and presentations from then on.
+        """
+        position = self._store.position()
+        decisions = EventQuery("decisions", from_decision_id=first_id_at(since), presented=True)
+        lines, outcomes = (
+            EventQuery("order_lines", recorded_since=lines_since),
+            EventQuery("outcomes", recorded_since=since),
+        )
+        return self._read({"decisions": decisions, "order_lines": lines, "outcomes": outcomes}, position, 0)
+
+    def changes(self, since: FeedPosition, n_erasures: int) -> News | None:
+        """Return what was written since a position; None where the store is an older copy of what was read before.
+
+        Args:
+            since: how far the last news were read.
             n_erasures: how many erasures are known.
         """
+        position = self._store.position()
+        if position.following < since.following:
+            return None
+        return self._read({table: EventQuery(table, changed_since=since) for table in FED}, position, n_erasures)
+
+    def _read(self, queries: Mapping[TableName, EventQuery], position: FeedPosition, n_erasures: int) -> News:
         # First of all: what is erased from now on may still be among what is read below, and the next news says so.
         erasures = self._erasures(n_erasures)
-        lines = self._rows("order_lines", lines_since, _LINE_COLUMNS)
-        outcomes = [row for row in self._rows("outcomes", since, _OUTCOME_COLUMNS) if row["outcome_id"] not in known]
-        products, accounts, links = (
-            self._rows(table, live_since, ()) for table in ("product_overrides", "account_overrides", "visitor_links")
-        )
-        rows = (*lines, *outcomes, *products, *accounts, *links)
+        lines = self._rows(replace(queries["order_lines"], columns=_LINE_COLUMNS))
+        outcomes = self._rows(replace(queries["outcomes"], columns=_OUTCOME_COLUMNS))
+        products, accounts, links = (self._rows(queries.get(table, EventQuery(table))) for table in _LIVE)
         telling = [row for row in outcomes if row["kind"] in REFUSING or row["kind"] in PRESENTING]
         told = self.told({row["decision_id"] for row in telling})
         return News(
             lines=lines,
-            reactions=[*reactions_of([Outcome(**row) for row in telling], told), *self._declared(since)],
+            reactions=[*reactions_of([Outcome(**row) for row in telling], told), *self._declared(queries["decisions"])],
             products=products,
             accounts=accounts,
             links=links,
             erasures=erasures,
             experiments=self._store.read(EventQuery("experiments")).to_pylist(),
             rules=None if self._rules is None else self._rules.look(),
-            outcome_ids={row["outcome_id"]: row["recorded_at"] for row in outcomes},
-            seen_until=max((row["recorded_at"] for row in rows), default=None),
+            position=position,
         )
 
     def told(self, decision_ids: Iterable[str]) -> dict[str, Told]:
@@ -161,14 +170,13 @@ class Reader:
         """
         if self._store.size("forgotten") == n_known:
             return []
-        return [Erasure(**row) for row in self._rows("forgotten", None, ())]
+        return [Erasure(**row) for row in self._rows(EventQuery("forgotten"))]
 
-    def _declared(self, since: datetime) -> list[Reaction]:
+    def _declared(self, query: EventQuery) -> list[Reaction]:
         """Return what surfaces that show whatever they get have presented."""
         if not self._declares:
             return []
         columns = ("decision_id", "account_id", "visitor_id", "decided_at", "offers")
-        query = EventQuery("decisions", from_decision_id=first_id_at(since), presented=True, columns=columns)
         return [
             Reaction(
                 Subject(row["account_id"], row["visitor_id"]),
@@ -177,13 +185,11 @@ class Reader:
                 row["decided_at"],
                 refuses=False,
             )
-            for row in self._store.read(query).to_pylist()
+            for row in self._rows(replace(query, columns=columns))
         ]
 
-    def _rows(self, table: TableName, since: datetime | None, columns: tuple[str, ...]) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self._store.read(
-            EventQuery(table, recorded_since=since, columns=columns)
-        ).to_pylist()
+    def _rows(self, query: EventQuery) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self._store.read(query).to_pylist()
         return rows
 
 

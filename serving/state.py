@@ -7,19 +7,20 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
-from recsys.contracts.events import AccountUpdate, Outcome, PostedLine, forget_key
+from recsys.contracts.events import AccountUpdate, FeedPosition, Outcome, PostedLine, forget_key
 from recsys.events import EventStore
 from recsys.ranking.state import NOTHING_NEW, AccountState
 from serving.experiments import Experiments
 from serving.history import History
 from serving.live import LiveAccounts, LiveProducts
 from serving.models import LoadedModel
-from serving.news import OVERLAP, Erasure, News, Reaction, Reader, Subject, Told
+from serving.news import Erasure, News, Reaction, Reader, Subject, Told
 from serving.rules_file import RulesFile
 from serving.settings import Settings
 
 Clock = Callable[[], datetime]
 
+_CLOCKS_APART: Final = timedelta(days=1)
 _TIDIED_AT_ONCE: Final = 500
 """Histories in one go: under a millisecond, and a million of them within some twenty minutes."""
 
@@ -42,8 +43,7 @@ class FreshState:
         self._cooldown = timedelta(days=settings.declined_cooldown_days)
         self._clock = clock
         self._caps = settings.fatigue
-        self._seen_until: datetime | None = None
-        self._known_outcomes: dict[str, datetime] = {}
+        self._position: FeedPosition | None = None
         self._of_accounts: dict[str, History] = {}
         self._of_visitors: dict[str, History] = {}
         self._links: dict[str, str] = {}
@@ -65,15 +65,13 @@ class FreshState:
 
     def read_news(self) -> News:
         """Return what reached the store since the last news that were applied; at first, all that still matters."""
-        if self._seen_until is None:
-            return self._all_since(self._since)
-        since = self._seen_until - OVERLAP
-        known = set(self._known_outcomes)
-        return self._reader.news(max(since, self._since), since, since, known, len(self._erasures))
+        new = None if self._position is None else self._reader.changes(self._position, len(self._erasures))
+        return self._all_since(self._since) if new is None else new
 
     def _all_since(self, as_of: datetime) -> News:
         refusing_since = self._clock() - max(self._cooldown, timedelta(days=1))
-        return self._reader.news(as_of, max(as_of, refusing_since), None, set(), 0)
+        # `recorded_at` is by the clock of whichever server took it; a day is more than clocks are apart.
+        return self._reader.everything(as_of - _CLOCKS_APART, max(as_of, refusing_since) - _CLOCKS_APART)
 
     def told(self, outcomes: Iterable[Outcome]) -> dict[str, Told]:
         """Return what the store knows of the decisions of these outcomes."""
@@ -94,9 +92,7 @@ class FreshState:
         if news.rules is not None:
             self.rules_version = news.rules.version
             self.products.use_rules(news.rules.in_force(self._clock()))
-        if news.seen_until is not None:
-            self._seen_until = max(news.seen_until, self._seen_until or news.seen_until)
-        self._remember(news.outcome_ids)
+        self._position = news.position
 
     def buy(self, lines: Iterable[PostedLine]) -> None:
         """Put in force order lines as the store holds them: of two with one id, the first one."""
@@ -211,10 +207,3 @@ class FreshState:
         if len(self._of_visitors) > self._most_visitors:
             del self._of_visitors[next(iter(self._of_visitors))]
         return history
-
-    def _remember(self, outcome_ids: dict[str, datetime]) -> None:
-        """Keep which outcomes were looked at for as long as they may be read again."""
-        self._known_outcomes |= outcome_ids
-        if self._seen_until is not None and len(self._known_outcomes) > len(outcome_ids):
-            oldest = self._seen_until - OVERLAP
-            self._known_outcomes = {one: at for one, at in self._known_outcomes.items() if at >= oldest}

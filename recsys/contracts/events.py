@@ -349,6 +349,18 @@ def forget_key(account_id: str) -> str:
     return blake2b(account_id.encode("utf-8", "replace"), digest_size=16, person=b"offers.forgotten").hexdigest()
 
 
+class FeedPosition(NamedTuple):
+    """How far the changes of a store have been read, by the store's own count; no clock has a part in it.
+
+    Attributes:
+        following: number of the next change; whatever begins later has it or a higher one.
+        under_way: lower numbers whose changes were not visible yet.
+    """
+
+    following: int
+    under_way: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class EventQuery:
     """Which rows of the event store are wanted; filters that are None let everything through.
@@ -362,6 +374,8 @@ class EventQuery:
         outcome_ids: of outcomes; empty means all.
         order_ids: of order lines; empty means all.
         recorded_since: what reached the store at or after this time, UTC; decisions and assignments refuse it.
+        changed_since: rows that were written, or written over, since a position of the feed; decisions only where they
+            declare that returned is presented. Tables that have no feed refuse it.
         from_decision_id: decisions, their offers and outcomes from this id on; ids sort by time and have an index.
         presented: decisions that declare that returned is presented (True), or that do not (False).
         columns: which columns are wanted, in this order; empty means all.
@@ -375,6 +389,7 @@ class EventQuery:
     outcome_ids: tuple[str, ...] = ()
     order_ids: tuple[str, ...] = ()
     recorded_since: datetime | None = None
+    changed_since: FeedPosition | None = None
     from_decision_id: str | None = None
     presented: bool | None = None
     columns: tuple[str, ...] = ()

@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 from pydantic_core import to_json
 
-from recsys.contracts.events import PRESENTING, DecisionOffer, Event, EventQuery, TableName
+from recsys.contracts.events import PRESENTING, DecisionOffer, Event, EventQuery, FeedPosition, TableName
 from recsys.events.merging import key_of, merged
 from recsys.events.rows import Row, rows_by_table
-from recsys.events.schema import TABLES, TIME_COLUMN, WRITTEN
+from recsys.events.schema import MERGES, TABLES, TIME_COLUMN, WRITTEN
 from recsys.events.store import arrow_schema, wanted_schema
 
 _Record = dict[str, Any]
@@ -29,6 +29,8 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._records: dict[TableName, dict[Row, _Record]] = {name: {} for name in WRITTEN}
+        self._changes: dict[tuple[TableName, Row], int] = {}
+        self._position = 0
         self._lock = Lock()
 
     def append(self, events: Sequence[Event]) -> None:
@@ -39,6 +41,9 @@ class MemoryStore:
                 records = self._records[name]
                 for row in rows:
                     record, key = _record(name, row), key_of(name, row)
+                    if key not in records or name in MERGES:
+                        self._position += 1
+                        self._changes[name, key] = self._position
                     if key in records:
                         values = merged(name, tuple(records[key].values()), tuple(record.values()))
                         record = dict(zip(record, values, strict=True))
@@ -51,12 +56,17 @@ class MemoryStore:
         """Return the rows that `query` asks for, in order of time and id; JSON columns are text."""
         schema = wanted_schema(query)
         with self._lock:
-            records = list(self._offers() if query.table == "decision_offers" else self._records[query.table].values())
+            records = list(self._offers() if query.table == "decision_offers" else self._wanted(query))
         time = TIME_COLUMN[query.table]
         kept = [record for record in records if _matches(record, query, time)]
         identity = [column.name for column in TABLES[query.table].primary_key.columns] or ["decision_id", "rank"]
         kept.sort(key=lambda record: (record[time], *(record[name] for name in identity)))
         return pa.Table.from_pylist(kept, schema=schema)
+
+    def position(self) -> FeedPosition:
+        """Return how far a reader gets who begins to read now."""
+        with self._lock:
+            return FeedPosition(self._position + 1)
 
     def size(self, table: TableName) -> int:
         """Return how many rows a table holds."""
@@ -68,6 +78,12 @@ class MemoryStore:
         with self._lock:
             for records in self._records.values():
                 records.clear()
+
+    def _wanted(self, query: EventQuery) -> Iterator[_Record]:
+        since = query.changed_since
+        for key, record in self._records[query.table].items():
+            if since is None or (self._changes[query.table, key] >= since.following and record.get("presented", True)):
+                yield record
 
     def _offers(self) -> Iterator[_Record]:
         presenting = [record for record in self._records["outcomes"].values() if record["kind"] in PRESENTING]

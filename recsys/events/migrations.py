@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from recsys.contracts.events import PRESENTING, DecisionOffer
+from recsys.contracts.events import PRESENTING, DecisionOffer, TableName
 from recsys.errors import StoreError
 from recsys.events.schema import (
     ACCOUNT_OVERRIDES,
     ASSIGNMENTS,
     DECISIONS,
     EXPERIMENTS,
+    FED,
     FORGOTTEN,
+    MERGES,
     METADATA,
     ORDER_LINES,
     OUTCOMES,
     PROBE,
     PRODUCT_OVERRIDES,
+    TABLES,
     VERSION,
     VISITOR_LINKS,
 )
@@ -70,6 +73,63 @@ def present_after_deciding(connection: sa.Connection) -> None:
     connection.execute(sa.text(_view(connection.dialect.name)))
 
 
+def add_feed(connection: sa.Connection) -> None:
+    """Version 7: the database numbers what changes, whoever writes; a server of version 6 needs to know nothing of it.
+
+    PostgreSQL gives the number of the transaction, which a snapshot tells apart into seen and unseen. SQLite, where one
+    transaction writes after the other, counts.
+    """
+    postgresql = connection.dialect.name == "postgresql"
+    for statement in _POSTGRESQL_FEED if postgresql else _SQLITE_FEED:
+        connection.exec_driver_sql(statement)
+    for table in FED:
+        if "change" not in {column["name"] for column in sa.inspect(connection).get_columns(table)}:
+            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN change {'xid8' if postgresql else 'BIGINT'}")
+        where = "presented" if table == "decisions" else "change IS NOT NULL"
+        connection.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS ix_{table}_change ON {table} (change) WHERE {where}")
+        for statement in _numbered_on_postgresql(table) if postgresql else _numbered_on_sqlite(table):
+            connection.exec_driver_sql(statement)
+
+
+_POSTGRESQL_FEED: Final = (
+    """CREATE OR REPLACE FUNCTION offer_store_change() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN NEW.change := pg_current_xact_id(); RETURN NEW; END'""",
+)
+_SQLITE_FEED: Final = (
+    "CREATE TABLE IF NOT EXISTS offer_store_feed (feed_id INTEGER PRIMARY KEY, position INTEGER NOT NULL)",
+    "INSERT OR IGNORE INTO offer_store_feed VALUES (1, 0)",
+)
+
+
+def _drop_numbers_of_another_server(connection: sa.Connection) -> None:
+    """A restored copy has numbers that this server has yet to give, and would be read again and again until then."""
+    for table in FED:
+        connection.exec_driver_sql(
+            f"UPDATE {table} SET change = NULL WHERE change >= pg_snapshot_xmax(pg_current_snapshot())"
+        )
+
+
+def _numbered_on_postgresql(table: TableName) -> Iterator[str]:
+    yield f"ALTER TABLE {table} ALTER COLUMN change SET DEFAULT pg_current_xact_id()"
+    if table in MERGES:
+        yield f"DROP TRIGGER IF EXISTS {table}_change ON {table}"
+        yield (
+            f"CREATE TRIGGER {table}_change BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION offer_store_change()"
+        )
+
+
+def _numbered_on_sqlite(table: TableName) -> Iterator[str]:
+    number = (
+        "UPDATE offer_store_feed SET position = position + 1; "
+        f"UPDATE {table} SET change = (SELECT position FROM offer_store_feed) WHERE rowid = NEW.rowid; "
+    )
+    when = "WHEN NEW.presented" if table == "decisions" else ""
+    yield f"CREATE TRIGGER IF NOT EXISTS {table}_written AFTER INSERT ON {table} {when} BEGIN {number} END"
+    if table in MERGES:
+        columns = ", ".join(column.name for column in TABLES[table].columns)
+        yield f"CREATE TRIGGER IF NOT EXISTS {table}_changed AFTER UPDATE OF {columns} ON {table} BEGIN {number} END"
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     create_tables,
     add_live_state,
@@ -77,6 +137,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     drop_unread_index,
     add_probe,
     present_after_deciding,
+    add_feed,
 )
 """Step i brings a store from version i to i + 1. Steps are only ever added."""
 
@@ -102,6 +163,8 @@ def migrate(engine: sa.Engine, migrations: Sequence[Migration] = MIGRATIONS) -> 
         for step, migration in enumerate(migrations[found:], start=found + 1):
             migration(connection)
             connection.execute(sa.insert(VERSION).values(version=step))
+        if connection.dialect.name == "postgresql":
+            _drop_numbers_of_another_server(connection)
     return len(migrations)
 
 

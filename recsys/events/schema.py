@@ -205,6 +205,12 @@ PROBE: Final = sa.Table(
 )
 """One row at the most, overwritten whenever somebody asks whether the store can keep anything."""
 
+FED: Final[tuple[TableName, ...]] = (
+    *("decisions", "outcomes", "order_lines", "product_overrides", "account_overrides", "visitor_links"),
+)
+"""Tables with a column `change`, no part of their rows: the number of the change that last wrote a row. The database
+gives it, so that servers read what others wrote whatever their clocks say."""
+
 TABLES: Final[dict[TableName, sa.Table]] = {
     "decisions": DECISIONS,
     "decision_offers": DECISION_OFFERS,

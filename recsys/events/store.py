@@ -16,19 +16,19 @@ import sqlalchemy as sa
 from pydantic_core import to_json
 from sqlalchemy.pool import PoolProxiedConnection
 
-from recsys.contracts.events import Event, EventQuery, TableName
+from recsys.contracts.events import Event, EventQuery, FeedPosition, TableName
 from recsys.errors import ConfigError, DataError, StoreBusyError, StoreError
 from recsys.events.merging import conflict_clause, without_doubles
 from recsys.events.migrations import MIGRATIONS, check_version, migrate
 from recsys.events.rows import Row, rows_by_table
-from recsys.events.schema import MERGES, TABLES, TIME_COLUMN, Utc
+from recsys.events.schema import FED, MERGES, TABLES, TIME_COLUMN, Utc
 from recsys.events.sqlite_files import SqliteFiles
 
 BUSY_SECONDS: Final = 5.0
 """How long a writer waits for another process's commit before it gives up."""
 WRITE_SECONDS: Final = 8.0
-"""How long PostgreSQL may take over one statement of a write. What is written later than that is not written: servers
-look for each other's news among what was recorded lately."""
+"""How long PostgreSQL may take over one statement of a write: a table that somebody has locked must not hold the writer
+for ever. Whoever waited has been refused long before."""
 _CONNECTING: Final = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
 """Seconds to connect, and milliseconds until a network that swallows everything counts as dead."""
 
@@ -48,6 +48,13 @@ _PROBE: Final = (
 _PROBE_BYTES: Final = 4_096
 """As much as a decision takes, and noise that can't be packed: the database needs room for it, as for a decision."""
 
+_SQLITE_POSITION: Final = "SELECT position + 1, NULL FROM offer_store_feed"
+_POSTGRESQL_POSITION: Final = (
+    "SELECT CAST(CAST(pg_snapshot_xmax(taken) AS text) AS bigint), "
+    "ARRAY(SELECT CAST(CAST(one AS text) AS bigint) FROM pg_snapshot_xip(taken) AS one) "
+    "FROM (SELECT pg_current_snapshot() AS taken) AS snapshot"
+)
+
 _JSON_COLUMNS: Final = {
     name: tuple(place for place, column in enumerate(table.columns) if isinstance(column.type, sa.JSON))
     for name, table in TABLES.items()
@@ -65,6 +72,9 @@ class EventStore(Protocol):
 
     def read(self, query: EventQuery) -> pa.Table:
         """Return the rows that `query` asks for, in order of time and id; JSON columns are text."""
+
+    def position(self) -> FeedPosition:
+        """Return how far a reader gets who begins to read now."""
 
     def size(self, table: TableName) -> int:
         """Return how many rows a table holds."""
@@ -167,6 +177,19 @@ class SqlStore:
             result = connection.execution_options(yield_per=_CHUNK_ROWS).execute(_select(query))
             for rows in result.partitions():
                 yield _record_batch(rows, schema)
+
+    def position(self) -> FeedPosition:
+        """Return how far a reader gets who begins to read now.
+
+        What is committed by now and what is read from now on overlap rather than miss something between them: the
+        position is taken first.
+        """
+        sqlite = self.engine.dialect.name == "sqlite"
+        with _sentences(self.name), self.autocommit.connect() as connection:
+            following, under_way = connection.exec_driver_sql(
+                _SQLITE_POSITION if sqlite else _POSTGRESQL_POSITION
+            ).one()
+        return FeedPosition(following, tuple(under_way or ()))
 
     def size(self, table: TableName) -> int:
         """Return how many rows a table holds."""
@@ -298,6 +321,8 @@ def wanted_schema(query: EventQuery) -> pa.Schema:
         "recorded_at": query.recorded_since is not None,
         "presented": query.presented is not None,
     }
+    if query.changed_since is not None and query.table not in FED:
+        raise ConfigError(f"{query.table} has no feed of changes; leave changed_since out")
     for name in [name for name, used in filters.items() if used] + list(query.columns):
         if name not in schema.names:
             raise ConfigError(f"{query.table} has no {name}; leave that filter or column out")
@@ -331,20 +356,29 @@ def _select(query: EventQuery) -> sa.Select[Any]:
         statement = statement.where(time < query.until)
     if query.account_id is not None:
         statement = statement.where(table.c.account_id == query.account_id)
-    if query.decision_ids:
-        statement = statement.where(table.c.decision_id.in_(query.decision_ids))
-    if query.outcome_ids:
-        statement = statement.where(table.c.outcome_id.in_(query.outcome_ids))
-    if query.order_ids:
-        statement = statement.where(table.c.order_id.in_(query.order_ids))
+    wanted_ids = {"decision_id": query.decision_ids, "outcome_id": query.outcome_ids, "order_id": query.order_ids}
+    for name, ids in wanted_ids.items():
+        if ids:
+            statement = statement.where(table.c[name].in_(ids))
     if query.from_decision_id is not None:
         statement = statement.where(table.c.decision_id >= query.from_decision_id)
     if query.presented is not None:
         statement = statement.where(table.c.presented == query.presented)
     if query.recorded_since is not None:
         statement = statement.where(table.c.recorded_at >= query.recorded_since)
+    if query.changed_since is not None:
+        statement = statement.where(_is_unseen(query.table, query.changed_since))
     identity = table.primary_key.columns or [table.c.decision_id, table.c.rank]
     return statement.order_by(time, *identity)
+
+
+def _is_unseen(table: TableName, position: FeedPosition) -> sa.ColumnElement[bool]:
+    """What a position had not seen; the numbers are the database's, so they may stand in the text."""
+    condition = f"change >= '{position.following}'"
+    if position.under_way:
+        numbers = ", ".join(f"'{number}'" for number in position.under_way)
+        condition = f"({condition} OR change IN ({numbers}))"
+    return sa.text(f"{condition} AND presented" if table == "decisions" else condition)  # type: ignore[return-value]
 
 
 @cache

@@ -19,6 +19,7 @@ from recsys.contracts.events import (
     DecisionOffer,
     EventQuery,
     ExperimentRecord,
+    FeedPosition,
     Forgotten,
     Outcome,
     PostedLine,
@@ -29,7 +30,7 @@ from recsys.contracts.events import (
 from recsys.contracts.offers import AccountState, CartLine, OfferRequest, ProductChange
 from recsys.errors import ConfigError
 from recsys.events import EventStore, MemoryStore, open_store, read_decisions, read_frame, read_ibis
-from recsys.events.schema import TABLES, WRITTEN
+from recsys.events.schema import FED, TABLES, WRITTEN
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -262,6 +263,39 @@ def test_what_reached_the_store_lately(store: EventStore) -> None:
     store.append([replace(line("o1"), recorded_at=NOON), replace(line("o2"), recorded_at=NOON + timedelta(hours=1))])
     recent = store.read(EventQuery("order_lines", recorded_since=NOON + timedelta(minutes=1)))
     assert recent["order_id"].to_pylist() == ["o2"]
+
+
+def changed(store: EventStore, since: FeedPosition) -> dict[str, int]:
+    found = {table: store.read(EventQuery(table, changed_since=since)).num_rows for table in FED}
+    return {table: n_rows for table, n_rows in found.items() if n_rows}
+
+
+def test_a_position_tells_what_changed_since_whatever_the_clocks_said(store: EventStore) -> None:
+    store.append([outcome("x0", "clicked", "P1", 0), line("o0"), product(stock=1.0), VisitorLink("v0", "A1", NOON)])
+    begun = store.position()
+    assert changed(store, begun) == {}
+    long_ago = -1e5
+    store.append([outcome("x0", "clicked", "P1", 1), outcome("x1", "clicked", "P1", long_ago)])
+    store.append([line("o0"), replace(line("o1"), recorded_at=NOON - timedelta(days=99))])
+    assert changed(store, begun) == {"outcomes": 1, "order_lines": 1}
+    middle = store.position()
+    store.append([product(minutes=long_ago, stock=0.0), product("P2", minutes=long_ago, stock=0.0)])
+    store.append([VisitorLink("v0", "A2", NOON), VisitorLink("v1", "A1", NOON - timedelta(days=99))])
+    store.append([AccountUpdate("A1", NOON - timedelta(days=99), segment="s")])
+    assert changed(store, middle) == {"product_overrides": 2, "visitor_links": 1, "account_overrides": 1}
+    assert changed(store, store.position()) == {}
+
+
+def test_of_decisions_the_feed_has_those_that_are_presented(store: EventStore) -> None:
+    begun = store.position()
+    store.append([decision("d1"), decision("d2", presented=True)])
+    found = store.read(EventQuery("decisions", changed_since=begun, columns=("decision_id",)))
+    assert found["decision_id"].to_pylist() == ["d2"]
+
+
+def test_a_table_without_a_feed_says_so(store: EventStore) -> None:
+    with pytest.raises(ConfigError, match="experiments has no feed of changes"):
+        store.read(EventQuery("experiments", changed_since=store.position()))
 
 
 def test_a_probe_leaves_no_event(store: EventStore) -> None:

@@ -18,6 +18,7 @@ from recsys.contracts.events import (
     DecisionOffer,
     EventQuery,
     ExperimentRecord,
+    FeedPosition,
     Forgotten,
     Outcome,
     PostedLine,
@@ -32,7 +33,7 @@ from recsys.errors import ConfigError
 from recsys.events import SqlStore, open_store, upkeep
 from recsys.events.export import export_days
 from recsys.events.migrations import MIGRATIONS, migrate
-from recsys.events.schema import VERSION
+from recsys.events.schema import FED, VERSION
 from recsys.events.upkeep import drop_before, forget
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -76,6 +77,21 @@ def outcome(outcome_id: str, decision_id: str, days: float = 0) -> Outcome:
 def line(order_id: str, account_id: str | None, visitor_id: str | None = None, days: float = 0) -> PostedLine:
     at = NOON + days * DAY
     return PostedLine(order_id, "1", "P1", 1.0, at, at, account_id=account_id, visitor_id=visitor_id)
+
+
+def drop_feed(connection: sa.Connection) -> None:
+    """Take away what version 7 added."""
+    for table in FED:
+        if not sa.inspect(connection).has_table(table):
+            continue
+        if connection.dialect.name == "sqlite":
+            for trigger in ("written", "changed"):
+                connection.execute(sa.text(f"DROP TRIGGER IF EXISTS {table}_{trigger}"))
+        else:
+            connection.execute(sa.text(f"DROP TRIGGER IF EXISTS {table}_change ON {table}"))
+        connection.execute(sa.text(f"DROP INDEX ix_{table}_change"))
+        connection.execute(sa.text(f"ALTER TABLE {table} DROP COLUMN change"))
+    connection.execute(sa.text("DROP TABLE IF EXISTS offer_store_feed"))
 
 
 def counts(store: SqlStore) -> dict[str, int]:
@@ -176,6 +192,7 @@ def test_a_store_of_version_1_comes_forward_with_its_rows(store: SqlStore) -> No
         connection.execute(sa.text("DROP VIEW decision_offers"))
         for table in TABLES_OF_VERSION_2:
             connection.execute(sa.text(f"DROP TABLE {table}"))
+        drop_feed(connection)
         connection.execute(sa.text("ALTER TABLE decisions DROP COLUMN context"))
         connection.execute(sa.text("CREATE VIEW decision_offers AS SELECT decision_id FROM decisions"))
         connection.execute(sa.delete(VERSION).where(VERSION.c.version > 1))
@@ -226,3 +243,33 @@ def test_a_store_of_version_3_loses_the_index_that_nothing_reads(store: SqlStore
     assert migrate(store.engine) == len(MIGRATIONS)
     assert "ix_decisions_account" not in indexes()
     assert counts(store)["decisions"] == 1
+
+
+def test_a_store_of_version_6_comes_forward_and_its_running_servers_are_heard(store: SqlStore) -> None:
+    """The statements are those of version 6, which knows nothing of the numbers of changes."""
+    store.append([line("o1", "A1"), ProductUpdate(ProductChange("P1", price=2.0), NOON)])
+    with store.engine.begin() as connection:
+        drop_feed(connection)
+        connection.execute(sa.delete(VERSION).where(VERSION.c.version > 6))
+    assert migrate(store.engine) == len(MIGRATIONS)
+    begun = store.position()
+    assert changed(store, begun) == []
+    with store.engine.begin() as connection:
+        at = "'2026-03-01 12:00:00.000000'"
+        connection.execute(
+            sa.text(f"INSERT INTO visitor_links (visitor_id, account_id, recorded_at) VALUES ('v1', 'A1', {at})")
+        )
+        connection.execute(
+            sa.text(
+                f"INSERT INTO product_overrides (product_id, stock, recorded_at) VALUES ('P1', 0, {at}) ON CONFLICT "
+                "(product_id) DO UPDATE SET stock = COALESCE(excluded.stock, product_overrides.stock)"
+            )
+        )
+    assert changed(store, begun) == ["product_overrides", "visitor_links"]
+    assert store.read(EventQuery("product_overrides", columns=("price", "stock"))).to_pylist() == [
+        {"price": 2.0, "stock": 0.0}
+    ]
+
+
+def changed(store: SqlStore, since: FeedPosition) -> list[str]:
+    return sorted(table for table in FED if store.read(EventQuery(table, changed_since=since)).num_rows)

@@ -138,11 +138,13 @@ def test_of_visitors_the_latest_are_remembered() -> None:
     assert [bool(state.of(None, f"v{number}", NOW).bought) for number in (1, 2, 3, 4)] == [True, False, True, True]
 
 
-def test_outcomes_that_were_looked_at_are_kept_in_mind_for_half_a_minute_only() -> None:
+def test_what_was_read_is_not_read_again() -> None:
     store = MemoryStore()
     state = FreshState(store, Settings(), since=NOW - DAY, clock=Clock())
-    for second in range(200):
-        at = NOW + timedelta(seconds=second)
-        store.append([Outcome(f"x{second}", "d", "clicked", at, at)])
-        state.apply(state.read_news())
-    assert len(state._known_outcomes) <= 31
+    store.append([Outcome("x1", "d", "declined", NOW, NOW)])
+    state.apply(state.read_news())
+    store.append([line("o1", NOW)])
+    news = state.read_news()
+    assert ([row["order_id"] for row in news.lines], news.reactions) == (["o1"], [])
+    state.apply(news)
+    assert state.read_news().lines == []
