@@ -153,7 +153,7 @@ def _lifespan(
             yield
             for task in tasks:
                 task.cancel()
-            services.readers.shutdown(wait=False, cancel_futures=True)
+            services.stop_reading()
 
     return lifespan
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -39,6 +39,7 @@ class Services:
         keyring: the keys that hold; None where nobody needs one.
         rng: draws what exploration shows; no seed, so that no two workers draw alike.
         readers: threads that read the event store.
+        reading: what they are asked for.
     """
 
     settings: Settings
@@ -54,6 +55,7 @@ class Services:
     keyring: Keyring | None = None
     rng: random.Random = field(default_factory=random.Random)
     readers: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 8, "store-reader"))
+    reading: set[Future[Any]] = field(default_factory=set)
 
     async def read(self, function: Callable[..., T], *args: Any) -> T:  # noqa: ANN401 - whatever the function takes
         """Return what `function` finds in the event store, however long it takes while the store is alive.
@@ -66,13 +68,21 @@ class Services:
         """
         if self.writer.is_overdue:
             raise StoreBusyError("the event store does not answer; try again later")
-        reading = asyncio.get_running_loop().run_in_executor(self.readers, partial(function, *args))
+        under_way = self.readers.submit(function, *args)
+        self.reading.add(under_way)
+        under_way.add_done_callback(self.reading.discard)
+        reading = asyncio.wrap_future(under_way)
         try:
             while not (await asyncio.wait([reading], timeout=_PATIENCE_SECONDS))[0]:
                 await self.writer.probe()
         finally:
             reading.cancel()  # what has not begun yet
         return reading.result()
+
+    def stop_reading(self) -> None:
+        """End the threads that read; those of a store that hangs are not waited for."""
+        self.readers.shutdown(wait=False, cancel_futures=True)
+        wait(list(self.reading), timeout=1)
 
 
 async def services_of(request: Request) -> Services:
