@@ -84,7 +84,7 @@ def add_feed(connection: sa.Connection) -> None:
         connection.exec_driver_sql(statement)
     for table in FED:
         if "change" not in {column["name"] for column in sa.inspect(connection).get_columns(table)}:
-            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN change {'xid8' if postgresql else 'BIGINT'}")
+            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN change BIGINT")
         where = "presented" if table == "decisions" else "change IS NOT NULL"
         connection.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS ix_{table}_change ON {table} (change) WHERE {where}")
         for statement in _numbered_on_postgresql(table) if postgresql else _numbered_on_sqlite(table):
@@ -93,7 +93,7 @@ def add_feed(connection: sa.Connection) -> None:
 
 _POSTGRESQL_FEED: Final = (
     """CREATE OR REPLACE FUNCTION offer_store_change() RETURNS trigger LANGUAGE plpgsql AS
-    'BEGIN NEW.change := pg_current_xact_id(); RETURN NEW; END'""",
+    'BEGIN NEW.change := CAST(CAST(pg_current_xact_id() AS text) AS bigint); RETURN NEW; END'""",
 )
 _SQLITE_FEED: Final = (
     "CREATE TABLE IF NOT EXISTS offer_store_feed (feed_id INTEGER PRIMARY KEY, position INTEGER NOT NULL)",
@@ -105,12 +105,13 @@ def _drop_numbers_of_another_server(connection: sa.Connection) -> None:
     """A restored copy has numbers that this server has yet to give, and would be read again and again until then."""
     for table in FED:
         connection.exec_driver_sql(
-            f"UPDATE {table} SET change = NULL WHERE change >= pg_snapshot_xmax(pg_current_snapshot())"
+            f"UPDATE {table} SET change = NULL "
+            "WHERE change >= CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)"
         )
 
 
 def _numbered_on_postgresql(table: TableName) -> Iterator[str]:
-    yield f"ALTER TABLE {table} ALTER COLUMN change SET DEFAULT pg_current_xact_id()"
+    yield f"ALTER TABLE {table} ALTER COLUMN change SET DEFAULT CAST(CAST(pg_current_xact_id() AS text) AS bigint)"
     if table in MERGES:
         yield f"DROP TRIGGER IF EXISTS {table}_change ON {table}"
         yield (
