@@ -153,6 +153,7 @@ def _lifespan(
             yield
             for task in tasks:
                 task.cancel()
+            follower.close()
             services.stop_reading()
 
     return lifespan

@@ -40,6 +40,11 @@ class Follower:
             except Exception as error:  # noqa: BLE001 - a worker that stopped looking would keep its model for ever
                 _log.error("a new model waits", exc_info=error)
 
+    def close(self) -> None:
+        """End every look and every wait."""
+        if isinstance(self._models, WatchedModels):
+            self._models.close()
+
     async def look(self, *, at_once: bool = False) -> None:
         """Look once; `at_once` tries again what was refused lately.
 

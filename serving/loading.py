@@ -7,19 +7,29 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from recsys.bundle.load import load_bundle
+from recsys.bundle.load import Bundle, load_bundle
 from recsys.bundle.manifest import model_version
 from recsys.bundle.resolve import ResolvedModel, resolve
 from recsys.contracts.offers import CartLine, OfferRequest
+from recsys.errors import BundleCorruptError
 from recsys.ranking.insight import Insight
 from serving.models import CHAMPION, LoadedModel, Sources
 from serving.settings import Settings
 from serving.slates import RankingEngine
+from serving.trial import BundleTrial, files_seen
 
 _CHAMPION_URI = f"@{CHAMPION}"
 
 
-def load_model(folder: Path, *, source: str, now: datetime, remembered: int = 0, verify: bool = True) -> LoadedModel:
+def load_model(
+    folder: Path,
+    *,
+    source: str,
+    now: datetime,
+    remembered: int = 0,
+    verify: bool = True,
+    trial: BundleTrial | None = None,
+) -> LoadedModel:
     """Return the model of the bundle in `folder`.
 
     Args:
@@ -28,13 +38,14 @@ def load_model(folder: Path, *, source: str, now: datetime, remembered: int = 0,
         now: becomes `loaded_at`.
         remembered: answers that are kept for the same question asked again, of those that are not usual.
         verify: compare every file with its digest; left out by workers whose parent has done it.
+        trial: tries the bundle in another process first, which compares the digests instead of this one.
 
     Raises:
-        BundleCorruptError: a file is missing or altered.
+        BundleCorruptError: a file is missing or altered, or the trial failed.
         BundleVersionError: another schema version wrote it.
     """
     version = model_version(folder)
-    bundle = load_bundle(folder, verify=verify)
+    bundle = load_bundle(folder, verify=verify) if trial is None else _tried(folder, version, trial)
     engine = bundle.engine()
     return LoadedModel(
         version=version,
@@ -54,6 +65,16 @@ def load_model(folder: Path, *, source: str, now: datetime, remembered: int = 0,
     )
 
 
+def _tried(folder: Path, version: str, trial: BundleTrial) -> Bundle:
+    """Return the bundle in `folder` after its trial: the very files that the trial has read."""
+    before = files_seen(folder)
+    trial.run(folder, version)
+    bundle = load_bundle(folder, verify=False)
+    if files_seen(folder) != before:
+        raise BundleCorruptError(f"{folder}: its files changed while it was tried; it is tried again later")
+    return bundle
+
+
 def sources_of(reference: str, settings: Settings, tracking_uri: str, clock: Callable[[], datetime]) -> Sources:
     """Return where the champion `reference` and its challengers come from.
 
@@ -63,11 +84,13 @@ def sources_of(reference: str, settings: Settings, tracking_uri: str, clock: Cal
     if reference.endswith(_CHAMPION_URI):
         references["challenger"] = reference.removesuffix(_CHAMPION_URI) + "@challenger"
     references |= settings.challengers
+    trial = BundleTrial(settings.trial_seconds)
 
     def load(found: ResolvedModel, source: str) -> LoadedModel:
-        return load_model(found.path, source=source, now=clock(), remembered=settings.remembered_slates)
+        remembered = settings.remembered_slates
+        return load_model(found.path, source=source, now=clock(), remembered=remembered, trial=trial)
 
-    return Sources(references, partial(resolve, tracking_uri=tracking_uri), load)
+    return Sources(references, partial(resolve, tracking_uri=tracking_uri), load, trial.stop)
 
 
 def _utc(text: str) -> datetime:

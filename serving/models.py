@@ -150,11 +150,13 @@ class Sources:
         references: alias -> folder, `models:/NAME@ALIAS` or `models:/NAME/VERSION`; `champion` must be among them.
         find: says where a reference leads now.
         load: opens and verifies what was found, `(found, reference)`.
+        close: ends every wait for them.
     """
 
     references: Mapping[str, str]
     find: Callable[[str], ResolvedModel]
     load: Callable[[ResolvedModel, str], LoadedModel]
+    close: Callable[[], None] = lambda: None
 
 
 class WatchedModels:
@@ -184,6 +186,10 @@ class WatchedModels:
         """Return what stands behind every alias, the champion first."""
         aliases = [CHAMPION, *sorted({*self._models, *self._refused} - {CHAMPION})]
         return tuple(Running(alias, self._models.get(alias), self._refused.get(alias)) for alias in aliases)
+
+    def close(self) -> None:
+        """End every wait for the sources."""
+        self._sources.close()
 
     def look(self, *, at_once: bool = False) -> tuple[Running, ...]:
         """Return what has changed, loaded and warm, for `put`; one look at a time.

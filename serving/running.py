@@ -27,6 +27,7 @@ from serving.app import create_app
 from serving.loading import load_model, sources_of
 from serving.models import LoadedModel, WatchedModels
 from serving.settings import Settings
+from serving.trial import BundleTrial
 
 GRACE_SECONDS: Final = 10
 """How long a stopping server finishes what it accepted."""
@@ -101,7 +102,7 @@ def run(plan: Plan, listening: socket.socket) -> None:
         StoreError: the event store does not answer.
         SystemExit: 0 after SIGTERM or SIGINT.
     """
-    model = _load(plan, verify=True)
+    model = _load(plan, tried=False)
     store = open_store(plan.store_url)
     logs.configure()
     gc.set_threshold(*_GARBAGE)
@@ -120,21 +121,24 @@ def run(plan: Plan, listening: socket.socket) -> None:
 
 
 def build_worker(plan: Plan) -> FastAPI:
-    """Return the application of one worker process, with the model that the parent has verified.
+    """Return the application of one worker process, with the model that the parent has tried.
 
-    A worker that takes the place of one that died may find other content by now: it verifies that itself.
+    A worker that takes the place of one that died may find other content by now: it tries that itself.
     """
     logs.configure()
     gc.set_threshold(*_GARBAGE)
     known = model_version(plan.found.path) == plan.found.version
-    model = _load(plan, verify=not known)
+    model = _load(plan, tried=known)
     store = open_store(plan.store_url, create=False)  # else a worker would begin anew where the store has gone
     return create_app(plan.settings, bundles=_watched(plan, model), store=store, clock=_now)
 
 
-def _load(plan: Plan, *, verify: bool) -> LoadedModel:
-    remembered = plan.settings.remembered_slates
-    return load_model(plan.found.path, source=plan.source, now=_now(), remembered=remembered, verify=verify)
+def _load(plan: Plan, *, tried: bool) -> LoadedModel:
+    remembered, trial = plan.settings.remembered_slates, BundleTrial(plan.settings.trial_seconds)
+    folder, now = plan.found.path, _now()
+    if tried:
+        return load_model(folder, source=plan.source, now=now, remembered=remembered, verify=False)
+    return load_model(folder, source=plan.source, now=now, remembered=remembered, trial=trial)
 
 
 def _watched(plan: Plan, model: LoadedModel) -> WatchedModels:

@@ -50,6 +50,9 @@ class Settings(Config):
     """How often a worker looks whether an alias or folder holds another model; a look takes milliseconds."""
     model_retry_seconds: float = Field(default=60.0, ge=0)
     """How long a model that was refused is left alone; the digests of a gigabyte take seconds to compare."""
+    trial_seconds: float = Field(default=120.0, gt=0)
+    """How long a new model may take to compare its digests and answer varied requests in a process of its own, before
+    it is loaded; the first on a machine compiles the ranking, some fifteen seconds of it."""
     remembered_slates: int = Field(default=4_096, ge=0)
     """Answers that a worker keeps for the same question asked again, of those that are not ranked in microseconds (an
     objective, filters, rules that pin or discount); at ten offers each some 30 MB. 0: none."""

@@ -132,7 +132,9 @@ class Increasing:
             return None
         row = int(wrong[0])
         least = "no smaller than" if self.as_large else "larger than"
-        return f"{column[row + 1]!r} follows {column[row]!r} in row {row + 1}, must be {least} it"
+        one, other = column[row], column[row + 1]
+        shown = (repr(one), repr(other)) if isinstance(one, str) else (str(one), str(other))
+        return f"{shown[1]} follows {shown[0]} in row {row + 1}, must be {least} it"
 
 
 @dataclass(frozen=True)

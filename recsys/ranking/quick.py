@@ -22,7 +22,6 @@ from recsys.ranking.pool import ACCOUNT, CART, POPULAR, RECENT
 from recsys.ranking.rule_effects import Effect, segment_name
 from recsys.ranking.shortfall import shortfall_sentence
 from recsys.ranking.state import REFUSALS
-from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 
 _MOST_ROWS: Final = 4_096
 """Rows that one question may name: cart, exclusions, what is withheld, blocked and bought."""
@@ -192,6 +191,8 @@ class QuickRanker:
 
 def compile_kernel() -> None:
     """Let numba compile the kernel and keep it, which the first start of a server would do else."""
+    from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model  # loads pandas, which nothing else needs
+
     QuickRanker(OfferEngine(synthetic_model(SyntheticModelConfig(), np.random.default_rng(0))))
 
 

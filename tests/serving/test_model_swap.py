@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,9 +25,11 @@ from recsys.errors import BundleCorruptError, ModelNotFoundError
 from recsys.events import MemoryStore, read_decisions
 from recsys.ranking.state import NOTHING_NEW, AccountState
 from serving import Settings, create_app
+from serving.exercise import N_REQUESTS
 from serving.fakes import FakeEngine, fake_model
 from serving.loading import load_model, sources_of
 from serving.models import CHAMPION, LoadedModel, Sources, WatchedModels
+from serving.trial import BundleTrial
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -269,3 +276,84 @@ def test_a_folder_that_is_replaced_is_followed_and_a_corrupt_one_is_not(bundle_f
     assert models.current().version == served
     with pytest.raises(ModelNotFoundError, match="no such folder"):
         resolve(str(folder), tracking_uri="sqlite:///none.db")
+
+
+CRASHES = "import ctypes; ctypes.string_at(0)"
+NEVER_ENDS = "import time; time.sleep(600)"
+SAYS_NOTHING = "raise SystemExit(3)"
+
+
+@pytest.mark.parametrize(
+    ("program", "seconds", "sentence"),
+    [
+        (CRASHES, 60, "it ended the trial process by SIGSEGV; do not use this bundle"),
+        (NEVER_ENDS, 0.5, r"its trial did not end within 0\.5 s"),
+        (SAYS_NOTHING, 60, "its trial ended with exit code 3 and no result"),
+    ],
+)
+def test_a_bundle_whose_trial_fails_is_refused_and_the_last_good_one_goes_on(
+    bundle_folder: Path, tmp_path: Path, program: str, seconds: float, sentence: str
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle_folder, folder)
+    trial = BundleTrial(seconds, (sys.executable, "-c", program))
+    first = load_model(folder, source=str(folder), now=NOW)
+    sources = replace(
+        sources_of(str(folder), Settings(), "sqlite:///none.db", lambda: NOW),
+        load=lambda found, source: load_model(found.path, source=source, now=NOW, trial=trial),
+    )
+    models = WatchedModels(sources, first, lambda: NOW, timedelta(0))
+    manifest = folder / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b"EUR", b"GBP"))
+    models.put(models.look())
+    (running,) = models.running()
+    assert running.model is first
+    assert running.refused is not None
+    assert running.refused.version == model_version(folder)
+    assert re.search(sentence, running.refused.reason)
+
+
+def test_a_trial_that_answers_offers_that_can_not_be_is_refused(bundle_folder: Path) -> None:
+    said = {"version": model_version(bundle_folder), "answers": 1, "fault": "it made an offer that can't be"}
+    trial = BundleTrial(60, (sys.executable, "-c", f"print({json.dumps(json.dumps(said))})"))
+    with pytest.raises(BundleCorruptError, match="it made an offer that can't be"):
+        load_model(bundle_folder, source="x", now=NOW, trial=trial)
+
+
+def test_files_that_change_while_they_are_tried_are_not_loaded(bundle_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle_folder, folder)
+    said = json.dumps({"version": model_version(folder), "answers": 1, "fault": None})
+    program = f"import os, sys; os.utime(sys.argv[1] + '/tables/owned.arrow', (1, 1)); print({said!r})"
+    with pytest.raises(BundleCorruptError, match="its files changed while it was tried"):
+        load_model(folder, source="x", now=NOW, trial=BundleTrial(60, (sys.executable, "-c", program)))
+
+
+def test_a_trial_ends_when_the_server_stops(bundle_folder: Path) -> None:
+    trial = BundleTrial(600, (sys.executable, "-c", NEVER_ENDS))
+    with ThreadPoolExecutor(1) as pool:
+        tried = pool.submit(trial.run, bundle_folder, "v1")
+        while not trial.is_running:
+            time.sleep(0.005)
+        trial.stop()
+        with pytest.raises(BundleCorruptError, match="the server is stopping"):
+            tried.result(60)
+    with pytest.raises(BundleCorruptError, match="the server is stopping"):
+        trial.run(bundle_folder, "v1")
+
+
+def test_the_trial_itself_compares_digests_answers_and_loads_nothing_heavy(bundle_folder: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from serving.exercise import main\n"
+        "assert main(Path(sys.argv[1]), 100) == 0\n"
+        "assert not {'mlflow', 'sklearn', 'ibis', 'duckdb'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, bundle_folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["answers"] > 3 * N_REQUESTS / 2
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle_folder, folder)
+    facts = folder / "facts.json"
+    facts.write_bytes(facts.read_bytes().replace(b"EUR", b"GBP"))
+    with pytest.raises(BundleCorruptError, match="its SHA-256 is not that of the manifest"):
+        BundleTrial(100).run(folder, model_version(folder))
