@@ -17,6 +17,7 @@ from fastapi.openapi.models import OpenAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.params import Depends
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 from pydantic.json_schema import models_json_schema
 from starlette.middleware.cors import CORSMiddleware
 
@@ -51,6 +52,9 @@ _CORS: Final[dict[str, Any]] = {
     "allow_headers": ("Authorization", "Content-Type", "X-API-Key", "X-Request-ID"),
     "expose_headers": ("Retry-After", "X-Request-ID"),
 }
+
+_NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI's own would carry paths, which hold account ids, to whatever MLflow or the environment set up."""
 
 _ROUTERS: Final = (
     offers.router,
@@ -87,6 +91,7 @@ def create_app(
         lifespan=_lifespan(settings, bundles, store, clock, admission, keyring),
         docs_url=None,
         redoc_url=None,
+        telemetry=_NO_TELEMETRY,
     )
     if fast_path:
         app.add_middleware(FastPath)

@@ -1,6 +1,8 @@
-"""The floor that serving is measured against: FastAPI parses the same body, returns a constant JSON of the same size.
+"""The two floors that serving is measured against, on the same server, loop and core.
 
-Usage: floor_server.py ANSWER_FILE; writes its URL as the first line of standard output.
+Usage: floor_server.py ANSWER_FILE KIND; writes its URL as the first line of standard output. KIND `parsed`: FastAPI
+parses the body into `OffersBody`, or the query, and returns the same dictionary. `constant`: an ASGI application that
+reads the body and returns the same bytes.
 """
 
 from __future__ import annotations
@@ -9,29 +11,50 @@ import json
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Query
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.schemas.offers import OffersBody
-
-ANSWER: dict[str, Any] = json.loads(Path(sys.argv[1]).read_bytes())
-
-app = FastAPI()
+from serving.schemas.offers import AccountOffersQuery, OffersBody
 
 
-@app.post("/v1/offers")
-async def post_offers(body: OffersBody) -> Any:
-    return ANSWER
+def parsed(content: bytes) -> ASGIApp:
+    app = FastAPI()
+    answer: dict[str, Any] = json.loads(content)
+
+    @app.post("/v1/offers")
+    async def post_offers(body: OffersBody) -> Any:
+        return answer
+
+    @app.get("/v1/accounts/{account_id}/offers")
+    async def get_offers(account_id: str, query: Annotated[AccountOffersQuery, Query()]) -> Any:
+        return answer
+
+    return app
 
 
-@app.get("/v1/accounts/{account_id}/offers")
-async def get_offers(account_id: str, limit: int = 10) -> Any:
-    return ANSWER
+def constant(content: bytes) -> ASGIApp:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    return app
 
 
-with socket.socket() as listening:
-    listening.bind(("127.0.0.1", 0))
-    print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
-    uvicorn.Server(uvicorn.Config(app, access_log=False, log_level="warning", ws="none")).run([listening])
+def main() -> None:
+    app = {"parsed": parsed, "constant": constant}[sys.argv[2]](Path(sys.argv[1]).read_bytes())
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
+        config = uvicorn.Config(app, access_log=False, log_level="warning", ws="none", lifespan="off")
+        uvicorn.Server(config).run([listening])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Serving against its floor, in one run: requests a second and latency, one worker, the load on the other core."""
+"""Serving against its floors, in one run: requests a second and latency, one worker, the load on the other core."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ SERVER_CORE, LOAD_CORE = 0, 1
 SECONDS, ROUNDS = 2, 3
 QUESTIONS = 30_000
 PAGE = "GET /v1/accounts/{id}/offers"
-LEAST_SHARE_OF_FLOOR, MOST_TIMES_FLOOR_P99 = 0.8, 2.5
+RATE = 200
+LEAST_SHARE_OF_FLOOR, MOST_TIMES_FLOOR_P99 = 0.7, 2.0
+"""Of the floor that parses: of its requests a second, and of its p99 at `RATE` requests a second."""
 SIZE = SyntheticModelConfig(
     n_accounts=5_000, n_products=4_000, candidates_per_account=60, owned_per_account=20, links_per_product=100
 )
@@ -65,8 +67,8 @@ def engine(bundle: Path, folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def floor(answer: Path) -> Iterator[str]:
-    command = [sys.executable, str(HERE / "floor_server.py"), str(answer)]
+def floor(answer: Path, kind: str) -> Iterator[str]:
+    command = [sys.executable, str(HERE / "floor_server.py"), str(answer), kind]
     with on_a_core(command, SERVER_CORE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
@@ -111,30 +113,31 @@ def median(rounds: list[dict[str, float]]) -> dict[str, float]:
 
 
 @contextmanager
-def floor_for(url: str, file: Path, folder: Path) -> Iterator[str]:
-    """The floor that answers what the engine at `url` answers the first question of `file`."""
+def floors_for(url: str, file: Path, folder: Path) -> Iterator[dict[str, str]]:
+    """The floors that answer what the engine at `url` answers the first question of `file`."""
     method, path, body = json.loads(file.read_text())[0]
     answer = folder / "answer.json"
     answer.write_bytes(httpx.request(method, f"{url}{path}", json=body).content)
-    with floor(answer) as floor_url:
-        yield floor_url
+    with floor(answer, "parsed") as parsed, floor(answer, "constant") as constant:
+        yield {"floor_parsed": parsed, "floor_constant": constant}
 
 
-def compared(url: str, floor_url: str, anew: Path, again: Path, connections: int) -> dict[str, Any]:
-    """Floor and engine by turns; medians, and the engine's share of the floor."""
-    rounds = [
-        {
-            "floor": load(floor_url, anew, connections),
-            "asked_anew": load(url, anew, connections, first=turn * QUESTIONS // ROUNDS),
-            "asked_again": load(url, again, connections),
-        }
-        for turn in range(ROUNDS)
-    ]
-    found: dict[str, Any] = {name: median([one[name] for one in rounds]) for name in rounds[0]}
-    for name in ("asked_anew", "asked_again"):
-        faster, slower = found[name], found["floor"]
-        faster["share_of_floor"] = round(faster["requests_per_second"] / slower["requests_per_second"], 2)
-        faster["p99_times_floor"] = round(faster["p99_ms"] / slower["p99_ms"], 2)
+def compared(url: str, floors: dict[str, str], anew: Path, again: Path, connections: int, rate: int) -> dict[str, Any]:
+    """Floors and engine by turns; medians, and the median of each round's ratio to the floor that parses.
+
+    A ratio is taken within a round, so that what else the machine does meanwhile falls on both sides of it.
+    """
+    rounds: list[dict[str, dict[str, float]]] = []
+    for turn in range(ROUNDS):
+        one = {name: load(floor_url, anew, connections, rate) for name, floor_url in floors.items()}
+        one["asked_anew"] = load(url, anew, connections, rate, first=turn * QUESTIONS // ROUNDS)
+        one["asked_again"] = load(url, again, connections, rate)
+        for name in ("asked_anew", "asked_again"):
+            ours, bare = one[name], one["floor_parsed"]
+            ours["share_of_floor"] = round(ours["requests_per_second"] / bare["requests_per_second"], 2)
+            ours["p99_times_floor"] = round(ours["p99_ms"] / bare["p99_ms"], 2)
+        rounds.append(one)
+    found = {name: median([one[name] for one in rounds]) for name in rounds[0]}
     return {"connections": connections, **found}
 
 
@@ -147,24 +150,27 @@ def test_a_durable_answer_costs_little_more_than_a_bare_one(bundle: Path, tmp_pa
     results, steady = [], {}
     with engine(bundle, tmp_path) as url:
         for route, file in anew.items():
-            with floor_for(url, file, tmp_path) as floor_url:
+            with floors_for(url, file, tmp_path) as floors:
                 for connections in (16, 64):
-                    results.append({"route": route, **compared(url, floor_url, file, again[route], connections)})
+                    results.append({"route": route, **compared(url, floors, file, again[route], connections, rate=0)})
                     print(results[-1])
-            steady[route] = load(url, file, 16, rate=200)
+                steady[route] = compared(url, floors, file, again[route], 16, RATE)
+                print(steady[route])
     store = open_store(f"sqlite:///{tmp_path}/events.db")
     decisions = store.read(EventQuery("decisions", columns=("decision_id",)))["decision_id"].to_pylist()
     assert len(decisions) == len(set(decisions))
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.machine()}
     what = (
         "one worker on one core, the load on another; SQLite with full synchronisation; median of "
-        f"{ROUNDS} rounds of {SECONDS} s, floor and engine by turns; "
+        f"{ROUNDS} rounds of {SECONDS} s, floors and engine by turns on the same server, loop and core; floor_parsed: "
+        "FastAPI parses the body into OffersBody and returns a dictionary; floor_constant: ASGI, constant bytes; "
         f"{SIZE.n_accounts} accounts, {SIZE.n_products} products; asked_anew: all accounts in turn, each time with "
         "another cart; asked_again: 200 questions over and over"
     )
     proof = {"measured": datetime.now(UTC).date().isoformat(), "machine": machine, "what": what}
-    proof |= {"load_average": os.getloadavg()[0], "closed_loop": results, "at_200_requests_per_second": steady}
+    proof |= {"load_average": os.getloadavg()[0], "closed_loop": results, f"at_{RATE}_requests_per_second": steady}
     PROOF.write_text(json.dumps(proof | {"decisions_kept": len(decisions)}, indent=1) + "\n")
     for result in results:
         assert result["asked_anew"]["share_of_floor"] >= LEAST_SHARE_OF_FLOOR, result
+    for result in steady.values():
         assert result["asked_anew"]["p99_times_floor"] <= MOST_TIMES_FLOOR_P99, result
