@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
-from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.admission import ADMISSION, Admission
 from serving.answering import answer
+from serving.json_body import read_body
 from serving.routes.offers import person_question, shop_question
 from serving.schemas.fields import Id
 from serving.schemas.offers import AccountOffersQuery, OffersBody
@@ -42,7 +42,7 @@ class FastPath:
         if scope["type"] == "http":
             method, path = scope["method"], scope["path"]
             if method == "POST" and path == _SHOP_PATH and _JSON_TYPE in scope["headers"]:
-                body = OffersBody.model_validate_json(await Request(scope, receive).body())
+                body = OffersBody.model_validate_json(await read_body(receive))
                 services, admission = _parts(scope)
                 question = shop_question(services, body, admission.request_id)
                 await _send_json(send, await answer(services, *question))

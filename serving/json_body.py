@@ -8,6 +8,8 @@ from typing import Any, Final, Generic, TypeVar
 from fastapi import Request
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
@@ -36,9 +38,23 @@ class JsonBody(Generic[BodyT]):
         """
         if not _JSON.fullmatch(request.headers.get("content-type", "")):
             raise HTTPException(415, "the body must be JSON: send Content-Type: application/json")
-        return self.kind.model_validate_json(await request.body())
+        return self.kind.model_validate_json(await read_body(request.receive))
 
     def described(self) -> dict[str, Any]:
         """Return the body as a route of the OpenAPI document declares it."""
         schema = {"$ref": f"#/components/schemas/{self.kind.__name__}"}
         return {"content": {"application/json": {"schema": schema}}, "required": True}
+
+
+async def read_body(receive: Receive) -> bytes:
+    """Return the whole body of a request.
+
+    Raises:
+        ClientDisconnect: the caller left before its end.
+    """
+    pieces = []
+    while (message := await receive())["type"] == "http.request":
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+    raise ClientDisconnect
