@@ -39,7 +39,7 @@ def serve(
     from recsys.contracts.config import read_config
     from recsys.ranking.rules import read_rules
     from serving.keys import read_keys
-    from serving.running import Plan, listen, run
+    from serving.running import Plan, reserve, run
     from serving.settings import Settings
 
     settings = Settings() if config is None else read_config(config, Settings)
@@ -51,8 +51,8 @@ def serve(
         read_rules(settings.rules_file)
     if settings.keys_file is not None:
         read_keys(settings.keys_file)
-    with listen(host, port, keys=settings.keys_file is not None) as listening:
-        run(Plan(model, tracking_uri, resolve(model, tracking_uri=tracking_uri), store, settings, workers), listening)
+    with reserve(host, port, keys=settings.keys_file is not None) as reserved:
+        run(Plan(model, tracking_uri, resolve(model, tracking_uri=tracking_uri), store, settings, workers), reserved)
 
 
 key = typer.Typer(

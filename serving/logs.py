@@ -7,7 +7,7 @@ import logging
 import sys
 import traceback
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 FIELDS: Final = "fields"
 """Key of `extra` under which a record brings fields of its own."""
@@ -62,12 +62,21 @@ class Sparing(logging.Filter):
 
 
 def configure() -> None:
-    """Send the server's and uvicorn's records to standard error."""
+    """Send the server's records to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     handler.addFilter(Sparing())
-    for name, level in (("serving", logging.INFO), ("uvicorn", logging.WARNING)):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.setLevel(level)
-        logger.propagate = False
+    logger = logging.getLogger("serving")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def granian_config() -> dict[str, Any]:
+    """Return what sends the HTTP server's own records the same way, as `logging.config.dictConfig` takes it."""
+    return {
+        "formatters": {"json": {"()": JsonFormatter}},
+        "filters": {"sparing": {"()": Sparing}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["sparing"]}},
+        "loggers": {"_granian": {"handlers": ["stderr"], "propagate": False}},
+    }

@@ -14,9 +14,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, NoReturn
 
-import uvicorn
+import uvloop
 from fastapi import FastAPI
-from uvicorn.supervisors import Multiprocess
 
 from recsys.bundle.manifest import model_version
 from recsys.bundle.resolve import ResolvedModel
@@ -24,15 +23,13 @@ from recsys.errors import ServerError
 from recsys.events import open_store
 from serving import logs
 from serving.app import create_app
+from serving.http_server import serve
 from serving.loading import load_model, sources_of
 from serving.models import LoadedModel, WatchedModels
 from serving.settings import Settings
 from serving.trial import BundleTrial
+from serving.workers import run_workers
 
-GRACE_SECONDS: Final = 10
-"""How long a stopping server finishes what it accepted."""
-KEEP_ALIVE_SECONDS: Final = 75
-"""An idle connection stays open as long: callers keep theirs for a minute, and must not write into one that closes."""
 _GARBAGE: Final = (50_000, 20, 50)
 """Objects that are made before the collector looks for cycles: with 64 requests under way Python's 700 are made every
 few requests, and looking took some tenth of the time. Answers hold no cycles; what is not looked for is some MB."""
@@ -60,8 +57,8 @@ class Plan:
     workers: int
 
 
-def listen(host: str, port: int, *, keys: bool) -> socket.socket:
-    """Return a socket bound to `host` and `port`; port 0 takes a free one.
+def reserve(host: str, port: int, *, keys: bool) -> socket.socket:
+    """Return a socket that keeps `host` and `port` for the server's processes; each of them listens there by itself.
 
     Args:
         host: an address; beyond this machine's own loopback only with keys.
@@ -82,20 +79,20 @@ def listen(host: str, port: int, *, keys: bool) -> socket.socket:
             f"host == {host!r}, must be loopback (127.0.0.1, ::1) without API keys; "
             "`offers key create` makes one, --keys names their file"
         )
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((address, port))
-        listening.listen(2_048)
+        with socket.socket(family, socket.SOCK_STREAM) as probe:  # refuses where another server shares its port too
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address, port))
+        reserved = socket.socket(family, socket.SOCK_STREAM)
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind((address, port))
     except OSError as error:
-        listening.close()
         raise ServerError(f"port {port} on {host}: {error.strerror}; name another with --port") from None
-    listening.set_inheritable(True)
-    return listening
+    return reserved
 
 
-def run(plan: Plan, listening: socket.socket) -> None:
-    """Serve until a signal; what was accepted is finished first.
+def run(plan: Plan, reserved: socket.socket) -> None:
+    """Serve where a port is reserved until a signal; what was accepted is finished first.
 
     Raises:
         BundleError: the bundle can't be read.
@@ -109,15 +106,22 @@ def run(plan: Plan, listening: socket.socket) -> None:
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     try:
-        announce = partial(_announce, _url(listening), model, store.name)
+        address: tuple[str, int] = reserved.getsockname()[:2]
+        announce = partial(_announce, _url(*address), model, store.name)
         if plan.workers > 1:
             # The parent has verified the bundle and brought the store forward; each worker opens its own.
-            _Workers(_config(partial(build_worker, plan), plan.workers), [listening], announce).run()
+            run_workers(partial(_work, plan, address), plan.workers, announce)
         else:
             app = create_app(plan.settings, bundles=_watched(plan, model), store=store, clock=_now)
-            _Server(_config(lambda: app, 1), announce).run([listening])
+            uvloop.run(serve(app, address, plan.settings.limits, announce))
     finally:
         store.close()
+
+
+def _work(plan: Plan, address: tuple[str, int], ready: Callable[[], None]) -> None:
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    uvloop.run(serve(build_worker(plan), address, plan.settings.limits, ready))
 
 
 def build_worker(plan: Plan) -> FastAPI:
@@ -146,56 +150,12 @@ def _watched(plan: Plan, model: LoadedModel) -> WatchedModels:
     return WatchedModels(sources, model, _now, timedelta(seconds=plan.settings.model_retry_seconds))
 
 
-class _Server(uvicorn.Server):
-    """Says when it is ready."""
-
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._announce = announce
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
-        await super().startup(sockets)
-        if self.started:
-            self._announce()
-
-
-class _Workers(Multiprocess):
-    """Says when its processes are ready."""
-
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], announce: Callable[[], None]) -> None:
-        super().__init__(config, sockets)
-        self._announce = announce
-
-    def init_processes(self) -> None:
-        """Start the processes, wait for them, then say so."""
-        super().init_processes()
-        if all(process.wait_until_ready(60, self.should_exit) for process in self.processes):
-            self._announce()
-
-
-def _config(build: Callable[[], FastAPI], workers: int) -> uvicorn.Config:
-    return uvicorn.Config(
-        build,
-        factory=True,
-        workers=workers,
-        lifespan="on",
-        ws="none",
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        log_config=None,
-        access_log=False,  # paths hold account ids
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
-
-
 def _announce(url: str, model: LoadedModel, store: str) -> None:
     fields = {"url": url, "docs": f"{url}/docs", "model_version": model.version, "model": model.source, "store": store}
     _log.info("serving", extra={logs.FIELDS: fields})
 
 
-def _url(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
+def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

@@ -10,6 +10,7 @@ from recsys.contracts.config import Config
 from recsys.contracts.offers import Objective
 from recsys.events import WriterConfig
 from serving.history import FatigueCaps
+from serving.http_server import ConnectionLimits
 
 
 class Settings(Config):
@@ -39,6 +40,8 @@ class Settings(Config):
     """Bytes of a request body; a full cart of 200 lines takes some 20 kB."""
     body_seconds: float = Field(default=10.0, gt=0)
     """How long a request body may take to arrive; the largest one comes within it at 1 Mbit a second."""
+    limits: ConnectionLimits = ConnectionLimits()
+    """What a worker lets its clients hold: bytes of a head, connections and their time."""
     retry_after_seconds: int = Field(default=1, ge=1)
     """What `Retry-After` says when the event store is busy."""
     writer: WriterConfig = WriterConfig()
@@ -68,3 +71,6 @@ class Settings(Config):
     then no key opens anything and every request that needs one is 503. More than a second lets revoked keys live on."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the server from a browser (https://shop.example); empty: none may."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names beside those of loopback that requests may ask (`Host`, without a port); others get 421. Empty: none
+    without keys, so that no page of another site reaches the server through a name of its own; any with keys."""

@@ -1,4 +1,4 @@
-"""The two floors that serving is measured against, on the same server, loop and core.
+"""The two floors that serving is measured against, on the HTTP server of `offers serve`, loop and core.
 
 Usage: floor_server.py ANSWER_FILE KIND; writes its URL as the first line of standard output. KIND `parsed`: FastAPI
 parses the body into `OffersBody`, or the query, and returns the same dictionary. `constant`: an ASGI application that
@@ -8,15 +8,16 @@ reads the body and returns the same bytes.
 from __future__ import annotations
 
 import json
-import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import uvicorn
+import uvloop
 from fastapi import FastAPI, Query
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving.http_server import ConnectionLimits, serve
+from serving.running import reserve
 from serving.schemas.offers import AccountOffersQuery, OffersBody
 
 
@@ -49,11 +50,9 @@ def constant(content: bytes) -> ASGIApp:
 
 def main() -> None:
     app = {"parsed": parsed, "constant": constant}[sys.argv[2]](Path(sys.argv[1]).read_bytes())
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
-        config = uvicorn.Config(app, access_log=False, log_level="warning", ws="none", lifespan="off")
-        uvicorn.Server(config).run([listening])
+    with reserve("127.0.0.1", 0, keys=False) as reserved:
+        host, port = reserved.getsockname()
+        uvloop.run(serve(app, (host, port), ConnectionLimits(), lambda: print(f"http://{host}:{port}", flush=True)))
 
 
 if __name__ == "__main__":

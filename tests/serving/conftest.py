@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
-import uvicorn
+import uvloop
 from fastapi import FastAPI
 
 from recsys.bundle.save import save_bundle
@@ -29,6 +29,8 @@ from recsys.propensity.candidates import Candidates
 from recsys.ranking.assembly import Learned, OfferModelConfig, build_offer_model
 from serving import FixedModel, Settings, create_app
 from serving.fakes import fake_model
+from serving.http_server import ConnectionLimits, serving
+from serving.running import reserve
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OFFERS = Path(sys.executable).parent / "offers"
@@ -38,19 +40,27 @@ Running = Callable[[FastAPI], AbstractContextManager[httpx.Client]]
 
 @contextmanager
 def _running(app: FastAPI) -> Iterator[httpx.Client]:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, lifespan="on", ws="none", log_config=None, access_log=False, server_header=False)
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        while not server.started:
-            assert thread.is_alive(), "the server did not start"
-            time.sleep(0.005)
-        with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=20) as client:
-            yield client
-        server.should_exit = True
-        thread.join(20)
+    """The server of `offers serve` in a thread of this process."""
+    with reserve("127.0.0.1", 0, keys=False) as reserved:
+        address = reserved.getsockname()
+        started, stop = threading.Event(), threading.Event()
+
+        async def serve() -> None:
+            async with serving(app, address, ConnectionLimits()):
+                started.set()
+                await asyncio.to_thread(stop.wait)
+
+        with ThreadPoolExecutor(1) as pool:
+            ended = pool.submit(uvloop.run, serve())
+            ended.add_done_callback(lambda _: started.set())
+            started.wait()
+            try:
+                if not ended.done():
+                    with httpx.Client(base_url=f"http://127.0.0.1:{address[1]}", timeout=20) as client:
+                        yield client
+            finally:
+                stop.set()
+                ended.result(20)
 
 
 @pytest.fixture
@@ -175,3 +185,18 @@ def serve(bundle_folder: Path) -> Iterator[Callable[..., Served]]:
     for served in started:
         if served.process.poll() is None:
             served.stop()  # which ends its workers too
+
+
+@pytest.fixture(scope="module")
+def serve_in(bundle_folder: Path) -> Callable[..., AbstractContextManager[Served]]:
+    """Starts `offers serve` for the length of a block."""
+
+    @contextmanager
+    def start(store: str, *options: str) -> Iterator[Served]:
+        served = Served(bundle_folder, store, *options)
+        try:
+            yield served
+        finally:
+            assert served.stop() == (0, "")
+
+    return start
