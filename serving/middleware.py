@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.admission import ADMISSION, CLOSE, AdmissionControl, too_large
+from serving.hosts import AllowedHosts
 from serving.ids import RequestIds
 from serving.problems import problem_of
 from serving.settings import Settings
@@ -39,6 +40,8 @@ class RequestMiddleware:
         self._app = app
         self._admission = admission
         self._settings = settings
+        has_keys = settings.keys_file is not None
+        self._hosts = AllowedHosts(settings.allowed_hosts, any_name=has_keys and not settings.allowed_hosts)
         self._next_request_id = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,12 +54,15 @@ class RequestMiddleware:
         request_id = given.decode() if _REQUEST_ID.fullmatch(given) else self._next_request_id()
         answer = _Answer(send, request_id)
         try:
+            self._hosts.check(headers)
             admit = self._admission.admit
             scope[ADMISSION] = admit(scope["method"], scope["path"], scope["query_string"], headers, request_id)
             body = _BoundedBody(receive, self._settings.max_body_bytes, self._settings.body_seconds)
             await self._app(scope, body.receive, answer.send)
-        except ClientDisconnect:
-            return  # nobody waits for an answer, and nothing has failed
+        except ClientDisconnect:  # who has gone reads no answer; who sent a body that can't be read does
+            if not answer.started:
+                error = HTTPException(400, "the body ended before it was whole, or its chunks can't be read", CLOSE)
+                await problem_of(error, request_id, self._settings.retry_after_seconds)(scope, receive, answer.send)
         except Exception as error:
             if answer.started:  # too late for another status: the server cuts the connection
                 raise
