@@ -128,7 +128,7 @@ def until_closed(connection: socket.socket) -> bytes:
 def test_a_body_that_does_not_arrive_in_time_is_408_and_the_connection_closes(
     running: Running, store: MemoryStore, path: str, *, fast_path: bool
 ) -> None:
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n"
     with (
         running(app_of(store, fast_path=fast_path, body_seconds=0.3)) as client,
         socket.create_connection(("127.0.0.1", client.base_url.port or 0), timeout=20) as connection,
@@ -149,7 +149,7 @@ def test_a_body_without_end_is_413_and_the_connection_closes(
     running: Running, store: MemoryStore, *, fast_path: bool
 ) -> None:
     head = (
-        b"POST /v1/offers HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"POST /v1/offers HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
     with (
         running(app_of(store, fast_path=fast_path, max_body_bytes=1_024)) as client,

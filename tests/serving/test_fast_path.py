@@ -77,13 +77,13 @@ def connected(client: httpx.Client) -> Iterator[socket.socket]:
 
 def post(body: Any, *headers: str, path: str = SHOP, kind: str | None = "application/json") -> bytes:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(content)}"]
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(content)}"]
     lines += [] if kind is None else [f"Content-Type: {kind}"]
     return "\r\n".join([*lines, *headers, "", ""]).encode() + content
 
 
 def get(path: str, *headers: str) -> bytes:
-    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: x", *headers, "", ""]).encode()
+    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
 
 
 class Answer(NamedTuple):

@@ -117,7 +117,7 @@ class Traffic:
         self._count(client.get(f"/v1/nothing/{number}"))
         host, port = self.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as half:
-            half.sendall(b"POST /v1/offers HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{")
+            half.sendall(b"POST /v1/offers HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{")
 
     def _post(self, client: httpx.Client, path: str, body: dict[str, Any]) -> httpx.Response:
         return self._count(client.post(path, json=body))
