@@ -149,7 +149,8 @@ def test_a_body_without_end_is_413_and_the_connection_closes(
     running: Running, store: MemoryStore, *, fast_path: bool
 ) -> None:
     head = (
-        b"POST /v1/offers HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"POST /v1/offers HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
     with (
         running(app_of(store, fast_path=fast_path, max_body_bytes=1_024)) as client,
