@@ -14,6 +14,7 @@ that a caller would expect to catch::
     │   ├── BundleCorruptError                        a digest does not match
     │   └── BundleVersionError                        written by another schema version
     ├── ModelNotFoundError (LookupError)    no such model, version or alias
+    │   └── RegistryError (ConnectionError)           the model registry or its artifacts can't be reached
     ├── GateError (PermissionError)         a model may not be promoted
     ├── StoreError (RuntimeError)           the event store refused
     │   └── StoreBusyError                            its queue is full; try again later
@@ -73,6 +74,10 @@ class BundleVersionError(BundleError):
 
 class ModelNotFoundError(OfferEngineError, LookupError):
     """No such model, version or alias."""
+
+
+class RegistryError(ModelNotFoundError, ConnectionError):
+    """The model registry or its artifacts can't be reached: whether there is such a model is not known."""
 
 
 class GateError(OfferEngineError, PermissionError):

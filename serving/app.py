@@ -37,6 +37,8 @@ from serving.models import Models
 from serving.routes import batch, evaluation, experiments, live, offers, operations, pages, reports
 from serving.services import Clock, Services
 from serving.settings import Settings
+from serving.sources.earlier import EarlierModels
+from serving.sources.kept_models import KeptModels
 from serving.state import FreshState
 
 _log = logging.getLogger("serving")
@@ -145,8 +147,9 @@ def _lifespan(
         with GroupCommitWriter(store, settings.writer, metrics.committed) as writer:
             follower = Follower(bundles, state, metrics.swapped)
             await follower.look()  # the challengers, and what became champion while this process started
+            earlier = EarlierModels(KeptModels(settings.kept_models, clock), clock)
             services = app.state.services = Services(
-                *(settings, bundles, store, writer, clock, state, metrics, DecisionIds(), follower, admission),
+                *(settings, bundles, store, writer, clock, state, metrics, DecisionIds(), follower, earlier, admission),
                 keyring=keyring,
             )
             tasks = [

@@ -35,12 +35,14 @@ def serve(
     tracking_uri: Annotated[str, typer.Option(help="Where MLflow keeps its registry.")] = DEFAULT_TRACKING_URI,
 ) -> None:
     """Serve offers over HTTP; every answer is in the event store before it is sent."""
-    from recsys.bundle.resolve import resolve
+    from datetime import UTC, datetime
+
     from recsys.contracts.config import read_config
     from recsys.ranking.rules import read_rules
     from serving.keys import read_keys
     from serving.running import Plan, reserve, run
     from serving.settings import Settings
+    from serving.sources.finding import finder_of
 
     settings = Settings() if config is None else read_config(config, Settings)
     if keys is not None:
@@ -52,7 +54,8 @@ def serve(
     if settings.keys_file is not None:
         read_keys(settings.keys_file)
     with reserve(host, port, keys=settings.keys_file is not None) as reserved:
-        run(Plan(model, tracking_uri, resolve(model, tracking_uri=tracking_uri), store, settings, workers), reserved)
+        found = finder_of(settings, tracking_uri, lambda: datetime.now(UTC)).first(model)
+        run(Plan(model, tracking_uri, found, store, settings, workers), reserved)
 
 
 key = typer.Typer(

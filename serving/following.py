@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
+from typing import Final
 
 from recsys.errors import StoreError
 from serving import logs
 from serving.models import Models, Running, WatchedModels
 from serving.state import FreshState
+
+_TELL_SECONDS: Final = 3_600
 
 _log = logging.getLogger("serving")
 
@@ -28,22 +32,60 @@ class Follower:
         self._state = state
         self._count = count
         self._looking = asyncio.Lock()
+        self._queued: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._told_at = float("-inf")
 
     async def follow(self, seconds: float) -> None:
         """Look for ever; whatever goes wrong, the models that run go on, and the next look tries again."""
         while True:
-            await asyncio.sleep(seconds)
             try:
+                await self._tell()
+                await asyncio.sleep(seconds)
                 await self.look()
             except StoreError as error:
                 _log.warning("a new model waits: %s", error)
             except Exception as error:  # noqa: BLE001 - a worker that stopped looking would keep its model for ever
                 _log.error("a new model waits", exc_info=error)
 
+    async def look_within(self, seconds: float) -> None:
+        """Look at once, and try again what was refused lately; a look that takes longer goes on.
+
+        Raises:
+            TimeoutError: it goes on.
+            StoreError: what happened since an older model was trained can't be read now; nothing has changed.
+        """
+        if self._queued is None:  # who asks while a look waits for its turn shares that one
+            self._queued = asyncio.create_task(self._take_turn())
+            self._tasks.add(self._queued)
+            self._queued.add_done_callback(self._forget)
+        await asyncio.wait_for(asyncio.shield(self._queued), seconds)
+
     def close(self) -> None:
         """End every look and every wait."""
+        for task in self._tasks:
+            task.cancel()
         if isinstance(self._models, WatchedModels):
             self._models.close()
+
+    async def _take_turn(self) -> None:
+        async with self._looking:
+            self._queued = None
+            if isinstance(self._models, WatchedModels):
+                await self._look(self._models, at_once=True)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task is self._queued:
+            self._queued = None
+        if not task.cancelled():
+            task.exception()  # whoever still waited has it
+
+    async def _tell(self) -> None:
+        """Tell what serves when it has changed, and every hour: it stays on disk."""
+        if isinstance(self._models, WatchedModels) and time.monotonic() >= self._told_at + _TELL_SECONDS:
+            self._told_at = time.monotonic()
+            await asyncio.to_thread(self._models.served)
 
     async def look(self, *, at_once: bool = False) -> None:
         """Look once; `at_once` tries again what was refused lately.
@@ -67,6 +109,9 @@ class Follower:
         for change in changes:
             self._count(change)
             _report(change)
+        if changes:
+            self._told_at = float("-inf")
+            await self._tell()
 
 
 def _report(change: Running) -> None:

@@ -1,24 +1,18 @@
-"""From a folder or a registry entry to a model that is ready to answer."""
+"""From a folder to a model that is ready to answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from recsys.bundle.load import Bundle, load_bundle
 from recsys.bundle.manifest import model_version
-from recsys.bundle.resolve import ResolvedModel, resolve
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.errors import BundleCorruptError
 from recsys.ranking.insight import Insight
-from serving.models import CHAMPION, LoadedModel, Sources
-from serving.settings import Settings
+from serving.models import LoadedModel
 from serving.slates import RankingEngine
 from serving.trial import BundleTrial, files_seen
-
-_CHAMPION_URI = f"@{CHAMPION}"
 
 
 def load_model(
@@ -73,24 +67,6 @@ def _tried(folder: Path, version: str, trial: BundleTrial) -> Bundle:
     if files_seen(folder) != before:
         raise BundleCorruptError(f"{folder}: its files changed while it was tried; it is tried again later")
     return bundle
-
-
-def sources_of(reference: str, settings: Settings, tracking_uri: str, clock: Callable[[], datetime]) -> Sources:
-    """Return where the champion `reference` and its challengers come from.
-
-    A champion of a registry brings the registry's challenger, where there is one.
-    """
-    references = {CHAMPION: reference}
-    if reference.endswith(_CHAMPION_URI):
-        references["challenger"] = reference.removesuffix(_CHAMPION_URI) + "@challenger"
-    references |= settings.challengers
-    trial = BundleTrial(settings.trial_seconds)
-
-    def load(found: ResolvedModel, source: str) -> LoadedModel:
-        remembered = settings.remembered_slates
-        return load_model(found.path, source=source, now=clock(), remembered=remembered, trial=trial)
-
-    return Sources(references, partial(resolve, tracking_uri=tracking_uri), load, trial.stop)
 
 
 def _utc(text: str) -> datetime:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 from recsys.bundle.resolve import ResolvedModel
 from recsys.contracts.offers import NOTHING_NEW, AccountState, NameKind, OfferRequest, ProductChange, Slate
-from recsys.errors import ModelNotFoundError, OfferEngineError
+from recsys.errors import ModelNotFoundError, OfferEngineError, RegistryError
 from recsys.ranking.insight import Insight
 from recsys.ranking.rules import Rule
 from serving.packing import Packed, json_text
@@ -104,6 +104,18 @@ class Running(NamedTuple):
     refused: Refused | None
 
 
+class Away(NamedTuple):
+    """That the registry, or its store of artifacts, can't be reached.
+
+    Attributes:
+        since: when that was noticed, UTC.
+        reason: a sentence.
+    """
+
+    since: datetime
+    reason: str
+
+
 class Models(Protocol):
     """Who says which model answers now."""
 
@@ -115,6 +127,9 @@ class Models(Protocol):
 
     def running(self) -> tuple[Running, ...]:
         """Return what stands behind every alias, the champion first."""
+
+    def away(self) -> Away | None:
+        """Return since when where they come from can't be reached, None where all is well."""
 
 
 def unknown_names(models: Models, kind: NameKind, names: Iterable[str]) -> list[str]:
@@ -141,6 +156,9 @@ class FixedModel:
         """Return that model."""
         return (Running(CHAMPION, self._model, None),)
 
+    def away(self) -> None:
+        """Return None: it comes from nowhere any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sources:
@@ -150,12 +168,16 @@ class Sources:
         references: alias -> folder, `models:/NAME@ALIAS` or `models:/NAME/VERSION`; `champion` must be among them.
         find: says where a reference leads now.
         load: opens and verifies what was found, `(found, reference)`.
+        served: hears, in any thread, what serves now.
+        away: says since when they can't be reached.
         close: ends every wait for them.
     """
 
     references: Mapping[str, str]
     find: Callable[[str], ResolvedModel]
     load: Callable[[ResolvedModel, str], LoadedModel]
+    served: Callable[[Sequence[LoadedModel]], None] = lambda _: None
+    away: Callable[[], Away | None] = lambda: None
     close: Callable[[], None] = lambda: None
 
 
@@ -186,6 +208,14 @@ class WatchedModels:
         """Return what stands behind every alias, the champion first."""
         aliases = [CHAMPION, *sorted({*self._models, *self._refused} - {CHAMPION})]
         return tuple(Running(alias, self._models.get(alias), self._refused.get(alias)) for alias in aliases)
+
+    def away(self) -> Away | None:
+        """Return since when where they come from can't be reached, None where all is well."""
+        return self._sources.away()
+
+    def served(self) -> None:
+        """Tell the sources what serves now; may run in any thread."""
+        self._sources.served([model for _, model, _ in self.running() if model is not None])
 
     def close(self) -> None:
         """End every wait for the sources."""
@@ -230,6 +260,8 @@ class WatchedModels:
                 ready[version] = self._sources.load(found, reference)
                 ready[version].replay()
             return Running(alias, replace(ready[version], source=reference), None)
+        except RegistryError:  # what runs goes on; `away` tells
+            return None
         except ModelNotFoundError as error:
             if alias != CHAMPION:  # nobody has to have a challenger
                 return Running(alias, None, None) if model is not None else None

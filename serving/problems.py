@@ -26,6 +26,7 @@ TITLES: Final[dict[int, str]] = {
     405: "Method not allowed",
     408: "Request timeout",
     409: "In conflict with what is there",
+    410: "Gone",
     413: "Body too large",
     415: "Unsupported media type",
     422: "Invalid request",

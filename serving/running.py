@@ -17,17 +17,16 @@ from typing import Final, NoReturn
 import uvloop
 from fastapi import FastAPI
 
-from recsys.bundle.manifest import model_version
 from recsys.bundle.resolve import ResolvedModel
 from recsys.errors import ServerError
 from recsys.events import open_store
 from serving import logs
 from serving.app import create_app
 from serving.http_server import serve
-from serving.loading import load_model, sources_of
+from serving.loading import load_model
 from serving.models import LoadedModel, WatchedModels
 from serving.settings import Settings
-from serving.trial import BundleTrial
+from serving.sources.finding import ModelFinder, finder_of, sources_of
 from serving.workers import run_workers
 
 _GARBAGE: Final = (50_000, 20, 50)
@@ -99,7 +98,8 @@ def run(plan: Plan, reserved: socket.socket) -> None:
         StoreError: the event store does not answer.
         SystemExit: 0 after SIGTERM or SIGINT.
     """
-    model = _load(plan, tried=False)
+    finder = finder_of(plan.settings, plan.tracking_uri, _now)
+    model = finder.load(plan.found, plan.source)
     store = open_store(plan.store_url)
     logs.configure()
     gc.set_threshold(*_GARBAGE)
@@ -112,7 +112,7 @@ def run(plan: Plan, reserved: socket.socket) -> None:
             # The parent has verified the bundle and brought the store forward; each worker opens its own.
             run_workers(partial(_work, plan, address), plan.workers, announce)
         else:
-            app = create_app(plan.settings, bundles=_watched(plan, model), store=store, clock=_now)
+            app = create_app(plan.settings, bundles=_watched(plan, finder, model), store=store, clock=_now)
             uvloop.run(serve(app, address, plan.settings.limits, announce))
     finally:
         store.close()
@@ -125,28 +125,26 @@ def _work(plan: Plan, address: tuple[str, int], ready: Callable[[], None]) -> No
 
 
 def build_worker(plan: Plan) -> FastAPI:
-    """Return the application of one worker process, with the model that the parent has tried.
-
-    A worker that takes the place of one that died may find other content by now: it tries that itself.
-    """
+    """Return the application of one worker process, with the model that the parent has kept and tried."""
     logs.configure()
     gc.set_threshold(*_GARBAGE)
-    known = model_version(plan.found.path) == plan.found.version
-    model = _load(plan, tried=known)
+    finder = finder_of(plan.settings, plan.tracking_uri, _now)
+    model = _verified(plan, finder)
     store = open_store(plan.store_url, create=False)  # else a worker would begin anew where the store has gone
-    return create_app(plan.settings, bundles=_watched(plan, model), store=store, clock=_now)
+    return create_app(plan.settings, bundles=_watched(plan, finder, model), store=store, clock=_now)
 
 
-def _load(plan: Plan, *, tried: bool) -> LoadedModel:
-    remembered, trial = plan.settings.remembered_slates, BundleTrial(plan.settings.trial_seconds)
-    folder, now = plan.found.path, _now()
-    if tried:
-        return load_model(folder, source=plan.source, now=now, remembered=remembered, verify=False)
-    return load_model(folder, source=plan.source, now=now, remembered=remembered, trial=trial)
+def _verified(plan: Plan, finder: ModelFinder) -> LoadedModel:
+    kept = finder.kept.find(plan.found.version)
+    if kept is None:  # the parent could keep no copy, or it went since: what the folder holds may have changed
+        found = finder.first(plan.source)
+        return finder.load(found, plan.source)
+    remembered = plan.settings.remembered_slates
+    return load_model(kept.path, source=plan.source, now=_now(), remembered=remembered, verify=False)
 
 
-def _watched(plan: Plan, model: LoadedModel) -> WatchedModels:
-    sources = sources_of(plan.source, plan.settings, plan.tracking_uri, _now)
+def _watched(plan: Plan, finder: ModelFinder, model: LoadedModel) -> WatchedModels:
+    sources = sources_of(plan.source, plan.settings, finder)
     return WatchedModels(sources, model, _now, timedelta(seconds=plan.settings.model_retry_seconds))
 
 

@@ -21,6 +21,7 @@ from serving.keyring import Keyring
 from serving.metrics import Metrics
 from serving.models import Models
 from serving.settings import Settings
+from serving.sources.earlier import EarlierModels
 from serving.state import FreshState
 
 Clock: TypeAlias = Callable[[], datetime]
@@ -35,6 +36,7 @@ class Services:
     """The parts of a running server.
 
     Attributes:
+        earlier: models that made decisions and serve no longer.
         admission: checks keys and counts what they ask.
         keyring: the keys that hold; None where nobody needs one.
         rng: draws what exploration shows; no seed, so that no two workers draw alike.
@@ -51,6 +53,7 @@ class Services:
     metrics: Metrics
     next_decision_id: Callable[[], str]
     follower: Follower
+    earlier: EarlierModels
     admission: AdmissionControl
     keyring: Keyring | None = None
     rng: random.Random = field(default_factory=random.Random)

@@ -11,6 +11,16 @@ from recsys.contracts.offers import Objective
 from recsys.events import WriterConfig
 from serving.history import FatigueCaps
 from serving.http_server import ConnectionLimits
+from serving.sources.kept_models import KeptModelsConfig
+
+
+class RegistryConfig(Config):
+    """How long the server waits for the model registry."""
+
+    seconds: float = Field(default=10.0, gt=0, le=60)
+    """For the answer where an alias leads; then the models that run go on, and the next look asks again."""
+    download_seconds: float = Field(default=600.0, gt=0)
+    """For the bundle of a remote store of artifacts; a gigabyte takes minutes on a slow line."""
 
 
 class Settings(Config):
@@ -51,6 +61,12 @@ class Settings(Config):
     `challenger` is there by itself where the server runs models:/NAME@champion."""
     model_look_seconds: float = Field(default=5.0, gt=0)
     """How often a worker looks whether an alias or folder holds another model; a look takes milliseconds."""
+    registry: RegistryConfig = RegistryConfig()
+    """How long the server waits for the model registry."""
+    kept_models: KeptModelsConfig = KeptModelsConfig()
+    """Where bundles are kept that served: to start without the registry, and to answer about their decisions."""
+    reload_seconds: float = Field(default=30.0, gt=0)
+    """How long `POST /v1/models:reload` waits; what takes longer goes on, and is answered with 503."""
     model_retry_seconds: float = Field(default=60.0, ge=0)
     """How long a model that was refused is left alone; the digests of a gigabyte take seconds to compare."""
     trial_seconds: float = Field(default=120.0, gt=0)

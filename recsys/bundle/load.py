@@ -49,7 +49,7 @@ def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
     """
     manifest = read_manifest(path)
     for file in manifest.files:
-        _check_file(path, file, verify=verify)
+        check_file(path, file, verify=verify)
     model = _read_model(path, manifest)
     if verify:
         model.check()
@@ -65,11 +65,16 @@ def checked_file(folder: Path, manifest: Manifest, name: str) -> Path:
     entry = manifest.entry(name)
     if entry is None:
         raise BundleCorruptError(f"{folder}: the manifest lists no {name!r}; restore the bundle or train again")
-    _check_file(folder, entry, verify=True)
+    check_file(folder, entry, verify=True)
     return folder / name
 
 
-def _check_file(folder: Path, file: FileEntry, *, verify: bool) -> None:
+def check_file(folder: Path, file: FileEntry, *, verify: bool) -> None:
+    """Refuse a file of a bundle that is missing, no file of it, or of another size; with `verify`, of another digest.
+
+    Raises:
+        BundleCorruptError: it is.
+    """
     path = folder / file.name
     try:
         fault = _fault_of(path, folder, file, verify=verify)

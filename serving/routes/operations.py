@@ -39,6 +39,10 @@ async def get_readyz(services: ServicesDep) -> Readiness:
         raise HTTPException(503, "the file of keys can't be read, so that no key holds; the log says why")
     refused = [item for item in services.models.running() if item.refused is not None]
     warnings = [f"a newer model of alias {item.alias} was refused; /v1/models says why" for item in refused]
+    away = services.models.away()
+    if away is not None:
+        since = f"{away.since:%Y-%m-%dT%H:%M:%SZ}"
+        warnings.append(f"the model registry is away since {since}, the models that run go on: {away.reason}")
     if services.state.rules_are_old:
         warnings.append("the file of business rules is broken, the last good rules are in force; the log says why")
     return Readiness(model_version=services.models.current().version, warnings=warnings)
@@ -60,9 +64,18 @@ async def get_models(services: ServicesDep) -> ModelsAnswer:
 async def post_models_reload(services: ServicesDep) -> ModelsAnswer:
     """Look where every alias leads, load what is new, and answer what runs then. No request is dropped meanwhile.
 
-    The worker that takes the call looks at once; the others look by themselves every few seconds.
+    The worker that takes the call looks at once; the others look by themselves every few seconds. 503: the registry
+    did not answer, or loading takes longer than a request may; what runs goes on, and `GET /v1/models` tells it.
     """
-    await services.follower.look(at_once=True)
+    seconds = services.settings.reload_seconds
+    try:
+        await services.follower.look_within(seconds)
+    except TimeoutError:
+        sentence = f"the look takes longer than {seconds:g} s and goes on; GET /v1/models says what runs"
+        raise HTTPException(503, sentence) from None
+    away = services.models.away()
+    if away is not None:
+        raise HTTPException(503, f"the models that run go on: {away.reason}")
     return _models(services)
 
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from recsys.contracts.events import Decision, EventQuery
 from recsys.contracts.offers import Explain, OfferKind, OfferRequest
+from recsys.errors import BundleError
 from recsys.events import read_decisions
 from recsys.ranking.insight import Insight
 from recsys.ranking.why_not import WhyNot
@@ -19,7 +20,7 @@ from recsys.ranking.why_not import answer as told
 from serving.answering import Asker, answer
 from serving.json_body import JsonBody
 from serving.models import LoadedModel
-from serving.problems import BODY_PROBLEMS, QUERY_PROBLEMS
+from serving.problems import BODY_PROBLEMS, QUERY_PROBLEMS, problem_responses
 from serving.schemas.fields import Id, Label
 from serving.schemas.offers import Limit, OffersAnswer
 from serving.schemas.pages import (
@@ -137,7 +138,7 @@ async def get_whitespace(
 @router.post(
     "/v1/decisions/{decision_id}/why-not",
     response_model=WhyNotAnswer,
-    responses=BODY_PROBLEMS,
+    responses=BODY_PROBLEMS | problem_responses(410),
     summary="Why a product was not offered",
 )
 async def post_why_not(
@@ -145,9 +146,12 @@ async def post_why_not(
     body: Annotated[WhyNotBody, Depends(JsonBody(WhyNotBody))],
     decision_id: Annotated[Id, Path(description="From the answer.", examples=["0199f2c4-7d1e-7c3a-9a53-0b0d8f5f3a11"])],
 ) -> Response:
-    """The first rule that removed it, with its values. 404: no such decision. 409: the model that made it has gone."""
+    """The first rule that removed it, with its values, by the model that made the decision, also after a retrain.
+
+    404: no such decision. 410: the model that made it is not kept any more.
+    """
     decision = await services.read(_decision, services, decision_id)
-    model = _model_of(services, decision)
+    model = await _model_of(services, decision)
     found = _why_not(model, decision, body.product_id)
     changed = services.state.products.recorded_at(body.product_id)
     content = WhyNotAnswer(
@@ -188,11 +192,22 @@ def _decision(services: Services, decision_id: str) -> Decision:
     return decision
 
 
-def _model_of(services: Services, decision: Decision) -> LoadedModel:
+async def _model_of(services: Services, decision: Decision) -> LoadedModel:
+    version = decision.model_version
     for running in services.models.running():
-        if running.model is not None and running.model.version == decision.model_version:
+        if running.model is not None and running.model.version == version:
             return running.model
-    raise HTTPException(409, f"model {decision.model_version} made the decision and has gone; ask for a new one")
+    try:
+        earlier = await asyncio.to_thread(services.earlier.get, version)
+    except BundleError:
+        raise HTTPException(410, f"model {version} made the decision, and its kept bundle was altered") from None
+    if earlier is None:
+        days = f"{services.settings.kept_models.days:g}"
+        raise HTTPException(
+            410, f"model {version} made the decision and is not kept any more (at most {days} days); ask for a new one"
+        )
+    services.state.adopt(earlier)
+    return earlier
 
 
 def _why_not(model: LoadedModel, decision: Decision, product_id: str) -> WhyNot:

@@ -107,7 +107,10 @@ def test_small_and_doubled_data_train_all_the_same(
     assert (tmp_path / "offers.csv").exists()
 
 
-def test_flipped_byte_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flipped_byte_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         main(_train(_lines(), tmp_path, "--out", str(tmp_path / "bundle")))
     file = max((tmp_path / "bundle").rglob("*.arrow"), key=lambda path: path.stat().st_size)

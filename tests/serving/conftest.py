@@ -89,8 +89,17 @@ def api(app: FastAPI) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="session")
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real bundle: 120 accounts, 40 products, each product bought with its neighbour."""
-    folder = tmp_path_factory.mktemp("bundle") / "offers"
-    rng = np.random.default_rng(7)
+    return _bundle(tmp_path_factory.mktemp("bundle") / "offers", seed=7)
+
+
+@pytest.fixture(scope="session")
+def retrained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another one of the same accounts and products."""
+    return _bundle(tmp_path_factory.mktemp("retrained") / "offers", seed=8)
+
+
+def _bundle(folder: Path, seed: int) -> Path:
+    rng = np.random.default_rng(seed)
     first = rng.integers(0, 20, 900) * 2
     lines = pd.DataFrame(
         {
@@ -148,9 +157,9 @@ class Served:
         wrapper: a command that ends in running the one that follows it.
     """
 
-    def __init__(self, folder: Path, store: str, *options: str, wrapper: Sequence[str] = ()) -> None:
-        command = [*wrapper, str(OFFERS), "serve", "--model", str(folder), "--port", "0", "--store", store, *options]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    def __init__(self, model: str, store: str, *options: str, where: Path, wrapper: Sequence[str] = ()) -> None:
+        command = [*wrapper, str(OFFERS), "serve", "--model", model, "--port", "0", "--store", store, *options]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=where)
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.started = json.loads(line)
@@ -174,11 +183,12 @@ class Served:
 
 
 @pytest.fixture
-def serve(bundle_folder: Path) -> Iterator[Callable[..., Served]]:
+def serve(bundle_folder: Path, tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    """Starts `offers serve` in the test's folder, where it keeps its models."""
     started: list[Served] = []
 
-    def start(store: str, *options: str, folder: Path = bundle_folder, wrapper: Sequence[str] = ()) -> Served:
-        started.append(Served(folder, store, *options, wrapper=wrapper))
+    def start(store: str, *options: str, folder: Path | str = bundle_folder, wrapper: Sequence[str] = ()) -> Served:
+        started.append(Served(str(folder), store, *options, where=tmp_path, wrapper=wrapper))
         return started[-1]
 
     yield start

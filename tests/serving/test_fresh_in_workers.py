@@ -24,7 +24,7 @@ class Workers:
     def __init__(self, folder: Path, store: str, rules: Path) -> None:
         command = [str(OFFERS), "serve", "--model", str(folder), "--port", "0", "--workers", "2"]
         self._process = subprocess.Popen(
-            [*command, "--store", store, "--rules", str(rules)], stderr=subprocess.PIPE, text=True
+            [*command, "--store", store, "--rules", str(rules)], stderr=subprocess.PIPE, text=True, cwd=rules.parent
         )
         assert self._process.stderr is not None
         self.url = next(line["url"] for line in map(json.loads, self._process.stderr) if line["message"] == "serving")

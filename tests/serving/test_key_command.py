@@ -81,7 +81,7 @@ def test_a_server_with_keys_may_leave_loopback_and_asks_for_them(
     key = capsys.readouterr().out.strip()
     command = [str(Path(sys.executable).parent / "offers"), "serve", "--model", str(bundle_folder), "--port", "0"]
     command += ["--host", "0.0.0.0", "--keys", file, "--store", f"sqlite:///{tmp_path}/e.db"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         assert process.stderr is not None
         url = json.loads(process.stderr.readline())["url"].replace("0.0.0.0", "127.0.0.1")
         try:

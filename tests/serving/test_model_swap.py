@@ -27,8 +27,10 @@ from recsys.ranking.state import NOTHING_NEW, AccountState
 from serving import Settings, create_app
 from serving.exercise import N_REQUESTS
 from serving.fakes import FakeEngine, fake_model
-from serving.loading import load_model, sources_of
+from serving.loading import load_model
 from serving.models import CHAMPION, LoadedModel, Sources, WatchedModels
+from serving.sources.finding import finder_of, sources_of
+from serving.sources.kept_models import KeptModelsConfig
 from serving.trial import BundleTrial
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -167,15 +169,14 @@ def test_a_challenger_may_go_and_a_champion_stays_when_its_alias_is_gone() -> No
 
 
 def test_a_champion_of_the_registry_brings_its_challenger() -> None:
-    sources = sources_of(
-        "models:/offers@champion", Settings(challengers={"trial": "bundles/trial"}), "sqlite:///x.db", lambda: NOW
-    )
+    finder = finder_of(Settings(), "sqlite:///x.db", lambda: NOW)
+    sources = sources_of("models:/offers@champion", Settings(challengers={"trial": "bundles/trial"}), finder)
     assert dict(sources.references) == {
         "champion": "models:/offers@champion",
         "challenger": "models:/offers@challenger",
         "trial": "bundles/trial",
     }
-    assert set(sources_of("bundles/now", Settings(), "sqlite:///x.db", lambda: NOW).references) == {"champion"}
+    assert set(sources_of("bundles/now", Settings(), finder).references) == {"champion"}
 
 
 @pytest.fixture
@@ -250,8 +251,9 @@ def test_no_request_fails_and_no_answer_mixes_models_while_they_swap(
 def test_a_folder_that_is_replaced_is_followed_and_a_corrupt_one_is_not(bundle_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(bundle_folder, folder)
-    sources = sources_of(str(folder), Settings(), "sqlite:///none.db", lambda: NOW)
-    first = load_model(folder, source=str(folder), now=NOW)
+    settings = Settings(kept_models=KeptModelsConfig(folder=tmp_path / "kept"))
+    sources = sources_of(str(folder), settings, finder_of(settings, "sqlite:///none.db", lambda: NOW))
+    first = sources.load(sources.find(str(folder)), str(folder))
     models = WatchedModels(sources, first, lambda: NOW, timedelta(0))
     assert models.look() == ()
 
@@ -299,7 +301,7 @@ def test_a_bundle_whose_trial_fails_is_refused_and_the_last_good_one_goes_on(
     trial = BundleTrial(seconds, (sys.executable, "-c", program))
     first = load_model(folder, source=str(folder), now=NOW)
     sources = replace(
-        sources_of(str(folder), Settings(), "sqlite:///none.db", lambda: NOW),
+        sources_of(str(folder), Settings(), finder_of(Settings(), "sqlite:///none.db", lambda: NOW)),
         load=lambda found, source: load_model(found.path, source=source, now=NOW, trial=trial),
     )
     models = WatchedModels(sources, first, lambda: NOW, timedelta(0))

@@ -194,7 +194,7 @@ def test_why_not_of_a_decision_that_nobody_knows_or_of_a_model_that_has_gone(
     decision = ask(real)["decision_id"]
     other = create_app(Settings(), bundles=FixedModel(fake_model()), store=store, clock=lambda: NOW)
     with running(other) as api:
-        assert "has gone" in why(api, decision, "P01", 409)["detail"]
+        assert "is not kept any more" in why(api, decision, "P01", 410)["detail"]
         own = api.post("/v1/offers", json={"limit": 1}).json()["decision_id"]
         assert "can't explain itself" in why(api, own, "P9", 409)["detail"]
 

@@ -32,8 +32,9 @@ Refusal = Callable[..., str]
 
 
 @pytest.fixture
-def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """The sentence with which `offers serve` refuses to start; it refuses before it touches anything of the process."""
+    monkeypatch.chdir(tmp_path)
 
     def refused(*options: str) -> str:
         with pytest.raises(SystemExit) as caught:
@@ -248,8 +249,5 @@ def _kept(url: str) -> set[str]:
         store.close()
 
 
-def test_without_a_model_it_looks_for_the_champion(
-    tmp_path: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_without_a_model_it_looks_for_the_champion(refusal: Refusal) -> None:
     assert "models:/offers@champion: no registry at sqlite:///var/mlflow.db" in refusal()
