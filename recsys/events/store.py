@@ -115,8 +115,10 @@ def open_store(url: str, *, create: bool = True) -> SqlStore:
                 check_version(store.engine)
         if files is not None:
             files.expect()
-    except StoreError:
+    except StoreError as error:
         store.close()
+        if files is None and isinstance(error.__cause__, sa.exc.OperationalError):  # no such database, or no server
+            raise StoreError(f"{error}; create or start that database, or name another with --store") from error
         raise
     return store
 

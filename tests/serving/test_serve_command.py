@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from recsys.cli import main
 from recsys.client import OfferClient
@@ -155,10 +156,28 @@ def test_models_that_are_not_there(tmp_path: Path, refusal: Refusal) -> None:
     assert "no manifest.json" in refusal("--model", str(tmp_path))
 
 
-def test_a_store_and_settings_that_can_not_be(bundle_folder: Path, tmp_path: Path, refusal: Refusal) -> None:
+def test_a_store_that_can_not_be(bundle_folder: Path, refusal: Refusal) -> None:
     model = ("--model", str(bundle_folder))
     assert "must be sqlite:///FILE" in refusal(*model, "--store", "offers.db")
-    assert "does not answer" in refusal(*model, "--store", "postgresql://u:hush@127.0.0.1:1/x")
+    nobody = "postgresql://u:hush@127.0.0.1:1/x"
+    for refused in (refusal(*model, "--store", nobody), refusal("--model", "models:/o/1", "--tracking-uri", nobody)):
+        assert "Connection refused; create or start that database, or name another with --" in refused
+        assert "hush" not in refused
+
+
+def test_a_database_that_is_not_there_is_named(bundle_folder: Path, postgresql_server: str, refusal: Refusal) -> None:
+    nowhere = sa.make_url(postgresql_server).set(database="nowhere").render_as_string(hide_password=False)
+    for options in (
+        ("--model", str(bundle_folder), "--store", nowhere),
+        ("--model", "models:/offers@champion", "--tracking-uri", nowhere),
+    ):
+        refused = refusal(*options)
+        assert 'database "nowhere" does not exist; create or start that database, or name another with --' in refused
+        assert options[-2] in refused
+
+
+def test_settings_that_can_not_be(bundle_folder: Path, tmp_path: Path, refusal: Refusal) -> None:
+    model = ("--model", str(bundle_folder))
     (tmp_path / "serving.toml").write_text('objectives = "revenue"\n')
     assert "objectives" in refusal(*model, "--config", str(tmp_path / "serving.toml"))
 
