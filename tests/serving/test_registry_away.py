@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -300,3 +306,70 @@ def warned(client: httpx.Client, words: str) -> None:
             return
         time.sleep(0.1)
     raise AssertionError(f"{words!r} is not among {warnings}")
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_proof_of_a_real_registry_that_is_stopped_killed_and_started(
+    workers: str, serve: Serve, made: Path, tmp_path: Path
+) -> None:
+    """MLflow's own server: with SIGSTOP it accepts and never answers, killed it refuses; then a start and a stop."""
+    with tracking_server(made) as (process, uri):
+        options = ("--tracking-uri", uri, "--workers", workers)
+        store = f"sqlite:///{tmp_path}/e.db"
+        served = serve(store, *options, folder=CHAMPION)
+        version = served.started["model_version"]
+        os.killpg(process.pid, signal.SIGSTOP)
+        with httpx.Client(base_url=served.url, timeout=60) as client:
+            assert client.post("/v1/models:reload").status_code == 503
+            warned(client, "did not answer within 10 s")
+        begun = time.monotonic()
+        assert served.stop()[0] == 0
+        stopped_seconds = time.monotonic() - begun
+        begun = time.monotonic()
+        again = serve(store, *options, folder=CHAMPION)
+        started_seconds = time.monotonic() - begun
+        assert again.started["model_version"] == version
+        os.killpg(process.pid, signal.SIGCONT)
+        with httpx.Client(base_url=again.url, timeout=60) as client:
+            deadline = time.monotonic() + 60
+            while client.get("/readyz").json()["warnings"] and time.monotonic() < deadline:
+                time.sleep(0.5)
+            assert client.post("/v1/models:reload").status_code == 200
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            answered = client.post("/v1/models:reload")
+            assert answered.status_code == 503
+            assert client.post("/v1/offers", json={"account_id": "A1"}).json()["model_version"] == version
+        assert again.stop()[0] == 0
+        assert serve(store, *options, folder=CHAMPION).started["model_version"] == version
+    print(
+        f"{workers} workers: start {started_seconds:.1f} s, stop {stopped_seconds:.1f} s; {answered.json()['detail']}"
+    )
+
+
+@contextmanager
+def tracking_server(made: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run `mlflow server` on the registry, in a process group of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(Path(sys.executable).parent / "mlflow"), "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{made}/mlflow.db", "--artifacts-destination", str(made)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd=made
+    )
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(f"{uri}/health", timeout=5).status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.5)
+        yield process, uri
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
