@@ -14,9 +14,9 @@ from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from recsys.arrays import RowArray
 from recsys.contracts.config import Config
 from recsys.data.history import History
 from recsys.errors import ConfigError, EmptyDataError
@@ -34,8 +34,6 @@ from training.backtest_upsell import first_of_each, score_upsell
 from training.baselines.lineup import lineup
 from training.baselines.protocol import Baseline
 from training.cart_completion import CartCompletion
-
-RowArray = NDArray[np.int32]
 
 RAW = "raw ranker"
 SERVED = "served list"

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from recsys.arrays import RowArray
 from recsys.bundle.load import load_bundle
 from recsys.contracts.offers import OfferRequest
 from recsys.data.clean_data import CleanData
@@ -22,7 +23,6 @@ from training.backtest import Trainer
 from training.config import TrainConfig
 from training.pipeline import Step, fit, quietly, write_bundle
 
-RowArray = NDArray[np.int32]
 Read = Callable[[datetime], CleanData]
 """Reads the same sources with nothing at or after a moment."""
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
+from recsys.arrays import values_at
 from recsys.contracts import columns as c
 from recsys.data.history import History
 from recsys.evaluation.calibration import CalibrationConfig, Pairs, judge_calibration
-from recsys.evaluation.lookup import values_at
 from recsys.evaluation.ranking import score_ranking
 from recsys.evaluation.truth import Truth, rung_climbs
 from recsys.mining.ladder import Ladder

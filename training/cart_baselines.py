@@ -9,8 +9,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from recsys.arrays import RowArray
 from recsys.mining.cart import CartModel
-from training.baselines.protocol import BLOCK_CELLS, FloatMatrix, RowArray, diagonal, top_k, without_owned
+from training.baselines.protocol import BLOCK_CELLS, FloatMatrix, diagonal, top_k, without_owned
 from training.cart_task import CartTask
 
 Measure = Literal["confidence", "cosine", "lift"]

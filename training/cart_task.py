@@ -10,9 +10,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from recsys.arrays import values_at
 from recsys.data.history import SECONDS_A_DAY, UNKNOWN_ACCOUNT, History, binary, epoch_seconds
 from recsys.errors import EmptyDataError
-from recsys.evaluation.lookup import values_at
 
 LineKind = Literal["new", "repeat", "unknown"]
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from recsys.arrays import FloatArray
 from recsys.bundle.load import Bundle, load_bundle
 from recsys.bundle.resolve import resolve_model
 from recsys.contracts import columns as c
@@ -40,8 +40,6 @@ EVIDENCE = "gate.json"
 """The artifact of a training run that the gate judges."""
 ACCOUNTS = "replay/accounts.parquet"
 """NDCG of each account that the run's replay scored."""
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

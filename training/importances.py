@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
+from recsys.arrays import values_at
 from recsys.contracts import columns as c
-from recsys.evaluation.lookup import values_at
 from recsys.propensity.climb_features import climb_features
 from recsys.propensity.climb_snapshot import ClimbSnapshot
 from recsys.propensity.climbs import climbs_within

@@ -17,9 +17,9 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
+from recsys.arrays import distinct
 from recsys.bundle.save import BundleDetails, save_bundle
 from recsys.data.clean_data import CleanData
-from recsys.data.distinct import distinct
 from recsys.data.history import SECONDS_A_DAY, History, binary, epoch_seconds
 from recsys.errors import EmptyDataError
 from recsys.mining.cart import CartModel

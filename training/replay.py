@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from recsys.arrays import RowArray
 from recsys.data.clean_data import CleanData
 from recsys.data.history import History
 from recsys.errors import EmptyDataError
@@ -39,7 +40,6 @@ from training.config import TrainConfig
 from training.ladders import LadderOf
 from training.pipeline import Step, part_rng, quietly
 
-RowArray = NDArray[np.int32]
 T = TypeVar("T")
 
 SIDE_BY_SIDE_LINES = 2_000_000

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import distinct
 from recsys.data.clean_data import CleanData
-from recsys.data.distinct import distinct
 from recsys.data.reading import ReadSpec, read_data
 from recsys.data.report import DataReport
 from recsys.errors import BundleError, ModelNotFoundError

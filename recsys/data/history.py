@@ -14,13 +14,12 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from recsys.arrays import RowArray
 from recsys.contracts import columns as c
 from recsys.errors import DataError
 
 SECONDS_A_DAY = 86_400
 UNKNOWN_ACCOUNT = -1
-
-IntArray = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,9 @@ class History:
     account_ids: NDArray[np.object_]
     product_ids: NDArray[np.object_]
     n_orders: int
-    account: IntArray
-    product: IntArray
-    order: IntArray
+    account: RowArray
+    product: RowArray
+    order: RowArray
     seconds: NDArray[np.int64]
     quantity: NDArray[np.float64]
     unit_price: NDArray[np.float64]
@@ -152,7 +151,7 @@ class History:
         return lines.select(keep)
 
 
-def binary(rows: IntArray, columns: IntArray, shape: tuple[int, int]) -> sp.csr_array:
+def binary(rows: RowArray, columns: RowArray, shape: tuple[int, int]) -> sp.csr_array:
     """Return a sparse 0/1 matrix with sorted indices from (possibly repeated) coordinates."""
     matrix = sp.coo_array((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=shape).tocsr()
     matrix.sum_duplicates()
@@ -166,7 +165,7 @@ def epoch_seconds(moment: datetime) -> int:
     return int(aware.timestamp())
 
 
-def codes_of(values: pd.Series, vocabulary: NDArray[np.object_]) -> IntArray:
+def codes_of(values: pd.Series, vocabulary: NDArray[np.object_]) -> RowArray:
     """Return the row of each value in a sorted vocabulary, -1 where it is null or not in it."""
     return pd.Index(vocabulary).get_indexer(pd.Index(values.astype(object))).astype(np.int32)
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import FloatArray
 from recsys.contracts.config import Config
 from recsys.errors import DataError, EmptyDataError
-
-FloatArray = NDArray[np.float64]
 
 # Cells of one block of draws (resamples x accounts): 32 MB of int64.
 BLOCK_CELLS = 4_000_000

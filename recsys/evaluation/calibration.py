@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from recsys.arrays import FloatArray
 from recsys.contracts.config import Config
 from recsys.errors import DataError, EmptyDataError
-
-FloatArray = NDArray[np.float64]
 
 # Probabilities are held this far from 0 and 1 in the log loss, as scikit-learn does for float32.
 EPSILON = 1e-7

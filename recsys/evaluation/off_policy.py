@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from recsys.arrays import FloatArray
 from recsys.errors import DataError, EmptyDataError
 
-FloatArray = NDArray[np.float64]
 Estimator = Literal["IPS", "SNIPS", "DR"]
 
 

@@ -8,13 +8,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from recsys.arrays import BoolArray, RowArray, values_at
 from recsys.data.history import History, binary
 from recsys.evaluation.calibration import Pairs, tail_probability
-from recsys.evaluation.lookup import values_at
 from recsys.evaluation.truth import known_accounts
-
-RowArray = NDArray[np.int32]
-BoolArray = NDArray[np.bool_]
 
 
 def cross_sell_pairs(

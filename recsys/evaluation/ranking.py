@@ -13,12 +13,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from recsys.arrays import BoolArray, FloatArray, RowArray, values_at
 from recsys.errors import DataError
-from recsys.evaluation.lookup import values_at
-
-FloatArray = NDArray[np.float64]
-RowArray = NDArray[np.int32]
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.data.history import SECONDS_A_DAY, History, IntArray, binary, epoch_seconds
-from recsys.evaluation.lookup import values_at
+from recsys.arrays import RowArray, values_at
+from recsys.data.history import SECONDS_A_DAY, History, binary, epoch_seconds
 from recsys.mining.outcomes import ClimbConfig, EdgeRows, find_rung_purchases
 
 
@@ -108,6 +108,6 @@ def rung_climbs(
     return truth_of(known_accounts(history, cutoff), climbed, _revenue(future, shape))
 
 
-def _stood_at(history: History, cutoff: datetime, account: IntArray, lower: IntArray) -> NDArray[np.bool_]:
+def _stood_at(history: History, cutoff: datetime, account: RowArray, lower: RowArray) -> NDArray[np.bool_]:
     owned = history.before(cutoff).owned()
     return values_at(owned, account, lower) > 0

@@ -14,10 +14,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import Field
 
+from recsys.arrays import FloatArray
 from recsys.contracts.config import Config
 from recsys.errors import DataError, EmptyDataError
-
-FloatArray = NDArray[np.float64]
 
 # Cells of a block of rows (antecedents x products); dense only where both are of the head: 160 MB of float64 at most.
 BLOCK_CELLS = 20_000_000

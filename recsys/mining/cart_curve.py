@@ -13,9 +13,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
+from recsys.arrays import FloatArray
 from recsys.mining.cart import CartConfig, CartModel
-
-FloatArray = NDArray[np.float64]
 
 HELD_OUT_SHARE = 0.1
 """Share of the orders, the latest, that the curve is read off."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import betaln
 
-FloatArray = NDArray[np.float64]
+from recsys.arrays import FloatArray
 
 
 class BetaPrior(NamedTuple):

@@ -10,9 +10,8 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from recsys.arrays import FloatArray
 from recsys.mining.names import NameParts, NameStep, compare, parse_name
-
-FloatArray = NDArray[np.float64]
 
 _COLOURS: Final = frozenset(
     (

@@ -13,14 +13,11 @@ from dataclasses import dataclass
 import ibis
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
 from scipy.special import gammainc
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
 from recsys.mining.baskets import ACCOUNT, BASKET, PRODUCT
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 BLOCK_PAIRS = 20_000
 N_HELD = "n_held"

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from recsys.arrays import FloatArray
 from recsys.contracts import columns as c
 
-FloatArray = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 

@@ -20,12 +20,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
+from recsys.arrays import IntArray, RowArray
 from recsys.contracts.config import Config
 from recsys.data.history import SECONDS_A_DAY, History
 from recsys.mining.purchases import NEVER, PurchaseIndex
-
-IntArray = NDArray[np.int32]
-LongArray = NDArray[np.int64]
 
 
 class ClimbConfig(Config):
@@ -51,9 +49,9 @@ class RungPurchases:
         climbed: whether it is a climb; else an add-on.
     """
 
-    account: IntArray
-    edge: IntArray
-    seconds: LongArray
+    account: RowArray
+    edge: RowArray
+    seconds: IntArray
     lower_share: NDArray[np.float64]
     climbed: NDArray[np.bool_]
 
@@ -65,8 +63,8 @@ class RungPurchases:
 class EdgeRows:
     """Edges as rows of a history's product vocabulary, arrays `(n_edges,)`; -1 for a product it does not know."""
 
-    lower: IntArray
-    upper: IntArray
+    lower: RowArray
+    upper: RowArray
 
     @classmethod
     def of(cls, history: History, from_ids: NDArray[np.object_], to_ids: NDArray[np.object_]) -> EdgeRows:
@@ -88,10 +86,10 @@ class EdgePairs:
         upper: pair of the account and the higher rung; `NEVER` where it was not bought.
     """
 
-    account: IntArray
-    edge: IntArray
-    lower: LongArray
-    upper: LongArray
+    account: RowArray
+    edge: RowArray
+    lower: IntArray
+    upper: IntArray
 
     def __len__(self) -> int:
         return len(self.account)
@@ -144,5 +142,5 @@ def find_rung_purchases(history: History, edges: EdgeRows, config: ClimbConfig) 
     )
 
 
-def _rows(vocabulary: NDArray[np.object_], ids: NDArray[np.object_]) -> IntArray:
+def _rows(vocabulary: NDArray[np.object_], ids: NDArray[np.object_]) -> RowArray:
     return pd.Index(vocabulary).get_indexer(pd.Index(ids, dtype=object)).astype(np.int32)

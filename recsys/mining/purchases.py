@@ -9,13 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.arrays import FloatArray, IntArray, RowArray
 from recsys.data.history import History
-
-IntArray = NDArray[np.int32]
-LongArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 NEVER = -1
 
@@ -50,13 +46,13 @@ class PurchaseIndex:
         n_products: size of the product vocabulary.
     """
 
-    key: LongArray
-    start: LongArray
-    seconds: LongArray
+    key: IntArray
+    start: IntArray
+    seconds: IntArray
     quantity: FloatArray
     revenue: FloatArray
     n_products: int
-    _moment: LongArray
+    _moment: IntArray
     _running: FloatArray
     _origin: int
     _span: int
@@ -93,26 +89,26 @@ class PurchaseIndex:
         return len(self.key)
 
     @property
-    def account(self) -> IntArray:
+    def account(self) -> RowArray:
         """The account of each pair, `(n_pairs,)`, rising."""
         return (self.key // self.n_products).astype(np.int32)
 
     @property
-    def product(self) -> IntArray:
+    def product(self) -> RowArray:
         """The product of each pair, `(n_pairs,)`."""
         return (self.key % self.n_products).astype(np.int32)
 
     @property
-    def first(self) -> LongArray:
+    def first(self) -> IntArray:
         """Time of the first purchase of each pair."""
         return self.seconds[self.start[:-1]]
 
     @property
-    def last(self) -> LongArray:
+    def last(self) -> IntArray:
         """Time of the last purchase of each pair."""
         return self.seconds[self.start[1:] - 1]
 
-    def find(self, account: IntArray, product: IntArray) -> LongArray:
+    def find(self, account: RowArray, product: RowArray) -> IntArray:
         """Return the pair of each (account, product); `NEVER` where the account did not buy it."""
         wanted = account.astype(np.int64) * self.n_products + product
         if not len(self.key):
@@ -121,12 +117,12 @@ class PurchaseIndex:
         found = self.key[np.minimum(pair, len(self.key) - 1)] == wanted
         return np.where(found & (product >= 0), pair, NEVER)
 
-    def position(self, pair: LongArray, moment: LongArray | int) -> LongArray:
+    def position(self, pair: IntArray, moment: IntArray | int) -> IntArray:
         """Return the first line of each pair at or after `moment`; its end where there is none."""
         offset = np.clip(np.asarray(moment, dtype=np.int64) - self._origin, 0, self._span - 1)
         return np.searchsorted(self._moment, pair * self._span + offset)
 
-    def last_before(self, pair: LongArray, moment: LongArray | int) -> LongArray:
+    def last_before(self, pair: IntArray, moment: IntArray | int) -> IntArray:
         """Return when each pair was last bought strictly before `moment`; `NEVER` where it was not."""
         if not len(self.key):
             return np.full(len(pair), NEVER, dtype=np.int64)
@@ -135,7 +131,7 @@ class PurchaseIndex:
         bought = (pair != NEVER) & (before >= self.start[known])
         return np.where(bought, self.seconds[np.maximum(before, 0)], NEVER)
 
-    def sums(self, pair: LongArray, since: LongArray | int, until: LongArray | int) -> WindowSums:
+    def sums(self, pair: IntArray, since: IntArray | int, until: IntArray | int) -> WindowSums:
         """Return lines, units and money of each pair in `[since, until)`; zero for a pair that is `NEVER`."""
         if not len(self.key):
             zero = np.zeros(len(pair))

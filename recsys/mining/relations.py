@@ -10,11 +10,9 @@ from pydantic import Field
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
+from recsys.arrays import IntArray, distinct
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
-from recsys.data.distinct import distinct
-
-IntArray = NDArray[np.int64]
 
 WORD = r"[^\W_]+"
 BLOCK_ROWS = 2_000

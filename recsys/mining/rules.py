@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import Field
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
 from recsys.mining.baskets import Margins, number_baskets, read_margins, read_product_ids
@@ -33,8 +34,6 @@ from recsys.mining.significance import (
 )
 
 Relation = Literal["complement", "substitute", "none"]
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Tail = Callable[[IntArray, FloatArray], FloatArray]
 
 RULE_COLUMNS: tuple[str, ...] = (

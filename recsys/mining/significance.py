@@ -22,12 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammainc, gammaincc
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.mining.baskets import Margins
 
 NullModel = Literal["saturating", "proportional"]
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 SIZE_STEP = 1.1  # orders whose sizes differ by less share a class: the mean of a pair moves by less than 0.1 %
 MAX_STEPS = 500

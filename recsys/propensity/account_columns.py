@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from recsys.arrays import AnyFloatArray, Table
 from recsys.contracts import columns as c
-from recsys.propensity.snapshot import FloatArray
-from recsys.propensity.tables import Table
 
 NOT_FEATURES = frozenset({c.ACCOUNT_ID, c.OWNER, c.CREATED_AT, c.DO_NOT_OFFER})
 MAX_LEVELS = 200
@@ -39,7 +38,7 @@ class AccountColumns:
         if not self.levels_:
             return Table.of({}, len(account_ids))
         rows = pd.Index(accounts[c.ACCOUNT_ID].astype(str)).get_indexer(pd.Index(account_ids.astype(str)))
-        columns: dict[str, FloatArray] = {}
+        columns: dict[str, AnyFloatArray] = {}
         for column, levels in self.levels_.items():
             numbers = _numbers(accounts[column], levels)
             columns[f"account_{column}"] = np.where(rows >= 0, numbers[rows], np.nan) if len(numbers) else np.nan * rows
@@ -52,7 +51,7 @@ def _levels(values: pd.Series) -> pd.Index[str]:
     return pd.Index(ordered["level"].head(MAX_LEVELS).astype(str).tolist())
 
 
-def _numbers(values: pd.Series, levels: pd.Index[str] | None) -> FloatArray:
+def _numbers(values: pd.Series, levels: pd.Index[str] | None) -> AnyFloatArray:
     if levels is None:
         return values.astype("Float64").to_numpy(dtype=np.float32, na_value=np.nan)
     codes = levels.get_indexer(pd.Index(values.astype(object).where(values.notna(), None).astype(str)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.propensity.snapshot import FloatArray, Snapshot
-from recsys.propensity.tables import Table
+from recsys.arrays import AnyFloatArray, Table
+from recsys.propensity.snapshot import Snapshot
 
 
 def account_table(snapshot: Snapshot) -> Table:
@@ -17,11 +17,11 @@ def account_table(snapshot: Snapshot) -> Table:
     return values
 
 
-def _sum(snapshot: Snapshot, accounts: NDArray[np.int32], weights: NDArray[np.floating] | None = None) -> FloatArray:
+def _sum(snapshot: Snapshot, accounts: NDArray[np.int32], weights: NDArray[np.floating] | None = None) -> AnyFloatArray:
     return np.bincount(accounts, weights=weights, minlength=snapshot.shape[0]).astype(np.float32)
 
 
-def _rhythm(snapshot: Snapshot) -> dict[str, FloatArray]:
+def _rhythm(snapshot: Snapshot) -> dict[str, AnyFloatArray]:
     known, pairs, n_accounts = snapshot.known, snapshot.pairs, snapshot.shape[0]
     recency = np.full(n_accounts, np.inf, dtype=np.float32)
     np.minimum.at(recency, known.account, snapshot.known_age)
@@ -44,13 +44,13 @@ def _rhythm(snapshot: Snapshot) -> dict[str, FloatArray]:
     return found
 
 
-def _orders(snapshot: Snapshot) -> tuple[NDArray[np.int32], FloatArray]:
+def _orders(snapshot: Snapshot) -> tuple[NDArray[np.int32], AnyFloatArray]:
     """Return account and age of every order that has an account, one entry an order."""
     _, first = np.unique(snapshot.known.order, return_index=True)
     return snapshot.known.account[first], snapshot.known_age[first]
 
 
-def _tastes(snapshot: Snapshot) -> dict[str, FloatArray]:
+def _tastes(snapshot: Snapshot) -> dict[str, AnyFloatArray]:
     known, pairs = snapshot.known, snapshot.pairs
     n_lines = np.maximum(_sum(snapshot, known.account), 1)
     n_owned = np.maximum(_sum(snapshot, pairs.account), 1)

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from pandas.api import types
 from sklearn.base import BaseEstimator
 
+from recsys.arrays import FloatArray
 from recsys.contracts.config import Config
 from recsys.errors import MissingColumnError
-
-FloatArray = NDArray[np.float64]
 
 ColumnKind = Literal["number", "code", "category", "dropped"]
 

@@ -8,9 +8,8 @@ import numpy as np
 from pydantic import Field
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from recsys.arrays import AnyFloatArray, BoolArray, informative
 from recsys.contracts.config import Config
-from recsys.propensity.snapshot import BoolArray, FloatArray
-from recsys.propensity.tables import informative
 
 
 class ActivityConfig(Config):
@@ -35,7 +34,7 @@ class ActivityModel:
     def __init__(self, config: ActivityConfig) -> None:
         self.config = config
 
-    def fit(self, values: FloatArray, active: BoolArray, seed: int) -> Self:
+    def fit(self, values: AnyFloatArray, active: BoolArray, seed: int) -> Self:
         """Learn from account features `(n, n_features)` and whether each bought something new."""
         self.rate_ = float((active.sum() + 1) / (len(active) + 2))
         self.used_ = informative(values)
@@ -51,7 +50,7 @@ class ActivityModel:
             ).fit(values[:, self.used_], active)
         return self
 
-    def log_odds(self, values: FloatArray) -> FloatArray:
+    def log_odds(self, values: AnyFloatArray) -> AnyFloatArray:
         """Return the log-odds of each account, shape `(n,)`."""
         if self.model_ is None or len(values) == 0:
             return np.full(len(values), np.log(self.rate_ / (1 - self.rate_)), dtype=np.float32)

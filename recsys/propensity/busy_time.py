@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.data.history import SECONDS_A_DAY, History
-
-FloatArray = NDArray[np.float64]
-LongArray = NDArray[np.int64]
 
 _PERIOD_DAYS: Final = 7  # a week: shorter periods would follow the days of the week, longer ones miss Christmas
 _PRIOR_ORDERS: Final = 50.0  # expected orders, pulls the periods of a small market to days as they are
@@ -29,7 +26,7 @@ class BusyClock:
         busy: busy days from the first knot on, `(n_periods + 1,)`.
     """
 
-    knots: LongArray
+    knots: IntArray
     busy: FloatArray
 
     @classmethod
@@ -49,12 +46,12 @@ class BusyClock:
         busy = np.concatenate([[0.0], np.cumsum(intensity * _PERIOD_DAYS)])
         return cls(knots, busy * (_PERIOD_DAYS * n_periods / busy[-1]))
 
-    def days_since(self, seconds: LongArray) -> FloatArray:
+    def days_since(self, seconds: IntArray) -> FloatArray:
         """Return the busy days from each moment to `now`, shape as given."""
         return np.asarray(self.busy[-1] - np.interp(seconds, self.knots, self.busy), dtype=np.float64)
 
 
-def _orders_within(lines: History, knots: LongArray) -> tuple[FloatArray, FloatArray]:
+def _orders_within(lines: History, knots: IntArray) -> tuple[FloatArray, FloatArray]:
     """Return orders between the first and the last of their account, seen and expected, of each period."""
     _, at = np.unique(lines.order, return_index=True)
     account, seconds = lines.account[at], lines.seconds[at]
@@ -72,7 +69,7 @@ def _orders_within(lines: History, knots: LongArray) -> tuple[FloatArray, FloatA
     return observed, np.diff(_running(first, rate, knots) - _running(last, rate, knots))
 
 
-def _running(start: LongArray, rate: FloatArray, knots: LongArray) -> FloatArray:
+def _running(start: IntArray, rate: FloatArray, knots: IntArray) -> FloatArray:
     """Return `sum of rate (knot - start)` over the starts before each knot, `(n_knots,)`."""
     order = np.argsort(start)
     rates = np.concatenate([[0.0], np.cumsum(rate[order])])

@@ -14,10 +14,10 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from recsys.arrays import AnyFloatArray, BoolArray
 from recsys.contracts.config import Config
 from recsys.data.history import SECONDS_A_DAY, History, epoch_seconds
 from recsys.propensity.ordering import log_orders, log_orders_ahead
-from recsys.propensity.snapshot import BoolArray, FloatArray
 
 SMALLEST = 1e-9
 _LEAST_ALIKE = 0.5  # those that differ more do not err by chance: one may know a season that the other does not
@@ -52,11 +52,11 @@ class HeldOut(NamedTuple):
             `(n, n_classifiers, 2)`.
     """
 
-    inputs: FloatArray
+    inputs: AnyFloatArray
     bought: BoolArray
-    weight: FloatArray
-    season: FloatArray
-    views: FloatArray
+    weight: AnyFloatArray
+    season: AnyFloatArray
+    views: AnyFloatArray
 
     @classmethod
     def nothing(cls, n_classifiers: int = 1) -> HeldOut:
@@ -114,7 +114,7 @@ class Calibrator:
         self.pivot_ = _pivot(self._alone(inputs), held_out.weight, self.slope_)
         return self
 
-    def probability(self, views: Sequence[FloatArray], season: float | None = None) -> FloatArray:
+    def probability(self, views: Sequence[AnyFloatArray], season: float | None = None) -> AnyFloatArray:
         """Return the probability of each candidate, shape `(n,)`.
 
         Args:
@@ -127,13 +127,13 @@ class Calibrator:
         factor = 1.0 if season is None else np.exp(season - self.season_)
         return np.asarray(base * factor / (1.0 + base * (factor - 1.0)), dtype=np.float32)
 
-    def _alone(self, inputs: FloatArray) -> NDArray[np.float64]:
+    def _alone(self, inputs: AnyFloatArray) -> NDArray[np.float64]:
         if self.logistic_ is None or not len(inputs):
             return np.full(len(inputs), self.rate_)
         curved: NDArray[np.float64] = np.clip(self.curve_(self._first(inputs)), 0.0, 1.0)
         return curved
 
-    def _first(self, inputs: FloatArray) -> NDArray[np.float64]:
+    def _first(self, inputs: AnyFloatArray) -> NDArray[np.float64]:
         assert self.logistic_ is not None
         found: NDArray[np.float64] = self.logistic_.predict_proba(_design(inputs))[:, 1]
         return found
@@ -177,7 +177,7 @@ class MonotoneCurve:
         return corrected
 
 
-def _slope(log_odds: NDArray[np.float64], weight: FloatArray) -> float:
+def _slope(log_odds: NDArray[np.float64], weight: AnyFloatArray) -> float:
     """Return `K / (1 + (K - 1) r)` of K columns, `r` their mean covariance over their mean variance."""
     k = log_odds.shape[1]
     if k == 1:
@@ -196,7 +196,7 @@ def _stretched(probability: NDArray[np.float64], slope: float, pivot: float) -> 
     return stretched
 
 
-def _pivot(probability: NDArray[np.float64], weight: FloatArray, slope: float) -> float:
+def _pivot(probability: NDArray[np.float64], weight: AnyFloatArray, slope: float) -> float:
     """Return the pivot about which the stretched probabilities have the sum of the given ones."""
     if slope < _SLOPE_OF_ONE:
         return 0.0
@@ -208,20 +208,22 @@ def _pivot(probability: NDArray[np.float64], weight: FloatArray, slope: float) -
     return float(brentq(excess, -_FARTHEST, _FARTHEST))
 
 
-def _levels(window: NDArray[np.intp], observed: FloatArray, expected: FloatArray, prior: float) -> NDArray[np.float64]:
+def _levels(
+    window: NDArray[np.intp], observed: AnyFloatArray, expected: AnyFloatArray, prior: float
+) -> NDArray[np.float64]:
     """Return observed over expected of each window, over their geometric mean, `(n_windows,)`."""
     ratio = (np.bincount(window, observed) + prior) / (np.bincount(window, expected) + prior)
     level: NDArray[np.float64] = ratio / np.exp(np.log(ratio).mean())
     return level
 
 
-def _design(inputs: FloatArray) -> NDArray[np.float64]:
+def _design(inputs: AnyFloatArray) -> NDArray[np.float64]:
     wide = np.nan_to_num(inputs.astype(np.float64))
     return np.column_stack([wide, wide[:, :1] * wide[:, 1:]])
 
 
 def _binned_isotonic(
-    probability: NDArray[np.float64], bought: BoolArray, weight: FloatArray, n_bins: int
+    probability: NDArray[np.float64], bought: BoolArray, weight: AnyFloatArray, n_bins: int
 ) -> MonotoneCurve:
     """Return the observed rate of bins of equal expected purchases, smoothed so that it never falls."""
     order = np.argsort(probability, kind="stable")

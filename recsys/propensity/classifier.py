@@ -15,6 +15,7 @@ from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.errors import DataError
 from recsys.propensity.account_table import EncodedTable, TableEncoder
 from recsys.propensity.combination import Choice, choose, row_losses
@@ -29,9 +30,6 @@ from recsys.propensity.learners import (
     larger,
     logistic_settings,
 )
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int_]
 
 _FEWEST_ROWS_OF_BOOSTING = 300  # below, trees can't beat a plain regression
 

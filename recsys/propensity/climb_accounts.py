@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from recsys.arrays import FloatArray
 from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY
 from recsys.mining.outcomes import EdgePairs
 from recsys.mining.purchases import PurchaseIndex
 from recsys.propensity.climb_snapshot import RECENT_DAYS, ClimbSnapshot
 from recsys.propensity.ordering import count_orders
-
-FloatArray = NDArray[np.float64]
 
 _NOT_FEATURES: Final = frozenset({c.ACCOUNT_ID, c.DO_NOT_OFFER, c.OWNER})
 

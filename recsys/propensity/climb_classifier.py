@@ -6,17 +6,14 @@ from typing import Final, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import GroupKFold
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.propensity.classifier import PropensityClassifier
 from recsys.propensity.climb_features import FEATURES
 from recsys.propensity.climb_wish import WishModel
 from recsys.propensity.combination import calibrate
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int_]
 
 WISH_LOG_ODDS: Final = "climb_wish_log_odds"
 _FOLDS: Final = 4

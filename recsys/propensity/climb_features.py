@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from recsys.arrays import FloatArray
 from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY, History
 from recsys.mining.ladder import Ladder
@@ -28,8 +28,6 @@ from recsys.propensity.climb_snapshot import (
     recent_buyers,
     usual_log_quantity,
 )
-
-FloatArray = NDArray[np.float64]
 
 FEATURES: Final = (
     "rung_tenure_years",

@@ -8,17 +8,13 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recsys.data.distinct import distinct
+from recsys.arrays import FloatArray, IntArray, distinct
 from recsys.data.history import SECONDS_A_DAY, History, epoch_seconds
 from recsys.mining.ladder import Ladder
 from recsys.mining.outcomes import ClimbConfig, EdgePairs, EdgeRows, RungPurchases, find_rung_purchases, pair_up
 from recsys.mining.purchases import NEVER, PurchaseIndex
 from recsys.propensity.ordering import Activity, measure_activity
-
-FloatArray = NDArray[np.float64]
-LongArray = NDArray[np.int64]
 
 RECENT_DAYS: Final = 90  # a quarter: long enough for a few orders of a business, short enough to be news
 _SPAN: Final = 2**34  # seconds; beyond any time in the data
@@ -64,7 +60,7 @@ class ClimbSnapshot:
         return measure_activity(self.history, self.now, distinct(self.exposed.account))
 
     @cached_property
-    def order_moments(self) -> LongArray:
+    def order_moments(self) -> IntArray:
         """`account * _SPAN + seconds` of each order of a known account, sorted, `(n_orders,)`."""
         lines = self.history.known()
         n_orders = max(lines.n_orders, 1)
@@ -92,7 +88,7 @@ def orders_standing(snapshot: ClimbSnapshot, pairs: EdgePairs) -> FloatArray:
     return (np.searchsorted(moments, until) - np.searchsorted(moments, since)).astype(np.float64)
 
 
-def standing_end(snapshot: ClimbSnapshot, pairs: EdgePairs) -> LongArray:
+def standing_end(snapshot: ClimbSnapshot, pairs: EdgePairs) -> IntArray:
     """Return until when each pair stood on the lower rung only: its first purchase of the higher one, or now."""
     end = np.full(len(pairs), snapshot.now, dtype=np.int64)
     bought = pairs.upper != NEVER

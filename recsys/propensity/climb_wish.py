@@ -7,16 +7,13 @@ from typing import Final, NamedTuple, Self
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logit
 from sklearn.base import BaseEstimator
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.propensity.account_table import TableEncoder
 from recsys.propensity.linear_design import LinearDesign
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int_]
 
 WAITING: Final = "rung_exposure_log_days"
 MET: Final = "rung_met_log"

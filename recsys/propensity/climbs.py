@@ -13,6 +13,7 @@ from pydantic import Field
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.contracts.config import Config
 from recsys.data.history import History, epoch_seconds
 from recsys.mining.ladder import Ladder
@@ -24,9 +25,6 @@ from recsys.propensity.climb_peers import peer_rates
 from recsys.propensity.climb_snapshot import ClimbSnapshot, usual_quantity
 from recsys.propensity.combination import calibrate
 from recsys.propensity.ordering import log_orders, log_orders_ahead
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int_]
 
 
 class UpgradeConfig(Config):

@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int_]
+from recsys.arrays import FloatArray, IntArray
 
 _SHARES: Final = (0.2, 0.35, 0.5, 0.65, 0.8)
 

@@ -10,11 +10,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import Field
 
+from recsys.arrays import AnyFloatArray, BoolArray, RowArray
 from recsys.contracts.config import Config
-from recsys.data.history import IntArray
 from recsys.propensity.features import FeatureBuilder
 from recsys.propensity.labels import stands_in
-from recsys.propensity.snapshot import BoolArray, FloatArray
 
 
 class SamplingConfig(Config):
@@ -50,10 +49,10 @@ class Examples(NamedTuple):
         weight: inverse of the chance that the row was kept, `(n,)`.
     """
 
-    account: IntArray
-    values: FloatArray
+    account: RowArray
+    values: AnyFloatArray
     bought: BoolArray
-    weight: FloatArray
+    weight: AnyFloatArray
 
 
 class Activity(NamedTuple):
@@ -64,11 +63,11 @@ class Activity(NamedTuple):
         active: `(n_accounts,)`.
     """
 
-    values: FloatArray
+    values: AnyFloatArray
     active: BoolArray
 
 
-def blocks(accounts: IntArray, size: int) -> Iterator[IntArray]:
+def blocks(accounts: RowArray, size: int) -> Iterator[RowArray]:
     """Yield the accounts in blocks of at most `size`."""
     for start in range(0, len(accounts), size):
         yield accounts[start : start + size]
@@ -77,7 +76,7 @@ def blocks(accounts: IntArray, size: int) -> Iterator[IntArray]:
 def collect_examples(
     builder: FeatureBuilder,
     novel: sp.csr_array,
-    accounts: IntArray,
+    accounts: RowArray,
     config: SamplingConfig,
     rng: np.random.Generator,
 ) -> Examples:
@@ -104,21 +103,21 @@ def join_examples(parts: Sequence[Examples]) -> Examples:
     return Examples(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def account_weight(novel: sp.csr_array, account: NDArray[np.int32], power: float) -> FloatArray:
+def account_weight(novel: sp.csr_array, account: NDArray[np.int32], power: float) -> AnyFloatArray:
     """Return `n^-power` for each row, n the products that its account bought for the first time, `(n,)`."""
     n_novel = np.maximum(np.diff(novel.indptr), 1)
-    weight: FloatArray = (n_novel.astype(np.float32) ** -power)[account]
+    weight: AnyFloatArray = (n_novel.astype(np.float32) ** -power)[account]
     return weight
 
 
-def sample(rows: IntArray, limit: int, rng: np.random.Generator) -> IntArray:
+def sample(rows: RowArray, limit: int, rng: np.random.Generator) -> RowArray:
     """Return at most `limit` of the rows, ascending, drawn without replacement."""
     return rows if len(rows) <= limit else np.sort(rng.choice(rows, size=limit, replace=False))
 
 
 def both_sides(
-    rows: IntArray, active: BoolArray, limit: int, rng: np.random.Generator
-) -> tuple[IntArray, NDArray[np.float64]]:
+    rows: RowArray, active: BoolArray, limit: int, rng: np.random.Generator
+) -> tuple[RowArray, NDArray[np.float64]]:
     """Return at most `limit` accounts, ascending, and how many each stands for: half of them active, half not.
 
     Few accounts buy anything in a month, and some buy fifty things at once: of accounts drawn at random too few

@@ -9,9 +9,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import Field
 
+from recsys.arrays import AnyFloatArray, RowArray, Table, distinct
 from recsys.contracts.config import Config
-from recsys.data.distinct import distinct
-from recsys.data.history import IntArray
 from recsys.propensity.account_features import account_table
 from recsys.propensity.pair_features import NAMES as PAIR_NAMES
 from recsys.propensity.pair_features import PairFeatures
@@ -19,8 +18,7 @@ from recsys.propensity.product_features import product_table
 from recsys.propensity.retrieval.head import take_head
 from recsys.propensity.retrieval.pruning import OpenScores, SharedScores
 from recsys.propensity.retrieval.source import Source
-from recsys.propensity.snapshot import FloatArray, Snapshot
-from recsys.propensity.tables import Table
+from recsys.propensity.snapshot import Snapshot
 
 
 class FeatureConfig(Config):
@@ -46,9 +44,9 @@ class Block:
         values: features, shape `(n_candidates, n_features)`.
     """
 
-    account: IntArray
-    product: IntArray
-    values: FloatArray
+    account: RowArray
+    product: RowArray
+    values: AnyFloatArray
 
 
 class FeatureBuilder:
@@ -81,7 +79,7 @@ class FeatureBuilder:
         lift = tuple(f"{self.channels[position]}_lift" for position in self._fresh)
         return channel + lift + self.products.names + self.accounts.names + self.extra.names + PAIR_NAMES
 
-    def block(self, accounts: IntArray) -> Block:
+    def block(self, accounts: RowArray) -> Block:
         """Return the candidates of some accounts with their features."""
         owned = self._owned[accounts]
         scores = [self._open(source.score(accounts), owned) for source in self.sources]
@@ -97,34 +95,34 @@ class FeatureBuilder:
         parts.append(self._pairs.of(account, product))
         return Block(account, product, np.concatenate(parts, axis=1))
 
-    def standing(self) -> IntArray:
+    def standing(self) -> RowArray:
         """Return the rows of the accounts that have bought something, ascending."""
         return distinct(self.snapshot.pairs.account).astype(np.int32)
 
-    def account_values(self, accounts: IntArray) -> FloatArray:
+    def account_values(self, accounts: RowArray) -> AnyFloatArray:
         """Return the features of the accounts alone, `(len(accounts), n_account_features)`."""
         return np.concatenate([self.accounts.values[accounts], self.extra.values[accounts]], axis=1)
 
-    def popularity(self, values: FloatArray) -> FloatArray:
+    def popularity(self, values: AnyFloatArray) -> AnyFloatArray:
         """Return log first purchases of the last 30 days, ties by owners, `(n,)`: the order without a model."""
         fresh, owners = (values[:, self.names.index(f"product_{name}")] for name in ("new_30d", "owners"))
-        order: FloatArray = np.log1p(fresh) + 1e-3 * np.log1p(owners)
+        order: AnyFloatArray = np.log1p(fresh) + 1e-3 * np.log1p(owners)
         return order
 
-    def _open(self, scores: FloatArray, owned: sp.csr_array) -> OpenScores | SharedScores:
+    def _open(self, scores: AnyFloatArray, owned: sp.csr_array) -> OpenScores | SharedScores:
         """Return a source's scores without what may not be offered or is owned."""
         if scores.strides[1] == 0:  # one row stands for all accounts
             return SharedScores(scores[:, 0] * self._offerable, owned)
         return OpenScores.of(scores, self._closed, owned)
 
-    def _lifts(self, found: FloatArray, product: IntArray) -> FloatArray:
+    def _lifts(self, found: AnyFloatArray, product: RowArray) -> AnyFloatArray:
         """Return each fresh vote over the product's new owners: above the usual where mine are like this account."""
         new_owners = self.products.column("product_new_30d")[product] + 2.0
-        lifts: FloatArray = (found[self._fresh] / new_owners).T.astype(np.float32)
+        lifts: AnyFloatArray = (found[self._fresh] / new_owners).T.astype(np.float32)
         return lifts
 
 
-def _channel_features(found: FloatArray, best: FloatArray, row: IntArray) -> FloatArray:
+def _channel_features(found: AnyFloatArray, best: AnyFloatArray, row: RowArray) -> AnyFloatArray:
     """Return score, share of the account's best and rank of each channel, `(n_candidates, 3 * n_channels)`.
 
     Args:
@@ -142,7 +140,7 @@ def _channel_features(found: FloatArray, best: FloatArray, row: IntArray) -> Flo
     return features
 
 
-def _rank_within(row: IntArray, values: FloatArray, offsets: NDArray[np.int64]) -> FloatArray:
+def _rank_within(row: RowArray, values: AnyFloatArray, offsets: NDArray[np.int64]) -> AnyFloatArray:
     """Return the place of each value within its row, 0 for the highest; ties by position.
 
     Row, value and position are packed into one whole number, which sorts ten times faster than three keys do.

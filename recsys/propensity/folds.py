@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.propensity.account_table import EncodedTable
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int_]
 Rows = NDArray[np.intp]
 Splits = list[tuple[Rows, Rows]]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from recsys.propensity.snapshot import FloatArray
+from recsys.arrays import AnyFloatArray
 
 N_STEPS = 200  # below scikit-learn's 255 bins, so that it takes the steps as they are
 MAX_ROWS = 50_000
@@ -22,14 +22,14 @@ MAX_ROWS = 50_000
 class Grid:
     """Replaces each value by the number of its quantile step; missing values stay missing."""
 
-    def fit(self, values: FloatArray) -> Self:
+    def fit(self, values: AnyFloatArray) -> Self:
         """Learn the steps of each feature from at most 50,000 evenly spaced rows of `(n, n_features)`."""
         rows = values[:: max(1, len(values) // MAX_ROWS)]
         shares = np.linspace(0.0, 1.0, N_STEPS + 1)[1:-1]
         self.edges_ = [_edges(rows[:, column], shares) for column in range(rows.shape[1])]
         return self
 
-    def transform(self, values: FloatArray) -> FloatArray:
+    def transform(self, values: AnyFloatArray) -> AnyFloatArray:
         """Return the number of each value's step, `(n, n_features)`."""
         found = np.empty(values.shape, dtype=np.float32)
         for column, edges in enumerate(self.edges_):
@@ -39,7 +39,7 @@ class Grid:
         return found
 
 
-def _edges(given: FloatArray, shares: FloatArray) -> FloatArray:
+def _edges(given: AnyFloatArray, shares: AnyFloatArray) -> AnyFloatArray:
     present = given[~np.isnan(given)]
     return np.unique(np.quantile(present, shares).astype(np.float32)) if len(present) else np.zeros(0, np.float32)
 

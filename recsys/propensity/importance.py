@@ -7,17 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from recsys.propensity.snapshot import BoolArray, FloatArray
+from recsys.arrays import AnyFloatArray, BoolArray
 
 FEATURE = "feature"
 IMPORTANCE = "importance"
 
-Score = Callable[[FloatArray], FloatArray]
+Score = Callable[[AnyFloatArray], AnyFloatArray]
 
 
 def permutation_importance(
     score: Score,
-    values: FloatArray,
+    values: AnyFloatArray,
     bought: BoolArray,
     columns: Mapping[str, Sequence[int]],
     rng: np.random.Generator,
@@ -48,7 +48,7 @@ def permutation_importance(
     return found.sort_values([IMPORTANCE, FEATURE], ascending=[False, True], ignore_index=True)
 
 
-def auc(score: FloatArray, bought: BoolArray) -> float:
+def auc(score: AnyFloatArray, bought: BoolArray) -> float:
     """Return the chance that a bought candidate scores above another; ties count half.
 
     Example:

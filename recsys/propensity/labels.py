@@ -7,8 +7,8 @@ from datetime import datetime
 import numpy as np
 import scipy.sparse as sp
 
-from recsys.data.history import History, IntArray, binary
-from recsys.propensity.snapshot import BoolArray
+from recsys.arrays import BoolArray, RowArray
+from recsys.data.history import History, binary
 
 
 def novel_purchases(history: History, cutoff: datetime, horizon_days: float) -> sp.csr_array:
@@ -23,7 +23,7 @@ def novel_purchases(history: History, cutoff: datetime, horizon_days: float) -> 
     return binary(novel.account, novel.product, (history.n_accounts, history.n_products))
 
 
-def stands_in(matrix: sp.csr_array, rows: IntArray, columns: IntArray) -> BoolArray:
+def stands_in(matrix: sp.csr_array, rows: RowArray, columns: RowArray) -> BoolArray:
     """Return whether each coordinate is stored in the matrix, shape `(n,)`.
 
     scipy's own indexing answers with a sparse array when the matrix is empty and with a dense one when it is not.

@@ -21,15 +21,16 @@ from pydantic import Field
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from recsys.arrays import AnyFloatArray, BoolArray, RowArray
 from recsys.contracts.config import Config
-from recsys.data.history import History, IntArray
+from recsys.data.history import History
 from recsys.propensity.candidates import NO_PRODUCT, Candidates
 from recsys.propensity.examples import blocks, sample
 from recsys.propensity.labels import novel_purchases, stands_in
 from recsys.propensity.quantities import Quantities
 from recsys.propensity.retrieval.content import ContentConfig, name_vectors
 from recsys.propensity.retrieval.vectors import scaled_rows
-from recsys.propensity.snapshot import BoolArray, FloatArray, Snapshot, barred, take_snapshot
+from recsys.propensity.snapshot import Snapshot, barred, take_snapshot
 
 BLOCK_CELLS = 4_000_000
 
@@ -58,9 +59,9 @@ class LaunchConfig(Config):
 class _Pairs(NamedTuple):
     """Accounts and launches: rows, and what is known of each pair, `(n, 3)`: see `_described`."""
 
-    account: IntArray
-    product: IntArray
-    values: FloatArray
+    account: RowArray
+    product: RowArray
+    values: AnyFloatArray
 
 
 class LaunchModel:
@@ -88,7 +89,7 @@ class LaunchModel:
             self.model_ = LogisticRegression(max_iter=1_000).fit(values, bought)
         return self
 
-    def score(self, history: History, as_of: datetime, accounts: IntArray) -> Candidates:
+    def score(self, history: History, as_of: datetime, accounts: RowArray) -> Candidates:
         """Return the likeliest launches of each account, by account, then probability descending.
 
         Args:
@@ -112,7 +113,7 @@ class LaunchModel:
             expected_quantity=quantities.expect(account, product),
         )
 
-    def _past(self, past: History, as_of: datetime, rng: np.random.Generator) -> tuple[FloatArray, BoolArray]:
+    def _past(self, past: History, as_of: datetime, rng: np.random.Generator) -> tuple[AnyFloatArray, BoolArray]:
         values, bought = [np.zeros((0, 3), np.float32)], [np.zeros(0, bool)]
         for number in range(1, self.config.n_windows + 1):
             cutoff = as_of - timedelta(days=number * self.horizon_days)
@@ -149,7 +150,7 @@ def with_launches(candidates: Candidates, launches: Candidates) -> Candidates:
     return Candidates(*(column[order] for column in vars(whole).values()))
 
 
-def unsold(snapshot: Snapshot, products: pd.DataFrame) -> IntArray:
+def unsold(snapshot: Snapshot, products: pd.DataFrame) -> RowArray:
     """Return the rows of the products that have a name, may be offered, and were never sold, ascending."""
     sold = np.bincount(snapshot.lines.product, minlength=snapshot.shape[1]) > 0
     named = np.array([bool(str(name).strip()) for name in snapshot.names], dtype=bool)
@@ -166,11 +167,11 @@ class _Likeness(NamedTuple):
     """
 
     profile: sp.csr_array
-    alike: FloatArray
+    alike: AnyFloatArray
     n_fresh: NDArray[np.int64]
 
     @classmethod
-    def of(cls, snapshot: Snapshot, waiting: IntArray) -> Self:
+    def of(cls, snapshot: Snapshot, waiting: RowArray) -> Self:
         config = ContentConfig()
         sold = np.bincount(snapshot.lines.product, minlength=snapshot.shape[1]) > 0
         vectors = name_vectors(snapshot.names, sold, config.max_terms)
@@ -181,7 +182,7 @@ class _Likeness(NamedTuple):
             n_fresh=np.bincount(pairs.account[pairs.first_age <= 90.0], minlength=snapshot.shape[0]),
         )
 
-    def to(self, accounts: IntArray) -> tuple[FloatArray, FloatArray]:
+    def to(self, accounts: RowArray) -> tuple[AnyFloatArray, AnyFloatArray]:
         """Return the likeness of the nearest owned name and the mean likeness, `(len(accounts), n_waiting)` each."""
         mine = self.profile[accounts]
         nearest = np.zeros((len(accounts), self.alike.shape[1]), dtype=np.float32)
@@ -191,7 +192,7 @@ class _Likeness(NamedTuple):
         return nearest, np.asarray(mine @ self.alike)
 
 
-def _described(likeness: _Likeness, accounts: IntArray, products: IntArray) -> _Pairs:
+def _described(likeness: _Likeness, accounts: RowArray, products: RowArray) -> _Pairs:
     """Return all pairs: likeness of the nearest owned name, mean likeness, log(1 + new products in 90 days)."""
     nearest, taste = likeness.to(accounts)
     added = np.repeat(np.log1p(likeness.n_fresh[accounts]), len(products))
@@ -200,8 +201,8 @@ def _described(likeness: _Likeness, accounts: IntArray, products: IntArray) -> _
 
 
 def _best_pairs(
-    snapshot: Snapshot, accounts: IntArray, waiting: IntArray, model: LogisticRegression, k: int
-) -> list[tuple[IntArray, IntArray, FloatArray]]:
+    snapshot: Snapshot, accounts: RowArray, waiting: RowArray, model: LogisticRegression, k: int
+) -> list[tuple[RowArray, RowArray, AnyFloatArray]]:
     """Return, block by block, account, product and probability of each account's `k` likeliest launches."""
     likeness, size = _Likeness.of(snapshot, waiting), max(1, BLOCK_CELLS // len(waiting))
     found = []
@@ -214,5 +215,5 @@ def _best_pairs(
     return found
 
 
-def _none() -> tuple[IntArray, IntArray, NDArray[np.float32]]:
+def _none() -> tuple[RowArray, RowArray, NDArray[np.float32]]:
     return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)

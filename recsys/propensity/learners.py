@@ -13,11 +13,10 @@ from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
+from recsys.arrays import FloatArray
 from recsys.propensity.account_table import MISSING, EncodedTable
 from recsys.propensity.grid import ask_for_values, weighted_edges
 from recsys.propensity.linear_design import LinearDesign
-
-FloatArray = NDArray[np.float64]
 
 _MOST_LEVELS_OF_BOOSTING = 255
 # Of the gradient of the mean loss: with 1 % of positives that is small from the start, and 0.001 would stop there.

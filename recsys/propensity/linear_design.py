@@ -9,9 +9,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
+from recsys.arrays import FloatArray
 from recsys.propensity.account_table import MISSING, EncodedTable
-
-FloatArray = NDArray[np.float64]
 
 
 class LinearDesign(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 
+from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
-from recsys.data.history import History, IntArray
+from recsys.data.history import History
 from recsys.propensity.account_columns import AccountColumns
 from recsys.propensity.activity import ActivityConfig, ActivityModel
 from recsys.propensity.calibration import CalibrationConfig, Calibrator, HeldOut, season_ahead, season_of
@@ -40,7 +41,7 @@ from recsys.propensity.quantities import Quantities
 from recsys.propensity.ranker import Ranker, RankerConfig
 from recsys.propensity.retrieval.sources import SourcesConfig, make_sources
 from recsys.propensity.retrieval.vectors import latest_accounts
-from recsys.propensity.snapshot import FloatArray, take_snapshot
+from recsys.propensity.snapshot import take_snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class Learned(NamedTuple):
     ranker: Ranker | None
     activity: ActivityModel
 
-    def inputs(self, builder: FeatureBuilder, account: IntArray, values: FloatArray) -> FloatArray:
+    def inputs(self, builder: FeatureBuilder, account: RowArray, values: AnyFloatArray) -> AnyFloatArray:
         """Return the ranker's score and the account's log-odds of buying anything new, `(n, 2)`."""
         score = builder.popularity(values) if self.ranker is None else self.ranker.score(values)
         distinct, back = np.unique(account, return_inverse=True)
@@ -151,7 +152,7 @@ class NextProductModel:
         self.calibrator_ = Calibrator(self.config.calibration).fit(self._held_out(past, windows, rng))
         return self
 
-    def score(self, history: History, as_of: datetime, accounts: IntArray | None = None) -> Candidates:
+    def score(self, history: History, as_of: datetime, accounts: RowArray | None = None) -> Candidates:
         """Return the best candidates of each account (default: those that bought last), nothing owned.
 
         Args:
@@ -226,9 +227,9 @@ class NextProductModel:
         builder: FeatureBuilder,
         novel: sp.csr_array,
         learned: Learned,
-        stands_for: FloatArray,
+        stands_for: AnyFloatArray,
         season: float,
-        block: IntArray,
+        block: RowArray,
         rng: np.random.Generator,
     ) -> HeldOut:
         found = collect_examples(builder, novel, block, self.config.sampling, rng)
@@ -238,7 +239,7 @@ class NextProductModel:
         return HeldOut(own, found.bought, weight, np.full(len(weight), season), np.stack(views, axis=1))
 
     def _score_block(
-        self, builder: FeatureBuilder, quantities: Quantities, keep: int, season: float, block: IntArray
+        self, builder: FeatureBuilder, quantities: Quantities, keep: int, season: float, block: RowArray
     ) -> Candidates:
         found = builder.block(block)
         first, *others = self.ensemble_
@@ -259,7 +260,7 @@ class NextProductModel:
         )
 
 
-def _best_of_each(account: IntArray, product: IntArray, score: FloatArray, k: int) -> NDArray[np.intp]:
+def _best_of_each(account: RowArray, product: RowArray, score: AnyFloatArray, k: int) -> NDArray[np.intp]:
     """Return where the `k` highest scores of each account stand, by account, then score; ties by product."""
     order = np.lexsort((product, -score, account))
     place = np.arange(len(order)) - np.searchsorted(account[order], account[order])

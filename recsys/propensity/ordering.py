@@ -10,12 +10,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import betaln, expit, gammaln
 
-from recsys.data.distinct import distinct
+from recsys.arrays import FloatArray, RowArray, distinct
 from recsys.data.history import SECONDS_A_DAY, History
 from recsys.propensity.busy_time import BusyClock
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int32]
 
 _START: Final = (1.0, 60.0, 0.5, 4.0)  # an order in two months, one in nine the last
 _MOST_ACCOUNTS: Final = 20_000  # four parameters need no more
@@ -45,7 +42,7 @@ class Activity:
     shape: FloatArray
     alive: FloatArray
 
-    def chance(self, share: FloatArray, days: float, account: IntArray) -> FloatArray:
+    def chance(self, share: FloatArray, days: float, account: RowArray) -> FloatArray:
         """Return the probability of an order of a kind within some days, `(n,)`.
 
         `alive (1 - (1 + share rate days / shape)^-shape)`: orders come at a Gamma rate while an account is active,
@@ -59,7 +56,7 @@ class Activity:
         rate, shape = self.rate[account], self.shape[account]
         return np.asarray(-self.alive[account] * np.expm1(-shape * np.log1p(share * rate * days / shape)))
 
-    def met(self, share: FloatArray, waiting: FloatArray, days: int, account: IntArray) -> FloatArray:
+    def met(self, share: FloatArray, waiting: FloatArray, days: int, account: RowArray) -> FloatArray:
         """Return the part of a span in which a wish that comes is met by an order of a kind within some days, `(n,)`.
 
         A wish that came in the last `waiting` days is met by any order of the window, one that comes within the window
@@ -113,7 +110,7 @@ def fit_order_law(repeats: FloatArray, tenure: FloatArray, idle: FloatArray) -> 
     return OrderLaw(*(float(value) for value in np.exp(best)))
 
 
-def measure_activity(history: History, now: int, peers: IntArray | None = None) -> Activity:
+def measure_activity(history: History, now: int, peers: RowArray | None = None) -> Activity:
     """Return the activity of each account of a history that ends before `now` (seconds).
 
     Args:

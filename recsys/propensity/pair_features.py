@@ -7,9 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.history import IntArray
-from recsys.propensity.snapshot import FloatArray, Snapshot
-from recsys.propensity.tables import Table
+from recsys.arrays import AnyFloatArray, RowArray, Table
+from recsys.propensity.snapshot import Snapshot
 
 NAMES: Final = (
     "fit_price",
@@ -65,7 +64,7 @@ class PairFeatures:
         added = pairs.first_age <= _ADDED_DAYS
         self._added_launches = _Ages(pairs.account[added], self._age[pairs.product[added]])
 
-    def of(self, account: IntArray, product: IntArray) -> FloatArray:
+    def of(self, account: RowArray, product: RowArray) -> AnyFloatArray:
         """Return the features of each pair, `(n, len(NAMES))`."""
         age, restock, number = self._age[product], self._restock[product], self._number[product]
         accounts = self._accounts
@@ -88,7 +87,7 @@ class PairFeatures:
         )
         return np.column_stack(columns).astype(np.float32)
 
-    def _of_category(self, values: FloatArray, account: IntArray, product: IntArray) -> FloatArray:
+    def _of_category(self, values: AnyFloatArray, account: RowArray, product: RowArray) -> AnyFloatArray:
         category = self._categories[product]
         return np.where(category >= 0, values[account, category], np.nan)
 
@@ -96,24 +95,24 @@ class PairFeatures:
 class _Ages:
     """Numbers of each account, sorted, so that many pairs are looked up at once."""
 
-    def __init__(self, account: IntArray, number: NDArray[np.floating]) -> None:
+    def __init__(self, account: RowArray, number: NDArray[np.floating]) -> None:
         self._keys = np.sort(account * _ACCOUNT_STEP + number)
 
-    def younger(self, account: IntArray, age: FloatArray) -> FloatArray:
+    def younger(self, account: RowArray, age: AnyFloatArray) -> AnyFloatArray:
         """Return how many of the account's numbers are below or at `age`, `(n,)`; NaN where the age is."""
         return self._between(account, np.zeros_like(age), age)
 
-    def within(self, account: IntArray, number: NDArray[np.generic], reach: float) -> FloatArray:
+    def within(self, account: RowArray, number: NDArray[np.generic], reach: float) -> AnyFloatArray:
         """Return how many of the account's numbers are at most `reach` from `number`, `(n,)`; NaN where it is."""
         centre = number.astype(np.float64)
         return self._between(account, np.maximum(centre - reach, 0.0), centre + reach)
 
-    def _between(self, account: IntArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    def _between(self, account: RowArray, low: AnyFloatArray, high: AnyFloatArray) -> AnyFloatArray:
         start = np.searchsorted(self._keys, account * _ACCOUNT_STEP + np.nan_to_num(low))
         stop = np.searchsorted(self._keys, account * _ACCOUNT_STEP + np.nan_to_num(high), side="right")
         return np.where(np.isnan(high), np.nan, stop - start).astype(np.float32)
 
-    def nearest(self, account: IntArray, number: NDArray[np.generic]) -> FloatArray:
+    def nearest(self, account: RowArray, number: NDArray[np.generic]) -> AnyFloatArray:
         """Return the distance to the nearest of the account's numbers, `(n,)`; NaN where it has none."""
         wanted = account * _ACCOUNT_STEP + number.astype(np.float64)
         if len(self._keys) == 0:
@@ -124,17 +123,17 @@ class _Ages:
         return np.where(distance < _ACCOUNT_STEP / 2, distance, np.nan).astype(np.float32)
 
 
-def _numbers(snapshot: Snapshot) -> FloatArray:
+def _numbers(snapshot: Snapshot) -> AnyFloatArray:
     """Return the place of each product among those sold so far, in the order of ids: later ones move nobody's."""
     sold = np.bincount(snapshot.lines.product, minlength=snapshot.shape[1]) > 0
     return (np.cumsum(sold) - 1).astype(np.float64)
 
 
-def _log(values: FloatArray) -> FloatArray:
+def _log(values: AnyFloatArray) -> AnyFloatArray:
     return np.log(np.maximum(values, 1e-3))
 
 
-def _category_shares(snapshot: Snapshot) -> FloatArray:
+def _category_shares(snapshot: Snapshot) -> AnyFloatArray:
     """Return the share of each category among the products an account owns, `(n_accounts, n_categories)`."""
     n_categories = int(snapshot.categories.max(initial=-1)) + 1
     shares = np.zeros((snapshot.shape[0], max(n_categories, 1)), dtype=np.float32)
@@ -145,7 +144,7 @@ def _category_shares(snapshot: Snapshot) -> FloatArray:
     return shares
 
 
-def _category_ages(snapshot: Snapshot) -> FloatArray:
+def _category_ages(snapshot: Snapshot) -> AnyFloatArray:
     """Return days since an account last bought of each category, NaN if never, `(n_accounts, n_categories)`."""
     n_categories = int(snapshot.categories.max(initial=-1)) + 1
     ages = np.full((snapshot.shape[0], max(n_categories, 1)), np.inf, dtype=np.float32)

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from recsys.arrays import AnyFloatArray, Table
 from recsys.data.history import UNKNOWN_ACCOUNT
 from recsys.propensity.retrieval.popularity import DAYS_A_YEAR
-from recsys.propensity.snapshot import FloatArray, Snapshot
-from recsys.propensity.tables import Table
+from recsys.propensity.snapshot import Snapshot
 
 NEW_WINDOWS = (3, 7, 14, 30, 60, 90, 180)
 ALL_WINDOWS = (7, 30, 90)
@@ -27,11 +27,11 @@ def product_table(snapshot: Snapshot) -> Table:
     return Table.of({f"product_{name}": values for name, values in columns.items()}, snapshot.shape[1])
 
 
-def _count(snapshot: Snapshot, products: NDArray[np.int32], weights: FloatArray | None = None) -> FloatArray:
+def _count(snapshot: Snapshot, products: NDArray[np.int32], weights: AnyFloatArray | None = None) -> AnyFloatArray:
     return np.bincount(products, weights=weights, minlength=snapshot.shape[1]).astype(np.float32)
 
 
-def _window_counts(snapshot: Snapshot) -> dict[str, FloatArray]:
+def _window_counts(snapshot: Snapshot) -> dict[str, AnyFloatArray]:
     pairs = snapshot.pairs
     found = {f"new_{days}d": _count(snapshot, pairs.product[pairs.first_age <= days]) for days in NEW_WINDOWS}
     for days in ALL_WINDOWS:
@@ -41,8 +41,8 @@ def _window_counts(snapshot: Snapshot) -> dict[str, FloatArray]:
     return found
 
 
-def _trends(counts: dict[str, FloatArray]) -> dict[str, FloatArray]:
-    def ratio(part: str, whole: str, prior: float) -> FloatArray:
+def _trends(counts: dict[str, AnyFloatArray]) -> dict[str, AnyFloatArray]:
+    def ratio(part: str, whole: str, prior: float) -> AnyFloatArray:
         return (counts[part] + 0.5) / (counts[whole] + prior)
 
     return {
@@ -55,7 +55,7 @@ def _trends(counts: dict[str, FloatArray]) -> dict[str, FloatArray]:
     }
 
 
-def _ages(snapshot: Snapshot) -> dict[str, FloatArray]:
+def _ages(snapshot: Snapshot) -> dict[str, AnyFloatArray]:
     n_products = snapshot.shape[1]
     youngest = np.full(n_products, np.inf, dtype=np.float32)
     np.minimum.at(youngest, snapshot.lines.product, snapshot.age)
@@ -69,7 +69,7 @@ def _ages(snapshot: Snapshot) -> dict[str, FloatArray]:
     return clean
 
 
-def _days_since_restock(snapshot: Snapshot) -> FloatArray:
+def _days_since_restock(snapshot: Snapshot) -> AnyFloatArray:
     """Return days since the product last came back after two weeks without a sale, or first came; NaN if never sold."""
     order = np.lexsort((-snapshot.age, snapshot.lines.product))
     product, age = snapshot.lines.product[order], snapshot.age[order]
@@ -82,8 +82,8 @@ def _days_since_restock(snapshot: Snapshot) -> FloatArray:
     return np.where(np.isfinite(found), found, np.nan)
 
 
-def _seasons(snapshot: Snapshot) -> dict[str, FloatArray]:
-    def window(oldest: float, youngest: float) -> FloatArray:
+def _seasons(snapshot: Snapshot) -> dict[str, AnyFloatArray]:
+    def window(oldest: float, youngest: float) -> AnyFloatArray:
         if snapshot.span_days < oldest:
             return np.full(snapshot.shape[1], np.nan, dtype=np.float32)
         within = (snapshot.age <= oldest) & (snapshot.age > youngest)
@@ -94,7 +94,7 @@ def _seasons(snapshot: Snapshot) -> dict[str, FloatArray]:
     return {"last_year_ahead": ahead, "last_year_behind": behind, "last_year_turn": (ahead + 1) / (behind + 1)}
 
 
-def _prices(snapshot: Snapshot) -> dict[str, FloatArray]:
+def _prices(snapshot: Snapshot) -> dict[str, AnyFloatArray]:
     recent = snapshot.age <= RESTOCK_GAP_DAYS
     price = median_by(snapshot.lines.product, snapshot.lines.unit_price, snapshot.shape[1])
     now = median_by(snapshot.lines.product[recent], snapshot.lines.unit_price[recent], snapshot.shape[1])
@@ -103,7 +103,7 @@ def _prices(snapshot: Snapshot) -> dict[str, FloatArray]:
     return {"price": price, "price_now": now / safe, "quantity": quantity}
 
 
-def median_by(groups: NDArray[np.int32], values: NDArray[np.float64], n_groups: int) -> FloatArray:
+def median_by(groups: NDArray[np.int32], values: NDArray[np.float64], n_groups: int) -> AnyFloatArray:
     """Return the median of the values of each group, NaN where a group is empty, `(n_groups,)`."""
     medians = pd.Series(values).groupby(groups).median()
     found = np.full(n_groups, np.nan, dtype=np.float32)
@@ -111,7 +111,7 @@ def median_by(groups: NDArray[np.int32], values: NDArray[np.float64], n_groups: 
     return found
 
 
-def _hazard(snapshot: Snapshot) -> FloatArray:
+def _hazard(snapshot: Snapshot) -> AnyFloatArray:
     """Return the share of accounts that added the product, of those that ordered in 30 days and did not have it."""
     pairs = snapshot.pairs
     ordered = np.zeros(snapshot.shape[0], dtype=bool)
@@ -119,11 +119,11 @@ def _hazard(snapshot: Snapshot) -> FloatArray:
     had = ordered[pairs.account] & (pairs.first_age > MONTH_DAYS)
     added = _count(snapshot, pairs.product[pairs.first_age <= MONTH_DAYS])
     open_to_it = np.maximum(ordered.sum() - _count(snapshot, pairs.product[had]), 1).astype(np.float32)
-    hazard: FloatArray = added / open_to_it
+    hazard: AnyFloatArray = added / open_to_it
     return hazard
 
 
-def _buyers_breadth(snapshot: Snapshot) -> FloatArray:
+def _buyers_breadth(snapshot: Snapshot) -> AnyFloatArray:
     """Return the mean log number of products owned by the accounts that bought the product first in 60 days."""
     pairs = snapshot.pairs
     breadth = np.log(np.maximum(np.bincount(pairs.account, minlength=snapshot.shape[0]), 1)).astype(np.float32)
@@ -133,7 +133,7 @@ def _buyers_breadth(snapshot: Snapshot) -> FloatArray:
     return np.divide(total, n_fresh, out=np.full_like(total, np.nan), where=n_fresh > 0)
 
 
-def _share_without_account(snapshot: Snapshot) -> FloatArray:
+def _share_without_account(snapshot: Snapshot) -> AnyFloatArray:
     recent = snapshot.age <= 3 * MONTH_DAYS
     product, account = snapshot.lines.product[recent], snapshot.lines.account[recent]
     return (_count(snapshot, product[account == UNKNOWN_ACCOUNT]) + 1) / (_count(snapshot, product) + 4)

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recsys.data.history import IntArray
+from recsys.arrays import AnyFloatArray, RowArray
 from recsys.propensity.product_features import median_by
-from recsys.propensity.snapshot import FloatArray, Snapshot
+from recsys.propensity.snapshot import Snapshot
 
 PRIOR_LINES = 5.0
 SMALLEST = 1e-3
@@ -22,8 +22,8 @@ class Quantities(NamedTuple):
         factor: `exp(sum of log(units / usual) / (n_lines + 5))` over the account's lines, `(n_accounts,)`.
     """
 
-    usual: FloatArray
-    factor: FloatArray
+    usual: AnyFloatArray
+    factor: AnyFloatArray
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Quantities:
@@ -35,7 +35,7 @@ class Quantities(NamedTuple):
         n_lines = np.bincount(known.account, minlength=snapshot.shape[0])
         return cls(usual, np.exp(total / (n_lines + PRIOR_LINES)).astype(np.float32))
 
-    def expect(self, account: IntArray, product: IntArray) -> FloatArray:
+    def expect(self, account: RowArray, product: RowArray) -> AnyFloatArray:
         """Return the expected units of each pair, above zero; the account's factor alone for a product never sold."""
         units = np.nan_to_num(self.usual[product], nan=1.0) * self.factor[account]
         return np.maximum(units, SMALLEST).astype(np.float32)

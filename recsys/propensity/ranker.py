@@ -10,10 +10,9 @@ from pydantic import Field
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
+from recsys.arrays import AnyFloatArray, BoolArray, informative
 from recsys.contracts.config import Config
 from recsys.propensity.grid import Grid, ask_for_values
-from recsys.propensity.snapshot import BoolArray, FloatArray
-from recsys.propensity.tables import informative
 
 
 class RankerConfig(Config):
@@ -52,7 +51,7 @@ class Ranker:
     def __init__(self, config: RankerConfig) -> None:
         self.config = config
 
-    def fit(self, values: FloatArray, bought: BoolArray, weight: FloatArray, seed: int) -> Self:
+    def fit(self, values: AnyFloatArray, bought: BoolArray, weight: AnyFloatArray, seed: int) -> Self:
         """Learn from candidates `(n, n_features)`, whether each was bought, and its weight."""
         config = self.config
         self.used_ = informative(values)
@@ -76,7 +75,7 @@ class Ranker:
             self.logistic_ = ScaledLogistic(config.inverse_penalty).fit(used, bought, weight)
         return self
 
-    def score(self, values: FloatArray) -> FloatArray:
+    def score(self, values: AnyFloatArray) -> AnyFloatArray:
         """Return the log-odds of each candidate, shape `(n,)`."""
         used = values[:, self.used_]
         odds = []
@@ -84,14 +83,14 @@ class Ranker:
             odds.append(_in_parts(self.boosting_, used))
         if self.logistic_ is not None:
             odds.append(self.logistic_.decision_function(used))
-        mean: FloatArray = np.mean(odds, axis=0).astype(np.float32)
+        mean: AnyFloatArray = np.mean(odds, axis=0).astype(np.float32)
         return mean
 
 
 _ROWS = 2_048  # candidates that the trees look at together: their features stay in the cache from tree to tree
 
 
-def _in_parts(boosting: HistGradientBoostingClassifier, values: FloatArray) -> NDArray[np.float64]:
+def _in_parts(boosting: HistGradientBoostingClassifier, values: AnyFloatArray) -> NDArray[np.float64]:
     """Return the log-odds of each row, `(n,)`; every row's is the same whatever rows stand beside it."""
     parts = [boosting.decision_function(values[start : start + _ROWS]) for start in range(0, len(values), _ROWS)]
     return np.concatenate([np.zeros(0), *parts])
@@ -103,7 +102,7 @@ class ScaledLogistic:
     def __init__(self, inverse_penalty: float) -> None:
         self.inverse_penalty = inverse_penalty
 
-    def fit(self, values: FloatArray, bought: BoolArray, weight: FloatArray) -> Self:
+    def fit(self, values: AnyFloatArray, bought: BoolArray, weight: AnyFloatArray) -> Self:
         """Learn the scale of each feature, then the weights."""
         logged = _signed_log(values)
         self.gaps_ = np.flatnonzero(np.isnan(logged).any(axis=0))
@@ -114,24 +113,24 @@ class ScaledLogistic:
         self.model_ = model.fit(self._design(values), bought, sample_weight=weight)
         return self
 
-    def decision_function(self, values: FloatArray) -> NDArray[np.float64]:
+    def decision_function(self, values: AnyFloatArray) -> NDArray[np.float64]:
         """Return the log-odds, shape `(n,)`."""
         found: NDArray[np.float64] = self.model_.decision_function(self._design(values))
         return found
 
-    def _design(self, values: FloatArray) -> FloatArray:
+    def _design(self, values: AnyFloatArray) -> AnyFloatArray:
         scaled = (_signed_log(values) - self.mean_) / self.scale_
         missing = np.isnan(scaled)
         scaled[missing] = 0.0
         return np.concatenate([scaled, missing[:, self.gaps_].astype(np.float32)], axis=1)
 
 
-def _signed_log(values: FloatArray) -> FloatArray:
+def _signed_log(values: AnyFloatArray) -> AnyFloatArray:
     return np.sign(values) * np.log1p(np.abs(values))
 
 
-def _nan_mean(values: FloatArray) -> FloatArray:
+def _nan_mean(values: AnyFloatArray) -> AnyFloatArray:
     seen = ~np.isnan(values)
     count = np.maximum(seen.sum(axis=0), 1)
-    mean: FloatArray = (np.where(seen, values, 0.0).sum(axis=0, dtype=np.float64) / count).astype(np.float32)
+    mean: AnyFloatArray = (np.where(seen, values, 0.0).sum(axis=0, dtype=np.float64) / count).astype(np.float32)
     return mean

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from recsys.arrays import AnyFloatArray, BoolArray, RowArray
 from recsys.contracts import columns as c
-from recsys.data.history import SECONDS_A_DAY, UNKNOWN_ACCOUNT, History, IntArray, epoch_seconds
-
-FloatArray = NDArray[np.floating[Any]]
-BoolArray = NDArray[np.bool_]
+from recsys.data.history import SECONDS_A_DAY, UNKNOWN_ACCOUNT, History, epoch_seconds
 
 
 @dataclass(frozen=True)
@@ -30,11 +27,11 @@ class Pairs:
         n_lines: order lines of the pair.
     """
 
-    account: IntArray
-    product: IntArray
-    first_age: FloatArray
-    last_age: FloatArray
-    n_lines: FloatArray
+    account: RowArray
+    product: RowArray
+    first_age: AnyFloatArray
+    last_age: AnyFloatArray
+    n_lines: AnyFloatArray
 
 
 @dataclass(frozen=True)
@@ -55,12 +52,12 @@ class Snapshot:
 
     as_of: datetime
     lines: History
-    age: FloatArray
+    age: AnyFloatArray
     known: History
-    known_age: FloatArray
+    known_age: AnyFloatArray
     pairs: Pairs
     names: NDArray[np.object_]
-    categories: IntArray
+    categories: RowArray
     offerable: BoolArray
 
     @property
@@ -92,7 +89,7 @@ class Snapshot:
         age = self.pairs.first_age
         return self.matrix(np.where(age <= window_days, np.exp2(-age / half_life_days), 0.0))
 
-    def of_products(self, products: IntArray) -> Snapshot:
+    def of_products(self, products: RowArray) -> Snapshot:
         """Return what concerns some products, as if there were no others: rows, ascending, become 0, 1, ..."""
         if len(products) == self.shape[1]:
             return self
@@ -141,15 +138,15 @@ def take_snapshot(history: History, as_of: datetime, products: pd.DataFrame) -> 
     )
 
 
-def _narrowed(lines: History, place: IntArray, products: IntArray) -> History:
+def _narrowed(lines: History, place: RowArray, products: RowArray) -> History:
     return replace(lines, product_ids=lines.product_ids[products], product=place[lines.product])
 
 
-def _age(lines: History, as_of: datetime) -> FloatArray:
+def _age(lines: History, as_of: datetime) -> AnyFloatArray:
     return ((epoch_seconds(as_of) - lines.seconds) / SECONDS_A_DAY).astype(np.float32)
 
 
-def _pairs(known: History, age: FloatArray) -> Pairs:
+def _pairs(known: History, age: AnyFloatArray) -> Pairs:
     key = known.account.astype(np.int64) * known.n_products + known.product
     order = np.argsort(key, kind="stable")  # lines are sorted by time: within a pair the first line comes first
     ordered = key[order]
@@ -172,7 +169,7 @@ def _texts(products: pd.DataFrame, column: str, product_ids: NDArray[np.object_]
     return by_id.reindex(product_ids).fillna("").astype(str).to_numpy(dtype=object)
 
 
-def _codes(texts: NDArray[np.object_]) -> IntArray:
+def _codes(texts: NDArray[np.object_]) -> RowArray:
     codes, levels = pd.factorize(texts, sort=True)
     blank = np.flatnonzero(levels == "")
     return np.where(np.isin(codes, blank), UNKNOWN_ACCOUNT, codes).astype(np.int32)

@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
+from recsys.arrays import distinct
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
-from recsys.data.distinct import distinct
 from recsys.data.history import History, epoch_seconds
 from recsys.propensity.candidates import Candidates
 from recsys.ranking.catalogue import Links, product_table

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from recsys.arrays import distinct
 from recsys.contracts import columns as c
-from recsys.data.distinct import distinct
 from recsys.data.history import History
 from recsys.ranking.model import Bool, Float32, Float64, Int32, Int64, NameTable, ProductTable
 from recsys.ranking.strings import Strings

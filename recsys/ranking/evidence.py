@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.evaluation.lookup import values_at
+from recsys.arrays import values_at
 from recsys.ranking.model import EVERYONE, Bool, EvidenceTable, Int32, Int64
 from recsys.ranking.peers import EvidenceConfig, FollowOns, Peers, follow_ons
 from recsys.ranking.portfolio import Portfolio, Purchases

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from recsys.arrays import distinct
 from recsys.contracts import columns as c
-from recsys.data.distinct import distinct
 from recsys.data.history import SECONDS_A_DAY, History
 from recsys.propensity.candidates import Candidates
 from recsys.ranking.model import AccountTable, Bool, CandidateTable, Float32, Int32, OwnedTable

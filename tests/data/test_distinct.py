@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data.distinct import distinct
+from recsys.arrays import distinct
 
 
 @given(st.lists(st.integers(-5, 5)))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recsys.arrays import Table, informative
 from recsys.data.history import History
 from recsys.propensity.account_columns import AccountColumns
 from recsys.propensity.account_features import account_table
@@ -20,7 +21,6 @@ from recsys.propensity.quantities import Quantities
 from recsys.propensity.retrieval.head import take_head
 from recsys.propensity.retrieval.sources import SourcesConfig, make_sources
 from recsys.propensity.snapshot import take_snapshot
-from recsys.propensity.tables import Table, informative
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CUTOFF = START + timedelta(days=150)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recsys.arrays import RowArray
 from recsys.contracts import columns as c
 from recsys.data.history import History
 from recsys.errors import ConfigError, EmptyDataError
@@ -26,7 +27,7 @@ from training.backtest_table import backtest_tables
 from training.backtest_trainer import over_history
 from training.backtest_upsell import first_of_each
 from training.baselines.popular import Popular, RecentlyPopular
-from training.baselines.protocol import Baseline, RowArray
+from training.baselines.protocol import Baseline
 from training.config import TrainConfig
 from training.registry import EXPERIMENT, Registry
 

@@ -19,13 +19,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
+from recsys.arrays import RowArray
 from recsys.data import ReadSpec, read_data
 from recsys.data.history import History, binary
 from recsys.evaluation.bootstrap import paired_difference
 from recsys.mining.cart import CartConfig, CartModel
 from training.backtest_carts import CART_AND_ACCOUNT, engine_methods
 from training.backtest_trainer import freeze_ladder, pipeline_trainer
-from training.baselines.protocol import RowArray
 from training.cart_baselines import CartMethod, CartWeightsMethod, cart_lineup, in_blocks
 from training.cart_completion import CartCompletion, complete_carts, hit_rate_gain
 from training.cart_task import CartSplit, CartTask, draw_orders, hide_one_line, split_carts

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recsys.arrays import RowArray
 from recsys.contracts.offers import OfferRequest
 from recsys.data.clean_data import CleanData
 from recsys.data.history import History
@@ -21,7 +22,7 @@ from recsys.mining.ladder import Ladder
 from recsys.ranking.engine import OfferEngine
 from training.backtest import RAW
 from training.baselines.popular import Popular, RecentlyPopular
-from training.baselines.protocol import Baseline, RowArray
+from training.baselines.protocol import Baseline
 from training.config import TrainConfig
 from training.evidence import data_facts, gather_evidence, kind_calibration, offered_share
 from training.gate import Check, DataFacts, GateEvidence, judge

@@ -8,12 +8,12 @@ from typing import Self
 import numpy as np
 import scipy.sparse as sp
 
+from recsys.arrays import RowArray
 from recsys.data.history import History
 from training.baselines.protocol import (
     BlockBaseline,
     Counted,
     FloatMatrix,
-    RowArray,
     diagonal,
     half_life_suffix,
     purchase_weights,

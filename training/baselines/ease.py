@@ -10,8 +10,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dpotri
 
+from recsys.arrays import RowArray
 from recsys.data.history import History
-from training.baselines.protocol import BlockBaseline, FloatMatrix, RowArray
+from training.baselines.protocol import BlockBaseline, FloatMatrix
 
 # The inverse of a dense matrix of this many products takes 8 s and 0.8 GB on two cores.
 HEAD_SIZE = 6_000

@@ -7,8 +7,9 @@ from typing import Self
 
 import numpy as np
 
+from recsys.arrays import RowArray
 from recsys.data.history import History
-from training.baselines.protocol import BlockBaseline, FloatMatrix, RowArray
+from training.baselines.protocol import BlockBaseline, FloatMatrix
 
 
 class Popular(BlockBaseline):

@@ -9,10 +9,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from recsys.arrays import RowArray
 from recsys.data.history import SECONDS_A_DAY as DAY
 from recsys.data.history import History, epoch_seconds
 
-RowArray = NDArray[np.int32]
 FloatMatrix = NDArray[np.float32]
 Counted = Literal["every", "latest"]
 """Which lines of an account and product count under a half-life: all of them, or the latest alone."""

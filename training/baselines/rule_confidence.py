@@ -8,8 +8,9 @@ from typing import Self
 import numpy as np
 import scipy.sparse as sp
 
+from recsys.arrays import RowArray
 from recsys.data.history import History, binary
-from training.baselines.protocol import BlockBaseline, FloatMatrix, RowArray, diagonal
+from training.baselines.protocol import BlockBaseline, FloatMatrix, diagonal
 
 
 class RuleConfidence(BlockBaseline):

@@ -9,13 +9,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY
 from recsys.data.market import fitted, names
 from recsys.data.market.catalogue import Catalogue
 from recsys.data.market.clock import Clock
 from recsys.data.market.config import MarketConfig
-from recsys.data.market.draws import Floats, Ints, Stream, account_keys, normal, uniform
+from recsys.data.market.draws import Stream, account_keys, normal, uniform
 
 EMPLOYEES: str = "employees"
 N_SLOTS = 5
@@ -54,21 +55,21 @@ class Accounts:
         slot_until: shape `(n, N_SLOTS)`, cumulative weights of the needs.
     """
 
-    number: Ints
-    segment: Ints
-    region: Ints
-    owner: Ints
+    number: IntArray
+    segment: IntArray
+    region: IntArray
+    owner: IntArray
     is_key: NDArray[np.bool_]
-    created: Ints
-    entry: Floats
+    created: IntArray
+    entry: FloatArray
     is_new: NDArray[np.bool_]
-    order_rate: Floats
+    order_rate: FloatArray
     is_regular: NDArray[np.bool_]
-    lapse: Floats
-    size_score: Floats
-    log_quantity: Floats
-    slot_category: Ints
-    slot_until: Floats
+    lapse: FloatArray
+    size_score: FloatArray
+    log_quantity: FloatArray
+    slot_category: IntArray
+    slot_until: FloatArray
 
     def __len__(self) -> int:
         return len(self.number)
@@ -82,10 +83,10 @@ def draw_accounts(config: MarketConfig, catalogue: Catalogue, clock: Clock, firs
     """Return accounts number `first` to `last - 1`."""
     number = np.arange(first, last, dtype=np.int64)
 
-    def score(stream: Stream) -> Floats:
+    def score(stream: Stream) -> FloatArray:
         return normal(account_keys(config.seed, stream, number))
 
-    def share(stream: Stream) -> Floats:
+    def share(stream: Stream) -> FloatArray:
         return uniform(account_keys(config.seed, stream, number))
 
     segment = np.searchsorted(np.cumsum(_SEGMENT_SHARE)[:-1], share(Stream.SEGMENT))
@@ -140,14 +141,16 @@ def accounts_frame(accounts: Accounts) -> pd.DataFrame:
     )
 
 
-def _arrivals(place: Floats, age: Floats, clock: Clock) -> tuple[Ints, Floats, NDArray[np.bool_]]:
+def _arrivals(place: FloatArray, age: FloatArray, clock: Clock) -> tuple[IntArray, FloatArray, NDArray[np.bool_]]:
     is_new = place >= fitted.SHARE_EXISTING
     entry = np.where(is_new, (place - fitted.SHARE_EXISTING) / (1 - fitted.SHARE_EXISTING) * clock.length, 0.0)
     before = clock.start - np.floor(age * _OLDEST_DAYS * SECONDS_A_DAY).astype(np.int64)
     return np.where(is_new, clock.seconds(entry), before), entry, is_new
 
 
-def _slots(config: MarketConfig, catalogue: Catalogue, number: Ints, segment: Ints) -> tuple[Ints, Floats]:
+def _slots(
+    config: MarketConfig, catalogue: Catalogue, number: IntArray, segment: IntArray
+) -> tuple[IntArray, FloatArray]:
     """Return the needed categories, drawn from what the segment buys, and their cumulative weights."""
     until = np.cumsum(segment_shares(config, catalogue), axis=1)
     category_keys = account_keys(config.seed, Stream.NEED_CATEGORY, number)
@@ -162,7 +165,7 @@ def _slots(config: MarketConfig, catalogue: Catalogue, number: Ints, segment: In
     return np.minimum(category, until.shape[1] - 1), total / total[:, -1:]
 
 
-def segment_shares(config: MarketConfig, catalogue: Catalogue) -> Floats:
+def segment_shares(config: MarketConfig, catalogue: Catalogue) -> FloatArray:
     """Return the share of each category in what a segment needs, shape `(n_segments, n_categories)`."""
     rng = np.random.default_rng(np.random.SeedSequence([config.seed, 0x5E6]))
     n_categories = len(catalogue.category_start) - 1

@@ -9,10 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
 from recsys.data.market import fitted, names
 from recsys.data.market.config import MarketConfig
-from recsys.data.market.draws import Floats, Ints
 from recsys.data.market.ladders import Ladders, build_ladders
 
 NONE = -1
@@ -52,20 +52,20 @@ class Catalogue:
 
     ids: NDArray[np.object_]
     names: NDArray[np.object_]
-    category: Ints
-    category_start: Ints
-    family: Ints
-    tier: Ints
-    price: Floats
-    cost: Floats
-    popularity: Floats
-    launched: Floats
-    retired: Floats
-    growth: Floats
-    season: Ints
-    consequent: Ints
-    strength: Floats
-    substitute: Ints
+    category: IntArray
+    category_start: IntArray
+    family: IntArray
+    tier: IntArray
+    price: FloatArray
+    cost: FloatArray
+    popularity: FloatArray
+    launched: FloatArray
+    retired: FloatArray
+    growth: FloatArray
+    season: IntArray
+    consequent: IntArray
+    strength: FloatArray
+    substitute: IntArray
     ladders: Ladders
 
     def __len__(self) -> int:
@@ -126,7 +126,7 @@ def products_frame(catalogue: Catalogue, config: MarketConfig) -> pd.DataFrame:
     )
 
 
-def _families(config: MarketConfig, rng: np.random.Generator) -> tuple[Ints, Ints, Ints]:
+def _families(config: MarketConfig, rng: np.random.Generator) -> tuple[IntArray, IntArray, IntArray]:
     """Return category, family and tier of each product, sorted by category."""
     ladder_sizes = _sizes(round(config.ladder_share * config.n_products), 2, (0.4, 0.45, 0.15), rng)
     plain_sizes = _sizes(config.n_products - int(ladder_sizes.sum()), 1, _FAMILY_SIZES, rng)
@@ -141,7 +141,7 @@ def _families(config: MarketConfig, rng: np.random.Generator) -> tuple[Ints, Int
     return np.repeat(category, sizes), family, np.where(on_ladder[family], position + 1, 0)
 
 
-def _sizes(total: int, smallest: int, shares: tuple[float, ...], rng: np.random.Generator) -> Ints:
+def _sizes(total: int, smallest: int, shares: tuple[float, ...], rng: np.random.Generator) -> IntArray:
     """Return family sizes that add up to `total`, or a little less where the rest is below the smallest."""
     draws = smallest + rng.choice(len(shares), size=total // smallest + 1, p=shares)
     kept = draws[np.cumsum(draws) <= total]
@@ -149,14 +149,16 @@ def _sizes(total: int, smallest: int, shares: tuple[float, ...], rng: np.random.
     return np.append(kept, rest) if rest >= smallest else kept
 
 
-def _popularity(n: int, rng: np.random.Generator) -> Floats:
+def _popularity(n: int, rng: np.random.Generator) -> FloatArray:
     """Return shares of the lines in random order, on the curve of Online Retail II."""
     score = -ndtri((np.arange(n) + 0.5) / n)
     share = np.exp(np.polynomial.polynomial.polyval(score, fitted.LOG_POPULARITY))
     return np.asarray(rng.permutation(share / share.sum()), dtype=np.float64)
 
 
-def _substitutes(config: MarketConfig, family: Ints, ladder: NDArray[np.bool_], rng: np.random.Generator) -> Ints:
+def _substitutes(
+    config: MarketConfig, family: IntArray, ladder: NDArray[np.bool_], rng: np.random.Generator
+) -> IntArray:
     """Return the partner of each product: the first two colours of some families."""
     first = np.flatnonzero((family[1:] == family[:-1]) & ~ladder[1:])
     first = first[np.searchsorted(family, family[first]) == first]
@@ -166,7 +168,7 @@ def _substitutes(config: MarketConfig, family: Ints, ladder: NDArray[np.bool_], 
     return partner
 
 
-def _equalise(popularity: Floats, substitute: Ints) -> None:
+def _equalise(popularity: FloatArray, substitute: IntArray) -> None:
     """Give two substitutes the popularity of the more popular one, so that their absence together can be seen."""
     left = np.flatnonzero(substitute != NONE)
     popularity[left] = np.maximum(popularity[left], popularity[substitute[left]])
@@ -174,8 +176,8 @@ def _equalise(popularity: Floats, substitute: Ints) -> None:
 
 
 def _complements(
-    config: MarketConfig, popularity: Floats, taken: NDArray[np.bool_], rng: np.random.Generator
-) -> tuple[Ints, Floats]:
+    config: MarketConfig, popularity: FloatArray, taken: NDArray[np.bool_], rng: np.random.Generator
+) -> tuple[IntArray, FloatArray]:
     """Return consequent and strength of each product; pairs are disjoint, so that planted pairs never chain."""
     n_pairs = round(config.complement_share * config.n_products / 2)
     free = np.flatnonzero(~taken)
@@ -188,7 +190,9 @@ def _complements(
     return consequent, strength
 
 
-def _lifetimes(config: MarketConfig, evergreen: NDArray[np.bool_], rng: np.random.Generator) -> tuple[Floats, Floats]:
+def _lifetimes(
+    config: MarketConfig, evergreen: NDArray[np.bool_], rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
     n = len(evergreen)
     launched = np.where(rng.random(n) < _SHARE_LAUNCHED, rng.uniform(0, config.days, n), -1.0)
     retired = np.where(rng.random(n) < _SHARE_RETIRED, rng.uniform(0, config.days, n), np.inf)
@@ -196,7 +200,7 @@ def _lifetimes(config: MarketConfig, evergreen: NDArray[np.bool_], rng: np.rando
     return np.where(evergreen, -1.0, launched), np.where(evergreen, np.inf, retired)
 
 
-def _seasons(category: Ints, evergreen: NDArray[np.bool_], rng: np.random.Generator) -> Ints:
+def _seasons(category: IntArray, evergreen: NDArray[np.bool_], rng: np.random.Generator) -> IntArray:
     labels = list(names.CATEGORIES)
     season = np.where(rng.random(len(category)) < _SHARE_SEASONAL, rng.integers(1, 3, len(category)), 0)
     season = np.where(category == labels.index("Christmas"), 1, season)
@@ -204,7 +208,7 @@ def _seasons(category: Ints, evergreen: NDArray[np.bool_], rng: np.random.Genera
     return np.where(evergreen, 0, season)
 
 
-def _prices(family: Ints, tier: Ints, rng: np.random.Generator) -> Floats:
+def _prices(family: IntArray, tier: IntArray, rng: np.random.Generator) -> FloatArray:
     """Return prices: colours of a family cost nearly the same, each rung 1.25 to 2.0 times the one below."""
     n = len(family)
     base = np.exp(rng.normal(fitted.LOG_PRICE_MEAN, fitted.LOG_PRICE_SD, int(family[-1]) + 1))[family]
@@ -216,7 +220,7 @@ def _prices(family: Ints, tier: Ints, rng: np.random.Generator) -> Floats:
     return np.asarray(np.maximum(np.round(base * climb * ripple, 2), 0.05), dtype=np.float64)
 
 
-def _names(category: Ints, family: Ints, tier: Ints) -> NDArray[np.object_]:
+def _names(category: IntArray, family: IntArray, tier: IntArray) -> NDArray[np.object_]:
     first_family = family[np.searchsorted(category, category)]
     position = np.arange(len(family)) - np.searchsorted(family, family)
     stems = [family_stem(kind, number) for kind, number in zip(category, family - first_family, strict=True)]
@@ -229,6 +233,6 @@ def family_stem(category: np.int64, number: np.int64) -> str:
     return names.family_name(int(category), int(number))
 
 
-def family_labels(family: Ints) -> NDArray[np.object_]:
+def family_labels(family: IntArray) -> NDArray[np.object_]:
     """Return the ids of families."""
     return np.array([f"F{number + 1:05d}" for number in family], dtype=object)

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import numpy as np
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.data.history import SECONDS_A_DAY, epoch_seconds
 from recsys.data.market import fitted
 from recsys.data.market.config import MarketConfig
-from recsys.data.market.draws import Floats, Ints
 
 PERIOD_DAYS = 30
 _HOUR = 3_600
@@ -30,8 +30,8 @@ class Clock:
         end: first second after it.
     """
 
-    knots: Floats
-    busy: Floats
+    knots: FloatArray
+    busy: FloatArray
     start: int
     end: int
 
@@ -40,15 +40,15 @@ class Clock:
         """Busy days of the whole market."""
         return float(self.busy_days(np.array([self.end]))[0])
 
-    def busy_days(self, seconds: Ints) -> Floats:
+    def busy_days(self, seconds: IntArray) -> FloatArray:
         """Return busy days since the start of the market."""
         return np.interp(seconds.astype(np.float64), self.knots, self.busy)
 
-    def seconds(self, busy_days: Floats) -> Ints:
+    def seconds(self, busy_days: FloatArray) -> IntArray:
         """Return the second at which so many busy days have passed."""
         return np.floor(np.interp(busy_days, self.busy, self.knots)).astype(np.int64)
 
-    def periods(self, seconds: Ints) -> Ints:
+    def periods(self, seconds: IntArray) -> IntArray:
         """Return the 30-day period of the market that each moment lies in, 0 first."""
         return (seconds - self.start) // (PERIOD_DAYS * SECONDS_A_DAY)
 
@@ -68,12 +68,12 @@ def build_clock(config: MarketConfig) -> Clock:
     return Clock(knots=knots.astype(np.float64), busy=busy, start=start, end=end)
 
 
-def months(seconds: Ints) -> Ints:
+def months(seconds: IntArray) -> IntArray:
     """Return the calendar month of each moment, 0 is January."""
     return seconds.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64) % 12
 
 
-def period_months(config: MarketConfig) -> Ints:
+def period_months(config: MarketConfig) -> IntArray:
     """Return the month in the middle of each 30-day period."""
     count = -(-config.days // PERIOD_DAYS)
     middle = config.start + timedelta(days=PERIOD_DAYS / 2)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from recsys.arrays import FloatArray, IntArray
+
 Keys = NDArray[np.uint64]
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -67,13 +67,13 @@ class Stream(IntEnum):
     SINGLE_LINE = 41
 
 
-def account_keys(seed: int, stream: Stream, accounts: Ints) -> Keys:
+def account_keys(seed: int, stream: Stream, accounts: IntArray) -> Keys:
     """Return one key for each account number, shape `(n_accounts,)`."""
     root = _finalise(np.array([seed % 2**64], dtype=np.uint64) * _GAMMA + np.uint64(stream))
     return _finalise(root + accounts.astype(np.uint64) * _GAMMA)
 
 
-def uniform(keys: Keys, index: Ints | int = 0) -> Floats:
+def uniform(keys: Keys, index: IntArray | int = 0) -> FloatArray:
     """Return numbers in (0, 1), never an end, for keys and indices of the same shape.
 
     >>> keys = account_keys(7, Stream.GAP, np.arange(2))
@@ -85,7 +85,7 @@ def uniform(keys: Keys, index: Ints | int = 0) -> Floats:
     return (bits.astype(np.float64) + 0.5) * 2.0**-53
 
 
-def normal(keys: Keys, index: Ints | int = 0) -> Floats:
+def normal(keys: Keys, index: IntArray | int = 0) -> FloatArray:
     """Return standard normal numbers for keys and indices of the same shape."""
     return np.asarray(ndtri(uniform(keys, index)), dtype=np.float64)
 

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from scipy.special import expit, logsumexp
 from scipy.stats import exponnorm, norm
 
+from recsys.arrays import FloatArray
 from recsys.contracts import columns as c
 from recsys.data.market import fitted, names
 from recsys.data.market.accounts import KEY_LAPSE, KEY_RATE, KEY_RATE_OFFSET, SEGMENT_RATE
 from recsys.data.market.clock import Clock
 from recsys.data.market.config import MarketConfig
-from recsys.data.market.draws import Floats
 from recsys.data.market.oracle import Watch, moments
 from recsys.data.market.truth import Truth
 
@@ -75,10 +75,10 @@ class _Seen:
 
     segment: NDArray[np.intp]
     is_key: NDArray[np.bool_]
-    orders: Floats
-    gaps: Floats
-    last: Floats
-    idle: Floats
+    orders: FloatArray
+    gaps: FloatArray
+    last: FloatArray
+    idle: FloatArray
 
     @classmethod
     def of(cls, orders: pd.DataFrame, accounts: pd.DataFrame, as_of: pd.Timestamp, watch: Watch) -> Self:
@@ -97,19 +97,19 @@ class _Seen:
             idle=watch.busy[0] - last,
         )
 
-    def rate_law(self) -> Floats:
+    def rate_law(self) -> FloatArray:
         """Return the log density of each rate before any order was seen, `(n_accounts, n_rates)`; not normalised."""
         mean = (fitted.LOG_ORDER_RATE_MEAN + np.asarray(SEGMENT_RATE)[self.segment])[:, None]
         spread = fitted.LOG_ORDER_RATE_SD
         key = exponnorm.logpdf(_LOG_RATES, KEY_RATE / spread, loc=mean + KEY_RATE * KEY_RATE_OFFSET, scale=spread)
         return np.where(self.is_key[:, None], key, norm.logpdf(_LOG_RATES, mean, spread))
 
-    def lapse(self, node: float) -> Floats:
+    def lapse(self, node: float) -> FloatArray:
         """Return the chance to lapse so many standard deviations from the mean of its logit."""
         mean = fitted.REGULAR_LAPSE_LOGIT_MEAN + KEY_LAPSE * self.is_key
         return np.asarray(expit(mean + fitted.REGULAR_LAPSE_LOGIT_SD * node), dtype=np.float64)
 
-    def log_likelihood(self, log_rates: Floats, lapse: Floats) -> tuple[Floats, Floats]:
+    def log_likelihood(self, log_rates: FloatArray, lapse: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return that of the orders, `(n_accounts, n_rates)`: with the account not lapsed, and either way."""
         rates, stays = np.exp(log_rates), np.log1p(-lapse)[:, None]
         orders = self.gaps[:, None] * log_rates - self.last[:, None] * rates + (self.orders[:, None] - 1.0) * stays
@@ -117,5 +117,5 @@ class _Seen:
         return orders + alive, orders + np.logaddexp(alive, np.log(lapse)[:, None])
 
 
-def _busy(clock: Clock, times: pd.Series) -> Floats:
+def _busy(clock: Clock, times: pd.Series) -> FloatArray:
     return clock.busy_days(moments(times))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.data.market import names
-from recsys.data.market.draws import Floats, Ints
 
 MAX_RUNGS = len(names.RUNGS)
 _NONE = -1
@@ -35,24 +35,29 @@ class Ladders:
         log_edge: base log rate a day of the edge from each rung to the next, shape `(F, MAX_RUNGS)`; -inf at the top.
     """
 
-    rungs: Ints
-    category: Ints
-    weight: Floats
-    inclusion: Floats
-    quantity: Floats
-    log_edge: Floats
+    rungs: IntArray
+    category: IntArray
+    weight: FloatArray
+    inclusion: FloatArray
+    quantity: FloatArray
+    log_edge: FloatArray
 
     def __len__(self) -> int:
         return len(self.category)
 
-    def edges(self) -> tuple[Ints, Ints]:
+    def edges(self) -> tuple[IntArray, IntArray]:
         """Return family and lower rung (0 first) of each upgrade edge."""
         family, rung = np.nonzero(np.isfinite(self.log_edge))
         return family, rung
 
 
 def build_ladders(
-    category: Ints, family: Ints, tier: Ints, price: Floats, popularity: Floats, rng: np.random.Generator
+    category: IntArray,
+    family: IntArray,
+    tier: IntArray,
+    price: FloatArray,
+    popularity: FloatArray,
+    rng: np.random.Generator,
 ) -> Ladders:
     """Return the ladders of a catalogue whose arrays have shape `(n_products,)`."""
     lowest = np.flatnonzero(tier == 1)
@@ -73,7 +78,7 @@ def build_ladders(
     )
 
 
-def climb_rate(log_base: Floats, tenure_days: Floats, log_quantity_ratio: Floats) -> Floats:
+def climb_rate(log_base: FloatArray, tenure_days: FloatArray, log_quantity_ratio: FloatArray) -> FloatArray:
     """Return the hazard of wanting the next rung, a day.
 
     exp(log_base + TENURE_EFFECT min(tenure / 365, 1) + QUANTITY_EFFECT clip(log_quantity_ratio)), where `log_base`
@@ -85,7 +90,7 @@ def climb_rate(log_base: Floats, tenure_days: Floats, log_quantity_ratio: Floats
     return np.exp(log_base + tenure + quantity)
 
 
-def segment_effect(segment: Ints) -> Floats:
+def segment_effect(segment: IntArray) -> FloatArray:
     """Return the segment's part of the log rate."""
     effects: NDArray[np.float64] = np.asarray(SEGMENT_EFFECT)
     return effects[segment]

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.data.market import fitted
 from recsys.data.market.accounts import Accounts, draw_accounts
 from recsys.data.market.catalogue import Catalogue, build_catalogue
 from recsys.data.market.clock import Clock, build_clock
 from recsys.data.market.config import MarketConfig
-from recsys.data.market.draws import Floats, Ints, Stream, account_keys, normal, uniform
+from recsys.data.market.draws import Stream, account_keys, normal, uniform
 from recsys.data.market.orders import Orders, draw_orders
 from recsys.data.market.purchases import Basket, add_consequents, fill_orders
 from recsys.data.market.replenishment import NO_REFILLS, NO_STANDINGS, Refills, Standings, draw_needs, replenish
@@ -46,11 +47,11 @@ class Block:
     accounts: Accounts
     orders: Orders
     standings: Standings
-    order: Ints
-    line: Ints
-    product: Ints
-    quantity: Ints
-    discount: Floats
+    order: IntArray
+    line: IntArray
+    product: IntArray
+    quantity: IntArray
+    discount: FloatArray
 
 
 def build_world(config: MarketConfig) -> World:
@@ -119,7 +120,9 @@ def _assemble(
     )
 
 
-def _quantities(world: World, accounts: Accounts, orders: Orders, size: Ints, basket: Basket, stream: Stream) -> Ints:
+def _quantities(
+    world: World, accounts: Accounts, orders: Orders, size: IntArray, basket: Basket, stream: Stream
+) -> IntArray:
     """Return units: cheap products go by the dozen, and so do those of short orders; from 12 on in sixes."""
     account = orders.account[basket.order]
     scores = normal(account_keys(world.config.seed, stream, accounts.number)[account], basket.position)
@@ -129,7 +132,7 @@ def _quantities(world: World, accounts: Accounts, orders: Orders, size: Ints, ba
     return np.where(units < 12, np.maximum(np.rint(units), 1), 6 * np.rint(units / 6)).astype(np.int64)
 
 
-def _discount_shares(config: MarketConfig, accounts: Accounts, orders: Orders) -> Floats:
+def _discount_shares(config: MarketConfig, accounts: Accounts, orders: Orders) -> FloatArray:
     keys = account_keys(config.seed, Stream.DISCOUNT, accounts.number)[orders.account]
     promoted = uniform(keys, orders.position) < PROMOTION_SHARE
     return np.where(accounts.is_key[orders.account], KEY_DISCOUNT, np.where(promoted, PROMOTION, 0.0))

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
-from recsys.data.market.draws import Floats, Ints
 
 EARLIER_LINES: Final = (10, 40, 160, 640, 2_560)
 
@@ -27,11 +27,11 @@ class Marginals:
             `EARLIER_LINES`, and beyond the last, shape `(len(EARLIER_LINES) + 1,)`.
     """
 
-    lines_per_order: Ints
-    orders_per_account: Ints
-    popularity: Floats
+    lines_per_order: IntArray
+    orders_per_account: IntArray
+    popularity: FloatArray
     novel_share: float
-    novel_share_by_earlier: Floats
+    novel_share_by_earlier: FloatArray
 
     def gini(self) -> float:
         """Return how unequal the products' popularity is: 0 all the same, 1 one product only."""
@@ -66,5 +66,5 @@ def measure_marginals(lines: pd.DataFrame) -> Marginals:
     )
 
 
-def _counts(sizes: pd.Series) -> Ints:
+def _counts(sizes: pd.Series) -> IntArray:
     return np.asarray(sizes.to_numpy(), dtype=np.int64)

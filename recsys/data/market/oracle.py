@@ -9,11 +9,11 @@ from typing import Final, Self
 import numpy as np
 import pandas as pd
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY, epoch_seconds
 from recsys.data.market.clock import Clock, build_clock
 from recsys.data.market.config import MarketConfig
-from recsys.data.market.draws import Floats, Ints
 from recsys.data.market.ladders import climb_rate
 from recsys.data.market.replenishment import tenure_days
 from recsys.data.market.truth import (
@@ -84,9 +84,9 @@ class Watch:
     rows: pd.DataFrame
     now: int
     clock: Clock
-    busy: Floats
-    idle: Floats
-    wishes: Floats
+    busy: FloatArray
+    idle: FloatArray
+    wishes: FloatArray
 
     @classmethod
     def over(cls, config: MarketConfig, truth: Truth, orders: pd.DataFrame, as_of: datetime, horizon_days: int) -> Self:
@@ -102,7 +102,7 @@ class Watch:
         wishes = np.diff(np.vstack([np.zeros(len(rows)), *wished]), axis=0)
         return cls(rows, now, clock, busy, busy[0] - clock.busy_days(moments(rows[_LAST_ORDER])), wishes)
 
-    def climbs(self, rate: Floats | float, lapse: Floats | float) -> Floats:
+    def climbs(self, rate: FloatArray | float, lapse: FloatArray | float) -> FloatArray:
         """Return the probability of a climb of accounts that have not lapsed, by rate and chance of lapsing."""
         inclusion = self.rows[INCLUSION].to_numpy()
         met = inclusion + (1.0 - inclusion) * lapse
@@ -112,7 +112,7 @@ class Watch:
             probability += wish * np.exp(-rate * lapse * (start - self.busy[0])) * replenishes
         return probability
 
-    def table(self, probability: Floats) -> pd.DataFrame:
+    def table(self, probability: FloatArray) -> pd.DataFrame:
         """Return the rows with a probability each, as `climb_probabilities` states them."""
         rows = self.rows
         return pd.DataFrame(
@@ -127,7 +127,7 @@ class Watch:
         )
 
 
-def _alive(rate: Floats, lapse: Floats, idle_busy_days: Floats) -> Floats:
+def _alive(rate: FloatArray, lapse: FloatArray, idle_busy_days: FloatArray) -> FloatArray:
     silent = (1.0 - lapse) * np.exp(-rate * idle_busy_days)
     return silent / (silent + lapse)
 
@@ -147,7 +147,7 @@ def _standing_rows(truth: Truth, orders: pd.DataFrame, now: pd.Timestamp) -> pd.
     return rows.merge(last_refill, on=key, validate="many_to_one")
 
 
-def _hazard(rows: pd.DataFrame, moment: Ints) -> Floats:
+def _hazard(rows: pd.DataFrame, moment: IntArray) -> FloatArray:
     """Return the hazard a day at a moment of each row, shape `(n_rows,)`."""
     since = moments(rows[STANDING_SINCE])
     years = (moment - since) / (_YEAR_DAYS * SECONDS_A_DAY)
@@ -155,7 +155,7 @@ def _hazard(rows: pd.DataFrame, moment: Ints) -> Floats:
     return climb_rate(rows[LOG_RATE].to_numpy(), tenure_days(moment, since), ratio)
 
 
-def moments(times: pd.Series) -> Ints:
+def moments(times: pd.Series) -> IntArray:
     """Return times as seconds since 1970-01-01 UTC."""
-    seconds: Ints = times.dt.tz_localize(None).astype("datetime64[s]").to_numpy().astype(np.int64)
+    seconds: IntArray = times.dt.tz_localize(None).astype("datetime64[s]").to_numpy().astype(np.int64)
     return seconds

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
+from recsys.arrays import FloatArray, IntArray, owners, positions, running_sums
 from recsys.data.market import fitted, names
 from recsys.data.market.accounts import Accounts
 from recsys.data.market.clock import Clock
 from recsys.data.market.config import MarketConfig
-from recsys.data.market.draws import Floats, Ints, Stream, account_keys, normal, uniform
-from recsys.data.market.ragged import owners, positions, running_sums
+from recsys.data.market.draws import Stream, account_keys, normal, uniform
 
 # Cumulative shares of the channels (names.CHANNELS) that accounts of each segment prefer.
 _CHANNEL_UNTIL = ((0.70, 0.85, 1.0), (0.45, 0.65, 0.95), (0.75, 0.90, 0.97), (0.50, 0.80, 0.95), (0.15, 0.20, 0.45))
@@ -31,11 +31,11 @@ class Orders:
         channel: number of the channel.
     """
 
-    account: Ints
-    position: Ints
-    seconds: Ints
-    target: Ints
-    channel: Ints
+    account: IntArray
+    position: IntArray
+    seconds: IntArray
+    target: IntArray
+    channel: IntArray
 
     def __len__(self) -> int:
         return len(self.account)
@@ -64,7 +64,7 @@ def draw_orders(config: MarketConfig, accounts: Accounts, clock: Clock, mean_lin
     )
 
 
-def _order_limit(config: MarketConfig, accounts: Accounts, clock: Clock) -> Ints:
+def _order_limit(config: MarketConfig, accounts: Accounts, clock: Clock) -> IntArray:
     """Return how many gaps to draw: the lifetime in orders, or clearly more than the market has room for."""
     place = uniform(account_keys(config.seed, Stream.LIFETIME, accounts.number))
     lifetime = 1.0 + np.floor(np.log(place) / np.log1p(-accounts.lapse))
@@ -73,7 +73,9 @@ def _order_limit(config: MarketConfig, accounts: Accounts, clock: Clock) -> Ints
     return np.minimum(lifetime, room).astype(np.int64)
 
 
-def _targets(config: MarketConfig, accounts: Accounts, account: Ints, position: Ints, mean_lines: float) -> Ints:
+def _targets(
+    config: MarketConfig, accounts: Accounts, account: IntArray, position: IntArray, mean_lines: float
+) -> IntArray:
     """Return order sizes: geometric with the mean asked for, alike within an account (a Gaussian copula)."""
     keys = account_keys(config.seed, Stream.ORDER_SIZE, accounts.number)[account]
     own = np.sqrt(1 - fitted.ORDER_SIZE_ACCOUNT_SHARE) * normal(keys, position)
@@ -90,9 +92,9 @@ def _geometric_scale(mean_lines: float) -> float:
     return (mean_lines - share) / (1.0 - share) - 0.5
 
 
-def _channels(config: MarketConfig, accounts: Accounts, account: Ints, position: Ints) -> Ints:
+def _channels(config: MarketConfig, accounts: Accounts, account: IntArray, position: IntArray) -> IntArray:
     usual = uniform(account_keys(config.seed, Stream.USUAL_CHANNEL, accounts.number))
     preferred = (usual[:, None] > np.asarray(_CHANNEL_UNTIL)[accounts.segment]).sum(axis=1)
-    place: Floats = uniform(account_keys(config.seed, Stream.CHANNEL, accounts.number)[account], position)
+    place: FloatArray = uniform(account_keys(config.seed, Stream.CHANNEL, accounts.number)[account], position)
     other = ((place - _PREFERRED) / (1 - _PREFERRED) * len(names.CHANNELS)).astype(np.int64)
     return np.where(place < _PREFERRED, preferred[account], np.clip(other, 0, len(names.CHANNELS) - 1))

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import IntArray, owners, positions, starts
 from recsys.data.market import fitted
 from recsys.data.market.accounts import Accounts
 from recsys.data.market.catalogue import NONE, SUBSTITUTE_AVOIDANCE, Catalogue
 from recsys.data.market.clock import Clock
 from recsys.data.market.config import MarketConfig
-from recsys.data.market.draws import Ints, Keys, Stream, account_keys, uniform
+from recsys.data.market.draws import Keys, Stream, account_keys, uniform
 from recsys.data.market.orders import Orders
-from recsys.data.market.ragged import owners, positions, starts
 from recsys.data.market.shelf import Shelf
 
 BROWSE = 0.50  # share of an account's fresh lines that lie outside its needs
@@ -32,9 +32,9 @@ class Basket:
         position: number of the line within its account, which addresses the line's draws.
     """
 
-    order: Ints
-    product: Ints
-    position: Ints
+    order: IntArray
+    product: IntArray
+    position: IntArray
 
 
 def fill_orders(
@@ -44,7 +44,7 @@ def fill_orders(
     shelf: Shelf,
     clock: Clock,
     orders: Orders,
-    n_lines: Ints,
+    n_lines: IntArray,
 ) -> Basket:
     """Return `n_lines` distinct products for each order (fewer where the redraws run out).
 
@@ -79,7 +79,7 @@ class _Lines:
         shelf: Shelf,
         clock: Clock,
         orders: Orders,
-        n_lines: Ints,
+        n_lines: IntArray,
     ) -> None:
         self._config, self._accounts, self._catalogue, self._shelf = config, accounts, catalogue, shelf
         self.order = owners(n_lines)
@@ -89,7 +89,7 @@ class _Lines:
         self.position = positions(a_account)
         self._earlier = (starts(n_lines) - starts(a_account)[orders.account])[self.order]
 
-    def fresh(self, attempt: int, rows: Ints | None = None) -> Ints:
+    def fresh(self, attempt: int, rows: IntArray | None = None) -> IntArray:
         """Return newly drawn products of all lines, or of some rows."""
         rows = np.arange(len(self.order)) if rows is None else rows
         account, period = self._account[rows], self._period[rows]
@@ -105,7 +105,7 @@ class _Lines:
         product[browsed] = self._shelf.draw(period[browsed], place[browsed])
         return self._own_brand(account, address, product)
 
-    def sources(self) -> Ints:
+    def sources(self) -> IntArray:
         """Return for each line the earlier line of its account that it repeats, or itself."""
         own = np.arange(len(self.order))
         if not self._config.needs:
@@ -116,7 +116,7 @@ class _Lines:
         place = np.sqrt(uniform(self._keys(Stream.REPEAT_WHICH)[self._account], self.position))
         return np.where(repeats, own - self.position + np.floor(n * place).astype(np.int64), own)
 
-    def refused(self, source: Ints, product: Ints) -> NDArray[np.bool_]:
+    def refused(self, source: IntArray, product: IntArray) -> NDArray[np.bool_]:
         """Return the lines to draw anew: what the order has already, and repeats out of season or out of sale."""
         refused = self.repeated(product)
         copies = np.flatnonzero(source != np.arange(len(source)))
@@ -125,7 +125,7 @@ class _Lines:
             refused[copies] |= place >= self._shelf.appetite[self._period[copies], product[copies]]
         return refused
 
-    def repeated(self, product: Ints) -> NDArray[np.bool_]:
+    def repeated(self, product: IntArray) -> NDArray[np.bool_]:
         """Return whether an earlier line of the same order has the same product."""
         key = self.order * len(self._catalogue) + product
         rank = np.argsort(key, kind="stable")
@@ -133,7 +133,7 @@ class _Lines:
         repeated[rank[1:]] = key[rank[1:]] == key[rank[:-1]]
         return repeated
 
-    def avoided(self, product: Ints) -> NDArray[np.bool_]:
+    def avoided(self, product: IntArray) -> NDArray[np.bool_]:
         """Return the lines left out because the order has the product's substitute already."""
         rows = np.flatnonzero(self._catalogue.substitute[product] != NONE)
         pair = np.minimum(product[rows], self._catalogue.substitute[product[rows]])
@@ -145,7 +145,7 @@ class _Lines:
         avoided[second[place < SUBSTITUTE_AVOIDANCE]] = True
         return avoided
 
-    def _own_brand(self, account: Ints, address: Ints, product: Ints) -> Ints:
+    def _own_brand(self, account: IntArray, address: IntArray, product: IntArray) -> IntArray:
         partner = self._catalogue.substitute[product]
         rows = np.flatnonzero(partner != NONE)
         low = np.minimum(product[rows], partner[rows])
@@ -176,7 +176,7 @@ def add_consequents(
     return Basket(order=order[new], product=product[new], position=basket.position[rows][new])
 
 
-def _follow(source: Ints) -> Ints:
+def _follow(source: IntArray) -> IntArray:
     """Return the first line of each chain of repeats."""
     while True:
         further = source[source]

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import FloatArray, IntArray, owners, positions, starts
 from recsys.data.history import SECONDS_A_DAY
 from recsys.data.market.accounts import Accounts
 from recsys.data.market.catalogue import Catalogue
 from recsys.data.market.clock import Clock
 from recsys.data.market.config import MarketConfig
-from recsys.data.market.draws import Floats, Ints, Stream, account_keys, normal, uniform
+from recsys.data.market.draws import Stream, account_keys, normal, uniform
 from recsys.data.market.ladders import MAX_RUNGS, Ladders, climb_rate, segment_effect
 from recsys.data.market.orders import Orders
-from recsys.data.market.ragged import owners, positions, starts
 
 NEEDS_AN_ACCOUNT = 6
 OLD_HABIT = 0.10  # share of the replenishments that still take the rung below after a climb
@@ -39,13 +39,13 @@ class Needs:
         growth: change of `log_ratio` a year.
     """
 
-    account: Ints
-    slot: Ints
-    family: Ints
-    onset: Ints
-    rung: Ints
-    log_ratio: Floats
-    growth: Floats
+    account: IntArray
+    slot: IntArray
+    family: IntArray
+    onset: IntArray
+    rung: IntArray
+    log_ratio: FloatArray
+    growth: FloatArray
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ class Standings:
         growth: change of `log_ratio` a year.
     """
 
-    account: Ints
-    family: Ints
-    rung: Ints
-    since: Ints
-    climbed: Ints
-    log_ratio: Floats
-    growth: Floats
+    account: IntArray
+    family: IntArray
+    rung: IntArray
+    since: IntArray
+    climbed: IntArray
+    log_ratio: FloatArray
+    growth: FloatArray
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ class Refills:
         quantity: units.
     """
 
-    order: Ints
-    product: Ints
-    quantity: Ints
+    order: IntArray
+    product: IntArray
+    quantity: IntArray
 
 
-_NO_INTS: Ints = np.empty(0, dtype=np.int64)
-_NO_FLOATS: Floats = np.empty(0, dtype=np.float64)
+_NO_INTS: IntArray = np.empty(0, dtype=np.int64)
+_NO_FLOATS: FloatArray = np.empty(0, dtype=np.float64)
 NO_REFILLS = Refills(order=_NO_INTS, product=_NO_INTS, quantity=_NO_INTS)
 NO_STANDINGS = Standings(
     account=_NO_INTS, family=_NO_INTS, rung=_NO_INTS, since=_NO_INTS, climbed=_NO_INTS,
@@ -159,7 +159,7 @@ class _Climbing:
         self._wish_keys = account_keys(config.seed, Stream.LADDER_CLIMB, accounts.number)[needs.account]
         self._habit_keys = account_keys(config.seed, Stream.LADDER_OLD_HABIT, accounts.number)[needs.account]
 
-    def step(self, active: Ints, now: Ints, position: Ints, first: bool) -> Ints:
+    def step(self, active: IntArray, now: IntArray, position: IntArray, first: bool) -> IntArray:
         """Return the product that each active need is replenished with now, and remember where it stands."""
         address = position * NEEDS_AN_ACCOUNT + self._needs.slot[active]
         climbs = np.zeros(len(active), dtype=bool)
@@ -176,7 +176,7 @@ class _Climbing:
         falls_back &= uniform(self._habit_keys[active], address) < OLD_HABIT
         return self._ladders.rungs[self._needs.family[active], self._rung[active] - falls_back]
 
-    def _chance(self, active: Ints, now: Ints) -> Floats:
+    def _chance(self, active: IntArray, now: IntArray) -> FloatArray:
         """Return the probability that the wish came since the last replenishment, by the hazard of the time between."""
         last = self._last[active]
         middle = last + (now - last) // 2
@@ -204,12 +204,14 @@ class _Climbing:
         )
 
 
-def tenure_days(now: Ints | int, since: Ints) -> Floats:
+def tenure_days(now: IntArray | int, since: IntArray) -> FloatArray:
     """Return whole days on a rung."""
     return np.asarray((now - since) // SECONDS_A_DAY, dtype=np.float64)
 
 
-def _families(accounts: Accounts, ladders: Ladders, place: Floats, keys: NDArray[np.uint64], slot: Ints) -> Ints:
+def _families(
+    accounts: Accounts, ladders: Ladders, place: FloatArray, keys: NDArray[np.uint64], slot: IntArray
+) -> IntArray:
     """Return a family for each need: in a category that the account needs, by weight; any where it has no ladder."""
     account = np.repeat(np.arange(len(accounts)), NEEDS_AN_ACCOUNT)
     which = (place[:, None] > accounts.slot_until[account]).sum(axis=1)
@@ -223,7 +225,7 @@ def _families(accounts: Accounts, ladders: Ladders, place: Floats, keys: NDArray
     return np.asarray(np.clip(family, 0, len(ladders) - 1), dtype=np.int64)
 
 
-def _first_of_family(account: Ints, family: Ints) -> NDArray[np.bool_]:
+def _first_of_family(account: IntArray, family: IntArray) -> NDArray[np.bool_]:
     _, first = np.unique(account * (int(family.max(initial=0)) + 1) + family, return_index=True)
     once = np.zeros(len(account), dtype=bool)
     once[first] = True
@@ -232,7 +234,7 @@ def _first_of_family(account: Ints, family: Ints) -> NDArray[np.bool_]:
 
 def _occasions(
     config: MarketConfig, accounts: Accounts, ladders: Ladders, needs: Needs, orders: Orders
-) -> tuple[Ints, Ints]:
+) -> tuple[IntArray, IntArray]:
     """Return need and order of each replenishment, by need and time."""
     orders_of = np.bincount(orders.account, minlength=len(accounts))
     per_need = orders_of[needs.account]
@@ -251,9 +253,9 @@ def _quantities(
     ladders: Ladders,
     needs: Needs,
     orders: Orders,
-    need: Ints,
-    order: Ints,
-) -> Ints:
+    need: IntArray,
+    order: IntArray,
+) -> IntArray:
     address = orders.position[order] * NEEDS_AN_ACCOUNT + needs.slot[need]
     keys = account_keys(config.seed, Stream.LADDER_LINE_QUANTITY, accounts.number)[needs.account[need]]
     years = (orders.seconds[order] - needs.onset[need]) / _YEAR_SECONDS

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
 from recsys.contracts.tables import COMPLETED
 from recsys.data.market.accounts import EMPLOYEES, accounts_frame
-from recsys.data.market.draws import Floats, Ints
 from recsys.data.market.response_config import OfferPolicy
 from recsys.data.market.response_run import Run
 from recsys.data.market.response_truth import ordinary_lines
@@ -125,7 +125,7 @@ def decision_tables(
 
 def _returned(
     scene: Scene, runs: Mapping[str, Run], policies: Mapping[str, OfferPolicy], arm: NDArray[np.object_]
-) -> tuple[Ints, Ints, Ints, NDArray[np.bool_], NDArray[np.bool_]]:
+) -> tuple[IntArray, IntArray, IntArray, NDArray[np.bool_], NDArray[np.bool_]]:
     """The offers of every account under its own arm, by visit and rank."""
     parts = []
     for name, run in runs.items():
@@ -137,7 +137,9 @@ def _returned(
     return visit[order], wish[order], rank[order], yes[order], shown[order]
 
 
-def _lines(scene: Scene, run: Run, policy: OfferPolicy, own: NDArray[np.bool_]) -> tuple[Ints, Ints, Floats, Floats]:
+def _lines(
+    scene: Scene, run: Run, policy: OfferPolicy, own: NDArray[np.bool_]
+) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
     """Visit, product, units and discount of the lines that the accounts of an arm bought."""
     kept = ordinary_lines(scene, run) & own[scene.visits.account[scene.baskets.visit]]
     account, wish = np.nonzero((run.bought_visit >= 0) & own[:, None])
@@ -152,10 +154,10 @@ def _lines(scene: Scene, run: Run, policy: OfferPolicy, own: NDArray[np.bool_]) 
     )
 
 
-def _ids(letter: str, number: Ints) -> NDArray[np.object_]:
+def _ids(letter: str, number: IntArray) -> NDArray[np.object_]:
     return np.char.add(letter, np.char.zfill(number.astype(str), 8)).astype(object)
 
 
-def _times(scene: Scene, visit: Ints, started: pd.Timestamp) -> pd.DatetimeIndex:
+def _times(scene: Scene, visit: IntArray, started: pd.Timestamp) -> pd.DatetimeIndex:
     microseconds = np.floor(scene.visits.day[visit] * _DAY_MICROSECONDS).astype(np.int64)
     return pd.DatetimeIndex(started + pd.to_timedelta(microseconds, unit="us")).as_unit("us")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from recsys.data.market.draws import Floats, Ints
+from recsys.arrays import FloatArray, IntArray
 from recsys.data.market.response_config import OfferPolicy, ResponseConfig
 from recsys.data.market.scene import N_WISHES, NEVER, Scene
 
@@ -38,23 +38,23 @@ class Run:
     placed: Bools
     ordinary: Bools
     displaced: Bools
-    bought_visit: Ints
+    bought_visit: IntArray
     accepted: Bools
     moved: Bools
     attributed: Bools
     left: Bools
-    offer_visit: Ints
-    offer_wish: Ints
-    offer_rank: Ints
+    offer_visit: IntArray
+    offer_wish: IntArray
+    offer_rank: IntArray
     offer_accepted: Bools
 
 
-def planned_purchases(scene: Scene, config: ResponseConfig) -> Ints:
+def planned_purchases(scene: Scene, config: ResponseConfig) -> IntArray:
     """Return the visit at which each wish is bought without offers, -1 for never, `(n_accounts, N_WISHES)`."""
     return run_policy(scene, OfferPolicy(limit=0), config, None).bought_visit
 
 
-def run_policy(scene: Scene, policy: OfferPolicy, config: ResponseConfig, planned: Ints | None) -> Run:
+def run_policy(scene: Scene, policy: OfferPolicy, config: ResponseConfig, planned: IntArray | None) -> Run:
     """Return what a policy leads to; `planned` is what happens without offers, None to find just that."""
     state = _State(scene, policy, config, planned)
     step = scene.visits.step
@@ -68,7 +68,7 @@ def run_policy(scene: Scene, policy: OfferPolicy, config: ResponseConfig, planne
 class _State:
     """The accounts on their way through the run, all accounts' n-th visit at once."""
 
-    def __init__(self, scene: Scene, policy: OfferPolicy, config: ResponseConfig, planned: Ints | None) -> None:
+    def __init__(self, scene: Scene, policy: OfferPolicy, config: ResponseConfig, planned: IntArray | None) -> None:
         self._scene, self._policy, self._config = scene, policy, config
         shape = scene.wishes.product.shape
         self._planned = np.full(shape, -1) if planned is None else planned
@@ -82,9 +82,9 @@ class _State:
         self._displaced = np.zeros(len(scene.visits), dtype=bool)
         self._bought = np.full(shape, -1)
         self._accepted, self._moved, self._attributed = (np.zeros(shape, dtype=bool) for _ in range(3))
-        self._offers: list[tuple[Ints, Ints, Ints, Bools]] = []
+        self._offers: list[tuple[IntArray, IntArray, IntArray, Bools]] = []
 
-    def visit(self, rows: Ints) -> None:
+    def visit(self, rows: IntArray) -> None:
         """Let the accounts of some visits (one an account) come in."""
         rows = rows[~self._gone[self._scene.visits.account[rows]]]
         account, is_order = self._scene.visits.account[rows], self._scene.visits.is_order[rows]
@@ -117,14 +117,14 @@ class _State:
             offer_accepted=yes,
         )
 
-    def _appeals(self) -> Floats:
+    def _appeals(self) -> FloatArray:
         """The logit of accepting, before rank and fatigue, `(n_accounts, N_WISHES)`."""
         wishes, config = self._scene.wishes, self._config
         price = np.log(self._scene.world.catalogue.price)
         relative = price[wishes.product] + np.log1p(-self._policy.discount) - price.mean()
         return np.asarray(config.base_logit + config.need_effect * wishes.need + config.price_effect * relative)
 
-    def _ranks(self, account: Ints) -> Ints:
+    def _ranks(self, account: IntArray) -> IntArray:
         """Rank of each wish in the answer at a visit, 0 where it is not in it, `(n_rows, N_WISHES)`."""
         if self._policy.limit == 0:
             return np.zeros((len(account), N_WISHES), dtype=np.int64)
@@ -133,21 +133,21 @@ class _State:
         rank = np.argsort(np.argsort(-score, axis=1, kind="stable"), axis=1, kind="stable") + 1
         return np.where(free & (rank <= self._policy.limit), rank, 0)
 
-    def _accepts(self, rows: Ints, account: Ints, rank: Ints) -> Bools:
+    def _accepts(self, rows: IntArray, account: IntArray, rank: IntArray) -> Bools:
         config = self._config
         logit = self._appeal[account] + config.rank_effect * np.log2(np.maximum(rank, 1))
         chance = expit(logit + config.fatigue_effect * self._seen[account][:, None])
         chance *= np.where(self._planned[account] >= 0, 1.0, config.adds)
         return np.asarray(self._scene.luck.accepts[rows] < chance)
 
-    def _show(self, rows: Ints, account: Ints, rank: Ints, meets: Bools, accepts: Bools) -> None:
+    def _show(self, rows: IntArray, account: IntArray, rank: IntArray, meets: Bools, accepts: Bools) -> None:
         row, wish = np.nonzero(rank)
         self._offers.append((rows[row], wish, rank[row, wish], accepts[row, wish]))
         day = self._scene.visits.day[rows]
         self._last_shown[account] = np.where(meets, day[:, None], self._last_shown[account])
         self._seen[account] += meets.sum(axis=1)
 
-    def _buy(self, rows: Ints, account: Ints, accepts: Bools, orders: Bools) -> None:
+    def _buy(self, rows: IntArray, account: IntArray, accepts: Bools, orders: Bools) -> None:
         scene, config = self._scene, self._config
         day = scene.visits.day[rows]
         free = scene.wishes.offerable[account] & (self._bought[account] == -1)
@@ -163,7 +163,7 @@ class _State:
         self._ordinary[rows] = orders
         self._placed[rows] = orders | accepts.any(axis=1)
 
-    def _leave(self, rows: Ints, account: Ints, orders: Bools, met: Bools) -> None:
+    def _leave(self, rows: IntArray, account: IntArray, orders: Bools, met: Bools) -> None:
         chance = self._config.lapse_share * self._scene.accounts.lapse[account] * orders
         chance = chance + self._config.leaves_share * met
         self._gone[account] = self._scene.luck.leaves[rows] < chance

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
-from recsys.data.market.draws import Floats, Ints
 from recsys.data.market.response_config import OfferPolicy
 from recsys.data.market.response_run import Run
 from recsys.data.market.scene import Scene
@@ -101,13 +101,13 @@ def truth_of(outcomes: dict[str, pd.DataFrame], control: str) -> ExperimentTruth
     return ExperimentTruth(control, {name: _arm_truth(frame, base) for name, frame in outcomes.items()})
 
 
-def wish_money(scene: Scene, run: Run, policy: OfferPolicy) -> Floats:
+def wish_money(scene: Scene, run: Run, policy: OfferPolicy) -> FloatArray:
     """Return what each wish costs where it is bought, `(n_accounts, N_WISHES)`: accepted offers have the discount."""
     price = scene.world.catalogue.price[scene.wishes.product]
     return np.asarray(scene.wishes.quantity * price * np.where(run.accepted, 1 - policy.discount, 1.0))
 
 
-def ordinary_money(scene: Scene, run: Run) -> Floats:
+def ordinary_money(scene: Scene, run: Run) -> FloatArray:
     """Return the money of each visit's ordinary lines that were bought, `(n_visits,)`."""
     kept = ordinary_lines(scene, run)
     money = scene.baskets.quantity * scene.world.catalogue.price[scene.baskets.product] * kept
@@ -120,34 +120,34 @@ def ordinary_lines(scene: Scene, run: Run) -> NDArray[np.bool_]:
     return np.asarray(run.ordinary[visit] & ~(_first_lines(visit) & run.displaced[visit]))
 
 
-def _displaced_money(scene: Scene, run: Run) -> Floats:
+def _displaced_money(scene: Scene, run: Run) -> FloatArray:
     visit = scene.baskets.visit
     gone = _first_lines(visit) & run.displaced[visit]
     money = scene.baskets.quantity * scene.world.catalogue.price[scene.baskets.product] * gone
     return _sums(visit, money, len(scene.visits))
 
 
-def _first_lines(visit: Ints) -> NDArray[np.bool_]:
+def _first_lines(visit: IntArray) -> NDArray[np.bool_]:
     first = np.ones(len(visit), dtype=bool)
     first[1:] = visit[1:] != visit[:-1]
     return first
 
 
-def _by_account(scene: Scene, values: Floats) -> Floats:
+def _by_account(scene: Scene, values: FloatArray) -> FloatArray:
     return _sums(scene.visits.account, values, len(scene.accounts))
 
 
-def _offers_by_account(scene: Scene, run: Run, values: Floats) -> Floats:
+def _offers_by_account(scene: Scene, run: Run, values: FloatArray) -> FloatArray:
     return _sums(scene.visits.account[run.offer_visit], values, len(scene.accounts))
 
 
-def _orders_with(scene: Scene, run: Run, chosen: NDArray[np.bool_]) -> Floats:
+def _orders_with(scene: Scene, run: Run, chosen: NDArray[np.bool_]) -> FloatArray:
     """Orders of each account that hold one of the chosen purchases."""
     orders = np.unique(run.bought_visit[chosen])
     return _sums(scene.visits.account[orders], np.ones(len(orders)), len(scene.accounts))
 
 
-def _sums(rows: Ints, values: Floats, n: int) -> Floats:
+def _sums(rows: IntArray, values: FloatArray, n: int) -> FloatArray:
     return np.asarray(np.bincount(rows, weights=values, minlength=n), dtype=np.float64)
 
 

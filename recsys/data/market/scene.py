@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import FloatArray, IntArray, owners, positions
 from recsys.data.market import fitted
 from recsys.data.market.accounts import Accounts, draw_accounts
 from recsys.data.market.config import MarketConfig
-from recsys.data.market.draws import Floats, Ints
 from recsys.data.market.ladders import segment_effect
 from recsys.data.market.lines import World, build_world
-from recsys.data.market.ragged import owners, positions
 from recsys.data.market.response_config import ResponseConfig
 
 N_WISHES = 6
@@ -41,10 +40,10 @@ class Visits:
         step: position among the account's visits of the run; -1 before the run.
     """
 
-    account: Ints
-    day: Floats
+    account: IntArray
+    day: FloatArray
     is_order: NDArray[np.bool_]
-    step: Ints
+    step: IntArray
 
     def __len__(self) -> int:
         return len(self.account)
@@ -63,11 +62,11 @@ class Wishes:
         offerable: False for a product that stands in an earlier column too, or that the account bought before.
     """
 
-    product: Ints
-    displaces: Ints
-    quantity: Floats
-    need: Floats
-    wish_day: Floats
+    product: IntArray
+    displaces: IntArray
+    quantity: FloatArray
+    need: FloatArray
+    wish_day: FloatArray
     offerable: NDArray[np.bool_]
 
 
@@ -75,9 +74,9 @@ class Wishes:
 class Baskets:
     """Ordinary lines of organic orders, arrays of shape `(n_lines,)`, by visit."""
 
-    visit: Ints
-    product: Ints
-    quantity: Floats
+    visit: IntArray
+    product: IntArray
+    quantity: FloatArray
 
 
 @dataclass(frozen=True)
@@ -92,11 +91,11 @@ class Luck:
         taste: the noise in a policy's order of offers, shape `(n_accounts, N_WISHES)`.
     """
 
-    accepts: Floats
-    displaces: Floats
-    loses: Floats
-    leaves: Floats
-    taste: Floats
+    accepts: FloatArray
+    displaces: FloatArray
+    loses: FloatArray
+    leaves: FloatArray
+    taste: FloatArray
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ def _wishes(world: World, accounts: Accounts, config: ResponseConfig, rng: np.ra
     )
 
 
-def _upgrade(world: World, accounts: Accounts, rng: np.random.Generator) -> tuple[Ints, Ints, Floats]:
+def _upgrade(world: World, accounts: Accounts, rng: np.random.Generator) -> tuple[IntArray, IntArray, FloatArray]:
     """The next rung of a ladder for each account, the rung it stands on, and the need: the planted hazard's share."""
     ladders = world.catalogue.ladders
     family, rung = ladders.edges()
@@ -189,14 +188,19 @@ def _upgrade(world: World, accounts: Accounts, rng: np.random.Generator) -> tupl
     return ladders.rungs[family, rung + 1], ladders.rungs[family, rung], need
 
 
-def _from_category(world: World, category: Ints, rng: np.random.Generator) -> Ints:
+def _from_category(world: World, category: IntArray, rng: np.random.Generator) -> IntArray:
     last = world.shelf.appetite.shape[0] - 1
     return world.shelf.draw_in(np.full(len(category), last), category, rng.random(len(category)))
 
 
 def _units(
-    world: World, accounts: Accounts, account: Ints, product: Ints, config: ResponseConfig, rng: np.random.Generator
-) -> Floats:
+    world: World,
+    accounts: Accounts,
+    account: IntArray,
+    product: IntArray,
+    config: ResponseConfig,
+    rng: np.random.Generator,
+) -> FloatArray:
     """Units of a line: the market's law of quantities, tails and all."""
     mean = fitted.LOG_QUANTITY_MEAN + fitted.LOG_QUANTITY_PRICE_SLOPE * np.log(world.catalogue.price[product])
     mean = mean + fitted.LOG_QUANTITY_LINES_SLOPE * np.log(config.basket_lines) + accounts.log_quantity[account]
@@ -220,14 +224,14 @@ def _baskets(
     return Baskets(visit, product, _units(world, accounts, visits.account[visit], product, config, rng))
 
 
-def _needed(world: World, accounts: Accounts, account: Ints, rng: np.random.Generator) -> Ints:
+def _needed(world: World, accounts: Accounts, account: IntArray, rng: np.random.Generator) -> IntArray:
     """A product of a needed category for each account given."""
     slot = (rng.random(len(account))[:, None] > accounts.slot_until[account]).sum(axis=1)
     slot = np.minimum(slot, accounts.slot_category.shape[1] - 1)
     return _from_category(world, accounts.slot_category[account, slot], rng)
 
 
-def _wished(visits: Visits, wishes: Wishes, visit: Ints, product: Ints) -> NDArray[np.bool_]:
+def _wished(visits: Visits, wishes: Wishes, visit: IntArray, product: IntArray) -> NDArray[np.bool_]:
     """Which ordinary lines hold a wish of their account."""
     return np.asarray((wishes.product[visits.account[visit]] == product[:, None]).any(axis=1), dtype=bool)
 
@@ -242,7 +246,7 @@ def _not_bought(visits: Visits, wishes: Wishes, baskets: Baskets) -> NDArray[np.
     return free
 
 
-def _standing_lines(visits: Visits, wishes: Wishes) -> tuple[Ints, Ints]:
+def _standing_lines(visits: Visits, wishes: Wishes) -> tuple[IntArray, IntArray]:
     """The rungs that accounts stand on, in their first order before the run."""
     early = np.flatnonzero(visits.is_order & (visits.day < 0))
     account, first = np.unique(visits.account[early], return_index=True)
@@ -250,7 +254,7 @@ def _standing_lines(visits: Visits, wishes: Wishes) -> tuple[Ints, Ints]:
     return np.repeat(early[first], stands.sum(axis=1)), wishes.displaces[account][stands]
 
 
-def _first_of_each(product: Ints) -> NDArray[np.bool_]:
+def _first_of_each(product: IntArray) -> NDArray[np.bool_]:
     first = np.ones(product.shape, dtype=bool)
     for column in range(1, product.shape[1]):
         first[:, column] = (product[:, :column] != product[:, [column]]).all(axis=1)

@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import FloatArray, IntArray
 from recsys.data.market.catalogue import Catalogue
 from recsys.data.market.clock import PERIOD_DAYS, period_months
 from recsys.data.market.config import MarketConfig
-from recsys.data.market.draws import Floats, Ints
 
 # Popularity by month (January first) of products of no, winter and summer season.
 SEASONS: Final = (
@@ -32,17 +32,17 @@ class Shelf:
             product is not sold, its season's factor over the season's best month otherwise.
     """
 
-    until: Floats
-    category_until: Floats
+    until: FloatArray
+    category_until: FloatArray
     appetite: NDArray[np.float32]
 
-    def draw(self, period: Ints, place: Floats) -> Ints:
+    def draw(self, period: IntArray, place: FloatArray) -> IntArray:
         """Return a product for each line of a period, from the whole catalogue."""
         n_products = self.appetite.shape[1]
         row = np.searchsorted(self.until, period + place, side="right")
         return np.asarray(row - period * n_products, dtype=np.int64)
 
-    def draw_in(self, period: Ints, category: Ints, place: Floats) -> Ints:
+    def draw_in(self, period: IntArray, category: IntArray, place: FloatArray) -> IntArray:
         """Return a product for each line of a period, from one category; from all where it sells nothing then."""
         low, high = self.category_until[period, category], self.category_until[period, category + 1]
         sold = high - low > 1e-12
@@ -74,7 +74,7 @@ def build_shelf(config: MarketConfig, catalogue: Catalogue) -> Shelf:
     return Shelf(until=flat, category_until=edges, appetite=appetite.astype(np.float32))
 
 
-def _drift(config: MarketConfig, catalogue: Catalogue, weight: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+def _drift(config: MarketConfig, catalogue: Catalogue, weight: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
     day = (np.arange(len(weight))[:, None] + 0.5) * PERIOD_DAYS
     sold = (day >= catalogue.launched) & (day < catalogue.retired)
     trend = np.exp(catalogue.growth * (day - config.days / 2) / 365.0)

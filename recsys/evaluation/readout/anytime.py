@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import lambertw
 
-FloatArray = NDArray[np.float64]
+from recsys.arrays import FloatArray
 
 
 def tuned_rho_squared(tuned_at: float, alpha: float) -> float:

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from recsys.arrays import FloatArray
 from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.effects import EffectConfig, difference
 from recsys.evaluation.readout.metric import Metric, Ratio
-from recsys.evaluation.readout.moments import FloatArray, Moments, moments_of_rows
+from recsys.evaluation.readout.moments import Moments, moments_of_rows
 from recsys.evaluation.readout.purchases import (
     DAY,
     REVENUE,

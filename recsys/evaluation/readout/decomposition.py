@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from recsys.arrays import FloatArray
 from recsys.errors import ReadoutError
-from recsys.evaluation.readout.moments import FloatArray, Moments
+from recsys.evaluation.readout.moments import Moments
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from recsys.arrays import FloatArray
 from recsys.contracts.config import Config
 from recsys.evaluation.readout.anytime import anytime_multiplier
 from recsys.evaluation.readout.metric import Metric, Ratio
 from recsys.evaluation.readout.moments import Moments
-
-FloatArray = NDArray[np.float64]
 
 
 class EffectConfig(Config):

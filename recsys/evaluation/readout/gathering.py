@@ -6,8 +6,9 @@ import ibis
 import numpy as np
 import pandas as pd
 
+from recsys.arrays import IntArray
 from recsys.contracts import columns as c
-from recsys.evaluation.readout.purchases import REVENUE, Assigned, IntArray, Purchases
+from recsys.evaluation.readout.purchases import REVENUE, Assigned, Purchases
 
 
 def gather_purchases(lines: pd.DataFrame, assigned: Assigned) -> tuple[Purchases, int]:

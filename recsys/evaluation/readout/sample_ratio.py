@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import gammaln
 
-FloatArray = NDArray[np.float64]
+from recsys.arrays import FloatArray
 
 MIN_EXPECTED = 5.0
 """Expected units of an arm below which Pearson's chi-square is no approximation any more."""

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.evaluation.readout.moments import FloatArray, Moments, moments_of_rows
+from recsys.arrays import FloatArray
+from recsys.evaluation.readout.moments import Moments, moments_of_rows
 
 BATCH_ROWS = 131_072
 

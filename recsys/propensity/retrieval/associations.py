@@ -8,10 +8,10 @@ import numpy as np
 import scipy.sparse as sp
 from pydantic import Field
 
+from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
-from recsys.data.history import IntArray
 from recsys.propensity.retrieval.head import Head, take_head
-from recsys.propensity.snapshot import FloatArray, Snapshot
+from recsys.propensity.snapshot import Snapshot
 
 
 class AssociationsConfig(Config):
@@ -62,15 +62,15 @@ class Associations:
         self.profile_ = decayed
         return self
 
-    def score(self, accounts: IntArray) -> FloatArray:
+    def score(self, accounts: RowArray) -> AnyFloatArray:
         """Return both channels; products outside the head score 0."""
         profile = self.profile_[accounts]
         return np.stack([self.head_.spread(profile @ pairs) for pairs in (self.together_, self.follows_)])
 
 
-def normalised_pairs(first: sp.csr_array, second: sp.csr_array, alpha: float, damping: float) -> FloatArray:
+def normalised_pairs(first: sp.csr_array, second: sp.csr_array, alpha: float, damping: float) -> AnyFloatArray:
     """Return `c_ij / ((n_i + damping)^alpha * (n_j + damping)^(1 - alpha))` with a zero diagonal, `(n, n)`."""
-    counts: FloatArray = (first.T @ second).toarray(order="C").astype(np.float32)
+    counts: AnyFloatArray = (first.T @ second).toarray(order="C").astype(np.float32)
     n_first = np.asarray(first.sum(axis=0)).ravel() + damping
     n_second = np.asarray(second.sum(axis=0)).ravel() + damping
     counts /= np.maximum(n_first, 1e-6).astype(np.float32)[:, None] ** alpha

@@ -7,11 +7,12 @@ from typing import Self
 import numpy as np
 from pydantic import Field
 
+from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
-from recsys.data.history import IntArray, binary
+from recsys.data.history import binary
 from recsys.propensity.retrieval.head import take_head
 from recsys.propensity.retrieval.vectors import scaled_rows
-from recsys.propensity.snapshot import FloatArray, Snapshot
+from recsys.propensity.snapshot import Snapshot
 
 
 class BasketsConfig(Config):
@@ -59,6 +60,6 @@ class Baskets:
         self.profile_ = self.head_.of(snapshot.decayed(self.config.half_life_days))
         return self
 
-    def score(self, accounts: IntArray) -> FloatArray:
+    def score(self, accounts: RowArray) -> AnyFloatArray:
         """Return the damped confidence; products outside the head score 0."""
         return self.head_.spread(np.asarray(self.profile_[accounts] @ self.confidence_))[None]

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from recsys.arrays import AnyFloatArray, BoolArray, RowArray
 from recsys.contracts.config import Config
-from recsys.data.history import IntArray
 from recsys.propensity.retrieval.vectors import scaled_rows
-from recsys.propensity.snapshot import BoolArray, FloatArray, Snapshot
+from recsys.propensity.snapshot import Snapshot
 
 
 class ContentConfig(Config):
@@ -56,7 +56,7 @@ class Content:
         self.decayed_ = decayed
         return self
 
-    def score(self, accounts: IntArray) -> FloatArray:
+    def score(self, accounts: RowArray) -> AnyFloatArray:
         """Return the likeness of every name to each account's purchases; 0 without names."""
         decayed = self.decayed_[accounts]
         scores = np.zeros((len(self.channels), len(accounts), self.vectors_.shape[0]), dtype=np.float32)
@@ -98,7 +98,7 @@ def _alike(vectors: sp.csr_array, sold: BoolArray, n_alike: int, block: int = 10
     return sp.csr_array(sp.vstack(parts))
 
 
-def _highest_of_row(values: FloatArray, k: int) -> FloatArray:
+def _highest_of_row(values: AnyFloatArray, k: int) -> AnyFloatArray:
     """Return the k highest of each row, ties at the edge too, 0 elsewhere."""
     place = values.shape[1] - k
     if place <= 0:
@@ -107,7 +107,9 @@ def _highest_of_row(values: FloatArray, k: int) -> FloatArray:
     return np.where(values < edge[:, None], 0.0, values)
 
 
-def _raise_to_highest(decayed: sp.csr_array, alike: sp.csr_array, nearest: FloatArray, recent: FloatArray) -> None:
+def _raise_to_highest(
+    decayed: sp.csr_array, alike: sp.csr_array, nearest: AnyFloatArray, recent: AnyFloatArray
+) -> None:
     """Put the highest likeness to what an account owns into `nearest`, and times its decay into `recent`.
 
     Both are `(n_accounts, n_products)`, zero before, and changed in place.

@@ -8,10 +8,10 @@ import numpy as np
 import scipy.sparse as sp
 from pydantic import Field
 
+from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
-from recsys.data.history import IntArray
 from recsys.propensity.retrieval.head import take_head
-from recsys.propensity.snapshot import FloatArray, Snapshot
+from recsys.propensity.snapshot import Snapshot
 
 Target = Literal["owned", "recent", "fresh"]
 
@@ -65,7 +65,7 @@ class Ease:
         self.weights_ = [_zero_diagonal(inverse, (self.profile_.T @ target).toarray()) for target in wanted]
         return self
 
-    def score(self, accounts: IntArray) -> FloatArray:
+    def score(self, accounts: RowArray) -> AnyFloatArray:
         """Return the scores of the head for each target; products outside it score 0."""
         profile = self.profile_[accounts]
         return np.stack([self.head_.spread(np.asarray(profile @ weights)) for weights in self.weights_])
@@ -77,9 +77,9 @@ def _target(snapshot: Snapshot, target: Target, config: EaseConfig) -> sp.csr_ar
     return snapshot.decayed(config.half_life_days if target == "owned" else config.recent_half_life_days)
 
 
-def _zero_diagonal(inverse: FloatArray, products: FloatArray) -> FloatArray:
+def _zero_diagonal(inverse: AnyFloatArray, products: AnyFloatArray) -> AnyFloatArray:
     """Return B for `P` and `X^T Y`, both `(n_head, n_head)`."""
-    weights: FloatArray = inverse @ products.astype(np.float32)
+    weights: AnyFloatArray = inverse @ products.astype(np.float32)
     weights -= inverse * (np.diag(weights) / np.diag(inverse))[None, :]
     np.fill_diagonal(weights, 0.0)
     return weights

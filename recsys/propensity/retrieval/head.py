@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from recsys.data.history import IntArray
-from recsys.propensity.snapshot import FloatArray, Snapshot
+from recsys.arrays import AnyFloatArray, RowArray
+from recsys.propensity.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,14 @@ class Head:
         n_products: size of the whole vocabulary.
     """
 
-    products: IntArray
+    products: RowArray
     n_products: int
 
     def of(self, matrix: sp.csr_array) -> sp.csr_array:
         """Return the columns of the head, `(n_rows, n_head)`."""
         return matrix if len(self.products) == self.n_products else matrix[:, self.products]
 
-    def spread(self, scores: FloatArray) -> FloatArray:
+    def spread(self, scores: AnyFloatArray) -> AnyFloatArray:
         """Return scores of the head over the whole vocabulary, 0 elsewhere, `(n_rows, n_products)`."""
         if len(self.products) == self.n_products:
             return np.asarray(scores, dtype=np.float32)

@@ -8,11 +8,11 @@ import numpy as np
 import scipy.sparse as sp
 from pydantic import Field
 
+from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
-from recsys.data.history import IntArray
 from recsys.propensity.retrieval.source import nth_largest
 from recsys.propensity.retrieval.vectors import account_vectors, latest_accounts
-from recsys.propensity.snapshot import FloatArray, Snapshot
+from recsys.propensity.snapshot import Snapshot
 
 Vote = Literal["fresh", "recent", "ever"]
 
@@ -70,7 +70,7 @@ class Neighbours:
         self.votes_ = tuple(_votes(snapshot, vote, config)[self.reference_] for vote in config.votes)
         return self
 
-    def score(self, accounts: IntArray) -> FloatArray:
+    def score(self, accounts: RowArray) -> AnyFloatArray:
         """Return the votes of each kind."""
         alike = sp.csr_array(self.vectors_[accounts] @ self.reference_vectors_)
         row = np.repeat(np.arange(len(accounts)), np.diff(alike.indptr))

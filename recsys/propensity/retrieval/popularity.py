@@ -7,9 +7,9 @@ from typing import Self
 import numpy as np
 from pydantic import Field
 
+from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
-from recsys.data.history import IntArray
-from recsys.propensity.snapshot import FloatArray, Snapshot
+from recsys.propensity.snapshot import Snapshot
 
 DAYS_A_YEAR = 365.0
 
@@ -50,7 +50,7 @@ class Popularity:
         self.counts_ = np.array(counts, dtype=np.float32)
         return self
 
-    def score(self, accounts: IntArray) -> FloatArray:
+    def score(self, accounts: RowArray) -> AnyFloatArray:
         """Return the counts, repeated for each account."""
         return _for_each(self.counts_, len(accounts))
 
@@ -83,11 +83,11 @@ class Season:
         self.counts_ = counts.astype(np.float32)[None, :]
         return self
 
-    def score(self, accounts: IntArray) -> FloatArray:
+    def score(self, accounts: RowArray) -> AnyFloatArray:
         """Return the counts, repeated for each account."""
         return _for_each(self.counts_, len(accounts))
 
 
-def _for_each(counts: FloatArray, n_accounts: int) -> FloatArray:
+def _for_each(counts: AnyFloatArray, n_accounts: int) -> AnyFloatArray:
     n_channels, n_products = counts.shape
     return np.broadcast_to(counts[:, None, :], (n_channels, n_accounts, n_products))

@@ -9,9 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.data.history import IntArray
+from recsys.arrays import AnyFloatArray, BoolArray, RowArray
 from recsys.propensity.retrieval.source import top_k
-from recsys.propensity.snapshot import BoolArray, FloatArray
 
 
 @dataclass(frozen=True)
@@ -22,10 +21,10 @@ class OpenScores:
         scores: `(n_channels, n_accounts, n_products)`, 0 where the product is owned or may not be offered.
     """
 
-    scores: FloatArray
+    scores: AnyFloatArray
 
     @classmethod
-    def of(cls, scores: FloatArray, closed: NDArray[np.intp], owned: sp.csr_array) -> Self:
+    def of(cls, scores: AnyFloatArray, closed: NDArray[np.intp], owned: sp.csr_array) -> Self:
         """Return the scores of a source, which are changed in place, without what is closed or owned.
 
         Args:
@@ -42,20 +41,20 @@ class OpenScores:
         for channel in self.scores:
             chosen |= top_k(channel, k)
 
-    def at(self, row: IntArray, place: IntArray) -> FloatArray:
+    def at(self, row: RowArray, place: RowArray) -> AnyFloatArray:
         """Return the scores of some products, each of the account in `row`, `(n_channels, n)`."""
         return np.stack([channel[row, place] for channel in self.scores])
 
-    def best(self) -> FloatArray:
+    def best(self) -> AnyFloatArray:
         """Return the highest score of each account, `(n_channels, n_accounts)`."""
-        best: FloatArray = self.scores.max(axis=2)
+        best: AnyFloatArray = self.scores.max(axis=2)
         return best
 
 
 class SharedScores:
     """Scores that are the same for every account, but for what it owns: sorted once for a whole block."""
 
-    def __init__(self, scores: FloatArray, owned: sp.csr_array) -> None:
+    def __init__(self, scores: AnyFloatArray, owned: sp.csr_array) -> None:
         """Take scores `(n_channels, n_products)`, 0 where a product may not be offered, and `owned` as `OpenScores`."""
         self._scores, self._owned = scores, owned
         self._order = np.argsort(-scores, axis=1, kind="stable")
@@ -66,11 +65,11 @@ class SharedScores:
             first = order[: k + 1 + self._most_owned()]
             chosen[:, first] |= top_k(self._of_first(position, first), k)
 
-    def at(self, row: IntArray, place: IntArray) -> FloatArray:  # noqa: ARG002 - the same of every account
+    def at(self, row: RowArray, place: RowArray) -> AnyFloatArray:  # noqa: ARG002 - the same of every account
         """Return the scores of some products, none owned by its account, `(n_channels, n)`."""
         return self._scores[:, place]
 
-    def best(self) -> FloatArray:
+    def best(self) -> AnyFloatArray:
         """Return the highest score of each account, `(n_channels, n_accounts)`."""
         most = self._most_owned()
         return np.stack(
@@ -81,7 +80,7 @@ class SharedScores:
         """Return how many products an account owns at most: as many of the first may be closed to it."""
         return int(np.diff(self._owned.indptr).max(initial=0))
 
-    def _of_first(self, position: int, first: NDArray[np.intp]) -> FloatArray:
+    def _of_first(self, position: int, first: NDArray[np.intp]) -> AnyFloatArray:
         scores = np.repeat(self._scores[position, first][None, :], self._owned.shape[0], axis=0)
         place = np.full(self._scores.shape[1], -1)
         place[first] = np.arange(len(first))

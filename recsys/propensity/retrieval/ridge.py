@@ -8,10 +8,10 @@ import numpy as np
 import scipy.sparse as sp
 from pydantic import Field
 
+from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
-from recsys.data.history import IntArray
 from recsys.propensity.retrieval.vectors import account_vectors, unit_rows
-from recsys.propensity.snapshot import FloatArray, Snapshot
+from recsys.propensity.snapshot import Snapshot
 
 
 class RidgeConfig(Config):
@@ -61,7 +61,7 @@ class Ridge:
         self.vectors_ = account_vectors(snapshot, snapshot.decayed(config.half_life_days), config.idf_power)
         return self
 
-    def score(self, accounts: IntArray) -> FloatArray:
+    def score(self, accounts: RowArray) -> AnyFloatArray:
         """Return what the regression expects each account to add."""
         return np.asarray(self.vectors_[accounts] @ self.weights_, dtype=np.float32)[None]
 
@@ -74,7 +74,7 @@ def _before_and_added(snapshot: Snapshot, config: RidgeConfig) -> tuple[sp.csr_a
     return account_vectors(snapshot, snapshot.matrix(owned), config.idf_power), snapshot.newly_bought(window, window)
 
 
-def _learnable(before: sp.csr_array, added: sp.csr_array, limit: int) -> IntArray:
+def _learnable(before: sp.csr_array, added: sp.csr_array, limit: int) -> RowArray:
     n_added = np.where(np.diff(before.indptr) > 0, np.diff(added.indptr), 0)
     most = np.argsort(-n_added, kind="stable")[:limit]
     return np.sort(most[n_added[most] > 0]).astype(np.int32)

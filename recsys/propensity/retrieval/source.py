@@ -6,8 +6,8 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from recsys.data.history import IntArray
-from recsys.propensity.snapshot import BoolArray, FloatArray, Snapshot
+from recsys.arrays import AnyFloatArray, BoolArray, RowArray
+from recsys.propensity.snapshot import Snapshot
 
 
 class Source(Protocol):
@@ -22,7 +22,7 @@ class Source(Protocol):
         """Learn from what was known at the snapshot."""
         ...
 
-    def score(self, accounts: IntArray) -> FloatArray:
+    def score(self, accounts: RowArray) -> AnyFloatArray:
         """Return `(n_channels, len(accounts), n_products)`; higher is better, 0 is no evidence.
 
         The block is dense: its caller bounds the memory by the number of accounts in it.
@@ -30,7 +30,7 @@ class Source(Protocol):
         ...
 
 
-def top_k(scores: FloatArray, k: int) -> BoolArray:
+def top_k(scores: AnyFloatArray, k: int) -> BoolArray:
     """Return which products are among the `k` best of their account, `(n_accounts, n_products)`.
 
     Only scores above zero count; ties at the edge are left out together.
@@ -43,7 +43,7 @@ def top_k(scores: FloatArray, k: int) -> BoolArray:
     return best
 
 
-def nth_largest(scores: FloatArray, n: int) -> FloatArray:
+def nth_largest(scores: AnyFloatArray, n: int) -> AnyFloatArray:
     """Return the `n`-th largest value of each row, shape `(n_rows,)`; rows hold at least `n` values.
 
     The `n`-th largest of the maxima of disjoint parts of a row is no larger: what lies below it need not be looked at.
@@ -65,7 +65,7 @@ def nth_largest(scores: FloatArray, n: int) -> FloatArray:
 _PARTS_A_PLACE = 4  # so many parts a wanted place: little of a row then lies above the bound that should not
 
 
-def _nth_of_few(scores: FloatArray, n: int) -> FloatArray:
+def _nth_of_few(scores: AnyFloatArray, n: int) -> AnyFloatArray:
     # Sorted, not partitioned: where many values are equal, as zeros are, np.partition takes twenty times as long.
-    found: FloatArray = np.sort(scores, axis=1)[:, scores.shape[1] - n]
+    found: AnyFloatArray = np.sort(scores, axis=1)[:, scores.shape[1] - n]
     return found

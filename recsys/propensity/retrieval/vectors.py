@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from recsys.data.distinct import distinct
-from recsys.data.history import IntArray
+from recsys.arrays import RowArray, distinct
 from recsys.propensity.snapshot import Snapshot
 
 
@@ -30,7 +29,7 @@ def scaled_rows(matrix: sp.csr_array, divisor: np.ndarray) -> sp.csr_array:
     return sp.csr_array(sp.diags_array(inverse.astype(np.float32)) @ matrix)
 
 
-def latest_accounts(snapshot: Snapshot, limit: int) -> IntArray:
+def latest_accounts(snapshot: Snapshot, limit: int) -> RowArray:
     """Return the rows of the `limit` accounts that bought last, ascending."""
     last_age = np.full(snapshot.shape[0], np.inf, dtype=np.float32)
     np.minimum.at(last_age, snapshot.pairs.account, snapshot.pairs.last_age)
