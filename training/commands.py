@@ -49,8 +49,8 @@ def train(
 ) -> None:
     """Learn offers from purchase history and register them as the challenger."""
     from recsys.contracts.config import read_config
+    from recsys.data.dataset import ReadSpec
     from recsys.data.mapping import parse_map
-    from recsys.data.reading import ReadSpec
     from recsys.data.times import parse_moment
     from training.config import TrainConfig
     from training.run import train_and_register

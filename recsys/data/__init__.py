@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recsys.data.clean_data import CleanData as CleanData
+    from recsys.data.dataset import ReadSpec as ReadSpec
+    from recsys.data.dataset import read_data as read_data
     from recsys.data.mapping import parse_map as parse_map
-    from recsys.data.reading import ReadSpec as ReadSpec
-    from recsys.data.reading import read_data as read_data
 
 __all__ = ["CleanData", "ReadSpec", "parse_map", "read_data"]
 
 _MODULES = {
     "CleanData": "recsys.data.clean_data",
-    "ReadSpec": "recsys.data.reading",
+    "ReadSpec": "recsys.data.dataset",
     "parse_map": "recsys.data.mapping",
-    "read_data": "recsys.data.reading",
+    "read_data": "recsys.data.dataset",
 }
 
 

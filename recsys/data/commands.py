@@ -31,8 +31,8 @@ def check(
     rejects: Annotated[Path | None, typer.Option(help="Write the rejected rows to this .csv or .parquet file.")] = None,
 ) -> None:
     """Read order lines, propose which column is which, and show what would be rejected and why."""
+    from recsys.data.dataset import ReadSpec, read_data
     from recsys.data.mapping import parse_map, write_map_file
-    from recsys.data.reading import ReadSpec, read_data
     from recsys.data.times import parse_moment
 
     console = Console(soft_wrap=False)
@@ -73,7 +73,7 @@ def simulate(
     from pydantic import ValidationError
 
     from recsys.contracts.config import validation_sentences
-    from recsys.data.market import MarketConfig, write_market
+    from recsys.simulation import MarketConfig, write_market
 
     try:
         config = MarketConfig(n_accounts=accounts, n_products=products, seed=seed)

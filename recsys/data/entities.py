@@ -14,7 +14,7 @@ from recsys.contracts import columns as c
 from recsys.contracts.tables import ACCOUNTS, Column, TableSchema
 from recsys.data.fields import read_field
 from recsys.data.mapping import resolve_columns
-from recsys.data.outcomes import Outcome
+from recsys.data.rejects import Outcome
 from recsys.data.report import Reason
 from recsys.data.sources import open_source, reading
 from recsys.data.times import ISO, detect_time_format, naive_utc

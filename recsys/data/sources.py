@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from ibis.backends.duckdb import Backend
 
 from recsys.contracts import columns as c
-from recsys.data.databases import is_database_url, load_database_table, shown_url
+from recsys.engines.databases import is_database_url, load_database_table, shown_url
 from recsys.errors import DataError, EmptyDataError, SourceNotFoundError
 
 Format = Literal["csv", "parquet"]

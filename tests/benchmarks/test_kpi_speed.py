@@ -16,9 +16,9 @@ import duckdb
 import pandas as pd
 import pytest
 
-from recsys.data.market import MarketConfig, write_market
 from recsys.data.sources import connect
 from recsys.evaluation.kpis import KpiConfig, kpis_from_tables
+from recsys.simulation import MarketConfig, write_market
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "kpis.json"
 TEN_MILLION = MarketConfig(n_accounts=76_000, n_products=20_000)

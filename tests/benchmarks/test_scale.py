@@ -18,9 +18,9 @@ import pytest
 
 from recsys.bundle.load import load_bundle
 from recsys.contracts.offers import OfferRequest
-from recsys.data.market import MarketConfig, write_market
-from recsys.data.reading import ReadSpec, read_data
+from recsys.data.dataset import ReadSpec, read_data
 from recsys.ranking import OfferEngine
+from recsys.simulation import MarketConfig, write_market
 from training.config import TrainConfig
 from training.pipeline import fit
 from training.registry import EXPERIMENT, Registry

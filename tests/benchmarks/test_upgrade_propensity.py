@@ -15,13 +15,14 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, log_loss
 
+from recsys.data.dataset import ReadSpec, read_data
 from recsys.data.history import History
-from recsys.data.market import MarketConfig, inferred_climb_probabilities, simulate_market
-from recsys.data.reading import ReadSpec, read_data
 from recsys.mining.ladder import Ladder, LadderConfig, build_ladder
 from recsys.mining.outcomes import find_rung_purchases
 from recsys.propensity.climb_snapshot import ClimbSnapshot
 from recsys.propensity.climbs import UpgradeConfig, UpgradeModel, climbs_within
+from recsys.simulation import MarketConfig, simulate_market
+from tests.support.market_inference import inferred_climb_probabilities
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof"
 CONFIG = UpgradeConfig()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.data.market import MarketConfig, write_market
+from recsys.simulation import MarketConfig, write_market
 
 SMALL = """
 [next_product.sampling]

@@ -11,7 +11,7 @@ from recsys.bundle import load_bundle
 from recsys.bundle.resolve import resolve_model
 from recsys.cli import main
 from recsys.contracts.config import read_config
-from recsys.data.reading import ReadSpec
+from recsys.data.dataset import ReadSpec
 from training.champion import ACCOUNTS, EVIDENCE, read_evidence, read_ndcg
 from training.config import TrainConfig
 from training.gate import CalibrationBin, Comparison, GateEvidence

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from recsys.contracts.config import read_config
-from recsys.data.reading import ReadSpec
+from recsys.data.dataset import ReadSpec
 from training.config import TrainConfig
 from training.gate import Check, GateEvidence, judge
 from training.registry import CHAMPION, Registry

@@ -18,7 +18,7 @@ from recsys.bundle.classifiers import load_classifier
 from recsys.cli import main
 from recsys.contracts.config import read_config
 from recsys.contracts.offers import OfferRequest
-from recsys.data.reading import ReadSpec
+from recsys.data.dataset import ReadSpec
 from recsys.errors import GateError
 from training.baselines.lineup import lineup
 from training.champion import read_evidence

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from recsys.data.dataset import ReadSpec, read_data
 from recsys.data.history import History
-from recsys.data.reading import ReadSpec, read_data
 from recsys.mining.ladder import LadderConfig, build_ladder
 from recsys.mining.outcomes import find_rung_purchases
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from recsys.contracts import columns as c
-from recsys.data.reading import ReadSpec, read_data
+from recsys.data.dataset import ReadSpec, read_data
 from recsys.mining.rules import RuleConfig, mine_rules
 
 # A hundred pairs drawn evenly with seed 0 from all relations mined before 2011-06-01 (all are complements: colours and

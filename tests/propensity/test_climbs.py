@@ -11,13 +11,13 @@ from scipy.special import logit
 from sklearn.metrics import average_precision_score
 
 from recsys.data.history import History
-from recsys.data.market import Market, MarketConfig, simulate_market
 from recsys.mining.ladder import Ladder, LadderConfig, build_ladder
 from recsys.mining.outcomes import ClimbConfig
 from recsys.propensity.climb_features import FEATURES, climb_features
 from recsys.propensity.climb_peers import ladder_of_edge, orders_share, peer_order_shares, peer_quantities
 from recsys.propensity.climb_snapshot import ClimbSnapshot, usual_quantity
 from recsys.propensity.climbs import UpgradeConfig, UpgradeModel, climb_cutoffs, climbs_within
+from recsys.simulation import Market, MarketConfig, simulate_market
 
 AS_OF = datetime(2025, 8, 1, tzinfo=UTC)
 CONFIG = UpgradeConfig(n_cutoffs=6)

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.data.market import MarketConfig
-from recsys.data.market.response_config import World
-from recsys.data.market.responses import HOLDOUT, WORLDS, ExperimentLog, OfferPolicy, simulate_experiment
 from recsys.evaluation.kpis import EventTables, KpiConfig, KpiReport, kpis_from_tables
 from recsys.evaluation.readout import Effect, Ratio, Readout, ReadoutConfig, TableForm, readout_from_table
+from recsys.simulation import MarketConfig
+from recsys.simulation.response_config import World
+from recsys.simulation.responses.experiment import HOLDOUT, WORLDS, ExperimentLog, OfferPolicy, simulate_experiment
 
 MARKET = MarketConfig(n_accounts=20_000, n_products=1_000, seed=4)
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from recsys.data.clean_data import CleanData
-from recsys.data.market import MarketConfig, write_market
-from recsys.data.reading import ReadSpec, read_data
+from recsys.data.dataset import ReadSpec, read_data
+from recsys.simulation import MarketConfig, write_market
 from training.config import TrainConfig
 
 AS_OF = datetime(2025, 7, 1, tzinfo=UTC)

@@ -13,8 +13,8 @@ import pytest
 from recsys.arrays import RowArray
 from recsys.contracts.offers import OfferRequest
 from recsys.data.clean_data import CleanData
+from recsys.data.dataset import ReadSpec, read_data
 from recsys.data.history import History
-from recsys.data.reading import ReadSpec, read_data
 from recsys.evaluation.calibration import judge_calibration
 from recsys.evaluation.pairs import cross_sell_pairs
 from recsys.evaluation.truth import known_accounts

@@ -7,8 +7,8 @@ import pytest
 
 from recsys.contracts import columns as c
 from recsys.data.clean_data import CleanData
-from recsys.data.market import MarketConfig, write_market
-from recsys.data.reading import ReadSpec, read_data
+from recsys.data.dataset import ReadSpec, read_data
+from recsys.simulation import MarketConfig, write_market
 from training.replay_sample import of_accounts, sample_accounts
 
 

@@ -136,8 +136,8 @@ def _read(
     currency: str | None,
     time_format: str | None,
 ) -> CleanData:
+    from recsys.data.dataset import ReadSpec, read_data
     from recsys.data.mapping import parse_map
-    from recsys.data.reading import ReadSpec, read_data
 
     return read_data(
         ReadSpec(

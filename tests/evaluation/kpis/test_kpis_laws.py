@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recsys.contracts import columns as c
-from recsys.data.market import MarketConfig
-from recsys.data.market.responses import HOLDOUT, WORLDS, ExperimentLog, OfferPolicy, simulate_experiment
 from recsys.errors import ConfigError, DataError, EmptyDataError, MissingColumnError
 from recsys.evaluation.kpis import REGISTRY, EventTables, KpiConfig, KpiReport, find_kpi, kpis_from_tables
 from recsys.evaluation.kpis.formulas import FORMULAS
 from recsys.evaluation.kpis.ladder import edges_of, higher_rungs
+from recsys.simulation import MarketConfig
+from recsys.simulation.responses.experiment import HOLDOUT, WORLDS, ExperimentLog, OfferPolicy, simulate_experiment
 
 ADDITIVE = (
     "upsell_cross_sell_rate", "upsell_rate", "cross_sell_rate", "aov", "revenue_contribution",

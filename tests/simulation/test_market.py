@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from recsys.contracts import columns as c
 from recsys.contracts.tables import ACCOUNTS, ORDERS, PRODUCTS, UPGRADES
 from recsys.data import ReadSpec, read_data
-from recsys.data.market import Market, MarketConfig, simulate_market, write_market
-from recsys.data.market.accounts import EMPLOYEES
-from recsys.data.market.catalogue import build_catalogue
+from recsys.simulation import Market, MarketConfig, simulate_market, write_market
+from recsys.simulation.accounts import EMPLOYEES
+from recsys.simulation.catalogue import build_catalogue
 
 SMALL = MarketConfig(n_accounts=400, n_products=500, seed=5)
 FILES = (

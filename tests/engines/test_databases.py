@@ -11,8 +11,8 @@ import pytest
 
 from recsys.contracts import columns as c
 from recsys.data import ReadSpec, read_data
-from recsys.data.databases import shown_url
 from recsys.data.sources import connect, open_source
+from recsys.engines.databases import shown_url
 from recsys.errors import ConfigError, DataError, EmptyDataError, SourceNotFoundError
 
 CREATE = """

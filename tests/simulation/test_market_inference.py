@@ -11,8 +11,9 @@ from scipy.stats import binom
 from sklearn.metrics import log_loss
 
 from recsys.contracts import columns as c
-from recsys.data.market import Market, MarketConfig, inferred_climb_probabilities, simulate_market
-from recsys.data.market.truth import CLIMBED_AT
+from recsys.simulation import Market, MarketConfig, simulate_market
+from recsys.simulation.truth import CLIMBED_AT
+from tests.support.market_inference import inferred_climb_probabilities
 
 HORIZON_DAYS = 30
 

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from recsys.contracts import columns as c
-from recsys.data.market import names
-from recsys.data.market.catalogue import NONE, SUBSTITUTE_AVOIDANCE, Catalogue, family_labels
-from recsys.data.market.ladders import climb_rate, segment_effect
-from recsys.data.market.lines import Block, World
+from recsys.simulation import names
+from recsys.simulation.blocks import Block, World
+from recsys.simulation.catalogue import NONE, SUBSTITUTE_AVOIDANCE, Catalogue, family_labels
+from recsys.simulation.ladders import climb_rate, segment_effect
 
 STRENGTH: Final = "strength"
 SUBSTITUTE_ID: Final = "substitute_id"
@@ -47,7 +47,7 @@ class Truth:
             lapsed), `lapse_probability` (that an order is the last), `inclusion`, `log_rate` (edge and segment),
             `log_quantity_ratio` (at `standing_since`), `log_quantity_growth_per_year`, and `hazard_per_30_days` at
             `standing_since`: 30 x climb_rate. The wish for the next rung comes with the hazard
-            `recsys.data.market.ladders.climb_rate` and is met at the next replenishment.
+            `recsys.simulation.ladders.climb_rate` and is met at the next replenishment.
     """
 
     complements: pd.DataFrame

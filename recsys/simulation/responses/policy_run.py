@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from recsys.arrays import FloatArray, IntArray
-from recsys.data.market.response_config import OfferPolicy, ResponseConfig
-from recsys.data.market.scene import N_WISHES, NEVER, Scene
+from recsys.simulation.response_config import OfferPolicy, ResponseConfig
+from recsys.simulation.responses.scenario import N_WISHES, NEVER, Scene
 
 Bools = NDArray[np.bool_]
 

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from recsys.arrays import FloatArray, IntArray, owners, positions, starts
 from recsys.data.history import SECONDS_A_DAY
-from recsys.data.market.accounts import Accounts
-from recsys.data.market.catalogue import Catalogue
-from recsys.data.market.clock import Clock
-from recsys.data.market.config import MarketConfig
-from recsys.data.market.draws import Stream, account_keys, normal, uniform
-from recsys.data.market.ladders import MAX_RUNGS, Ladders, climb_rate, segment_effect
-from recsys.data.market.orders import Orders
+from recsys.simulation.accounts import Accounts
+from recsys.simulation.catalogue import Catalogue
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.ladders import MAX_RUNGS, Ladders, climb_rate, segment_effect
+from recsys.simulation.orders import Orders
+from recsys.simulation.random_streams import Stream, account_keys, normal, uniform
+from recsys.simulation.seasonality import Clock
 
 NEEDS_AN_ACCOUNT = 6
 OLD_HABIT = 0.10  # share of the replenishments that still take the rung below after a climb

@@ -11,9 +11,9 @@ from scipy.special import ndtri
 
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
-from recsys.data.market import fitted, names
-from recsys.data.market.config import MarketConfig
-from recsys.data.market.ladders import Ladders, build_ladders
+from recsys.simulation import fitted, names
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.ladders import Ladders, build_ladders
 
 NONE = -1
 COMPLEMENT_STRENGTH = (0.10, 0.50)

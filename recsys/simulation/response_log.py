@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
 from recsys.contracts.tables import COMPLETED
-from recsys.data.market.accounts import EMPLOYEES, accounts_frame
-from recsys.data.market.response_config import OfferPolicy
-from recsys.data.market.response_run import Run
-from recsys.data.market.response_truth import ordinary_lines
-from recsys.data.market.scene import Scene
-from recsys.data.market.tables import CURRENCY
+from recsys.simulation.accounts import EMPLOYEES, accounts_frame
+from recsys.simulation.response_config import OfferPolicy
+from recsys.simulation.responses.policy_run import Run
+from recsys.simulation.responses.scenario import Scene
+from recsys.simulation.responses.truth import ordinary_lines
+from recsys.simulation.tables import CURRENCY
 
 _DAY_MICROSECONDS = 86_400 * 10**6
 _ORDER_LAG = pd.Timedelta(minutes=1)

@@ -12,11 +12,11 @@ from scipy.special import expit
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY
-from recsys.data.market import fitted, names
-from recsys.data.market.catalogue import Catalogue
-from recsys.data.market.clock import Clock
-from recsys.data.market.config import MarketConfig
-from recsys.data.market.draws import Stream, account_keys, normal, uniform
+from recsys.simulation import fitted, names
+from recsys.simulation.catalogue import Catalogue
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.random_streams import Stream, account_keys, normal, uniform
+from recsys.simulation.seasonality import Clock
 
 EMPLOYEES: str = "employees"
 N_SLOTS = 5

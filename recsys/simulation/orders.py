@@ -8,11 +8,11 @@ import numpy as np
 from scipy.special import ndtr
 
 from recsys.arrays import FloatArray, IntArray, owners, positions, running_sums
-from recsys.data.market import fitted, names
-from recsys.data.market.accounts import Accounts
-from recsys.data.market.clock import Clock
-from recsys.data.market.config import MarketConfig
-from recsys.data.market.draws import Stream, account_keys, normal, uniform
+from recsys.simulation import fitted, names
+from recsys.simulation.accounts import Accounts
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.random_streams import Stream, account_keys, normal, uniform
+from recsys.simulation.seasonality import Clock
 
 # Cumulative shares of the channels (names.CHANNELS) that accounts of each segment prefer.
 _CHANNEL_UNTIL = ((0.70, 0.85, 1.0), (0.45, 0.65, 0.95), (0.75, 0.90, 0.97), (0.50, 0.80, 0.95), (0.15, 0.20, 0.45))

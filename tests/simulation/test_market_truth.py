@@ -14,10 +14,10 @@ from scipy.stats import binom, norm, poisson
 from sklearn.metrics import average_precision_score
 
 from recsys.contracts import columns as c
-from recsys.data.market import Market, MarketConfig, climb_probabilities, simulate_market
-from recsys.data.market.ladders import QUANTITY_EFFECT, TENURE_EFFECT, climb_rate
-from recsys.data.market.oracle import TENURE_DAYS
-from recsys.data.market.truth import (
+from recsys.simulation import Market, MarketConfig, climb_probabilities, simulate_market
+from recsys.simulation.ladders import QUANTITY_EFFECT, TENURE_EFFECT, climb_rate
+from recsys.simulation.oracle import TENURE_DAYS
+from recsys.simulation.truth import (
     AVOIDANCE,
     CLIMBED_AT,
     HAZARD,

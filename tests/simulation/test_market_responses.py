@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from recsys.contracts import columns as c
-from recsys.data.market import MarketConfig
-from recsys.data.market.responses import (
+from recsys.errors import ConfigError
+from recsys.simulation import MarketConfig
+from recsys.simulation.responses.experiment import (
     HOLDOUT,
     WORLDS,
     ExperimentLog,
@@ -16,7 +17,6 @@ from recsys.data.market.responses import (
     ResponseConfig,
     simulate_experiment,
 )
-from recsys.errors import ConfigError
 
 MARKET = MarketConfig(n_accounts=6_000, n_products=400, seed=3)
 POLICIES = {"control": HOLDOUT, "offers": OfferPolicy()}

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.arrays import FloatArray, IntArray
-from recsys.data.market import names
+from recsys.simulation import names
 
 MAX_RUNGS = len(names.RUNGS)
 _NONE = -1

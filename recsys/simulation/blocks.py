@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.arrays import FloatArray, IntArray
-from recsys.data.market import fitted
-from recsys.data.market.accounts import Accounts, draw_accounts
-from recsys.data.market.catalogue import Catalogue, build_catalogue
-from recsys.data.market.clock import Clock, build_clock
-from recsys.data.market.config import MarketConfig
-from recsys.data.market.draws import Stream, account_keys, normal, uniform
-from recsys.data.market.orders import Orders, draw_orders
-from recsys.data.market.purchases import Basket, add_consequents, fill_orders
-from recsys.data.market.replenishment import NO_REFILLS, NO_STANDINGS, Refills, Standings, draw_needs, replenish
-from recsys.data.market.shelf import Shelf, build_shelf
+from recsys.simulation import fitted
+from recsys.simulation.accounts import Accounts, draw_accounts
+from recsys.simulation.catalogue import Catalogue, build_catalogue
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.orders import Orders, draw_orders
+from recsys.simulation.purchases import Basket, add_consequents, fill_orders
+from recsys.simulation.random_streams import Stream, account_keys, normal, uniform
+from recsys.simulation.replenishment import NO_REFILLS, NO_STANDINGS, Refills, Standings, draw_needs, replenish
+from recsys.simulation.seasonality import Clock, build_clock
+from recsys.simulation.shelf import Shelf, build_shelf
 
 KEY_DISCOUNT = 0.05  # share of the price that a key account never pays
 PROMOTION_SHARE, PROMOTION = 0.05, 0.10  # of the other orders, and the discount they get

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
-from recsys.data.market.response_config import OfferPolicy
-from recsys.data.market.response_run import Run
-from recsys.data.market.scene import Scene
+from recsys.simulation.response_config import OfferPolicy
+from recsys.simulation.responses.policy_run import Run
+from recsys.simulation.responses.scenario import Scene
 
 
 @dataclass(frozen=True, slots=True)

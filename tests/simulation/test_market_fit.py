@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 
 from recsys.contracts import columns as c
 from recsys.data import ReadSpec, read_data
-from recsys.data.market import MarketConfig, simulate_market
-from recsys.data.market.marginals import EARLIER_LINES, Marginals, measure_marginals
+from recsys.simulation import MarketConfig, simulate_market
+from tests.support.market_marginals import EARLIER_LINES, Marginals, measure_marginals
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 LIKE_ONLINE_RETAIL = MarketConfig(start=datetime(2009, 12, 1, tzinfo=UTC), days=639)
@@ -29,7 +29,7 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 WRITE = """
 import resource, sys
 from pathlib import Path
-from recsys.data.market import MarketConfig, write_market
+from recsys.simulation import MarketConfig, write_market
 config = MarketConfig.model_validate_json(sys.argv[1])
 print(write_market(config, Path(sys.argv[2])), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

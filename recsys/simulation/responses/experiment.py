@@ -16,15 +16,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recsys.data.market.catalogue import products_frame
-from recsys.data.market.config import MarketConfig
-from recsys.data.market.response_config import HOLDOUT, WORLDS, OfferPolicy, ResponseConfig
-from recsys.data.market.response_log import account_table, decision_tables, order_table
-from recsys.data.market.response_run import planned_purchases, run_policy
-from recsys.data.market.response_truth import ArmTruth, ExperimentTruth, potential_outcomes, truth_of
-from recsys.data.market.scene import draw_scene
-from recsys.data.market.truth import upgrades_frame
 from recsys.errors import ConfigError
+from recsys.simulation.catalogue import products_frame
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.response_config import HOLDOUT, WORLDS, OfferPolicy, ResponseConfig
+from recsys.simulation.response_log import account_table, decision_tables, order_table
+from recsys.simulation.responses.policy_run import planned_purchases, run_policy
+from recsys.simulation.responses.scenario import draw_scene
+from recsys.simulation.responses.truth import ArmTruth, ExperimentTruth, potential_outcomes, truth_of
+from recsys.simulation.truth import upgrades_frame
 
 __all__ = [
     "HOLDOUT",

@@ -9,8 +9,8 @@ import numpy as np
 
 from recsys.arrays import FloatArray, IntArray
 from recsys.data.history import SECONDS_A_DAY, epoch_seconds
-from recsys.data.market import fitted
-from recsys.data.market.config import MarketConfig
+from recsys.simulation import fitted
+from recsys.simulation.config import MarketConfig
 
 PERIOD_DAYS = 30
 _HOUR = 3_600

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.arrays import FloatArray, IntArray
-from recsys.data.market.catalogue import Catalogue
-from recsys.data.market.clock import PERIOD_DAYS, period_months
-from recsys.data.market.config import MarketConfig
+from recsys.simulation.catalogue import Catalogue
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.seasonality import PERIOD_DAYS, period_months
 
 # Popularity by month (January first) of products of no, winter and summer season.
 SEASONS: Final = (

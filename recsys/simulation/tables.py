@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.contracts import columns as c
-from recsys.data.market import names
-from recsys.data.market.accounts import accounts_frame
-from recsys.data.market.config import MarketConfig
-from recsys.data.market.lines import Block, World, draw_block
-from recsys.data.market.truth import hazard_table
+from recsys.simulation import names
+from recsys.simulation.accounts import accounts_frame
+from recsys.simulation.blocks import Block, World, draw_block
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.truth import hazard_table
 
 CURRENCY: Final = "GBP"
 TRUTH_FOLDER: Final = "truth"

@@ -30,8 +30,8 @@ from recsys.data.derive import derive_accounts, derive_products
 from recsys.data.entities import CleanTable, complete, conform, read_table
 from recsys.data.fingerprint import digest_of, fingerprint_rows
 from recsys.data.mapping import refuse_unused, resolve_columns
-from recsys.data.outcomes import Outcome, check_rejects_path, write_rejects
 from recsys.data.presets import Preset, find_preset
+from recsys.data.rejects import Outcome, check_rejects_path, write_rejects
 from recsys.data.report import DataReport, TableReport
 from recsys.data.sources import Source, connect, open_source
 from recsys.data.times import as_utc

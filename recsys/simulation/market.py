@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from recsys.data.market.catalogue import products_frame
-from recsys.data.market.config import MarketConfig
-from recsys.data.market.lines import World, build_world
-from recsys.data.market.oracle import climb_probabilities
-from recsys.data.market.tables import ORDERS_SCHEMA, TRUTH_FOLDER, Part, arrow_table, draw_parts, write_tables
-from recsys.data.market.truth import Truth, edge_table, pair_tables, upgrades_frame
+from recsys.simulation.blocks import World, build_world
+from recsys.simulation.catalogue import products_frame
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.oracle import climb_probabilities
+from recsys.simulation.tables import ORDERS_SCHEMA, TRUTH_FOLDER, Part, arrow_table, draw_parts, write_tables
+from recsys.simulation.truth import Truth, edge_table, pair_tables, upgrades_frame
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Market:
     truth: Truth
 
     def climb_probabilities(self, as_of: datetime, horizon_days: int) -> pd.DataFrame:
-        """Return what an oracle knows at `as_of`: see `recsys.data.market.oracle.climb_probabilities`."""
+        """Return what an oracle knows at `as_of`: see `recsys.simulation.oracle.climb_probabilities`."""
         return climb_probabilities(self.config, self.truth, self.orders, as_of, horizon_days)
 
     def write(self, folder: Path) -> int:

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.arrays import IntArray, owners, positions, starts
-from recsys.data.market import fitted
-from recsys.data.market.accounts import Accounts
-from recsys.data.market.catalogue import NONE, SUBSTITUTE_AVOIDANCE, Catalogue
-from recsys.data.market.clock import Clock
-from recsys.data.market.config import MarketConfig
-from recsys.data.market.draws import Keys, Stream, account_keys, uniform
-from recsys.data.market.orders import Orders
-from recsys.data.market.shelf import Shelf
+from recsys.simulation import fitted
+from recsys.simulation.accounts import Accounts
+from recsys.simulation.catalogue import NONE, SUBSTITUTE_AVOIDANCE, Catalogue
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.orders import Orders
+from recsys.simulation.random_streams import Keys, Stream, account_keys, uniform
+from recsys.simulation.seasonality import Clock
+from recsys.simulation.shelf import Shelf
 
 BROWSE = 0.50  # share of an account's fresh lines that lie outside its needs
 LOYALTY = 0.90  # share of the purchases of two substitutes that go to the account's own brand

@@ -12,11 +12,11 @@ import pandas as pd
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY, epoch_seconds
-from recsys.data.market.clock import Clock, build_clock
-from recsys.data.market.config import MarketConfig
-from recsys.data.market.ladders import climb_rate
-from recsys.data.market.replenishment import tenure_days
-from recsys.data.market.truth import (
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.ladders import climb_rate
+from recsys.simulation.replenishment import tenure_days
+from recsys.simulation.seasonality import Clock, build_clock
+from recsys.simulation.truth import (
     CLIMBED_AT,
     HAZARD,
     INCLUSION,
@@ -42,7 +42,7 @@ def climb_probabilities(
     """Return the probability that each account climbs from each rung it stands on at `as_of` within the horizon.
 
     It is what an oracle can say that knows every planted parameter, each account's own rate of orders and chance to
-    lapse among them, and sees the orders before `as_of`; `recsys.data.market.inference` has the one that must infer
+    lapse among them, and sees the orders before `as_of`; `tests.support.market_inference` has the one that must infer
     those two, as anybody must. The wish came
     before day u with probability 1 - e^(-h (u - t)), t the last replenishment and h the hazard a day half-way. The
     first replenishment after it meets it: at order rate r (a busy day), inclusion q and lapse probability d, an

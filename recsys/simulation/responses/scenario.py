@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.arrays import FloatArray, IntArray, owners, positions
-from recsys.data.market import fitted
-from recsys.data.market.accounts import Accounts, draw_accounts
-from recsys.data.market.config import MarketConfig
-from recsys.data.market.ladders import segment_effect
-from recsys.data.market.lines import World, build_world
-from recsys.data.market.response_config import ResponseConfig
+from recsys.simulation import fitted
+from recsys.simulation.accounts import Accounts, draw_accounts
+from recsys.simulation.blocks import World, build_world
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.ladders import segment_effect
+from recsys.simulation.response_config import ResponseConfig
 
 N_WISHES = 6
 """Products that an account could be offered; every third is an upgrade."""

@@ -1,0 +1,15 @@
+"""The simulated market: a seeded wholesaler whose planted truth is known."""
+
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.market import Market, simulate_market, write_market
+from recsys.simulation.oracle import climb_probabilities
+from recsys.simulation.truth import Truth
+
+__all__ = [
+    "Market",
+    "MarketConfig",
+    "Truth",
+    "climb_probabilities",
+    "simulate_market",
+    "write_market",
+]

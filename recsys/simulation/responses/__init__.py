@@ -1,0 +1,1 @@
+"""How simulated accounts answer offers."""
