@@ -1,5 +1,5 @@
 """The command `offers`: the door to every room."""
 
-from recsys.cli.door import main
+from recsys.cli.main import main
 
 __all__ = ["main"]

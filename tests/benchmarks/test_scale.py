@@ -45,7 +45,7 @@ HASTY = {
 def trained(market: Path, bundle: Path) -> dict[str, Any]:
     """Run `offers train` in a process of its own; return what it took."""
     options = [part for name in TABLES for part in (f"--{name}", str(market / f"{name}.parquet"))]
-    command = [sys.executable, "-c", "from recsys.cli.door import main; main()", "train", *options]
+    command = [sys.executable, "-c", "from recsys.cli.main import main; main()", "train", *options]
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     tracking = f"sqlite:///{bundle.parent / 'mlflow.db'}"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -13,8 +13,8 @@ import typer
 from typer.testing import CliRunner
 
 from recsys.bundle import model_version, save_bundle
-from recsys.bundle.commands import parse_kinds, recommend
 from recsys.bundle.offers_table import LOGGED_SCHEMA, SCHEMA, answers, write_offers
+from recsys.cli.recommend import parse_kinds, recommend
 from recsys.contracts import columns as c
 from recsys.contracts.events import EventQuery
 from recsys.contracts.offers import OfferRequest

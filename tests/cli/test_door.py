@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from recsys.cli import main as door
-from recsys.cli.door import commands
+from recsys.cli.main import commands
 from recsys.errors import DataError
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from recsys.bundle.commands import recommend
+from recsys.cli.recommend import recommend
 from recsys.errors import ConfigError
 from recsys.events import MemoryStore, open_store, read_decisions
 from serving import FixedModel, Settings, create_app

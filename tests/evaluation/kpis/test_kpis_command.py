@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from recsys.cli.door import main
+from recsys.cli.main import main
 from recsys.contracts.events import EventQuery
 from recsys.evaluation.kpis import REGISTRY
 from recsys.events import open_store
 
-KNOWN = {"kpis": EntryPoint("kpis", "recsys.evaluation.kpis.commands:kpis", "offer_engine.commands")}
+KNOWN = {"kpis": EntryPoint("kpis", "recsys.cli.kpis:kpis", "offer_engine.commands")}
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from recsys.cli.kpis import kpis as kpis_command
 from recsys.contracts import columns as c
 from recsys.contracts.events import PostedLine
 from recsys.errors import CurrencyError
 from recsys.evaluation.kpis import EventTables, kpis_from_tables, read_events
-from recsys.evaluation.kpis.commands import kpis as kpis_command
 from recsys.events import MemoryStore, open_store
 
 START = datetime(2024, 1, 8, tzinfo=UTC)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from recsys.cli.readout import readout
 from recsys.evaluation import experiment_lifecycle
 from recsys.evaluation.experiment_off_policy import off_policy
 from recsys.evaluation.experiment_power import power
-from recsys.evaluation.experiment_readout import readout
 
 application = typer.Typer(
     add_completion=False,
