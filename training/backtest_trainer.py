@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from recsys.arrays import RowArray
 from recsys.bundle.load import load_bundle
 from recsys.contracts.offers import OfferRequest
-from recsys.data.clean_data import CleanData
+from recsys.data.dataset import CleanData
 from recsys.data.history import History
 from recsys.mining.ladder import Ladder, build_ladder
 from recsys.propensity.candidates import NO_PRODUCT, Candidates

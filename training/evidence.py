@@ -9,7 +9,7 @@ import numpy as np
 
 from recsys.arrays import distinct
 from recsys.contracts.offers import KINDS, OfferKind, OfferRequest
-from recsys.data.clean_data import CleanData
+from recsys.data.dataset import CleanData
 from recsys.data.history import SECONDS_A_DAY, History, epoch_seconds
 from recsys.evaluation.calibration import Calibration
 from recsys.evaluation.catalogue import active_products

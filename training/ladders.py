@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recsys.contracts import columns as c
-from recsys.data.clean_data import CleanData
+from recsys.data.dataset import CleanData
 from recsys.data.history import History
 from recsys.mining.ladder import Ladder, LadderConfig, build_ladder, complete_edges
 from recsys.mining.ladder_file import read_ladder

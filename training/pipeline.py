@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from recsys.arrays import distinct
 from recsys.bundle.save import BundleDetails, save_bundle
-from recsys.data.clean_data import CleanData
+from recsys.data.dataset import CleanData
 from recsys.data.history import SECONDS_A_DAY, History, binary, epoch_seconds
 from recsys.errors import EmptyDataError
 from recsys.mining.cart import CartModel

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from recsys.arrays import RowArray
-from recsys.data.clean_data import CleanData
+from recsys.data.dataset import CleanData
 from recsys.data.history import History
 from recsys.errors import EmptyDataError
 from recsys.evaluation.bootstrap import paired_difference

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.contracts import columns as c
-from recsys.data.clean_data import CleanData
+from recsys.data.dataset import CleanData
 
 
 def sample_accounts(

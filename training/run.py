@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.arrays import distinct
-from recsys.data.clean_data import CleanData
-from recsys.data.dataset import ReadSpec, read_data
+from recsys.data.dataset import CleanData, ReadSpec, read_data
 from recsys.data.report import DataReport
 from recsys.errors import BundleError, ModelNotFoundError
 from recsys.mining.ladder import Ladder

@@ -14,7 +14,7 @@ from recsys.errors import ConfigError, SourceNotFoundError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from recsys.data.clean_data import CleanData
+    from recsys.data.dataset import CleanData
     from recsys.evaluation.kpis.config import KpiConfig
     from recsys.evaluation.kpis.tables import EventTables
     from recsys.evaluation.kpis.values import KpiReport

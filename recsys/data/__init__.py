@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recsys.data.clean_data import CleanData as CleanData
+    from recsys.data.dataset import CleanData as CleanData
     from recsys.data.dataset import ReadSpec as ReadSpec
     from recsys.data.dataset import read_data as read_data
     from recsys.data.mapping import parse_map as parse_map
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["CleanData", "ReadSpec", "parse_map", "read_data"]
 
 _MODULES = {
-    "CleanData": "recsys.data.clean_data",
+    "CleanData": "recsys.data.dataset",
     "ReadSpec": "recsys.data.dataset",
     "parse_map": "recsys.data.mapping",
     "read_data": "recsys.data.dataset",

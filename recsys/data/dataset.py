@@ -1,13 +1,21 @@
-"""From files or a database to cleaned data, in one call."""
+"""From files or a database to cleaned data, in one call.
+
+Cleaned purchase history: what every other room takes from this one.
+
+What data a model was made of, in one digest that does not depend on the order of rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ibis
+import ibis.expr.datatypes as dt
 import pandas as pd
 from ibis.backends.duckdb import Backend
 from pandera.errors import SchemaError
@@ -24,11 +32,9 @@ from recsys.contracts.tables import (
     UPGRADES,
     TableSchema,
 )
-from recsys.data.clean_data import CleanData
 from recsys.data.cleaning import ORDER_REASONS, CleanLines, clean_lines
-from recsys.data.derive import derive_accounts, derive_products
-from recsys.data.entities import CleanTable, complete, conform, read_table
-from recsys.data.fingerprint import digest_of, fingerprint_rows
+from recsys.data.entities import CleanTable, complete, conform, derive_accounts, derive_products, read_table
+from recsys.data.history import History
 from recsys.data.mapping import refuse_unused, resolve_columns
 from recsys.data.presets import Preset, find_preset
 from recsys.data.rejects import Outcome, check_rejects_path, write_rejects
@@ -40,6 +46,75 @@ from recsys.errors import DataError, EmptyDataError, MissingColumnError
 if TYPE_CHECKING:
     import pandera.ibis
     import pandera.pandas
+
+
+_SEPARATOR = "\x1f"
+_NULL = "\x1e"
+
+
+def fingerprint_rows(table: ibis.Table, columns: Sequence[str]) -> str:
+    """Return a SHA-256 over the rows of a table, whatever their order.
+
+    Each row's MD5 gives a 64-bit number; the sum over all rows, their number and the column names are hashed. MD5
+    stands here because its value, unlike that of DuckDB's own hash, is the same in every version; it tells data
+    apart, it does not guard against forgery.
+    """
+    texts = [table[name].cast("string").fill_null(_NULL) for name in columns]
+    digests = table.select(number=_md5_number_lower(ibis.literal(_SEPARATOR).join(texts)))
+    sums = digests.agg(rows=digests.count(), total=digests["number"].sum().cast("string"))
+    item = sums.to_pyarrow().to_pylist()[0]
+    return digest_of([*columns, str(item["rows"]), str(item["total"])])
+
+
+def digest_of(parts: Sequence[str]) -> str:
+    """Return the SHA-256 of some texts in order."""
+    return hashlib.sha256(_SEPARATOR.join(parts).encode()).hexdigest()
+
+
+@ibis.udf.scalar.builtin(name="md5_number_lower", signature=((dt.string,), dt.uint64))  # type: ignore[untyped-decorator]
+def _md5_number_lower(text: str) -> int: ...  # type: ignore[empty-body]
+
+
+@dataclass(frozen=True)
+class CleanData:
+    """Everything before `as_of`, cleaned.
+
+    Attributes:
+        orders: the contract's columns of completed sale lines, on its own DuckDB; quantities are above zero and
+            without what was taken back; `account_id` may be null; `ordered_at` is UTC without a zone mark.
+        products: one row a product id of the orders or of the products table, all columns of the contract.
+        accounts: one row an account, all columns of the contract and any further ones of the accounts table.
+        upgrades: curated upgrades, None without such a table.
+        report: what became of every row.
+        currency: of all money; None if the source does not say.
+        as_of: UTC; nothing at or after it was used.
+        fingerprint: SHA-256 of the data, whatever the order of rows.
+    """
+
+    orders: ibis.Table
+    products: pd.DataFrame
+    accounts: pd.DataFrame
+    upgrades: pd.DataFrame | None
+    report: DataReport
+    currency: str | None
+    as_of: datetime
+    fingerprint: str
+
+    def lines(self) -> pd.DataFrame:
+        """Return the order lines as a frame in the order of time, order and line; `ordered_at` is marked as UTC."""
+        frame: pd.DataFrame = self.orders.to_pandas()
+        frame[c.ORDERED_AT] = frame[c.ORDERED_AT].dt.tz_localize("UTC")
+        return frame
+
+    def history(self) -> History:
+        """Return the order lines as arrays over the vocabularies of accounts and products."""
+        needed = [c.ORDER_ID, c.ACCOUNT_ID, c.PRODUCT_ID, c.ORDERED_AT, c.QUANTITY, c.UNIT_PRICE, c.DISCOUNT]
+        return History.from_frame(
+            self.orders.select(*needed).to_pandas(),
+            account_ids=self.accounts[c.ACCOUNT_ID].to_numpy(dtype=object),
+            product_ids=self.products[c.PRODUCT_ID].to_numpy(dtype=object),
+        )
+
 
 CARRIED_NAMES = (*CARRIED_PRODUCT_COLUMNS, *CARRIED_ACCOUNT_COLUMNS)
 

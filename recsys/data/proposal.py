@@ -12,9 +12,9 @@ import pandas as pd
 
 from recsys.contracts import columns as c
 from recsys.contracts.tables import CARRIED_ACCOUNT_COLUMNS, CARRIED_PRODUCT_COLUMNS, ORDERS
+from recsys.data.mapping import SYNONYMS, normalise
 from recsys.data.presets import PRESETS
 from recsys.data.sources import Source
-from recsys.data.synonyms import SYNONYMS, normalise
 from recsys.data.times import FORMATS, as_time
 
 Because = Literal["given", "same name", "known name", "similar name", "contents"]

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from recsys.arrays import AnyFloatArray, BoolArray, RowArray
 from recsys.contracts.config import Config
+from recsys.data.history import stands_in
 from recsys.propensity.features import FeatureBuilder
-from recsys.propensity.labels import stands_in
 
 
 class SamplingConfig(Config):

@@ -23,10 +23,9 @@ from sklearn.linear_model import LogisticRegression
 
 from recsys.arrays import AnyFloatArray, BoolArray, RowArray
 from recsys.contracts.config import Config
-from recsys.data.history import History
+from recsys.data.history import History, novel_purchases, stands_in
 from recsys.propensity.candidates import NO_PRODUCT, Candidates
 from recsys.propensity.examples import blocks, sample
-from recsys.propensity.labels import novel_purchases, stands_in
 from recsys.propensity.quantities import Quantities
 from recsys.propensity.retrieval.content import ContentConfig, name_vectors
 from recsys.propensity.retrieval.vectors import scaled_rows

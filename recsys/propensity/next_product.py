@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
-from recsys.data.history import History
+from recsys.data.history import History, novel_purchases
 from recsys.propensity.account_columns import AccountColumns
 from recsys.propensity.activity import ActivityConfig, ActivityModel
 from recsys.propensity.calibration import CalibrationConfig, Calibrator, HeldOut, season_ahead, season_of
@@ -36,7 +36,6 @@ from recsys.propensity.examples import (
     sample,
 )
 from recsys.propensity.features import FeatureBuilder, FeatureConfig
-from recsys.propensity.labels import novel_purchases
 from recsys.propensity.quantities import Quantities
 from recsys.propensity.ranker import Ranker, RankerConfig
 from recsys.propensity.retrieval.sources import SourcesConfig, make_sources

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.data.history import History
+from recsys.data.history import History, novel_purchases
 from recsys.propensity.cutoffs import CutoffConfig, rolling_cutoffs
-from recsys.propensity.labels import novel_purchases
 from recsys.propensity.snapshot import take_snapshot
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -15,8 +15,7 @@ import pytest
 
 from recsys.contracts import columns as c
 from recsys.contracts.offers import CartLine, Offer, OfferRequest
-from recsys.data.clean_data import CleanData
-from recsys.data.dataset import ReadSpec, read_data
+from recsys.data.dataset import CleanData, ReadSpec, read_data
 from recsys.ranking import OfferEngine
 from training.config import TrainConfig
 from training.pipeline import fit

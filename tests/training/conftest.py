@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.data.clean_data import CleanData
-from recsys.data.dataset import ReadSpec, read_data
+from recsys.data.dataset import CleanData, ReadSpec, read_data
 from recsys.simulation import MarketConfig, write_market
 from training.config import TrainConfig
 

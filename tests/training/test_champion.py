@@ -11,8 +11,7 @@ import pandas as pd
 import pytest
 
 from recsys.bundle.load import load_bundle
-from recsys.data.clean_data import CleanData
-from recsys.data.dataset import ReadSpec, read_data
+from recsys.data.dataset import CleanData, ReadSpec, read_data
 from training.baselines.popular import Popular
 from training.champion import Champion, compare_kept, compare_with, present_champion, same_window
 from training.config import TrainConfig

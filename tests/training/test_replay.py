@@ -12,8 +12,7 @@ import pytest
 
 from recsys.arrays import RowArray
 from recsys.contracts.offers import OfferRequest
-from recsys.data.clean_data import CleanData
-from recsys.data.dataset import ReadSpec, read_data
+from recsys.data.dataset import CleanData, ReadSpec, read_data
 from recsys.data.history import History
 from recsys.evaluation.calibration import judge_calibration
 from recsys.evaluation.pairs import cross_sell_pairs

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from recsys.contracts import columns as c
-from recsys.data.clean_data import CleanData
-from recsys.data.dataset import ReadSpec, read_data
+from recsys.data.dataset import CleanData, ReadSpec, read_data
 from recsys.simulation import MarketConfig, write_market
 from training.replay_sample import of_accounts, sample_accounts
 

@@ -1,6 +1,5 @@
 """Well-known layouts, by name."""
 
-from recsys.data.presets.preset import Preset
-from recsys.data.presets.registry import PRESETS, find_preset
+from recsys.data.presets.registry import PRESETS, Preset, find_preset
 
 __all__ = ["PRESETS", "Preset", "find_preset"]

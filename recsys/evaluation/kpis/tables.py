@@ -13,7 +13,7 @@ import pyarrow as pa
 from recsys.contracts import columns as c
 from recsys.contracts.events import EventQuery, TableName
 from recsys.contracts.tables import COMPLETED, ORDERS
-from recsys.data.currency import figure_currency
+from recsys.data.cleaning import figure_currency
 from recsys.data.reversals import REMAINING, net_reversals
 from recsys.errors import EmptyDataError, MissingColumnError
 from recsys.evaluation.kpis.scratch import Scratch

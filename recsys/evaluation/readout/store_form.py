@@ -12,7 +12,7 @@ import pandas as pd
 
 from recsys.contracts import columns as c
 from recsys.contracts.events import EventQuery
-from recsys.data.currency import figure_currency
+from recsys.data.cleaning import figure_currency
 from recsys.data.sources import connect, open_source
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.column_checks import refuse_missing
