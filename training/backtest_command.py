@@ -16,7 +16,7 @@ from recsys.contracts.config import read_config, validation_sentences
 from recsys.data import CleanData, ReadSpec, parse_map, read_data
 from recsys.data.history import History
 from recsys.errors import ConfigError
-from recsys.mining.ladder import Ladder
+from recsys.ladder.edges import Ladder
 from training.backtest import BacktestConfig, Trainer, run_backtest
 from training.backtest_carts import EngineAt, cart_scorer
 from training.backtest_plots import write_plots

@@ -16,7 +16,7 @@ from recsys.bundle.load import load_bundle
 from recsys.contracts.offers import OfferRequest
 from recsys.data.dataset import CleanData
 from recsys.data.history import History
-from recsys.mining.ladder import Ladder, build_ladder
+from recsys.ladder.edges import Ladder, build_ladder
 from recsys.propensity.candidates import NO_PRODUCT, Candidates
 from recsys.ranking.engine import OfferEngine
 from training.backtest import Trainer

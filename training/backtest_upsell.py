@@ -14,8 +14,8 @@ from recsys.data.history import History
 from recsys.evaluation.calibration import CalibrationConfig, Pairs, judge_calibration
 from recsys.evaluation.ranking import score_ranking
 from recsys.evaluation.truth import Truth, rung_climbs
-from recsys.mining.ladder import Ladder
-from recsys.mining.outcomes import ClimbConfig
+from recsys.ladder.edges import Ladder
+from recsys.ladder.upgrade_events import ClimbConfig
 from recsys.propensity.candidates import Candidates
 from training.backtest_results import UpsellScores
 

@@ -7,8 +7,8 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from recsys.contracts.config import Config
+from recsys.ladder.edges import LadderConfig
 from recsys.mining.cart import CartConfig
-from recsys.mining.ladder import LadderConfig
 from recsys.mining.rules import RuleConfig
 from recsys.propensity.climbs import UpgradeConfig
 from recsys.propensity.launches import LaunchConfig

@@ -16,8 +16,8 @@ from rich.text import Text
 from recsys.bundle.load import checked_file, load_bundle
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI, resolve_model
 from recsys.contracts import columns as c
-from recsys.mining.ladder import Ladder
-from recsys.mining.ladder_file import write_ladder
+from recsys.ladder.edges import Ladder
+from recsys.ladder.file import write_ladder
 
 FRAME = "frames/ladder.parquet"
 

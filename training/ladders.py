@@ -8,8 +8,8 @@ from pathlib import Path
 from recsys.contracts import columns as c
 from recsys.data.dataset import CleanData
 from recsys.data.history import History
-from recsys.mining.ladder import Ladder, LadderConfig, build_ladder, complete_edges
-from recsys.mining.ladder_file import read_ladder
+from recsys.ladder.edges import Ladder, LadderConfig, build_ladder, complete_edges
+from recsys.ladder.file import read_ladder
 
 LadderOf = Callable[[CleanData, History], Ladder]
 """Returns the ladder as it stood when some data were read."""

@@ -22,9 +22,9 @@ from recsys.bundle.save import BundleDetails, save_bundle
 from recsys.data.dataset import CleanData
 from recsys.data.history import SECONDS_A_DAY, History, binary, epoch_seconds
 from recsys.errors import EmptyDataError
+from recsys.ladder.edges import Ladder, build_ladder
 from recsys.mining.cart import CartModel
 from recsys.mining.cart_curve import fit_cart_curve
-from recsys.mining.ladder import Ladder, build_ladder
 from recsys.mining.rules import mine_rules
 from recsys.propensity.candidates import Candidates
 from recsys.propensity.climbs import UpgradeModel

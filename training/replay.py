@@ -25,7 +25,7 @@ from recsys.evaluation.bootstrap import paired_difference
 from recsys.evaluation.calibration import judge_calibration
 from recsys.evaluation.pairs import cross_sell_pairs
 from recsys.evaluation.truth import Truth, known_accounts, novel_purchases
-from recsys.mining.ladder import Ladder
+from recsys.ladder.edges import Ladder
 from recsys.propensity.candidates import NO_PRODUCT, Candidates
 from recsys.propensity.climbs import UpgradeModel
 from recsys.propensity.examples import both_sides

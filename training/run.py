@@ -16,8 +16,8 @@ from recsys.arrays import distinct
 from recsys.data.dataset import CleanData, ReadSpec, read_data
 from recsys.data.report import DataReport
 from recsys.errors import BundleError, ModelNotFoundError
-from recsys.mining.ladder import Ladder
-from recsys.mining.ladder_file import with_names
+from recsys.ladder.edges import Ladder
+from recsys.ladder.file import with_names
 from training.champion import EVIDENCE, Champion, compare_with, present_champion
 from training.config import TrainConfig
 from training.evidence import gather_evidence

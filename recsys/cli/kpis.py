@@ -172,7 +172,7 @@ def _events(url: str | None) -> EventTables | None:
 
 
 def _ladder(data: CleanData) -> pd.DataFrame:
-    from recsys.mining.ladder import LadderConfig, build_ladder
+    from recsys.ladder.edges import LadderConfig, build_ladder
 
     return build_ladder(data.products, data.history(), data.upgrades, LadderConfig()).edges
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recsys.arrays import RowArray, values_at
 from recsys.data.history import SECONDS_A_DAY, History, binary, epoch_seconds
-from recsys.mining.outcomes import ClimbConfig, EdgeRows, find_rung_purchases
+from recsys.ladder.upgrade_events import ClimbConfig, EdgeRows, find_rung_purchases
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from scipy.special import gammainc
 
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
-from recsys.mining.baskets import ACCOUNT, BASKET, PRODUCT
+from recsys.mining.counting import ACCOUNT, BASKET, PRODUCT
 
 BLOCK_PAIRS = 20_000
 N_HELD = "n_held"

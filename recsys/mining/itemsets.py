@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from recsys.contracts import columns as c
 from recsys.errors import ConfigError
 from recsys.mining._mlxtend import mine_itemsets
-from recsys.mining.baskets import BASKET, PRODUCT, number_baskets, read_product_ids
+from recsys.mining.counting import BASKET, PRODUCT, number_baskets, read_product_ids
 
 
 def frequent_itemsets(orders: ibis.Table, min_support: float, max_length: int | None = None) -> pd.DataFrame:

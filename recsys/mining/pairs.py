@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.contracts import columns as c
-from recsys.mining.baskets import BASKET, PERIOD, PRODUCT, number_baskets, number_products
+from recsys.mining.counting import BASKET, PERIOD, PRODUCT, number_baskets, number_products
 
 LEFT = "left_product"
 RIGHT = "right_product"

@@ -19,11 +19,10 @@ from pydantic import Field
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
-from recsys.mining.baskets import Margins, number_baskets, read_margins, read_product_ids
+from recsys.mining.counting import Margins, number_baskets, read_margins, read_product_ids
 from recsys.mining.habits import HabitNull, read_habits
 from recsys.mining.measures import measure, wilson_interval
 from recsys.mining.pairs import PairCounts, pair_counts, read_given_pairs, read_pairs
-from recsys.mining.relations import LikenessConfig, alike_pairs
 from recsys.mining.significance import (
     NullModel,
     PairNull,
@@ -32,6 +31,7 @@ from recsys.mining.significance import (
     tail_above,
     tail_below,
 )
+from recsys.mining.similarity import LikenessConfig, alike_pairs
 
 Relation = Literal["complement", "substitute", "none"]
 Tail = Callable[[IntArray, FloatArray], FloatArray]

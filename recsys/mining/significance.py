@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.special import gammainc, gammaincc
 
 from recsys.arrays import FloatArray, IntArray
-from recsys.mining.baskets import Margins
+from recsys.mining.counting import Margins
 
 NullModel = Literal["saturating", "proportional"]
 

@@ -10,8 +10,8 @@ import pandas as pd
 from recsys.arrays import FloatArray
 from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY, History
-from recsys.mining.ladder import Ladder
-from recsys.mining.outcomes import EdgePairs
+from recsys.ladder.edges import Ladder
+from recsys.ladder.upgrade_events import EdgePairs
 from recsys.propensity.climb_accounts import account_columns, account_features
 from recsys.propensity.climb_peers import (
     climbs_a_purchase,

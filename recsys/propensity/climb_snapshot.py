@@ -11,8 +11,8 @@ import numpy as np
 
 from recsys.arrays import FloatArray, IntArray, distinct
 from recsys.data.history import SECONDS_A_DAY, History, epoch_seconds
-from recsys.mining.ladder import Ladder
-from recsys.mining.outcomes import ClimbConfig, EdgePairs, EdgeRows, RungPurchases, find_rung_purchases, pair_up
+from recsys.ladder.edges import Ladder
+from recsys.ladder.upgrade_events import ClimbConfig, EdgePairs, EdgeRows, RungPurchases, find_rung_purchases, pair_up
 from recsys.mining.purchases import NEVER, PurchaseIndex
 from recsys.propensity.ordering import Activity, measure_activity
 

@@ -16,8 +16,8 @@ from sklearn.base import BaseEstimator
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts.config import Config
 from recsys.data.history import History, epoch_seconds
-from recsys.mining.ladder import Ladder
-from recsys.mining.outcomes import ClimbConfig, EdgePairs, RungPurchases, find_rung_purchases
+from recsys.ladder.edges import Ladder
+from recsys.ladder.upgrade_events import ClimbConfig, EdgePairs, RungPurchases, find_rung_purchases
 from recsys.propensity.candidates import Candidates
 from recsys.propensity.climb_classifier import ClimbClassifier
 from recsys.propensity.climb_features import climb_features

@@ -17,8 +17,8 @@ from sklearn.metrics import average_precision_score, log_loss
 
 from recsys.data.dataset import ReadSpec, read_data
 from recsys.data.history import History
-from recsys.mining.ladder import Ladder, LadderConfig, build_ladder
-from recsys.mining.outcomes import find_rung_purchases
+from recsys.ladder.edges import Ladder, LadderConfig, build_ladder
+from recsys.ladder.upgrade_events import find_rung_purchases
 from recsys.propensity.climb_snapshot import ClimbSnapshot
 from recsys.propensity.climbs import UpgradeConfig, UpgradeModel, climbs_within
 from recsys.simulation import MarketConfig, simulate_market

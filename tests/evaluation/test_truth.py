@@ -12,7 +12,7 @@ from recsys.data.history import History
 from recsys.evaluation.catalogue import active_products, coverage, novelty
 from recsys.evaluation.pairs import cross_sell_pairs
 from recsys.evaluation.truth import novel_purchases, rung_climbs
-from recsys.mining.outcomes import ClimbConfig, EdgeRows
+from recsys.ladder.upgrade_events import ClimbConfig, EdgeRows
 
 CUTOFF = datetime(2024, 6, 1, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import hypergeom
 
 from recsys.contracts import columns as c
-from recsys.mining.baskets import number_baskets
+from recsys.mining.counting import number_baskets
 from recsys.mining.habits import read_habits
 from recsys.mining.rules import RuleConfig, mine_rules
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from recsys.data.history import History
-from recsys.mining.ladder import EDGE_COLUMNS, LadderConfig, build_ladder
-from recsys.mining.outcomes import ClimbConfig
+from recsys.ladder.edges import EDGE_COLUMNS, LadderConfig, build_ladder
+from recsys.ladder.upgrade_events import ClimbConfig
 
 DAY0 = datetime(2025, 1, 1, tzinfo=UTC)
 

@@ -10,8 +10,8 @@ import pytest
 
 from recsys.data.history import History
 from recsys.errors import DataError, EmptyDataError, MissingColumnError, SourceNotFoundError
-from recsys.mining.ladder import LadderConfig, build_ladder
-from recsys.mining.ladder_file import read_ladder, write_ladder
+from recsys.ladder.edges import LadderConfig, build_ladder
+from recsys.ladder.file import read_ladder, write_ladder
 
 PRODUCTS = pd.DataFrame({"product_id": ["p0", "p1", "p2"], "name": ["SMALL CLOCHE", "LARGE CLOCHE", "OAK TABLE, OLD"]})
 

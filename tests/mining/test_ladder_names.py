@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.mining.names import compare, parse_name, singular
+from recsys.products.names import compare, parse_name, singular
 
 
 @pytest.mark.parametrize(

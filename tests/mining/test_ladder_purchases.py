@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.data.history import History
-from recsys.mining.empirical_bayes import fit_beta_prior
+from recsys.ladder.empirical_bayes import fit_beta_prior
 from recsys.mining.purchases import NEVER, PurchaseIndex
 
 START = datetime(2025, 1, 1, tzinfo=UTC)

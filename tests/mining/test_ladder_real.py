@@ -10,8 +10,8 @@ import pytest
 
 from recsys.data.dataset import ReadSpec, read_data
 from recsys.data.history import History
-from recsys.mining.ladder import LadderConfig, build_ladder
-from recsys.mining.outcomes import find_rung_purchases
+from recsys.ladder.edges import LadderConfig, build_ladder
+from recsys.ladder.upgrade_events import find_rung_purchases
 
 # A hundred edges drawn with seed 0 from the ladder frozen on 2011-06-01, each judged by reading its two names: is the
 # second a higher-value version of the first? Doubtful ones count as no.

@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse as sp
 
 from recsys.contracts import columns as c
-from recsys.mining.relations import LikenessConfig, alike_pairs
+from recsys.mining.similarity import LikenessConfig, alike_pairs
 
 IDS = np.array(["a", "b", "c", "d"], dtype=object)
 ALONE = sp.csr_array((4, 4))

@@ -11,8 +11,8 @@ from scipy.special import logit
 from sklearn.metrics import average_precision_score
 
 from recsys.data.history import History
-from recsys.mining.ladder import Ladder, LadderConfig, build_ladder
-from recsys.mining.outcomes import ClimbConfig
+from recsys.ladder.edges import Ladder, LadderConfig, build_ladder
+from recsys.ladder.upgrade_events import ClimbConfig
 from recsys.propensity.climb_features import FEATURES, climb_features
 from recsys.propensity.climb_peers import ladder_of_edge, orders_share, peer_order_shares, peer_quantities
 from recsys.propensity.climb_snapshot import ClimbSnapshot, usual_quantity

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recsys.data.history import History
-from recsys.mining.ladder import LadderConfig, build_ladder
+from recsys.ladder.edges import LadderConfig, build_ladder
 from recsys.propensity.account_columns import AccountColumns
 from recsys.propensity.climb_features import climb_features
 from recsys.propensity.climb_snapshot import ClimbSnapshot

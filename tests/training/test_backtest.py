@@ -17,7 +17,7 @@ from recsys.data.history import History
 from recsys.errors import ConfigError, EmptyDataError
 from recsys.evaluation.bootstrap import BootstrapConfig
 from recsys.evaluation.truth import novel_purchases
-from recsys.mining.ladder import EDGE_COLUMNS, Ladder
+from recsys.ladder.edges import EDGE_COLUMNS, Ladder
 from recsys.propensity.candidates import Candidates
 from training.backtest import RAW, SERVED, BacktestConfig, run_backtest
 from training.backtest_command import backtest, config_of, parse_cutoffs, with_horizon

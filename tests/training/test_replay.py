@@ -17,7 +17,7 @@ from recsys.data.history import History
 from recsys.evaluation.calibration import judge_calibration
 from recsys.evaluation.pairs import cross_sell_pairs
 from recsys.evaluation.truth import known_accounts
-from recsys.mining.ladder import Ladder
+from recsys.ladder.edges import Ladder
 from recsys.ranking.engine import OfferEngine
 from training.backtest import RAW
 from training.baselines.popular import Popular, RecentlyPopular

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from recsys.contracts import columns as c
-from recsys.mining.tiers import tier_edges
+from recsys.ladder.tiers import tier_edges
 
 
 def edges_of(products: pd.DataFrame | None, upgrades: pd.DataFrame | None) -> tuple[pd.DataFrame, str]:

@@ -10,7 +10,7 @@ import pandas as pd
 from recsys.contracts import columns as c
 from recsys.data.history import History
 from recsys.errors import DataError, EmptyDataError, MissingColumnError, SourceNotFoundError
-from recsys.mining.ladder import EDGE_COLUMNS, Ladder, LadderConfig, Origin, complete_edges
+from recsys.ladder.edges import EDGE_COLUMNS, Ladder, LadderConfig, Origin, complete_edges
 
 _REQUIRED: Final = (c.FROM_PRODUCT_ID, c.TO_PRODUCT_ID)
 _SHOWN: Final = 3

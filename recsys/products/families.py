@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.arrays import FloatArray
-from recsys.mining.names import NameParts, NameStep, compare, parse_name
+from recsys.products.names import NameParts, NameStep, compare, parse_name
 
 _COLOURS: Final = frozenset(
     (

@@ -18,12 +18,12 @@ from pydantic import Field, model_validator
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
 from recsys.data.history import History
-from recsys.mining.empirical_bayes import fit_beta_prior
-from recsys.mining.families import NameMatrix, higher_version, like_pairs
-from recsys.mining.names import parse_name
-from recsys.mining.outcomes import ClimbConfig, EdgeRows, find_rung_purchases, pair_up
+from recsys.ladder.empirical_bayes import fit_beta_prior
+from recsys.ladder.tiers import price_edges, tier_edges
+from recsys.ladder.upgrade_events import ClimbConfig, EdgeRows, find_rung_purchases, pair_up
 from recsys.mining.purchases import PurchaseIndex
-from recsys.mining.tiers import price_edges, tier_edges
+from recsys.products.families import NameMatrix, higher_version, like_pairs
+from recsys.products.names import parse_name
 
 Origin = Literal["curated", "tier", "inferred"]
 

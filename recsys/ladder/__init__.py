@@ -1,0 +1,1 @@
+"""The upgrade ladder: which product is the higher version of which."""

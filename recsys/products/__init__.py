@@ -1,0 +1,1 @@
+"""What likeness of names, packs and prices says about products."""
