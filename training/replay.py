@@ -26,6 +26,7 @@ from recsys.evaluation.calibration import judge_calibration
 from recsys.evaluation.pairs import cross_sell_pairs
 from recsys.evaluation.truth import Truth, known_accounts, novel_purchases
 from recsys.ladder.edges import Ladder
+from recsys.ladder.file import LadderOf
 from recsys.propensity.candidates import NO_PRODUCT, Candidates
 from recsys.propensity.climbs import UpgradeModel
 from recsys.propensity.examples import both_sides
@@ -37,7 +38,6 @@ from training.backtest_upsell import first_of_each, score_upsell
 from training.baselines.lineup import lineup
 from training.baselines.protocol import Baseline
 from training.config import TrainConfig
-from training.ladders import LadderOf
 from training.pipeline import Step, part_rng, quietly
 
 T = TypeVar("T")

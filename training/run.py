@@ -17,13 +17,12 @@ from recsys.data.dataset import CleanData, ReadSpec, read_data
 from recsys.data.report import DataReport
 from recsys.errors import BundleError, ModelNotFoundError
 from recsys.ladder.edges import Ladder
-from recsys.ladder.file import with_names
+from recsys.ladder.file import built_ladder, edited_ladder, given_ladder, with_names
 from training.champion import EVIDENCE, Champion, compare_with, present_champion
 from training.config import TrainConfig
 from training.evidence import gather_evidence
 from training.gate import GateEvidence
 from training.importances import feature_importances
-from training.ladders import built_ladder, edited_ladder, given_ladder
 from training.pipeline import Fitted, Step, fit, known_history, part_rng, quietly, write_bundle
 from training.readable import strongest_pairs
 from training.registry import BUNDLE_FOLDER, Registry

@@ -20,8 +20,7 @@ from recsys.contracts.config import Config
 from recsys.data.history import History
 from recsys.ladder.empirical_bayes import fit_beta_prior
 from recsys.ladder.tiers import price_edges, tier_edges
-from recsys.ladder.upgrade_events import ClimbConfig, EdgeRows, find_rung_purchases, pair_up
-from recsys.mining.purchases import PurchaseIndex
+from recsys.ladder.upgrade_events import ClimbConfig, EdgeRows, PurchaseIndex, find_rung_purchases, pair_up
 from recsys.products.families import NameMatrix, higher_version, like_pairs
 from recsys.products.names import parse_name
 

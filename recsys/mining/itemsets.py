@@ -1,4 +1,7 @@
-"""Sets of any length that stand together in orders."""
+"""Sets of any length that stand together in orders.
+
+The only importer of mlxtend.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,31 @@ import ibis
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from mlxtend.frequent_patterns import fpgrowth
 
 from recsys.contracts import columns as c
 from recsys.errors import ConfigError
-from recsys.mining._mlxtend import mine_itemsets
 from recsys.mining.counting import BASKET, PRODUCT, number_baskets, read_product_ids
+
+
+def mine_itemsets(held: sp.csr_array, min_count: int, max_length: int | None) -> list[tuple[tuple[int, ...], int]]:
+    """Return each itemset in at least `min_count` rows as its sorted columns and its count, in no order.
+
+    Args:
+        held: which row holds which column, `(n_rows, n_columns)`, 1 where it does.
+        min_count: 1 or more.
+        max_length: most columns in an itemset; None for any number.
+    """
+    n_rows, n_columns = held.shape
+    if min_count > n_rows:
+        return []
+    # mlxtend wants names as text for sparse frames.
+    names = [str(column) for column in range(n_columns)]
+    frame = pd.DataFrame.sparse.from_spmatrix(sp.csr_matrix(held.astype(bool)), columns=names)  # type: ignore[attr-defined]
+    # It keeps counts of at least ceil(share * rows): half a count below is free of rounding.
+    found = fpgrowth(frame, min_support=(min_count - 0.5) / n_rows, max_len=max_length)
+    counts = np.rint(found["support"].to_numpy() * n_rows).astype(int)
+    return [(tuple(sorted(itemset)), int(count)) for itemset, count in zip(found["itemsets"], counts, strict=True)]
 
 
 def frequent_itemsets(orders: ibis.Table, min_support: float, max_length: int | None = None) -> pd.DataFrame:

@@ -19,15 +19,24 @@ from pydantic import Field
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
-from recsys.mining.counting import Margins, number_baskets, read_margins, read_product_ids
-from recsys.mining.habits import HabitNull, read_habits
+from recsys.mining.counting import (
+    Margins,
+    PairCounts,
+    number_baskets,
+    pair_counts,
+    read_given_pairs,
+    read_margins,
+    read_pairs,
+    read_product_ids,
+)
 from recsys.mining.measures import measure, wilson_interval
-from recsys.mining.pairs import PairCounts, pair_counts, read_given_pairs, read_pairs
 from recsys.mining.significance import (
+    HabitNull,
     NullModel,
     PairNull,
     false_discovery_rate,
     fit_null,
+    read_habits,
     tail_above,
     tail_below,
 )
@@ -82,7 +91,7 @@ class RuleConfig(Config):
             parts tell fashion and season from complements, but cost certainty where orders are few.
         null: how chance is modelled; see `recsys.mining.significance`.
         within_accounts: a complement is together more often than each account's own habits explain, too (see
-            `recsys.mining.habits`); without it, products that the same accounts need count as complements.
+            `recsys.mining.significance`); without it, products that the same accounts need count as complements.
         keep: `significant` keeps complements and substitutes, `all` every pair with `min_both` orders too.
         likeness: when two products are alike enough to be substitutes.
     """

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from recsys.arrays import FloatArray
 from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY
-from recsys.ladder.upgrade_events import EdgePairs
-from recsys.mining.purchases import PurchaseIndex
+from recsys.ladder.upgrade_events import EdgePairs, PurchaseIndex
 from recsys.propensity.climb_snapshot import RECENT_DAYS, ClimbSnapshot
 from recsys.propensity.ordering import count_orders
 

@@ -12,8 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from recsys.arrays import FloatArray
 from recsys.data.history import SECONDS_A_DAY
 from recsys.ladder.empirical_bayes import fit_beta_prior, fit_beta_weight, shrink_means
-from recsys.ladder.upgrade_events import EdgePairs
-from recsys.mining.purchases import NEVER
+from recsys.ladder.upgrade_events import NEVER, EdgePairs
 from recsys.propensity.climb_snapshot import ClimbSnapshot, orders_standing, standing_end, usual_log_quantity
 
 _MOST_PAIRS: Final = 20_000  # two parameters need no more

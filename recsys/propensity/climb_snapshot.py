@@ -12,8 +12,16 @@ import numpy as np
 from recsys.arrays import FloatArray, IntArray, distinct
 from recsys.data.history import SECONDS_A_DAY, History, epoch_seconds
 from recsys.ladder.edges import Ladder
-from recsys.ladder.upgrade_events import ClimbConfig, EdgePairs, EdgeRows, RungPurchases, find_rung_purchases, pair_up
-from recsys.mining.purchases import NEVER, PurchaseIndex
+from recsys.ladder.upgrade_events import (
+    NEVER,
+    ClimbConfig,
+    EdgePairs,
+    EdgeRows,
+    PurchaseIndex,
+    RungPurchases,
+    find_rung_purchases,
+    pair_up,
+)
 from recsys.propensity.ordering import Activity, measure_activity
 
 RECENT_DAYS: Final = 90  # a quarter: long enough for a few orders of a business, short enough to be news

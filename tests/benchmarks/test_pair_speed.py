@@ -18,8 +18,8 @@ import pyarrow as pa
 import pytest
 
 from recsys.contracts import columns as c
+from recsys.mining.counting import count_pairs
 from recsys.mining.itemsets import frequent_itemsets
-from recsys.mining.pairs import count_pairs
 from recsys.mining.rules import RuleConfig, mine_rules
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "mining_speed.json"

@@ -6,8 +6,8 @@ from scipy.stats import hypergeom
 
 from recsys.contracts import columns as c
 from recsys.mining.counting import number_baskets
-from recsys.mining.habits import read_habits
 from recsys.mining.rules import RuleConfig, mine_rules
+from recsys.mining.significance import read_habits
 
 PAIR = (np.array([0]), np.array([1]))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from recsys.data.history import History
 from recsys.ladder.empirical_bayes import fit_beta_prior
-from recsys.mining.purchases import NEVER, PurchaseIndex
+from recsys.ladder.upgrade_events import NEVER, PurchaseIndex
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 

@@ -9,9 +9,18 @@ from hypothesis import strategies as st
 
 from recsys.contracts import columns as c
 from recsys.errors import EmptyDataError
-from recsys.mining._mlxtend import mine_itemsets
-from recsys.mining.counting import BASKET, PRODUCT, number_baskets, read_margins, read_product_ids
-from recsys.mining.pairs import count_pairs, pair_counts, read_given_pairs, read_pairs
+from recsys.mining.counting import (
+    BASKET,
+    PRODUCT,
+    count_pairs,
+    number_baskets,
+    pair_counts,
+    read_given_pairs,
+    read_margins,
+    read_pairs,
+    read_product_ids,
+)
+from recsys.mining.itemsets import mine_itemsets
 
 BASKETS = st.lists(st.lists(st.sampled_from("abcdefg"), max_size=6), min_size=1, max_size=12)
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, false_discovery_control, poisson
 
 from recsys.contracts import columns as c
-from recsys.mining.counting import Margins, number_baskets, read_margins, read_product_ids
-from recsys.mining.pairs import pair_counts, read_pairs
+from recsys.mining.counting import Margins, number_baskets, pair_counts, read_margins, read_pairs, read_product_ids
 from recsys.mining.significance import false_discovery_rate, fit_null, tail_above, tail_below
 
 Q = 0.05

@@ -18,6 +18,7 @@ from recsys.evaluation.calibration import judge_calibration
 from recsys.evaluation.pairs import cross_sell_pairs
 from recsys.evaluation.truth import known_accounts
 from recsys.ladder.edges import Ladder
+from recsys.ladder.file import built_ladder, given_ladder
 from recsys.ranking.engine import OfferEngine
 from training.backtest import RAW
 from training.baselines.popular import Popular, RecentlyPopular
@@ -25,7 +26,6 @@ from training.baselines.protocol import Baseline
 from training.config import TrainConfig
 from training.evidence import data_facts, gather_evidence, kind_calibration, offered_share
 from training.gate import Check, DataFacts, GateEvidence, judge
-from training.ladders import built_ladder, given_ladder
 from training.pipeline import Fitted, fit
 from training.replay import Replay, replay_past, replay_upgrades, take_window
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 from recsys.contracts import columns as c
 from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.kpis.key_accounts import with_key_accounts
-from recsys.evaluation.kpis.ladder import higher_rungs
 from recsys.evaluation.kpis.periods import period_number
 from recsys.evaluation.kpis.scratch import Scratch
+from recsys.ladder.tiers import higher_rungs
 
 _PAIR = ["account", "product"]
 _RUNGS = pa.schema([(c.FROM_PRODUCT_ID, pa.string()), (c.TO_PRODUCT_ID, pa.string())])

@@ -15,7 +15,7 @@ from recsys.contracts import columns as c
 from recsys.errors import ConfigError, DataError, EmptyDataError, MissingColumnError
 from recsys.evaluation.kpis import REGISTRY, EventTables, KpiConfig, KpiReport, find_kpi, kpis_from_tables
 from recsys.evaluation.kpis.formulas import FORMULAS
-from recsys.evaluation.kpis.ladder import edges_of, higher_rungs
+from recsys.ladder.tiers import edges_of, higher_rungs
 from recsys.simulation import MarketConfig
 from recsys.simulation.responses.experiment import HOLDOUT, WORLDS, ExperimentLog, OfferPolicy, simulate_experiment
 
