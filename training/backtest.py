@@ -28,7 +28,7 @@ from recsys.evaluation.ranking import hits_at, revenue_captured, score_ranking
 from recsys.evaluation.truth import Truth, known_accounts, novel_purchases
 from recsys.ladder.edges import Ladder
 from recsys.ladder.upgrade_events import ClimbConfig
-from recsys.propensity.candidates import Candidates
+from recsys.models.candidates import Candidates
 from training.backtest_results import Backtest, CutoffResult, Difference, MethodKind, MethodScores
 from training.backtest_upsell import first_of_each, score_upsell
 from training.baselines.lineup import lineup

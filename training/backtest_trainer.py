@@ -17,7 +17,7 @@ from recsys.contracts.offers import OfferRequest
 from recsys.data.dataset import CleanData
 from recsys.data.history import History
 from recsys.ladder.edges import Ladder, build_ladder
-from recsys.propensity.candidates import NO_PRODUCT, Candidates
+from recsys.models.candidates import NO_PRODUCT, Candidates
 from recsys.ranking.engine import OfferEngine
 from training.backtest import Trainer
 from training.config import TrainConfig

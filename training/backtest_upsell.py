@@ -16,7 +16,7 @@ from recsys.evaluation.ranking import score_ranking
 from recsys.evaluation.truth import Truth, rung_climbs
 from recsys.ladder.edges import Ladder
 from recsys.ladder.upgrade_events import ClimbConfig
-from recsys.propensity.candidates import Candidates
+from recsys.models.candidates import Candidates
 from training.backtest_results import UpsellScores
 
 PLACES = 10

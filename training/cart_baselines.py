@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.arrays import RowArray
-from recsys.mining.cart import CartModel
+from recsys.models.cart import CartModel
 from training.baselines.protocol import BLOCK_CELLS, FloatMatrix, diagonal, top_k, without_owned
 from training.cart_task import CartTask
 

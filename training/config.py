@@ -8,11 +8,11 @@ from pydantic import Field, model_validator
 
 from recsys.contracts.config import Config
 from recsys.ladder.edges import LadderConfig
-from recsys.mining.cart import CartConfig
 from recsys.mining.rules import RuleConfig
-from recsys.propensity.climbs import UpgradeConfig
-from recsys.propensity.launches import LaunchConfig
-from recsys.propensity.next_product import NextProductConfig
+from recsys.models.cart import CartConfig
+from recsys.models.next_product.cold_start import LaunchConfig
+from recsys.models.next_product.model import NextProductConfig
+from recsys.models.upgrade.model import UpgradeConfig
 from recsys.ranking.assembly import OfferModelConfig
 from recsys.ranking.engine import RankingConfig
 from training.gate import EvaluationConfig

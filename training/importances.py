@@ -13,9 +13,9 @@ from threadpoolctl import threadpool_limits
 
 from recsys.arrays import values_at
 from recsys.contracts import columns as c
-from recsys.propensity.climb_features import climb_features
-from recsys.propensity.climb_snapshot import ClimbSnapshot
-from recsys.propensity.climbs import climbs_within
+from recsys.models.upgrade.features import climb_features
+from recsys.models.upgrade.model import climbs_within
+from recsys.models.upgrade.snapshot import ClimbSnapshot
 from training.config import TrainConfig
 from training.replay import CrossReplay, Replay, UpReplay
 

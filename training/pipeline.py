@@ -23,13 +23,13 @@ from recsys.data.dataset import CleanData
 from recsys.data.history import SECONDS_A_DAY, History, binary, epoch_seconds
 from recsys.errors import EmptyDataError
 from recsys.ladder.edges import Ladder, build_ladder
-from recsys.mining.cart import CartModel
-from recsys.mining.cart_curve import fit_cart_curve
 from recsys.mining.rules import mine_rules
-from recsys.propensity.candidates import Candidates
-from recsys.propensity.climbs import UpgradeModel
-from recsys.propensity.launches import LaunchModel, with_launches
-from recsys.propensity.next_product import NextProductModel
+from recsys.models.candidates import Candidates
+from recsys.models.cart import CartModel
+from recsys.models.cart_curve import fit_cart_curve
+from recsys.models.next_product.cold_start import LaunchModel, with_launches
+from recsys.models.next_product.model import NextProductModel
+from recsys.models.upgrade.model import UpgradeModel
 from recsys.ranking.assembly import Learned, build_offer_model
 from recsys.ranking.links import CartWeights
 from recsys.ranking.model import CartCurve, OfferModel

@@ -27,10 +27,10 @@ from recsys.evaluation.pairs import cross_sell_pairs
 from recsys.evaluation.truth import Truth, known_accounts, novel_purchases
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import LadderOf
-from recsys.propensity.candidates import NO_PRODUCT, Candidates
-from recsys.propensity.climbs import UpgradeModel
-from recsys.propensity.examples import both_sides
-from recsys.propensity.next_product import NextProductModel
+from recsys.models.candidates import NO_PRODUCT, Candidates
+from recsys.models.next_product.examples import both_sides
+from recsys.models.next_product.model import NextProductModel
+from recsys.models.upgrade.model import UpgradeModel
 from training.backtest import RAW, BacktestConfig, Split, score_lists
 from training.backtest_results import CutoffResult, Difference, MethodScores, UpsellScores
 from training.backtest_trainer import Read, over_history

@@ -14,7 +14,7 @@ from recsys.arrays import distinct
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
 from recsys.data.history import History, epoch_seconds
-from recsys.propensity.candidates import Candidates
+from recsys.models.candidates import Candidates
 from recsys.ranking.catalogue import Links, product_table
 from recsys.ranking.evidence import Edges, choose_evidence
 from recsys.ranking.fallback import fallback_tables, segments_of, window_start

@@ -10,7 +10,7 @@ import pandas as pd
 from recsys.arrays import distinct
 from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY, History
-from recsys.propensity.candidates import Candidates
+from recsys.models.candidates import Candidates
 from recsys.ranking.model import AccountTable, Bool, CandidateTable, Float32, Int32, OwnedTable
 from recsys.ranking.strings import Strings
 from recsys.ranking.vocabulary import Vocabulary, ranges, rank_within

@@ -24,7 +24,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from recsys.propensity.classifier import PropensityClassifier
+from recsys.models.propensity.classifier import PropensityClassifier
 
 Table = tuple[pd.DataFrame, np.ndarray]
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof"

@@ -19,8 +19,8 @@ from recsys.data.dataset import ReadSpec, read_data
 from recsys.data.history import History
 from recsys.ladder.edges import Ladder, LadderConfig, build_ladder
 from recsys.ladder.upgrade_events import find_rung_purchases
-from recsys.propensity.climb_snapshot import ClimbSnapshot
-from recsys.propensity.climbs import UpgradeConfig, UpgradeModel, climbs_within
+from recsys.models.upgrade.model import UpgradeConfig, UpgradeModel, climbs_within
+from recsys.models.upgrade.snapshot import ClimbSnapshot
 from recsys.simulation import MarketConfig, simulate_market
 from tests.support.market_inference import inferred_climb_probabilities
 

@@ -19,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from recsys.bundle import read_manifest, save_bundle
 from recsys.bundle.classifiers import TRUSTED, load_classifier, read_classifier, write_classifier
 from recsys.errors import BundleCorruptError, BundleError
-from recsys.propensity.classifier import PropensityClassifier
+from recsys.models.propensity.classifier import PropensityClassifier
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 
 RNG = np.random.default_rng(3)

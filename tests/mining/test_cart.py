@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import DataError, EmptyDataError
-from recsys.mining.cart import CartConfig, CartModel, largest_per_row
+from recsys.models.cart import CartConfig, CartModel, largest_per_row
 
 PLAIN = CartConfig(penalty=0.3, half_life_days=None, weights_per_product=50)
 

@@ -11,16 +11,16 @@ import pytest
 
 from recsys.arrays import Table, informative
 from recsys.data.history import History
-from recsys.propensity.account_columns import AccountColumns
-from recsys.propensity.account_features import account_table
-from recsys.propensity.features import FeatureBuilder, FeatureConfig
-from recsys.propensity.pair_features import NAMES as PAIR_NAMES
-from recsys.propensity.pair_features import PairFeatures
-from recsys.propensity.product_features import product_table
-from recsys.propensity.quantities import Quantities
-from recsys.propensity.retrieval.head import take_head
-from recsys.propensity.retrieval.sources import SourcesConfig, make_sources
-from recsys.propensity.snapshot import take_snapshot
+from recsys.models.next_product.account_columns import AccountColumns
+from recsys.models.next_product.account_features import account_table
+from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
+from recsys.models.next_product.pair_features import NAMES as PAIR_NAMES
+from recsys.models.next_product.pair_features import PairFeatures
+from recsys.models.next_product.product_features import product_table
+from recsys.models.next_product.quantities import Quantities
+from recsys.models.retrieval.head import take_head
+from recsys.models.retrieval.retrievers import SourcesConfig, make_sources
+from recsys.models.snapshot import take_snapshot
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CUTOFF = START + timedelta(days=150)

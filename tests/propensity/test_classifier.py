@@ -21,10 +21,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from recsys.bundle.classifiers import TRUSTED
 from recsys.errors import DataError, MissingColumnError
-from recsys.propensity.account_table import MISSING, TableEncoder
-from recsys.propensity.classifier import PropensityClassifier
-from recsys.propensity.combination import calibrate, choose
-from recsys.propensity.learners import BoostingLearner, LogisticLearner, LogisticSetting, boosting_settings
+from recsys.models.propensity.blending import calibrate, choose
+from recsys.models.propensity.classifier import PropensityClassifier
+from recsys.models.propensity.encoding import MISSING, TableEncoder
+from recsys.models.propensity.learners import BoostingLearner, LogisticLearner, LogisticSetting, boosting_settings
 
 
 def any_table(n: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from recsys.data.history import History
-from recsys.propensity.ordering import (
+from recsys.models.order_process import (
     Activity,
     OrderLaw,
     expected_log_orders,

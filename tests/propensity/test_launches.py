@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from recsys.data.history import History
-from recsys.propensity.candidates import Candidates
-from recsys.propensity.launches import LaunchConfig, LaunchModel, with_launches
+from recsys.models.candidates import Candidates
+from recsys.models.next_product.cold_start import LaunchConfig, LaunchModel, with_launches
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 AS_OF = START + timedelta(days=300)

@@ -12,13 +12,13 @@ from scipy.special import expit
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from recsys.data.history import History
-from recsys.propensity.account_table import MISSING, EncodedTable
-from recsys.propensity.activity import ActivityConfig, ActivityModel
-from recsys.propensity.calibration import CalibrationConfig, Calibrator, HeldOut, season_ahead, season_of
-from recsys.propensity.examples import both_sides
-from recsys.propensity.grid import Grid, weighted_edges
-from recsys.propensity.learners import BoostingLearner, BoostingSetting
-from recsys.propensity.ranker import Ranker, RankerConfig
+from recsys.models.binning import Grid, weighted_edges
+from recsys.models.next_product.activity import ActivityConfig, ActivityModel
+from recsys.models.next_product.calibration import CalibrationConfig, Calibrator, HeldOut, season_ahead, season_of
+from recsys.models.next_product.examples import both_sides
+from recsys.models.next_product.ranker import Ranker, RankerConfig
+from recsys.models.propensity.encoding import MISSING, EncodedTable
+from recsys.models.propensity.learners import BoostingLearner, BoostingSetting
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 SMALL = {"n_trees": 30, "learning_rate": 0.2, "max_leaf_nodes": 8, "min_leaf": 20}

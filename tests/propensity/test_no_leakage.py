@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 
 from recsys.data.history import History
 from recsys.ladder.edges import LadderConfig, build_ladder
-from recsys.propensity.account_columns import AccountColumns
-from recsys.propensity.climb_features import climb_features
-from recsys.propensity.climb_snapshot import ClimbSnapshot
-from recsys.propensity.features import FeatureBuilder, FeatureConfig
-from recsys.propensity.retrieval.popularity import Popularity, PopularityConfig
-from recsys.propensity.retrieval.source import Source
-from recsys.propensity.retrieval.sources import SourcesConfig, make_sources
-from recsys.propensity.snapshot import Snapshot, take_snapshot
+from recsys.models.next_product.account_columns import AccountColumns
+from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
+from recsys.models.retrieval.popularity import Popularity, PopularityConfig
+from recsys.models.retrieval.retriever import Source
+from recsys.models.retrieval.retrievers import SourcesConfig, make_sources
+from recsys.models.snapshot import Snapshot, take_snapshot
+from recsys.models.upgrade.features import climb_features
+from recsys.models.upgrade.snapshot import ClimbSnapshot
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CUTOFF = START + timedelta(days=150)

@@ -8,9 +8,9 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.propensity.features import _rank_within
-from recsys.propensity.retrieval.pruning import OpenScores, SharedScores
-from recsys.propensity.retrieval.source import nth_largest, top_k
+from recsys.models.next_product.features import _rank_within
+from recsys.models.retrieval.pruning import OpenScores, SharedScores
+from recsys.models.retrieval.retriever import nth_largest, top_k
 
 
 def drawn_scores(seed: int, n_products: int, levels: int) -> np.ndarray:

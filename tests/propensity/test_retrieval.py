@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.propensity.retrieval.associations import Associations, AssociationsConfig, normalised_pairs
-from recsys.propensity.retrieval.baskets import Baskets, BasketsConfig
-from recsys.propensity.retrieval.content import Content, ContentConfig
-from recsys.propensity.retrieval.ease import Ease, EaseConfig
-from recsys.propensity.retrieval.head import take_head
-from recsys.propensity.retrieval.neighbours import Neighbours, NeighboursConfig
-from recsys.propensity.retrieval.popularity import Popularity, PopularityConfig, Season, SeasonConfig
-from recsys.propensity.retrieval.ridge import Ridge, RidgeConfig
-from recsys.propensity.retrieval.source import top_k
-from recsys.propensity.retrieval.sources import SourcesConfig, make_sources
-from recsys.propensity.snapshot import take_snapshot
+from recsys.models.retrieval.associations import Associations, AssociationsConfig, normalised_pairs
+from recsys.models.retrieval.baskets import Baskets, BasketsConfig
+from recsys.models.retrieval.content import Content, ContentConfig
+from recsys.models.retrieval.ease import Ease, EaseConfig
+from recsys.models.retrieval.head import take_head
+from recsys.models.retrieval.neighbours import Neighbours, NeighboursConfig
+from recsys.models.retrieval.popularity import Popularity, PopularityConfig, Season, SeasonConfig
+from recsys.models.retrieval.retriever import top_k
+from recsys.models.retrieval.retrievers import SourcesConfig, make_sources
+from recsys.models.retrieval.ridge import Ridge, RidgeConfig
+from recsys.models.snapshot import take_snapshot
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

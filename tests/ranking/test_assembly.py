@@ -15,7 +15,7 @@ from recsys.bundle import save_bundle
 from recsys.contracts import columns as c
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.data.history import History
-from recsys.propensity.candidates import Candidates
+from recsys.models.candidates import Candidates
 from recsys.ranking import OfferEngine, OfferModel, RankingConfig
 from recsys.ranking.assembly import Learned, OfferModelConfig, build_offer_model
 from recsys.ranking.links import CartWeights, noisy_or_curve, without_steps

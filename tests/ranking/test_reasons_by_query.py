@@ -16,7 +16,7 @@ import pytest
 from recsys.contracts import columns as c
 from recsys.contracts.offers import CartLine, Offer, OfferRequest
 from recsys.data.history import History
-from recsys.propensity.candidates import Candidates
+from recsys.models.candidates import Candidates
 from recsys.ranking import OfferEngine
 from recsys.ranking.assembly import Learned, OfferModelConfig, build_offer_model
 from recsys.ranking.peers import EvidenceConfig

@@ -25,7 +25,7 @@ from recsys.bundle.save import save_bundle
 from recsys.contracts import columns as c
 from recsys.data.history import History
 from recsys.events import MemoryStore
-from recsys.propensity.candidates import Candidates
+from recsys.models.candidates import Candidates
 from recsys.ranking.assembly import Learned, OfferModelConfig, build_offer_model
 from serving import FixedModel, Settings, create_app
 from serving.fakes import fake_model

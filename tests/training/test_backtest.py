@@ -18,7 +18,7 @@ from recsys.errors import ConfigError, EmptyDataError
 from recsys.evaluation.bootstrap import BootstrapConfig
 from recsys.evaluation.truth import novel_purchases
 from recsys.ladder.edges import EDGE_COLUMNS, Ladder
-from recsys.propensity.candidates import Candidates
+from recsys.models.candidates import Candidates
 from training.backtest import RAW, SERVED, BacktestConfig, run_backtest
 from training.backtest_command import backtest, config_of, parse_cutoffs, with_horizon
 from training.backtest_plots import write_plots

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from recsys.arrays import RowArray
 from recsys.data.history import History
 from recsys.errors import EmptyDataError
-from recsys.mining.cart import CartConfig, CartModel
+from recsys.models.cart import CartConfig, CartModel
 from training.cart_baselines import CartWeightsMethod, PairCart, PopularCart, cart_lineup
 from training.cart_completion import complete_carts, hit_rate_gain
 from training.cart_task import CartTask, hide_one_line, split_carts

@@ -8,8 +8,8 @@ import pytest
 
 from recsys.contracts.config import read_config
 from recsys.errors import ConfigError
-from recsys.propensity.climbs import UpgradeConfig
-from recsys.propensity.next_product import NextProductConfig
+from recsys.models.next_product.model import NextProductConfig
+from recsys.models.upgrade.model import UpgradeConfig
 from training.config import QUICK, TrainConfig
 
 CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"

@@ -1,0 +1,1 @@
+"""The next new product of an account."""

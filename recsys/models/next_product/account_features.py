@@ -1,0 +1,67 @@
+"""Features of an account at a moment: recency, frequency, breadth, tastes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.arrays import AnyFloatArray, Table
+from recsys.models.snapshot import Snapshot
+
+
+def account_table(snapshot: Snapshot) -> Table:
+    """Return the features of every account, `(n_accounts, n_features)`; NaN for accounts without a purchase."""
+    columns = {**_rhythm(snapshot), **_tastes(snapshot)}
+    values = Table.of({f"account_{name}": column for name, column in columns.items()}, snapshot.shape[0])
+    values.values[columns["n_owned"] == 0] = np.nan
+    return values
+
+
+def _sum(snapshot: Snapshot, accounts: NDArray[np.int32], weights: NDArray[np.floating] | None = None) -> AnyFloatArray:
+    return np.bincount(accounts, weights=weights, minlength=snapshot.shape[0]).astype(np.float32)
+
+
+def _rhythm(snapshot: Snapshot) -> dict[str, AnyFloatArray]:
+    known, pairs, n_accounts = snapshot.known, snapshot.pairs, snapshot.shape[0]
+    recency = np.full(n_accounts, np.inf, dtype=np.float32)
+    np.minimum.at(recency, known.account, snapshot.known_age)
+    tenure = np.zeros(n_accounts, dtype=np.float32)
+    np.maximum.at(tenure, known.account, snapshot.known_age)
+    order_account, order_age = _orders(snapshot)
+    n_orders = np.maximum(_sum(snapshot, order_account), 1)
+    found = {
+        "n_owned": _sum(snapshot, pairs.account),
+        "recency_days": recency,
+        "tenure_days": tenure,
+        "n_orders": n_orders,
+        "days_per_order": tenure / n_orders,
+        "lines_per_order": _sum(snapshot, known.account) / n_orders,
+        "revenue_per_order": _sum(snapshot, known.account, known.revenue) / n_orders,
+    }
+    for days in (30, 90, 180):
+        found[f"n_new_{days}d"] = _sum(snapshot, pairs.account[pairs.first_age <= days])
+        found[f"n_orders_{days}d"] = _sum(snapshot, order_account[order_age <= days])
+    return found
+
+
+def _orders(snapshot: Snapshot) -> tuple[NDArray[np.int32], AnyFloatArray]:
+    """Return account and age of every order that has an account, one entry an order."""
+    _, first = np.unique(snapshot.known.order, return_index=True)
+    return snapshot.known.account[first], snapshot.known_age[first]
+
+
+def _tastes(snapshot: Snapshot) -> dict[str, AnyFloatArray]:
+    known, pairs = snapshot.known, snapshot.pairs
+    n_lines = np.maximum(_sum(snapshot, known.account), 1)
+    n_owned = np.maximum(_sum(snapshot, pairs.account), 1)
+    launched = np.zeros(snapshot.shape[1], dtype=np.float32)
+    np.maximum.at(launched, snapshot.lines.product, snapshot.age)
+    age_when_bought = np.log1p(np.maximum(launched[pairs.product] - pairs.first_age, 0))
+    owners = np.bincount(pairs.product, minlength=snapshot.shape[1])
+    price = np.log(np.maximum(known.unit_price, 1e-3))
+    return {
+        "log_price": _sum(snapshot, known.account, price) / n_lines,
+        "log_quantity": _sum(snapshot, known.account, np.log(np.maximum(known.quantity, 1e-3))) / n_lines,
+        "age_taste": _sum(snapshot, pairs.account, age_when_bought) / n_owned,
+        "popularity_taste": _sum(snapshot, pairs.account, np.log(owners[pairs.product])) / n_owned,
+    }

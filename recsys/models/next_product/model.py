@@ -1,0 +1,310 @@
+"""The next-new-product model: which product that an account does not have yet will it buy within the horizon."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, NamedTuple, Self, TypeVar
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from pydantic import Field
+from threadpoolctl import threadpool_limits
+
+from recsys.arrays import AnyFloatArray, RowArray
+from recsys.contracts.config import Config
+from recsys.data.history import History, novel_purchases
+from recsys.models.candidates import NO_PRODUCT, Candidates
+from recsys.models.cutoffs import CutoffConfig, rolling_cutoffs
+from recsys.models.next_product.account_columns import AccountColumns
+from recsys.models.next_product.activity import ActivityConfig, ActivityModel
+from recsys.models.next_product.calibration import CalibrationConfig, Calibrator, HeldOut, season_ahead, season_of
+from recsys.models.next_product.examples import (
+    Activity,
+    Examples,
+    SamplingConfig,
+    account_weight,
+    blocks,
+    both_sides,
+    collect_examples,
+    join_examples,
+    sample,
+)
+from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
+from recsys.models.next_product.quantities import Quantities
+from recsys.models.next_product.ranker import Ranker, RankerConfig
+from recsys.models.retrieval.retrievers import SourcesConfig, make_sources
+from recsys.models.retrieval.vectors import latest_accounts
+from recsys.models.snapshot import take_snapshot
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+THREADS = 2
+"""Replays, classifiers or blocks of accounts worked on at a time, each on one OpenMP thread and with features of its
+own. Side by side they need not wait for each other; the threads of one would, and lose most of the gain."""
+
+_SLATE = 20
+_SCORED_TOGETHER = 64  # accounts whose scores of five thousand products in twenty channels fit into the cache
+_SECOND_LOOK = 2  # the first classifier looks at all candidates, the others at twice as many as are kept
+
+
+class NextProductConfig(Config):
+    """What is predicted and from how much.
+
+    Attributes:
+        horizon_days: a purchase within so many days counts.
+        n_offers: candidates kept for each account at most.
+        most_accounts: accounts that are scored at most, those that bought last; the others are answered from what they
+            bought until they order again. Each costs two to three milliseconds of one core.
+        most_candidates: candidates of all accounts together; bounds the memory. Of very many accounts fewer than
+            `n_offers` are kept each, a slate of twenty at least.
+        n_classifiers: classifiers whose mean log-odds order the candidates. Each has not seen one of the newest windows
+            that do not overlap, on which it is calibrated instead. Three rank 2 to 3 per cent better than one.
+        cutoffs: when the past is replayed.
+        sampling: how much of it is learned from.
+        sources: where candidates come from.
+        features: how many candidates are described.
+        ranker: how their order is learned.
+        activity: how an account's chance to buy anything new is learned.
+        calibration: how scores become probabilities.
+    """
+
+    horizon_days: float = Field(default=30.0, gt=0)
+    n_offers: int = Field(default=100, ge=1)
+    most_accounts: int = Field(default=400_000, ge=1)
+    most_candidates: int = Field(default=5_000_000, ge=1)
+    n_classifiers: int = Field(default=3, ge=2)
+    cutoffs: CutoffConfig = CutoffConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    sources: SourcesConfig = SourcesConfig()
+    features: FeatureConfig = FeatureConfig()
+    ranker: RankerConfig = RankerConfig()
+    activity: ActivityConfig = ActivityConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+
+
+class Learned(NamedTuple):
+    """What was learned from some replayed pasts.
+
+    Attributes:
+        ranker: orders the candidates of an account; None where there was nothing to learn from.
+        activity: whether an account buys anything new.
+    """
+
+    ranker: Ranker | None
+    activity: ActivityModel
+
+    def inputs(self, builder: FeatureBuilder, account: RowArray, values: AnyFloatArray) -> AnyFloatArray:
+        """Return the ranker's score and the account's log-odds of buying anything new, `(n, 2)`."""
+        score = builder.popularity(values) if self.ranker is None else self.ranker.score(values)
+        distinct, back = np.unique(account, return_inverse=True)
+        odds = self.activity.log_odds(builder.account_values(distinct.astype(np.int32)))[back]
+        return np.column_stack([score, odds]).astype(np.float32)
+
+
+class NextProductModel:
+    """Ranks the products that an account does not own and says how probable each purchase is.
+
+    Two stages: candidate sources propose; classifiers trained on replayed pasts rank. Each classifier is kept from one
+    window of the past (and from all that overlap it): on it, and on all accounts with an earlier order, buyers or not,
+    probability is calibrated. The order is by the mean of their log-odds, the probability is the mean of theirs.
+    """
+
+    def __init__(self, config: NextProductConfig | None = None) -> None:
+        self.config = config or NextProductConfig()
+
+    def fit(
+        self,
+        history: History,
+        products: pd.DataFrame,
+        accounts: pd.DataFrame,
+        as_of: datetime,
+        rng: np.random.Generator,
+    ) -> Self:
+        """Learn from what stands in `history` strictly before `as_of`; later lines change nothing.
+
+        Args:
+            history: order lines; its vocabularies may name more than was ever bought.
+            products: columns of the products table; names and categories are used, `active` and `do_not_offer` obeyed.
+            accounts: columns of the accounts table; those beyond the contract become features by their dtype.
+            as_of: the moment up to which everything is known.
+            rng: draws the samples and the seed of the trees.
+        """
+        past = history.before(as_of)
+        self.products_, self.accounts_ = products, accounts
+        self.columns_ = AccountColumns().fit(accounts)
+        cutoffs = rolling_cutoffs(past, as_of, self.config.horizon_days, self.config.cutoffs)
+        replays = side_by_side(partial(self._replay, past), cutoffs, rng.spawn(len(cutoffs)))
+        n_classifiers, horizon_days = self.config.n_classifiers, self.config.horizon_days
+        windows = apart(cutoffs, horizon_days)[:n_classifiers]
+        pasts = [without(window, horizon_days, cutoffs, replays) for window in windows]
+        pasts += [replays] * (n_classifiers - len(windows))
+        self.ensemble_ = _able(side_by_side(self._learn, pasts, rng.integers(2**31, size=len(pasts)).tolist()))
+        self.ranker_, self.activity_ = self.ensemble_[-1]
+        self.calibrator_ = Calibrator(self.config.calibration).fit(self._held_out(past, windows, rng))
+        return self
+
+    def score(self, history: History, as_of: datetime, accounts: RowArray | None = None) -> Candidates:
+        """Return the best candidates of each account (default: those that bought last), nothing owned.
+
+        Args:
+            history: order lines; what stands at or after `as_of` changes nothing.
+            as_of: the moment up to which everything is known.
+            accounts: rows of the accounts in the history's vocabulary.
+        """
+        builder = self.builder(history, as_of)
+        quantities = Quantities.of(builder.snapshot)
+        latest = latest_accounts(builder.snapshot, self.config.most_accounts)
+        wanted = latest if accounts is None else np.unique(accounts).astype(np.int32)
+        size = min(self.config.sampling.block_accounts, _SCORED_TOGETHER)
+        spread = max(self.config.most_candidates // max(len(wanted), 1), _SLATE)
+        keep = min(self.config.n_offers, spread)
+        season = season_ahead(builder.snapshot.lines, as_of, self.config.horizon_days)
+        work = partial(self._score_block, builder, quantities, keep, season)
+        return _joined(side_by_side(work, list(blocks(wanted, size))))
+
+    def builder(self, history: History, as_of: datetime) -> FeatureBuilder:
+        """Return the candidates and features of the moment `as_of`: the same for training, batch and online."""
+        snapshot = take_snapshot(history, as_of, self.products_)
+        extra = self.columns_.transform(self.accounts_, history.account_ids)
+        return FeatureBuilder(snapshot, make_sources(self.config.sources), extra, self.config.features)
+
+    def _replay(self, past: History, cutoff: datetime, rng: np.random.Generator) -> tuple[Examples, Activity]:
+        config = self.config.sampling
+        builder = self.builder(past, cutoff)
+        novel = novel_purchases(past, cutoff, self.config.horizon_days)
+        bought_any = np.diff(novel.indptr) > 0
+        buyers = sample(np.flatnonzero(bought_any).astype(np.int32), config.train_accounts, rng)
+        examples = collect_examples(builder, novel, buyers, config, rng)
+        weight = examples.weight * account_weight(novel, examples.account, config.account_power)
+        looked_at = sample(builder.standing(), config.activity_accounts, rng)
+        return examples._replace(weight=weight), Activity(builder.account_values(looked_at), bought_any[looked_at])
+
+    def _learn(self, replays: Sequence[tuple[Examples, Activity]], seed: int) -> Learned:
+        activity = ActivityModel(self.config.activity)
+        if not replays:
+            logger.warning("History shorter than the horizon: products are ranked by recent popularity.")
+            return Learned(None, activity.fit(np.zeros((0, 1), np.float32), np.zeros(0, bool), seed))
+        activity.fit(
+            np.concatenate([each.values for _, each in replays]),
+            np.concatenate([each.active for _, each in replays]),
+            seed,
+        )
+        examples = join_examples([each for each, _ in replays])
+        if not examples.bought.any() or examples.bought.all():
+            logger.warning("No purchase among the replayed candidates to learn from: ranked by recent popularity.")
+            return Learned(None, activity)
+        ranker = Ranker(self.config.ranker).fit(examples.values, examples.bought, examples.weight, seed)
+        return Learned(ranker, activity)
+
+    def _held_out(self, past: History, windows: Sequence[datetime], rng: np.random.Generator) -> HeldOut:
+        """Return what the calibration learns from: each classifier's own window, all accounts, buyers or not."""
+        parts = [HeldOut.nothing(len(self.ensemble_))]
+        config = self.config.sampling
+        for cutoff, learned in zip(windows, self.ensemble_, strict=False):
+            builder = self.builder(past, cutoff)
+            novel = novel_purchases(past, cutoff, self.config.horizon_days)
+            standing, season = builder.standing(), season_of(past, cutoff, self.config.horizon_days)
+            active = np.diff(novel.indptr)[standing] > 0
+            drawn, weight = both_sides(standing, active, config.calibration_accounts, rng)
+            stands_for = np.zeros(past.n_accounts, dtype=np.float32)
+            stands_for[drawn] = weight
+            chosen = list(blocks(drawn, config.block_accounts))
+            work = partial(self._calibrating, builder, novel, learned, stands_for, season)
+            parts += side_by_side(work, chosen, rng.spawn(len(chosen)))
+        return HeldOut(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _calibrating(
+        self,
+        builder: FeatureBuilder,
+        novel: sp.csr_array,
+        learned: Learned,
+        stands_for: AnyFloatArray,
+        season: float,
+        block: RowArray,
+        rng: np.random.Generator,
+    ) -> HeldOut:
+        found = collect_examples(builder, novel, block, self.config.sampling, rng)
+        weight = found.weight * stands_for[found.account]
+        views = [each.inputs(builder, found.account, found.values) for each in self.ensemble_]
+        own = next(view for each, view in zip(self.ensemble_, views, strict=True) if each is learned)
+        return HeldOut(own, found.bought, weight, np.full(len(weight), season), np.stack(views, axis=1))
+
+    def _score_block(
+        self, builder: FeatureBuilder, quantities: Quantities, keep: int, season: float, block: RowArray
+    ) -> Candidates:
+        found = builder.block(block)
+        first, *others = self.ensemble_
+        inputs = first.inputs(builder, found.account, found.values)
+        near = _best_of_each(found.account, found.product, inputs[:, 0], _SECOND_LOOK * keep)
+        account, product, values = found.account[near], found.product[near], found.values[near]
+        views = [inputs[near], *(each.inputs(builder, account, values) for each in others)]
+        score = np.mean([view[:, 0] for view in views], axis=0)
+        best = _best_of_each(account, product, score, keep)
+        account, product = account[best], product[best]
+        return Candidates(
+            account=account,
+            product=product,
+            from_product=np.full(len(best), NO_PRODUCT, dtype=np.int32),
+            score=score[best],
+            probability=self.calibrator_.probability([view[best] for view in views], season),
+            expected_quantity=quantities.expect(account, product),
+        )
+
+
+def _best_of_each(account: RowArray, product: RowArray, score: AnyFloatArray, k: int) -> NDArray[np.intp]:
+    """Return where the `k` highest scores of each account stand, by account, then score; ties by product."""
+    order = np.lexsort((product, -score, account))
+    place = np.arange(len(order)) - np.searchsorted(account[order], account[order])
+    return order[place < k]
+
+
+def apart(cutoffs: Sequence[datetime], horizon_days: float) -> list[datetime]:
+    """Return the newest cutoff and older ones, each at least a horizon before the last: their windows do not touch."""
+    found: list[datetime] = []
+    for cutoff in cutoffs:
+        if not found or found[-1] - cutoff >= timedelta(days=horizon_days):
+            found.append(cutoff)
+    return found
+
+
+def without(window: datetime, horizon_days: float, cutoffs: Sequence[datetime], replays: Sequence[T]) -> Sequence[T]:
+    """Return the replays whose label windows do not overlap the one that starts at `window`; the oldest, if all do."""
+    horizon = timedelta(days=horizon_days)
+    kept = [replay for cutoff, replay in zip(cutoffs, replays, strict=True) if abs(cutoff - window) >= horizon]
+    return kept or replays[-1:]
+
+
+def _able(learned: Sequence[Learned]) -> tuple[Learned, ...]:
+    """Put one that could learn in the place of each that had nothing to learn from; none can, if none could."""
+    able = next((each for each in learned if each.ranker is not None), learned[0])
+    return tuple(able if each.ranker is None else each for each in learned)
+
+
+def side_by_side(work: Callable[..., T], *arguments: Sequence[Any]) -> list[T]:
+    """Return `work` of each set of arguments, in their order whatever finishes first.
+
+    Example:
+        >>> side_by_side(pow, [2, 3], [3, 2])
+        [8, 9]
+    """
+    with ThreadPoolExecutor(THREADS, initializer=_one_openmp_thread) as pool:
+        return list(pool.map(work, *arguments))
+
+
+def _one_openmp_thread() -> None:
+    threadpool_limits(limits=1, user_api="openmp")  # counts for the thread that calls it
+
+
+def _joined(parts: Sequence[Candidates]) -> Candidates:
+    whole, real = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    every: Iterator[Candidates] = iter([Candidates(whole, whole, whole, real, real, real), *parts])
+    columns = zip(*(vars(part).values() for part in every), strict=True)
+    return Candidates(*(np.concatenate(column) for column in columns))

@@ -1,0 +1,1 @@
+"""The next higher rung of an account."""
