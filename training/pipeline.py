@@ -25,8 +25,7 @@ from recsys.errors import EmptyDataError
 from recsys.ladder.edges import Ladder, build_ladder
 from recsys.mining.rules import mine_rules
 from recsys.models.candidates import Candidates
-from recsys.models.cart import CartModel
-from recsys.models.cart_curve import fit_cart_curve
+from recsys.models.cart import CartModel, fit_cart_curve
 from recsys.models.next_product.cold_start import LaunchModel, with_launches
 from recsys.models.next_product.model import NextProductModel
 from recsys.models.upgrade.model import UpgradeModel

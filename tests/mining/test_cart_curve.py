@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recsys.models.cart import CartConfig, CartModel
-from recsys.models.cart_curve import _cut, fit_cart_curve
+from recsys.models.cart import CartConfig, CartModel, _cut, fit_cart_curve
 
 CONFIG = CartConfig(half_life_days=None)
 

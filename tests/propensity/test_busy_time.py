@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from recsys.data.history import History
-from recsys.models.busy_time import BusyClock
+from recsys.models.order_process import BusyClock
 
 DAY = 86_400
 NOW = 420 * DAY

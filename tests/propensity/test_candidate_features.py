@@ -11,14 +11,12 @@ import pytest
 
 from recsys.arrays import Table, informative
 from recsys.data.history import History
-from recsys.models.next_product.account_columns import AccountColumns
-from recsys.models.next_product.account_features import account_table
+from recsys.models.next_product.account_features import AccountColumns, account_table
 from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
 from recsys.models.next_product.pair_features import NAMES as PAIR_NAMES
 from recsys.models.next_product.pair_features import PairFeatures
-from recsys.models.next_product.product_features import product_table
-from recsys.models.next_product.quantities import Quantities
-from recsys.models.retrieval.head import take_head
+from recsys.models.next_product.product_features import Quantities, product_table
+from recsys.models.retrieval.retriever import take_head
 from recsys.models.retrieval.retrievers import SourcesConfig, make_sources
 from recsys.models.snapshot import take_snapshot
 

@@ -11,8 +11,7 @@ import skops.io
 from scipy.special import expit, logit
 
 from recsys.bundle.classifiers import TRUSTED, read_classifier, write_classifier
-from recsys.models.upgrade.classifier import ClimbClassifier
-from recsys.models.upgrade.climb_wish import WishModel
+from recsys.models.upgrade.classifier import ClimbClassifier, WishModel
 
 
 def wishes(n: int, seed: int) -> tuple[pd.DataFrame, np.ndarray]:

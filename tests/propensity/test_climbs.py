@@ -13,10 +13,16 @@ from sklearn.metrics import average_precision_score
 from recsys.data.history import History
 from recsys.ladder.edges import Ladder, LadderConfig, build_ladder
 from recsys.ladder.upgrade_events import ClimbConfig
-from recsys.models.upgrade.climb_peers import ladder_of_edge, orders_share, peer_order_shares, peer_quantities
 from recsys.models.upgrade.features import FEATURES, climb_features
 from recsys.models.upgrade.model import UpgradeConfig, UpgradeModel, climb_cutoffs, climbs_within
-from recsys.models.upgrade.snapshot import ClimbSnapshot, usual_quantity
+from recsys.models.upgrade.snapshot import (
+    ClimbSnapshot,
+    ladder_of_edge,
+    orders_share,
+    peer_order_shares,
+    peer_quantities,
+    usual_quantity,
+)
 from recsys.simulation import Market, MarketConfig, simulate_market
 
 AS_OF = datetime(2025, 8, 1, tzinfo=UTC)

@@ -11,10 +11,10 @@ import pytest
 
 from recsys.data.history import History
 from recsys.models.candidates import NO_PRODUCT, Candidates
-from recsys.models.cutoffs import CutoffConfig
 from recsys.models.next_product.examples import SamplingConfig
 from recsys.models.next_product.model import NextProductConfig, NextProductModel, apart, without
 from recsys.models.next_product.ranker import RankerConfig
+from recsys.models.snapshot import CutoffConfig
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 SMALL = NextProductConfig(

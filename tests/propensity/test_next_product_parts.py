@@ -13,10 +13,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from recsys.data.history import History
 from recsys.models.binning import Grid, weighted_edges
-from recsys.models.next_product.activity import ActivityConfig, ActivityModel
 from recsys.models.next_product.calibration import CalibrationConfig, Calibrator, HeldOut, season_ahead, season_of
 from recsys.models.next_product.examples import both_sides
-from recsys.models.next_product.ranker import Ranker, RankerConfig
+from recsys.models.next_product.ranker import ActivityConfig, ActivityModel, Ranker, RankerConfig
 from recsys.models.propensity.encoding import MISSING, EncodedTable
 from recsys.models.propensity.learners import BoostingLearner, BoostingSetting
 

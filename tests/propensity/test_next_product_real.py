@@ -10,10 +10,10 @@ import numpy as np
 from recsys.data import ReadSpec, read_data
 from recsys.evaluation.ranking import score_ranking
 from recsys.evaluation.truth import novel_purchases
-from recsys.models.cutoffs import CutoffConfig
 from recsys.models.next_product.examples import SamplingConfig
 from recsys.models.next_product.model import NextProductConfig, NextProductModel
 from recsys.models.next_product.ranker import RankerConfig
+from recsys.models.snapshot import CutoffConfig
 from training.backtest_upsell import first_of_each
 
 CUTOFF = datetime(2011, 6, 1, tzinfo=UTC)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from recsys.data.history import History
 from recsys.ladder.edges import LadderConfig, build_ladder
-from recsys.models.next_product.account_columns import AccountColumns
+from recsys.models.next_product.account_features import AccountColumns
 from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
 from recsys.models.retrieval.popularity import Popularity, PopularityConfig
 from recsys.models.retrieval.retriever import Source

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.models.next_product.features import _rank_within
-from recsys.models.retrieval.pruning import OpenScores, SharedScores
-from recsys.models.retrieval.retriever import nth_largest, top_k
+from recsys.models.retrieval.retriever import OpenScores, SharedScores, nth_largest, top_k
 
 
 def drawn_scores(seed: int, n_products: int, levels: int) -> np.ndarray:

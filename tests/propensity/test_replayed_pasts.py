@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from recsys.data.history import History, novel_purchases
-from recsys.models.cutoffs import CutoffConfig, rolling_cutoffs
-from recsys.models.snapshot import take_snapshot
+from recsys.models.snapshot import CutoffConfig, rolling_cutoffs, take_snapshot
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

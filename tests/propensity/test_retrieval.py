@@ -12,10 +12,9 @@ from recsys.models.retrieval.associations import Associations, AssociationsConfi
 from recsys.models.retrieval.baskets import Baskets, BasketsConfig
 from recsys.models.retrieval.content import Content, ContentConfig
 from recsys.models.retrieval.ease import Ease, EaseConfig
-from recsys.models.retrieval.head import take_head
 from recsys.models.retrieval.neighbours import Neighbours, NeighboursConfig
 from recsys.models.retrieval.popularity import Popularity, PopularityConfig, Season, SeasonConfig
-from recsys.models.retrieval.retriever import top_k
+from recsys.models.retrieval.retriever import take_head, top_k
 from recsys.models.retrieval.retrievers import SourcesConfig, make_sources
 from recsys.models.retrieval.ridge import Ridge, RidgeConfig
 from recsys.models.snapshot import take_snapshot

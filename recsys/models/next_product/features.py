@@ -15,9 +15,7 @@ from recsys.models.next_product.account_features import account_table
 from recsys.models.next_product.pair_features import NAMES as PAIR_NAMES
 from recsys.models.next_product.pair_features import PairFeatures
 from recsys.models.next_product.product_features import product_table
-from recsys.models.retrieval.head import take_head
-from recsys.models.retrieval.pruning import OpenScores, SharedScores
-from recsys.models.retrieval.retriever import Source
+from recsys.models.retrieval.retriever import OpenScores, SharedScores, Source, take_head
 from recsys.models.snapshot import Snapshot
 
 

@@ -20,9 +20,7 @@ from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
 from recsys.data.history import History, novel_purchases
 from recsys.models.candidates import NO_PRODUCT, Candidates
-from recsys.models.cutoffs import CutoffConfig, rolling_cutoffs
-from recsys.models.next_product.account_columns import AccountColumns
-from recsys.models.next_product.activity import ActivityConfig, ActivityModel
+from recsys.models.next_product.account_features import AccountColumns
 from recsys.models.next_product.calibration import CalibrationConfig, Calibrator, HeldOut, season_ahead, season_of
 from recsys.models.next_product.examples import (
     Activity,
@@ -36,11 +34,11 @@ from recsys.models.next_product.examples import (
     sample,
 )
 from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
-from recsys.models.next_product.quantities import Quantities
-from recsys.models.next_product.ranker import Ranker, RankerConfig
+from recsys.models.next_product.product_features import Quantities
+from recsys.models.next_product.ranker import ActivityConfig, ActivityModel, Ranker, RankerConfig
+from recsys.models.retrieval.retriever import latest_accounts
 from recsys.models.retrieval.retrievers import SourcesConfig, make_sources
-from recsys.models.retrieval.vectors import latest_accounts
-from recsys.models.snapshot import take_snapshot
+from recsys.models.snapshot import CutoffConfig, rolling_cutoffs, take_snapshot
 
 logger = logging.getLogger(__name__)
 

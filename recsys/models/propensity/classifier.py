@@ -17,9 +17,16 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from recsys.arrays import FloatArray, IntArray
 from recsys.errors import DataError
-from recsys.models.propensity.blending import Choice, choose, row_losses
+from recsys.models.propensity.blending import (
+    FEWEST_OF_A_CLASS,
+    Choice,
+    Examples,
+    Splits,
+    choose,
+    row_losses,
+    stratified_sample,
+)
 from recsys.models.propensity.encoding import EncodedTable, TableEncoder
-from recsys.models.propensity.folds import FEWEST_OF_A_CLASS, Examples, Splits, stratified_sample
 from recsys.models.propensity.learners import (
     BoostingLearner,
     Learner,

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
-from recsys.models.retrieval.head import Head, take_head
+from recsys.models.retrieval.retriever import Head, take_head
 from recsys.models.snapshot import Snapshot
 
 

@@ -10,8 +10,7 @@ from pydantic import Field
 from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
 from recsys.data.history import binary
-from recsys.models.retrieval.head import take_head
-from recsys.models.retrieval.vectors import scaled_rows
+from recsys.models.retrieval.retriever import scaled_rows, take_head
 from recsys.models.snapshot import Snapshot
 
 

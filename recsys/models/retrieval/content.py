@@ -12,7 +12,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from recsys.arrays import AnyFloatArray, BoolArray, RowArray
 from recsys.contracts.config import Config
-from recsys.models.retrieval.vectors import scaled_rows
+from recsys.models.retrieval.retriever import scaled_rows
 from recsys.models.snapshot import Snapshot
 
 

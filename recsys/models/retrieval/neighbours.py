@@ -10,8 +10,7 @@ from pydantic import Field
 
 from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
-from recsys.models.retrieval.retriever import nth_largest
-from recsys.models.retrieval.vectors import account_vectors, latest_accounts
+from recsys.models.retrieval.retriever import account_vectors, latest_accounts, nth_largest
 from recsys.models.snapshot import Snapshot
 
 Vote = Literal["fresh", "recent", "ever"]

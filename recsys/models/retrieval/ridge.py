@@ -10,7 +10,7 @@ from pydantic import Field
 
 from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
-from recsys.models.retrieval.vectors import account_vectors, unit_rows
+from recsys.models.retrieval.retriever import account_vectors, unit_rows
 from recsys.models.snapshot import Snapshot
 
 

@@ -22,9 +22,8 @@ from recsys.models.candidates import Candidates
 from recsys.models.order_process import log_orders, log_orders_ahead
 from recsys.models.propensity.blending import calibrate
 from recsys.models.upgrade.classifier import ClimbClassifier
-from recsys.models.upgrade.climb_peers import peer_rates
 from recsys.models.upgrade.features import climb_features
-from recsys.models.upgrade.snapshot import ClimbSnapshot, usual_quantity
+from recsys.models.upgrade.snapshot import ClimbSnapshot, peer_rates, usual_quantity
 
 
 class UpgradeConfig(Config):
