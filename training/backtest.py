@@ -20,12 +20,12 @@ from recsys.arrays import RowArray
 from recsys.contracts.config import Config
 from recsys.data.history import History
 from recsys.errors import ConfigError, EmptyDataError
-from recsys.evaluation.bootstrap import BootstrapConfig, bootstrap_mean, paired_difference
-from recsys.evaluation.calibration import CalibrationConfig, Pairs, judge_calibration
-from recsys.evaluation.catalogue import active_products, coverage, novelty
-from recsys.evaluation.pairs import cross_sell_pairs
-from recsys.evaluation.ranking import hits_at, revenue_captured, score_ranking
-from recsys.evaluation.truth import Truth, known_accounts, novel_purchases
+from recsys.evaluation.offline.calibration import CalibrationConfig, Pairs, judge_calibration
+from recsys.evaluation.offline.catalogue import active_products, coverage, novelty
+from recsys.evaluation.offline.ground_truth import Truth, known_accounts, novel_purchases
+from recsys.evaluation.offline.pairs import cross_sell_pairs
+from recsys.evaluation.offline.ranking_metrics import hits_at, revenue_captured, score_ranking
+from recsys.evaluation.statistics.bootstrap import BootstrapConfig, bootstrap_mean, paired_difference
 from recsys.ladder.edges import Ladder
 from recsys.ladder.upgrade_events import ClimbConfig
 from recsys.models.candidates import Candidates

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from recsys.evaluation.calibration import Calibration
+from recsys.evaluation.offline.calibration import Calibration
 from training.backtest_results import Backtest, CutoffResult, MethodKind
 from training.cart_completion import CartCompletion
 from training.cart_task import LineKind

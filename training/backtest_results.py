@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.evaluation.bootstrap import Interval
-from recsys.evaluation.calibration import Calibration
-from recsys.evaluation.ranking import RankingScores
+from recsys.evaluation.offline.calibration import Calibration
+from recsys.evaluation.offline.ranking_metrics import RankingScores
+from recsys.evaluation.statistics.bootstrap import Interval
 from training.cart_completion import CartCompletion
 
 MethodKind = Literal["baseline", "raw", "served"]

@@ -8,7 +8,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recsys.evaluation.calibration import Calibration
+from recsys.evaluation.offline.calibration import Calibration
 from training.backtest_results import Backtest, CutoffResult, UpsellScores
 from training.cart_completion import cart_table
 

@@ -11,9 +11,9 @@ from sklearn.metrics import average_precision_score
 from recsys.arrays import values_at
 from recsys.contracts import columns as c
 from recsys.data.history import History
-from recsys.evaluation.calibration import CalibrationConfig, Pairs, judge_calibration
-from recsys.evaluation.ranking import score_ranking
-from recsys.evaluation.truth import Truth, rung_climbs
+from recsys.evaluation.offline.calibration import CalibrationConfig, Pairs, judge_calibration
+from recsys.evaluation.offline.ground_truth import Truth, rung_climbs
+from recsys.evaluation.offline.ranking_metrics import score_ranking
 from recsys.ladder.edges import Ladder
 from recsys.ladder.upgrade_events import ClimbConfig
 from recsys.models.candidates import Candidates

@@ -13,7 +13,13 @@ from rich.table import Table
 
 from recsys.arrays import RowArray
 from recsys.contracts.offers import CartLine, OfferRequest
-from recsys.evaluation.bootstrap import DEFAULT_BOOTSTRAP, BootstrapConfig, Interval, bootstrap_mean, paired_difference
+from recsys.evaluation.statistics.bootstrap import (
+    DEFAULT_BOOTSTRAP,
+    BootstrapConfig,
+    Interval,
+    bootstrap_mean,
+    paired_difference,
+)
 from recsys.ranking.engine import OfferEngine
 from training.cart_baselines import CartMethod
 from training.cart_task import LINE_KINDS, CartTask, LineKind

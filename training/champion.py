@@ -26,8 +26,8 @@ from recsys.contracts import columns as c
 from recsys.contracts.offers import OfferRequest
 from recsys.data.history import SECONDS_A_DAY, History
 from recsys.data.times import as_utc
-from recsys.evaluation.bootstrap import BootstrapConfig, Interval, paired_difference
-from recsys.evaluation.ranking import score_ranking
+from recsys.evaluation.offline.ranking_metrics import score_ranking
+from recsys.evaluation.statistics.bootstrap import BootstrapConfig, Interval, paired_difference
 from recsys.ranking.state import AccountState
 from training.backtest import Split
 from training.backtest_upsell import first_of_each

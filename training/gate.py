@@ -14,7 +14,7 @@ from scipy.stats import chi2, norm
 
 from recsys.contracts.config import Config
 from recsys.contracts.offers import OfferKind
-from recsys.evaluation.bootstrap import BootstrapConfig
+from recsys.evaluation.statistics.bootstrap import BootstrapConfig
 
 CONFIDENCE = 0.95
 """Of the intervals within which a ratio may be outside of the band by chance."""

@@ -21,10 +21,10 @@ from recsys.arrays import RowArray
 from recsys.data.dataset import CleanData
 from recsys.data.history import History
 from recsys.errors import EmptyDataError
-from recsys.evaluation.bootstrap import paired_difference
-from recsys.evaluation.calibration import judge_calibration
-from recsys.evaluation.pairs import cross_sell_pairs
-from recsys.evaluation.truth import Truth, known_accounts, novel_purchases
+from recsys.evaluation.offline.calibration import judge_calibration
+from recsys.evaluation.offline.ground_truth import Truth, known_accounts, novel_purchases
+from recsys.evaluation.offline.pairs import cross_sell_pairs
+from recsys.evaluation.statistics.bootstrap import paired_difference
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import LadderOf
 from recsys.models.candidates import NO_PRODUCT, Candidates

@@ -73,7 +73,7 @@ def readout(
     from recsys.data import ReadSpec, parse_map
     from recsys.data.times import parse_moment
     from recsys.evaluation.readout import OrderForm, TableForm, readout_from_orders, readout_from_table, with_plan
-    from recsys.evaluation.readout.metric import parse_margins, parse_ratios
+    from recsys.evaluation.statistics.metric import parse_margins, parse_ratios
 
     moment = parse_moment(as_of) if as_of else None
     decided = _override(override, reason)

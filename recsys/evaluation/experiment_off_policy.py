@@ -14,7 +14,7 @@ from recsys.evaluation.experiment_lifecycle import DEFAULT_STORE
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from recsys.evaluation.off_policy import LoggedActions, OffPolicy
+    from recsys.evaluation.offline.off_policy import LoggedActions, OffPolicy
 
 
 def off_policy(
@@ -42,8 +42,8 @@ def off_policy(
     """Estimate the reward a decision of another policy by IPS, SNIPS and, with a model of the reward, DR."""
     from rich.console import Console
 
-    from recsys.evaluation.off_policy import evaluate_policy
-    from recsys.evaluation.off_policy_log import actions_of
+    from recsys.evaluation.offline.off_policy import evaluate_policy
+    from recsys.evaluation.offline.off_policy_log import actions_of
 
     if (policy is None) == (data is None):
         raise ReadoutError(
@@ -65,7 +65,7 @@ def off_policy(
 
 
 def _of_store(policy: str, url: str) -> LoggedActions:
-    from recsys.evaluation.off_policy_log import SLOT_POLICIES, drawn_slots
+    from recsys.evaluation.offline.off_policy_log import SLOT_POLICIES, drawn_slots
     from recsys.events import open_store
 
     known = next((one for one in SLOT_POLICIES if one == policy), None)

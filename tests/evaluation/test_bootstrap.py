@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import DataError, EmptyDataError
-from recsys.evaluation.bootstrap import BootstrapConfig, bootstrap_mean, paired_difference
+from recsys.evaluation.statistics.bootstrap import BootstrapConfig, bootstrap_mean, paired_difference
 
 FEW = BootstrapConfig(n_resamples=400)
 

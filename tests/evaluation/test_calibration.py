@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import DataError, EmptyDataError
-from recsys.evaluation.calibration import CalibrationConfig, Pairs, judge_calibration, tail_probability
+from recsys.evaluation.offline.calibration import CalibrationConfig, Pairs, judge_calibration, tail_probability
 
 TWO_BINS = CalibrationConfig(n_bins=2, min_positives=1)
 

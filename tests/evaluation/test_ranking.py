@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import DataError
-from recsys.evaluation.ranking import hits_at, revenue_captured, score_ranking
+from recsys.evaluation.offline.ranking_metrics import hits_at, revenue_captured, score_ranking
 
 # Two accounts, six products. Account 0 was right to be offered 1, 3, 4; account 1 only 5.
 RELEVANT = sp.csr_array(np.array([[0, 1, 0, 1, 1, 0], [0, 0, 0, 0, 0, 1]]))

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from recsys.data.history import History
-from recsys.evaluation.catalogue import active_products, coverage, novelty
-from recsys.evaluation.pairs import cross_sell_pairs
-from recsys.evaluation.truth import novel_purchases, rung_climbs
+from recsys.evaluation.offline.catalogue import active_products, coverage, novelty
+from recsys.evaluation.offline.ground_truth import novel_purchases, rung_climbs
+from recsys.evaluation.offline.pairs import cross_sell_pairs
 from recsys.ladder.upgrade_events import ClimbConfig, EdgeRows
 
 CUTOFF = datetime(2024, 6, 1, tzinfo=UTC)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import DataError
-from recsys.evaluation.uplift import qini_area, qini_coefficient, qini_curve, uplift_at, uplift_by_bin
+from recsys.evaluation.offline.uplift import qini_area, qini_coefficient, qini_curve, uplift_at, uplift_by_bin
 
 
 def _drawn() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

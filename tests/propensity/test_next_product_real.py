@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from recsys.data import ReadSpec, read_data
-from recsys.evaluation.ranking import score_ranking
-from recsys.evaluation.truth import novel_purchases
+from recsys.evaluation.offline.ground_truth import novel_purchases
+from recsys.evaluation.offline.ranking_metrics import score_ranking
 from recsys.models.next_product.examples import SamplingConfig
 from recsys.models.next_product.model import NextProductConfig, NextProductModel
 from recsys.models.next_product.ranker import RankerConfig

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from recsys.evaluation.readout.metric import Metric, Ratio
-from recsys.evaluation.readout.moments import Moments
+from recsys.evaluation.statistics.metric import Metric, Ratio
+from recsys.evaluation.statistics.moments import Moments
 
 N_POOL = 200_000
 BLOCK = 50

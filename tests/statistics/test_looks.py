@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys.evaluation.readout.effects import Difference, EffectConfig, difference
-from recsys.evaluation.readout.metric import Metric, Ratio
-from recsys.evaluation.readout.moments import Moments
-from recsys.evaluation.readout.sample_ratio import sample_ratio_p_value, sequential_sample_ratio_p_value
+from recsys.evaluation.statistics.effects import Difference, EffectConfig, difference
+from recsys.evaluation.statistics.metric import Metric, Ratio
+from recsys.evaluation.statistics.moments import Moments
+from recsys.evaluation.statistics.sample_ratio import sample_ratio_p_value, sequential_sample_ratio_p_value
 
 N_LOOKS = 28
 UNITS_A_DAY = 357  # 28 days make 9,996 an arm

@@ -15,8 +15,8 @@ from recsys.arrays import RowArray
 from recsys.contracts import columns as c
 from recsys.data.history import History
 from recsys.errors import ConfigError, EmptyDataError
-from recsys.evaluation.bootstrap import BootstrapConfig
-from recsys.evaluation.truth import novel_purchases
+from recsys.evaluation.offline.ground_truth import novel_purchases
+from recsys.evaluation.statistics.bootstrap import BootstrapConfig
 from recsys.ladder.edges import EDGE_COLUMNS, Ladder
 from recsys.models.candidates import Candidates
 from training.backtest import RAW, SERVED, BacktestConfig, run_backtest
@@ -114,7 +114,7 @@ def test_the_truth_itself_scores_one_and_beats_every_baseline(oracle_backtest) -
 
 
 def test_a_baseline_scores_as_when_it_is_run_by_hand(oracle_backtest) -> None:
-    from recsys.evaluation.ranking import score_ranking
+    from recsys.evaluation.offline.ranking_metrics import score_ranking
 
     truth = novel_purchases(HISTORY, JULY, 30)
     lists = Popular().fit(HISTORY, JULY).recommend(truth.accounts, 5)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from recsys.contracts import columns as c
 from recsys.data.history import History
-from recsys.evaluation.bootstrap import BootstrapConfig
+from recsys.evaluation.statistics.bootstrap import BootstrapConfig
 from training.backtest import BacktestConfig, run_backtest
 from training.backtest_carts import cart_scorer
 from training.backtest_plots import write_plots

@@ -20,7 +20,7 @@ import pytest
 from recsys.contracts.config import read_config
 from recsys.data import CleanData, ReadSpec, read_data
 from recsys.data.history import History
-from recsys.evaluation.calibration import Calibration, CalibrationConfig
+from recsys.evaluation.offline.calibration import Calibration, CalibrationConfig
 from training.backtest import RAW, SERVED, BacktestConfig, Trained, Trainer, run_backtest
 from training.backtest_plots import write_plots
 from training.backtest_results import Backtest, CutoffResult

@@ -22,7 +22,7 @@ from sklearn.neural_network import MLPClassifier
 from recsys.arrays import RowArray
 from recsys.data import ReadSpec, read_data
 from recsys.data.history import History, binary
-from recsys.evaluation.bootstrap import paired_difference
+from recsys.evaluation.statistics.bootstrap import paired_difference
 from recsys.models.cart import CartConfig, CartModel
 from training.backtest_carts import CART_AND_ACCOUNT, engine_methods
 from training.backtest_trainer import freeze_ladder, pipeline_trainer

@@ -14,9 +14,9 @@ from recsys.arrays import RowArray
 from recsys.contracts.offers import OfferRequest
 from recsys.data.dataset import CleanData, ReadSpec, read_data
 from recsys.data.history import History
-from recsys.evaluation.calibration import judge_calibration
-from recsys.evaluation.pairs import cross_sell_pairs
-from recsys.evaluation.truth import known_accounts
+from recsys.evaluation.offline.calibration import judge_calibration
+from recsys.evaluation.offline.ground_truth import known_accounts
+from recsys.evaluation.offline.pairs import cross_sell_pairs
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import built_ladder, given_ladder
 from recsys.ranking.engine import OfferEngine

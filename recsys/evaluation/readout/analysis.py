@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from recsys.evaluation.readout.corrections import adjusted_p_values
 from recsys.evaluation.readout.design import Design, ReadoutConfig
-from recsys.evaluation.readout.effects import Difference, EffectConfig, difference
-from recsys.evaluation.readout.metric import Metric
-from recsys.evaluation.readout.moments import Moments
-from recsys.evaluation.readout.noninferiority import score_interval
 from recsys.evaluation.readout.results import Effect
 from recsys.evaluation.readout.units import ColumnFacts
+from recsys.evaluation.statistics.effects import Difference, EffectConfig, difference
+from recsys.evaluation.statistics.metric import Metric
+from recsys.evaluation.statistics.moments import Moments
+from recsys.evaluation.statistics.noninferiority import score_interval
+from recsys.evaluation.statistics.significance_tests import adjusted_p_values
 
 
 def effects_of(

@@ -9,7 +9,7 @@ import ibis
 
 from recsys.contracts.columns import SOURCE_ROW
 from recsys.errors import MissingColumnError, ReadoutError
-from recsys.evaluation.readout.metric import Metric
+from recsys.evaluation.statistics.metric import Metric
 
 
 def refuse_missing(source: ibis.Table, needed: Sequence[str]) -> None:

@@ -9,9 +9,6 @@ import numpy as np
 
 from recsys.arrays import FloatArray
 from recsys.evaluation.readout.design import Design, ReadoutConfig
-from recsys.evaluation.readout.effects import EffectConfig, difference
-from recsys.evaluation.readout.metric import Metric, Ratio
-from recsys.evaluation.readout.moments import Moments, moments_of_rows
 from recsys.evaluation.readout.purchases import (
     DAY,
     REVENUE,
@@ -24,6 +21,9 @@ from recsys.evaluation.readout.purchases import (
 )
 from recsys.evaluation.readout.results import Sums
 from recsys.evaluation.readout.views import DayEffect, Look, Novelty
+from recsys.evaluation.statistics.effects import EffectConfig, difference
+from recsys.evaluation.statistics.metric import Metric, Ratio
+from recsys.evaluation.statistics.moments import Moments, moments_of_rows
 
 MAX_LOOKS = 60
 MIN_UNITS = 10

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from recsys.contracts.config import Config
 from recsys.errors import ReadoutError
-from recsys.evaluation.readout.corrections import Correction
-from recsys.evaluation.readout.metric import Margin, Metric, Ratio
+from recsys.evaluation.statistics.metric import Margin, Metric, Ratio
+from recsys.evaluation.statistics.significance_tests import Correction
 from recsys.experiments.plan import Direction, LockedPlan
 
 LOWER_IS_BETTER = frozenset({"attrition", "return_rate"})

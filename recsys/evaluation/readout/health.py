@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from recsys.evaluation.readout.corrections import adjusted_p_values
 from recsys.evaluation.readout.design import Design, ReadoutConfig
-from recsys.evaluation.readout.effects import quadratic, ratio_and_gradient
-from recsys.evaluation.readout.metric import Ratio
-from recsys.evaluation.readout.moments import Moments
 from recsys.evaluation.readout.results import HealthCheck, Status
-from recsys.evaluation.readout.sample_ratio import sample_ratio_p_value, sequential_sample_ratio_p_value
 from recsys.evaluation.readout.units import UnitTable
+from recsys.evaluation.statistics.effects import quadratic, ratio_and_gradient
+from recsys.evaluation.statistics.metric import Ratio
+from recsys.evaluation.statistics.moments import Moments
+from recsys.evaluation.statistics.sample_ratio import sample_ratio_p_value, sequential_sample_ratio_p_value
+from recsys.evaluation.statistics.significance_tests import adjusted_p_values
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import numpy as np
 from scipy import stats
 
 from recsys.evaluation.readout.design import Design, ReadoutConfig
-from recsys.evaluation.readout.moments import Moments
 from recsys.evaluation.readout.results import Effect
 from recsys.evaluation.readout.views import IncrementalShare, Money
+from recsys.evaluation.statistics.moments import Moments
 
 
 def money_of(effects: Sequence[Effect], counts: Mapping[str, int], config: ReadoutConfig) -> tuple[Money, ...]:

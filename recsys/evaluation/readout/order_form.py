@@ -20,7 +20,6 @@ from recsys.evaluation.readout.course import looks_of, novelty_of
 from recsys.evaluation.readout.design import ReadoutConfig, metrics_of
 from recsys.evaluation.readout.gathering import epoch_seconds, gather_purchases, revenue_lines
 from recsys.evaluation.readout.health import LogFacts
-from recsys.evaluation.readout.metric import Margin, Metric, Ratio
 from recsys.evaluation.readout.purchases import (
     BUYERS,
     BUYERS_BEFORE,
@@ -40,6 +39,7 @@ from recsys.evaluation.readout.readout import TimeViews, read_out
 from recsys.evaluation.readout.results import Override, Readout
 from recsys.evaluation.readout.table_form import TableForm, count_reassigned, design_of, stage_of_plan
 from recsys.evaluation.readout.units import ARM, EXPOSED, UNIT, UnitTable, unit_table
+from recsys.evaluation.statistics.metric import Margin, Metric, Ratio
 
 MIN_MATURE_SHARE = 0.9
 

@@ -13,12 +13,12 @@ from recsys.contracts import columns as c
 from recsys.data.times import as_utc
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.gathering import gather_purchases
-from recsys.evaluation.readout.metric import Metric
-from recsys.evaluation.readout.moments import Moments, moments_of_rows
 from recsys.evaluation.readout.order_form import standard_metrics
-from recsys.evaluation.readout.power import sample_size
 from recsys.evaluation.readout.purchases import DAY, Assigned, window_values
 from recsys.evaluation.readout.table_form import TableForm
+from recsys.evaluation.statistics.metric import Metric
+from recsys.evaluation.statistics.moments import Moments, moments_of_rows
+from recsys.evaluation.statistics.power import sample_size
 
 MAX_DAYS = 365
 

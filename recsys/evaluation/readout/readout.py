@@ -8,11 +8,8 @@ from dataclasses import dataclass, field
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.analysis import effects_of
 from recsys.evaluation.readout.column_checks import is_constant_within
-from recsys.evaluation.readout.decomposition import Decomposition, decompose
 from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.health import NO_LOG, LogFacts, health_checks
-from recsys.evaluation.readout.metric import Ratio
-from recsys.evaluation.readout.moments import Moments
 from recsys.evaluation.readout.money import incremental_shares, money_of
 from recsys.evaluation.readout.results import HealthCheck, Override, PlanFacts, Readout, Sums
 from recsys.evaluation.readout.segments import segment_effects
@@ -22,6 +19,9 @@ from recsys.evaluation.readout.units import ARM, UnitTable
 from recsys.evaluation.readout.verdict import judge
 from recsys.evaluation.readout.views import Look, Novelty
 from recsys.evaluation.readout.weighing import evidence_of
+from recsys.evaluation.statistics.decomposition import Decomposition, decompose
+from recsys.evaluation.statistics.metric import Ratio
+from recsys.evaluation.statistics.moments import Moments
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,6 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from typing import Final, Literal
 
-from recsys.evaluation.readout.decomposition import Decomposition
-from recsys.evaluation.readout.metric import Role
-from recsys.evaluation.readout.moments import Moments
 from recsys.evaluation.readout.views import (
     Histogram,
     IncrementalShare,
@@ -21,6 +18,9 @@ from recsys.evaluation.readout.views import (
     Variant,
     VerdictName,
 )
+from recsys.evaluation.statistics.decomposition import Decomposition
+from recsys.evaluation.statistics.metric import Role
+from recsys.evaluation.statistics.moments import Moments
 from recsys.experiments.plan import Direction
 
 SCHEMA_VERSION: Final = 1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from recsys.evaluation.readout.corrections import adjusted_p_values
 from recsys.evaluation.readout.design import Design, ReadoutConfig
-from recsys.evaluation.readout.effects import EffectConfig, difference
 from recsys.evaluation.readout.results import Sums
 from recsys.evaluation.readout.units import UnitTable
 from recsys.evaluation.readout.views import SegmentEffect
+from recsys.evaluation.statistics.effects import EffectConfig, difference
+from recsys.evaluation.statistics.significance_tests import adjusted_p_values
 
 MIN_UNITS = 2
 

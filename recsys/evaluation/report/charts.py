@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from recsys.evaluation.readout.decomposition import Decomposition
 from recsys.evaluation.readout.results import Effect
 from recsys.evaluation.readout.views import Histogram, Look, Novelty, SegmentEffect
 from recsys.evaluation.report.svg import (
@@ -22,6 +21,7 @@ from recsys.evaluation.report.svg import (
     y_axis,
 )
 from recsys.evaluation.report.wording import number, percent
+from recsys.evaluation.statistics.decomposition import Decomposition
 
 _ROW = 30
 _LEFT = 170

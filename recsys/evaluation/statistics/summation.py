@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.arrays import FloatArray
-from recsys.evaluation.readout.moments import Moments, moments_of_rows
+from recsys.evaluation.statistics.moments import Moments, moments_of_rows
 
 BATCH_ROWS = 131_072
 

@@ -10,7 +10,7 @@ import pandas as pd
 from recsys.contracts.events import EventQuery
 from recsys.data.sources import connect, open_source
 from recsys.errors import DataError, EmptyDataError
-from recsys.evaluation.off_policy import LoggedActions
+from recsys.evaluation.offline.off_policy import LoggedActions
 from recsys.events.reading import read_frame
 from recsys.events.store import EventStore
 

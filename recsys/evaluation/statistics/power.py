@@ -10,8 +10,8 @@ import tea_tasting as tt
 from tea_tasting.aggr import Aggregates
 
 from recsys.errors import ReadoutError
-from recsys.evaluation.readout.metric import Metric
-from recsys.evaluation.readout.moments import Moments
+from recsys.evaluation.statistics.metric import Metric
+from recsys.evaluation.statistics.moments import Moments
 
 
 @dataclass(frozen=True, slots=True)

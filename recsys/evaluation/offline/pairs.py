@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from recsys.arrays import BoolArray, RowArray, values_at
 from recsys.data.history import History, binary
-from recsys.evaluation.calibration import Pairs, tail_probability
-from recsys.evaluation.truth import known_accounts
+from recsys.evaluation.offline.calibration import Pairs, tail_probability
+from recsys.evaluation.offline.ground_truth import known_accounts
 
 
 def cross_sell_pairs(

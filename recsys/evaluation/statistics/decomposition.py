@@ -10,7 +10,7 @@ from scipy import stats
 
 from recsys.arrays import FloatArray
 from recsys.errors import ReadoutError
-from recsys.evaluation.readout.moments import Moments
+from recsys.evaluation.statistics.moments import Moments
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def decompose(
         ReadoutError: a mean is not above zero, so that it has no logarithm.
 
     Example:
-        >>> from recsys.evaluation.readout.moments import moments_of_rows
+        >>> from recsys.evaluation.statistics.moments import moments_of_rows
         >>> rows = np.array([[1.0, 10.0], [0.0, 0.0], [1.0, 20.0], [1.0, 30.0]])
         >>> found = decompose(*[moments_of_rows(["bought", "spend"], part) for part in (rows, rows * [1, 2])],
         ...     "b", ["bought", "spend"], ["buyer rate", "spend per buyer"], 0.05)

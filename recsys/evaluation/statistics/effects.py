@@ -13,9 +13,9 @@ from scipy import stats
 
 from recsys.arrays import FloatArray
 from recsys.contracts.config import Config
-from recsys.evaluation.readout.anytime import anytime_multiplier
-from recsys.evaluation.readout.metric import Metric, Ratio
-from recsys.evaluation.readout.moments import Moments
+from recsys.evaluation.statistics.anytime import anytime_multiplier
+from recsys.evaluation.statistics.metric import Metric, Ratio
+from recsys.evaluation.statistics.moments import Moments
 
 
 class EffectConfig(Config):

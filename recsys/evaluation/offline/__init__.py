@@ -1,0 +1,1 @@
+"""Metrics of rankings, probabilities and policies without an experiment."""

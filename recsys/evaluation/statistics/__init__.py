@@ -1,0 +1,1 @@
+"""Estimators and tests over arrays."""
