@@ -21,10 +21,15 @@ from recsys.contracts.config import Config
 from recsys.data.history import History
 from recsys.errors import ConfigError, EmptyDataError
 from recsys.evaluation.offline.calibration import CalibrationConfig, Pairs, judge_calibration
-from recsys.evaluation.offline.catalogue import active_products, coverage, novelty
-from recsys.evaluation.offline.ground_truth import Truth, known_accounts, novel_purchases
-from recsys.evaluation.offline.pairs import cross_sell_pairs
-from recsys.evaluation.offline.ranking_metrics import hits_at, revenue_captured, score_ranking
+from recsys.evaluation.offline.ground_truth import Truth, cross_sell_pairs, known_accounts, novel_purchases
+from recsys.evaluation.offline.ranking_metrics import (
+    active_products,
+    coverage,
+    hits_at,
+    novelty,
+    revenue_captured,
+    score_ranking,
+)
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig, bootstrap_mean, paired_difference
 from recsys.ladder.edges import Ladder
 from recsys.ladder.upgrade_events import ClimbConfig

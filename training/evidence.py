@@ -12,7 +12,7 @@ from recsys.contracts.offers import KINDS, OfferKind, OfferRequest
 from recsys.data.dataset import CleanData
 from recsys.data.history import SECONDS_A_DAY, History, epoch_seconds
 from recsys.evaluation.offline.calibration import Calibration
-from recsys.evaluation.offline.catalogue import active_products
+from recsys.evaluation.offline.ranking_metrics import active_products
 from recsys.ranking.engine import OfferEngine
 from training.backtest import RAW
 from training.config import TrainConfig

@@ -22,8 +22,7 @@ from recsys.data.dataset import CleanData
 from recsys.data.history import History
 from recsys.errors import EmptyDataError
 from recsys.evaluation.offline.calibration import judge_calibration
-from recsys.evaluation.offline.ground_truth import Truth, known_accounts, novel_purchases
-from recsys.evaluation.offline.pairs import cross_sell_pairs
+from recsys.evaluation.offline.ground_truth import Truth, cross_sell_pairs, known_accounts, novel_purchases
 from recsys.evaluation.statistics.bootstrap import paired_difference
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import LadderOf

@@ -42,8 +42,7 @@ def off_policy(
     """Estimate the reward a decision of another policy by IPS, SNIPS and, with a model of the reward, DR."""
     from rich.console import Console
 
-    from recsys.evaluation.offline.off_policy import evaluate_policy
-    from recsys.evaluation.offline.off_policy_log import actions_of
+    from recsys.evaluation.offline.off_policy import actions_of, evaluate_policy
 
     if (policy is None) == (data is None):
         raise ReadoutError(
@@ -65,7 +64,7 @@ def off_policy(
 
 
 def _of_store(policy: str, url: str) -> LoggedActions:
-    from recsys.evaluation.offline.off_policy_log import SLOT_POLICIES, drawn_slots
+    from recsys.evaluation.offline.off_policy import SLOT_POLICIES, drawn_slots
     from recsys.events import open_store
 
     known = next((one for one in SLOT_POLICIES if one == policy), None)

@@ -15,8 +15,7 @@ from recsys.cli import main
 from recsys.contracts.events import Decision, DecisionOffer, Outcome
 from recsys.contracts.offers import OfferRequest
 from recsys.errors import DataError, EmptyDataError
-from recsys.evaluation.offline.off_policy import LoggedActions, OffPolicy, evaluate_policy
-from recsys.evaluation.offline.off_policy_log import drawn_slots
+from recsys.evaluation.offline.off_policy import LoggedActions, OffPolicy, drawn_slots, evaluate_policy
 from recsys.events import EventStore, MemoryStore, open_store
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -17,7 +17,7 @@ from recsys.contracts.events import ExperimentRecord, PostedLine, RecordedAssign
 from recsys.errors import MissingColumnError, ReadoutError
 from recsys.evaluation.readout import Ratio, Readout, ReadoutConfig, TableForm, readout_from_store, readout_from_table
 from recsys.evaluation.readout import with_plan as planned
-from recsys.evaluation.statistics.sample_ratio import sample_ratio_p_value
+from recsys.evaluation.statistics.significance_tests import sample_ratio_p_value
 from recsys.events import EventStore, MemoryStore, open_store
 from recsys.experiments.assignment import assign_many
 from recsys.experiments.plan import Arm, ExperimentPlan, LockedPlan, canonical_json, plan_hash

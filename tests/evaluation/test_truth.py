@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 
 from recsys.data.history import History
-from recsys.evaluation.offline.catalogue import active_products, coverage, novelty
-from recsys.evaluation.offline.ground_truth import novel_purchases, rung_climbs
-from recsys.evaluation.offline.pairs import cross_sell_pairs
+from recsys.evaluation.offline.ground_truth import cross_sell_pairs, novel_purchases, rung_climbs
+from recsys.evaluation.offline.ranking_metrics import active_products, coverage, novelty
 from recsys.ladder.upgrade_events import ClimbConfig, EdgeRows
 
 CUTOFF = datetime(2024, 6, 1, tzinfo=UTC)

@@ -11,7 +11,7 @@ import pytest
 from recsys.evaluation.statistics.effects import Difference, EffectConfig, difference
 from recsys.evaluation.statistics.metric import Metric, Ratio
 from recsys.evaluation.statistics.moments import Moments
-from recsys.evaluation.statistics.sample_ratio import sample_ratio_p_value, sequential_sample_ratio_p_value
+from recsys.evaluation.statistics.significance_tests import sample_ratio_p_value, sequential_sample_ratio_p_value
 
 N_LOOKS = 28
 UNITS_A_DAY = 357  # 28 days make 9,996 an arm

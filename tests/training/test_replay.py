@@ -15,8 +15,7 @@ from recsys.contracts.offers import OfferRequest
 from recsys.data.dataset import CleanData, ReadSpec, read_data
 from recsys.data.history import History
 from recsys.evaluation.offline.calibration import judge_calibration
-from recsys.evaluation.offline.ground_truth import known_accounts
-from recsys.evaluation.offline.pairs import cross_sell_pairs
+from recsys.evaluation.offline.ground_truth import cross_sell_pairs, known_accounts
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import built_ladder, given_ladder
 from recsys.ranking.engine import OfferEngine

@@ -11,8 +11,7 @@ from recsys.evaluation.readout.units import ColumnFacts
 from recsys.evaluation.statistics.effects import Difference, EffectConfig, difference
 from recsys.evaluation.statistics.metric import Metric
 from recsys.evaluation.statistics.moments import Moments
-from recsys.evaluation.statistics.noninferiority import score_interval
-from recsys.evaluation.statistics.significance_tests import adjusted_p_values
+from recsys.evaluation.statistics.significance_tests import adjusted_p_values, score_interval
 
 
 def effects_of(

@@ -14,8 +14,11 @@ from recsys.evaluation.readout.units import UnitTable
 from recsys.evaluation.statistics.effects import quadratic, ratio_and_gradient
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.evaluation.statistics.moments import Moments
-from recsys.evaluation.statistics.sample_ratio import sample_ratio_p_value, sequential_sample_ratio_p_value
-from recsys.evaluation.statistics.significance_tests import adjusted_p_values
+from recsys.evaluation.statistics.significance_tests import (
+    adjusted_p_values,
+    sample_ratio_p_value,
+    sequential_sample_ratio_p_value,
+)
 
 
 @dataclass(frozen=True)

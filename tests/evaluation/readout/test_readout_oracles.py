@@ -14,13 +14,17 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from recsys.evaluation.readout.health import balance_p_value
-from recsys.evaluation.statistics.anytime import anytime_multiplier, tuned_rho_squared
-from recsys.evaluation.statistics.effects import EffectConfig, difference
+from recsys.evaluation.statistics.effects import EffectConfig, anytime_multiplier, difference, tuned_rho_squared
 from recsys.evaluation.statistics.metric import Metric, Ratio
 from recsys.evaluation.statistics.moments import moments_of_rows
-from recsys.evaluation.statistics.noninferiority import restricted_rates, score_interval, score_statistic
-from recsys.evaluation.statistics.sample_ratio import sample_ratio_p_value, sequential_sample_ratio_p_value
-from recsys.evaluation.statistics.significance_tests import adjusted_p_values
+from recsys.evaluation.statistics.significance_tests import (
+    adjusted_p_values,
+    restricted_rates,
+    sample_ratio_p_value,
+    score_interval,
+    score_statistic,
+    sequential_sample_ratio_p_value,
+)
 
 COLUMNS = ("visit", "conversion", "spend", "history")
 CONTROL = "No E-Mail"
