@@ -11,19 +11,19 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from recsys.backtesting.backtest import BacktestConfig, Trainer, run_backtest
+from recsys.backtesting.backtest_carts import EngineAt, cart_scorer
+from recsys.backtesting.results import Backtest
+from recsys.backtesting.trainer import bundle_at, freeze_ladder, pipeline_trainer
 from recsys.bundle.load import load_bundle
 from recsys.contracts.config import read_config, validation_sentences
 from recsys.data import CleanData, ReadSpec, parse_map, read_data
 from recsys.data.history import History
 from recsys.errors import ConfigError
 from recsys.ladder.edges import Ladder
-from training.backtest import BacktestConfig, Trainer, run_backtest
-from training.backtest_carts import EngineAt, cart_scorer
-from training.backtest_plots import write_plots
-from training.backtest_results import Backtest
-from training.backtest_table import backtest_tables
+from recsys.reporting.backtest_plots import write_plots
+from recsys.reporting.backtest_text import backtest_tables
 from training.backtest_tracking import track_backtest
-from training.backtest_trainer import bundle_at, freeze_ladder, pipeline_trainer
 from training.config import TrainConfig
 from training.registry import DEFAULT_TRACKING_URI
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from training.backtest_results import Backtest
+from recsys.backtesting.results import Backtest
 from training.registry import Registry
 from training.tracking import open_run
 

@@ -20,6 +20,8 @@ import pandas as pd
 from pydantic import ValidationError
 
 from recsys.arrays import FloatArray
+from recsys.backtesting.backtest import Split
+from recsys.backtesting.upgrade_scores import first_of_each
 from recsys.bundle.load import Bundle, load_bundle
 from recsys.bundle.resolve import resolve_model
 from recsys.contracts import columns as c
@@ -29,8 +31,6 @@ from recsys.data.times import as_utc
 from recsys.evaluation.offline.ranking_metrics import score_ranking
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig, Interval, paired_difference
 from recsys.ranking.state import AccountState
-from training.backtest import Split
-from training.backtest_upsell import first_of_each
 from training.config import TrainConfig
 from training.gate import Comparison, GateEvidence
 from training.registry import CHAMPION, MODEL, ModelVersion, Registry

@@ -8,16 +8,16 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from recsys.arrays import distinct
+from recsys.backtesting.backtest import RAW
 from recsys.contracts.offers import KINDS, OfferKind, OfferRequest
 from recsys.data.dataset import CleanData
 from recsys.data.history import SECONDS_A_DAY, History, epoch_seconds
 from recsys.evaluation.offline.calibration import Calibration
 from recsys.evaluation.offline.ranking_metrics import active_products
+from recsys.fitting.pipeline import Fitted
 from recsys.ranking.engine import OfferEngine
-from training.backtest import RAW
 from training.config import TrainConfig
 from training.gate import CalibrationBin, Comparison, DataFacts, GateEvidence, KindCalibration
-from training.pipeline import Fitted
 from training.replay import CrossReplay, Replay
 
 Rival = Callable[[CrossReplay], Comparison | None]

@@ -18,26 +18,26 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from recsys.arrays import RowArray
+from recsys.backtesting.backtest import RAW, BacktestConfig, Split, score_lists
+from recsys.backtesting.baseline import Baseline
+from recsys.backtesting.baselines import lineup
+from recsys.backtesting.results import CutoffResult, Difference, MethodScores, UpsellScores
+from recsys.backtesting.trainer import Read, over_history
+from recsys.backtesting.upgrade_scores import first_of_each, score_upsell
 from recsys.data.dataset import CleanData
 from recsys.data.history import History
 from recsys.errors import EmptyDataError
 from recsys.evaluation.offline.calibration import judge_calibration
 from recsys.evaluation.offline.ground_truth import Truth, cross_sell_pairs, known_accounts, novel_purchases
 from recsys.evaluation.statistics.bootstrap import paired_difference
+from recsys.fitting.pipeline import Step, part_rng, quietly
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import LadderOf
 from recsys.models.candidates import NO_PRODUCT, Candidates
 from recsys.models.next_product.examples import both_sides
 from recsys.models.next_product.model import NextProductModel
 from recsys.models.upgrade.model import UpgradeModel
-from training.backtest import RAW, BacktestConfig, Split, score_lists
-from training.backtest_results import CutoffResult, Difference, MethodScores, UpsellScores
-from training.backtest_trainer import Read, over_history
-from training.backtest_upsell import first_of_each, score_upsell
-from training.baselines.lineup import lineup
-from training.baselines.protocol import Baseline
 from training.config import TrainConfig
-from training.pipeline import Step, part_rng, quietly
 
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from recsys.backtesting.results import Backtest, CutoffResult, slug
 from recsys.contracts import columns as c
-from training.backtest_plots import calibration_figure, coverage_figure, ndcg_figure
-from training.backtest_results import Backtest, CutoffResult, slug
+from recsys.reporting.backtest_plots import calibration_figure, coverage_figure, ndcg_figure
 from training.champion import ACCOUNTS, ndcg_table
 from training.replay import CrossReplay, Replay
 from training.tracking import Run

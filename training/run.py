@@ -16,15 +16,15 @@ from recsys.arrays import distinct
 from recsys.data.dataset import CleanData, ReadSpec, read_data
 from recsys.data.report import DataReport
 from recsys.errors import BundleError, ModelNotFoundError
+from recsys.fitting.pipeline import Fitted, Step, fit, known_history, part_rng, quietly, write_bundle
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import built_ladder, edited_ladder, given_ladder, with_names
+from recsys.reporting.readable import strongest_pairs
 from training.champion import EVIDENCE, Champion, compare_with, present_champion
 from training.config import TrainConfig
 from training.evidence import gather_evidence
 from training.gate import GateEvidence
 from training.importances import feature_importances
-from training.pipeline import Fitted, Step, fit, known_history, part_rng, quietly, write_bundle
-from training.readable import strongest_pairs
 from training.registry import BUNDLE_FOLDER, Registry
 from training.replay import SIDE_BY_SIDE_LINES, Replay, replay_past
 from training.replay_log import log_replay, replay_metrics

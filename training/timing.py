@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from training.pipeline import Step
+from recsys.fitting.pipeline import Step
 
 _RSS_UNITS_A_GB = 1024**3 if sys.platform == "darwin" else 1024**2  # bytes there, kilobytes on Linux
 

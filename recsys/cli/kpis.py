@@ -195,7 +195,7 @@ def _report(data: CleanData, edges: pd.DataFrame | None, log: EventTables | None
 def _explained(form: str, targets: dict[str, float]) -> str:
     import json
 
-    from recsys.evaluation.kpis.explain import explain_document, explain_page, explain_text
+    from recsys.reporting.kpi_explain import explain_document, explain_page, explain_text
 
     if form == "json":
         return json.dumps(explain_document(targets), indent=1) + "\n"
@@ -210,12 +210,12 @@ def _rendered(report: KpiReport, form: str) -> str:
 
         return json.dumps(document_of(report), indent=1, ensure_ascii=False) + "\n"
     if form == "html":
-        from recsys.evaluation.kpis.page import report_page
+        from recsys.reporting.kpi_page import report_page
 
         return report_page(report)
     from rich.console import Console
 
-    from recsys.evaluation.kpis.table import report_table
+    from recsys.reporting.kpi_text import report_table
 
     console = Console(width=None if sys.stdout.isatty() else 200)
     with console.capture() as captured:

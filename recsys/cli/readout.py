@@ -138,7 +138,7 @@ def _from_store(
 def _report(found: Readout, out: Path | None, mlflow_run: str | None) -> None:
     from rich.console import Console
 
-    from recsys.evaluation.report import log_report, readout_tables, write_report
+    from recsys.reporting import log_report, readout_tables, write_report
 
     console = Console()
     for part in readout_tables(found):

@@ -275,3 +275,14 @@ class OfferModel:
             BundleCorruptError: names the table and column.
         """
         check_tables(self)
+
+
+STRONGEST_CONFIDENCE = 0.99
+
+CURVE_KNOTS = 200
+
+
+def noisy_or_curve() -> CartCurve:
+    """Return `1 - exp(-score)` as straight lines between knots, off by less than 0.0005."""
+    probability: Float64 = np.linspace(0.0, STRONGEST_CONFIDENCE, CURVE_KNOTS)
+    return CartCurve(score=-np.log1p(-probability), probability=probability)

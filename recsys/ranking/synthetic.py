@@ -8,7 +8,6 @@ import numpy as np
 from pydantic import Field
 
 from recsys.contracts.config import Config
-from recsys.ranking.links import noisy_or_curve
 from recsys.ranking.model import (
     AccountTable,
     CandidateTable,
@@ -26,6 +25,7 @@ from recsys.ranking.model import (
     RuleTable,
     SegmentTable,
     SubstituteTable,
+    noisy_or_curve,
 )
 from recsys.ranking.strings import Strings
 

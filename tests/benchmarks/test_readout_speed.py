@@ -25,7 +25,7 @@ began = time.perf_counter()
 from datetime import UTC, datetime
 from pathlib import Path
 from recsys.evaluation.readout import Margin, Ratio, ReadoutConfig, TableForm, readout_from_table
-from recsys.evaluation.report import write_report
+from recsys.reporting import write_report
 imported = time.perf_counter() - began
 metrics = {f"metric{i}": Ratio(f"m{i}") for i in range(6)}
 metrics |= {f"ratio{i}": Ratio(f"m{i}", f"m{i + 1}") for i in range(4)}

@@ -19,10 +19,10 @@ import pytest
 from recsys.bundle.load import load_bundle
 from recsys.contracts.offers import OfferRequest
 from recsys.data.dataset import ReadSpec, read_data
+from recsys.fitting.pipeline import fit
 from recsys.ranking import OfferEngine
 from recsys.simulation import MarketConfig, write_market
 from training.config import TrainConfig
-from training.pipeline import fit
 from training.registry import EXPERIMENT, Registry
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "scale.json"

@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from recsys.backtesting.backtest_carts import CART_ALONE, CART_AND_ACCOUNT, CART_AS_SERVED
+from recsys.backtesting.baselines import lineup
+from recsys.backtesting.trainer import freeze_ladder
 from recsys.bundle import load_bundle
 from recsys.cli import main
 from recsys.data import CleanData, ReadSpec, read_data
-from training.backtest_carts import CART_ALONE, CART_AND_ACCOUNT, CART_AS_SERVED
-from training.backtest_trainer import freeze_ladder
-from training.baselines.lineup import lineup
 from training.config import TrainConfig
 from training.registry import EXPERIMENT, Registry
 

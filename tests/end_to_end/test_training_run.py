@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recsys.backtesting.baselines import lineup
 from recsys.bundle import load_bundle
 from recsys.bundle.classifiers import load_classifier
 from recsys.cli import main
@@ -20,7 +21,6 @@ from recsys.contracts.config import read_config
 from recsys.contracts.offers import OfferRequest
 from recsys.data.dataset import ReadSpec
 from recsys.errors import GateError
-from training.baselines.lineup import lineup
 from training.champion import read_evidence
 from training.config import TrainConfig
 from training.registry import Registry

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recsys.backtesting.upgrade_scores import first_of_each
 from recsys.data import ReadSpec, read_data
 from recsys.evaluation.offline.ground_truth import novel_purchases
 from recsys.evaluation.offline.ranking_metrics import score_ranking
@@ -14,7 +15,6 @@ from recsys.models.next_product.examples import SamplingConfig
 from recsys.models.next_product.model import NextProductConfig, NextProductModel
 from recsys.models.next_product.ranker import RankerConfig
 from recsys.models.snapshot import CutoffConfig
-from training.backtest_upsell import first_of_each
 
 CUTOFF = datetime(2011, 6, 1, tzinfo=UTC)
 SINGLE_METHOD = 0.098  # the best single method of an independent run at this cutoff

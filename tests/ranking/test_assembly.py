@@ -15,11 +15,11 @@ from recsys.bundle import save_bundle
 from recsys.contracts import columns as c
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.data.history import History
+from recsys.fitting.assembly import Learned, OfferModelConfig, build_offer_model
+from recsys.fitting.links import CartWeights, without_steps
 from recsys.models.candidates import Candidates
 from recsys.ranking import OfferEngine, OfferModel, RankingConfig
-from recsys.ranking.assembly import Learned, OfferModelConfig, build_offer_model
-from recsys.ranking.links import CartWeights, noisy_or_curve, without_steps
-from recsys.ranking.model import CartCurve
+from recsys.ranking.model import CartCurve, noisy_or_curve
 from recsys.ranking.retrieval import owned_by, repeat_rate
 
 AS_OF = datetime(2026, 1, 31, tzinfo=UTC)

@@ -16,10 +16,10 @@ import pytest
 from recsys.contracts import columns as c
 from recsys.contracts.offers import CartLine, Offer, OfferRequest
 from recsys.data.history import History
+from recsys.fitting.assembly import Learned, OfferModelConfig, build_offer_model
+from recsys.fitting.copurchases import EvidenceConfig
 from recsys.models.candidates import Candidates
 from recsys.ranking import OfferEngine
-from recsys.ranking.assembly import Learned, OfferModelConfig, build_offer_model
-from recsys.ranking.peers import EvidenceConfig
 
 START, AS_OF = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
 N_ACCOUNTS, N_PRODUCTS = 300, 40

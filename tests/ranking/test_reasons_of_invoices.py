@@ -16,9 +16,9 @@ import pytest
 from recsys.contracts import columns as c
 from recsys.contracts.offers import CartLine, Offer, OfferRequest
 from recsys.data.dataset import CleanData, ReadSpec, read_data
+from recsys.fitting.pipeline import fit
 from recsys.ranking import OfferEngine
 from training.config import TrainConfig
-from training.pipeline import fit
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof"
 SPRING, JUNE = datetime(2010, 4, 1, tzinfo=UTC), datetime(2011, 6, 1, tzinfo=UTC)

@@ -25,8 +25,8 @@ from recsys.bundle.save import save_bundle
 from recsys.contracts import columns as c
 from recsys.data.history import History
 from recsys.events import MemoryStore
+from recsys.fitting.assembly import Learned, OfferModelConfig, build_offer_model
 from recsys.models.candidates import Candidates
-from recsys.ranking.assembly import Learned, OfferModelConfig, build_offer_model
 from serving import FixedModel, Settings, create_app
 from serving.fakes import fake_model
 from serving.http_server import ConnectionLimits, serving

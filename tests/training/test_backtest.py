@@ -12,6 +12,12 @@ import pandas as pd
 import pytest
 
 from recsys.arrays import RowArray
+from recsys.backtesting.backtest import RAW, SERVED, BacktestConfig, run_backtest
+from recsys.backtesting.baseline import Baseline
+from recsys.backtesting.popular import Popular, RecentlyPopular
+from recsys.backtesting.results import slug
+from recsys.backtesting.trainer import over_history
+from recsys.backtesting.upgrade_scores import first_of_each
 from recsys.contracts import columns as c
 from recsys.data.history import History
 from recsys.errors import ConfigError, EmptyDataError
@@ -19,15 +25,9 @@ from recsys.evaluation.offline.ground_truth import novel_purchases
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig
 from recsys.ladder.edges import EDGE_COLUMNS, Ladder
 from recsys.models.candidates import Candidates
-from training.backtest import RAW, SERVED, BacktestConfig, run_backtest
+from recsys.reporting.backtest_plots import write_plots
+from recsys.reporting.backtest_text import backtest_tables
 from training.backtest_command import backtest, config_of, parse_cutoffs, with_horizon
-from training.backtest_plots import write_plots
-from training.backtest_results import slug
-from training.backtest_table import backtest_tables
-from training.backtest_trainer import over_history
-from training.backtest_upsell import first_of_each
-from training.baselines.popular import Popular, RecentlyPopular
-from training.baselines.protocol import Baseline
 from training.config import TrainConfig
 from training.registry import EXPERIMENT, Registry
 

@@ -12,16 +12,16 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from recsys.backtesting.backtest import BacktestConfig, run_backtest
+from recsys.backtesting.backtest_carts import cart_scorer
+from recsys.backtesting.cart_baselines import JOINS, MEASURES
+from recsys.backtesting.popular import Popular
+from recsys.backtesting.results import Backtest
 from recsys.contracts import columns as c
 from recsys.data.history import History
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig
-from training.backtest import BacktestConfig, run_backtest
-from training.backtest_carts import cart_scorer
-from training.backtest_plots import write_plots
-from training.backtest_results import Backtest
-from training.backtest_table import backtest_tables
-from training.baselines.popular import Popular
-from training.cart_baselines import JOINS, MEASURES
+from recsys.reporting.backtest_plots import write_plots
+from recsys.reporting.backtest_text import backtest_tables
 
 JUNE, JULY = datetime(2024, 6, 1, tzinfo=UTC), datetime(2024, 7, 1, tzinfo=UTC)
 PAIRS = [f"{measure}, {join}" for measure in MEASURES for join in JOINS]

@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recsys.backtesting.backtest import RAW, SERVED, BacktestConfig, Trained, Trainer, run_backtest
+from recsys.backtesting.popular import RecentlyPopular
+from recsys.backtesting.results import Backtest, CutoffResult
+from recsys.backtesting.trainer import freeze_ladder, pipeline_trainer
+from recsys.backtesting.user_knn import UserKnn
 from recsys.contracts.config import read_config
 from recsys.data import CleanData, ReadSpec, read_data
 from recsys.data.history import History
 from recsys.evaluation.offline.calibration import Calibration, CalibrationConfig
-from training.backtest import RAW, SERVED, BacktestConfig, Trained, Trainer, run_backtest
-from training.backtest_plots import write_plots
-from training.backtest_results import Backtest, CutoffResult
-from training.backtest_trainer import freeze_ladder, pipeline_trainer
-from training.baselines.popular import RecentlyPopular
-from training.baselines.user_knn import UserKnn
+from recsys.reporting.backtest_plots import write_plots
 from training.config import TrainConfig
 
 CUTOFFS = tuple(datetime(2011, month, 1, tzinfo=UTC) for month in (6, 7, 8))

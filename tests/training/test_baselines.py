@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from recsys.backtesting.account_cosine import AccountCosine
+from recsys.backtesting.baseline import Baseline, purchase_weights, top_k
+from recsys.backtesting.baselines import lineup
+from recsys.backtesting.ease import Ease, ease_weights
+from recsys.backtesting.popular import Popular, RecentlyPopular
+from recsys.backtesting.rule_confidence import RuleConfidence, order_confidence
+from recsys.backtesting.user_knn import UserKnn
 from recsys.data.history import History
-from training.baselines.account_cosine import AccountCosine
-from training.baselines.ease import Ease, ease_weights
-from training.baselines.lineup import lineup
-from training.baselines.popular import Popular, RecentlyPopular
-from training.baselines.protocol import Baseline, purchase_weights, top_k
-from training.baselines.rule_confidence import RuleConfidence, order_confidence
-from training.baselines.user_knn import UserKnn
 
 CUTOFF = datetime(2024, 6, 1, tzinfo=UTC)
 

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recsys.backtesting.popular import Popular
 from recsys.bundle.load import load_bundle
 from recsys.data.dataset import CleanData, ReadSpec, read_data
+from recsys.fitting.pipeline import fit, write_bundle
 from recsys.ladder.file import built_ladder
-from training.baselines.popular import Popular
 from training.champion import Champion, compare_kept, compare_with, present_champion, same_window
 from training.config import TrainConfig
 from training.gate import DataFacts, GateEvidence
-from training.pipeline import fit, write_bundle
 from training.registry import Registry
 from training.replay import CrossReplay, replay_past
 from training.run import TrainingRun, train_and_register

@@ -8,9 +8,10 @@ import pytest
 
 from recsys.contracts.config import read_config
 from recsys.errors import ConfigError
+from recsys.fitting.config import QUICK
 from recsys.models.next_product.model import NextProductConfig
 from recsys.models.upgrade.model import UpgradeConfig
-from training.config import QUICK, TrainConfig
+from training.config import TrainConfig
 
 CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
 

@@ -11,21 +11,21 @@ import pandas as pd
 import pytest
 
 from recsys.arrays import RowArray
+from recsys.backtesting.backtest import RAW
+from recsys.backtesting.baseline import Baseline
+from recsys.backtesting.popular import Popular, RecentlyPopular
 from recsys.contracts.offers import OfferRequest
 from recsys.data.dataset import CleanData, ReadSpec, read_data
 from recsys.data.history import History
 from recsys.evaluation.offline.calibration import judge_calibration
 from recsys.evaluation.offline.ground_truth import cross_sell_pairs, known_accounts
+from recsys.fitting.pipeline import Fitted, fit
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import built_ladder, given_ladder
 from recsys.ranking.engine import OfferEngine
-from training.backtest import RAW
-from training.baselines.popular import Popular, RecentlyPopular
-from training.baselines.protocol import Baseline
 from training.config import TrainConfig
 from training.evidence import data_facts, gather_evidence, kind_calibration, offered_share
 from training.gate import Check, DataFacts, GateEvidence, judge
-from training.pipeline import Fitted, fit
 from training.replay import Replay, replay_past, replay_upgrades, take_window
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from recsys.evaluation.readout import Ratio, Readout, ReadoutConfig, TableForm, readout_from_table
-from recsys.evaluation.report import write_report
+from recsys.reporting import write_report
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 FORM = TableForm(

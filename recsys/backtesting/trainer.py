@@ -1,0 +1,116 @@
+"""Trains the engine at a cutoff for the backtest: the same steps as a training run, then the saved bundle itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from recsys.arrays import RowArray
+from recsys.backtesting.backtest import Trainer
+from recsys.bundle.load import load_bundle
+from recsys.contracts.offers import OfferRequest
+from recsys.data.dataset import CleanData
+from recsys.data.history import History
+from recsys.fitting.config import FitConfig
+from recsys.fitting.pipeline import Step, fit, quietly, write_bundle
+from recsys.ladder.edges import Ladder, build_ladder
+from recsys.models.candidates import NO_PRODUCT, Candidates
+from recsys.ranking.engine import OfferEngine
+
+Read = Callable[[datetime], CleanData]
+"""Reads the same sources with nothing at or after a moment."""
+
+
+@dataclass(frozen=True)
+class BundleTrained:
+    """What one training run hands to the backtest, over the vocabularies of the whole history.
+
+    Attributes:
+        raw: the ranker's cross-sell candidates.
+        upgrades: the upgrade model's candidates.
+        engine: over the model of the saved bundle.
+        history: the whole history, whose rows everything names.
+    """
+
+    raw: Candidates
+    upgrades: Candidates
+    engine: OfferEngine
+    history: History
+
+    def served(self, accounts: RowArray, k: int) -> RowArray:
+        """Return the cross-sell that the engine answers, value and diversity on, `(n, k)`, -1 where there is less."""
+        row_of = {product_id: row for row, product_id in enumerate(self.history.product_ids.tolist())}
+        lists = np.full((len(accounts), k), -1, dtype=np.int32)
+        for place, account in enumerate(accounts):
+            request = OfferRequest(
+                account_id=str(self.history.account_ids[account]), kinds=("cross_sell",), limit=k, explain="none"
+            )
+            offers = self.engine.recommend(request).offers
+            lists[place, : len(offers)] = [row_of[offer.product_id] for offer in offers]
+        return lists
+
+
+def freeze_ladder(read: Read, first_cutoff: datetime, config: FitConfig) -> Ladder:
+    """Return the ladder of the data before the first cutoff: later families and prices may not leak into it."""
+    data = read(first_cutoff)
+    return build_ladder(data.products, data.history(), data.upgrades, config.ladder)
+
+
+def pipeline_trainer(
+    read: Read, history: History, config: FitConfig, ladder: Ladder, folder: Path, step: Step = quietly
+) -> Trainer:
+    """Return what trains at a cutoff, saves the bundle under `folder` and loads it again to serve from.
+
+    Args:
+        read: reads the sources with nothing at or after a moment.
+        history: the whole history; its accounts and products contain those of every earlier reading.
+        config: of the training runs.
+        ladder: frozen before the first cutoff.
+        folder: gets one bundle a cutoff.
+        step: told of each step of each training run.
+    """
+
+    def train(cutoff: datetime) -> BundleTrained:
+        data = read(cutoff)
+        fitted = fit(data, config, step=step, ladder=ladder)
+        path = bundle_at(folder, cutoff)
+        write_bundle(path, fitted, data, config)
+        return BundleTrained(
+            raw=over_history(fitted.cross, fitted.history, history),
+            upgrades=over_history(fitted.up, fitted.history, history),
+            engine=load_bundle(path).engine(),
+            history=history,
+        )
+
+    return train
+
+
+def bundle_at(folder: Path, cutoff: datetime) -> Path:
+    """Return where the bundle of a cutoff stands."""
+    return folder / f"{cutoff:%Y-%m-%d}"
+
+
+def over_history(candidates: Candidates, learned: History, whole: History) -> Candidates:
+    """Return candidates whose rows point into `whole` instead of into the history they were learned from.
+
+    Both vocabularies are sorted, so that the order of accounts, and with it the order of candidates, stays.
+    """
+    accounts = _rows(learned.account_ids, whole.account_ids)
+    products = _rows(learned.product_ids, whole.product_ids)
+    lower = candidates.from_product
+    return replace(
+        candidates,
+        account=accounts[candidates.account],
+        product=products[candidates.product],
+        from_product=np.where(lower == NO_PRODUCT, NO_PRODUCT, products[lower]).astype(np.int32),
+    )
+
+
+def _rows(some: NDArray[np.object_], all_ids: NDArray[np.object_]) -> RowArray:
+    return pd.Index(all_ids).get_indexer(pd.Index(some)).astype(np.int32)

@@ -1,0 +1,1 @@
+"""From purchase history to an offer model."""

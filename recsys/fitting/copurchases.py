@@ -1,0 +1,147 @@
+"""What accounts and orders did, counted for the reasons: the answers to queries over the training orders.
+
+- `n_anchor`: accounts of the peer group that bought the anchor;
+- `n_followed`: of those, the ones whose first purchase of the product came after their first purchase of the anchor,
+  at most `window_days` later;
+- without an anchor: accounts of the peer group that bought the product;
+- overall: the same question asked of every purchase: `n_follow_ons` of `n_first_purchases`; a first purchase is an
+  account and a product that it bought, and a follow-on is one after which the product came within the window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import scipy.sparse as sp
+from pydantic import Field
+
+from recsys.contracts.config import Config
+from recsys.data.history import SECONDS_A_DAY, History
+from recsys.data.sources import connect
+from recsys.fitting.fallback import Segments
+from recsys.fitting.vocabulary import Vocabulary
+from recsys.mining.measures import wilson_interval
+from recsys.ranking.model import EVERYONE, Float32, Int32, Int64
+
+UNREMARKABLE = -1.0
+CONFIDENCE_LEVEL = 0.95
+
+
+class EvidenceConfig(Config):
+    """How reasons are counted.
+
+    Attributes:
+        window_days: "added B within": long enough for a second order of most accounts, short enough to mean something.
+        least_accounts: a reason that rests on fewer is not spoken: it would point at persons, and at chance.
+        block_pairs: anchors looked up at a time; bounds the memory at about 40 bytes each.
+    """
+
+    window_days: int = Field(default=60, ge=1)
+    least_accounts: int = Field(default=5, ge=5)
+    block_pairs: int = Field(default=2_000_000, ge=1)
+
+
+@dataclass(frozen=True)
+class Peers:
+    """What accounts bought first and when, over the model's rows, and which segment each belongs to."""
+
+    account: Int32
+    product: Int32
+    seconds: Int64
+    segment: Int32  # of the account
+    n_accounts: Int32  # by segment, row 0 everyone
+    n_products: int
+
+    @classmethod
+    def of(cls, history: History, accounts: Vocabulary, products: Vocabulary, segments: Segments) -> Peers:
+        """Return the first purchases of a history."""
+        first = history.first_purchases()
+        account = accounts.history_rows[first.account]
+        return cls(
+            account=account,
+            product=products.history_rows[first.product],
+            seconds=first.seconds,
+            segment=segments.of_account[account],
+            n_accounts=segments.n_accounts,
+            n_products=len(products),
+        )
+
+    def buyers(self) -> Int64:
+        """Return how many accounts of each segment bought each product, `(n_segments, n_products)`; row 0 everyone."""
+        shape = (len(self.n_accounts), self.n_products)
+        of_segment = np.bincount(self.segment.astype(np.int64) * shape[1] + self.product, minlength=shape[0] * shape[1])
+        counts = of_segment.reshape(shape)
+        counts[EVERYONE] = np.bincount(self.product, minlength=shape[1])
+        return counts
+
+
+@dataclass(frozen=True)
+class FollowOns:
+    """Ordered pairs that enough accounts followed: row `segment * n_products + anchor`, column product.
+
+    Attributes:
+        count: accounts that followed.
+        strength: lower end of the Wilson interval of the follow rate; `UNREMARKABLE` where it is not above the overall
+            rate of the product: such a pair explains an upgrade, never a cross-sell.
+        overall: follow-ons of each product after all anchors of all accounts, shape `(n_products,)`.
+    """
+
+    count: sp.csr_array
+    strength: sp.csr_array
+    overall: Int64
+
+
+def follow_ons(peers: Peers, buyers: Int64, config: EvidenceConfig) -> FollowOns:
+    """Return how many accounts of each segment first bought a product within the window after an anchor."""
+    counts, totals = _count_follow_ons(peers, config)
+    segment, anchor, product, n = (counts[name].to_numpy() for name in ("segment", "anchor", "product", "n"))
+    overall = np.zeros(peers.n_products, dtype=np.int64)
+    overall[totals["product"].to_numpy()] = totals["n"].to_numpy()
+    low, _ = wilson_interval(n.astype(np.float64), buyers[segment, anchor].astype(np.float64), CONFIDENCE_LEVEL)
+    strength = np.where(low > overall[product] / max(len(peers.product), 1), low, UNREMARKABLE)
+    shape = (len(peers.n_accounts) * peers.n_products, peers.n_products)
+    rows = segment.astype(np.int64) * peers.n_products + anchor
+    return FollowOns(
+        count=_canonical(n.astype(np.int32), rows, product, shape),
+        strength=_canonical(strength.astype(np.float32), rows, product, shape),
+        overall=overall,
+    )
+
+
+def _count_follow_ons(peers: Peers, config: EvidenceConfig) -> tuple[pa.Table, pa.Table]:
+    """Return `segment anchor product n` where `n` is large enough, and `product n` over all anchors and accounts."""
+    firsts = ibis.memtable(
+        pa.table(
+            {"account": peers.account, "product": peers.product, "seconds": peers.seconds, "segment": peers.segment}
+        )
+    )
+    later = firsts.select("account", "product", then="seconds")
+    earlier = firsts.rename(anchor="product")
+    window = config.window_days * SECONDS_A_DAY
+    pairs = earlier.join(
+        later,
+        [
+            earlier.account == later.account,
+            later.then > earlier.seconds,
+            later.then <= earlier.seconds + window,
+        ],
+    )
+    counted = pairs.group_by(["segment", "anchor", "product"]).aggregate(n=pairs.count())
+    connection = connect()
+    by_segment = connection.create_table("by_segment", counted)
+    everyone = by_segment.group_by(["anchor", "product"]).aggregate(n=by_segment.n.sum())
+    everyone = everyone.mutate(segment=ibis.literal(EVERYONE, "int32")).select("segment", "anchor", "product", "n")
+    segments = by_segment.filter(by_segment.segment != EVERYONE).select("segment", "anchor", "product", "n")
+    both = everyone.cast({"n": "int64"}).union(segments.cast({"n": "int64"}))
+    enough = both.filter(both.n >= config.least_accounts).order_by(["segment", "anchor", "product"])
+    totals = by_segment.group_by("product").aggregate(n=by_segment.n.sum().cast("int64"))
+    return connection.to_pyarrow(enough), connection.to_pyarrow(totals)
+
+
+def _canonical(data: Int32 | Float32, rows: Int64, columns: Int32, shape: tuple[int, int]) -> sp.csr_array:
+    matrix = sp.coo_array((data, (rows, columns)), shape=shape).tocsr()
+    matrix.sort_indices()
+    return matrix

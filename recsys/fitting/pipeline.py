@@ -1,0 +1,192 @@
+"""From cleaned purchase history to an offer model: each step of training as a short function, in order.
+
+`fit` is the whole of learning; it looks at nothing at or after `as_of`. This module is the composition root of
+training: nothing else puts miners, models and the bundle together. `training.run` registers what it makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+from threadpoolctl import threadpool_limits
+
+from recsys.arrays import distinct
+from recsys.bundle.save import BundleDetails, save_bundle
+from recsys.data.dataset import CleanData
+from recsys.data.history import SECONDS_A_DAY, History, binary, epoch_seconds
+from recsys.errors import EmptyDataError
+from recsys.fitting.assembly import Learned, build_offer_model
+from recsys.fitting.config import FitConfig
+from recsys.fitting.links import CartWeights
+from recsys.ladder.edges import Ladder, build_ladder
+from recsys.mining.rules import mine_rules
+from recsys.models.candidates import Candidates
+from recsys.models.cart import CartModel, fit_cart_curve
+from recsys.models.next_product.cold_start import LaunchModel, with_launches
+from recsys.models.next_product.model import NextProductModel
+from recsys.models.upgrade.model import UpgradeModel
+from recsys.ranking.model import CartCurve, OfferModel
+
+Step = Callable[[str], AbstractContextManager[object]]
+"""Announces a step by name for as long as it runs."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """All that one training run learned.
+
+    Attributes:
+        history: the order lines it learned from.
+        rules: mined pairs, both directions.
+        ladder: the upgrade edges.
+        next_product: who buys which new product next.
+        upgrades: who climbs which rung next.
+        cross: scored cross-sell candidates.
+        up: scored upgrade candidates.
+        model: the tables that serve.
+    """
+
+    history: History
+    rules: pd.DataFrame
+    ladder: Ladder
+    next_product: NextProductModel
+    upgrades: UpgradeModel
+    cross: Candidates
+    up: Candidates
+    model: OfferModel
+
+
+def quietly(_name: str) -> AbstractContextManager[object]:
+    """Announce nothing."""
+    return nullcontext()
+
+
+def fit(data: CleanData, config: FitConfig, *, step: Step = quietly, ladder: Ladder | None = None) -> Fitted:
+    """Return what the order lines before `data.as_of` teach.
+
+    Args:
+        data: cleaned purchase history.
+        config: every option.
+        step: told of each step, for progress bars.
+        ladder: a frozen ladder to use; default: built from the data.
+
+    Raises:
+        EmptyDataError: no line has an account.
+    """
+    # Threads of OpenMP spin while they wait: beside any other load two are slower than one, up to five times.
+    with threadpool_limits(limits=1, user_api="openmp"):
+        return _fit(data, config, step, ladder)
+
+
+def _fit(data: CleanData, config: FitConfig, step: Step, ladder: Ladder | None) -> Fitted:
+    with step("history"):
+        history = known_history(data)
+    with step("complements"):
+        rules = mine_rules(data.orders, config.rules, data.products)
+    with step("cart weights"):
+        cart = fit_cart(history, data.as_of, config)
+    with step("ladder"):
+        edges = build_ladder(data.products, history, data.upgrades, config.ladder) if ladder is None else ladder
+    with step("propensity to buy something new"):
+        next_product = NextProductModel(config.next_product)
+        next_product.fit(history, data.products, data.accounts, data.as_of, part_rng(config, "next_product"))
+    with step("candidates of each account"):
+        cross = _launched(next_product.score(history, data.as_of), history, data, config)
+    with step("propensity to upgrade"):
+        upgrades = UpgradeModel(config.upgrades)
+        upgrades.fit(history, data.products, data.accounts, edges, data.as_of, part_rng(config, "upgrades"))
+        up = upgrades.score(history, data.as_of)
+    with step("offers and their reasons"):
+        learned = Learned(cross=cross, up=up, rules=rules, ladder=edges.edges, cart=cart)
+        model = build_offer_model(
+            history,
+            data.products,
+            data.accounts,
+            learned,
+            config.offers,
+            as_of=data.as_of,
+            horizon_days=config.horizon_days,
+            currency=data.currency,
+        )
+    return Fitted(history, rules, edges, next_product, upgrades, cross, up, model)
+
+
+def _launched(cross: Candidates, history: History, data: CleanData, config: FitConfig) -> Candidates:
+    """Return the candidates with products that wait for their first sale."""
+    launches = LaunchModel(config.next_product.horizon_days, config.launches)
+    launches.fit(history, data.products, data.as_of, part_rng(config, "launches"))
+    return with_launches(cross, launches.score(history, data.as_of, distinct(cross.account)))
+
+
+def fit_cart(history: History, as_of: datetime, config: FitConfig) -> CartWeights | None:
+    """Return the weights that rank what goes with a cart, learned from all orders, of known accounts or not.
+
+    None where too few orders hold two products; the confidences of the rules stand in then.
+    """
+    orders = binary(history.order, history.product, (history.n_orders, history.n_products))
+    placed = np.zeros(history.n_orders)
+    placed[history.order] = history.seconds
+    age_days = (epoch_seconds(as_of) - placed) / SECONDS_A_DAY
+    curve = fit_cart_curve(orders, age_days, config.cart, part_rng(config, "cart"))
+    if curve is None:
+        return None
+    cart = CartModel(config.cart).fit(orders, age_days)
+    return CartWeights(cart.weights_, cart.prior_, CartCurve(curve.score, curve.probability))
+
+
+def write_bundle(
+    folder: Path, fitted: Fitted, data: CleanData, config: FitConfig, metrics: Mapping[str, float] | None = None
+) -> None:
+    """Write what was learned as a bundle, with the figures that it should carry."""
+    save_bundle(
+        folder,
+        fitted.model,
+        classifiers=estimators(fitted),
+        frames={"rules": fitted.rules, "ladder": fitted.ladder.edges},
+        details=BundleDetails(
+            data_fingerprint=data.fingerprint,
+            config=config.model_dump(mode="json"),
+            ranking=config.ranking,
+            metrics=dict(metrics or {}),
+        ),
+    )
+
+
+def estimators(fitted: Fitted) -> dict[str, BaseEstimator]:
+    """Return the fitted classifiers by name; those that had too little data to be fitted are left out."""
+    ranker = fitted.next_product.ranker_
+    logistic = ranker.logistic_ if ranker is not None else None
+    found = {
+        "next_product": ranker.boosting_ if ranker is not None else None,
+        "next_product_logistic": logistic.model_ if logistic is not None else None,
+        "activity": fitted.next_product.activity_.model_,
+        "upgrades": fitted.upgrades.classifier_,
+    }
+    return {name: estimator for name, estimator in found.items() if estimator is not None}
+
+
+def known_history(data: CleanData) -> History:
+    """Return the order lines before `data.as_of`.
+
+    Raises:
+        EmptyDataError: no line has an account.
+    """
+    history = data.history().before(data.as_of)
+    if not len(history.known()):
+        raise EmptyDataError(
+            "no order line has an account, so there is nobody to make offers to; map the column with "
+            "--map account_id=COLUMN"
+        )
+    return history
+
+
+def part_rng(config: FitConfig, part: str) -> np.random.Generator:
+    """Each part draws from a stream of its own, so that one part's draws never move another's."""
+    return np.random.default_rng([config.seed, *part.encode()])
