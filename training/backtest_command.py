@@ -12,9 +12,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from recsys.backtesting.backtest import BacktestConfig, Trainer, run_backtest
-from recsys.backtesting.backtest_carts import EngineAt, cart_scorer
 from recsys.backtesting.results import Backtest
-from recsys.backtesting.trainer import bundle_at, freeze_ladder, pipeline_trainer
+from recsys.backtesting.trainer import EngineAt, bundle_at, cart_scorer, freeze_ladder, pipeline_trainer
 from recsys.bundle.load import load_bundle
 from recsys.contracts.config import read_config, validation_sentences
 from recsys.data import CleanData, ReadSpec, parse_map, read_data

@@ -19,7 +19,7 @@ from recsys.errors import BundleError, ModelNotFoundError
 from recsys.fitting.pipeline import Fitted, Step, fit, known_history, part_rng, quietly, write_bundle
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import built_ladder, edited_ladder, given_ladder, with_names
-from recsys.reporting.readable import strongest_pairs
+from recsys.reporting.backtest_text import strongest_pairs
 from training.champion import EVIDENCE, Champion, compare_with, present_champion
 from training.config import TrainConfig
 from training.evidence import gather_evidence

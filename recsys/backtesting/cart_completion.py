@@ -12,8 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from recsys.arrays import RowArray
-from recsys.backtesting.cart_baselines import CartMethod
-from recsys.backtesting.cart_task import LINE_KINDS, CartTask, LineKind
+from recsys.backtesting.cart_task import LINE_KINDS, CartMethod, CartTask, LineKind
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.evaluation.statistics.bootstrap import (
     DEFAULT_BOOTSTRAP,

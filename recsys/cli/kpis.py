@@ -195,7 +195,7 @@ def _report(data: CleanData, edges: pd.DataFrame | None, log: EventTables | None
 def _explained(form: str, targets: dict[str, float]) -> str:
     import json
 
-    from recsys.reporting.kpi_explain import explain_document, explain_page, explain_text
+    from recsys.reporting.kpi_text import explain_document, explain_page, explain_text
 
     if form == "json":
         return json.dumps(explain_document(targets), indent=1) + "\n"

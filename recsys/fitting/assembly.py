@@ -14,10 +14,19 @@ from recsys.arrays import distinct
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
 from recsys.data.history import History, epoch_seconds
-from recsys.fitting.accounts import account_table, best_of, owned_table, paces, portfolio, purchases
-from recsys.fitting.copurchases import EvidenceConfig, Peers
+from recsys.fitting.accounts import (
+    account_table,
+    best_of,
+    fallback_tables,
+    owned_table,
+    paces,
+    portfolio,
+    purchases,
+    segments_of,
+    window_start,
+)
+from recsys.fitting.copurchases import EvidenceConfig, Peers, rule_table
 from recsys.fitting.evidence import Edges, choose_evidence
-from recsys.fitting.fallback import fallback_tables, segments_of, window_start
 from recsys.fitting.links import (
     CartWeights,
     cart_table,
@@ -27,9 +36,7 @@ from recsys.fitting.links import (
     weights_of_rules,
     without_steps,
 )
-from recsys.fitting.products import Links, product_table
-from recsys.fitting.together import rule_table
-from recsys.fitting.vocabulary import Vocabulary, owners
+from recsys.fitting.products import Links, Vocabulary, owners, product_table
 from recsys.models.candidates import Candidates
 from recsys.ranking.model import (
     CartCurve,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recsys.arrays import values_at
 from recsys.fitting.accounts import Portfolio, Purchases
 from recsys.fitting.copurchases import EvidenceConfig, FollowOns, Peers, follow_ons
-from recsys.fitting.vocabulary import ranges
+from recsys.fitting.products import ranges
 from recsys.ranking.model import EVERYONE, Bool, EvidenceTable, Int32, Int64
 
 NO_EVIDENCE = -1

@@ -11,8 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.contracts import columns as c
-from recsys.fitting.products import Ranges, distinct_pairs
-from recsys.fitting.vocabulary import Vocabulary, ranges, rank_within
+from recsys.fitting.products import Ranges, Vocabulary, distinct_pairs, ranges, rank_within
 from recsys.ranking.model import (
     STRONGEST_CONFIDENCE,
     CartCurve,

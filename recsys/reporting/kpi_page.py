@@ -9,11 +9,9 @@ from typing import Final
 
 from recsys.evaluation.kpis.definition import Basis, Dimension, KpiDefinition
 from recsys.evaluation.kpis.values import Change, Figure, KpiReport
+from recsys.reporting.formatting import BASIS_WORDS, counted, render, shown
 from recsys.reporting.kpi_charts import Line, trend_chart
-from recsys.reporting.kpi_explain import MEANING
-from recsys.reporting.kpi_text import change_text, effect_lines, figures_of, missing_lines, target_text
-from recsys.reporting.kpi_wording import BASIS_WORDS, counted, shown
-from recsys.reporting.templating import render
+from recsys.reporting.kpi_text import MEANING, change_text, effect_lines, figures_of, missing_lines, target_text
 
 _ASKS: Final = 5
 """Moves at the head of the page."""

@@ -10,9 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from recsys.backtesting.backtest_carts import CART_ALONE, CART_AND_ACCOUNT, CART_AS_SERVED
 from recsys.backtesting.baselines import lineup
-from recsys.backtesting.trainer import freeze_ladder
+from recsys.backtesting.trainer import CART_ALONE, CART_AND_ACCOUNT, CART_AS_SERVED, freeze_ladder
 from recsys.bundle import load_bundle
 from recsys.cli import main
 from recsys.data import CleanData, ReadSpec, read_data

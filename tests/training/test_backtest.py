@@ -14,7 +14,7 @@ import pytest
 from recsys.arrays import RowArray
 from recsys.backtesting.backtest import RAW, SERVED, BacktestConfig, run_backtest
 from recsys.backtesting.baseline import Baseline
-from recsys.backtesting.popular import Popular, RecentlyPopular
+from recsys.backtesting.baselines import Popular, RecentlyPopular
 from recsys.backtesting.results import slug
 from recsys.backtesting.trainer import over_history
 from recsys.backtesting.upgrade_scores import first_of_each

@@ -13,10 +13,10 @@ import pytest
 from rich.console import Console
 
 from recsys.backtesting.backtest import BacktestConfig, run_backtest
-from recsys.backtesting.backtest_carts import cart_scorer
-from recsys.backtesting.cart_baselines import JOINS, MEASURES
-from recsys.backtesting.popular import Popular
+from recsys.backtesting.baselines import Popular
+from recsys.backtesting.cart_task import JOINS, MEASURES
 from recsys.backtesting.results import Backtest
+from recsys.backtesting.trainer import cart_scorer
 from recsys.contracts import columns as c
 from recsys.data.history import History
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig

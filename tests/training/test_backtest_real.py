@@ -18,10 +18,9 @@ import numpy as np
 import pytest
 
 from recsys.backtesting.backtest import RAW, SERVED, BacktestConfig, Trained, Trainer, run_backtest
-from recsys.backtesting.popular import RecentlyPopular
+from recsys.backtesting.baselines import RecentlyPopular, UserKnn
 from recsys.backtesting.results import Backtest, CutoffResult
 from recsys.backtesting.trainer import freeze_ladder, pipeline_trainer
-from recsys.backtesting.user_knn import UserKnn
 from recsys.contracts.config import read_config
 from recsys.data import CleanData, ReadSpec, read_data
 from recsys.data.history import History

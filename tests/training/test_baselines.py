@@ -9,13 +9,18 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from recsys.backtesting.account_cosine import AccountCosine
 from recsys.backtesting.baseline import Baseline, purchase_weights, top_k
-from recsys.backtesting.baselines import lineup
-from recsys.backtesting.ease import Ease, ease_weights
-from recsys.backtesting.popular import Popular, RecentlyPopular
-from recsys.backtesting.rule_confidence import RuleConfidence, order_confidence
-from recsys.backtesting.user_knn import UserKnn
+from recsys.backtesting.baselines import (
+    AccountCosine,
+    Ease,
+    Popular,
+    RecentlyPopular,
+    RuleConfidence,
+    UserKnn,
+    ease_weights,
+    lineup,
+    order_confidence,
+)
 from recsys.data.history import History
 
 CUTOFF = datetime(2024, 6, 1, tzinfo=UTC)

@@ -10,9 +10,16 @@ import pytest
 import scipy.sparse as sp
 
 from recsys.arrays import RowArray
-from recsys.backtesting.cart_baselines import CartWeightsMethod, PairCart, PopularCart, cart_lineup
 from recsys.backtesting.cart_completion import complete_carts, hit_rate_gain
-from recsys.backtesting.cart_task import CartTask, hide_one_line, split_carts
+from recsys.backtesting.cart_task import (
+    CartTask,
+    CartWeightsMethod,
+    PairCart,
+    PopularCart,
+    cart_lineup,
+    hide_one_line,
+    split_carts,
+)
 from recsys.data.history import History
 from recsys.errors import EmptyDataError
 from recsys.models.cart import CartConfig, CartModel

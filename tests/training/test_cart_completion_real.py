@@ -20,11 +20,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
 from recsys.arrays import RowArray
-from recsys.backtesting.backtest_carts import CART_AND_ACCOUNT, engine_methods
-from recsys.backtesting.cart_baselines import CartMethod, CartWeightsMethod, cart_lineup, in_blocks
 from recsys.backtesting.cart_completion import CartCompletion, complete_carts, hit_rate_gain
-from recsys.backtesting.cart_task import CartSplit, CartTask, draw_orders, hide_one_line, split_carts
-from recsys.backtesting.trainer import freeze_ladder, pipeline_trainer
+from recsys.backtesting.cart_task import (
+    CartMethod,
+    CartSplit,
+    CartTask,
+    CartWeightsMethod,
+    cart_lineup,
+    draw_orders,
+    hide_one_line,
+    in_blocks,
+    split_carts,
+)
+from recsys.backtesting.trainer import CART_AND_ACCOUNT, engine_methods, freeze_ladder, pipeline_trainer
 from recsys.data import ReadSpec, read_data
 from recsys.data.history import History, binary
 from recsys.evaluation.statistics.bootstrap import paired_difference

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.backtesting.popular import Popular
+from recsys.backtesting.baselines import Popular
 from recsys.bundle.load import load_bundle
 from recsys.data.dataset import CleanData, ReadSpec, read_data
 from recsys.fitting.pipeline import fit, write_bundle

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from recsys.reporting.readable import strongest_pairs
+from recsys.reporting.backtest_text import strongest_pairs
 
 ROWS = [  # antecedent, consequent, cosine, confidence, relation
     ("a", "b", 0.5, 0.4, "complement"),

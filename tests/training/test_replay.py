@@ -13,7 +13,7 @@ import pytest
 from recsys.arrays import RowArray
 from recsys.backtesting.backtest import RAW
 from recsys.backtesting.baseline import Baseline
-from recsys.backtesting.popular import Popular, RecentlyPopular
+from recsys.backtesting.baselines import Popular, RecentlyPopular
 from recsys.contracts.offers import OfferRequest
 from recsys.data.dataset import CleanData, ReadSpec, read_data
 from recsys.data.history import History
