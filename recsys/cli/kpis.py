@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from recsys.data.dataset import CleanData
     from recsys.evaluation.kpis.config import KpiConfig
+    from recsys.evaluation.kpis.results import KpiReport
     from recsys.evaluation.kpis.tables import EventTables
-    from recsys.evaluation.kpis.values import KpiReport
 
 FORMATS = ("table", "json", "html")
 
@@ -178,7 +178,7 @@ def _ladder(data: CleanData) -> pd.DataFrame:
 
 
 def _report(data: CleanData, edges: pd.DataFrame | None, log: EventTables | None, config: KpiConfig) -> KpiReport:
-    from recsys.evaluation.kpis.compute import kpis_from_tables
+    from recsys.evaluation.kpis.report import kpis_from_tables
 
     return kpis_from_tables(
         data.orders,

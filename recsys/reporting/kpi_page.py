@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from recsys.evaluation.kpis.definition import Basis, Dimension, KpiDefinition
-from recsys.evaluation.kpis.values import Change, Figure, KpiReport
+from recsys.evaluation.kpis.results import Change, Figure, KpiReport
 from recsys.reporting.formatting import BASIS_WORDS, counted, render, shown
 from recsys.reporting.kpi_charts import Line, trend_chart
 from recsys.reporting.kpi_text import MEANING, change_text, effect_lines, figures_of, missing_lines, target_text

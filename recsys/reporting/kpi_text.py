@@ -23,7 +23,7 @@ from recsys.evaluation.kpis.definition import (
     KpiDefinition,
 )
 from recsys.evaluation.kpis.registry import REGISTRY
-from recsys.evaluation.kpis.values import Change, KpiReport
+from recsys.evaluation.kpis.results import Change, KpiReport
 from recsys.reporting.formatting import BASIS_WORDS, DASH, render, shown, shown_difference
 
 

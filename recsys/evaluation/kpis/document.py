@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from recsys.evaluation.kpis.definition import ATTRIBUTED_MEANS, CUSTOMERS_MEANS, ORGANIC_MEANS
-from recsys.evaluation.kpis.values import KpiReport, KpiValue
+from recsys.evaluation.kpis.results import KpiReport, KpiValue
 
 SCHEMA_VERSION: Final = 1
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from recsys.evaluation.kpis.cells import Additional, Cell
-from recsys.evaluation.kpis.values import Beside, Figure
+from recsys.evaluation.kpis.results import Beside, Figure
 
 Formula = Callable[[Cell, Cell, Additional], Figure]
 """From a cell, the cell of all segments in the same period, and the additional sales that the KPI counts. By product

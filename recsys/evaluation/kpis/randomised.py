@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import ibis
 
+from recsys.evaluation.kpis.results import AovEffect
 from recsys.evaluation.kpis.sales import Sales
 from recsys.evaluation.kpis.scratch import Scratch
 from recsys.evaluation.kpis.tables import EventTables
-from recsys.evaluation.kpis.values import AovEffect
 
 CONTROL: Final = "control"
 _Z: Final = 1.959963984540054

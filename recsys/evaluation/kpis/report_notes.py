@@ -5,11 +5,11 @@ from __future__ import annotations
 from recsys.evaluation.kpis.attribution import Attribution
 from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.kpis.definition import Basis
-from recsys.evaluation.kpis.gather import Gathered
+from recsys.evaluation.kpis.figures import Gathered
 from recsys.evaluation.kpis.periods import label_of
 from recsys.evaluation.kpis.registry import REGISTRY
+from recsys.evaluation.kpis.results import Missing
 from recsys.evaluation.kpis.sales import Sales
-from recsys.evaluation.kpis.values import Missing
 
 _NO_LOG = "not computable: there is no event log; name one with --events"
 _NO_LADDER = "organic upsell is not computable: there are no upgrade edges; give --upgrades, or tiers of the products"

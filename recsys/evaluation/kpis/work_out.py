@@ -8,12 +8,12 @@ from dataclasses import replace
 from recsys.evaluation.kpis.cells import Additional, Cell
 from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.kpis.definition import LOG_DIMENSIONS, PRODUCT_DIMENSIONS, Basis, Dimension, KpiDefinition
+from recsys.evaluation.kpis.figures import Gathered
 from recsys.evaluation.kpis.formulas import FORMULAS
-from recsys.evaluation.kpis.gather import Gathered
 from recsys.evaluation.kpis.periods import label_of
 from recsys.evaluation.kpis.registry import REGISTRY
+from recsys.evaluation.kpis.results import KpiValue, Missing
 from recsys.evaluation.kpis.sums import Scope
-from recsys.evaluation.kpis.values import KpiValue, Missing
 
 
 def work_out(

@@ -11,9 +11,9 @@ import pandas as pd
 from recsys.contracts import columns as c
 from recsys.contracts.events import PRESENTING
 from recsys.errors import ReadoutError
+from recsys.evaluation.readout.from_orders import Gathered
 from recsys.evaluation.readout.gathering import epoch_seconds, gather_purchases
 from recsys.evaluation.readout.health import LogFacts
-from recsys.evaluation.readout.order_form import Gathered
 from recsys.evaluation.readout.purchases import DAY, REVENUE, Assigned
 from recsys.experiments.plan import ExperimentPlan, LockedPlan
 

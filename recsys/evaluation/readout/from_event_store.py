@@ -31,10 +31,10 @@ from recsys.evaluation.readout.experiment_log import (
     ExperimentLog,
     gather,
 )
-from recsys.evaluation.readout.order_form import Gathered, readout_of
+from recsys.evaluation.readout.from_orders import Gathered, readout_of
+from recsys.evaluation.readout.from_table import TableForm, with_plan
 from recsys.evaluation.readout.purchases import REVENUE
 from recsys.evaluation.readout.results import Override, Readout
-from recsys.evaluation.readout.table_form import TableForm, with_plan
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.events import EventStore
 from recsys.experiments.plan import LockedPlan, parse_plan

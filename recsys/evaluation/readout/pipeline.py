@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from recsys.errors import ReadoutError
-from recsys.evaluation.readout.analysis import effects_of
+from recsys.evaluation.readout.arm_effects import effects_of
+from recsys.evaluation.readout.breakdowns import sensitivity_grid
 from recsys.evaluation.readout.column_checks import is_constant_within
 from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.health import NO_LOG, LogFacts, health_checks
 from recsys.evaluation.readout.money import incremental_shares, money_of
 from recsys.evaluation.readout.results import HealthCheck, Override, PlanFacts, Readout, Sums
 from recsys.evaluation.readout.segments import segment_effects
-from recsys.evaluation.readout.sensitivity import sensitivity_grid
 from recsys.evaluation.readout.spread import histogram_of
 from recsys.evaluation.readout.units import ARM, UnitTable
 from recsys.evaluation.readout.verdict import judge

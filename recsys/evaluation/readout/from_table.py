@@ -12,7 +12,7 @@ from recsys.data.sources import connect, open_source
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.design import FINISHED, INTERIM, Design, ReadoutConfig, Stage, metrics_of
 from recsys.evaluation.readout.health import LogFacts
-from recsys.evaluation.readout.readout import read_out
+from recsys.evaluation.readout.pipeline import read_out
 from recsys.evaluation.readout.results import Override, Readout
 from recsys.evaluation.readout.units import ARM, UNIT, UnitTable, unit_table
 from recsys.evaluation.statistics.metric import Margin, Metric, Ratio

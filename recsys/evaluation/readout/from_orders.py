@@ -16,10 +16,12 @@ from recsys.data.sources import connect, open_source
 from recsys.data.times import as_time, as_utc
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.column_checks import refuse_blanks, refuse_missing, refuse_unknown_values
-from recsys.evaluation.readout.course import looks_of, novelty_of
 from recsys.evaluation.readout.design import ReadoutConfig, metrics_of
+from recsys.evaluation.readout.from_table import TableForm, count_reassigned, design_of, stage_of_plan
 from recsys.evaluation.readout.gathering import epoch_seconds, gather_purchases, revenue_lines
 from recsys.evaluation.readout.health import LogFacts
+from recsys.evaluation.readout.over_time import looks_of, novelty_of
+from recsys.evaluation.readout.pipeline import TimeViews, read_out
 from recsys.evaluation.readout.purchases import (
     BUYERS,
     BUYERS_BEFORE,
@@ -35,9 +37,7 @@ from recsys.evaluation.readout.purchases import (
     is_mature,
     window_values,
 )
-from recsys.evaluation.readout.readout import TimeViews, read_out
 from recsys.evaluation.readout.results import Override, Readout
-from recsys.evaluation.readout.table_form import TableForm, count_reassigned, design_of, stage_of_plan
 from recsys.evaluation.readout.units import ARM, EXPOSED, UNIT, UnitTable, unit_table
 from recsys.evaluation.statistics.metric import Margin, Metric, Ratio
 

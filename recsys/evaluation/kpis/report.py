@@ -12,16 +12,16 @@ from recsys.data.sources import connect
 from recsys.data.times import as_utc
 from recsys.evaluation.kpis.attribution import Attribution, attribute
 from recsys.evaluation.kpis.config import KpiConfig
-from recsys.evaluation.kpis.gather import Gathered, gather
+from recsys.evaluation.kpis.figures import Gathered, gather
 from recsys.evaluation.kpis.periods import label_of, number_of, start_of
 from recsys.evaluation.kpis.randomised import aov_effects
 from recsys.evaluation.kpis.registry import REGISTRY
 from recsys.evaluation.kpis.report_notes import missing_figures, notes_of
+from recsys.evaluation.kpis.results import KpiReport
 from recsys.evaluation.kpis.rows import bases_of
 from recsys.evaluation.kpis.sales import Sales, judge_sales
 from recsys.evaluation.kpis.scratch import Scratch
 from recsys.evaluation.kpis.tables import EventTables, Table, settled_lines
-from recsys.evaluation.kpis.values import KpiReport
 from recsys.evaluation.kpis.work_out import work_out
 from recsys.ladder.tiers import edges_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from recsys.evaluation.readout.analysis import effects_of
+from recsys.evaluation.readout.arm_effects import effects_of
 from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.results import Effect, HealthCheck, Verdict
 from recsys.evaluation.readout.units import UnitTable
