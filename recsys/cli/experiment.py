@@ -1,13 +1,234 @@
-"""`offers experiment`: plan, start, watch, stop and read out an experiment."""
+"""`offers experiment`: plan, start, watch, stop and read out an experiment.
+
+`offers experiment off-policy`: what another policy would have earned, from logged propensities.
+
+`offers experiment power`: how many accounts and how long an experiment needs, from real orders.
+
+`offers experiment start`, `status`, `stop`: the plan is locked, hashed, and in every server within a second.
+"""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
 import typer
 
+from recsys.cli.options import DEFAULT_STORE, Store
 from recsys.cli.readout import readout
-from recsys.evaluation import experiment_lifecycle
-from recsys.evaluation.experiment_off_policy import off_policy
-from recsys.evaluation.experiment_power import power
+from recsys.errors import PlanError, ReadoutError
+from recsys.experiments.lifecycle import is_unchanged, records, start_experiment, stop_experiment, units_by_arm
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from recsys.contracts.events import ExperimentRecord
+    from recsys.evaluation.offline.off_policy import LoggedActions, OffPolicy
+    from recsys.events import EventStore
+
+
+def start(
+    plan: Annotated[Path, typer.Argument(help="TOML file of the experiment's plan.")], store: Store = DEFAULT_STORE
+) -> None:
+    """Lock a plan and start its experiment: every server of the store assigns units within a second."""
+    from recsys.events import open_store
+    from recsys.experiments.plan import read_plan
+
+    events = open_store(store)
+    try:
+        record = start_experiment(events, read_plan(plan), datetime.now(UTC))
+    finally:
+        events.close()
+    typer.echo(f"{record.experiment_id} version {record.version} runs; plan {record.plan_hash}")
+
+
+def status(
+    experiment_id: Annotated[str | None, typer.Argument(help="Only this experiment.")] = None,
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Show the experiments of a store: since when they run, whether their plan is unchanged, units by arm."""
+    from rich.console import Console
+
+    from recsys.events import open_store
+
+    events = open_store(store)
+    try:
+        Console().print(_experiments_table(events, experiment_id, datetime.now(UTC)))
+    finally:
+        events.close()
+
+
+def stop(experiment_id: Annotated[str, typer.Argument(help="The experiment.")], store: Store = DEFAULT_STORE) -> None:
+    """Stop an experiment: no server assigns units to it any more; what was logged stays."""
+    from recsys.events import open_store
+
+    events = open_store(store)
+    try:
+        record = stop_experiment(events, experiment_id, datetime.now(UTC))
+    finally:
+        events.close()
+    typer.echo(f"{record.experiment_id} version {record.version} is stopped; it ran since {record.started_at:%Y-%m-%d}")
+
+
+def _experiments_table(store: EventStore, experiment_id: str | None, now: datetime) -> Table:
+    from rich.table import Table
+
+    found = records(store, experiment_id)
+    if not found:
+        what = "no experiment" if experiment_id is None else f"no experiment {experiment_id!r}"
+        raise PlanError(f"the store has {what}; start one: offers experiment start PLAN")
+    units = units_by_arm(store)
+    table = Table("experiment", "version", "started", "state", "plan", "units by arm")
+    for record in found:
+        of_arms = units.get((record.experiment_id, record.version), {})
+        table.add_row(
+            record.experiment_id,
+            str(record.version),
+            f"{record.started_at:%Y-%m-%d %H:%M}",
+            _state(record, now),
+            f"{record.plan_hash[:12]} {'unchanged' if is_unchanged(record) else 'CHANGED'}",
+            ", ".join(f"{arm} {count:,}" for arm, count in sorted(of_arms.items())) or "none yet",
+        )
+    return table
+
+
+def _state(record: ExperimentRecord, now: datetime) -> str:
+    if record.stopped_at is not None:
+        return f"stopped {record.stopped_at:%Y-%m-%d %H:%M}"
+    return f"runs, day {(now - record.started_at).days + 1}"
+
+
+def power(
+    orders: Annotated[str, typer.Option(help="Order lines: a file, a folder of files, or URL#table.")],
+    effect: Annotated[list[float] | None, typer.Option(help="Relative effect to find.")] = None,
+    window_days: Annotated[int, typer.Option(help="Days after an account's entry that count.")] = 28,
+    power: Annotated[float, typer.Option(help="Chance of finding the effect.")] = 0.8,
+    alpha: Annotated[float, typer.Option(help="Two-sided error.")] = 0.05,
+    preset: Annotated[str | None, typer.Option(help="A well-known layout of the orders.")] = None,
+    map_: Annotated[str | None, typer.Option("--map", help="Their columns, account_id=customer,....")] = None,
+    as_of: Annotated[str | None, typer.Option(help="End of the history, UTC; default: all.")] = None,
+    format_: Annotated[Literal["table", "json"], typer.Option("--format", help="How to show it.")] = "table",
+) -> None:
+    """Show units an arm and days for each metric and effect, with and without pre-period values (CUPED)."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from recsys.data import ReadSpec, parse_map, read_data
+    from recsys.data.times import parse_moment
+    from recsys.evaluation.readout.planning import history_of, plan_sizes
+    from recsys.evaluation.readout.purchases import revenue_lines
+
+    if not 0 < power < 1 or not 0 < alpha < 1:
+        raise ReadoutError(f"power == {power}, alpha == {alpha}, both must lie between 0 and 1")
+    if window_days < 1:
+        raise ReadoutError(f"--window-days {window_days}, must be 1 or more")
+    spec = ReadSpec(
+        orders=orders,
+        preset=preset,
+        mapping=parse_map(map_) if map_ else {},
+        as_of=parse_moment(as_of) if as_of else None,
+    )
+    data = read_data(spec)
+    history = history_of(revenue_lines(data.orders), data.as_of, window_days)
+    found = plan_sizes(history, effect or [0.02, 0.05, 0.1], window_days=window_days, power=power, alpha=alpha)
+    if format_ == "json":
+        typer.echo(json.dumps([asdict(size) for size in found], indent=1))
+        return
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for head in ("metric", "mean", "effect", "units an arm", "without CUPED", "days"):
+        table.add_column(head, justify="left" if head == "metric" else "right")
+    for size in found:
+        days = f"{size.days}" if size.days is not None else "too few accounts"
+        numbers = (f"{size.n_per_arm:,}", f"{size.n_per_arm_without:,}", days)
+        table.add_row(size.metric, f"{size.mean:,.4g}", f"{100 * size.relative:+g} %", *numbers)
+    console = Console()
+    console.print(f"{history.n_accounts:,} accounts measured; {power:.0%} power, alpha {alpha:g}, two equal arms.")
+    console.print(table)
+
+
+def off_policy(
+    policy: Annotated[
+        str | None, typer.Argument(help="Of the event store: first (no exploration) or drawn (exploration always).")
+    ] = None,
+    store: Annotated[str, typer.Option(help="Event store of the servers.")] = DEFAULT_STORE,
+    data: Annotated[
+        str | None, typer.Option(help="One row a decision: .csv, .parquet, a folder of them, or URL#table.")
+    ] = None,
+    reward: Annotated[str, typer.Option(help="Column of what the action brought.")] = "reward",
+    propensity: Annotated[str, typer.Option(help="Column of the logged probability of the action.")] = "propensity",
+    target: Annotated[str, typer.Option(help="Column of its probability under the target policy.")] = "target",
+    unit: Annotated[str | None, typer.Option(help="Column of the account; default: every row is a unit.")] = None,
+    expected: Annotated[
+        str | None, typer.Option(help="Column of the reward that a model expects of the action.")
+    ] = None,
+    expected_of_target: Annotated[
+        str | None, typer.Option(help="Column of the reward that it expects of the target policy.")
+    ] = None,
+    largest_weight: Annotated[float | None, typer.Option(help="Cut weights there; default: not at all.")] = None,
+    level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    format_: Annotated[Literal["table", "json"], typer.Option("--format", help="How to show it.")] = "table",
+) -> None:
+    """Estimate the reward a decision of another policy by IPS, SNIPS and, with a model of the reward, DR."""
+    from rich.console import Console
+
+    from recsys.evaluation.offline.off_policy import actions_of, evaluate_policy
+
+    if (policy is None) == (data is None):
+        raise ReadoutError(
+            "give either a policy of the event store, first or drawn, or --data with a table of decisions"
+        )
+    if data is None:
+        log = _of_store(str(policy), store)
+    else:
+        named = {"reward": reward, "propensity": propensity, "target": target, "unit": unit}
+        named |= {"expected": expected, "expected_of_target": expected_of_target}
+        log = actions_of(data, {field: column for field, column in named.items() if column is not None})
+    found = evaluate_policy(log, level=level, largest_weight=largest_weight)
+    if format_ == "json":
+        typer.echo(json.dumps({**asdict(found), "overlaps": found.overlaps}, indent=1))
+        return
+    console = Console()
+    console.print(_table(found, level))
+    console.print(_belief(found))
+
+
+def _of_store(policy: str, url: str) -> LoggedActions:
+    from recsys.evaluation.offline.off_policy import SLOT_POLICIES, drawn_slots
+    from recsys.events import open_store
+
+    known = next((one for one in SLOT_POLICIES if one == policy), None)
+    if known is None:
+        raise ReadoutError(f"policy == {policy!r}, must be one of {', '.join(SLOT_POLICIES)}")
+    events = open_store(url)
+    try:
+        return drawn_slots(events, known)
+    finally:
+        events.close()
+
+
+def _table(found: OffPolicy, level: float) -> Table:
+    from rich.table import Table
+
+    table = Table(title="Reward a decision", title_justify="left", box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for head in ("policy", "estimate", f"{level:.0%}", "standard error"):
+        table.add_column(head, justify="left" if head == "policy" else "right", no_wrap=True)
+    rows = [("as logged", found.logged), *((f"target, {one.estimator}", one) for one in found.values)]
+    for name, one in rows:
+        table.add_row(name, f"{one.estimate:.5g}", f"{one.low:.5g} to {one.high:.5g}", f"{one.standard_error:.2g}")
+    return table
+
+
+def _belief(found: OffPolicy) -> str:
+    counts = f"{found.n_decisions:,} decisions of {found.n_units:,} units"
+    weights = f"mean weight {found.mean_weight:.3f}, largest {found.largest_weight:.3g}"
+    said = f"{counts}, worth {found.effective_decisions:,.0f} unweighted ones; {weights}."
+    if found.overlaps:
+        return said
+    return f"{said} The mean weight is not 1: the log lacks actions of the target, or propensities are not as told."
+
 
 application = typer.Typer(
     add_completion=False,
@@ -26,6 +247,6 @@ def experiment() -> None:
 application.command()(power)
 application.command()(readout)
 application.command()(off_policy)
-application.command()(experiment_lifecycle.start)
-application.command()(experiment_lifecycle.status)
-application.command()(experiment_lifecycle.stop)
+application.command()(start)
+application.command()(status)
+application.command()(stop)

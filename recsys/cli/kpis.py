@@ -206,7 +206,7 @@ def _rendered(report: KpiReport, form: str) -> str:
     import json
 
     if form == "json":
-        from recsys.evaluation.kpis.document import document_of
+        from recsys.evaluation.kpis.results import document_of
 
         return json.dumps(document_of(report), indent=1, ensure_ascii=False) + "\n"
     if form == "html":

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 from pydantic import ValidationError
 
+from recsys.cli.options import DEFAULT_STORE
 from recsys.errors import ReadoutError
-from recsys.evaluation.experiment_lifecycle import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from recsys.evaluation.readout import Override, Readout, ReadoutConfig, TableForm
@@ -193,7 +193,7 @@ def _override(name: str | None, reason: str) -> Override | None:
     if name is None:
         return None
     from recsys.evaluation.readout import Override
-    from recsys.evaluation.readout.views import VerdictName
+    from recsys.evaluation.readout.results import VerdictName
 
     known = get_args(VerdictName)
     if name.upper() not in known:

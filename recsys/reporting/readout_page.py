@@ -18,8 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from recsys.errors import ReadoutError
-from recsys.evaluation.readout.results import Effect, Readout
-from recsys.evaluation.readout.views import Histogram, Look, Novelty, SegmentEffect
+from recsys.evaluation.readout.results import Effect, Histogram, Look, Novelty, Readout, SegmentEffect
 from recsys.evaluation.statistics.decomposition import Decomposition
 from recsys.reporting import formatting as wording
 from recsys.reporting.formatting import number, percent

@@ -84,7 +84,7 @@ def _readout(store: EventStore, experiment_id: str, now: datetime, currency: str
 
 def _kpis(store: EventStore, now: datetime, period: Period, window_days: int, currency: str | None) -> bytes:
     from recsys.evaluation.kpis import KpiConfig, kpis_from_tables, read_events
-    from recsys.evaluation.kpis.document import document_of
+    from recsys.evaluation.kpis.results import document_of
 
     events = read_events(store)
     if events.order_lines is None or not len(events.order_lines):

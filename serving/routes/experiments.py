@@ -6,8 +6,8 @@ from fastapi import APIRouter
 
 from recsys.contracts.events import ExperimentRecord
 from recsys.errors import PlanError
-from recsys.evaluation.experiment_lifecycle import is_unchanged, records, units_by_arm
 from recsys.events import EventStore
+from recsys.experiments.lifecycle import is_unchanged, records, units_by_arm
 from recsys.experiments.plan import parse_plan
 from serving.problems import QUERY_PROBLEMS
 from serving.schemas.experiments import ArmAnswer, ExperimentAnswer, ExperimentsAnswer

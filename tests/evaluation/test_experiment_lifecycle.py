@@ -11,8 +11,8 @@ import pytest
 from recsys.cli import main
 from recsys.contracts.events import EventQuery, ExperimentRecord, RecordedAssignment
 from recsys.errors import PlanError
-from recsys.evaluation.experiment_lifecycle import is_unchanged, records, start_experiment, stop_experiment
 from recsys.events import MemoryStore, open_store
+from recsys.experiments.lifecycle import is_unchanged, records, start_experiment, stop_experiment
 from recsys.experiments.plan import Arm, ExperimentPlan, Policy, parse_plan, plan_hash
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -27,8 +27,8 @@ from recsys.client import (
 )
 from recsys.contracts.events import EventQuery
 from recsys.contracts.offers import OfferRequest, ProductChange
-from recsys.evaluation.experiment_lifecycle import start_experiment
 from recsys.events import MemoryStore, read_decisions
+from recsys.experiments.lifecycle import start_experiment
 from recsys.experiments.plan import Arm, ExperimentPlan
 from serving import FixedModel, Settings, create_app
 from serving.loading import load_model

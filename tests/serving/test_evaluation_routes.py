@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from recsys.contracts.events import PostedLine
-from recsys.evaluation.experiment_lifecycle import start_experiment
 from recsys.events import MemoryStore
+from recsys.experiments.lifecycle import start_experiment
 from recsys.experiments.plan import Arm, ExperimentPlan, Policy
 from serving import FixedModel, Settings, create_app
 from serving.fakes import fake_model

@@ -16,9 +16,9 @@ from scipy import stats
 
 from recsys.contracts.events import EventQuery, ExperimentRecord, Forgotten, forget_key
 from recsys.contracts.offers import OfferRequest
-from recsys.evaluation.experiment_lifecycle import start_experiment, stop_experiment
 from recsys.events import MemoryStore, read_decisions
 from recsys.experiments.assignment import assign
+from recsys.experiments.lifecycle import start_experiment, stop_experiment
 from recsys.experiments.plan import Arm, ExperimentPlan, Policy
 from serving import FixedModel, LoadedModel, Settings, create_app
 from serving.answering import HELD_BACK

@@ -1,23 +1,27 @@
-"""All cells of a report: overall and by segment, over the range and by period."""
+"""All cells of a report: overall and by segment, over the range and by period.
+
+From cells to figures: the registry's formulas for every segment and period.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import ibis
 
 from recsys.errors import DataError, EmptyDataError
 from recsys.evaluation.kpis.attribution import Attribution
-from recsys.evaluation.kpis.cells import Cell
-from recsys.evaluation.kpis.config import KpiConfig
-from recsys.evaluation.kpis.definition import LOG_DIMENSIONS, PRODUCT_DIMENSIONS, Basis, Dimension
-from recsys.evaluation.kpis.log_sums import attributed_sums, offer_sums
-from recsys.evaluation.kpis.periods import number_of
+from recsys.evaluation.kpis.config import KpiConfig, label_of, number_of
+from recsys.evaluation.kpis.definition import LOG_DIMENSIONS, PRODUCT_DIMENSIONS, Basis, Dimension, KpiDefinition
+from recsys.evaluation.kpis.formulas import FORMULAS, Additional, Cell
+from recsys.evaluation.kpis.registry import REGISTRY
+from recsys.evaluation.kpis.results import KpiValue, Missing
 from recsys.evaluation.kpis.rows import GROUP, bases_of, grouped_rows, order_rows, product_rows
 from recsys.evaluation.kpis.sales import Sales
-from recsys.evaluation.kpis.scratch import Scratch
-from recsys.evaluation.kpis.sums import Row, Scope, by_scope, cell_of, sum_rows
+from recsys.evaluation.kpis.sums import Row, Scope, attributed_sums, by_scope, cell_of, offer_sums, sum_rows
+from recsys.evaluation.kpis.tables import Scratch
 
 _HOLDING: tuple[Dimension, ...] = ("product", "category", "segment", "region", "owner")
 _CHANGING: tuple[Dimension, ...] = ("channel", "key_account")
@@ -207,3 +211,75 @@ def _checked_periods(first: int, last: int, start: datetime, config: KpiConfig) 
             f"{config.max_periods:,}; take a longer period or a later start, or mend the order's time"
         )
     return tuple(range(first, last + 1))
+
+
+def work_out(
+    gathered: Gathered, complete: frozenset[int], missing: tuple[Missing, ...], config: KpiConfig
+) -> tuple[KpiValue, ...]:
+    """Return the figures in the order of the registry: overall, by period, then by segment.
+
+    Args:
+        gathered: the cells.
+        complete: numbers of the periods that are over.
+        missing: what can't be computed; it has no figures.
+        config: the periods' length.
+    """
+    pooled = _with_pooled_attrition(gathered, complete)
+    gone = {(item.kpi, item.basis) for item in missing}
+    values: list[KpiValue] = []
+    for definition in REGISTRY.values():
+        for basis in definition.bases:
+            if (definition.name, basis) in gone:
+                continue
+            for dimension in (None, *config.by):
+                values += _figures(definition, basis, dimension, pooled, complete, config)
+    return tuple(values)
+
+
+def _figures(
+    definition: KpiDefinition,
+    basis: Basis,
+    dimension: Dimension | None,
+    gathered: Gathered,
+    complete: frozenset[int],
+    config: KpiConfig,
+) -> Iterator[KpiValue]:
+    available = dimension is None or dimension in definition.dimensions
+    if not available or (dimension in LOG_DIMENSIONS and basis == "organic"):
+        return
+    cells = gathered.cells[dimension]
+    formula, everybody = FORMULAS[definition.name], gathered.cells[None]
+    groups = list(dict.fromkeys(scope.group for scope in cells)) if dimension is not None else [None]
+    for group in groups:
+        for number in (None, *gathered.periods):
+            cell = cells.get(Scope(group, number), Cell())
+            everyone = everybody.get(Scope(None, number), Cell()) if dimension in PRODUCT_DIMENSIONS else cell
+            extra = cell.additional.get((basis, definition.kind), Additional()) if definition.kind else Additional()
+            yield KpiValue(
+                kpi=definition.name,
+                basis=basis,
+                dimension=dimension,
+                group=group,
+                period=label_of(number, config.period) if number is not None else None,
+                complete=number is None or number in complete,
+                figure=formula(cell, everyone, extra),
+            )
+
+
+def _with_pooled_attrition(gathered: Gathered, complete: frozenset[int]) -> Gathered:
+    """Over the whole range: customers lost over customers there, summed over the periods that are over."""
+    cells: dict[Dimension | None, dict[Scope, Cell]] = {}
+    for dimension, own in gathered.cells.items():
+        active: dict[str | None, float] = {}
+        lost: dict[str | None, float] = {}
+        for scope, cell in own.items():
+            if scope.period in complete and cell.active_last is not None:
+                active[scope.group] = active.get(scope.group, 0.0) + cell.active_last
+                lost[scope.group] = lost.get(scope.group, 0.0) + cell.lost
+        cells[dimension] = {
+            scope: cell
+            if scope.period is not None or scope.group not in active
+            else replace(cell, active_last=active[scope.group], lost=lost[scope.group])
+            for scope, cell in own.items()
+        }
+    return replace(gathered, cells=cells)

@@ -1,4 +1,7 @@
-"""KPIs whose denominator is orders or money."""
+"""KPIs whose denominator is orders or money.
+
+KPIs of the offers themselves, read off the event log.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ from typing import Final
 from recsys.evaluation.kpis.definition import (
     HISTORY,
     JUDGED,
+    LOG,
     LOG_DIMENSIONS,
     ORDER_DIMENSIONS,
     PRODUCT_DIMENSIONS,
+    Dimension,
     Kind,
     KpiDefinition,
 )
@@ -136,5 +141,58 @@ ORDER_KPIS: Final = (
         tells="how much of the money is repeat business, which is neither upsell nor cross-sell",
         ask="Are accounts consolidating on what they know, or has the range on offer narrowed?",
         misleads="it rises by itself as the history grows longer and less is new",
+    ),
+)
+
+
+_OFFERS_BY: Final[tuple[Dimension, ...]] = (
+    *PRODUCT_DIMENSIONS,
+    "channel",
+    "segment",
+    "region",
+    "owner",
+    *LOG_DIMENSIONS,
+)
+_PRESENTED: Final = "offers that were shown on a surface or pitched by a person; a holdout's are never presented"
+
+OFFER_KPIS: Final = (
+    KpiDefinition(
+        name="offer_conversion_rate",
+        title="Offer conversion rate",
+        formula="accepted offers / presented offers",
+        numerator="presented offers that were reported accepted, or whose product the account bought, in the window",
+        denominator=_PRESENTED,
+        unit="share",
+        direction="higher",
+        kind=None,
+        bases=LOG,
+        dimensions=_OFFERS_BY,
+        window="from the presentation on, for the window; a purchase counts for the last exposure before it",
+        estimator="share of presented offers; clustered by account in any interval",
+        moves_denominator="the policy decides how many offers are presented, and to whom",
+        tells="how often a presented offer is taken",
+        ask="Were more offers presented to the same people? Did rank, price or surface change? Are windows still open?",
+        misleads=(
+            "presenting less, or only to those who buy anyway, raises it; offers whose window is still open count as "
+            "not accepted yet; acceptance reported for goods that came back later stays"
+        ),
+    ),
+    KpiDefinition(
+        name="offer_purchase_rate",
+        title="Offer purchase rate",
+        formula="presented offers bought within the window / presented offers",
+        numerator="presented offers whose product the account bought in the window and kept",
+        denominator=_PRESENTED,
+        unit="share",
+        direction="higher",
+        kind=None,
+        bases=LOG,
+        dimensions=_OFFERS_BY,
+        window="from the presentation on, for the window; a purchase counts for the last exposure before it",
+        estimator="share of presented offers; clustered by account in any interval",
+        moves_denominator="the policy decides how many offers are presented, and to whom",
+        tells="how often an offer ends in a purchase, whatever people said",
+        ask="Does it part from conversion: accepted and then not bought, or returned?",
+        misleads="visitors without an account can't be followed to a purchase; orders dated by day miss the same day",
     ),
 )

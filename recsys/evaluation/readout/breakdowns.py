@@ -1,17 +1,39 @@
-"""Does the verdict depend on a choice? CUPED x cap x window x triggered, each cell judged by the same rules."""
+"""Does the verdict depend on a choice? CUPED x cap x window x triggered, each cell judged by the same rules.
+
+What the effect is worth, and how much of the attributed revenue it explains.
+
+The primary effect in pre-declared segments, corrected as one family.
+
+How the values of a column lie: what a mean hides and where a cap would cut.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import ibis
+import numpy as np
+from scipy import stats
+
 from recsys.evaluation.readout.arm_effects import effects_of
 from recsys.evaluation.readout.design import Design, ReadoutConfig
-from recsys.evaluation.readout.results import Effect, HealthCheck, Verdict
-from recsys.evaluation.readout.units import UnitTable
-from recsys.evaluation.readout.verdict import arm_verdict
-from recsys.evaluation.readout.views import Variant
-from recsys.evaluation.readout.weighing import evidence_of
+from recsys.evaluation.readout.results import (
+    Effect,
+    HealthCheck,
+    Histogram,
+    IncrementalShare,
+    Money,
+    SegmentEffect,
+    Sums,
+    Variant,
+    Verdict,
+)
+from recsys.evaluation.readout.units import ARM, UnitTable
+from recsys.evaluation.readout.verdict import arm_verdict, evidence_of
+from recsys.evaluation.statistics.effects import EffectConfig, difference
+from recsys.evaluation.statistics.moments import Moments
+from recsys.evaluation.statistics.significance_tests import adjusted_p_values
 
 
 def sensitivity_grid(
@@ -80,3 +102,127 @@ def _estimated(
     by_arm = {arm: moments[table.arms.index(arm)] for arm in design.shares}
     for cuped in (True, False) if primary.before else (False,):
         yield cuped, effects_of(by_arm, narrowed, config, table.facts, use_cuped=cuped)
+
+
+def money_of(effects: Sequence[Effect], counts: Mapping[str, int], config: ReadoutConfig) -> tuple[Money, ...]:
+    """Return the primary effect times the units of each arm, with its fixed-horizon interval."""
+    everybody = sum(counts.values())
+    return tuple(
+        Money(
+            arm=effect.arm,
+            metric=effect.metric,
+            total=effect.effect * effect.n_arm,
+            low=effect.effect_low * effect.n_arm,
+            high=effect.effect_high * effect.n_arm,
+            n_units=effect.n_arm,
+            coverage=1 - config.alpha,
+            share_of_units=effect.n_arm / everybody,
+        )
+        for effect in effects
+        if effect.role == "primary"
+    )
+
+
+def incremental_shares(
+    by_arm: Mapping[str, Moments], design: Design, config: ReadoutConfig
+) -> tuple[IncrementalShare, ...]:
+    """Return, for each arm, the effect on the primary over the revenue credited to its offers.
+
+    Formula: `s = (y_arm - y_control) / a_arm`, with variance `(var_arm(y - s a) / n_arm + var_control(y) / n_control) /
+    a_arm^2` (delta method). Near 1 the credited purchases were added; near 0 they were only moved.
+    """
+    primary, credited = design.primary, design.attributed
+    if primary is None or credited is None or primary.value.denominator is not None:
+        return ()
+    z = float(stats.norm.ppf(1 - config.alpha / 2))
+    control = by_arm[design.control]
+    return tuple(_share(control, by_arm[arm], arm, primary.value.numerator, credited, z) for arm in design.treatments)
+
+
+def _share(control: Moments, arm: Moments, name: str, value: str, credited: str, z: float) -> IncrementalShare:
+    y, a = arm.at(value), arm.at(credited)
+    effect, attributed = float(arm.mean[y] - control.mean[y]), float(arm.mean[a])
+    attributed_variance = float(arm.cov[a, a] / arm.n)
+    if attributed <= 0 or z**2 * attributed_variance >= attributed**2:
+        return IncrementalShare(name, effect, attributed, None, None, None)
+    share = effect / attributed
+    own = arm.cov[y, y] - 2 * share * arm.cov[y, a] + share**2 * arm.cov[a, a]
+    reach = z * float(np.sqrt(max(own, 0.0) / arm.n + control.cov[y, y] / control.n)) / attributed
+    return IncrementalShare(name, effect, attributed, share, share - reach, share + reach)
+
+
+MIN_UNITS = 2
+
+
+def segment_effects(
+    units: UnitTable, design: Design, config: ReadoutConfig
+) -> tuple[tuple[SegmentEffect, ...], tuple[Sums, ...]]:
+    """Return the effects by segment, level and arm, and the moments they come from.
+
+    Levels with fewer than two units in an arm are left out: nothing can be said of them.
+    """
+    primary = design.primary
+    if primary is None:
+        return (), ()
+    options = EffectConfig(alpha=config.alpha, tuned_at=config.planned_units)
+    found: list[SegmentEffect] = []
+    sums: list[Sums] = []
+    for segment in design.segments:
+        for level, moments in units.moments_by(segment, primary.columns).items():
+            sums.append(Sums(f"{segment}={level}", units.arms, moments))
+            control = moments[units.arms.index(design.control)]
+            for arm in design.treatments:
+                treated = moments[units.arms.index(arm)]
+                if min(control.n, treated.n) < MIN_UNITS:
+                    continue
+                effect = difference(control, treated, primary, options)
+                relative = float(effect.relative)
+                found.append(
+                    SegmentEffect(
+                        segment=segment,
+                        level=level,
+                        arm=arm,
+                        n_control=int(effect.n_control),
+                        n_arm=int(effect.n_arm),
+                        effect=float(effect.effect),
+                        effect_low=float(effect.low),
+                        effect_high=float(effect.high),
+                        relative=relative if relative == relative else None,
+                        p_value=float(effect.p_value),
+                        p_adjusted=float(effect.p_value),
+                    )
+                )
+    adjusted = adjusted_p_values([effect.p_value for effect in found], config.correction)
+    return tuple(replace(effect, p_adjusted=p) for effect, p in zip(found, adjusted, strict=True)), tuple(sums)
+
+
+N_BINS = 24
+
+
+def histogram_of(units: UnitTable, column: str, caps: Mapping[str, float]) -> Histogram | None:
+    """Return shares of units by bin (equal widths in logs above zero), or None for a yes or no."""
+    facts = units.facts[column]
+    if facts.is_binary or facts.high <= 0:
+        return None
+    edges = _edges(units, column, facts.high)
+    value = units.table[column]
+    at = ((value.log() - float(np.log(edges[0]))) / float(np.log(edges[1] / edges[0]))).floor().cast("int64")
+    bin_ = ibis.cases((value <= 0, -1), else_=ibis.least(ibis.greatest(at, 0), N_BINS - 1))
+    rows = units.table.select(ARM, bin=bin_).group_by([ARM, "bin"]).agg(n=ibis._.count()).to_pyarrow().to_pylist()
+    counts = {arm: np.zeros(N_BINS + 1) for arm in units.arms}
+    for row in rows:
+        counts[row[ARM]][row["bin"]] += row["n"]  # bin -1, the zeros, is the last cell
+    shares = {arm: found / found.sum() for arm, found in counts.items()}
+    return Histogram(
+        column=column,
+        edges=tuple(float(edge) for edge in edges),
+        shares={arm: tuple(float(share) for share in found[:-1]) for arm, found in shares.items()},
+        zero_share={arm: float(found[-1]) for arm, found in shares.items()},
+        cap=caps.get(column),
+    )
+
+
+def _edges(units: UnitTable, column: str, high: float) -> np.ndarray:
+    value = units.table[column]
+    low = float(value.min(where=value > 0).to_pyarrow().as_py())
+    return np.geomspace(low, high, N_BINS + 1) if high > low else np.geomspace(low / 2, low * 2, N_BINS + 1)

@@ -15,10 +15,14 @@ from recsys.data.dataset import ReadSpec, read_data
 from recsys.data.sources import connect, open_source
 from recsys.data.times import as_time, as_utc
 from recsys.errors import ReadoutError
-from recsys.evaluation.readout.column_checks import refuse_blanks, refuse_missing, refuse_unknown_values
-from recsys.evaluation.readout.design import ReadoutConfig, metrics_of
+from recsys.evaluation.readout.design import (
+    ReadoutConfig,
+    metrics_of,
+    refuse_blanks,
+    refuse_missing,
+    refuse_unknown_values,
+)
 from recsys.evaluation.readout.from_table import TableForm, count_reassigned, design_of, stage_of_plan
-from recsys.evaluation.readout.gathering import epoch_seconds, gather_purchases, revenue_lines
 from recsys.evaluation.readout.health import LogFacts
 from recsys.evaluation.readout.over_time import looks_of, novelty_of
 from recsys.evaluation.readout.pipeline import TimeViews, read_out
@@ -34,7 +38,10 @@ from recsys.evaluation.readout.purchases import (
     Assigned,
     Purchases,
     cumulative_counts,
+    epoch_seconds,
+    gather_purchases,
     is_mature,
+    revenue_lines,
     window_values,
 )
 from recsys.evaluation.readout.results import Override, Readout

@@ -19,8 +19,7 @@ from recsys.evaluation.readout.purchases import (
     is_mature,
     window_values,
 )
-from recsys.evaluation.readout.results import Sums
-from recsys.evaluation.readout.views import DayEffect, Look, Novelty
+from recsys.evaluation.readout.results import DayEffect, Look, Novelty, Sums
 from recsys.evaluation.statistics.effects import EffectConfig, difference
 from recsys.evaluation.statistics.metric import Metric, Ratio
 from recsys.evaluation.statistics.moments import Moments, moments_of_rows

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.arm_effects import effects_of
-from recsys.evaluation.readout.breakdowns import sensitivity_grid
-from recsys.evaluation.readout.column_checks import is_constant_within
-from recsys.evaluation.readout.design import Design, ReadoutConfig
+from recsys.evaluation.readout.breakdowns import (
+    histogram_of,
+    incremental_shares,
+    money_of,
+    segment_effects,
+    sensitivity_grid,
+)
+from recsys.evaluation.readout.design import Design, ReadoutConfig, is_constant_within
 from recsys.evaluation.readout.health import NO_LOG, LogFacts, health_checks
-from recsys.evaluation.readout.money import incremental_shares, money_of
-from recsys.evaluation.readout.results import HealthCheck, Override, PlanFacts, Readout, Sums
-from recsys.evaluation.readout.segments import segment_effects
-from recsys.evaluation.readout.spread import histogram_of
+from recsys.evaluation.readout.results import HealthCheck, Look, Novelty, Override, PlanFacts, Readout, Sums
 from recsys.evaluation.readout.units import ARM, UnitTable
-from recsys.evaluation.readout.verdict import judge
-from recsys.evaluation.readout.views import Look, Novelty
-from recsys.evaluation.readout.weighing import evidence_of
+from recsys.evaluation.readout.verdict import evidence_of, judge
 from recsys.evaluation.statistics.decomposition import Decomposition, decompose
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.evaluation.statistics.moments import Moments

@@ -14,8 +14,7 @@ from recsys.data.times import as_utc
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.from_orders import standard_metrics
 from recsys.evaluation.readout.from_table import TableForm
-from recsys.evaluation.readout.gathering import gather_purchases
-from recsys.evaluation.readout.purchases import DAY, Assigned, window_values
+from recsys.evaluation.readout.purchases import DAY, Assigned, gather_purchases, window_values
 from recsys.evaluation.statistics.metric import Metric
 from recsys.evaluation.statistics.moments import Moments, moments_of_rows
 from recsys.evaluation.statistics.power import sample_size

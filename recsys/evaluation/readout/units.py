@@ -10,7 +10,7 @@ from ibis.backends.duckdb import Backend
 
 from recsys.contracts.columns import SOURCE_ROW
 from recsys.errors import EmptyDataError, ReadoutError
-from recsys.evaluation.readout.column_checks import refuse_blanks, refuse_missing, refuse_values_as_segments
+from recsys.evaluation.readout.design import refuse_blanks, refuse_missing, refuse_values_as_segments
 from recsys.evaluation.statistics.moments import Moments, summed
 
 UNIT = "__unit"

@@ -1,4 +1,7 @@
-"""What to do: the first rule that fits, named, with its figures."""
+"""What to do: the first rule that fits, named, with its figures.
+
+What each arm's verdict is made of.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,8 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from recsys.evaluation.readout.design import Stage
-from recsys.evaluation.readout.results import ArmVerdict, Effect, HealthCheck, Override, Verdict
-from recsys.evaluation.readout.views import VerdictName
+from recsys.evaluation.readout.design import Design, ReadoutConfig, Stage
+from recsys.evaluation.readout.results import ArmVerdict, Effect, HealthCheck, Override, Verdict, VerdictName
 
 RULES: dict[VerdictName, str] = {
     "INVALID": "a health check failed",
@@ -165,3 +167,15 @@ def _shown(effect: Effect) -> str:
     kind = "anytime-valid" if effect.decided_by == "anytime" else "fixed-horizon"
     margin = f", margin {effect.margin:.4g}" if effect.margin is not None else ""
     return f"{effect.metric} {effect.effect:+.4g}, {kind} interval {interval}{margin}"
+
+
+def evidence_of(effects: Sequence[Effect], design: Design, config: ReadoutConfig) -> tuple[ArmEvidence, ...]:
+    """Return, for each arm, its primary effect, its guardrails and the practical margin in the primary's unit."""
+    found = []
+    for arm in design.treatments:
+        own = [effect for effect in effects if effect.arm == arm]
+        primary = next((effect for effect in own if effect.role == "primary"), None)
+        margin = config.practical_margin * abs(primary.control_mean) if primary else 0.0
+        guardrails = tuple(effect for effect in own if effect.role == "guardrail")
+        found.append(ArmEvidence(arm, primary, guardrails, margin))
+    return tuple(found)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.evaluation.readout.experiment_log import ExperimentLog
+from recsys.evaluation.readout.from_event_store import ExperimentLog
 from recsys.experiments.assignment import assign_many
 from recsys.experiments.plan import Arm, ExperimentPlan, Guardrail, LockedPlan, Policy, plan_hash
 

@@ -10,7 +10,7 @@ import pytest
 
 from recsys.cli import main as door
 from recsys.contracts.events import ExperimentRecord, PostedLine, RecordedAssignment
-from recsys.evaluation.readout.experiment_log import ExperimentLog
+from recsys.evaluation.readout.from_event_store import ExperimentLog
 from recsys.events import open_store
 from recsys.experiments.plan import ExperimentPlan, canonical_json, plan_hash, read_plan
 

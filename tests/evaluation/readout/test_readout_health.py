@@ -13,7 +13,7 @@ import pytest
 
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout import Ratio, Readout, ReadoutConfig, TableForm, readout_from_log, readout_from_table
-from recsys.evaluation.readout.experiment_log import ExperimentLog
+from recsys.evaluation.readout.from_event_store import ExperimentLog
 from recsys.experiments.plan import ExperimentPlan, LockedPlan
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)

@@ -31,8 +31,7 @@ from recsys.evaluation.readout import (
     readout_from_orders,
     readout_from_store,
 )
-from recsys.evaluation.readout.experiment_log import ExperimentLog, attributed_lines, gather
-from recsys.evaluation.readout.from_event_store import read_log
+from recsys.evaluation.readout.from_event_store import ExperimentLog, attributed_lines, gather, read_log
 from recsys.evaluation.readout.planning import history_of, plan_sizes
 from recsys.evaluation.readout.purchases import DAY, Assigned, Purchases, daily_revenue, is_mature, window_values
 from recsys.events import EventStore, MemoryStore, open_store

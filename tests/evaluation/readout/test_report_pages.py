@@ -16,7 +16,7 @@ from rich.console import Console
 
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout import Override, Readout, readout_from_log
-from recsys.evaluation.readout.experiment_log import ExperimentLog
+from recsys.evaluation.readout.from_event_store import ExperimentLog
 from recsys.experiments.plan import ExperimentPlan
 from recsys.reporting import html_page, log_report, markdown_page, readout_tables
 

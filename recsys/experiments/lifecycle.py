@@ -1,67 +1,16 @@
-"""`offers experiment start`, `status`, `stop`: the plan is locked, hashed, and in every server within a second."""
+"""Starting, stopping and listing the experiments of an event store."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from recsys.errors import PlanError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from recsys.contracts.events import ExperimentRecord
     from recsys.events import EventStore
     from recsys.experiments.plan import ExperimentPlan
-
-Store = Annotated[str, typer.Option(help="Event store of the servers: sqlite:///FILE or postgresql://HOST/NAME.")]
-DEFAULT_STORE = "sqlite:///var/offers.db"
-
-
-def start(
-    plan: Annotated[Path, typer.Argument(help="TOML file of the experiment's plan.")], store: Store = DEFAULT_STORE
-) -> None:
-    """Lock a plan and start its experiment: every server of the store assigns units within a second."""
-    from recsys.events import open_store
-    from recsys.experiments.plan import read_plan
-
-    events = open_store(store)
-    try:
-        record = start_experiment(events, read_plan(plan), datetime.now(UTC))
-    finally:
-        events.close()
-    typer.echo(f"{record.experiment_id} version {record.version} runs; plan {record.plan_hash}")
-
-
-def status(
-    experiment_id: Annotated[str | None, typer.Argument(help="Only this experiment.")] = None,
-    store: Store = DEFAULT_STORE,
-) -> None:
-    """Show the experiments of a store: since when they run, whether their plan is unchanged, units by arm."""
-    from rich.console import Console
-
-    from recsys.events import open_store
-
-    events = open_store(store)
-    try:
-        Console().print(_table(events, experiment_id, datetime.now(UTC)))
-    finally:
-        events.close()
-
-
-def stop(experiment_id: Annotated[str, typer.Argument(help="The experiment.")], store: Store = DEFAULT_STORE) -> None:
-    """Stop an experiment: no server assigns units to it any more; what was logged stays."""
-    from recsys.events import open_store
-
-    events = open_store(store)
-    try:
-        record = stop_experiment(events, experiment_id, datetime.now(UTC))
-    finally:
-        events.close()
-    typer.echo(f"{record.experiment_id} version {record.version} is stopped; it ran since {record.started_at:%Y-%m-%d}")
 
 
 def start_experiment(store: EventStore, plan: ExperimentPlan, now: datetime) -> ExperimentRecord:
@@ -136,31 +85,3 @@ def is_unchanged(record: ExperimentRecord) -> bool:
         return plan_hash(parse_plan(record.plan)) == record.plan_hash
     except PlanError:
         return False
-
-
-def _table(store: EventStore, experiment_id: str | None, now: datetime) -> Table:
-    from rich.table import Table
-
-    found = records(store, experiment_id)
-    if not found:
-        what = "no experiment" if experiment_id is None else f"no experiment {experiment_id!r}"
-        raise PlanError(f"the store has {what}; start one: offers experiment start PLAN")
-    units = units_by_arm(store)
-    table = Table("experiment", "version", "started", "state", "plan", "units by arm")
-    for record in found:
-        of_arms = units.get((record.experiment_id, record.version), {})
-        table.add_row(
-            record.experiment_id,
-            str(record.version),
-            f"{record.started_at:%Y-%m-%d %H:%M}",
-            _state(record, now),
-            f"{record.plan_hash[:12]} {'unchanged' if is_unchanged(record) else 'CHANGED'}",
-            ", ".join(f"{arm} {count:,}" for arm, count in sorted(of_arms.items())) or "none yet",
-        )
-    return table
-
-
-def _state(record: ExperimentRecord, now: datetime) -> str:
-    if record.stopped_at is not None:
-        return f"stopped {record.stopped_at:%Y-%m-%d %H:%M}"
-    return f"runs, day {(now - record.started_at).days + 1}"
