@@ -34,7 +34,7 @@ from recsys.ranking.state import AccountState
 from training.config import TrainConfig
 from training.gate import Comparison, GateEvidence
 from training.registry import CHAMPION, MODEL, ModelVersion, Registry
-from training.replay import CrossReplay, learn_cross_sell
+from training.validation import CrossReplay, learn_cross_sell
 
 EVIDENCE = "gate.json"
 """The artifact of a training run that the gate judges."""

@@ -18,7 +18,7 @@ from recsys.fitting.pipeline import Fitted
 from recsys.ranking.engine import OfferEngine
 from training.config import TrainConfig
 from training.gate import CalibrationBin, Comparison, DataFacts, GateEvidence, KindCalibration
-from training.replay import CrossReplay, Replay
+from training.validation import CrossReplay, Replay
 
 Rival = Callable[[CrossReplay], Comparison | None]
 

@@ -17,7 +17,7 @@ from recsys.models.upgrade.features import climb_features
 from recsys.models.upgrade.model import climbs_within
 from recsys.models.upgrade.snapshot import ClimbSnapshot
 from training.config import TrainConfig
-from training.replay import CrossReplay, Replay, UpReplay
+from training.validation import CrossReplay, Replay, UpReplay
 
 Score = Callable[[pd.DataFrame], NDArray[np.floating]]
 

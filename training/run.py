@@ -26,11 +26,11 @@ from training.evidence import gather_evidence
 from training.gate import GateEvidence
 from training.importances import feature_importances
 from training.registry import BUNDLE_FOLDER, Registry
-from training.replay import SIDE_BY_SIDE_LINES, Replay, replay_past
-from training.replay_log import log_replay, replay_metrics
 from training.replay_sample import of_accounts, sample_accounts
 from training.timing import StepTime, Stopwatch
 from training.tracking import Run, open_run
+from training.validation import SIDE_BY_SIDE_LINES, Replay, replay_past
+from training.validation_log import log_replay, replay_metrics
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from recsys.cli import main
 from recsys.contracts.config import read_config
 from recsys.data.dataset import ReadSpec
 from training.champion import ACCOUNTS, EVIDENCE, read_evidence, read_ndcg
+from training.cli.models import gate_checks
 from training.config import TrainConfig
 from training.gate import CalibrationBin, Comparison, GateEvidence
 from training.registry import Registry
-from training.registry_commands import gate_checks
 from training.run import train_and_register
 from training.tracking import open_run
 

@@ -13,10 +13,10 @@ import pytest
 
 from recsys.contracts.config import read_config
 from recsys.data.dataset import ReadSpec
+from training.cli.models import gate_checks, promote
 from training.config import TrainConfig
 from training.gate import Check, GateEvidence, judge
 from training.registry import CHAMPION, Registry
-from training.registry_commands import gate_checks, promote
 from training.run import TrainingRun, train_and_register
 
 ROOT = Path(__file__).resolve().parents[2]

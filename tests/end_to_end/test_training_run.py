@@ -22,9 +22,9 @@ from recsys.contracts.offers import OfferRequest
 from recsys.data.dataset import ReadSpec
 from recsys.errors import GateError
 from training.champion import read_evidence
+from training.cli.models import promote
 from training.config import TrainConfig
 from training.registry import Registry
-from training.registry_commands import promote
 from training.run import TrainingRun, train_and_register
 
 AS_OF = datetime(2025, 7, 1, tzinfo=UTC)

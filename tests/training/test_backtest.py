@@ -27,7 +27,7 @@ from recsys.ladder.edges import EDGE_COLUMNS, Ladder
 from recsys.models.candidates import Candidates
 from recsys.reporting.backtest_plots import write_plots
 from recsys.reporting.backtest_text import backtest_tables
-from training.backtest_command import backtest, config_of, parse_cutoffs, with_horizon
+from training.cli.backtest import backtest, config_of, parse_cutoffs, with_horizon
 from training.config import TrainConfig
 from training.registry import EXPERIMENT, Registry
 

@@ -19,8 +19,8 @@ from training.champion import Champion, compare_kept, compare_with, present_cham
 from training.config import TrainConfig
 from training.gate import DataFacts, GateEvidence
 from training.registry import Registry
-from training.replay import CrossReplay, replay_past
 from training.run import TrainingRun, train_and_register
+from training.validation import CrossReplay, replay_past
 
 RNG = partial(np.random.default_rng, 0)
 FACTS = DataFacts(fingerprint="a", rows_a_day=1, active_accounts=1, products=1)

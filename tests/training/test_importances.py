@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from training.importances import permutation_importances
-from training.replay_log import importance_figure
+from training.validation_log import importance_figure
 
 
 def test_the_column_that_carries_the_outcome_leads() -> None:

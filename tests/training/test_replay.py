@@ -26,7 +26,7 @@ from recsys.ranking.engine import OfferEngine
 from training.config import TrainConfig
 from training.evidence import data_facts, gather_evidence, kind_calibration, offered_share
 from training.gate import Check, DataFacts, GateEvidence, judge
-from training.replay import Replay, replay_past, replay_upgrades, take_window
+from training.validation import Replay, replay_past, replay_upgrades, take_window
 
 
 def few() -> tuple[Baseline, ...]:

@@ -12,8 +12,8 @@ from recsys.backtesting.results import Backtest, CutoffResult, slug
 from recsys.contracts import columns as c
 from recsys.reporting.backtest_plots import calibration_figure, coverage_figure, ndcg_figure
 from training.champion import ACCOUNTS, ndcg_table
-from training.replay import CrossReplay, Replay
 from training.tracking import Run
+from training.validation import CrossReplay, Replay
 
 MOST_FEATURES = 20
 """Features of each model that the plot shows."""
