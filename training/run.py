@@ -24,13 +24,10 @@ from training.champion import EVIDENCE, Champion, compare_with, present_champion
 from training.config import TrainConfig
 from training.evidence import gather_evidence
 from training.gate import GateEvidence
-from training.importances import feature_importances
 from training.registry import BUNDLE_FOLDER, Registry
-from training.replay_sample import of_accounts, sample_accounts
-from training.timing import StepTime, Stopwatch
-from training.tracking import Run, open_run
-from training.validation import SIDE_BY_SIDE_LINES, Replay, replay_past
-from training.validation_log import log_replay, replay_metrics
+from training.tracking import Run, StepTime, Stopwatch, open_run
+from training.validation import SIDE_BY_SIDE_LINES, Replay, of_accounts, replay_past, sample_accounts
+from training.validation_log import feature_importances, log_replay, replay_metrics
 
 
 @dataclass(frozen=True)

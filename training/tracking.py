@@ -1,21 +1,32 @@
-"""What a training run leaves in MLflow: configuration, data report and fingerprint, metrics, figures, rules, bundle."""
+"""What a training run leaves in MLflow: configuration, data report and fingerprint, metrics, figures, rules, bundle.
+
+A backtest as MLflow keeps it: configuration, every figure as a metric, the table's JSON and the plots.
+
+How long each step of a training run took, and how much memory the run had needed by then.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import resource
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from recsys.backtesting.results import Backtest
 from recsys.bundle.manifest import model_version
+from recsys.fitting.pipeline import Step
 from training.registry import BUNDLE_FOLDER, EXPERIMENT, VERSION_TAG, Registry
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 _PARAM_LIMIT = 500  # MLflow refuses longer parameter values
 _PARAMS_A_BATCH, _METRICS_A_BATCH = 100, 500  # and more of them in one call
@@ -120,3 +131,79 @@ def _artifact_location(tracking_uri: str) -> str | None:
     if not tracking_uri.startswith("sqlite:///"):
         return None
     return (Path(tracking_uri.removeprefix("sqlite:///")).resolve().parent / "mlflow-artifacts").as_uri()
+
+
+FOLDER = "backtest"
+"""Below which a run's files stand."""
+BATCH = 500
+"""Metrics that are sent at a time; MLflow takes at most a thousand."""
+
+
+def track_backtest(found: Backtest, options: Mapping[str, Any], written: Iterable[Path], tracking_uri: str) -> str:
+    """Log a backtest as a run of its own and return the run's id.
+
+    Args:
+        found: what was measured; its metrics are named as `ndcg.raw_ranker.2011-06-01`.
+        options: of the training runs behind it.
+        written: files that become artifacts.
+        tracking_uri: where MLflow keeps runs.
+    """
+    from mlflow.entities import Metric
+
+    registry = Registry(tracking_uri)
+    first, last = found.cutoffs[0].cutoff, found.cutoffs[-1].cutoff
+    with open_run(registry, f"backtest {first:%Y-%m-%d} to {last:%Y-%m-%d}") as run:
+        run.log_params({"backtest": found.config, "training": options})
+        # Stamped with the last cutoff, not with a clock: the same backtest logs the same values.
+        stamp = int(last.timestamp() * 1000)
+        metrics = [Metric(name, float(value), stamp, 0) for name, value in found.metrics().items()]
+        for start in range(0, len(metrics), BATCH):
+            registry.client.log_batch(run.run_id, metrics=metrics[start : start + BATCH])
+        for path in written:
+            registry.client.log_artifact(run.run_id, str(path), FOLDER)
+    return run.run_id
+
+
+_RSS_UNITS_A_GB = 1024**3 if sys.platform == "darwin" else 1024**2  # bytes there, kilobytes on Linux
+
+
+class StepTime(NamedTuple):
+    """What one step took.
+
+    Attributes:
+        name: of the step.
+        seconds: of the clock on the wall.
+        cpu_seconds: of all cores, those of steps that ran at the same time too.
+        peak_gb: most memory of the process until the end of the step.
+    """
+
+    name: str
+    seconds: float
+    cpu_seconds: float
+    peak_gb: float
+
+
+class Stopwatch:
+    """A step that measures: announces each step as the given one does, and keeps what it took in `times`."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self.times: list[StepTime] = []
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Announce and measure one step; a step that fails is not kept."""
+        clock, cpu = time.perf_counter(), time.process_time()
+        with self._step(name):
+            yield
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _RSS_UNITS_A_GB
+        self.times.append(StepTime(name, time.perf_counter() - clock, time.process_time() - cpu, peak))
+
+    def metrics(self) -> dict[str, float]:
+        """Return the times and peaks of the steps so far, by names that MLflow accepts."""
+        found: dict[str, float] = {}
+        for one in self.times:
+            name = one.name.replace(" ", "_")
+            found |= {f"seconds.{name}": one.seconds, f"cpu_seconds.{name}": one.cpu_seconds}
+            found[f"peak_gb.{name}"] = one.peak_gb
+        return found

@@ -2,8 +2,7 @@
 
 from recsys.simulation.config import MarketConfig
 from recsys.simulation.market import Market, simulate_market, write_market
-from recsys.simulation.oracle import climb_probabilities
-from recsys.simulation.truth import Truth
+from recsys.simulation.truth import Truth, climb_probabilities
 
 __all__ = [
     "Market",

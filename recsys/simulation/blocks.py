@@ -12,11 +12,10 @@ from recsys.simulation.accounts import Accounts, draw_accounts
 from recsys.simulation.catalogue import Catalogue, build_catalogue
 from recsys.simulation.config import MarketConfig
 from recsys.simulation.orders import Orders, draw_orders
-from recsys.simulation.purchases import Basket, add_consequents, fill_orders
+from recsys.simulation.purchases import Basket, Shelf, add_consequents, build_shelf, fill_orders
 from recsys.simulation.random_streams import Stream, account_keys, normal, uniform
 from recsys.simulation.replenishment import NO_REFILLS, NO_STANDINGS, Refills, Standings, draw_needs, replenish
 from recsys.simulation.seasonality import Clock, build_clock
-from recsys.simulation.shelf import Shelf, build_shelf
 
 KEY_DISCOUNT = 0.05  # share of the price that a key account never pays
 PROMOTION_SHARE, PROMOTION = 0.05, 0.10  # of the other orders, and the discount they get

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from recsys.arrays import FloatArray, IntArray, owners, positions, starts
 from recsys.data.history import SECONDS_A_DAY
 from recsys.simulation.accounts import Accounts
-from recsys.simulation.catalogue import Catalogue
+from recsys.simulation.catalogue import MAX_RUNGS, Catalogue, Ladders, climb_rate, segment_effect
 from recsys.simulation.config import MarketConfig
-from recsys.simulation.ladders import MAX_RUNGS, Ladders, climb_rate, segment_effect
 from recsys.simulation.orders import Orders
 from recsys.simulation.random_streams import Stream, account_keys, normal, uniform
 from recsys.simulation.seasonality import Clock

@@ -15,8 +15,7 @@ from sklearn.metrics import average_precision_score
 
 from recsys.contracts import columns as c
 from recsys.simulation import Market, MarketConfig, climb_probabilities, simulate_market
-from recsys.simulation.ladders import QUANTITY_EFFECT, TENURE_EFFECT, climb_rate
-from recsys.simulation.oracle import TENURE_DAYS
+from recsys.simulation.catalogue import QUANTITY_EFFECT, TENURE_EFFECT, climb_rate
 from recsys.simulation.truth import (
     AVOIDANCE,
     CLIMBED_AT,
@@ -25,6 +24,7 @@ from recsys.simulation.truth import (
     STANDING_SINCE,
     STRENGTH,
     SUBSTITUTE_ID,
+    TENURE_DAYS,
 )
 
 HORIZON_DAYS = 60

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from training.importances import permutation_importances
-from training.validation_log import importance_figure
+from training.validation_log import importance_figure, permutation_importances
 
 
 def test_the_column_that_carries_the_outcome_leads() -> None:

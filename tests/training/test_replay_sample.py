@@ -8,7 +8,7 @@ import pytest
 from recsys.contracts import columns as c
 from recsys.data.dataset import CleanData, ReadSpec, read_data
 from recsys.simulation import MarketConfig, write_market
-from training.replay_sample import of_accounts, sample_accounts
+from training.validation import of_accounts, sample_accounts
 
 
 @pytest.fixture(scope="module")

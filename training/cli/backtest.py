@@ -22,9 +22,9 @@ from recsys.errors import ConfigError
 from recsys.ladder.edges import Ladder
 from recsys.reporting.backtest_plots import write_plots
 from recsys.reporting.backtest_text import backtest_tables
-from training.backtest_tracking import track_backtest
 from training.config import TrainConfig
 from training.registry import DEFAULT_TRACKING_URI
+from training.tracking import track_backtest
 
 RESULTS = "backtest.json"
 BUNDLES = "bundles"

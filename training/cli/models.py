@@ -1,9 +1,13 @@
-"""`offers promote`, `offers rollback`: who is champion, and why."""
+"""`offers promote`, `offers rollback`: who is champion, and why.
+
+`offers compare`: two models side by side.
+"""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -12,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recsys.errors import GateError
+from recsys.errors import GateError, ModelNotFoundError
 from training.champion import EVIDENCE, compare_kept, read_evidence, read_ndcg, same_window
 from training.gate import NDCG_CHECK, Check, DataFacts, GateEvidence, judge
 from training.registry import CHALLENGER, CHAMPION, DEFAULT_TRACKING_URI, MODEL, ModelVersion, Registry
@@ -131,3 +135,114 @@ def checks_table(version: int, checks: tuple[Check, ...]) -> Table:
         table.add_row("ok" if check.passed else "FAILED", *map(Text, (name, check.found, check.required)))
     table.caption = f"beats: {NDCG_CHECK} on novel products, this model's less the other's, 95 % interval over accounts"
     return table
+
+
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+Sides = dict[str, tuple[str, str]]
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="A model version or an alias; or the id of an MLflow run.")],
+    second: Annotated[str, typer.Argument(help="Another one.")],
+    tracking_uri: Annotated[
+        str, typer.Option("--tracking-uri", help="Where MLflow keeps runs and models.")
+    ] = DEFAULT_TRACKING_URI,
+) -> None:
+    """Show two models side by side: configuration that differs, data, metrics, and NDCG on the same accounts."""
+    registry = Registry.existing(tracking_uri)
+    versions = find(registry, first), find(registry, second)
+    left, right = (registry.client.get_run(version.run_id).data for version in versions)
+    names = [f"version {version.version}" if version.version else version.run_id[:8] for version in versions]
+    console = Console()
+    console.print(_side_by_side("Configuration that differs", names, _differing(left.params, right.params)))
+    console.print(_side_by_side("Data", names, _data(registry, versions)))
+    console.print(_metrics(names, left.metrics, right.metrics))
+    console.print(Text(_same_accounts(registry, versions, names)))
+
+
+def find(registry: Registry, reference: str) -> ModelVersion:
+    """Return the version that an alias, a number or a run id names; a run that registered none has version 0.
+
+    Raises:
+        ModelNotFoundError: there is none.
+    """
+    if not _RUN_ID.fullmatch(reference):
+        return registry.get(reference)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        registry.client.get_run(reference)
+    except MlflowException:
+        raise ModelNotFoundError(f"no run {reference} in {registry.tracking_uri}; `mlflow ui` lists them") from None
+    return registry.of_run(reference) or ModelVersion(0, reference, "", {})
+
+
+def _differing(left: dict[str, str], right: dict[str, str]) -> Sides:
+    return {
+        key: (left.get(key, "-"), right.get(key, "-"))
+        for key in sorted(left.keys() | right.keys())
+        if left.get(key) != right.get(key)
+    }
+
+
+def _data(registry: Registry, versions: tuple[ModelVersion, ModelVersion]) -> Sides:
+    facts = [None if found is None else found.data for found in (read_evidence(registry, one) for one in versions)]
+    left, right = ({} if one is None else _facts(one) for one in facts)
+    return {name: (left.get(name, "-"), right.get(name, "-")) for name in dict.fromkeys([*left, *right])}
+
+
+def _facts(data: DataFacts) -> dict[str, str]:
+    return {
+        "fingerprint": data.fingerprint[:12],
+        "rows a day": f"{data.rows_a_day:,.1f}",
+        "active accounts": f"{data.active_accounts:,}",
+        "active products": f"{data.products:,}",
+    }
+
+
+def _same_accounts(registry: Registry, versions: tuple[ModelVersion, ModelVersion], names: list[str]) -> str:
+    """One sentence on the paired difference, or on why there is none."""
+    first, second = (read_evidence(registry, version) for version in versions)
+    if first is None or second is None or not same_window(first, second):
+        return "NDCG@10 can't be paired: the two did not replay the same days."
+    ours, theirs = read_ndcg(registry, versions[1]), read_ndcg(registry, versions[0])
+    if ours is None or theirs is None:
+        return "NDCG@10 can't be paired: a run kept no accounts."
+    found = compare_kept(names[0], ours, theirs, np.random.default_rng(0))
+    if found is None:
+        return "NDCG@10 can't be paired: no account was scored by both."
+    interval = f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+    return f"NDCG@10 on novel products, same accounts: {names[1]} less {names[0]} {interval}"
+
+
+def _metrics(names: list[str], left: dict[str, float], right: dict[str, float]) -> Table:
+    table = _table("Metrics that differ", [*names, "difference"])
+    keys = sorted(left.keys() | right.keys())
+    differing = [key for key in keys if left.get(key) != right.get(key)]
+    for key in differing:
+        one, other = left.get(key), right.get(key)
+        gap = "-" if one is None or other is None else f"{other - one:+.4g}"
+        table.add_row(key, _number(one), _number(other), gap)
+    table.caption = f"{len(keys) - len(differing)} metrics are equal"
+    return table
+
+
+def _side_by_side(title: str, names: list[str], rows: Sides) -> Table:
+    table = _table(title, names)
+    for key, sides in rows.items():
+        table.add_row(*map(Text, (key, *sides)))
+    if not rows:
+        table.add_row("nothing")
+    return table
+
+
+def _table(title: str, names: list[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", overflow="fold")
+    for name in names:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _number(value: Any) -> str:  # noqa: ANN401 - MLflow types its metrics loosely
+    return "-" if value is None else f"{value:.6g}"

@@ -17,7 +17,7 @@ from recsys.bundle.resolve import DEFAULT_TRACKING_URI
 
 if TYPE_CHECKING:
     from training.run import TrainingRun
-    from training.timing import StepTime
+    from training.tracking import StepTime
 
 RATIO = "replay.ratio_to_best_baseline.raw_ranker"
 

@@ -15,8 +15,8 @@ from recsys.arrays import FloatArray, IntArray, owners, positions
 from recsys.simulation import fitted
 from recsys.simulation.accounts import Accounts, draw_accounts
 from recsys.simulation.blocks import World, build_world
+from recsys.simulation.catalogue import segment_effect
 from recsys.simulation.config import MarketConfig
-from recsys.simulation.ladders import segment_effect
 from recsys.simulation.response_config import ResponseConfig
 
 N_WISHES = 6
