@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
+from recsys.bundle.resolve import DEFAULT_TRACKING_URI
 from recsys.errors import ModelNotFoundError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ VERSION_TAG: Final = "model_version"
 """Tag of a run and of what it registered: the version that decisions name."""
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
-DEFAULT_TRACKING_URI: Final = "sqlite:///var/mlflow.db"
 
 Alias = Literal["champion", "challenger"]
 

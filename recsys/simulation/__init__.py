@@ -2,12 +2,12 @@
 
 from recsys.simulation.config import MarketConfig
 from recsys.simulation.market import Market, simulate_market, write_market
-from recsys.simulation.truth import Truth, climb_probabilities
+from recsys.simulation.truth import PlantedTruth, climb_probabilities
 
 __all__ = [
     "Market",
     "MarketConfig",
-    "Truth",
+    "PlantedTruth",
     "climb_probabilities",
     "simulate_market",
     "write_market",

@@ -16,7 +16,7 @@ from recsys.simulation import fitted, names
 from recsys.simulation.catalogue import Catalogue
 from recsys.simulation.config import MarketConfig
 from recsys.simulation.random_streams import Stream, account_keys, normal, uniform
-from recsys.simulation.seasonality import Clock
+from recsys.simulation.seasonality import Seasonality
 
 EMPLOYEES: str = "employees"
 N_SLOTS = 5
@@ -79,7 +79,7 @@ class Accounts:
         return np.array([f"A{number + 1:07d}" for number in self.number], dtype=object)
 
 
-def draw_accounts(config: MarketConfig, catalogue: Catalogue, clock: Clock, first: int, last: int) -> Accounts:
+def draw_accounts(config: MarketConfig, catalogue: Catalogue, clock: Seasonality, first: int, last: int) -> Accounts:
     """Return accounts number `first` to `last - 1`."""
     number = np.arange(first, last, dtype=np.int64)
 
@@ -141,7 +141,7 @@ def accounts_frame(accounts: Accounts) -> pd.DataFrame:
     )
 
 
-def _arrivals(place: FloatArray, age: FloatArray, clock: Clock) -> tuple[IntArray, FloatArray, NDArray[np.bool_]]:
+def _arrivals(place: FloatArray, age: FloatArray, clock: Seasonality) -> tuple[IntArray, FloatArray, NDArray[np.bool_]]:
     is_new = place >= fitted.SHARE_EXISTING
     entry = np.where(is_new, (place - fitted.SHARE_EXISTING) / (1 - fitted.SHARE_EXISTING) * clock.length, 0.0)
     before = clock.start - np.floor(age * _OLDEST_DAYS * SECONDS_A_DAY).astype(np.int64)

@@ -12,27 +12,27 @@ from recsys.simulation.accounts import Accounts, draw_accounts
 from recsys.simulation.catalogue import Catalogue, build_catalogue
 from recsys.simulation.config import MarketConfig
 from recsys.simulation.orders import Orders, draw_orders
-from recsys.simulation.purchases import Basket, Shelf, add_consequents, build_shelf, fill_orders
+from recsys.simulation.purchases import Basket, SamplingTable, add_consequents, build_shelf, fill_orders
 from recsys.simulation.random_streams import Stream, account_keys, normal, uniform
 from recsys.simulation.replenishment import NO_REFILLS, NO_STANDINGS, Refills, Standings, draw_needs, replenish
-from recsys.simulation.seasonality import Clock, build_clock
+from recsys.simulation.seasonality import Seasonality, build_clock
 
 KEY_DISCOUNT = 0.05  # share of the price that a key account never pays
 PROMOTION_SHARE, PROMOTION = 0.05, 0.10  # of the other orders, and the discount they get
 
 
 @dataclass(frozen=True)
-class World:
+class MarketWorld:
     """What all blocks share."""
 
     config: MarketConfig
     catalogue: Catalogue
-    shelf: Shelf
-    clock: Clock
+    shelf: SamplingTable
+    clock: Seasonality
 
 
 @dataclass(frozen=True)
-class Block:
+class MarketBlock:
     """A block's accounts and orders, and its lines as arrays of shape `(n_lines,)`, by order.
 
     Attributes:
@@ -53,13 +53,15 @@ class Block:
     discount: FloatArray
 
 
-def build_world(config: MarketConfig) -> World:
+def build_world(config: MarketConfig) -> MarketWorld:
     """Return the catalogue, the shelf and the clock of a market."""
     catalogue = build_catalogue(config)
-    return World(config=config, catalogue=catalogue, shelf=build_shelf(config, catalogue), clock=build_clock(config))
+    return MarketWorld(
+        config=config, catalogue=catalogue, shelf=build_shelf(config, catalogue), clock=build_clock(config)
+    )
 
 
-def draw_block(world: World, first: int, last: int) -> Block:
+def draw_block(world: MarketWorld, first: int, last: int) -> MarketBlock:
     """Return accounts number `first` to `last - 1` with all they buy."""
     config, catalogue = world.config, world.catalogue
     accounts = draw_accounts(config, catalogue, world.clock, first, last)
@@ -72,13 +74,13 @@ def draw_block(world: World, first: int, last: int) -> Block:
     return _assemble(world, accounts, orders, basket, extra, refills, standings)
 
 
-def _mean_target(world: World) -> float:
+def _mean_target(world: MarketWorld) -> float:
     """Return the mean target that gives the mean lines asked for, once consequents are added."""
     added = float(world.catalogue.popularity @ world.catalogue.strength)
     return world.config.lines_per_order / (1.0 + added)
 
 
-def _refills(world: World, accounts: Accounts, orders: Orders) -> tuple[Refills, Standings]:
+def _refills(world: MarketWorld, accounts: Accounts, orders: Orders) -> tuple[Refills, Standings]:
     if not world.config.needs or not len(world.catalogue.ladders):
         return NO_REFILLS, NO_STANDINGS
     needs = draw_needs(world.config, accounts, world.catalogue.ladders, world.clock)
@@ -86,14 +88,14 @@ def _refills(world: World, accounts: Accounts, orders: Orders) -> tuple[Refills,
 
 
 def _assemble(
-    world: World,
+    world: MarketWorld,
     accounts: Accounts,
     orders: Orders,
     basket: Basket,
     extra: Basket,
     refills: Refills,
     standings: Standings,
-) -> Block:
+) -> MarketBlock:
     order = np.concatenate([basket.order, extra.order, refills.order])
     product = np.concatenate([basket.product, extra.product, refills.product])
     size = np.bincount(order, minlength=len(orders))
@@ -107,7 +109,7 @@ def _assemble(
     rank = np.argsort(order, kind="stable")
     order, product, quantity = order[rank], product[rank], quantity[rank]
     share = _discount_shares(world.config, accounts, orders)[order]
-    return Block(
+    return MarketBlock(
         accounts=accounts,
         orders=orders,
         standings=standings,
@@ -120,7 +122,7 @@ def _assemble(
 
 
 def _quantities(
-    world: World, accounts: Accounts, orders: Orders, size: IntArray, basket: Basket, stream: Stream
+    world: MarketWorld, accounts: Accounts, orders: Orders, size: IntArray, basket: Basket, stream: Stream
 ) -> IntArray:
     """Return units: cheap products go by the dozen, and so do those of short orders; from 12 on in sixes."""
     account = orders.account[basket.order]

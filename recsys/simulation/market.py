@@ -23,10 +23,17 @@ import pyarrow.parquet as pq
 from recsys.contracts import columns as c
 from recsys.simulation import names
 from recsys.simulation.accounts import accounts_frame
-from recsys.simulation.blocks import Block, World, build_world, draw_block
+from recsys.simulation.blocks import MarketBlock, MarketWorld, build_world, draw_block
 from recsys.simulation.catalogue import products_frame
 from recsys.simulation.config import MarketConfig
-from recsys.simulation.truth import Truth, climb_probabilities, edge_table, hazard_table, pair_tables, upgrades_frame
+from recsys.simulation.truth import (
+    PlantedTruth,
+    climb_probabilities,
+    edge_table,
+    hazard_table,
+    pair_tables,
+    upgrades_frame,
+)
 
 CURRENCY: Final = "GBP"
 TRUTH_FOLDER: Final = "truth"
@@ -58,7 +65,7 @@ class Part:
     Attributes:
         orders: order lines in contract columns.
         accounts: one row an account.
-        hazards: `Truth.hazards` of these accounts.
+        hazards: `PlantedTruth.hazards` of these accounts.
     """
 
     orders: pa.Table
@@ -66,7 +73,7 @@ class Part:
     hazards: pd.DataFrame
 
 
-def draw_parts(world: World) -> Iterator[Part]:
+def draw_parts(world: MarketWorld) -> Iterator[Part]:
     """Return the market's accounts block by block."""
     size, n = world.config.block_accounts, world.config.n_accounts
     for first in range(0, n, size):
@@ -74,7 +81,7 @@ def draw_parts(world: World) -> Iterator[Part]:
         yield Part(orders_table(world, block), accounts_frame(block.accounts), hazard_table(world, block))
 
 
-def orders_table(world: World, block: Block) -> pa.Table:
+def orders_table(world: MarketWorld, block: MarketBlock) -> pa.Table:
     """Return the order lines of a block in contract columns."""
     order, orders, n = pa.array(block.order), block.orders, len(block.order)
     account = pa.array(block.accounts.ids(), pa.string()).take(pa.array(orders.account))
@@ -185,7 +192,7 @@ def _move(beside: Path, folder: Path) -> None:
     shutil.rmtree(beside)
 
 
-def _order_ids(block: Block) -> pa.Array:
+def _order_ids(block: MarketBlock) -> pa.Array:
     number = pa.array(block.accounts.number[block.orders.account] + 1).cast(pa.string())
     position = pa.array(block.orders.position + 1).cast(pa.string())
     account = pc.binary_join_element_wise("O", pc.utf8_lpad(number, 7, "0"), "")
@@ -210,7 +217,7 @@ class Market:
     products: pd.DataFrame
     accounts: pd.DataFrame
     upgrades: pd.DataFrame
-    truth: Truth
+    truth: PlantedTruth
 
     def climb_probabilities(self, as_of: datetime, horizon_days: int) -> pd.DataFrame:
         """Return what an oracle knows at `as_of`: see `recsys.simulation.truth.climb_probabilities`."""
@@ -242,7 +249,7 @@ def simulate_market(config: MarketConfig) -> Market:
         products=products_frame(world.catalogue, config),
         accounts=pd.concat([part.accounts for part in parts], ignore_index=True),
         upgrades=upgrades_frame(world.catalogue),
-        truth=Truth(
+        truth=PlantedTruth(
             complements=complements,
             substitutes=substitutes,
             upgrade_edges=edge_table(world.catalogue),
@@ -262,7 +269,7 @@ def write_market(config: MarketConfig, folder: Path) -> int:
     return write_tables(folder, config, _whole_tables(world), draw_parts(world))
 
 
-def _whole_tables(world: World) -> dict[str, pd.DataFrame]:
+def _whole_tables(world: MarketWorld) -> dict[str, pd.DataFrame]:
     complements, substitutes = pair_tables(world.catalogue)
     return {
         "products": products_frame(world.catalogue, world.config),

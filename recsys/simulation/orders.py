@@ -12,7 +12,7 @@ from recsys.simulation import fitted, names
 from recsys.simulation.accounts import Accounts
 from recsys.simulation.config import MarketConfig
 from recsys.simulation.random_streams import Stream, account_keys, normal, uniform
-from recsys.simulation.seasonality import Clock
+from recsys.simulation.seasonality import Seasonality
 
 # Cumulative shares of the channels (names.CHANNELS) that accounts of each segment prefer.
 _CHANNEL_UNTIL = ((0.70, 0.85, 1.0), (0.45, 0.65, 0.95), (0.75, 0.90, 0.97), (0.50, 0.80, 0.95), (0.15, 0.20, 0.45))
@@ -41,7 +41,7 @@ class Orders:
         return len(self.account)
 
 
-def draw_orders(config: MarketConfig, accounts: Accounts, clock: Clock, mean_lines: float) -> Orders:
+def draw_orders(config: MarketConfig, accounts: Accounts, clock: Seasonality, mean_lines: float) -> Orders:
     """Return the orders of a block.
 
     An account orders as a Poisson process in busy time until it lapses, which it does after each order with its own
@@ -64,7 +64,7 @@ def draw_orders(config: MarketConfig, accounts: Accounts, clock: Clock, mean_lin
     )
 
 
-def _order_limit(config: MarketConfig, accounts: Accounts, clock: Clock) -> IntArray:
+def _order_limit(config: MarketConfig, accounts: Accounts, clock: Seasonality) -> IntArray:
     """Return how many gaps to draw: the lifetime in orders, or clearly more than the market has room for."""
     place = uniform(account_keys(config.seed, Stream.LIFETIME, accounts.number))
     lifetime = 1.0 + np.floor(np.log(place) / np.log1p(-accounts.lapse))

@@ -18,7 +18,7 @@ from recsys.simulation.catalogue import NONE, SUBSTITUTE_AVOIDANCE, Catalogue
 from recsys.simulation.config import MarketConfig
 from recsys.simulation.orders import Orders
 from recsys.simulation.random_streams import Keys, Stream, account_keys, uniform
-from recsys.simulation.seasonality import PERIOD_DAYS, Clock, period_months
+from recsys.simulation.seasonality import PERIOD_DAYS, Seasonality, period_months
 
 # Popularity by month (January first) of products of no, winter and summer season.
 SEASONS: Final = (
@@ -29,7 +29,7 @@ SEASONS: Final = (
 
 
 @dataclass(frozen=True)
-class Shelf:
+class SamplingTable:
     """Draws products by popularity in a period.
 
     Attributes:
@@ -56,7 +56,7 @@ class Shelf:
         return self.draw(period, np.where(sold, low + (high - low) * place, place))
 
 
-def build_shelf(config: MarketConfig, catalogue: Catalogue) -> Shelf:
+def build_shelf(config: MarketConfig, catalogue: Catalogue) -> SamplingTable:
     """Return the shelf of a market: with needs on, products of a ladder are bought to replenish only."""
     month = period_months(config)
     n_periods, n_products = len(month), len(catalogue)
@@ -78,7 +78,7 @@ def build_shelf(config: MarketConfig, catalogue: Catalogue) -> Shelf:
     until /= until[:, -1:]
     edges = np.concatenate([np.zeros((n_periods, 1)), until], axis=1)[:, catalogue.category_start]
     flat = (until + np.arange(n_periods)[:, None]).ravel()
-    return Shelf(until=flat, category_until=edges, appetite=appetite.astype(np.float32))
+    return SamplingTable(until=flat, category_until=edges, appetite=appetite.astype(np.float32))
 
 
 def _drift(config: MarketConfig, catalogue: Catalogue, weight: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
@@ -112,8 +112,8 @@ def fill_orders(
     config: MarketConfig,
     accounts: Accounts,
     catalogue: Catalogue,
-    shelf: Shelf,
-    clock: Clock,
+    shelf: SamplingTable,
+    clock: Seasonality,
     orders: Orders,
     n_lines: IntArray,
 ) -> Basket:
@@ -147,8 +147,8 @@ class _Lines:
         config: MarketConfig,
         accounts: Accounts,
         catalogue: Catalogue,
-        shelf: Shelf,
-        clock: Clock,
+        shelf: SamplingTable,
+        clock: Seasonality,
         orders: Orders,
         n_lines: IntArray,
     ) -> None:

@@ -14,7 +14,7 @@ from recsys.simulation.catalogue import MAX_RUNGS, Catalogue, Ladders, climb_rat
 from recsys.simulation.config import MarketConfig
 from recsys.simulation.orders import Orders
 from recsys.simulation.random_streams import Stream, account_keys, normal, uniform
-from recsys.simulation.seasonality import Clock
+from recsys.simulation.seasonality import Seasonality
 
 NEEDS_AN_ACCOUNT = 6
 OLD_HABIT = 0.10  # share of the replenishments that still take the rung below after a climb
@@ -94,7 +94,7 @@ NO_STANDINGS = Standings(
 )  # fmt: skip
 
 
-def draw_needs(config: MarketConfig, accounts: Accounts, ladders: Ladders, clock: Clock) -> Needs:
+def draw_needs(config: MarketConfig, accounts: Accounts, ladders: Ladders, clock: Seasonality) -> Needs:
     """Return the ladder needs of a block; an account needs a family at most once."""
     n = len(accounts)
     account, slot = np.repeat(np.arange(n), NEEDS_AN_ACCOUNT), np.tile(np.arange(NEEDS_AN_ACCOUNT), n)

@@ -17,7 +17,7 @@ _HOUR = 3_600
 
 
 @dataclass(frozen=True)
-class Clock:
+class Seasonality:
     """Converts between seconds since 1970-01-01 UTC and busy days.
 
     A busy day is the order volume of an average day: with seasonality a November day is about 1.7 of them. Orders of
@@ -53,7 +53,7 @@ class Clock:
         return (seconds - self.start) // (PERIOD_DAYS * SECONDS_A_DAY)
 
 
-def build_clock(config: MarketConfig) -> Clock:
+def build_clock(config: MarketConfig) -> Seasonality:
     """Return the clock of a market; the week and the office hours stay when seasonality is off."""
     start = epoch_seconds(config.start)
     end = start + config.days * SECONDS_A_DAY
@@ -65,7 +65,7 @@ def build_clock(config: MarketConfig) -> Clock:
         factor = np.asarray(fitted.ORDERS_BY_MONTH)
         rate = rate * (factor / factor.mean())[months(knots)]
     busy = np.concatenate([[0.0], np.cumsum(rate[:-1])])
-    return Clock(knots=knots.astype(np.float64), busy=busy, start=start, end=end)
+    return Seasonality(knots=knots.astype(np.float64), busy=busy, start=start, end=end)
 
 
 def months(seconds: IntArray) -> IntArray:

@@ -16,11 +16,11 @@ from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY, epoch_seconds
 from recsys.simulation import names
-from recsys.simulation.blocks import Block, World
+from recsys.simulation.blocks import MarketBlock, MarketWorld
 from recsys.simulation.catalogue import NONE, SUBSTITUTE_AVOIDANCE, Catalogue, climb_rate, family_labels, segment_effect
 from recsys.simulation.config import MarketConfig
 from recsys.simulation.replenishment import tenure_days
-from recsys.simulation.seasonality import Clock, build_clock
+from recsys.simulation.seasonality import Seasonality, build_clock
 
 STRENGTH: Final = "strength"
 SUBSTITUTE_ID: Final = "substitute_id"
@@ -39,7 +39,7 @@ HAZARD: Final = "hazard_per_30_days"
 
 
 @dataclass(frozen=True)
-class Truth:
+class PlantedTruth:
     """The planted truth as tables.
 
     Attributes:
@@ -118,7 +118,7 @@ def upgrades_frame(catalogue: Catalogue) -> pd.DataFrame:
     )
 
 
-def hazard_table(world: World, block: Block) -> pd.DataFrame:
+def hazard_table(world: MarketWorld, block: MarketBlock) -> pd.DataFrame:
     """Return the hazards of a block's accounts; no rows when the market has no needs."""
     stood = block.standings
     ladders, catalogue, accounts = world.catalogue.ladders, world.catalogue, block.accounts
@@ -152,7 +152,7 @@ _YEAR_DAYS: Final = 365.0
 
 
 def climb_probabilities(
-    config: MarketConfig, truth: Truth, orders: pd.DataFrame, as_of: datetime, horizon_days: int
+    config: MarketConfig, truth: PlantedTruth, orders: pd.DataFrame, as_of: datetime, horizon_days: int
 ) -> pd.DataFrame:
     """Return the probability that each account climbs from each rung it stands on at `as_of` within the horizon.
 
@@ -198,13 +198,15 @@ class Watch:
 
     rows: pd.DataFrame
     now: int
-    clock: Clock
+    clock: Seasonality
     busy: FloatArray
     idle: FloatArray
     wishes: FloatArray
 
     @classmethod
-    def over(cls, config: MarketConfig, truth: Truth, orders: pd.DataFrame, as_of: datetime, horizon_days: int) -> Self:
+    def over(
+        cls, config: MarketConfig, truth: PlantedTruth, orders: pd.DataFrame, as_of: datetime, horizon_days: int
+    ) -> Self:
         """Return the window `[as_of, as_of + horizon_days)`."""
         now = epoch_seconds(as_of)
         rows = _standing_rows(truth, orders, pd.Timestamp(now, unit="s", tz="UTC"))
@@ -247,7 +249,7 @@ def _alive(rate: FloatArray, lapse: FloatArray, idle_busy_days: FloatArray) -> F
     return silent / (silent + lapse)
 
 
-def _standing_rows(truth: Truth, orders: pd.DataFrame, now: pd.Timestamp) -> pd.DataFrame:
+def _standing_rows(truth: PlantedTruth, orders: pd.DataFrame, now: pd.Timestamp) -> pd.DataFrame:
     """Return the hazards of the rungs stood on, with the account's last order and last replenishment before now."""
     hazards = truth.hazards
     rows = hazards[(hazards[STANDING_SINCE] < now) & ~(hazards[CLIMBED_AT] < now)]

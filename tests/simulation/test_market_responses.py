@@ -12,9 +12,9 @@ from recsys.simulation import MarketConfig
 from recsys.simulation.responses.experiment import (
     HOLDOUT,
     WORLDS,
-    ExperimentLog,
     OfferPolicy,
     ResponseConfig,
+    SimulatedExperiment,
     simulate_experiment,
 )
 
@@ -23,16 +23,16 @@ POLICIES = {"control": HOLDOUT, "offers": OfferPolicy()}
 
 
 @pytest.fixture(scope="module", params=["adds", "moves_only", "harm"])
-def log(request: pytest.FixtureRequest) -> ExperimentLog:
+def log(request: pytest.FixtureRequest) -> SimulatedExperiment:
     return simulate_experiment(MARKET, POLICIES, WORLDS[request.param], 7)
 
 
 @pytest.fixture(scope="module")
-def adds() -> ExperimentLog:
+def adds() -> SimulatedExperiment:
     return simulate_experiment(MARKET, POLICIES, WORLDS["adds"], 7)
 
 
-def test_the_same_seed_gives_the_same_log(adds: ExperimentLog) -> None:
+def test_the_same_seed_gives_the_same_log(adds: SimulatedExperiment) -> None:
     again = simulate_experiment(MARKET, POLICIES, WORLDS["adds"], 7)
     pd.testing.assert_frame_equal(adds.accounts, again.accounts)
     pd.testing.assert_frame_equal(adds.orders, again.orders)
@@ -40,7 +40,7 @@ def test_the_same_seed_gives_the_same_log(adds: ExperimentLog) -> None:
     assert not adds.orders.equals(other.orders)
 
 
-def test_accounts_agree_with_their_order_lines_and_offers(log: ExperimentLog) -> None:
+def test_accounts_agree_with_their_order_lines_and_offers(log: SimulatedExperiment) -> None:
     lines = log.orders.assign(money=log.orders[c.QUANTITY] * log.orders[c.UNIT_PRICE] - log.orders[c.DISCOUNT])
     ids = log.accounts[c.ACCOUNT_ID]
     in_run = lines[c.ORDERED_AT] >= log.started
@@ -55,7 +55,7 @@ def test_accounts_agree_with_their_order_lines_and_offers(log: ExperimentLog) ->
     assert log.accounts["accepted"].sum() == len(log.outcomes)
 
 
-def test_a_holdout_is_logged_and_never_presented(log: ExperimentLog) -> None:
+def test_a_holdout_is_logged_and_never_presented(log: SimulatedExperiment) -> None:
     control = log.decisions[log.decisions["arm"] == "control"]
     assert len(control) > 1_000
     assert not control["shown"].any()
@@ -109,7 +109,7 @@ def test_the_effect_is_what_was_added_less_what_was_displaced() -> None:
 
 
 @pytest.mark.parametrize("column", ["revenue", "orders", "upsell_orders", "cross_sell_orders", "left"])
-def test_the_log_shows_the_planted_effect_on_average(log: ExperimentLog, column: str) -> None:
+def test_the_log_shows_the_planted_effect_on_average(log: SimulatedExperiment, column: str) -> None:
     """2,000 random assignments of the same accounts: the mean estimate lies within 3.29 of its standard errors."""
     one = log.potential[log.potential["arm"] == "offers"][column].to_numpy()
     zero = log.potential[log.potential["arm"] == "control"][column].to_numpy()
@@ -128,7 +128,7 @@ def test_the_log_shows_the_planted_effect_on_average(log: ExperimentLog, column:
      ({"price_effect": -1.5}, None), ({"base_logit": -4.0}, False)],
 )  # fmt: skip
 def test_each_planted_effect_moves_conversion(
-    adds: ExperimentLog, update: dict[str, float], better: bool | None
+    adds: SimulatedExperiment, update: dict[str, float], better: bool | None
 ) -> None:
     other = simulate_experiment(MARKET, POLICIES, WORLDS["adds"].model_copy(update=update), 7)
     was, found = adds.truth.arms["offers"].conversion, other.truth.arms["offers"].conversion
@@ -142,7 +142,7 @@ def test_each_planted_effect_moves_conversion(
     assert accepted[c.PRICE].mean() < offered[c.PRICE].mean()  # what is cheap is taken
 
 
-def test_first_ranks_and_relevant_policies_convert_better(adds: ExperimentLog) -> None:
+def test_first_ranks_and_relevant_policies_convert_better(adds: SimulatedExperiment) -> None:
     shown = adds.decision_offers[adds.decision_offers["shown"]]
     yes = shown.merge(adds.outcomes[[c.DECISION_ID, c.PRODUCT_ID]], on=[c.DECISION_ID, c.PRODUCT_ID])
     rate = yes.groupby(c.RANK).size() / shown.groupby(c.RANK).size()

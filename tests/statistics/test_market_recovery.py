@@ -15,8 +15,14 @@ import pytest
 from recsys.evaluation.kpis import EventTables, KpiConfig, KpiReport, kpis_from_tables
 from recsys.evaluation.readout import Effect, Ratio, Readout, ReadoutConfig, TableForm, readout_from_table
 from recsys.simulation import MarketConfig
-from recsys.simulation.response_config import World
-from recsys.simulation.responses.experiment import HOLDOUT, WORLDS, ExperimentLog, OfferPolicy, simulate_experiment
+from recsys.simulation.responses.experiment import (
+    HOLDOUT,
+    WORLDS,
+    OfferPolicy,
+    SimulatedExperiment,
+    simulate_experiment,
+)
+from recsys.simulation.responses.scenario import ResponseWorld
 
 MARKET = MarketConfig(n_accounts=20_000, n_products=1_000, seed=4)
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -45,7 +51,7 @@ POLICIES = {"control": HOLDOUT, "offers": OfferPolicy()}
 BUSY = {"wish_rate": 0.2, "base_logit": 1.0, "fatigue_effect": 0.0}
 
 
-def readout_of(log: ExperimentLog, folder: Path, form: TableForm = FORM) -> Readout:
+def readout_of(log: SimulatedExperiment, folder: Path, form: TableForm = FORM) -> Readout:
     path = folder / "accounts.parquet"
     log.accounts.drop(columns="assigned_at").to_parquet(path)
     return readout_from_table(str(path), form, ReadoutConfig(), now=NOW)
@@ -56,20 +62,22 @@ def effect_of(readout: Readout, metric: str) -> Effect:
 
 
 @pytest.fixture(scope="module", params=["adds", "moves_only", "harm"])
-def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[ExperimentLog, Readout]:
+def world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[SimulatedExperiment, Readout]:
     log = simulate_experiment(MARKET, POLICIES, WORLDS[request.param], 21)
     return log, readout_of(log, tmp_path_factory.mktemp("recovery"))
 
 
 @pytest.mark.parametrize("metric", list(METRICS))
-def test_planted_effects_are_recovered(world: tuple[ExperimentLog, Readout], metric: str) -> None:
+def test_planted_effects_are_recovered(world: tuple[SimulatedExperiment, Readout], metric: str) -> None:
     log, readout = world
     truth = {arm: getattr(log.truth.arms[arm], metric) for arm in POLICIES}
     found = effect_of(readout, metric)
     assert abs(found.effect - (truth["offers"] - truth["control"])) <= Z * found.standard_error
 
 
-def test_the_decomposition_is_recovered(world: tuple[ExperimentLog, Readout]) -> None:
+def test_the_decomposition_is_recovered(world: tuple[SimulatedExperiment, Readout]) -> None:
     log, readout = world
     control, offers = log.truth.arms["control"], log.truth.arms["offers"]
     planted = [
@@ -111,7 +119,7 @@ def test_an_engine_that_adds_sales_is_told_from_one_that_moves_them(tmp_path: Pa
     assert abs(share.share - truth) <= Z * width
 
 
-def test_an_engine_that_harms_is_not_shipped(world: tuple[ExperimentLog, Readout]) -> None:
+def test_an_engine_that_harms_is_not_shipped(world: tuple[SimulatedExperiment, Readout]) -> None:
     log, readout = world
     if log.truth.arms["offers"].effect < 0:
         assert readout.verdict.verdict in {"ROLL BACK", "KEEP RUNNING", "DISCUSS", "FLAT"}
@@ -151,7 +159,7 @@ def test_the_kpis_of_one_arm_are_its_truth() -> None:
 
 
 @pytest.mark.parametrize("name", ["adds", "moves_only"])
-def test_the_randomised_effect_on_aov_is_recovered_and_the_descriptive_increase_is_none(name: World) -> None:
+def test_the_randomised_effect_on_aov_is_recovered_and_the_descriptive_increase_is_none(name: ResponseWorld) -> None:
     """Offers at orders that only move purchases leave AOV as it is; orders with an accepted offer are bigger still."""
     config = WORLDS[name].model_copy(update={"browses_per_order": 0.0})
     log = simulate_experiment(MARKET, POLICIES, config, 25)
@@ -167,7 +175,7 @@ def test_the_randomised_effect_on_aov_is_recovered_and_the_descriptive_increase_
         assert described > found.high
 
 
-def kpis_of(log: ExperimentLog) -> KpiReport:
+def kpis_of(log: SimulatedExperiment) -> KpiReport:
     return kpis_from_tables(
         log.orders,
         as_of=log.ended.to_pydatetime(),

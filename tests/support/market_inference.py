@@ -22,15 +22,20 @@ from recsys.contracts import columns as c
 from recsys.simulation import fitted, names
 from recsys.simulation.accounts import KEY_LAPSE, KEY_RATE, KEY_RATE_OFFSET, SEGMENT_RATE
 from recsys.simulation.config import MarketConfig
-from recsys.simulation.seasonality import Clock
-from recsys.simulation.truth import Truth, Watch, moments
+from recsys.simulation.seasonality import Seasonality
+from recsys.simulation.truth import PlantedTruth, Watch, moments
 
 _LOG_RATES: Final = np.arange(fitted.REGULAR_LOG_RATE + 0.025, 3.0, 0.05)  # finer than ten orders can tell apart
 _NODES: Final = 5  # of a Gauss-Hermite quadrature over the logit of the chance to lapse, whose spread is 0.3
 
 
 def inferred_climb_probabilities(
-    config: MarketConfig, truth: Truth, orders: pd.DataFrame, accounts: pd.DataFrame, as_of: datetime, horizon_days: int
+    config: MarketConfig,
+    truth: PlantedTruth,
+    orders: pd.DataFrame,
+    accounts: pd.DataFrame,
+    as_of: datetime,
+    horizon_days: int,
 ) -> pd.DataFrame:
     """Return `climb_probabilities` with each account's rate of orders and chance to lapse averaged out.
 
@@ -116,5 +121,5 @@ class _Seen:
         return orders + alive, orders + np.logaddexp(alive, np.log(lapse)[:, None])
 
 
-def _busy(clock: Clock, times: pd.Series) -> FloatArray:
+def _busy(clock: Seasonality, times: pd.Series) -> FloatArray:
     return clock.busy_days(moments(times))

@@ -15,6 +15,7 @@ from recsys.backtesting.backtest import BacktestConfig, Trainer, run_backtest
 from recsys.backtesting.results import Backtest
 from recsys.backtesting.trainer import EngineAt, bundle_at, cart_scorer, freeze_ladder, pipeline_trainer
 from recsys.bundle.load import load_bundle
+from recsys.bundle.resolve import DEFAULT_TRACKING_URI
 from recsys.contracts.config import read_config, validation_sentences
 from recsys.data import CleanData, ReadSpec, parse_map, read_data
 from recsys.data.history import History
@@ -23,7 +24,6 @@ from recsys.ladder.edges import Ladder
 from recsys.reporting.backtest_plots import write_plots
 from recsys.reporting.backtest_text import backtest_tables
 from training.config import TrainConfig
-from training.registry import DEFAULT_TRACKING_URI
 from training.tracking import track_backtest
 
 RESULTS = "backtest.json"

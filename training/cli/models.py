@@ -1,25 +1,36 @@
 """`offers promote`, `offers rollback`: who is champion, and why.
 
 `offers compare`: two models side by side.
+
+`offers ladder`: the upgrade ladder of a model as a CSV file that a person edits.
+
+The edited file goes back by `offers train --ladder FILE`.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from recsys.bundle.load import checked_file, load_bundle
+from recsys.bundle.resolve import DEFAULT_TRACKING_URI, resolve_model
+from recsys.contracts import columns as c
 from recsys.errors import GateError, ModelNotFoundError
+from recsys.ladder.edges import Ladder
+from recsys.ladder.file import write_ladder
 from training.champion import EVIDENCE, compare_kept, read_evidence, read_ndcg, same_window
 from training.gate import NDCG_CHECK, Check, DataFacts, GateEvidence, judge
-from training.registry import CHALLENGER, CHAMPION, DEFAULT_TRACKING_URI, MODEL, ModelVersion, Registry
+from training.registry import CHALLENGER, CHAMPION, MODEL, ModelVersion, Registry
 
 TrackingUri = Annotated[str, typer.Option("--tracking-uri", help="Where MLflow keeps runs and models.")]
 Model = Annotated[str, typer.Option("--model", help="The version to promote: a number, or an alias.")]
@@ -246,3 +257,24 @@ def _table(title: str, names: list[str]) -> Table:
 
 def _number(value: Any) -> str:  # noqa: ANN401 - MLflow types its metrics loosely
     return "-" if value is None else f"{value:.6g}"
+
+
+FRAME = "frames/ladder.parquet"
+
+
+def ladder(
+    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    model: Annotated[
+        str, typer.Option(help="models:/offers@challenger, models:/offers/3, or the folder of a bundle.")
+    ] = "models:/offers@challenger",
+    tracking_uri: Annotated[str, typer.Option(help="Where MLflow keeps its registry.")] = DEFAULT_TRACKING_URI,
+) -> None:
+    """Write the upgrade ladder of a model as CSV, to be edited and read back by `offers train --ladder`."""
+    bundle = load_bundle(resolve_model(model, tracking_uri=tracking_uri))
+    edges = pd.read_parquet(checked_file(bundle.path, bundle.manifest, FRAME))
+    products = bundle.model.products
+    names = pd.DataFrame({c.PRODUCT_ID: list(products.ids), c.NAME: list(products.names)})
+    write_ladder(Ladder(edges), names, out)
+    console = Console()
+    console.print(Text(f"{len(edges):,} edges in {out}. Delete rows, or add some (two ids are enough); then:"))
+    console.print(Text(f"offers train ... --ladder {out}"))

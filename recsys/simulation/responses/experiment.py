@@ -26,10 +26,15 @@ from recsys.simulation.accounts import EMPLOYEES, accounts_frame
 from recsys.simulation.catalogue import products_frame
 from recsys.simulation.config import MarketConfig
 from recsys.simulation.market import CURRENCY
-from recsys.simulation.response_config import HOLDOUT, WORLDS, OfferPolicy, ResponseConfig
-from recsys.simulation.responses.policy_run import Run, planned_purchases, run_policy
-from recsys.simulation.responses.scenario import Scene, draw_scene
-from recsys.simulation.responses.truth import ArmTruth, ExperimentTruth, ordinary_lines, potential_outcomes, truth_of
+from recsys.simulation.responses.policy_run import PolicyRun, planned_purchases, run_policy
+from recsys.simulation.responses.scenario import HOLDOUT, WORLDS, OfferPolicy, ResponseConfig, Scene, draw_scene
+from recsys.simulation.responses.truth import (
+    ArmTruth,
+    ExperimentTruth,
+    ordinary_lines,
+    planted_truth,
+    potential_outcomes,
+)
 from recsys.simulation.truth import upgrades_frame
 
 _DAY_MICROSECONDS = 86_400 * 10**6
@@ -38,7 +43,7 @@ _ORDER_LAG = pd.Timedelta(minutes=1)
 _SURFACES = np.array(["home", "cart"], dtype=object)
 
 
-def account_table(
+def experiment_accounts(
     scene: Scene, outcomes: Mapping[str, pd.DataFrame], arm: NDArray[np.object_], started: pd.Timestamp
 ) -> pd.DataFrame:
     """Return one row an account: its arm and what it did under it."""
@@ -55,9 +60,9 @@ def account_table(
     return pd.concat([about, did], axis=1)
 
 
-def order_table(
+def experiment_orders(
     scene: Scene,
-    runs: Mapping[str, Run],
+    runs: Mapping[str, PolicyRun],
     policies: Mapping[str, OfferPolicy],
     arm: NDArray[np.object_],
     started: pd.Timestamp,
@@ -87,7 +92,7 @@ def order_table(
 
 def decision_tables(
     scene: Scene,
-    runs: Mapping[str, Run],
+    runs: Mapping[str, PolicyRun],
     policies: Mapping[str, OfferPolicy],
     arm: NDArray[np.object_],
     started: pd.Timestamp,
@@ -138,7 +143,7 @@ def decision_tables(
 
 
 def _returned(
-    scene: Scene, runs: Mapping[str, Run], policies: Mapping[str, OfferPolicy], arm: NDArray[np.object_]
+    scene: Scene, runs: Mapping[str, PolicyRun], policies: Mapping[str, OfferPolicy], arm: NDArray[np.object_]
 ) -> tuple[IntArray, IntArray, IntArray, NDArray[np.bool_], NDArray[np.bool_]]:
     """The offers of every account under its own arm, by visit and rank."""
     parts = []
@@ -152,7 +157,7 @@ def _returned(
 
 
 def _lines(
-    scene: Scene, run: Run, policy: OfferPolicy, own: NDArray[np.bool_]
+    scene: Scene, run: PolicyRun, policy: OfferPolicy, own: NDArray[np.bool_]
 ) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
     """Visit, product, units and discount of the lines that the accounts of an arm bought."""
     kept = ordinary_lines(scene, run) & own[scene.visits.account[scene.baskets.visit]]
@@ -181,10 +186,10 @@ __all__ = [
     "HOLDOUT",
     "WORLDS",
     "ArmTruth",
-    "ExperimentLog",
     "ExperimentTruth",
     "OfferPolicy",
     "ResponseConfig",
+    "SimulatedExperiment",
     "simulate_experiment",
 ]
 
@@ -192,7 +197,7 @@ _TAG = 0xE59E
 
 
 @dataclass(frozen=True)
-class ExperimentLog:
+class SimulatedExperiment:
     """What an experiment leaves behind, and the truth about it.
 
     Attributes:
@@ -232,7 +237,7 @@ def simulate_experiment(
     *,
     arms: Sequence[str] | NDArray[np.object_] | None = None,
     experiment_id: str = "simulated",
-) -> ExperimentLog:
+) -> SimulatedExperiment:
     """Return the log of an experiment on all accounts of a market.
 
     Args:
@@ -263,16 +268,16 @@ def simulate_experiment(
     outcomes = {name: potential_outcomes(scene, runs[name], policies[name]) for name in names}
     started = pd.Timestamp(config.start or market.start + timedelta(days=market.days)).tz_convert(UTC)
     decisions, offers, reported = decision_tables(scene, runs, policies, arm, started, experiment_id)
-    return ExperimentLog(
-        accounts=account_table(scene, outcomes, arm, started),
-        orders=order_table(scene, runs, policies, arm, started),
+    return SimulatedExperiment(
+        accounts=experiment_accounts(scene, outcomes, arm, started),
+        orders=experiment_orders(scene, runs, policies, arm, started),
         decisions=decisions,
         decision_offers=offers,
         outcomes=reported,
         products=products_frame(scene.world.catalogue, market),
         upgrades=upgrades_frame(scene.world.catalogue),
         potential=pd.concat([outcomes[name].assign(arm=name) for name in names], ignore_index=True),
-        truth=truth_of(outcomes, names[0]),
+        truth=planted_truth(outcomes, names[0]),
         started=started,
         ended=started + pd.Timedelta(days=config.days),
     )

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from recsys.arrays import FloatArray, IntArray
-from recsys.simulation.response_config import OfferPolicy, ResponseConfig
-from recsys.simulation.responses.scenario import N_WISHES, NEVER, Scene
+from recsys.simulation.responses.scenario import N_WISHES, NEVER, OfferPolicy, ResponseConfig, Scene
 
 Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Run:
+class PolicyRun:
     """What happened under one policy to every account.
 
     Attributes:
@@ -54,7 +53,7 @@ def planned_purchases(scene: Scene, config: ResponseConfig) -> IntArray:
     return run_policy(scene, OfferPolicy(limit=0), config, None).bought_visit
 
 
-def run_policy(scene: Scene, policy: OfferPolicy, config: ResponseConfig, planned: IntArray | None) -> Run:
+def run_policy(scene: Scene, policy: OfferPolicy, config: ResponseConfig, planned: IntArray | None) -> PolicyRun:
     """Return what a policy leads to; `planned` is what happens without offers, None to find just that."""
     state = _State(scene, policy, config, planned)
     step = scene.visits.step
@@ -98,11 +97,11 @@ class _State:
         self._buy(rows, account, accepts, is_order & ~lost)
         self._leave(rows, account, is_order & ~lost, met)
 
-    def finish(self) -> Run:
+    def finish(self) -> PolicyRun:
         """Return what happened."""
         empty = (np.empty(0, dtype=np.int64),) * 3 + (np.empty(0, dtype=bool),)
         visit, wish, rank, yes = (np.concatenate(part) for part in zip(*(self._offers or [empty]), strict=True))
-        return Run(
+        return PolicyRun(
             placed=self._placed,
             ordinary=self._ordinary,
             displaced=self._displaced,

@@ -2,22 +2,95 @@
 
 Every policy meets the same visits with the same random numbers, so that the difference of two potential outcomes of
 an account is the policy's doing alone.
+
+How accounts respond to offers: options and three worlds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from recsys.arrays import FloatArray, IntArray, owners, positions
+from recsys.contracts.config import Config
 from recsys.simulation import fitted
 from recsys.simulation.accounts import Accounts, draw_accounts
-from recsys.simulation.blocks import World, build_world
+from recsys.simulation.blocks import MarketWorld, build_world
 from recsys.simulation.catalogue import segment_effect
 from recsys.simulation.config import MarketConfig
-from recsys.simulation.response_config import ResponseConfig
+
+ResponseWorld = Literal["adds", "moves_only", "harm"]
+
+
+class OfferPolicy(Config):
+    """What one arm of an experiment shows."""
+
+    limit: int = Field(default=3, ge=0, le=6)
+    """Offers at a visit; 0: none, and no decision is logged."""
+    relevance: float = Field(default=0.8, ge=0, le=1)
+    """Weight of the account's true need in the order of offers, the rest is noise; 0 is a random policy."""
+    discount: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the price that an accepted offer saves; it raises acceptance through the price effect."""
+    shown: bool = True
+    """False for a holdout: its decisions are logged as not shown, and nobody responds to them."""
+
+
+class ResponseConfig(Config):
+    """The experiment's length and the planted response; the defaults let offers add sales."""
+
+    start: datetime | None = None
+    """First moment of the run, UTC; default: the end of the market."""
+    days: int = Field(default=28, ge=1, le=365)
+    """Length of the run."""
+    before_days: int = Field(default=84, ge=1, le=730)
+    """Length of the history before it, for covariates and for what accounts own."""
+    orders_per_account: float = Field(default=1.2, gt=0, le=20)
+    """Mean organic orders of an account in the run; the spread over accounts is the market's own."""
+    browses_per_order: float = Field(default=1.0, ge=0, le=20)
+    """Visits without an order, for each organic order: offers are shown there too."""
+    basket_lines: float = Field(default=5.0, ge=1, le=50)
+    """Mean ordinary lines of an order."""
+    wish_rate: float = Field(default=0.015, ge=0, le=1)
+    """Organic wishes a day for a product of the highest need; a wish is met at the next order."""
+    base_logit: float = -2.6
+    """Logit of accepting an offer of no need, mean price, first rank, before any other."""
+    need_effect: float = 2.0
+    """On that logit, for the highest need."""
+    price_effect: float = -0.3
+    """On that logit, a unit of the log of the price above the mean."""
+    rank_effect: float = -0.25
+    """On that logit, a unit of log2(rank)."""
+    fatigue_effect: float = -0.06
+    """On that logit, each offer that the account saw before."""
+    adds: float = Field(default=1.0, ge=0, le=1)
+    """Factor on accepting what the account would not have bought in the run anyway; 0: purchases are only moved."""
+    displaced_share: float = Field(default=0.15, ge=0, le=1)
+    """Added purchases beside which an ordinary line of the order is left out."""
+    lost_share: float = Field(default=0.0, ge=0, le=1)
+    """Orders that are abandoned because offers were shown at them."""
+    leaves_share: float = Field(default=0.0, ge=0, le=1)
+    """Chance at each visit with offers that the account leaves for good."""
+    lapse_share: float = Field(default=0.15, ge=0, le=1)
+    """Organic chance of leaving after an order, as a share of the account's own in the market (over a longer time)."""
+    window_days: int = Field(default=30, ge=1)
+    """Attribution window of the true attributed revenue."""
+
+
+WORLDS: Final[dict[ResponseWorld, ResponseConfig]] = {
+    "adds": ResponseConfig(),
+    "moves_only": ResponseConfig(adds=0.0, displaced_share=0.0, base_logit=-0.5, wish_rate=0.03),
+    "harm": ResponseConfig(adds=0.3, lost_share=0.10, leaves_share=0.02),
+}
+"""Offers add sales; offers only move purchases, so that attributed revenue looks fine and nothing is earned; offers
+cost orders and customers."""
+HOLDOUT: Final = OfferPolicy(shown=False)
+"""Shows nothing, and logs what it would have shown."""
+
 
 N_WISHES = 6
 """Products that an account could be offered; every third is an upgrade."""
@@ -71,7 +144,7 @@ class Wishes:
 
 
 @dataclass(frozen=True)
-class Baskets:
+class PlannedBaskets:
     """Ordinary lines of organic orders, arrays of shape `(n_lines,)`, by visit."""
 
     visit: IntArray
@@ -102,10 +175,10 @@ class Luck:
 class Scene:
     """Everything that no policy changes."""
 
-    world: World
+    world: MarketWorld
     accounts: Accounts
     visits: Visits
-    baskets: Baskets
+    baskets: PlannedBaskets
     wishes: Wishes
     luck: Luck
 
@@ -151,7 +224,7 @@ def _visits(accounts: Accounts, config: ResponseConfig, rng: np.random.Generator
     return Visits(account, day, is_order, step)
 
 
-def _wishes(world: World, accounts: Accounts, config: ResponseConfig, rng: np.random.Generator) -> Wishes:
+def _wishes(world: MarketWorld, accounts: Accounts, config: ResponseConfig, rng: np.random.Generator) -> Wishes:
     n = len(accounts)
     product = np.empty((n, N_WISHES), dtype=np.int64)
     displaces = np.full((n, N_WISHES), _NONE)
@@ -177,7 +250,7 @@ def _wishes(world: World, accounts: Accounts, config: ResponseConfig, rng: np.ra
     )
 
 
-def _upgrade(world: World, accounts: Accounts, rng: np.random.Generator) -> tuple[IntArray, IntArray, FloatArray]:
+def _upgrade(world: MarketWorld, accounts: Accounts, rng: np.random.Generator) -> tuple[IntArray, IntArray, FloatArray]:
     """The next rung of a ladder for each account, the rung it stands on, and the need: the planted hazard's share."""
     ladders = world.catalogue.ladders
     family, rung = ladders.edges()
@@ -188,13 +261,13 @@ def _upgrade(world: World, accounts: Accounts, rng: np.random.Generator) -> tupl
     return ladders.rungs[family, rung + 1], ladders.rungs[family, rung], need
 
 
-def _from_category(world: World, category: IntArray, rng: np.random.Generator) -> IntArray:
+def _from_category(world: MarketWorld, category: IntArray, rng: np.random.Generator) -> IntArray:
     last = world.shelf.appetite.shape[0] - 1
     return world.shelf.draw_in(np.full(len(category), last), category, rng.random(len(category)))
 
 
 def _units(
-    world: World,
+    world: MarketWorld,
     accounts: Accounts,
     account: IntArray,
     product: IntArray,
@@ -209,8 +282,13 @@ def _units(
 
 
 def _baskets(
-    world: World, accounts: Accounts, visits: Visits, wishes: Wishes, config: ResponseConfig, rng: np.random.Generator
-) -> Baskets:
+    world: MarketWorld,
+    accounts: Accounts,
+    visits: Visits,
+    wishes: Wishes,
+    config: ResponseConfig,
+    rng: np.random.Generator,
+) -> PlannedBaskets:
     orders = np.flatnonzero(visits.is_order)
     visit = np.repeat(orders, 1 + rng.poisson(config.basket_lines - 1, len(orders)))
     product = _needed(world, accounts, visits.account[visit], rng)
@@ -221,10 +299,10 @@ def _baskets(
     visit, product = np.concatenate([visit, standing_visit]), np.concatenate([product, standing])
     rank = np.argsort(visit, kind="stable")
     visit, product = visit[rank], product[rank]
-    return Baskets(visit, product, _units(world, accounts, visits.account[visit], product, config, rng))
+    return PlannedBaskets(visit, product, _units(world, accounts, visits.account[visit], product, config, rng))
 
 
-def _needed(world: World, accounts: Accounts, account: IntArray, rng: np.random.Generator) -> IntArray:
+def _needed(world: MarketWorld, accounts: Accounts, account: IntArray, rng: np.random.Generator) -> IntArray:
     """A product of a needed category for each account given."""
     slot = (rng.random(len(account))[:, None] > accounts.slot_until[account]).sum(axis=1)
     slot = np.minimum(slot, accounts.slot_category.shape[1] - 1)
@@ -236,7 +314,7 @@ def _wished(visits: Visits, wishes: Wishes, visit: IntArray, product: IntArray) 
     return np.asarray((wishes.product[visits.account[visit]] == product[:, None]).any(axis=1), dtype=bool)
 
 
-def _not_bought(visits: Visits, wishes: Wishes, baskets: Baskets) -> NDArray[np.bool_]:
+def _not_bought(visits: Visits, wishes: Wishes, baskets: PlannedBaskets) -> NDArray[np.bool_]:
     """Which wishes stand in no ordinary line of their account, `(n_accounts, N_WISHES)`."""
     lines = np.flatnonzero(_wished(visits, wishes, baskets.visit, baskets.product))
     account = visits.account[baskets.visit[lines]]

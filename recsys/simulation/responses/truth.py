@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
-from recsys.simulation.response_config import OfferPolicy
-from recsys.simulation.responses.policy_run import Run
-from recsys.simulation.responses.scenario import Scene
+from recsys.simulation.responses.policy_run import PolicyRun
+from recsys.simulation.responses.scenario import OfferPolicy, Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class ExperimentTruth:
     arms: dict[str, ArmTruth]
 
 
-def potential_outcomes(scene: Scene, run: Run, policy: OfferPolicy) -> pd.DataFrame:
+def potential_outcomes(scene: Scene, run: PolicyRun, policy: OfferPolicy) -> pd.DataFrame:
     """Return one row an account: what it does in the run under a policy."""
     visits = scene.visits
     in_run = visits.day >= 0
@@ -95,32 +94,32 @@ def potential_outcomes(scene: Scene, run: Run, policy: OfferPolicy) -> pd.DataFr
     ).assign(buyer=lambda frame: (frame["orders"].to_numpy() > 0).astype(np.float64))
 
 
-def truth_of(outcomes: dict[str, pd.DataFrame], control: str) -> ExperimentTruth:
+def planted_truth(outcomes: dict[str, pd.DataFrame], control: str) -> ExperimentTruth:
     """Return the truth of each arm, the control first."""
     base = float(outcomes[control]["revenue"].mean())
     return ExperimentTruth(control, {name: _arm_truth(frame, base) for name, frame in outcomes.items()})
 
 
-def wish_money(scene: Scene, run: Run, policy: OfferPolicy) -> FloatArray:
+def wish_money(scene: Scene, run: PolicyRun, policy: OfferPolicy) -> FloatArray:
     """Return what each wish costs where it is bought, `(n_accounts, N_WISHES)`: accepted offers have the discount."""
     price = scene.world.catalogue.price[scene.wishes.product]
     return np.asarray(scene.wishes.quantity * price * np.where(run.accepted, 1 - policy.discount, 1.0))
 
 
-def ordinary_money(scene: Scene, run: Run) -> FloatArray:
+def ordinary_money(scene: Scene, run: PolicyRun) -> FloatArray:
     """Return the money of each visit's ordinary lines that were bought, `(n_visits,)`."""
     kept = ordinary_lines(scene, run)
     money = scene.baskets.quantity * scene.world.catalogue.price[scene.baskets.product] * kept
     return _sums(scene.baskets.visit, money, len(scene.visits))
 
 
-def ordinary_lines(scene: Scene, run: Run) -> NDArray[np.bool_]:
+def ordinary_lines(scene: Scene, run: PolicyRun) -> NDArray[np.bool_]:
     """Return which ordinary lines were bought, `(n_lines,)`: of a displaced visit all but the first."""
     visit = scene.baskets.visit
     return np.asarray(run.ordinary[visit] & ~(_first_lines(visit) & run.displaced[visit]))
 
 
-def _displaced_money(scene: Scene, run: Run) -> FloatArray:
+def _displaced_money(scene: Scene, run: PolicyRun) -> FloatArray:
     visit = scene.baskets.visit
     gone = _first_lines(visit) & run.displaced[visit]
     money = scene.baskets.quantity * scene.world.catalogue.price[scene.baskets.product] * gone
@@ -137,11 +136,11 @@ def _by_account(scene: Scene, values: FloatArray) -> FloatArray:
     return _sums(scene.visits.account, values, len(scene.accounts))
 
 
-def _offers_by_account(scene: Scene, run: Run, values: FloatArray) -> FloatArray:
+def _offers_by_account(scene: Scene, run: PolicyRun, values: FloatArray) -> FloatArray:
     return _sums(scene.visits.account[run.offer_visit], values, len(scene.accounts))
 
 
-def _orders_with(scene: Scene, run: Run, chosen: NDArray[np.bool_]) -> FloatArray:
+def _orders_with(scene: Scene, run: PolicyRun, chosen: NDArray[np.bool_]) -> FloatArray:
     """Orders of each account that hold one of the chosen purchases."""
     orders = np.unique(run.bought_visit[chosen])
     return _sums(scene.visits.account[orders], np.ones(len(orders)), len(scene.accounts))

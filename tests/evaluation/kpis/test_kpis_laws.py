@@ -17,7 +17,13 @@ from recsys.evaluation.kpis import REGISTRY, EventTables, KpiConfig, KpiReport, 
 from recsys.evaluation.kpis.formulas import FORMULAS
 from recsys.ladder.tiers import edges_of, higher_rungs
 from recsys.simulation import MarketConfig
-from recsys.simulation.responses.experiment import HOLDOUT, WORLDS, ExperimentLog, OfferPolicy, simulate_experiment
+from recsys.simulation.responses.experiment import (
+    HOLDOUT,
+    WORLDS,
+    OfferPolicy,
+    SimulatedExperiment,
+    simulate_experiment,
+)
 
 ADDITIVE = (
     "upsell_cross_sell_rate", "upsell_rate", "cross_sell_rate", "aov", "revenue_contribution",
@@ -26,12 +32,12 @@ ADDITIVE = (
 
 
 @pytest.fixture(scope="module")
-def log() -> ExperimentLog:
+def log() -> SimulatedExperiment:
     market = MarketConfig(n_accounts=1_500, n_products=300, seed=2)
     return simulate_experiment(market, {"control": HOLDOUT, "offers": OfferPolicy()}, WORLDS["adds"], 3)
 
 
-def report_of(log: ExperimentLog, orders: pd.DataFrame | None = None, **options: object) -> KpiReport:
+def report_of(log: SimulatedExperiment, orders: pd.DataFrame | None = None, **options: object) -> KpiReport:
     return kpis_from_tables(
         log.orders if orders is None else orders,
         as_of=log.ended,
@@ -44,7 +50,7 @@ def report_of(log: ExperimentLog, orders: pd.DataFrame | None = None, **options:
 
 
 @pytest.fixture(scope="module")
-def report(log: ExperimentLog) -> KpiReport:
+def report(log: SimulatedExperiment) -> KpiReport:
     orders = log.orders.assign(**{c.CHANNEL: np.where(log.orders[c.ORDER_ID].str[-1] < "5", "web", "phone")})
     return report_of(
         log, orders, period="week", by=("channel", "segment", "category", "owner", "key_account", "surface")
@@ -101,7 +107,7 @@ def test_segments_hold_customers_once_and_channels_more_often(report: KpiReport)
     assert sum(item.figure.denominator for item in by_channel) > customers
 
 
-def test_offers_are_the_logs(report: KpiReport, log: ExperimentLog) -> None:
+def test_offers_are_the_logs(report: KpiReport, log: SimulatedExperiment) -> None:
     """Reported acceptances are all bought a minute later; organic purchases of shown products come on top."""
     figure = report.get("offer_conversion_rate", "log").figure
     assert figure.denominator == log.decision_offers["presented_at"].notna().sum()
@@ -112,7 +118,7 @@ def test_offers_are_the_logs(report: KpiReport, log: ExperimentLog) -> None:
     assert sum(item.figure.numerator for item in by_surface) == pytest.approx(attributed)
 
 
-def test_a_later_start_keeps_what_accounts_had_before(log: ExperimentLog) -> None:
+def test_a_later_start_keeps_what_accounts_had_before(log: SimulatedExperiment) -> None:
     late = report_of(log, since=log.started)
     bare = report_of(log, log.orders[log.orders[c.ORDERED_AT] >= log.started])
     assert late.n_orders == bare.n_orders
@@ -167,7 +173,7 @@ def test_organic_sales_equal_a_walk_through_the_orders(rows: list[tuple[int, str
         assert report.get(f"{kind}_rate", "organic").figure.numerator == n_orders
 
 
-def test_without_families_organic_cross_sell_is_not_computable_and_says_so(log: ExperimentLog) -> None:
+def test_without_families_organic_cross_sell_is_not_computable_and_says_so(log: SimulatedExperiment) -> None:
     bare = kpis_from_tables(log.orders, as_of=log.ended, upgrades=log.upgrades)
     missing = {(item.kpi, item.basis): item.why for item in bare.missing}
     assert "organic cross-sell is not computable: no product has a family" in missing["cross_sell_rate", "organic"]
@@ -179,7 +185,7 @@ def test_without_families_organic_cross_sell_is_not_computable_and_says_so(log: 
     assert by_category.get("cross_sell_rate", "organic").value < report_of(log).get("cross_sell_rate", "organic").value
 
 
-def test_without_upgrades_the_tiers_of_the_products_make_the_ladder(log: ExperimentLog) -> None:
+def test_without_upgrades_the_tiers_of_the_products_make_the_ladder(log: SimulatedExperiment) -> None:
     edges, said = edges_of(log.products, None)
     assert len(edges) > 0
     assert "from the tiers" in said
@@ -256,13 +262,13 @@ def test_a_silent_last_period_is_shown_and_everybody_counts_as_lost() -> None:
     assert found.get("aggregate_cross_selling_ratio", "history", period="2024-02").value == 1.0
 
 
-def test_groups_beyond_the_limit_are_left_out_and_counted(log: ExperimentLog) -> None:
+def test_groups_beyond_the_limit_are_left_out_and_counted(log: SimulatedExperiment) -> None:
     found = report_of(log, by=("product",), max_groups=3)
     assert len(found.groups("aov", "history", "product")) == 3
     assert any("groups of lower revenue are not shown" in note for note in found.notes)
 
 
-def test_wrong_input_is_told(log: ExperimentLog) -> None:
+def test_wrong_input_is_told(log: SimulatedExperiment) -> None:
     with pytest.raises(MissingColumnError, match="no column quantity"):
         kpis_from_tables(log.orders.drop(columns=c.QUANTITY), as_of=log.ended)
     with pytest.raises(EmptyDataError, match="no order line before as_of"):
@@ -277,7 +283,7 @@ def test_wrong_input_is_told(log: ExperimentLog) -> None:
         KpiConfig(targets={"nonsense": 1.0})
 
 
-def test_one_order_of_a_wrong_year_does_not_make_thousands_of_periods(log: ExperimentLog) -> None:
+def test_one_order_of_a_wrong_year_does_not_make_thousands_of_periods(log: SimulatedExperiment) -> None:
     orders = log.orders.copy()
     orders[c.ORDERED_AT] = [datetime(1990, 1, 1, tzinfo=UTC), *orders[c.ORDERED_AT].tolist()[1:]]
     with pytest.raises(DataError, match=r"orders since 1990-01-01 make 13,\d{3} periods by day, must be at most 4,000"):
@@ -285,7 +291,7 @@ def test_one_order_of_a_wrong_year_does_not_make_thousands_of_periods(log: Exper
     assert report_of(log, orders, period="quarter").periods[0] == "1990 Q1"
 
 
-def test_what_counts_as_a_move_and_which_way_is_better(log: ExperimentLog) -> None:
+def test_what_counts_as_a_move_and_which_way_is_better(log: SimulatedExperiment) -> None:
     calm, nervous = report_of(log, moved=100.0), report_of(log, moved=1e-9)
     change = nervous.change("attrition", "history")
     assert change is not None
@@ -297,7 +303,7 @@ def test_what_counts_as_a_move_and_which_way_is_better(log: ExperimentLog) -> No
     assert steady.difference == change.difference
 
 
-def test_a_longer_window_attributes_more(log: ExperimentLog) -> None:
+def test_a_longer_window_attributes_more(log: SimulatedExperiment) -> None:
     """Offers are bought at once in this market: presented five days earlier, a window of a day misses them."""
     earlier = log.decision_offers["presented_at"] - timedelta(days=5)
     early = replace(log, decision_offers=log.decision_offers.assign(presented_at=earlier.to_numpy()))
