@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from recsys.arrays import distinct
+from recsys.arrays import unique_sorted
 from recsys.backtesting.backtest import RAW
 from recsys.contracts.offers import KINDS, OfferKind, OfferRequest
-from recsys.data.dataset import CleanData
+from recsys.data.dataset import Dataset
 from recsys.data.history import SECONDS_A_DAY, History, epoch_seconds
 from recsys.evaluation.offline.calibration import Calibration
 from recsys.evaluation.offline.ranking_metrics import active_products
@@ -28,7 +28,7 @@ SLATE = 10
 
 def gather_evidence(
     fitted: Fitted,
-    data: CleanData,
+    data: Dataset,
     config: TrainConfig,
     replay: Replay,
     rng: np.random.Generator,
@@ -89,7 +89,7 @@ def offered_share(fitted: Fitted, as_of: datetime, config: TrainConfig, rng: np.
     return len(offered & catalogue) / len(catalogue) if catalogue else 0.0
 
 
-def data_facts(history: History, data: CleanData, active_days: int) -> DataFacts:
+def data_facts(history: History, data: Dataset, active_days: int) -> DataFacts:
     """Return how much data came in the last days before `as_of`."""
     recent = history.between(data.as_of - timedelta(days=active_days), active_days)
     first = int(history.seconds.min())
@@ -97,8 +97,8 @@ def data_facts(history: History, data: CleanData, active_days: int) -> DataFacts
     return DataFacts(
         fingerprint=data.fingerprint,
         rows_a_day=len(recent) / max(days, 1.0),
-        active_accounts=len(distinct(recent.known().account)),
-        products=len(distinct(recent.product)),
+        active_accounts=len(unique_sorted(recent.known().account)),
+        products=len(unique_sorted(recent.product)),
     )
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.arrays import distinct
-from recsys.data.dataset import CleanData, ReadSpec, read_data
+from recsys.arrays import unique_sorted
+from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.report import DataReport
 from recsys.errors import BundleError, ModelNotFoundError
 from recsys.fitting.pipeline import Fitted, Step, fit, known_history, part_rng, quietly, write_bundle
 from recsys.ladder.edges import Ladder
-from recsys.ladder.file import built_ladder, edited_ladder, given_ladder, with_names
+from recsys.ladder.file import fixed_ladder, ladder_from_data, ladder_from_file, with_names
 from recsys.reporting.backtest_text import strongest_pairs
 from training.champion import EVIDENCE, Champion, compare_with, present_champion
 from training.config import TrainConfig
@@ -55,7 +55,7 @@ class TrainingRun:
 class _Trained:
     """Everything that is logged."""
 
-    data: CleanData
+    data: Dataset
     config: TrainConfig
     fitted: Fitted
     replay: Replay
@@ -84,8 +84,8 @@ def train_and_register(
     """
     registry, step = Registry(tracking_uri), Stopwatch(step)
     with step("reading and checking"):
-        data = read_data(spec)
-        ladder = None if ladder_file is None else edited_ladder(ladder_file, data, config.ladder)
+        data = read_dataset(spec)
+        ladder = None if ladder_file is None else ladder_from_file(ladder_file, data, config.ladder)
     fitted, replay = _fit_and_replay(spec, data, config, ladder, step)
     with step("what the gate judges"):
         evidence = _evidence(registry, fitted, data, config, replay)
@@ -105,12 +105,12 @@ def train_and_register(
     return TrainingRun(run.run_id, version.version, trained.figures, data.report, evidence, tuple(step.times))
 
 
-def figures_of(data: CleanData, fitted: Fitted) -> dict[str, float]:
+def figures_of(data: Dataset, fitted: Fitted) -> dict[str, float]:
     """Return how much was read and learned, by name."""
     relation = fitted.rules["relation"]
     return {
         "order_lines": len(fitted.history),
-        "accounts": len(distinct(fitted.history.known().account)),
+        "accounts": len(unique_sorted(fitted.history.known().account)),
         "products": len(data.products),
         "complement_rules": int((relation == "complement").sum()),
         "substitute_rules": int((relation == "substitute").sum()),
@@ -118,12 +118,12 @@ def figures_of(data: CleanData, fitted: Fitted) -> dict[str, float]:
         "climbs": int(fitted.ladder.edges["n_climbed"].sum()),
         "cross_sell_candidates": len(fitted.cross),
         "upsell_candidates": len(fitted.up),
-        "accounts_with_an_offer": len(distinct(np.concatenate([fitted.cross.account, fitted.up.account]))),
+        "accounts_with_an_offer": len(unique_sorted(np.concatenate([fitted.cross.account, fitted.up.account]))),
     }
 
 
 def _fit_and_replay(
-    spec: ReadSpec, data: CleanData, config: TrainConfig, ladder: Ladder | None, step: Step
+    spec: ReadSpec, data: Dataset, config: TrainConfig, ladder: Ladder | None, step: Step
 ) -> tuple[Fitted, Replay]:
     """Learn and look back; side by side where two pasts fit into memory, because much of each is work of one core."""
     if not config.evaluation.replay:
@@ -133,7 +133,7 @@ def _fit_and_replay(
     with step("accounts of the replay"):  # before anything runs side by side: one DuckDB serves one thread
         chosen = sample_accounts(data, n_lines, most_lines, part_rng(config, "replayed market"))
         history = known_history(data if chosen is None else of_accounts(data, chosen))
-    ladder_of = built_ladder(config.ladder) if ladder is None else given_ladder(ladder, config.ladder)
+    ladder_of = ladder_from_data(config.ladder) if ladder is None else fixed_ladder(ladder, config.ladder)
     read = partial(_read_at, spec, chosen)
     look_back = partial(replay_past, read, history, data.as_of, config, ladder_of, step=step)
     if n_lines > SIDE_BY_SIDE_LINES:
@@ -151,13 +151,13 @@ def _fit_and_replay(
     return fitted, replace(replay, notes=(*replay.notes, note))
 
 
-def _read_at(spec: ReadSpec, account_ids: NDArray[np.object_] | None, cutoff: datetime) -> CleanData:
+def _read_at(spec: ReadSpec, account_ids: NDArray[np.object_] | None, cutoff: datetime) -> Dataset:
     """The sources with nothing at or after the cutoff; what is rejected was reported by the run itself."""
-    data = read_data(spec.model_copy(update={"as_of": cutoff, "rejects": None}))
+    data = read_dataset(spec.model_copy(update={"as_of": cutoff, "rejects": None}))
     return data if account_ids is None else of_accounts(data, account_ids)
 
 
-def _evidence(registry: Registry, fitted: Fitted, data: CleanData, config: TrainConfig, replay: Replay) -> GateEvidence:
+def _evidence(registry: Registry, fitted: Fitted, data: Dataset, config: TrainConfig, replay: Replay) -> GateEvidence:
     rng = part_rng(config, "evidence")
     champion = _champion(registry) if replay.cross is not None else None
     if champion is None:

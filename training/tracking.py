@@ -133,7 +133,7 @@ def _artifact_location(tracking_uri: str) -> str | None:
     return (Path(tracking_uri.removeprefix("sqlite:///")).resolve().parent / "mlflow-artifacts").as_uri()
 
 
-FOLDER = "backtest"
+_FOLDER = "backtest"
 """Below which a run's files stand."""
 BATCH = 500
 """Metrics that are sent at a time; MLflow takes at most a thousand."""
@@ -160,7 +160,7 @@ def track_backtest(found: Backtest, options: Mapping[str, Any], written: Iterabl
         for start in range(0, len(metrics), BATCH):
             registry.client.log_batch(run.run_id, metrics=metrics[start : start + BATCH])
         for path in written:
-            registry.client.log_artifact(run.run_id, str(path), FOLDER)
+            registry.client.log_artifact(run.run_id, str(path), _FOLDER)
     return run.run_id
 
 

@@ -33,7 +33,7 @@ from recsys.backtesting.results import CutoffResult, Difference, MethodScores, U
 from recsys.backtesting.trainer import Read, over_history
 from recsys.backtesting.upgrade_scores import first_of_each, score_upsell
 from recsys.contracts import columns as c
-from recsys.data.dataset import CleanData
+from recsys.data.dataset import Dataset
 from recsys.data.history import History
 from recsys.errors import EmptyDataError
 from recsys.evaluation.offline.calibration import judge_calibration
@@ -77,7 +77,7 @@ class LearnedCross(NamedTuple):
         scored: its candidates, over the rows of the whole history.
     """
 
-    past: CleanData
+    past: Dataset
     model: NextProductModel
     scored: Candidates
 
@@ -93,7 +93,7 @@ class CrossReplay:
         result: the baselines, the raw ranker, their paired differences, and the calibration over all accounts.
     """
 
-    past: CleanData
+    past: Dataset
     split: Split
     model: NextProductModel
     result: CutoffResult
@@ -116,7 +116,7 @@ class UpReplay:
         scores: what came of its propensities.
     """
 
-    past: CleanData
+    past: Dataset
     history: History
     ladder: Ladder
     model: UpgradeModel
@@ -192,7 +192,7 @@ def take_window(history: History, cutoff: datetime, config: TrainConfig) -> Wind
     return Window(Split(history, cutoff, truth, backtest_config(cutoff, config)), standing, weight)
 
 
-def learn_cross_sell(past: CleanData, history: History, config: TrainConfig, accounts: RowArray) -> LearnedCross:
+def learn_cross_sell(past: Dataset, history: History, config: TrainConfig, accounts: RowArray) -> LearnedCross:
     """Return the model that `past` teaches and its candidates of some accounts, all as rows of `history`."""
     early = past.history().before(past.as_of)
     model = NextProductModel(config.next_product)
@@ -237,7 +237,7 @@ def judge_cross_sell(
     return CrossReplay(learned.past, split, learned.model, result)
 
 
-def replay_upgrades(past: CleanData, history: History, config: TrainConfig, ladder_of: LadderOf) -> UpReplay:
+def replay_upgrades(past: Dataset, history: History, config: TrainConfig, ladder_of: LadderOf) -> UpReplay:
     """Return what the upgrade model would have said at `past.as_of`, and who climbed.
 
     Raises:
@@ -279,7 +279,7 @@ def backtest_config(cutoff: datetime, config: TrainConfig) -> BacktestConfig:
 
 def _cross_sell(
     pool: Executor,
-    read_past: Callable[[], CleanData],
+    read_past: Callable[[], Dataset],
     window: Window,
     config: TrainConfig,
     baselines: Callable[[], Sequence[Baseline]],
@@ -310,7 +310,7 @@ def _that_still_exist(candidates: Candidates) -> Candidates:
 
 
 def sample_accounts(
-    data: CleanData, n_lines: int, most_lines: int, rng: np.random.Generator
+    data: Dataset, n_lines: int, most_lines: int, rng: np.random.Generator
 ) -> NDArray[np.object_] | None:
     """Return the ids of accounts drawn at random that have about `most_lines` of the `n_lines`; None: all fit.
 
@@ -326,7 +326,7 @@ def sample_accounts(
     return ids[rng.random(len(ids)) < most_lines / n_lines]
 
 
-def of_accounts(data: CleanData, account_ids: NDArray[np.object_]) -> CleanData:
+def of_accounts(data: Dataset, account_ids: NDArray[np.object_]) -> Dataset:
     """Return the data of some accounts alone; lines without an account are nobody's, and left out."""
     wanted = ibis.memtable(pa.table({c.ACCOUNT_ID: pa.array(account_ids.tolist(), pa.string())}))
     orders = data.orders.semi_join(wanted, c.ACCOUNT_ID).order_by([c.ORDERED_AT, c.ORDER_ID, c.LINE_ID])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
-from recsys.arrays import values_at
+from recsys.arrays import sparse_lookup
 from recsys.backtesting.results import Backtest, CutoffResult, slug
 from recsys.contracts import columns as c
 from recsys.models.upgrade.features import climb_features
@@ -187,7 +187,7 @@ def _of_ranker(replay: CrossReplay | None, rows: int, rng: np.random.Generator) 
     builder = replay.model.builder(replay.split.history, replay.split.cutoff)
     found = builder.block(truth.accounts[chosen])
     place = np.searchsorted(truth.accounts, found.account)
-    bought = values_at(truth.relevant, place, found.product) > 0
+    bought = sparse_lookup(truth.relevant, place, found.product) > 0
     if not bought.any() or bought.all():
         return None
     table = pd.DataFrame(found.values, columns=list(builder.names))

@@ -37,7 +37,7 @@ from recsys.evaluation.offline.ranking_metrics import (
 )
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig, bootstrap_mean, paired_difference
 from recsys.ladder.edges import Ladder
-from recsys.ladder.upgrade_events import ClimbConfig
+from recsys.ladder.upgrade_events import UpgradeEventConfig
 from recsys.models.candidates import Candidates
 
 RAW = "raw ranker"
@@ -88,7 +88,7 @@ class BacktestConfig(Config):
     """Intervals over accounts."""
     calibration: CalibrationConfig = CalibrationConfig()
     """How probabilities are judged."""
-    climbs: ClimbConfig = ClimbConfig()
+    climbs: UpgradeEventConfig = UpgradeEventConfig()
     """What counts as standing on a rung and as climbing from it; the ladder's own."""
 
     @field_validator("cutoffs")

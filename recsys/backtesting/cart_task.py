@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.arrays import RowArray, values_at
+from recsys.arrays import RowArray, sparse_lookup
 from recsys.backtesting.baseline import BLOCK_CELLS, FloatMatrix, diagonal, top_k, without_owned
 from recsys.data.history import SECONDS_A_DAY, UNKNOWN_ACCOUNT, History, binary, epoch_seconds
 from recsys.errors import EmptyDataError
@@ -105,7 +105,7 @@ def hide_one_line(
     carts = binary(row[kept], baskets.indices[kept], baskets.shape)
     kind = np.full(len(size), "unknown", dtype="<U7")
     known = account != UNKNOWN_ACCOUNT
-    kind[known] = np.where(values_at(owned, account[known], hidden[known]) > 0, "repeat", "new")
+    kind[known] = np.where(sparse_lookup(owned, account[known], hidden[known]) > 0, "repeat", "new")
     return CartTask(carts, hidden, account, kind)
 
 

@@ -20,7 +20,7 @@ from recsys.backtesting.cart_completion import CartCompletion, EngineCart, compl
 from recsys.backtesting.cart_task import CartMethod, cart_lineup, split_carts
 from recsys.bundle.load import load_bundle
 from recsys.contracts.offers import OfferRequest
-from recsys.data.dataset import CleanData
+from recsys.data.dataset import Dataset
 from recsys.data.history import History
 from recsys.errors import EmptyDataError
 from recsys.fitting.config import FitConfig
@@ -29,7 +29,7 @@ from recsys.ladder.edges import Ladder, build_ladder
 from recsys.models.candidates import NO_PRODUCT, Candidates
 from recsys.ranking.engine import OfferEngine
 
-Read = Callable[[datetime], CleanData]
+Read = Callable[[datetime], Dataset]
 """Reads the same sources with nothing at or after a moment."""
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from recsys.arrays import values_at
+from recsys.arrays import sparse_lookup
 from recsys.backtesting.results import UpsellScores
 from recsys.contracts import columns as c
 from recsys.data.history import History
@@ -16,7 +16,7 @@ from recsys.evaluation.offline.calibration import CalibrationConfig, Pairs, judg
 from recsys.evaluation.offline.ground_truth import Truth, rung_climbs
 from recsys.evaluation.offline.ranking_metrics import score_ranking
 from recsys.ladder.edges import Ladder
-from recsys.ladder.upgrade_events import ClimbConfig
+from recsys.ladder.upgrade_events import UpgradeEventConfig
 from recsys.models.candidates import Candidates
 
 PLACES = 10
@@ -29,7 +29,7 @@ def score_upsell(
     ladder: Ladder,
     upgrades: Candidates,
     *,
-    climbs: ClimbConfig,
+    climbs: UpgradeEventConfig,
     calibration: CalibrationConfig,
 ) -> UpsellScores | None:
     """Return how well the propensities told who climbs, or None where there is no pair to tell about.
@@ -78,7 +78,7 @@ def _came_true(truth: Truth, upgrades: Candidates, n_accounts: int) -> NDArray[n
     at = row[upgrades.account]
     positive = np.zeros(len(upgrades), dtype=bool)
     scored = at >= 0
-    positive[scored] = values_at(truth.relevant, at[scored], upgrades.product[scored]) > 0
+    positive[scored] = sparse_lookup(truth.relevant, at[scored], upgrades.product[scored]) > 0
     return positive
 
 

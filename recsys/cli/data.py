@@ -31,7 +31,7 @@ def check(
     rejects: Annotated[Path | None, typer.Option(help="Write the rejected rows to this .csv or .parquet file.")] = None,
 ) -> None:
     """Read order lines, propose which column is which, and show what would be rejected and why."""
-    from recsys.data.dataset import ReadSpec, read_data
+    from recsys.data.dataset import ReadSpec, read_dataset
     from recsys.data.mapping import parse_map, write_map_file
     from recsys.data.times import parse_moment
 
@@ -56,7 +56,7 @@ def check(
         time_format=time_format,
         rejects=rejects,
     )
-    data = read_data(spec)
+    data = read_dataset(spec)
     console.print(data.report)
     console.print(Text(f"{len(data.accounts):,} accounts, {len(data.products):,} products."))
     if rejects is not None:
@@ -73,7 +73,8 @@ def simulate(
     from pydantic import ValidationError
 
     from recsys.contracts.config import validation_sentences
-    from recsys.simulation import MarketConfig, write_market
+    from recsys.simulation.config import MarketConfig
+    from recsys.simulation.market import write_market
 
     try:
         config = MarketConfig(n_accounts=accounts, n_products=products, seed=seed)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from recsys.contracts.events import TableName
 
 Store = Annotated[str, typer.Option(help="The event store: sqlite:///FILE or postgresql://HOST/NAME.")]
-DEFAULT_STORE = "sqlite:///var/offers.db"
+_DEFAULT_STORE = "sqlite:///var/offers.db"
 
 _SETTLE_SECONDS = 2.0
 """A running server hears of an erasure within a second; until then it may still write of the account."""
@@ -23,7 +23,7 @@ _SETTLE_SECONDS = 2.0
 def export(
     table: Annotated[str, typer.Option(help="decisions, decision_offers, outcomes, order_lines, assignments, ...")],
     out: Annotated[Path, typer.Option(help="Folder; a day goes to OUT/TABLE/day=YYYY-MM-DD/part.parquet.")],
-    store: Store = DEFAULT_STORE,
+    store: Store = _DEFAULT_STORE,
     since: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD, UTC.")] = None,
     until: Annotated[str | None, typer.Option(help="First day that is left out, YYYY-MM-DD, UTC.")] = None,
 ) -> None:
@@ -41,7 +41,7 @@ def export(
 
 def retention(
     days: Annotated[int, typer.Option(min=1, help="What is older goes.")],
-    store: Store = DEFAULT_STORE,
+    store: Store = _DEFAULT_STORE,
 ) -> None:
     """Drop decisions, outcomes, order lines and logins by age. Experiments that run longer lose their beginning."""
     from recsys.events.store import open_store
@@ -59,7 +59,7 @@ def retention(
 
 def forget(
     account: Annotated[str, typer.Argument(help="Id of the account.")],
-    store: Store = DEFAULT_STORE,
+    store: Store = _DEFAULT_STORE,
 ) -> None:
     """Erase an account's data. Servers treat it as unknown within a second, whatever a bundle still holds of it."""
     import time

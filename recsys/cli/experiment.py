@@ -116,7 +116,8 @@ def power(
     from rich.console import Console
     from rich.table import Table
 
-    from recsys.data import ReadSpec, parse_map, read_data
+    from recsys.data.dataset import ReadSpec, read_dataset
+    from recsys.data.mapping import parse_map
     from recsys.data.times import parse_moment
     from recsys.evaluation.readout.planning import history_of, plan_sizes
     from recsys.evaluation.readout.purchases import revenue_lines
@@ -131,7 +132,7 @@ def power(
         mapping=parse_map(map_) if map_ else {},
         as_of=parse_moment(as_of) if as_of else None,
     )
-    data = read_data(spec)
+    data = read_dataset(spec)
     history = history_of(revenue_lines(data.orders), data.as_of, window_days)
     found = plan_sizes(history, effect or [0.02, 0.05, 0.1], window_days=window_days, power=power, alpha=alpha)
     if format_ == "json":

@@ -14,12 +14,12 @@ from recsys.errors import ConfigError, SourceNotFoundError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from recsys.data.dataset import CleanData
+    from recsys.data.dataset import Dataset
     from recsys.evaluation.kpis.config import KpiConfig
     from recsys.evaluation.kpis.results import KpiReport
     from recsys.evaluation.kpis.tables import EventTables
 
-FORMATS = ("table", "json", "html")
+_FORMATS = ("table", "json", "html")
 
 
 def kpis(
@@ -57,8 +57,8 @@ def kpis(
     explain: Annotated[bool, typer.Option("--explain", help="Show what every KPI means, without any data.")] = False,
 ) -> None:
     """Show upsell and cross-sell KPIs, organic and attributed, against the last period and the target."""
-    if format_ not in FORMATS:
-        raise ConfigError(f"--format == {format_!r}, must be one of {', '.join(FORMATS)}")
+    if format_ not in _FORMATS:
+        raise ConfigError(f"--format == {format_!r}, must be one of {', '.join(_FORMATS)}")
     targets = parse_targets(target or [])
     if explain:
         _write(_explained(format_, targets), out)
@@ -135,11 +135,11 @@ def _read(
     as_of: str | None,
     currency: str | None,
     time_format: str | None,
-) -> CleanData:
-    from recsys.data.dataset import ReadSpec, read_data
+) -> Dataset:
+    from recsys.data.dataset import ReadSpec, read_dataset
     from recsys.data.mapping import parse_map
 
-    return read_data(
+    return read_dataset(
         ReadSpec(
             orders=orders,
             products=products,
@@ -171,13 +171,13 @@ def _events(url: str | None) -> EventTables | None:
         store.close()
 
 
-def _ladder(data: CleanData) -> pd.DataFrame:
+def _ladder(data: Dataset) -> pd.DataFrame:
     from recsys.ladder.edges import LadderConfig, build_ladder
 
     return build_ladder(data.products, data.history(), data.upgrades, LadderConfig()).edges
 
 
-def _report(data: CleanData, edges: pd.DataFrame | None, log: EventTables | None, config: KpiConfig) -> KpiReport:
+def _report(data: Dataset, edges: pd.DataFrame | None, log: EventTables | None, config: KpiConfig) -> KpiReport:
     from recsys.evaluation.kpis.report import kpis_from_tables
 
     return kpis_from_tables(

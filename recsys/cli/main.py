@@ -12,12 +12,12 @@ import typer
 
 from recsys.errors import OfferEngineError
 
-GROUP = "offer_engine.commands"
+_GROUP = "offer_engine.commands"
 
 
 def commands() -> dict[str, EntryPoint]:
     """Return the sub-commands that are installed, by name."""
-    return {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}
+    return {entry.name: entry for entry in sorted(entry_points(group=_GROUP), key=lambda entry: entry.name)}
 
 
 def main(argv: Sequence[str] | None = None, known: Mapping[str, EntryPoint] | None = None) -> None:

@@ -13,7 +13,9 @@ from recsys.cli.options import DEFAULT_STORE
 from recsys.errors import ReadoutError
 
 if TYPE_CHECKING:
-    from recsys.evaluation.readout import Override, Readout, ReadoutConfig, TableForm
+    from recsys.evaluation.readout.design import ReadoutConfig
+    from recsys.evaluation.readout.from_table import TableForm
+    from recsys.evaluation.readout.results import Override, Readout
     from recsys.experiments.plan import LockedPlan
 
 
@@ -70,9 +72,11 @@ def readout(
     mlflow_run: Annotated[str | None, typer.Option(help="Log the report to this MLflow run.")] = None,
 ) -> None:
     """Judge an experiment: health first, then effects with intervals, then a verdict."""
-    from recsys.data import ReadSpec, parse_map
+    from recsys.data.dataset import ReadSpec
+    from recsys.data.mapping import parse_map
     from recsys.data.times import parse_moment
-    from recsys.evaluation.readout import OrderForm, TableForm, readout_from_orders, readout_from_table, with_plan
+    from recsys.evaluation.readout.from_orders import OrderForm, readout_from_orders
+    from recsys.evaluation.readout.from_table import TableForm, readout_from_table, with_plan
     from recsys.evaluation.statistics.metric import parse_margins, parse_ratios
 
     moment = parse_moment(as_of) if as_of else None
@@ -125,7 +129,7 @@ def _from_store(
     accounts: str | None,
     currency: str | None,
 ) -> Readout:
-    from recsys.evaluation.readout import readout_from_store
+    from recsys.evaluation.readout.from_event_store import readout_from_store
     from recsys.events import open_store
 
     store = open_store(url)
@@ -138,7 +142,8 @@ def _from_store(
 def _report(found: Readout, out: Path | None, mlflow_run: str | None) -> None:
     from rich.console import Console
 
-    from recsys.reporting import log_report, readout_tables, write_report
+    from recsys.reporting.readout_page import log_report, write_report
+    from recsys.reporting.readout_text import readout_tables
 
     console = Console()
     for part in readout_tables(found):
@@ -151,7 +156,7 @@ def _report(found: Readout, out: Path | None, mlflow_run: str | None) -> None:
 
 def _config(form: TableForm, **options: object) -> ReadoutConfig:
     from recsys.contracts.config import validation_sentences
-    from recsys.evaluation.readout import ReadoutConfig
+    from recsys.evaluation.readout.design import ReadoutConfig
 
     if form.plan is not None:
         plan = form.plan.plan
@@ -192,8 +197,7 @@ def _shares(texts: list[str]) -> dict[str, float]:
 def _override(name: str | None, reason: str) -> Override | None:
     if name is None:
         return None
-    from recsys.evaluation.readout import Override
-    from recsys.evaluation.readout.results import VerdictName
+    from recsys.evaluation.readout.results import Override, VerdictName
 
     known = get_args(VerdictName)
     if name.upper() not in known:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import pandera.pandas
 
 Dtype = Literal["string", "float64", "boolean", "timestamp"]
-Status = Literal["completed", "cancelled", "returned"]
+OrderStatus = Literal["completed", "cancelled", "returned"]
 
-COMPLETED: Status = "completed"
-CANCELLED: Status = "cancelled"
-RETURNED: Status = "returned"
+COMPLETED: OrderStatus = "completed"
+CANCELLED: OrderStatus = "cancelled"
+RETURNED: OrderStatus = "returned"
 
 _PANDAS_DTYPES = {"string": "str", "float64": "float64", "boolean": "bool", "timestamp": "datetime64[us, UTC]"}
 

@@ -23,29 +23,33 @@ from recsys.contracts.tables import (
 )
 from recsys.data.fields import Field, read_field
 from recsys.data.presets.registry import Preset
-from recsys.data.report import Reason
+from recsys.data.report import DropReason
 from recsys.data.reversals import is_reversal
-from recsys.data.sources import Source
+from recsys.data.sources import TableSource
 from recsys.data.times import detect_time_format
 
-NO_ORDER = Reason("no_order_id", "rejected", "the order id is empty", (c.ORDER_ID,))
-NO_PRODUCT = Reason("no_product_id", "rejected", "the product id is empty", (c.PRODUCT_ID,))
-NO_TIME = Reason("no_time", "rejected", "the time is empty", (c.ORDERED_AT,))
-BAD_TIME = Reason("unreadable_time", "rejected", "the time can't be read; write 2011-06-01 13:45:00", (c.ORDERED_AT,))
-NO_QUANTITY = Reason("no_quantity", "rejected", "the quantity is empty", (c.QUANTITY,))
-BAD_QUANTITY = Reason("quantity_not_a_number", "rejected", "the quantity is not a finite number", (c.QUANTITY,))
-ZERO_QUANTITY = Reason("zero_quantity", "rejected", "the quantity is 0: nothing was sold or taken back", (c.QUANTITY,))
-NO_PRICE = Reason("no_price", "rejected", "the unit price is empty", (c.UNIT_PRICE,))
-BAD_PRICE = Reason("price_not_a_number", "rejected", "the unit price is not a finite number", (c.UNIT_PRICE,))
-NEGATIVE_PRICE = Reason("negative_price", "rejected", "the unit price is below 0", (c.UNIT_PRICE,))
-BAD_DISCOUNT = Reason("bad_discount", "rejected", "the discount is not a number from 0 on", (c.DISCOUNT,))
-BAD_STATUS = Reason(
+NO_ORDER = DropReason("no_order_id", "rejected", "the order id is empty", (c.ORDER_ID,))
+_NO_PRODUCT = DropReason("no_product_id", "rejected", "the product id is empty", (c.PRODUCT_ID,))
+NO_TIME = DropReason("no_time", "rejected", "the time is empty", (c.ORDERED_AT,))
+BAD_TIME = DropReason(
+    "unreadable_time", "rejected", "the time can't be read; write 2011-06-01 13:45:00", (c.ORDERED_AT,)
+)
+NO_QUANTITY = DropReason("no_quantity", "rejected", "the quantity is empty", (c.QUANTITY,))
+BAD_QUANTITY = DropReason("quantity_not_a_number", "rejected", "the quantity is not a finite number", (c.QUANTITY,))
+ZERO_QUANTITY = DropReason(
+    "zero_quantity", "rejected", "the quantity is 0: nothing was sold or taken back", (c.QUANTITY,)
+)
+NO_PRICE = DropReason("no_price", "rejected", "the unit price is empty", (c.UNIT_PRICE,))
+BAD_PRICE = DropReason("price_not_a_number", "rejected", "the unit price is not a finite number", (c.UNIT_PRICE,))
+NEGATIVE_PRICE = DropReason("negative_price", "rejected", "the unit price is below 0", (c.UNIT_PRICE,))
+BAD_DISCOUNT = DropReason("bad_discount", "rejected", "the discount is not a number from 0 on", (c.DISCOUNT,))
+BAD_STATUS = DropReason(
     "unknown_status", "rejected", f"the status is none of {COMPLETED}, {CANCELLED}, {RETURNED}", (c.STATUS,)
 )
-WITHDRAWN = Reason("not_completed", "left_out", "the line itself was cancelled or returned", (c.STATUS, c.QUANTITY))
+WITHDRAWN = DropReason("not_completed", "left_out", "the line itself was cancelled or returned", (c.STATUS, c.QUANTITY))
 
 CHECK_REASONS = (
-    NO_ORDER, NO_PRODUCT, NO_TIME, BAD_TIME, NO_QUANTITY, BAD_QUANTITY, ZERO_QUANTITY, NO_PRICE, BAD_PRICE,
+    NO_ORDER, _NO_PRODUCT, NO_TIME, BAD_TIME, NO_QUANTITY, BAD_QUANTITY, ZERO_QUANTITY, NO_PRICE, BAD_PRICE,
     NEGATIVE_PRICE, BAD_DISCOUNT, BAD_STATUS, WITHDRAWN,
 )  # fmt: skip
 
@@ -63,7 +67,7 @@ _STATUS_WORDS = {
 
 
 def check_lines(
-    source: Source, mapping: Mapping[str, str], *, preset: Preset | None = None, time_format: str | None = None
+    source: TableSource, mapping: Mapping[str, str], *, preset: Preset | None = None, time_format: str | None = None
 ) -> ibis.Table:
     """Return every row of a source with the types of the contract.
 
@@ -100,7 +104,7 @@ def _unreadable(fields: Mapping[str, Field]) -> ibis.ir.StringValue:
     quantity, price = fields[c.QUANTITY], fields[c.UNIT_PRICE]
     branches = [
         (order.missing, NO_ORDER),
-        (product.missing, NO_PRODUCT),
+        (product.missing, _NO_PRODUCT),
         (time.missing, NO_TIME),
         (time.unreadable, BAD_TIME),
         (quantity.missing, NO_QUANTITY),
@@ -131,13 +135,15 @@ def _judged(lines: ibis.Table) -> ibis.Table:
     return lines.mutate(**put_right, **{c.DROP_REASON: lines[c.DROP_REASON].fill_null(_first(branches))})
 
 
-def _first(branches: Sequence[tuple[ibis.ir.BooleanValue, Reason]]) -> ibis.ir.StringValue:
+def _first(branches: Sequence[tuple[ibis.ir.BooleanValue, DropReason]]) -> ibis.ir.StringValue:
     """The name of the first reason whose condition holds, null where none does."""
     return ibis.cases(*((condition, reason.name) for condition, reason in branches), else_=ibis.null("string"))
 
 
-DUPLICATE = Reason("duplicate_line", "rejected", "an earlier row has its order and line id", (c.ORDER_ID, c.LINE_ID))
-TAKEN_BACK = Reason(
+DUPLICATE = DropReason(
+    "duplicate_line", "rejected", "an earlier row has its order and line id", (c.ORDER_ID, c.LINE_ID)
+)
+TAKEN_BACK = DropReason(
     "line_withdrawn",
     "left_out",
     "another row says that this very line was cancelled or returned",
@@ -148,7 +154,7 @@ LINE_REASONS = (DUPLICATE, TAKEN_BACK)
 _LINE = [c.ORDER_ID, c.LINE_ID]
 
 
-def said_again(judged: ibis.Table) -> ibis.Table:
+def duplicate_lines(judged: ibis.Table) -> ibis.Table:
     """Return `source_row` and `drop_reason` of the good rows that another row of the same line overrules.
 
     Of several rows with one order and line the first stays; none does where a row says that the line was cancelled
@@ -188,5 +194,5 @@ def with_line_ids(good: ibis.Table) -> ibis.Table:
     return numbered.mutate(**{c.LINE_ID: own}).drop("position")
 
 
-def _because(rows: ibis.Table, reason: Reason) -> ibis.Table:
+def _because(rows: ibis.Table, reason: DropReason) -> ibis.Table:
     return rows.select(c.SOURCE_ROW, ibis.literal(reason.name).name(c.DROP_REASON))

@@ -20,16 +20,16 @@ from ibis.backends.duckdb import Backend
 
 from recsys.contracts import columns as c
 from recsys.contracts.tables import COMPLETED, ORDERS
-from recsys.data.checks import CHECK_REASONS, LINE_COLUMNS, LINE_REASONS, check_lines, said_again, with_line_ids
+from recsys.data.checks import CHECK_REASONS, LINE_COLUMNS, LINE_REASONS, check_lines, duplicate_lines, with_line_ids
 from recsys.data.presets.registry import Preset
-from recsys.data.report import Reason
+from recsys.data.report import DropReason
 from recsys.data.reversals import REMAINING, UNMATCHED, is_reversal, net_reversals
-from recsys.data.sources import Source, reading
+from recsys.data.sources import TableSource, reading
 from recsys.data.times import naive_utc
 from recsys.errors import CurrencyError, EmptyDataError
 
-OTHER_CURRENCY = Reason("other_currency", "left_out", "in another currency than the one chosen", (c.CURRENCY,))
-NO_CURRENCY = Reason("no_currency", "rejected", "the currency is empty where several are in use", (c.CURRENCY,))
+OTHER_CURRENCY = DropReason("other_currency", "left_out", "in another currency than the one chosen", (c.CURRENCY,))
+NO_CURRENCY = DropReason("no_currency", "rejected", "the currency is empty where several are in use", (c.CURRENCY,))
 CURRENCY_REASONS = (OTHER_CURRENCY, NO_CURRENCY)
 
 
@@ -140,13 +140,13 @@ def _currencies(lines: ibis.Table) -> dict[str, int]:
     return {str(item[c.CURRENCY]): int(item["n"]) for item in counts}
 
 
-AFTER = Reason("at_or_after_as_of", "left_out", "ordered at or after as_of", (c.ORDERED_AT,))
-REVERSED = Reason("reversed", "left_out", "a sale that later reversals took back whole", (c.ORDER_ID, c.QUANTITY))
-REVERSAL = Reason("reversal", "left_out", "a reversal taken off the sale it reverses", (c.ORDER_ID, c.QUANTITY))
-PARTLY = Reason(
+AFTER = DropReason("at_or_after_as_of", "left_out", "ordered at or after as_of", (c.ORDERED_AT,))
+REVERSED = DropReason("reversed", "left_out", "a sale that later reversals took back whole", (c.ORDER_ID, c.QUANTITY))
+REVERSAL = DropReason("reversal", "left_out", "a reversal taken off the sale it reverses", (c.ORDER_ID, c.QUANTITY))
+PARTLY = DropReason(
     "reversal_partly_matched", "left_out", "a reversal of more units than were sold before it", (c.ORDER_ID, c.QUANTITY)
 )
-UNMATCHED_REVERSAL = Reason(
+UNMATCHED_REVERSAL = DropReason(
     "reversal_unmatched",
     "rejected",
     "a reversal without an earlier sale of its account and product",
@@ -191,7 +191,7 @@ class CleanLines:
 
 def clean_lines(
     connection: Backend,
-    source: Source,
+    source: TableSource,
     mapping: Mapping[str, str],
     *,
     preset: Preset | None = None,
@@ -221,7 +221,7 @@ def clean_lines(
     before = _before(checked, moment) if as_of is not None else checked
     judged, kept_currency = keep_one_currency(before, currency, source.location)
 
-    again = connection.create_table("said_again", said_again(judged), temp=True)
+    again = connection.create_table("said_again", duplicate_lines(judged), temp=True)
     good = _good(judged).anti_join(again, c.SOURCE_ROW)
     netted = connection.create_table("netted", net_reversals(good), temp=True)
     lines = connection.create_table("lines", _kept(good, netted), temp=True)
@@ -233,7 +233,7 @@ def clean_lines(
     return CleanLines(lines, dropped, moment, kept_currency, n_shortened)
 
 
-def _day_after_last(checked: ibis.Table, source: Source) -> datetime:
+def _day_after_last(checked: ibis.Table, source: TableSource) -> datetime:
     """Midnight after the last row that can be a line, or after the last that has a time at all."""
     good = _good(checked)
     last = good[c.ORDERED_AT].max().to_pyarrow().as_py() or checked[c.ORDERED_AT].max().to_pyarrow().as_py()

@@ -33,13 +33,13 @@ from recsys.contracts.tables import (
     TableSchema,
 )
 from recsys.data.cleaning import ORDER_REASONS, CleanLines, clean_lines
-from recsys.data.entities import CleanTable, complete, conform, derive_accounts, derive_products, read_table
+from recsys.data.entities import CleanTable, complete, conform, derive_accounts, derive_products, read_entity_table
 from recsys.data.history import History
 from recsys.data.mapping import refuse_unused, resolve_columns
-from recsys.data.presets import Preset, find_preset
-from recsys.data.rejects import Outcome, check_rejects_path, write_rejects
+from recsys.data.presets.registry import Preset, find_preset
+from recsys.data.rejects import ReadResult, check_rejects_path, write_rejects
 from recsys.data.report import DataReport, TableReport
-from recsys.data.sources import Source, connect, open_source
+from recsys.data.sources import TableSource, connect, open_source
 from recsys.data.times import as_utc
 from recsys.errors import DataError, EmptyDataError, MissingColumnError
 
@@ -76,7 +76,7 @@ def _md5_number_lower(text: str) -> int: ...  # type: ignore[empty-body]
 
 
 @dataclass(frozen=True)
-class CleanData:
+class Dataset:
     """Everything before `as_of`, cleaned.
 
     Attributes:
@@ -147,7 +147,7 @@ class ReadSpec(Config):
     rejects: Path | None = None
 
 
-def read_data(spec: ReadSpec) -> CleanData:
+def read_dataset(spec: ReadSpec) -> Dataset:
     """Return everything before `as_of`, cleaned, with a report on every row that was not kept.
 
     Raises:
@@ -188,7 +188,7 @@ def read_data(spec: ReadSpec) -> CleanData:
     return _assemble(connection, clean, tables, report)
 
 
-def _order_columns(source: Source, mapping: Mapping[str, str], preset: Preset | None) -> dict[str, str]:
+def _order_columns(source: TableSource, mapping: Mapping[str, str], preset: Preset | None) -> dict[str, str]:
     said = {**(preset.mapping if preset else {}), **mapping}
     columns = resolve_columns(ORDERS, source.columns, said, location=source.location, also=CARRIED_NAMES)
     missing = [name for name in (preset.kept_columns if preset else ()) if name not in source.columns]
@@ -200,7 +200,9 @@ def _order_columns(source: Source, mapping: Mapping[str, str], preset: Preset | 
     return columns
 
 
-def _order_outcome(clean: CleanLines, source: Source, mapping: Mapping[str, str], preset: Preset | None) -> Outcome:
+def _order_outcome(
+    clean: CleanLines, source: TableSource, mapping: Mapping[str, str], preset: Preset | None
+) -> ReadResult:
     kept = int(clean.lines.count().to_pyarrow().as_py())
     unknown = int(clean.lines.filter(clean.lines[c.ACCOUNT_ID].isnull()).count().to_pyarrow().as_py())
     notes = []
@@ -209,7 +211,7 @@ def _order_outcome(clean: CleanLines, source: Source, mapping: Mapping[str, str]
     if clean.n_shortened:
         notes.append(f"{clean.n_shortened:,} of the kept lines have fewer units than were sold: reversals took some.")
     reasons = (*(preset.reasons if preset else ()), *ORDER_REASONS)
-    return Outcome(ORDERS.name, source, mapping, kept, clean.dropped, reasons, tuple(notes))
+    return ReadResult(ORDERS.name, source, mapping, kept, clean.dropped, reasons, tuple(notes))
 
 
 def _side_tables(connection: Backend, spec: ReadSpec, as_of: datetime) -> dict[str, CleanTable]:
@@ -219,15 +221,13 @@ def _side_tables(connection: Backend, spec: ReadSpec, as_of: datetime) -> dict[s
         UPGRADES.name: (UPGRADES, spec.upgrades),
     }
     return {
-        name: read_table(connection, schema, location, spec.mapping, as_of=as_of)
+        name: read_entity_table(connection, schema, location, spec.mapping, as_of=as_of)
         for name, (schema, location) in locations.items()
         if location is not None
     }
 
 
-def _assemble(
-    connection: Backend, clean: CleanLines, tables: Mapping[str, CleanTable], report: DataReport
-) -> CleanData:
+def _assemble(connection: Backend, clean: CleanLines, tables: Mapping[str, CleanTable], report: DataReport) -> Dataset:
     frames = {name: table.frame for name, table in tables.items()}
     products = conform(complete(frames.get(PRODUCTS.name), derive_products(clean.lines), c.PRODUCT_ID), PRODUCTS)
     accounts = conform(complete(frames.get(ACCOUNTS.name), derive_accounts(clean.lines), c.ACCOUNT_ID), ACCOUNTS)
@@ -242,7 +242,7 @@ def _assemble(
         for frame in (products, accounts, upgrades)
         if frame is not None
     ]
-    return CleanData(orders, products, accounts, upgrades, report, clean.currency, clean.as_of, digest_of(digests))
+    return Dataset(orders, products, accounts, upgrades, report, clean.currency, clean.as_of, digest_of(digests))
 
 
 def _validate(

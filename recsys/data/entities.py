@@ -18,12 +18,12 @@ from recsys.contracts import columns as c
 from recsys.contracts.tables import ACCOUNTS, CARRIED_ACCOUNT_COLUMNS, CARRIED_PRODUCT_COLUMNS, Column, TableSchema
 from recsys.data.fields import read_field
 from recsys.data.mapping import resolve_columns
-from recsys.data.rejects import Outcome
-from recsys.data.report import Reason
+from recsys.data.rejects import ReadResult
+from recsys.data.report import DropReason
 from recsys.data.sources import open_source, reading
 from recsys.data.times import ISO, detect_time_format, naive_utc
 
-Check = tuple[Reason, ibis.ir.BooleanValue]
+RowCheck = tuple[DropReason, ibis.ir.BooleanValue]
 
 _DEFAULTS = {c.ACTIVE: True, c.DO_NOT_OFFER: False}
 
@@ -38,10 +38,10 @@ class CleanTable:
     """
 
     frame: pd.DataFrame
-    outcome: Outcome
+    outcome: ReadResult
 
 
-def read_table(
+def read_entity_table(
     connection: Backend, schema: TableSchema, location: str, mapping: Mapping[str, str], *, as_of: datetime
 ) -> CleanTable:
     """Return the rows of a table that its contract allows; of rows with one key the first stays.
@@ -69,7 +69,7 @@ def read_table(
         frame[name] = _feature(frame[name])
     dropped = checked.filter(checked[c.DROP_REASON].notnull()).select(c.SOURCE_ROW, c.DROP_REASON)
     reasons = (*(reason for reason, _ in checks), _duplicate(schema))
-    return CleanTable(frame, Outcome(schema.name, source, columns, len(frame), dropped, reasons))
+    return CleanTable(frame, ReadResult(schema.name, source, columns, len(frame), dropped, reasons))
 
 
 def conform(frame: pd.DataFrame, schema: TableSchema) -> pd.DataFrame:
@@ -99,35 +99,37 @@ def complete(frame: pd.DataFrame | None, derived: pd.DataFrame, key: str) -> pd.
     return merged
 
 
-def _duplicate(schema: TableSchema) -> Reason:
-    return Reason("duplicate_row", "rejected", f"an earlier row has its {' and '.join(schema.key)}", schema.key)
+def _duplicate(schema: TableSchema) -> DropReason:
+    return DropReason("duplicate_row", "rejected", f"an earlier row has its {' and '.join(schema.key)}", schema.key)
 
 
 def _read_columns(
     table: ibis.Table, schema: TableSchema, columns: Mapping[str, str], as_of: datetime
-) -> tuple[dict[str, ibis.Value], list[Check]]:
+) -> tuple[dict[str, ibis.Value], list[RowCheck]]:
     """The typed columns, and what a row must not be, the first reason first."""
     values: dict[str, ibis.Value] = {}
-    checks: list[Check] = []
+    checks: list[RowCheck] = []
     for name, theirs in columns.items():
         column = schema[name]
         times = detect_time_format(table, theirs) if column.dtype == "timestamp" else ISO
         field = read_field(table[theirs], column, times)
         values[name] = field.value
         if name in schema.key:
-            checks.append((Reason(f"no_{name}", "rejected", f"the {name} is empty", (name,)), field.missing))
+            checks.append((DropReason(f"no_{name}", "rejected", f"the {name} is empty", (name,)), field.missing))
         if column.dtype != "string":
             why = f"the {name} is not a {column.dtype.replace('float64', 'finite number')}"
-            checks.append((Reason(f"unreadable_{name}", "rejected", why, (name,)), field.unreadable))
+            checks.append((DropReason(f"unreadable_{name}", "rejected", why, (name,)), field.unreadable))
         if column.minimum is not None:
-            reason = Reason(f"negative_{name}", "rejected", f"the {name} is below {column.minimum:g}", (name,))
+            reason = DropReason(f"negative_{name}", "rejected", f"the {name} is below {column.minimum:g}", (name,))
             checks.append((reason, field.value < column.minimum))
     if c.CREATED_AT in values:
         late = values[c.CREATED_AT] >= naive_utc(as_of)
-        checks.append((Reason("created_after_as_of", "left_out", "created at or after as_of", (c.CREATED_AT,)), late))
+        checks.append(
+            (DropReason("created_after_as_of", "left_out", "created at or after as_of", (c.CREATED_AT,)), late)
+        )
     if c.FROM_PRODUCT_ID in values:
         same = values[c.FROM_PRODUCT_ID] == values[c.TO_PRODUCT_ID]
-        checks.append((Reason("same_product", "rejected", "an upgrade to the same product", schema.key), same))
+        checks.append((DropReason("same_product", "rejected", "an upgrade to the same product", schema.key), same))
     return values, checks
 
 
@@ -136,7 +138,7 @@ def _judged(
     schema: TableSchema,
     values: Mapping[str, ibis.Value],
     further: Sequence[str],
-    checks: Sequence[Check],
+    checks: Sequence[RowCheck],
 ) -> ibis.Table:
     failed = ibis.cases(*((condition, reason.name) for reason, condition in checks), else_=ibis.null("string"))
     read = table.select(

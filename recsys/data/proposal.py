@@ -13,13 +13,13 @@ import pandas as pd
 from recsys.contracts import columns as c
 from recsys.contracts.tables import CARRIED_ACCOUNT_COLUMNS, CARRIED_PRODUCT_COLUMNS, ORDERS
 from recsys.data.mapping import SYNONYMS, normalise
-from recsys.data.presets import PRESETS
-from recsys.data.sources import Source
+from recsys.data.presets.registry import PRESETS
+from recsys.data.sources import TableSource
 from recsys.data.times import FORMATS, as_time
 
 Because = Literal["given", "same name", "known name", "similar name", "contents"]
 
-SAMPLE_ROWS = 20_000
+_SAMPLE_ROWS = 20_000
 _SIMILAR = 0.85  # of difflib's ratio: a typing slip or a plural, not another word
 _MOST = 0.9  # of the values must be readable where only the contents speak for a column
 _HALF = 0.5  # of the values must be readable where the name speaks for it: bad rows are what `check` is for
@@ -44,7 +44,7 @@ class Proposal:
     examples: tuple[str, ...]
 
 
-def propose_mapping(source: Source, given: Mapping[str, str] | None = None) -> tuple[Proposal, ...]:
+def propose_mapping(source: TableSource, given: Mapping[str, str] | None = None) -> tuple[Proposal, ...]:
     """Return which columns of a source of order lines seem to be which of the contract, in its order.
 
     What is `given` (contract name -> column) stands where the source has the column.
@@ -71,7 +71,7 @@ def propose_mapping(source: Source, given: Mapping[str, str] | None = None) -> t
     )
 
 
-def matching_preset(source: Source) -> str | None:
+def matching_preset(source: TableSource) -> str | None:
     """Return the name of a preset whose columns the source has, None without one."""
     found = set(source.columns)
     for preset in PRESETS:
@@ -111,9 +111,9 @@ class _Sample:
         self.numbers = {name: pd.to_numeric(texts[name], errors="coerce") for name in self.columns}
 
     @classmethod
-    def of(cls, source: Source) -> _Sample:
+    def of(cls, source: TableSource) -> _Sample:
         """The sample of a source."""
-        head = source.table.select(*source.columns).limit(SAMPLE_ROWS)
+        head = source.table.select(*source.columns).limit(_SAMPLE_ROWS)
         texts = head.mutate(**{name: head[name].cast("string") for name in source.columns}).to_pandas()
         shares = head.agg(**{name: _time_share(head[name]) for name in source.columns}).to_pyarrow().to_pylist()[0]
         return cls(texts, {name: float(share or 0.0) for name, share in shares.items()})

@@ -9,16 +9,16 @@ from pathlib import Path
 import ibis
 
 from recsys.contracts import columns as c
-from recsys.data.report import EXAMPLES_A_REASON, Dropped, Example, Reason, TableReport
-from recsys.data.sources import FILE_STRIDE, Source, reading
+from recsys.data.report import EXAMPLES_A_REASON, Dropped, DropReason, Example, TableReport
+from recsys.data.sources import FILE_STRIDE, TableSource, reading
 from recsys.errors import ConfigError
 
-MALFORMED = Reason("malformed_line", "rejected", "the line does not have the fields that the header has")
+MALFORMED = DropReason("malformed_line", "rejected", "the line does not have the fields that the header has")
 _PLACE = (c.SOURCE_TABLE, c.SOURCE_FILE, c.SOURCE_ROW, c.DROP_REASON)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ReadResult:
     """What became of the rows of one source.
 
     Attributes:
@@ -32,11 +32,11 @@ class Outcome:
     """
 
     table: str
-    source: Source
+    source: TableSource
     mapping: Mapping[str, str]
     rows_kept: int
     dropped: ibis.Table
-    reasons: tuple[Reason, ...]
+    reasons: tuple[DropReason, ...]
     notes: tuple[str, ...] = ()
 
     def report(self) -> TableReport:
@@ -115,7 +115,7 @@ class Outcome:
             )
             return {item.pop(c.SOURCE_ROW): item for item in found.to_pyarrow().to_pylist()}
 
-    def _example(self, row: int, reason: Reason, values: Mapping[int, Mapping[str, str | None]]) -> Example:
+    def _example(self, row: int, reason: DropReason, values: Mapping[int, Mapping[str, str | None]]) -> Example:
         file, number = self.source.locate(row)
         theirs = [self.mapping[name] for name in reason.columns if name in self.mapping]
         return Example(file, number, {name: values[row][name] for name in theirs})
@@ -131,7 +131,7 @@ class Outcome:
         return [Dropped(MALFORMED, len(lines), tuple(examples))]
 
 
-def write_rejects(outcomes: Sequence[Outcome], path: Path) -> None:
+def write_rejects(outcomes: Sequence[ReadResult], path: Path) -> None:
     """Write the rejected rows of all tables to one CSV or Parquet file, whole or not at all.
 
     Raises:

@@ -14,12 +14,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-Outcome = Literal["rejected", "left_out"]
+RowStatus = Literal["rejected", "left_out"]
 EXAMPLES_A_REASON = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class DropReason:
     """Why a row was not kept.
 
     Attributes:
@@ -30,7 +30,7 @@ class Reason:
     """
 
     name: str
-    outcome: Outcome
+    outcome: RowStatus
     why: str
     columns: tuple[str, ...] = ()
 
@@ -69,7 +69,7 @@ class Dropped:
         examples: the first of them.
     """
 
-    reason: Reason
+    reason: DropReason
     rows: int
     examples: tuple[Example, ...]
 

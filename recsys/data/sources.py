@@ -46,7 +46,7 @@ class MalformedLine:
     """One line of a CSV file that could not be split into its fields.
 
     Attributes:
-        source_row: where it stands; see `Source.locate`.
+        source_row: where it stands; see `TableSource.locate`.
         text: the line.
         why: what is wrong with it.
     """
@@ -57,7 +57,7 @@ class MalformedLine:
 
 
 @dataclass(frozen=True)
-class Source:
+class TableSource:
     """One opened table.
 
     Attributes:
@@ -92,7 +92,7 @@ def connect() -> Backend:
     return connection
 
 
-def open_source(connection: Backend, location: str, *, name: str) -> Source:
+def open_source(connection: Backend, location: str, *, name: str) -> TableSource:
     """Return the table at `location`; `name` tells the temporary tables of several sources apart.
 
     Raises:
@@ -103,7 +103,7 @@ def open_source(connection: Backend, location: str, *, name: str) -> Source:
     if is_database_url(location):
         table = load_database_table(connection, location, name=f"raw_{name}")
         found = tuple(column for column in table.columns if column != c.SOURCE_ROW)
-        source = Source(table, shown_url(location), found)
+        source = TableSource(table, shown_url(location), found)
     else:
         source = _open_path(connection, Path(location).expanduser(), name)
     with reading(source.location):
@@ -125,7 +125,7 @@ def reading(location: str) -> Iterator[None]:
         raise DataError(f"{location}: can't be read: {_first_line(error)}; repair it or export it again") from None
 
 
-def _open_path(connection: Backend, path: Path, name: str) -> Source:
+def _open_path(connection: Backend, path: Path, name: str) -> TableSource:
     if not path.exists():
         raise SourceNotFoundError(f"{path}: no such file or folder; {_nearest_sibling(path)}give {READABLE}")
     files = _files_of(path)
@@ -162,7 +162,7 @@ def _nearest_sibling(path: Path) -> str:
     return f"did you mean {path.parent / near[0]}? else " if near else ""
 
 
-def _open_parquet(connection: Backend, path: Path, files: Sequence[Path], name: str) -> Source:
+def _open_parquet(connection: Backend, path: Path, files: Sequence[Path], name: str) -> TableSource:
     headers: dict[Path, tuple[str, ...]] = {}
     for file in files:
         with reading(str(file)):
@@ -186,10 +186,10 @@ def _open_parquet(connection: Backend, path: Path, files: Sequence[Path], name: 
     else:
         raw = raw.mutate(row.name(c.SOURCE_ROW))
     table = raw.drop("file_row_number", file_column)
-    return Source(table, str(path), headers[files[0]], _file_names(path, files))
+    return TableSource(table, str(path), headers[files[0]], _file_names(path, files))
 
 
-def _open_csv(connection: Backend, path: Path, files: Sequence[Path], name: str) -> Source:
+def _open_csv(connection: Backend, path: Path, files: Sequence[Path], name: str) -> TableSource:
     parts: list[ibis.Table] = []
     malformed: list[MalformedLine] = []
     headers: dict[Path, tuple[str, ...]] = {}
@@ -203,7 +203,7 @@ def _open_csv(connection: Backend, path: Path, files: Sequence[Path], name: str)
         malformed += broken
     table = parts[0] if len(parts) == 1 else ibis.union(*parts)
     found = tuple(column for column in headers[files[0]] if column != c.SOURCE_ROW)
-    return Source(table, str(path), found, _file_names(path, files), tuple(malformed))
+    return TableSource(table, str(path), found, _file_names(path, files), tuple(malformed))
 
 
 def _read_csv(connection: Backend, file: Path, number: int, name: str) -> tuple[ibis.Table, list[MalformedLine]]:

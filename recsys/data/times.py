@@ -17,7 +17,7 @@ ISO = "iso"
 _CLOCKS = ("", " %H:%M", " %H:%M:%S")
 _DAYS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%y", "%m/%d/%y", "%Y%m%d")
 FORMATS = tuple(day + clock for day in _DAYS for clock in _CLOCKS)
-SAMPLE_ROWS = 20_000
+_SAMPLE_ROWS = 20_000
 
 
 def parse_moment(text: str) -> datetime:
@@ -74,7 +74,7 @@ def detect_time_format(table: ibis.Table, column: str) -> str:
     if 2 * counted["iso"] >= counted["total"]:
         return ISO
     # Two dozen formats over ten million values take a while: the first values choose, all of them break a tie.
-    likely = _most_readable(values.limit(SAMPLE_ROWS), column, FORMATS)
+    likely = _most_readable(values.limit(_SAMPLE_ROWS), column, FORMATS)
     winners = _most_readable(values, column, likely) if len(likely) > 1 else likely
     if len(winners) > 1:
         example = values.select(value=values[column].cast("string")).limit(1).to_pyarrow()["value"][0]

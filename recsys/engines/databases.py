@@ -20,7 +20,7 @@ from recsys.errors import ConfigError, DataError, EmptyDataError, SourceNotFound
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-BATCH_ROWS = 50_000
+_BATCH_ROWS = 50_000
 _EXAMPLES = "sqlite:///shop.db#orders or postgresql://user@host/db#schema.table"
 
 
@@ -67,7 +67,7 @@ def load_database_table(connection: Backend, location: str, *, name: str) -> ibi
         raise ConfigError(f"{shown}: names no table, must be URL#table; write it as {_EXAMPLES}")
     engine = _engine(url, shown)
     try:
-        with engine.connect().execution_options(stream_results=True, yield_per=BATCH_ROWS) as session:
+        with engine.connect().execution_options(stream_results=True, yield_per=_BATCH_ROWS) as session:
             selected = _selected(session, table, shown)
             batches = _batches(session.execute(sa.select(*selected.columns)), tuple(selected.columns.keys()))
             return _load(connection, batches, name, shown)

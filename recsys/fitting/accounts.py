@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from recsys.arrays import distinct
+from recsys.arrays import unique_sorted
 from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY, History
 from recsys.fitting.products import Codes, Vocabulary, distinct_pairs, ranges, rank_within
@@ -148,7 +148,7 @@ def owned_table(bought: Purchases) -> OwnedTable:
 def paces(history: History, accounts: Vocabulary, *, as_of_seconds: int, horizon_days: int) -> Paces:
     """Return how often accounts order: `n_orders * horizon / days since the first`, a horizon of days at least."""
     lines = history.known()
-    pairs = distinct(lines.account.astype(np.int64) * max(history.n_orders, 1) + lines.order)
+    pairs = unique_sorted(lines.account.astype(np.int64) * max(history.n_orders, 1) + lines.order)
     rows = accounts.history_rows[pairs // max(history.n_orders, 1)]
     n_orders = np.bincount(rows, minlength=len(accounts)).astype(np.int32)
     first = np.full(len(accounts), as_of_seconds, dtype=np.int64)
@@ -158,7 +158,7 @@ def paces(history: History, accounts: Vocabulary, *, as_of_seconds: int, horizon
 
 
 def _orders_per_pair(position: np.ndarray[tuple[int], np.dtype[np.intp]], lines: History, n_pairs: int) -> Int32:
-    found = distinct(position.astype(np.int64) * max(lines.n_orders, 1) + lines.order)
+    found = unique_sorted(position.astype(np.int64) * max(lines.n_orders, 1) + lines.order)
     return np.bincount(found // max(lines.n_orders, 1), minlength=n_pairs).astype(np.int32)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recsys.arrays import distinct
+from recsys.arrays import unique_sorted
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
 from recsys.data.history import History, epoch_seconds
@@ -49,8 +49,8 @@ from recsys.ranking.model import (
     SubstituteTable,
 )
 
-RULE_COLUMNS = (c.ANTECEDENT_ID, c.CONSEQUENT_ID, c.N_BOTH, c.N_ANTECEDENT, c.CONFIDENCE, c.RELATION)
-EDGE_COLUMNS = (c.FROM_PRODUCT_ID, c.TO_PRODUCT_ID, c.CLIMB_RATE, c.N_STANDING, c.N_CLIMBED)
+_RULE_COLUMNS = (c.ANTECEDENT_ID, c.CONSEQUENT_ID, c.N_BOTH, c.N_ANTECEDENT, c.CONFIDENCE, c.RELATION)
+_EDGE_COLUMNS = (c.FROM_PRODUCT_ID, c.TO_PRODUCT_ID, c.CLIMB_RATE, c.N_STANDING, c.N_CLIMBED)
 
 
 class OfferModelConfig(Config):
@@ -155,8 +155,8 @@ class _Parts:
             as_of=datetime.fromtimestamp(self.as_of_seconds, tz=UTC).isoformat(),
             horizon_days=horizon_days,
             currency=currency,
-            n_accounts=len(distinct(known.account)),
-            n_orders=len(distinct(self.history.order)),
+            n_accounts=len(unique_sorted(known.account)),
+            n_orders=len(unique_sorted(self.history.order)),
             n_first_purchases=len(known.first_purchases()),
             reason_window_days=self.config.evidence.window_days,
             # Orders without times all stand at one moment: then the whole history is the window.
@@ -165,10 +165,10 @@ class _Parts:
         )
 
     def rules(self) -> pd.DataFrame:
-        return self.learned.rules if self.learned.rules is not None else pd.DataFrame(columns=list(RULE_COLUMNS))
+        return self.learned.rules if self.learned.rules is not None else pd.DataFrame(columns=list(_RULE_COLUMNS))
 
     def edges(self) -> pd.DataFrame:
-        return self.learned.ladder if self.learned.ladder is not None else pd.DataFrame(columns=list(EDGE_COLUMNS))
+        return self.learned.ladder if self.learned.ladder is not None else pd.DataFrame(columns=list(_EDGE_COLUMNS))
 
 
 @dataclass(frozen=True)

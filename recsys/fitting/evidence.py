@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.arrays import values_at
+from recsys.arrays import sparse_lookup
 from recsys.fitting.accounts import Portfolio, Purchases
 from recsys.fitting.copurchases import EvidenceConfig, FollowOns, Peers, follow_ons
 from recsys.fitting.products import ranges
@@ -82,7 +82,9 @@ def choose_evidence(
     segment[anchor == NO_ANCHOR] = NO_EVIDENCE
     popular = (anchor == NO_ANCHOR) & _popular(ready.table.product, own, peers, buyers, config.least_accounts)
     segment[popular] = own[popular]
-    climbed = values_at(follow.count, edges.lower.astype(np.int64), edges.upper) > 0  # the rows of everyone come first
+    climbed = (
+        sparse_lookup(follow.count, edges.lower.astype(np.int64), edges.upper) > 0
+    )  # the rows of everyone come first
     explained = _Explained(
         product=np.concatenate([ready.table.product, edges.upper]),
         anchor=np.concatenate([anchor, edges.lower]),
@@ -129,7 +131,7 @@ class _AnchorSearch:
 
     def _rung(self, rows: NDArray[np.intp], level: Int32) -> Int32:
         lower, product = self.ready.table.from_product[rows], self.ready.table.product[rows]
-        followed = values_at(self.strength, level[rows].astype(np.int64) * self.n_products + lower, product) != 0
+        followed = sparse_lookup(self.strength, level[rows].astype(np.int64) * self.n_products + lower, product) != 0
         return np.where(followed, lower, NO_ANCHOR).astype(np.int32)
 
     def _purchase(self, rows: NDArray[np.intp], level: Int32, start: Int64, count: Int32) -> Int32:
@@ -139,7 +141,7 @@ class _AnchorSearch:
         anchor = self.bought.product[np.repeat(start, count) + offset]
         segment = np.repeat(level[rows].astype(np.int64), count)
         product = np.repeat(self.ready.table.product[rows], count)
-        found = values_at(self.strength, segment * self.n_products + anchor, product)
+        found = sparse_lookup(self.strength, segment * self.n_products + anchor, product)
         top = np.maximum.reduceat(found, ends - count)
         # The first anchor that reaches the top: purchases are sorted by product, so ties go to the smaller id.
         place = np.where(found == np.repeat(top, count), offset, np.iinfo(np.int64).max)
@@ -170,7 +172,7 @@ def _table(explained: _Explained, peers: Peers, buyers: Int64, follow: FollowOns
     segment, anchor = (pair // (n + 1)).astype(np.int32), (pair % (n + 1) - 1).astype(np.int32)
     anchored = anchor != NO_ANCHOR
     n_followed = buyers[segment, product].astype(np.int32)
-    n_followed[anchored] = values_at(
+    n_followed[anchored] = sparse_lookup(
         follow.count, segment[anchored].astype(np.int64) * n + anchor[anchored], product[anchored]
     )
     n_anchor = np.where(anchored, buyers[segment, np.maximum(anchor, 0)], peers.n_accounts[segment])

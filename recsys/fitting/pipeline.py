@@ -17,9 +17,9 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
-from recsys.arrays import distinct
+from recsys.arrays import unique_sorted
 from recsys.bundle.save import BundleDetails, save_bundle
-from recsys.data.dataset import CleanData
+from recsys.data.dataset import Dataset
 from recsys.data.history import SECONDS_A_DAY, History, binary, epoch_seconds
 from recsys.errors import EmptyDataError
 from recsys.fitting.assembly import Learned, build_offer_model
@@ -68,7 +68,7 @@ def quietly(_name: str) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def fit(data: CleanData, config: FitConfig, *, step: Step = quietly, ladder: Ladder | None = None) -> Fitted:
+def fit(data: Dataset, config: FitConfig, *, step: Step = quietly, ladder: Ladder | None = None) -> Fitted:
     """Return what the order lines before `data.as_of` teach.
 
     Args:
@@ -85,7 +85,7 @@ def fit(data: CleanData, config: FitConfig, *, step: Step = quietly, ladder: Lad
         return _fit(data, config, step, ladder)
 
 
-def _fit(data: CleanData, config: FitConfig, step: Step, ladder: Ladder | None) -> Fitted:
+def _fit(data: Dataset, config: FitConfig, step: Step, ladder: Ladder | None) -> Fitted:
     with step("history"):
         history = known_history(data)
     with step("complements"):
@@ -118,11 +118,11 @@ def _fit(data: CleanData, config: FitConfig, step: Step, ladder: Ladder | None) 
     return Fitted(history, rules, edges, next_product, upgrades, cross, up, model)
 
 
-def _launched(cross: Candidates, history: History, data: CleanData, config: FitConfig) -> Candidates:
+def _launched(cross: Candidates, history: History, data: Dataset, config: FitConfig) -> Candidates:
     """Return the candidates with products that wait for their first sale."""
     launches = LaunchModel(config.next_product.horizon_days, config.launches)
     launches.fit(history, data.products, data.as_of, part_rng(config, "launches"))
-    return with_launches(cross, launches.score(history, data.as_of, distinct(cross.account)))
+    return with_launches(cross, launches.score(history, data.as_of, unique_sorted(cross.account)))
 
 
 def fit_cart(history: History, as_of: datetime, config: FitConfig) -> CartWeights | None:
@@ -142,7 +142,7 @@ def fit_cart(history: History, as_of: datetime, config: FitConfig) -> CartWeight
 
 
 def write_bundle(
-    folder: Path, fitted: Fitted, data: CleanData, config: FitConfig, metrics: Mapping[str, float] | None = None
+    folder: Path, fitted: Fitted, data: Dataset, config: FitConfig, metrics: Mapping[str, float] | None = None
 ) -> None:
     """Write what was learned as a bundle, with the figures that it should carry."""
     save_bundle(
@@ -172,7 +172,7 @@ def estimators(fitted: Fitted) -> dict[str, BaseEstimator]:
     return {name: estimator for name, estimator in found.items() if estimator is not None}
 
 
-def known_history(data: CleanData) -> History:
+def known_history(data: Dataset) -> History:
     """Return the order lines before `data.as_of`.
 
     Raises:

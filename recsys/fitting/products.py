@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recsys.arrays import distinct
+from recsys.arrays import unique_sorted
 from recsys.contracts import columns as c
 from recsys.data.history import History
 from recsys.ranking.model import Bool, Float32, Float64, Int32, Int64, NameTable, ProductTable
@@ -156,7 +156,7 @@ def product_table(
 def distinct_pairs(product: NDArray[np.integer], other: NDArray[np.integer]) -> tuple[Int32, Int32]:
     """Return the distinct pairs of two parallel arrays of codes, sorted by product, then the other."""
     span = int(other.max()) + 1 if len(other) else 1
-    key = distinct(product.astype(np.int64) * span + other)
+    key = unique_sorted(product.astype(np.int64) * span + other)
     return (key // span).astype(np.int32), (key % span).astype(np.int32)
 
 

@@ -20,7 +20,7 @@ from recsys.contracts.config import Config
 from recsys.data.history import History
 from recsys.ladder.empirical_bayes import fit_beta_prior
 from recsys.ladder.tiers import price_edges, tier_edges
-from recsys.ladder.upgrade_events import ClimbConfig, EdgeRows, PurchaseIndex, find_rung_purchases, pair_up
+from recsys.ladder.upgrade_events import EdgeRows, PurchaseIndex, UpgradeEventConfig, find_upgrade_events, pair_up
 from recsys.products.families import NameMatrix, higher_version, like_pairs
 from recsys.products.names import parse_name
 
@@ -54,7 +54,7 @@ class LadderConfig(Config):
     """Greatest unit price ratio of an inferred edge: above, it is another kind of product."""
     max_edges: int = Field(3, ge=1)
     """Most edges that leave one product, the likest and then the nearest in price first."""
-    climbs: ClimbConfig = ClimbConfig()
+    climbs: UpgradeEventConfig = UpgradeEventConfig()
     """What counts as a climb."""
 
     @model_validator(mode="after")
@@ -122,12 +122,12 @@ def complete_edges(edges: pd.DataFrame, products: pd.DataFrame, history: History
     return _complete(edges, _catalogue(products, history), history, config.climbs)
 
 
-def _complete(edges: pd.DataFrame, catalogue: pd.DataFrame, history: History, config: ClimbConfig) -> Ladder:
+def _complete(edges: pd.DataFrame, catalogue: pd.DataFrame, history: History, config: UpgradeEventConfig) -> Ladder:
     ordered = edges.sort_values([c.FROM_PRODUCT_ID, c.TO_PRODUCT_ID], ignore_index=True)
-    return count_climbs(_with_ratios(ordered, catalogue), history, config)
+    return count_upgrades(_with_ratios(ordered, catalogue), history, config)
 
 
-def count_climbs(edges: pd.DataFrame, history: History, config: ClimbConfig) -> Ladder:
+def count_upgrades(edges: pd.DataFrame, history: History, config: UpgradeEventConfig) -> Ladder:
     """Return the ladder of some edges, with standing and climbed accounts counted on a history.
 
     An account stood on an edge if it bought the lower rung before its first purchase of the higher one.
@@ -140,7 +140,7 @@ def count_climbs(edges: pd.DataFrame, history: History, config: ClimbConfig) -> 
     stood = never.copy()
     stood[~never] = index.first[pairs.lower[~never]] < index.first[pairs.upper[~never]]
     standing = np.bincount(pairs.edge[stood], minlength=len(edges))
-    bought = find_rung_purchases(history, rows, config)
+    bought = find_upgrade_events(history, rows, config)
     climbed = np.bincount(bought.edge[bought.climbed], minlength=len(edges))
     successes, trials = climbed.astype(np.float64), standing.astype(np.float64)
     rate = fit_beta_prior(successes, trials).rate(successes, trials)

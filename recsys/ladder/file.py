@@ -12,7 +12,7 @@ from typing import Final, get_args
 import pandas as pd
 
 from recsys.contracts import columns as c
-from recsys.data.dataset import CleanData
+from recsys.data.dataset import Dataset
 from recsys.data.history import History
 from recsys.errors import DataError, EmptyDataError, MissingColumnError, SourceNotFoundError
 from recsys.ladder.edges import EDGE_COLUMNS, Ladder, LadderConfig, Origin, build_ladder, complete_edges
@@ -108,16 +108,16 @@ def _check_rows(path: Path, table: pd.DataFrame, known: set[str]) -> None:
             raise DataError(f"{path}: {int(wrong.sum())} rows {rule}; first {', '.join(rows)}")
 
 
-LadderOf = Callable[[CleanData, History], Ladder]
+LadderOf = Callable[[Dataset, History], Ladder]
 """Returns the ladder as it stood when some data were read."""
 
 
-def built_ladder(config: LadderConfig) -> LadderOf:
+def ladder_from_data(config: LadderConfig) -> LadderOf:
     """Return what builds the ladder from the data themselves."""
     return lambda data, history: build_ladder(data.products, history, data.upgrades, config)
 
 
-def edited_ladder(path: Path, data: CleanData, config: LadderConfig) -> Ladder:
+def ladder_from_file(path: Path, data: Dataset, config: LadderConfig) -> Ladder:
     """Return the ladder of an edited file; prices and climbs are counted on `data`.
 
     Raises:
@@ -127,13 +127,13 @@ def edited_ladder(path: Path, data: CleanData, config: LadderConfig) -> Ladder:
     return read_ladder(path, data.products, data.history().before(data.as_of), config)
 
 
-def given_ladder(ladder: Ladder, config: LadderConfig) -> LadderOf:
+def fixed_ladder(ladder: Ladder, config: LadderConfig) -> LadderOf:
     """Return what keeps the edges of a ladder and counts prices and climbs on the data of the time.
 
     An edge whose products the data do not know yet is left out.
     """
 
-    def ladder_of(data: CleanData, history: History) -> Ladder:
+    def ladder_of(data: Dataset, history: History) -> Ladder:
         known = set(data.products[c.PRODUCT_ID])
         edges = ladder.edges[[c.FROM_PRODUCT_ID, c.TO_PRODUCT_ID, c.ORIGIN, c.REASON]]
         kept = edges[edges[c.FROM_PRODUCT_ID].isin(known) & edges[c.TO_PRODUCT_ID].isin(known)]

@@ -159,7 +159,7 @@ class PurchaseIndex:
         return WindowSums((high - low).astype(np.float64), difference[:, 0], difference[:, 1], difference[:, 2])
 
 
-class ClimbConfig(Config):
+class UpgradeEventConfig(Config):
     """What counts as standing on a rung and as climbing from it."""
 
     standing_days: int = Field(365, ge=1)
@@ -171,7 +171,7 @@ class ClimbConfig(Config):
 
 
 @dataclass(frozen=True)
-class RungPurchases:
+class UpgradeEvents:
     """First purchases of a higher rung by accounts that stood on the lower one, arrays `(n_purchases,)`.
 
     Attributes:
@@ -249,7 +249,7 @@ def pair_up(index: PurchaseIndex, edges: EdgeRows) -> EdgePairs:
     return EdgePairs(account, edge, lower, index.find(account, edges.upper[edge]))
 
 
-def find_rung_purchases(history: History, edges: EdgeRows, config: ClimbConfig) -> RungPurchases:
+def find_upgrade_events(history: History, edges: EdgeRows, config: UpgradeEventConfig) -> UpgradeEvents:
     """Return every first purchase of a higher rung by an account that stood on the lower one, in order of time.
 
     A share is measured on the lines that `history` has: near its end the follow-up is cut short.
@@ -266,7 +266,7 @@ def find_rung_purchases(history: History, edges: EdgeRows, config: ClimbConfig) 
     total = lower + index.sums(pairs.upper, moment, until).revenue
     share = np.divide(lower, total, out=np.zeros_like(lower), where=total > 0)
     order = np.lexsort((pairs.edge, pairs.account, moment))
-    return RungPurchases(
+    return UpgradeEvents(
         account=pairs.account[order],
         edge=pairs.edge[order],
         seconds=moment[order],

@@ -31,9 +31,9 @@ from recsys.mining.counting import (
 )
 from recsys.mining.measures import measure, wilson_interval
 from recsys.mining.significance import (
-    HabitNull,
     NullModel,
     PairNull,
+    RepeatPurchaseNull,
     false_discovery_rate,
     fit_null,
     read_habits,
@@ -178,7 +178,7 @@ def _companions(tested: _Tested, n_products: int, config: RuleConfig) -> sp.csr_
 
 
 def _test_above(
-    pairs: PairCounts, null: PairNull, habits: HabitNull | None, n_tests: int, config: RuleConfig
+    pairs: PairCounts, null: PairNull, habits: RepeatPurchaseNull | None, n_tests: int, config: RuleConfig
 ) -> _Tested:
     expected, first = null.expected(pairs.left, pairs.right)
     p_value = tail_above(pairs.n_both, expected)

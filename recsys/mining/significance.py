@@ -41,7 +41,7 @@ NullModel = Literal["saturating", "proportional"]
 SIZE_STEP = 1.1  # orders whose sizes differ by less share a class: the mean of a pair moves by less than 0.1 %
 MAX_STEPS = 500
 TOLERANCE = 1e-8
-BLOCK_CELLS = 20_000_000
+_BLOCK_CELLS = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class PairNull:
             return mean
         rows, factor = np.ascontiguousarray(self.weighted[terms].T), self.factor[terms]
         rank = np.argsort(left, kind="stable")
-        step = max(1, BLOCK_CELLS // factor.shape[1])
+        step = max(1, _BLOCK_CELLS // factor.shape[1])
         for start in range(0, int(left.max()) + 1, step):
             low, high = np.searchsorted(left[rank], (start, start + step))
             here = rank[low:high]
@@ -199,7 +199,7 @@ SQUARES = "squares"
 
 
 @dataclass(frozen=True)
-class HabitNull:
+class RepeatPurchaseNull:
     """The mean and variance of the orders that hold both products of a pair, given each account's habits.
 
     For an account with T orders of s distinct products, S in all, that bought a in n_a orders and b in n_b, and
@@ -229,7 +229,7 @@ class HabitNull:
         return p_value
 
 
-def read_habits(baskets: ibis.Table, n_products: int) -> HabitNull:
+def read_habits(baskets: ibis.Table, n_products: int) -> RepeatPurchaseNull:
     """Return the null of numbered baskets that carry the number of their account.
 
     Args:
@@ -250,7 +250,7 @@ def read_habits(baskets: ibis.Table, n_products: int) -> HabitNull:
     scale = np.sqrt(weight * n_orders / np.maximum(n_orders - 1, 1))[account]
     free = held * (1 - held / n_orders[account]) * scale
     shape = (len(n_orders), n_products)
-    return HabitNull(
+    return RepeatPurchaseNull(
         held=sp.csc_array((held * np.sqrt(weight)[account], (account, product)), shape=shape),
         free=sp.csc_array((free, (account, product)), shape=shape),
     )

@@ -10,7 +10,7 @@ from pydantic import Field
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
-from recsys.arrays import IntArray, distinct
+from recsys.arrays import IntArray, unique_sorted
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
 
@@ -54,7 +54,7 @@ def alike_pairs(
             keys.append(_same_category(known[c.CATEGORY]))
         if c.NAME in known:
             keys.append(_alike_names(known[c.NAME], config.min_name_cosine))
-    key = distinct(np.concatenate(keys))
+    key = unique_sorted(np.concatenate(keys))
     return key // len(product_ids), key % len(product_ids)
 
 

@@ -25,7 +25,7 @@ from recsys.contracts.config import Config
 from recsys.errors import DataError, EmptyDataError
 
 # Cells of a block of rows (antecedents x products); dense only where both are of the head: 160 MB of float64 at most.
-BLOCK_CELLS = 20_000_000
+_BLOCK_CELLS = 20_000_000
 
 
 class CartConfig(Config):
@@ -126,7 +126,7 @@ class CartModel:
         place = np.full(n_products, -1)
         place[head] = np.arange(len(head))
         transposed = sp.csr_array(scaled.T)
-        size = max(1, BLOCK_CELLS // n_products)
+        size = max(1, _BLOCK_CELLS // n_products)
         blocks = []
         for start in range(0, n_products, size):
             antecedents = np.arange(start, min(start + size, n_products))
@@ -220,7 +220,7 @@ HELD_OUT_SHARE = 0.1
 """Share of the orders, the latest, that the curve is read off."""
 MOST_ORDERS = 1_000
 """Orders that are scored at most; with 20 lines each, ten thousand purchases make a steady curve."""
-N_BINS = 2_000
+_N_BINS = 2_000
 LOWEST, HIGHEST = -0.1, 1.5
 """Scores beyond count as these; a score estimates a probability and seldom leaves [0, 1]."""
 
@@ -257,14 +257,14 @@ def fit_cart_curve(
     held = np.sort(rng.permutation(held)[:MOST_ORDERS])
     model = CartModel(config).fit(orders[earlier], age_days[earlier])
     cart, rest = _cut(orders[held], rng)
-    trials, hits = np.zeros(N_BINS), np.zeros(N_BINS)
-    rows = max(BLOCK_CELLS // orders.shape[1], 1)
+    trials, hits = np.zeros(_N_BINS), np.zeros(_N_BINS)
+    rows = max(_BLOCK_CELLS // orders.shape[1], 1)
     for start in range(0, len(held), rows):
         block = slice(start, start + rows)
         bins = _bin_of(model.score(cart[block]))
         open_to = cart[block].toarray() == 0
-        trials += np.bincount(bins[open_to], minlength=N_BINS)
-        hits += np.bincount(bins[rest[block].toarray() > 0], minlength=N_BINS)
+        trials += np.bincount(bins[open_to], minlength=_N_BINS)
+        hits += np.bincount(bins[rest[block].toarray() > 0], minlength=_N_BINS)
     return _steady(trials, hits)
 
 
@@ -295,12 +295,12 @@ def _cut(orders: sp.csr_array, rng: np.random.Generator) -> tuple[sp.csr_array, 
 
 def _bin_of(score: NDArray[np.float32]) -> NDArray[np.intp]:
     share = (np.clip(score, LOWEST, HIGHEST) - LOWEST) / (HIGHEST - LOWEST)
-    return np.minimum((share * N_BINS).astype(np.intp), N_BINS - 1)
+    return np.minimum((share * _N_BINS).astype(np.intp), _N_BINS - 1)
 
 
 def _steady(trials: FloatArray, hits: FloatArray) -> Curve:
     used = np.flatnonzero(trials)
-    centre = LOWEST + (used + 0.5) * (HIGHEST - LOWEST) / N_BINS
+    centre = LOWEST + (used + 0.5) * (HIGHEST - LOWEST) / _N_BINS
     rate = IsotonicRegression().fit(centre, hits[used] / trials[used], sample_weight=trials[used]).predict(centre)
     steps = np.flatnonzero(np.diff(rate, prepend=-1.0, append=2.0)[:-1] > 0)
     ends = np.unique(np.concatenate([steps, np.maximum(steps - 1, 0), [len(rate) - 1]]))

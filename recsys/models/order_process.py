@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import betaln, expit, gammaln
 
-from recsys.arrays import FloatArray, IntArray, RowArray, distinct
+from recsys.arrays import FloatArray, IntArray, RowArray, unique_sorted
 from recsys.data.history import SECONDS_A_DAY, History
 
 _PERIOD_DAYS: Final = 7  # a week: shorter periods would follow the days of the week, longer ones miss Christmas
@@ -209,14 +209,14 @@ def measure_activity(history: History, now: int, peers: RowArray | None = None) 
 def count_orders(lines: History, keep: NDArray[np.bool_]) -> FloatArray:
     """Return the distinct orders of each account among some lines of known accounts, `(n_accounts,)`."""
     n_orders = max(lines.n_orders, 1)
-    found = distinct(lines.account[keep].astype(np.int64) * n_orders + lines.order[keep])
+    found = unique_sorted(lines.account[keep].astype(np.int64) * n_orders + lines.order[keep])
     return np.bincount(found // n_orders, minlength=lines.n_accounts).astype(np.float64)
 
 
 def log_orders(history: History, start: int, days: float) -> float:
     """Return the log of the orders in `[start, start + days)`, a hundred added: a small market's are mostly chance."""
     window = (history.seconds >= start) & (history.seconds < start + days * SECONDS_A_DAY)
-    return float(np.log(len(distinct(history.order[window])) + _SEASON_PRIOR_ORDERS))
+    return float(np.log(len(unique_sorted(history.order[window])) + _SEASON_PRIOR_ORDERS))
 
 
 def expected_log_orders(history: History, now: int, days: float) -> float | None:

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.arrays import FloatArray
-from recsys.products.names import NameParts, NameStep, compare, parse_name
+from recsys.products.names import NameParts, NameStep, compare_names, parse_name
 
 _COLOURS: Final = frozenset(
     (
@@ -94,7 +94,7 @@ def higher_version(lower: NameParts, upper: NameParts) -> NameStep | None:
 
     The step must go up in at least one aspect and down in none; another colour is another product, not a version.
     """
-    step = compare(lower, upper)
+    step = compare_names(lower, upper)
     return step if step.up and not step.down and not _recoloured(lower.core, upper.core) else None
 
 

@@ -2,7 +2,7 @@
 
 Catalogues without families and tiers still say which product is the bigger or better version of which other one:
 "SMALL HANGING LANTERN" and "LARGE HANGING LANTERN", "SET OF 3 TINS" and "SET OF 6 TINS". `parse_name` reads one name
-into `NameParts`; `compare` says in which direction one name steps from another.
+into `NameParts`; `compare_names` says in which direction one name steps from another.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def parse_name(name: str | None) -> NameParts:
     return NameParts(frozenset(core), pieces, size, grade, tuple(sorted(counts.items())))
 
 
-def compare(lower: NameParts, upper: NameParts) -> NameStep:
+def compare_names(lower: NameParts, upper: NameParts) -> NameStep:
     """Return the aspects in which `upper` is more than `lower`, and those in which it is less.
 
     A count is compared only where both names have it: "3 TIER" says nothing about a name without tiers.

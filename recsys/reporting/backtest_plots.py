@@ -17,7 +17,7 @@ from recsys.evaluation.offline.calibration import Calibration
 
 COLOURS: dict[MethodKind, str] = {"baseline": "#9aa5b1", "raw": "#1f6feb", "served": "#0b3d91"}
 KIND_MARKS: dict[LineKind, str] = {"new": "o", "repeat": "s", "unknown": "x"}
-JUDGED, NOT_JUDGED = "#1f6feb", "#9aa5b1"
+_JUDGED, NOT_JUDGED = "#1f6feb", "#9aa5b1"
 DPI = 130
 CHARACTERS_AN_INCH = 9
 
@@ -139,7 +139,7 @@ def _draw_calibration(panel: Axes, calibration: Calibration) -> None:
     panel.axhline(1.0, color="#333333", linewidth=1)
     for one, x in zip(bins, middle, strict=True):
         error = np.sqrt(one.observed) / one.expected if one.error is None else one.error
-        colour = JUDGED if one.judged else NOT_JUDGED
+        colour = _JUDGED if one.judged else NOT_JUDGED
         marker = "o" if one.listed else "s"
         panel.errorbar(x, one.ratio, yerr=error, color=colour, marker=marker, capsize=2)
     panel.set_xscale("log")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from recsys.arrays import FloatArray, IntArray, owners, positions, running_sums
+from recsys.arrays import FloatArray, IntArray, positions, row_of_entry, running_sums
 from recsys.simulation import fitted, names
 from recsys.simulation.accounts import Accounts
 from recsys.simulation.config import MarketConfig
@@ -48,7 +48,7 @@ def draw_orders(config: MarketConfig, accounts: Accounts, clock: Seasonality, me
     probability (the BG/NBD model of Fader, Hardie, Lee 2005). `mean_lines` is the mean of `target`.
     """
     counts = _order_limit(config, accounts, clock)
-    account, position = owners(counts), positions(counts)
+    account, position = row_of_entry(counts), positions(counts)
     gaps = -np.log(uniform(account_keys(config.seed, Stream.GAP, accounts.number)[account], position))
     gaps /= accounts.order_rate[account]
     gaps[(position == 0) & accounts.is_new[account]] = 0.0

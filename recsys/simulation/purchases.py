@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.arrays import FloatArray, IntArray, owners, positions, starts
+from recsys.arrays import FloatArray, IntArray, positions, row_of_entry, starts
 from recsys.simulation import fitted
 from recsys.simulation.accounts import Accounts
 from recsys.simulation.catalogue import NONE, SUBSTITUTE_AVOIDANCE, Catalogue
@@ -153,7 +153,7 @@ class _Lines:
         n_lines: IntArray,
     ) -> None:
         self._config, self._accounts, self._catalogue, self._shelf = config, accounts, catalogue, shelf
-        self.order = owners(n_lines)
+        self.order = row_of_entry(n_lines)
         self._account = orders.account[self.order]
         self._period = clock.periods(orders.seconds)[self.order]
         a_account = np.bincount(orders.account, weights=n_lines, minlength=len(accounts)).astype(np.int64)

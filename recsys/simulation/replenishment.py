@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.arrays import FloatArray, IntArray, owners, positions, starts
+from recsys.arrays import FloatArray, IntArray, positions, row_of_entry, starts
 from recsys.data.history import SECONDS_A_DAY
 from recsys.simulation.accounts import Accounts
 from recsys.simulation.catalogue import MAX_RUNGS, Catalogue, Ladders, climb_rate, segment_effect
@@ -237,7 +237,7 @@ def _occasions(
     """Return need and order of each replenishment, by need and time."""
     orders_of = np.bincount(orders.account, minlength=len(accounts))
     per_need = orders_of[needs.account]
-    need = owners(per_need)
+    need = row_of_entry(per_need)
     order = starts(orders_of)[needs.account][need] + positions(per_need)
     address = orders.position[order] * NEEDS_AN_ACCOUNT + needs.slot[need]
     keys = account_keys(config.seed, Stream.LADDER_INCLUDED, accounts.number)[needs.account[need]]

@@ -72,7 +72,9 @@ async def get_kpis(
 
 
 def _readout(store: EventStore, experiment_id: str, now: datetime, currency: str | None) -> bytes:
-    from recsys.evaluation.readout import readout_from_store  # scipy and statsmodels: not before somebody asks
+    from recsys.evaluation.readout.from_event_store import (
+        readout_from_store,  # scipy and statsmodels: not before somebody asks
+    )
 
     if experiment_id not in store.read(EventQuery("experiments"))["experiment_id"].to_pylist():
         raise HTTPException(404, "the event store holds no such experiment; GET /v1/experiments lists them")
@@ -83,8 +85,10 @@ def _readout(store: EventStore, experiment_id: str, now: datetime, currency: str
 
 
 def _kpis(store: EventStore, now: datetime, period: Period, window_days: int, currency: str | None) -> bytes:
-    from recsys.evaluation.kpis import KpiConfig, kpis_from_tables, read_events
+    from recsys.evaluation.kpis.config import KpiConfig
+    from recsys.evaluation.kpis.report import kpis_from_tables
     from recsys.evaluation.kpis.results import document_of
+    from recsys.evaluation.kpis.tables import read_events
 
     events = read_events(store)
     if events.order_lines is None or not len(events.order_lines):

@@ -17,8 +17,10 @@ import pandas as pd
 import pytest
 
 from recsys.data.sources import connect
-from recsys.evaluation.kpis import KpiConfig, kpis_from_tables
-from recsys.simulation import MarketConfig, write_market
+from recsys.evaluation.kpis.config import KpiConfig
+from recsys.evaluation.kpis.report import kpis_from_tables
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.market import write_market
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "kpis.json"
 TEN_MILLION = MarketConfig(n_accounts=76_000, n_products=20_000)

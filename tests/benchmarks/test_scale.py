@@ -18,10 +18,11 @@ import pytest
 
 from recsys.bundle.load import load_bundle
 from recsys.contracts.offers import OfferRequest
-from recsys.data.dataset import ReadSpec, read_data
+from recsys.data.dataset import ReadSpec, read_dataset
 from recsys.fitting.pipeline import fit
 from recsys.ranking import OfferEngine
-from recsys.simulation import MarketConfig, write_market
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.market import write_market
 from training.config import TrainConfig
 from training.registry import EXPERIMENT, Registry
 
@@ -76,7 +77,7 @@ def steps_of(tracking: str) -> dict[str, dict[str, float]]:
 
 def test_accounts_beyond_the_limit_are_answered_from_what_they_bought(tmp_path: Path) -> None:
     write_market(MarketConfig(n_accounts=300, n_products=200, seed=3), tmp_path)
-    data = read_data(ReadSpec(**{name: str(tmp_path / f"{name}.parquet") for name in TABLES}))
+    data = read_dataset(ReadSpec(**{name: str(tmp_path / f"{name}.parquet") for name in TABLES}))
     fitted = fit(data, TrainConfig.model_validate(HASTY))
     scored = np.unique(fitted.cross.account)
     assert 0 < len(scored) <= 60

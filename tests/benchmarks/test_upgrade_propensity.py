@@ -15,13 +15,14 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, log_loss
 
-from recsys.data.dataset import ReadSpec, read_data
+from recsys.data.dataset import ReadSpec, read_dataset
 from recsys.data.history import History
 from recsys.ladder.edges import Ladder, LadderConfig, build_ladder
-from recsys.ladder.upgrade_events import find_rung_purchases
+from recsys.ladder.upgrade_events import find_upgrade_events
 from recsys.models.upgrade.model import UpgradeConfig, UpgradeModel, climbs_within
 from recsys.models.upgrade.snapshot import ClimbSnapshot
-from recsys.simulation import MarketConfig, simulate_market
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.market import simulate_market
 from tests.support.market_inference import inferred_climb_probabilities
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof"
@@ -163,14 +164,14 @@ def test_simulated_markets_against_oracles() -> None:
 @pytest.mark.timeout(3_600)
 def test_online_retail_against_the_edges_own_rates(online_retail_path: Path) -> None:
     """A year of windows, one after the other; the ladder is frozen before the first of them."""
-    clean = read_data(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii"))
+    clean = read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii"))
     history = clean.history()
     cutoffs = [datetime(2010 + month // 12, month % 12 + 1, 1, tzinfo=UTC) for month in range(8, 20)]
     past = history.before(cutoffs[0])
     sold = clean.products["product_id"].isin(history.product_ids[np.unique(past.product)])
     products = clean.products[sold]  # names and prices of products that came later are not known yet
     ladder = build_ladder(products, past, None, LadderConfig())
-    bought = find_rung_purchases(history, ladder.rows(history), CONFIG.climbs)
+    bought = find_upgrade_events(history, ladder.rows(history), CONFIG.climbs)
     parts = [scored(history, products, clean.accounts, ladder, as_of) for as_of in cutoffs]
     table = pd.concat(parts, ignore_index=True)
     results = figures(table)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from recsys.contracts import columns as c
 from recsys.contracts.tables import ORDERS
-from recsys.data import CleanData, ReadSpec, read_data
+from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.report import TableReport
 from recsys.errors import CurrencyError, DataError, EmptyDataError
 
@@ -49,14 +49,14 @@ FINE_VALUES = [("status", "Shipped"), ("status", ""), ("discount", ""), ("unit_p
 
 
 @pytest.fixture(scope="module")
-def bad_and_fine(tmp_path_factory: pytest.TempPathFactory) -> tuple[CleanData, pd.DataFrame]:
+def bad_and_fine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, pd.DataFrame]:
     """One row for each value, and the rejects that were written."""
     folder = tmp_path_factory.mktemp("values")
     names = (*HEADER, "discount", "status")
     good = dict(zip(names, (*GOOD, "0", "completed"), strict=True))
     rows = [good | {name: value} for name, value, *_ in (*BAD_VALUES, *FINE_VALUES)]
     pd.DataFrame(rows).to_csv(folder / "orders.csv", index=False)
-    data = read_data(ReadSpec(orders=str(folder / "orders.csv"), rejects=folder / "rejects.csv"))
+    data = read_dataset(ReadSpec(orders=str(folder / "orders.csv"), rejects=folder / "rejects.csv"))
     return data, pd.read_csv(folder / "rejects.csv", dtype=str, keep_default_na=False)
 
 
@@ -91,7 +91,7 @@ def test_the_rejects_file_has_the_rejected_rows_as_they_were_found(bad_and_fine)
 
 
 def test_a_row_without_an_account_stays_for_the_rules(write_orders) -> None:
-    data = read_data(ReadSpec(orders=write_orders([GOOD, ("o2", "", "p1", "2024-01-02", "1", "9")])))
+    data = read_dataset(ReadSpec(orders=write_orders([GOOD, ("o2", "", "p1", "2024-01-02", "1", "9")])))
     assert data.lines()[c.ACCOUNT_ID].isna().tolist() == [False, True]
     assert data.accounts[c.ACCOUNT_ID].tolist() == ["a1"]
     assert "1 of the kept lines have no account" in data.report.orders.notes[0]
@@ -99,14 +99,14 @@ def test_a_row_without_an_account_stays_for_the_rules(write_orders) -> None:
 
 def test_line_ids_default_to_the_position_in_the_order(write_orders) -> None:
     rows = [GOOD, ("o2", "a1", "p2", "2024-01-02", "1", "1"), ("o1", "a1", "p3", "2024-01-01", "1", "1")]
-    lines = read_data(ReadSpec(orders=write_orders(rows))).lines()
+    lines = read_dataset(ReadSpec(orders=write_orders(rows))).lines()
     assert lines[[c.ORDER_ID, c.LINE_ID]].to_numpy().tolist() == [["o1", "1"], ["o1", "2"], ["o2", "1"]]
 
 
 def test_of_lines_with_one_id_the_first_stays(write_orders) -> None:
     rows = [(*GOOD[:5], "free", "1"), (*GOOD, "1"), (*GOOD[:4], "7", "10", "1"), (*GOOD, "2"), ("o2", *GOOD[1:], "1")]
     rows += [("o1", "a1", "p1", "2024-01-02", "-1", "10", "1")]  # a sale and its reversal may share an id
-    data = read_data(ReadSpec(orders=write_orders(rows, (*HEADER, "line_id"))))
+    data = read_dataset(ReadSpec(orders=write_orders(rows, (*HEADER, "line_id"))))
     assert counts(data.report.orders) == {"duplicate_line": 1, "price_not_a_number": 1, "reversal": 1}
     duplicate = next(item for item in data.report.orders.dropped if item.reason.name == "duplicate_line")
     assert [example.row for example in duplicate.examples] == [3]
@@ -115,14 +115,14 @@ def test_of_lines_with_one_id_the_first_stays(write_orders) -> None:
 
 def test_a_row_that_withdraws_its_own_line_takes_the_sale_with_it(write_orders) -> None:
     rows = [(*GOOD, "1", "completed"), (*GOOD, "2", "completed"), (*GOOD, "1", "returned")]
-    data = read_data(ReadSpec(orders=write_orders(rows, (*HEADER, "line_id", "status"))))
+    data = read_dataset(ReadSpec(orders=write_orders(rows, (*HEADER, "line_id", "status"))))
     assert counts(data.report.orders) == {"line_withdrawn": 1, "not_completed": 1}
     assert data.lines()[c.LINE_ID].tolist() == ["2"]
 
 
 def test_a_position_is_not_taken_for_a_line_id(write_orders) -> None:
     rows = [(*GOOD, "2"), (*GOOD, "")]
-    assert read_data(ReadSpec(orders=write_orders(rows, (*HEADER, "line_id")))).lines()[c.LINE_ID].tolist() == [
+    assert read_dataset(ReadSpec(orders=write_orders(rows, (*HEADER, "line_id")))).lines()[c.LINE_ID].tolist() == [
         "2",
         "@2",
     ]
@@ -130,14 +130,14 @@ def test_a_position_is_not_taken_for_a_line_id(write_orders) -> None:
 
 def test_a_reversal_takes_its_share_of_the_discount(write_orders) -> None:
     rows = [(*GOOD[:4], "4", "10", "8"), (*GOOD[:3], "2024-01-05", "-1", "10", "0")]
-    lines = read_data(ReadSpec(orders=write_orders(rows, (*HEADER, "discount")))).lines()
+    lines = read_dataset(ReadSpec(orders=write_orders(rows, (*HEADER, "discount")))).lines()
     assert (lines[c.QUANTITY].tolist(), lines[c.DISCOUNT].tolist()) == ([3.0], [8.0 * 3 / 4])
 
 
 def test_a_returned_line_with_a_negative_quantity_is_a_reversal(write_orders) -> None:
     rows = [(*GOOD, "completed"), ("o2", "a1", "p1", "2024-01-03", "-2", "10", "returned")]
     rows += [("o3", "a1", "p2", "2024-01-03", "1", "10", "completed")]
-    data = read_data(ReadSpec(orders=write_orders(rows, (*HEADER, "status"))))
+    data = read_dataset(ReadSpec(orders=write_orders(rows, (*HEADER, "status"))))
     assert counts(data.report.orders) == {"reversal": 1, "reversed": 1}
 
 
@@ -146,7 +146,7 @@ def test_times_with_a_zone_become_utc(write_orders) -> None:
         ("o1", "a1", "p1", "2024-01-01T01:00:00+02:00", "1", "1"),
         ("o2", "a1", "p1", "2024-01-01T01:00:00Z", "1", "1"),
     ]
-    lines = read_data(ReadSpec(orders=write_orders(rows))).lines()
+    lines = read_dataset(ReadSpec(orders=write_orders(rows))).lines()
     expected = [datetime(2023, 12, 31, 23, tzinfo=UTC), datetime(2024, 1, 1, 1, tzinfo=UTC)]
     assert lines[c.ORDERED_AT].tolist() == expected
 
@@ -160,23 +160,23 @@ class TestAsOf:
     )
 
     def test_it_defaults_to_the_day_after_the_last_order(self, write_orders) -> None:
-        assert read_data(ReadSpec(orders=write_orders(self.ROWS))).as_of == datetime(2024, 1, 7, tzinfo=UTC)
+        assert read_dataset(ReadSpec(orders=write_orders(self.ROWS))).as_of == datetime(2024, 1, 7, tzinfo=UTC)
 
     def test_rows_at_it_are_left_out_and_counted(self, write_orders) -> None:
-        data = read_data(ReadSpec(orders=write_orders(self.ROWS), as_of=datetime(2024, 1, 6, tzinfo=UTC)))
+        data = read_dataset(ReadSpec(orders=write_orders(self.ROWS), as_of=datetime(2024, 1, 6, tzinfo=UTC)))
         assert counts(data.report.orders) == {"at_or_after_as_of": 1}
         assert data.lines()[c.QUANTITY].tolist() == [2.0, 1.0, 1.0]
         assert data.products[c.PRICE].tolist() == [11.0, 5.0]
 
     def test_the_same_moment_in_another_zone_is_the_same(self, write_orders) -> None:
         path = write_orders(self.ROWS)
-        here = read_data(ReadSpec(orders=path, as_of="2024-01-06T01:00:00+01:00"))
+        here = read_dataset(ReadSpec(orders=path, as_of="2024-01-06T01:00:00+01:00"))
         assert here.as_of == datetime(2024, 1, 6, tzinfo=UTC)
-        assert here.fingerprint == read_data(ReadSpec(orders=path, as_of=datetime(2024, 1, 6))).fingerprint  # noqa: DTZ001
+        assert here.fingerprint == read_dataset(ReadSpec(orders=path, as_of=datetime(2024, 1, 6))).fingerprint  # noqa: DTZ001
 
     def test_another_currency_after_it_is_not_seen(self, write_orders) -> None:
         rows = [(*GOOD, "EUR"), ("o2", "a1", "p1", "2024-02-01", "1", "1", "USD")]
-        data = read_data(
+        data = read_dataset(
             ReadSpec(orders=write_orders(rows, (*HEADER, "currency")), as_of=datetime(2024, 2, 1, tzinfo=UTC))
         )
         assert data.currency == "EUR"
@@ -185,7 +185,7 @@ class TestAsOf:
         with pytest.raises(
             EmptyDataError, match=r"none of its 4 rows can be used; 4 x ordered at or after as_of \(row 1"
         ):
-            read_data(ReadSpec(orders=write_orders(self.ROWS), as_of=datetime(2020, 1, 1, tzinfo=UTC)))
+            read_dataset(ReadSpec(orders=write_orders(self.ROWS), as_of=datetime(2020, 1, 1, tzinfo=UTC)))
 
 
 class TestCurrency:
@@ -197,37 +197,37 @@ class TestCurrency:
 
     def test_several_are_refused(self, write_orders) -> None:
         with pytest.raises(CurrencyError, match=r"currencies EUR \(1 lines\), USD \(1 lines\), must be one"):
-            read_data(ReadSpec(orders=write_orders(self.ROWS, (*HEADER, "currency"))))
+            read_dataset(ReadSpec(orders=write_orders(self.ROWS, (*HEADER, "currency"))))
 
     def test_the_one_chosen_stays(self, write_orders) -> None:
-        data = read_data(ReadSpec(orders=write_orders(self.ROWS, (*HEADER, "currency")), currency="EUR"))
+        data = read_dataset(ReadSpec(orders=write_orders(self.ROWS, (*HEADER, "currency")), currency="EUR"))
         assert counts(data.report.orders) == {"other_currency": 1, "no_currency": 1}
         assert (data.currency, data.lines()[c.CURRENCY].tolist()) == ("EUR", ["EUR"])
 
     def test_one_that_no_line_has_is_refused(self, write_orders) -> None:
         with pytest.raises(CurrencyError, match="currency == 'GBP', must be one of EUR, USD"):
-            read_data(ReadSpec(orders=write_orders(self.ROWS, (*HEADER, "currency")), currency="GBP"))
+            read_dataset(ReadSpec(orders=write_orders(self.ROWS, (*HEADER, "currency")), currency="GBP"))
 
     def test_a_line_that_says_none_is_in_the_only_one(self, write_orders) -> None:
-        data = read_data(ReadSpec(orders=write_orders([self.ROWS[0], self.ROWS[2]], (*HEADER, "currency"))))
+        data = read_dataset(ReadSpec(orders=write_orders([self.ROWS[0], self.ROWS[2]], (*HEADER, "currency"))))
         assert data.lines()[c.CURRENCY].tolist() == ["EUR", "EUR"]
 
     def test_without_the_column_it_is_what_was_chosen_or_not_known(self, write_orders) -> None:
         path = write_orders([GOOD])
-        assert read_data(ReadSpec(orders=path)).currency is None
-        assert read_data(ReadSpec(orders=path, currency="gbp")).lines()[c.CURRENCY].tolist() == ["GBP"]
+        assert read_dataset(ReadSpec(orders=path)).currency is None
+        assert read_dataset(ReadSpec(orders=path, currency="gbp")).lines()[c.CURRENCY].tolist() == ["GBP"]
 
 
 def test_text_in_all_numbers_is_a_sentence(write_orders) -> None:
     with pytest.raises(
         EmptyDataError, match=r"none of its 1 rows can be used; 1 x the quantity is not a finite number"
     ):
-        read_data(ReadSpec(orders=write_orders([(*GOOD[:4], "two", "1")])))
+        read_dataset(ReadSpec(orders=write_orders([(*GOOD[:4], "two", "1")])))
 
 
 def test_no_readable_time_is_a_sentence(write_orders) -> None:
     with pytest.raises(EmptyDataError, match="no row has a time that can be read"):
-        read_data(ReadSpec(orders=write_orders([(*GOOD[:3], "soon", "1", "1")])))
+        read_dataset(ReadSpec(orders=write_orders([(*GOOD[:3], "soon", "1", "1")])))
 
 
 def test_a_parquet_file_that_breaks_off_is_a_sentence(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_parquet_file_that_breaks_off_is_a_sentence(tmp_path: Path) -> None:
     content[200:5_000] = bytes(4_800)  # the pages, not the footer
     path.write_bytes(bytes(content))
     with pytest.raises(DataError, match=r"orders\.parquet: can't be read"):
-        read_data(ReadSpec(orders=str(path)))
+        read_dataset(ReadSpec(orders=str(path)))
 
 
 # ---- laws
@@ -266,11 +266,11 @@ QUICK = settings(max_examples=6, deadline=None, suppress_health_check=[HealthChe
 CUT = datetime(2024, 1, 5, tzinfo=UTC)
 
 
-def cleaned(folder: Path, frame: pd.DataFrame, as_of: datetime | None) -> CleanData | None:
+def cleaned(folder: Path, frame: pd.DataFrame, as_of: datetime | None) -> Dataset | None:
     path = folder / "orders.parquet"
     frame.astype("str").to_parquet(path)
     try:
-        return read_data(ReadSpec(orders=str(path), as_of=as_of))
+        return read_dataset(ReadSpec(orders=str(path), as_of=as_of))
     except EmptyDataError:
         return None
 
@@ -317,9 +317,9 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_rows(tmp_path: Path, ro
 
 
 def test_the_fingerprint_tells_data_apart(write_orders) -> None:
-    one = read_data(ReadSpec(orders=write_orders([GOOD]))).fingerprint
+    one = read_dataset(ReadSpec(orders=write_orders([GOOD]))).fingerprint
     changed = [("o9", *GOOD[1:]), (*GOOD[:4], "3", "10"), (*GOOD[:5], "10.5"), (GOOD[0], "", *GOOD[2:])]
-    others = {read_data(ReadSpec(orders=write_orders([row]))).fingerprint for row in changed}
-    twice = read_data(ReadSpec(orders=write_orders([GOOD, GOOD]))).fingerprint
+    others = {read_dataset(ReadSpec(orders=write_orders([row]))).fingerprint for row in changed}
+    twice = read_dataset(ReadSpec(orders=write_orders([GOOD, GOOD]))).fingerprint
     assert len({one, twice, *others}) == 6
-    assert read_data(ReadSpec(orders=write_orders([GOOD]))).fingerprint == one
+    assert read_dataset(ReadSpec(orders=write_orders([GOOD]))).fingerprint == one

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from recsys.cli import main
-from recsys.data import ReadSpec, parse_map, read_data
+from recsys.data.dataset import ReadSpec, read_dataset
+from recsys.data.mapping import parse_map
 
 HEADER = ("Order No", "Customer", "SKU", "Date", "Qty", "Price")
 ROWS = (
@@ -37,7 +38,7 @@ def test_check_proposes_shows_and_writes(write_orders, tmp_path: Path, capsys) -
     assert pd.read_csv(rejects)["drop_reason"].tolist() == ["quantity_not_a_number"]
     mapping = parse_map(str(map_path))
     assert mapping["ordered_at"] == "Date"
-    assert read_data(ReadSpec(orders=path, mapping=mapping)).report.orders.rows_kept == 2
+    assert read_dataset(ReadSpec(orders=path, mapping=mapping)).report.orders.rows_kept == 2
 
 
 def test_check_takes_what_is_said_before_what_it_proposes(write_orders, capsys) -> None:
@@ -101,7 +102,7 @@ def test_simulate_writes_a_market_that_check_reads(tmp_path: Path, capsys) -> No
     assert f"of 30 accounts to {folder}" in out.replace(" /", " /")
     tables = ("orders", "products", "accounts", "upgrades")
     paths = {name: str(folder / f"{name}.parquet") for name in tables}
-    report = read_data(ReadSpec(**paths)).report
+    report = read_dataset(ReadSpec(**paths)).report
     assert [table.rows_rejected for table in report.tables] == [0, 0, 0, 0]
 
 

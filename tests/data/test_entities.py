@@ -10,7 +10,7 @@ import pytest
 
 from recsys.contracts import columns as c
 from recsys.contracts.tables import ACCOUNTS, PRODUCTS, UPGRADES
-from recsys.data import CleanData, ReadSpec, read_data
+from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.report import TableReport
 from recsys.errors import MissingColumnError
 
@@ -39,14 +39,14 @@ UPGRADE_ROWS = "from_product_id,to_product_id\np1,p3\np1,p1\np2,\n"
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> CleanData:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("tables")
     tables = {"orders": LINES, "products": PRODUCT_ROWS, "accounts": ACCOUNT_ROWS, "upgrades": UPGRADE_ROWS}
     for name, text in tables.items():
         (folder / f"{name}.csv").write_text(text)
     paths = {name: str(folder / f"{name}.csv") for name in tables}
     spec = ReadSpec(**paths, mapping={"products.cost": "List cost"}, rejects=folder / "rejects.parquet")
-    cleaned = read_data(spec)
+    cleaned = read_dataset(spec)
     rejects = pd.read_parquet(folder / "rejects.parquet")
     assert rejects[[c.SOURCE_TABLE, c.SOURCE_ROW]].to_numpy().tolist() == [
         ["accounts", 4],
@@ -64,7 +64,7 @@ def counts(report: TableReport) -> dict[str, int]:
     return {item.reason.name: item.rows for item in report.dropped}
 
 
-def test_every_row_has_one_outcome(data: CleanData) -> None:
+def test_every_row_has_one_outcome(data: Dataset) -> None:
     orders, products, accounts, upgrades = data.report.tables
     assert orders.rows_kept == 5
     assert counts(products) == {
@@ -79,7 +79,7 @@ def test_every_row_has_one_outcome(data: CleanData) -> None:
         assert report.rows_read == report.rows_kept + report.rows_rejected + report.rows_left_out
 
 
-def test_what_the_products_table_leaves_open_comes_from_the_orders(data: CleanData) -> None:
+def test_what_the_products_table_leaves_open_comes_from_the_orders(data: Dataset) -> None:
     products = PRODUCTS.pandera_frame().validate(data.products).set_index(c.PRODUCT_ID)
     assert list(products.index) == ["p1", "p2", "p3"]
     assert products.loc["p1", [c.NAME, c.CATEGORY, c.TIER]].tolist() == ["The lamp", "Light", "2"]
@@ -89,11 +89,11 @@ def test_what_the_products_table_leaves_open_comes_from_the_orders(data: CleanDa
     assert products.loc["p3", c.PRICE] == 8.0
 
 
-def test_of_equally_frequent_names_the_first_in_the_alphabet_counts(data: CleanData) -> None:
+def test_of_equally_frequent_names_the_first_in_the_alphabet_counts(data: Dataset) -> None:
     assert data.products.set_index(c.PRODUCT_ID).loc["p2", c.NAME] == "Alpha"
 
 
-def test_accounts_are_those_of_the_table_and_of_the_orders(data: CleanData) -> None:
+def test_accounts_are_those_of_the_table_and_of_the_orders(data: Dataset) -> None:
     accounts = ACCOUNTS.pandera_frame().validate(data.accounts).set_index(c.ACCOUNT_ID)
     assert list(accounts.index) == ["a1", "a2", "a3", "a4"]
     assert accounts.loc["a1", [c.SEGMENT, c.REGION]].tolist() == ["B2B", "North"]
@@ -102,21 +102,21 @@ def test_accounts_are_those_of_the_table_and_of_the_orders(data: CleanData) -> N
     assert accounts[c.CREATED_AT].tolist() == [datetime(*day, tzinfo=UTC) for day in created]
 
 
-def test_further_columns_of_accounts_keep_what_they_are(data: CleanData) -> None:
+def test_further_columns_of_accounts_keep_what_they_are(data: Dataset) -> None:
     accounts = data.accounts.set_index(c.ACCOUNT_ID)
     assert accounts["employees"].dropna().to_dict() == {"a1": 12.0, "a4": 3.0}
     assert accounts["note"].dropna().to_dict() == {"a1": "x", "a4": "7"}
 
 
-def test_upgrades_lead_to_another_product(data: CleanData) -> None:
+def test_upgrades_lead_to_another_product(data: Dataset) -> None:
     assert data.upgrades is not None
     upgrades = UPGRADES.pandera_frame().validate(data.upgrades)
     assert upgrades[[c.FROM_PRODUCT_ID, c.TO_PRODUCT_ID]].to_numpy().tolist() == [["p1", "p3"]]
 
 
-def test_without_the_tables_all_comes_from_the_orders(tmp_path: Path, data: CleanData) -> None:
+def test_without_the_tables_all_comes_from_the_orders(tmp_path: Path, data: Dataset) -> None:
     (tmp_path / "orders.csv").write_text(LINES)
-    alone = read_data(ReadSpec(orders=str(tmp_path / "orders.csv")))
+    alone = read_dataset(ReadSpec(orders=str(tmp_path / "orders.csv")))
     products = alone.products.set_index(c.PRODUCT_ID)
     assert products[[c.NAME, c.PRICE, c.COST]].loc["p1"].tolist() == ["Lamp", 12.0, 5.0]
     assert alone.accounts[c.REGION].fillna("").tolist() == ["North", "South", ""]
@@ -129,4 +129,4 @@ def test_a_table_without_its_key_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "products.csv").write_text("sku,price\np1,1\n")
     spec = ReadSpec(orders=str(tmp_path / "orders.csv"), products=str(tmp_path / "products.csv"))
     with pytest.raises(MissingColumnError, match=r"products\.csv: no column product_id"):
-        read_data(spec)
+        read_dataset(spec)

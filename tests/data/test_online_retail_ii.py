@@ -12,7 +12,7 @@ import pytest
 
 from recsys.contracts import columns as c
 from recsys.contracts.tables import ACCOUNTS, ORDERS, PRODUCTS
-from recsys.data import CleanData, ReadSpec, read_data
+from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.report import TableReport
 
 pytestmark = pytest.mark.data
@@ -84,13 +84,13 @@ def raw(online_retail_path: Path) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def whole(online_retail_path: Path) -> CleanData:
-    return read_data(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii"))
+def whole(online_retail_path: Path) -> Dataset:
+    return read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii"))
 
 
 @pytest.fixture(scope="module")
-def early(online_retail_path: Path) -> CleanData:
-    return read_data(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii", as_of=AS_OF))
+def early(online_retail_path: Path) -> Dataset:
+    return read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii", as_of=AS_OF))
 
 
 @pytest.fixture(scope="module")
@@ -107,23 +107,23 @@ def counts(report: TableReport) -> dict[str, int]:
     return {item.reason.name: item.rows for item in report.dropped}
 
 
-def test_every_count_of_the_whole_file(whole: CleanData, whole_by_hand: ByHand) -> None:
+def test_every_count_of_the_whole_file(whole: Dataset, whole_by_hand: ByHand) -> None:
     assert counts(whole.report.orders) == whole_by_hand.counts()
     assert whole.report.orders.rows_kept == int(whole_by_hand.kept.sum())
 
 
-def test_every_count_before_as_of(early: CleanData, early_by_hand: ByHand) -> None:
+def test_every_count_before_as_of(early: Dataset, early_by_hand: ByHand) -> None:
     assert counts(early.report.orders) == early_by_hand.counts()
     assert early.report.orders.rows_kept == int(early_by_hand.kept.sum())
 
 
-def test_the_rows_are_all_accounted_for(whole: CleanData) -> None:
+def test_the_rows_are_all_accounted_for(whole: Dataset) -> None:
     report = whole.report.orders
     assert report.rows_read == 846_166
     assert report.rows_read == report.rows_kept + report.rows_rejected + report.rows_left_out
 
 
-def test_the_default_as_of_is_the_day_after_the_last_order(whole: CleanData) -> None:
+def test_the_default_as_of_is_the_day_after_the_last_order(whole: Dataset) -> None:
     assert whole.as_of == datetime(2011, 9, 1, tzinfo=UTC)
     assert whole.currency == "GBP"
 
@@ -142,17 +142,17 @@ def test_the_lines_are_those_computed_by_hand(which: str, request: pytest.Fixtur
 
 
 def test_a_cancellation_after_as_of_takes_nothing_from_a_sale_before_it(
-    early: CleanData, whole_by_hand: ByHand, early_by_hand: ByHand
+    early: Dataset, whole_by_hand: ByHand, early_by_hand: ByHand
 ) -> None:
     later = (whole_by_hand.left < early_by_hand.left) & early_by_hand.kept
     assert later.sum() > 400  # the case is common in this file
     assert float(early.orders[c.QUANTITY].sum().to_pyarrow().as_py()) == early_by_hand.left[early_by_hand.kept].sum()
 
 
-def test_rows_at_or_after_as_of_change_nothing(early: CleanData, raw: pd.DataFrame, tmp_path: Path) -> None:
+def test_rows_at_or_after_as_of_change_nothing(early: Dataset, raw: pd.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "before.parquet"
     raw[raw["InvoiceDate"] < AS_OF.replace(tzinfo=None)].to_parquet(path)
-    alone = read_data(ReadSpec(orders=str(path), preset="online-retail-ii", as_of=AS_OF))
+    alone = read_dataset(ReadSpec(orders=str(path), preset="online-retail-ii", as_of=AS_OF))
     assert alone.fingerprint == early.fingerprint
     pd.testing.assert_frame_equal(alone.products, early.products)
     pd.testing.assert_frame_equal(alone.accounts, early.accounts)
@@ -160,12 +160,12 @@ def test_rows_at_or_after_as_of_change_nothing(early: CleanData, raw: pd.DataFra
     assert counts(alone.report.orders) == without
 
 
-def test_ids_are_text_without_a_fraction_and_in_upper_case(whole: CleanData) -> None:
+def test_ids_are_text_without_a_fraction_and_in_upper_case(whole: Dataset) -> None:
     assert whole.accounts[c.ACCOUNT_ID].str.fullmatch("[0-9]{5}").all()
     assert whole.products[c.PRODUCT_ID].str.fullmatch("[0-9]{5}[A-Z]{0,2}").all()
 
 
-def test_names_are_the_most_frequent_spelling_and_prices_the_last(early: CleanData, early_by_hand: ByHand) -> None:
+def test_names_are_the_most_frequent_spelling_and_prices_the_last(early: Dataset, early_by_hand: ByHand) -> None:
     lines = early_by_hand.lines()
     names = lines.assign(name=lines["Description"].str.split().str.join(" ")).dropna(subset=["name"])
     names = names[names["name"] != ""]
@@ -177,7 +177,7 @@ def test_names_are_the_most_frequent_spelling_and_prices_the_last(early: CleanDa
     assert products[c.PRICE].to_dict() == last.to_dict()
 
 
-def test_accounts_have_their_region_and_first_order(early: CleanData, early_by_hand: ByHand) -> None:
+def test_accounts_have_their_region_and_first_order(early: Dataset, early_by_hand: ByHand) -> None:
     known = early_by_hand.lines().dropna(subset=["account"])
     first = known.groupby("account")["InvoiceDate"].min().dt.tz_localize("UTC")
     accounts = early.accounts.set_index(c.ACCOUNT_ID)
@@ -185,7 +185,7 @@ def test_accounts_have_their_region_and_first_order(early: CleanData, early_by_h
     assert accounts.loc["12347", c.REGION] == "Iceland"
 
 
-def test_history_has_the_vocabularies_of_the_tables(early: CleanData) -> None:
+def test_history_has_the_vocabularies_of_the_tables(early: Dataset) -> None:
     history = early.history()
     assert len(history) == early.report.orders.rows_kept
     assert list(history.account_ids) == list(early.accounts[c.ACCOUNT_ID])
@@ -193,18 +193,20 @@ def test_history_has_the_vocabularies_of_the_tables(early: CleanData) -> None:
     assert int((history.account < 0).sum()) == int(early.lines()[c.ACCOUNT_ID].isna().sum())
 
 
-def test_the_cleaned_tables_keep_their_contracts(whole: CleanData) -> None:
+def test_the_cleaned_tables_keep_their_contracts(whole: Dataset) -> None:
     assert ORDERS.pandera_ibis().validate(whole.orders) is not None
     assert len(PRODUCTS.pandera_frame().validate(whole.products)) == len(whole.products)
     assert len(ACCOUNTS.pandera_frame().validate(whole.accounts)) == len(whole.accounts)
 
 
-def test_the_same_rows_as_text_give_the_same_data(early: CleanData, raw: pd.DataFrame, tmp_path: Path) -> None:
+def test_the_same_rows_as_text_give_the_same_data(early: Dataset, raw: pd.DataFrame, tmp_path: Path) -> None:
     rows = raw[raw["InvoiceDate"] < "2009-12-20"].copy()
     as_parquet, as_text = tmp_path / "rows.parquet", tmp_path / "rows.csv.gz"
     rows.to_parquet(as_parquet)
     rows.assign(**{"Customer ID": rows["Customer ID"].astype("float64")}).to_csv(as_text, index=False)  # 13085.0
-    typed, text = (read_data(ReadSpec(orders=str(path), preset="online-retail-ii")) for path in (as_parquet, as_text))
+    typed, text = (
+        read_dataset(ReadSpec(orders=str(path), preset="online-retail-ii")) for path in (as_parquet, as_text)
+    )
     assert text.fingerprint == typed.fingerprint
     assert counts(text.report.orders) == counts(typed.report.orders)
     assert ".csv.gz" in text.report.orders.location

@@ -1,4 +1,4 @@
-"""What `read_data` makes of whole sources: folders, malformed lines, the report and its numbers."""
+"""What `read_dataset` makes of whole sources: folders, malformed lines, the report and its numbers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from recsys.contracts import columns as c
-from recsys.data import ReadSpec, read_data
-from recsys.data.presets import PRESETS, find_preset
+from recsys.data.dataset import ReadSpec, read_dataset
+from recsys.data.presets.registry import PRESETS, find_preset
 from recsys.errors import ConfigError, MissingColumnError
 
 HEADER = "order_id,account_id,product_id,ordered_at,quantity,unit_price\n"
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_rows_of_a_folder_are_named_by_file_and_row(folder: Path, tmp_path: Path) -> None:
-    data = read_data(ReadSpec(orders=str(folder), rejects=tmp_path / "rejects.parquet"))
+    data = read_dataset(ReadSpec(orders=str(folder), rejects=tmp_path / "rejects.parquet"))
     report = data.report.orders
     assert (report.rows_read, report.rows_kept, report.rows_rejected) == (5, 2, 3)
     examples = {item.reason.name: str(item.examples[0]) for item in report.dropped}
@@ -48,7 +48,7 @@ def test_rows_of_a_folder_are_named_by_file_and_row(folder: Path, tmp_path: Path
 
 
 def test_the_report_goes_into_json_and_onto_a_screen(folder: Path) -> None:
-    report = read_data(ReadSpec(orders=str(folder))).report
+    report = read_dataset(ReadSpec(orders=str(folder))).report
     plain = json.loads(json.dumps(report.to_dict()))
     assert plain["tables"]["orders"]["reasons"]["no_product_id"]["examples"] == [
         {"file": "2.csv", "row": 2, "values": {"product_id": None}}
@@ -71,7 +71,7 @@ def test_a_missing_column_shows_what_was_found(tmp_path: Path) -> None:
         MissingColumnError,
         match=r"no column order_id, account_id\. .*Nearest to order_id: order.*account_id: customer_id",
     ):
-        read_data(ReadSpec(orders=str(tmp_path / "orders.csv")))
+        read_dataset(ReadSpec(orders=str(tmp_path / "orders.csv")))
 
 
 def test_presets_are_found_by_name() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from recsys.data import ReadSpec, read_data
+from recsys.data.dataset import ReadSpec, read_dataset
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "reading.json"
 N_LINES = 10_000_000
@@ -44,7 +44,7 @@ def peak_megabytes() -> float:
 
 def measure(path: str) -> dict[str, float | int]:
     start, start_cpu = time.perf_counter(), time.process_time()
-    report = read_data(ReadSpec(orders=path)).report.orders
+    report = read_dataset(ReadSpec(orders=path)).report.orders
     return {
         "rows_read": report.rows_read,
         "rows_kept": report.rows_kept,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from recsys.simulation import MarketConfig, write_market
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.market import write_market
 
 SMALL = """
 [next_product.sampling]

@@ -14,7 +14,7 @@ from recsys.backtesting.baselines import lineup
 from recsys.backtesting.trainer import CART_ALONE, CART_AND_ACCOUNT, CART_AS_SERVED, freeze_ladder
 from recsys.bundle import load_bundle
 from recsys.cli import main
-from recsys.data import CleanData, ReadSpec, read_data
+from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from training.config import TrainConfig
 from training.registry import EXPERIMENT, Registry
 
@@ -60,8 +60,8 @@ def test_the_ladder_is_frozen_before_the_first_cutoff(market: Path, tmp_path: Pa
     def ladder_of(file: Path, cutoff: str) -> pd.DataFrame:
         tables = {name: str(market / f"{name}.parquet") for name in ("products", "upgrades")}
 
-        def read(as_of: datetime) -> CleanData:
-            return read_data(ReadSpec(orders=str(file), as_of=as_of, **tables))
+        def read(as_of: datetime) -> Dataset:
+            return read_dataset(ReadSpec(orders=str(file), as_of=as_of, **tables))
 
         return freeze_ladder(read, datetime.fromisoformat(cutoff).replace(tzinfo=UTC), TrainConfig()).edges
 

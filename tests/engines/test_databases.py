@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from recsys.contracts import columns as c
-from recsys.data import ReadSpec, read_data
+from recsys.data.dataset import ReadSpec, read_dataset
 from recsys.data.sources import connect, open_source
 from recsys.engines.databases import shown_url
 from recsys.errors import ConfigError, DataError, EmptyDataError, SourceNotFoundError
@@ -58,7 +58,7 @@ def _fill(url: str) -> None:
 
 
 def kept(location: str) -> list[tuple[object, ...]]:
-    frame = read_data(ReadSpec(orders=location)).lines()
+    frame = read_dataset(ReadSpec(orders=location)).lines()
     frame[c.ACCOUNT_ID] = frame[c.ACCOUNT_ID].astype(object).where(frame[c.ACCOUNT_ID].notna(), None)
     columns = [c.ORDER_ID, c.LINE_ID, c.ACCOUNT_ID, c.PRODUCT_ID, c.ORDERED_AT, c.QUANTITY, c.UNIT_PRICE]
     return list(frame[columns].itertuples(index=False, name=None))
@@ -76,7 +76,7 @@ def test_sqlite_text_in_a_number_column_is_one_rejected_row(sqlite_path: Path) -
     with sqlite3.connect(sqlite_path) as database:
         database.execute("INSERT INTO lines VALUES ('o9', 7, 'p1', '2024-01-01', 'many', 1.0)")
     database.close()
-    report = read_data(ReadSpec(orders=f"sqlite:///{sqlite_path}#lines")).report.orders
+    report = read_dataset(ReadSpec(orders=f"sqlite:///{sqlite_path}#lines")).report.orders
     assert report.rows("quantity_not_a_number") == 1
     example = next(item for item in report.dropped if item.reason.name == "quantity_not_a_number").examples[0]
     assert (example.row, example.values) == (5, {"quantity": "many"})

@@ -15,8 +15,12 @@ import pytest
 from recsys.cli import main
 from recsys.contracts.events import ExperimentRecord, PostedLine, RecordedAssignment
 from recsys.errors import MissingColumnError, ReadoutError
-from recsys.evaluation.readout import Ratio, Readout, ReadoutConfig, TableForm, readout_from_store, readout_from_table
-from recsys.evaluation.readout import with_plan as planned
+from recsys.evaluation.readout.design import ReadoutConfig
+from recsys.evaluation.readout.from_event_store import readout_from_store
+from recsys.evaluation.readout.from_table import TableForm, readout_from_table
+from recsys.evaluation.readout.from_table import with_plan as planned
+from recsys.evaluation.readout.results import Readout
+from recsys.evaluation.statistics.metric import Ratio
 from recsys.evaluation.statistics.significance_tests import sample_ratio_p_value
 from recsys.events import EventStore, MemoryStore, open_store
 from recsys.experiments.assignment import assign_many

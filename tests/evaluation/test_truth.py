@@ -11,7 +11,7 @@ import pytest
 from recsys.data.history import History
 from recsys.evaluation.offline.ground_truth import cross_sell_pairs, novel_purchases, rung_climbs
 from recsys.evaluation.offline.ranking_metrics import active_products, coverage, novelty
-from recsys.ladder.upgrade_events import ClimbConfig, EdgeRows
+from recsys.ladder.upgrade_events import EdgeRows, UpgradeEventConfig
 
 CUTOFF = datetime(2024, 6, 1, tzinfo=UTC)
 
@@ -61,11 +61,11 @@ def test_climbs_need_a_rung_below_before_the_cutoff() -> None:
         ("o8", "a3", "top", 9, 4),
     )
     edges = EdgeRows.of(history, np.array(["low"], dtype=object), np.array(["top"], dtype=object))
-    truth = rung_climbs(history, CUTOFF, 30, edges, ClimbConfig())
+    truth = rung_climbs(history, CUTOFF, 30, edges, UpgradeEventConfig())
     assert [history.account_ids[row] for row in truth.accounts] == ["a0"]
     assert [history.product_ids[row] for row in truth.relevant.indices] == ["top"]
     assert truth.revenue.toarray().sum() == 4
-    assert len(rung_climbs(history, CUTOFF, 3, edges, ClimbConfig())) == 0
+    assert len(rung_climbs(history, CUTOFF, 3, edges, UpgradeEventConfig())) == 0
 
 
 def test_pairs_are_all_accounts_with_a_past_times_the_products_sold_before_less_what_is_owned() -> None:

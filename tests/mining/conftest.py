@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from recsys.contracts import columns as c
-from recsys.data import ReadSpec, read_data
+from recsys.data.dataset import ReadSpec, read_dataset
 
 Orders = list[list[str]]
 
@@ -37,7 +37,7 @@ def groceries(groceries_path: Path) -> ibis.Table:
 @pytest.fixture(scope="session")
 def retail_lines(online_retail_path: Path) -> pd.DataFrame:
     """The cleaned lines of Online Retail II: order, product, account, time."""
-    data = read_data(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii"))
+    data = read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii"))
     names = [c.ORDER_ID, c.PRODUCT_ID, c.ACCOUNT_ID, c.ORDERED_AT]
     return data.orders.select(names).to_pandas()
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from recsys.data.history import History
 from recsys.ladder.edges import EDGE_COLUMNS, LadderConfig, build_ladder
-from recsys.ladder.upgrade_events import ClimbConfig
+from recsys.ladder.upgrade_events import UpgradeEventConfig
 
 DAY0 = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -165,7 +165,7 @@ def test_standing_and_follow_up_windows_decide() -> None:
     products = named("SMALL CLOCHE", "LARGE CLOCHE")
 
     def climbed(**options: object) -> int:
-        climbs = ClimbConfig(**options)
+        climbs = UpgradeEventConfig(**options)
         return int(build_ladder(products, history, None, LadderConfig(climbs=climbs)).edges["n_climbed"].iloc[0])
 
     assert climbed() == 0  # 18 of 22 went to p0 within 30 days

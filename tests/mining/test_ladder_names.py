@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.products.names import compare, parse_name, singular
+from recsys.products.names import compare_names, parse_name, singular
 
 
 @pytest.mark.parametrize(
@@ -49,25 +49,25 @@ def test_pieces_of_a_pack(name: str | None, pieces: float) -> None:
     ],
 )
 def test_the_second_name_is_more(lower: str, upper: str, up: str) -> None:
-    step = compare(parse_name(lower), parse_name(upper))
+    step = compare_names(parse_name(lower), parse_name(upper))
     assert (step.up, step.down) == ((up,), ())
-    back = compare(parse_name(upper), parse_name(lower))
+    back = compare_names(parse_name(upper), parse_name(lower))
     assert (back.up, back.down) == ((), (up,))
 
 
 def test_a_step_is_stated_where_both_names_speak() -> None:
-    assert compare(parse_name("SMALL JAR"), parse_name("LARGE JAR")).stated
-    assert not compare(parse_name("SMALL JAR"), parse_name("JAR")).stated
-    assert not compare(parse_name("TIN"), parse_name("SET OF 3 TINS")).stated
+    assert compare_names(parse_name("SMALL JAR"), parse_name("LARGE JAR")).stated
+    assert not compare_names(parse_name("SMALL JAR"), parse_name("JAR")).stated
+    assert not compare_names(parse_name("TIN"), parse_name("SET OF 3 TINS")).stated
 
 
 def test_more_pieces_of_a_smaller_size_go_both_ways() -> None:
-    step = compare(parse_name("LARGE TIN"), parse_name("SET OF 3 SMALL TINS"))
+    step = compare_names(parse_name("LARGE TIN"), parse_name("SET OF 3 SMALL TINS"))
     assert (step.up, step.down) == (("pack",), ("size",))
 
 
 def test_a_count_that_one_name_lacks_says_nothing() -> None:
-    step = compare(parse_name("CAKE STAND"), parse_name("CAKE STAND 3 TIER"))
+    step = compare_names(parse_name("CAKE STAND"), parse_name("CAKE STAND 3 TIER"))
     assert (step.up, step.down) == ((), ())
 
 
@@ -75,7 +75,7 @@ def test_a_count_that_one_name_lacks_says_nothing() -> None:
 def test_any_text_is_read(name: str) -> None:
     parts = parse_name(name)
     assert parts.pieces >= 1
-    step = compare(parts, parts)
+    step = compare_names(parts, parts)
     assert (step.up, step.down) == ((), ())
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from recsys.data.dataset import ReadSpec, read_data
+from recsys.data.dataset import ReadSpec, read_dataset
 from recsys.data.history import History
 from recsys.ladder.edges import LadderConfig, build_ladder
-from recsys.ladder.upgrade_events import find_rung_purchases
+from recsys.ladder.upgrade_events import find_upgrade_events
 
 # A hundred edges drawn with seed 0 from the ladder frozen on 2011-06-01, each judged by reading its two names: is the
 # second a higher-value version of the first? Doubtful ones count as no.
@@ -21,7 +21,7 @@ CUTOFF = datetime(2011, 6, 1, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def trade(online_retail_path: Path) -> tuple[pd.DataFrame, History]:
-    clean = read_data(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii"))
+    clean = read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii"))
     return clean.products, clean.history()
 
 
@@ -29,7 +29,7 @@ def trade(online_retail_path: Path) -> tuple[pd.DataFrame, History]:
 def test_a_frozen_ladder_is_climbed_by_hundreds(trade: tuple[pd.DataFrame, History]) -> None:
     products, history = trade
     ladder = build_ladder(products, history.before(CUTOFF), None, LadderConfig())
-    bought = find_rung_purchases(history, ladder.rows(history), LadderConfig().climbs)
+    bought = find_upgrade_events(history, ladder.rows(history), LadderConfig().climbs)
     n_climbers = len(set(bought.account[bought.climbed]))
     print(f"{len(ladder)} edges, {int(bought.climbed.sum())} climbs by {n_climbers} accounts, {len(bought)} purchases")
     assert len(ladder) >= 100

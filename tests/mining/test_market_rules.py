@@ -14,7 +14,8 @@ import pytest
 
 from recsys.contracts import columns as c
 from recsys.mining.rules import RuleConfig, mine_rules
-from recsys.simulation import Market, MarketConfig, simulate_market
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.market import Market, simulate_market
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "mining.json"
 ENOUGH = 20  # orders that hold both products of a planted pair: the pair had a chance to be seen

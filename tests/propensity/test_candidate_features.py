@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.arrays import Table, informative
+from recsys.arrays import FeatureMatrix, informative
 from recsys.data.history import History
 from recsys.models.next_product.account_features import AccountColumns, account_table
 from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
@@ -58,7 +58,7 @@ class TestBuilder:
     def test_only_the_head_of_the_catalogue_is_looked_at(self, drawn, drawn_products):
         snapshot = take_snapshot(drawn, CUTOFF, drawn_products)
         head = take_head(snapshot, 12).products
-        extra = Table.of({}, drawn.n_accounts)
+        extra = FeatureMatrix.of({}, drawn.n_accounts)
         narrow = FeatureBuilder(snapshot, make_sources(FEW), extra, FeatureConfig(per_channel=10, max_products=12))
         block = narrow.block(everyone(drawn))
         assert set(block.product.tolist()) <= set(head.tolist())
@@ -178,7 +178,7 @@ class TestAccountTable:
 def test_informative_columns_hold_more_than_one_value():
     values = np.array([[1, 2, np.nan, np.nan], [1, 3, np.nan, 4], [1, 2, np.nan, 4]], dtype=np.float32)
     assert informative(values).tolist() == [1]
-    assert Table(("x", "y", "z", "w"), values).column("y").tolist() == [2, 3, 2]
+    assert FeatureMatrix(("x", "y", "z", "w"), values).column("y").tolist() == [2, 3, 2]
 
 
 def test_quantities_by_hand(make_history):

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 
 from recsys.data.history import History
 from recsys.ladder.edges import Ladder, LadderConfig, build_ladder
-from recsys.ladder.upgrade_events import ClimbConfig
+from recsys.ladder.upgrade_events import UpgradeEventConfig
 from recsys.models.upgrade.features import FEATURES, climb_features
 from recsys.models.upgrade.model import UpgradeConfig, UpgradeModel, climb_cutoffs, climbs_within
 from recsys.models.upgrade.snapshot import (
@@ -23,7 +23,8 @@ from recsys.models.upgrade.snapshot import (
     peer_quantities,
     usual_quantity,
 )
-from recsys.simulation import Market, MarketConfig, simulate_market
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.market import Market, simulate_market
 
 AS_OF = datetime(2025, 8, 1, tzinfo=UTC)
 CONFIG = UpgradeConfig(n_cutoffs=6)
@@ -167,9 +168,9 @@ def test_labels_by_hand() -> None:
 def test_standing_ends_after_its_window_and_quantity_is_the_mean() -> None:
     history = few_lines([("a", "p", 0, 4), ("a", "p", 20, 8), ("b", "p", 90, 5)])
     ladder = build_ladder(PRODUCTS, history, LINK, LadderConfig())
-    everybody = ClimbSnapshot.at(history, ladder, ClimbConfig(), DAY_100)
+    everybody = ClimbSnapshot.at(history, ladder, UpgradeEventConfig(), DAY_100)
     assert usual_quantity(everybody, everybody.standing).tolist() == [6.0, 5.0]
-    recent = ClimbSnapshot.at(history, ladder, ClimbConfig(standing_days=30), DAY_100)
+    recent = ClimbSnapshot.at(history, ladder, UpgradeEventConfig(standing_days=30), DAY_100)
     assert history.account_ids[recent.standing.account].tolist() == ["b"]
 
 
@@ -201,7 +202,7 @@ def test_before_a_year_is_known_as_many_orders_are_expected_as_there_were() -> N
     model = UpgradeModel().fit(calm, PRODUCTS, accounts, ladder, as_of, np.random.default_rng(0))
     odds = []
     for history in (calm, busy):
-        snapshot = ClimbSnapshot.at(history, ladder, ClimbConfig(), as_of)
+        snapshot = ClimbSnapshot.at(history, ladder, UpgradeEventConfig(), as_of)
         odds.append(logit(model.pair_probabilities(snapshot, snapshot.standing)))
     # 21 orders in the last 30 days, 200 more when busy; a hundred is added to both
     assert odds[1] - odds[0] == pytest.approx(np.full(40, np.log(321 / 121)))
@@ -209,7 +210,9 @@ def test_before_a_year_is_known_as_many_orders_are_expected_as_there_were() -> N
 
 def test_what_peers_do_by_hand() -> None:
     history = few_lines([("a", "p", 0, 4), ("a", "p", 20, 8), ("b", "p", 90, 5)])
-    snapshot = ClimbSnapshot.at(history, build_ladder(PRODUCTS, history, LINK, LadderConfig()), ClimbConfig(), DAY_100)
+    snapshot = ClimbSnapshot.at(
+        history, build_ladder(PRODUCTS, history, LINK, LadderConfig()), UpgradeEventConfig(), DAY_100
+    )
     assert ladder_of_edge(snapshot).tolist() == [0]
     # one group: nothing to shrink, the mean of log sqrt(4 * 8) and log 5
     usual = (np.log(32) / 2 + np.log(5)) / 2
@@ -225,7 +228,9 @@ def test_what_peers_do_by_hand() -> None:
 def test_a_climb_restocks_too_and_what_follows_it_does_not_count() -> None:
     rows = [("a", "p", 0, 4), ("a", "p", 10, 4), ("a", "q", 20, 4), ("a", "q", 30, 4), ("a", "q", 40, 4)]
     history = few_lines([*rows, ("b", "p", 5, 1)])
-    snapshot = ClimbSnapshot.at(history, build_ladder(PRODUCTS, history, LINK, LadderConfig()), ClimbConfig(), DAY_100)
+    snapshot = ClimbSnapshot.at(
+        history, build_ladder(PRODUCTS, history, LINK, LadderConfig()), UpgradeEventConfig(), DAY_100
+    )
     # a: the orders of day 10 and 20 restock the edge, two of two; b has none after its first
     assert peer_order_shares(snapshot, 1) == pytest.approx([(2 + 10 * 2.5 / 3) / 12])
 

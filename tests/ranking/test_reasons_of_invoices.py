@@ -15,7 +15,7 @@ import pytest
 
 from recsys.contracts import columns as c
 from recsys.contracts.offers import CartLine, Offer, OfferRequest
-from recsys.data.dataset import CleanData, ReadSpec, read_data
+from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.fitting.pipeline import fit
 from recsys.ranking import OfferEngine
 from training.config import TrainConfig
@@ -41,7 +41,7 @@ HASTY = TrainConfig.model_validate(
 class Query:
     """The questions behind the reasons."""
 
-    def __init__(self, data: CleanData) -> None:
+    def __init__(self, data: Dataset) -> None:
         lines = data.orders.select(c.ORDER_ID, c.ACCOUNT_ID, c.PRODUCT_ID, c.ORDERED_AT).to_pandas()
         assert (lines[c.ORDERED_AT] < pd.Timestamp(data.as_of).tz_localize(None)).all()
         self.as_of = data.as_of.replace(tzinfo=None)  # as the lines: UTC without saying so
@@ -136,7 +136,7 @@ def check_of(offer: Offer) -> Callable[[Query, Offer], None] | None:
     return check_lately if "window_days" in offer.evidence else check_popularity
 
 
-def served(engine: OfferEngine, data: CleanData) -> Iterator[Offer]:
+def served(engine: OfferEngine, data: Dataset) -> Iterator[Offer]:
     lines = data.orders.select(c.ACCOUNT_ID, c.PRODUCT_ID).to_pandas()
     accounts = sorted(lines[c.ACCOUNT_ID].dropna().unique())
     popular = lines[c.PRODUCT_ID].value_counts().index[:40]
@@ -151,7 +151,7 @@ def served(engine: OfferEngine, data: CleanData) -> Iterator[Offer]:
 
 def checked(path: Path, as_of: datetime, config: TrainConfig) -> pd.Series:
     """Return how many served reasons were recomputed, by the query behind them."""
-    data = read_data(ReadSpec(orders=str(path), preset="online-retail-ii", as_of=as_of))
+    data = read_dataset(ReadSpec(orders=str(path), preset="online-retail-ii", as_of=as_of))
     engine, query = OfferEngine(fit(data, config).model), Query(data)
     names = []
     for offer in served(engine, data):

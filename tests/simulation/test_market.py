@@ -14,10 +14,11 @@ from pydantic import ValidationError
 
 from recsys.contracts import columns as c
 from recsys.contracts.tables import ACCOUNTS, ORDERS, PRODUCTS, UPGRADES
-from recsys.data import ReadSpec, read_data
-from recsys.simulation import Market, MarketConfig, simulate_market, write_market
+from recsys.data.dataset import ReadSpec, read_dataset
 from recsys.simulation.accounts import EMPLOYEES
 from recsys.simulation.catalogue import build_catalogue
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.market import Market, simulate_market, write_market
 
 SMALL = MarketConfig(n_accounts=400, n_products=500, seed=5)
 FILES = (
@@ -157,7 +158,7 @@ class TestDeterminism:
     def test_the_files_are_read_back_without_a_rejected_row(self, small: Market, tmp_path: Path) -> None:
         small.write(tmp_path)
         names = ("orders", "products", "accounts", "upgrades")
-        data = read_data(ReadSpec(**{name: str(tmp_path / f"{name}.parquet") for name in names}))
+        data = read_dataset(ReadSpec(**{name: str(tmp_path / f"{name}.parquet") for name in names}))
         assert len(data.history()) == len(small.orders)
         assert len(data.products) == len(small.products)
         assert data.currency == "GBP"

@@ -19,8 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recsys.contracts import columns as c
-from recsys.data import ReadSpec, read_data
-from recsys.simulation import MarketConfig, simulate_market
+from recsys.data.dataset import ReadSpec, read_dataset
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.market import simulate_market
 from tests.support.market_marginals import EARLIER_LINES, Marginals, measure_marginals
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -37,7 +38,7 @@ print(write_market(config, Path(sys.argv[2])), resource.getrusage(resource.RUSAG
 
 @pytest.fixture(scope="module")
 def real(online_retail_path: Path) -> Marginals:
-    lines = read_data(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii")).lines()
+    lines = read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii")).lines()
     return measure_marginals(lines[lines[c.ACCOUNT_ID].notna()])
 
 

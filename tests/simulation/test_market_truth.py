@@ -14,8 +14,9 @@ from scipy.stats import binom, norm, poisson
 from sklearn.metrics import average_precision_score
 
 from recsys.contracts import columns as c
-from recsys.simulation import Market, MarketConfig, climb_probabilities, simulate_market
 from recsys.simulation.catalogue import QUANTITY_EFFECT, TENURE_EFFECT, climb_rate
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.market import Market, simulate_market
 from recsys.simulation.truth import (
     AVOIDANCE,
     CLIMBED_AT,
@@ -25,6 +26,7 @@ from recsys.simulation.truth import (
     STRENGTH,
     SUBSTITUTE_ID,
     TENURE_DAYS,
+    climb_probabilities,
 )
 
 HORIZON_DAYS = 60

@@ -12,9 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.evaluation.kpis import EventTables, KpiConfig, KpiReport, kpis_from_tables
-from recsys.evaluation.readout import Effect, Ratio, Readout, ReadoutConfig, TableForm, readout_from_table
-from recsys.simulation import MarketConfig
+from recsys.evaluation.kpis.config import KpiConfig
+from recsys.evaluation.kpis.report import kpis_from_tables
+from recsys.evaluation.kpis.results import KpiReport
+from recsys.evaluation.kpis.tables import EventTables
+from recsys.evaluation.readout.design import ReadoutConfig
+from recsys.evaluation.readout.from_table import TableForm, readout_from_table
+from recsys.evaluation.readout.results import Effect, Readout
+from recsys.evaluation.statistics.metric import Ratio
+from recsys.simulation.config import MarketConfig
 from recsys.simulation.responses.experiment import (
     HOLDOUT,
     WORLDS,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from recsys.data.dataset import CleanData, ReadSpec, read_data
-from recsys.simulation import MarketConfig, write_market
+from recsys.data.dataset import Dataset, ReadSpec, read_dataset
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.market import write_market
 from training.config import TrainConfig
 
 AS_OF = datetime(2025, 7, 1, tzinfo=UTC)
@@ -24,8 +25,8 @@ def market_spec(tmp_path_factory: pytest.TempPathFactory) -> ReadSpec:
 
 
 @pytest.fixture(scope="session")
-def market_data(market_spec: ReadSpec) -> CleanData:
-    return read_data(market_spec)
+def market_data(market_spec: ReadSpec) -> Dataset:
+    return read_dataset(market_spec)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from recsys.backtesting.baselines import RecentlyPopular, UserKnn
 from recsys.backtesting.results import Backtest, CutoffResult
 from recsys.backtesting.trainer import freeze_ladder, pipeline_trainer
 from recsys.contracts.config import read_config
-from recsys.data import CleanData, ReadSpec, read_data
+from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.history import History
 from recsys.evaluation.offline.calibration import Calibration, CalibrationConfig
 from recsys.reporting.backtest_plots import write_plots
@@ -39,7 +39,7 @@ TWO_STAGE = {6: 0.167, 8: 0.137}
 
 @pytest.fixture(scope="module")
 def history(online_retail_path: Path) -> History:
-    return read_data(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii")).history()
+    return read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii")).history()
 
 
 def test_the_best_single_methods_rank_as_known(history: History) -> None:
@@ -179,8 +179,8 @@ def write_proofs(found: Backtest, watch: Stopwatch) -> dict[str, dict[str, Any]]
 @pytest.mark.proof
 @pytest.mark.timeout(7_200)
 def test_proof_of_the_engine(history: History, online_retail_path: Path, tmp_path: Path) -> None:
-    def read(cutoff: datetime) -> CleanData:
-        return read_data(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii", as_of=cutoff))
+    def read(cutoff: datetime) -> Dataset:
+        return read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii", as_of=cutoff))
 
     config, watch = read_config(THOROUGH, TrainConfig), Stopwatch()
     ladder = freeze_ladder(read, CUTOFFS[0], config)

@@ -33,7 +33,7 @@ from recsys.backtesting.cart_task import (
     split_carts,
 )
 from recsys.backtesting.trainer import CART_AND_ACCOUNT, engine_methods, freeze_ladder, pipeline_trainer
-from recsys.data import ReadSpec, read_data
+from recsys.data.dataset import ReadSpec, read_dataset
 from recsys.data.history import History, binary
 from recsys.evaluation.statistics.bootstrap import paired_difference
 from recsys.models.cart import CartConfig, CartModel
@@ -50,7 +50,7 @@ PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof"
 
 @pytest.fixture(scope="module")
 def online_retail(online_retail_path: Path) -> History:
-    return read_data(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii")).history()
+    return read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii")).history()
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def learning_curve(split: CartSplit, rng: np.random.Generator) -> dict[int, dict
 @pytest.mark.proof
 def test_proof_of_cart_and_account_evidence(online_retail: History, online_retail_path: Path, tmp_path: Path) -> None:
     def read(as_of: datetime):
-        return read_data(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii", as_of=as_of))
+        return read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii", as_of=as_of))
 
     config = TrainConfig()
     ladder = freeze_ladder(read, CUTOFFS[0], config)

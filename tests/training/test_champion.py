@@ -12,9 +12,9 @@ import pytest
 
 from recsys.backtesting.baselines import Popular
 from recsys.bundle.load import load_bundle
-from recsys.data.dataset import CleanData, ReadSpec, read_data
+from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.fitting.pipeline import fit, write_bundle
-from recsys.ladder.file import built_ladder
+from recsys.ladder.file import ladder_from_data
 from training.champion import Champion, compare_kept, compare_with, present_champion, same_window
 from training.config import TrainConfig
 from training.gate import DataFacts, GateEvidence
@@ -28,20 +28,20 @@ UNMEASURED = GateEvidence(ndcg_at_10=None, baselines=(), champion=None, calibrat
 
 
 @pytest.fixture(scope="module")
-def replay(market_spec: ReadSpec, market_data: CleanData, small_config: TrainConfig) -> CrossReplay:
+def replay(market_spec: ReadSpec, market_data: Dataset, small_config: TrainConfig) -> CrossReplay:
     found = replay_past(
-        lambda cutoff: read_data(market_spec.model_copy(update={"as_of": cutoff})),
+        lambda cutoff: read_dataset(market_spec.model_copy(update={"as_of": cutoff})),
         market_data.history(),
         market_data.as_of,
         small_config,
-        built_ladder(small_config.ladder),
+        ladder_from_data(small_config.ladder),
         baselines=lambda: (Popular(),),
     ).cross
     assert found is not None
     return found
 
 
-def _champion(folder: Path, data: CleanData, config: TrainConfig, **known: object) -> Champion:
+def _champion(folder: Path, data: Dataset, config: TrainConfig, **known: object) -> Champion:
     """A champion of version 7 that was trained on some data."""
     write_bundle(folder, fit(data, config), data, config)
     options: dict[str, object] = {"evidence": None, "ndcg": None} | known
@@ -78,7 +78,7 @@ def test_a_champion_of_before_the_window_is_judged_by_what_it_would_have_served(
     assert level is not None
     assert (level.rival, level.how) == ("champion (version 7)", "its bundle")
     assert abs(level.difference) < 0.02
-    old = read_data(market_spec.model_copy(update={"as_of": replay.split.cutoff - timedelta(days=200)}))
+    old = read_dataset(market_spec.model_copy(update={"as_of": replay.split.cutoff - timedelta(days=200)}))
     stale = compare_with(_champion(tmp_path / "old", old, small_config), replay, small_config, RNG())
     assert stale is not None
     assert stale.how == "its bundle"
@@ -86,7 +86,7 @@ def test_a_champion_of_before_the_window_is_judged_by_what_it_would_have_served(
 
 
 def test_a_champion_that_replayed_the_same_days_is_judged_by_them(
-    replay: CrossReplay, market_data: CleanData, small_config: TrainConfig, tmp_path: Path
+    replay: CrossReplay, market_data: Dataset, small_config: TrainConfig, tmp_path: Path
 ) -> None:
     ids = replay.split.history.account_ids[replay.split.truth.accounts]
     kept = pd.DataFrame({"account_id": ids, "ndcg": replay.ndcg - 0.01})
@@ -100,7 +100,7 @@ def test_a_champion_that_replayed_the_same_days_is_judged_by_them(
 
 
 def test_else_its_configuration_is_trained_again(
-    replay: CrossReplay, market_data: CleanData, small_config: TrainConfig, tmp_path: Path
+    replay: CrossReplay, market_data: Dataset, small_config: TrainConfig, tmp_path: Path
 ) -> None:
     same = compare_with(_champion(tmp_path / "same", market_data, small_config), replay, small_config, RNG())
     assert same is not None

@@ -15,13 +15,13 @@ from recsys.backtesting.backtest import RAW
 from recsys.backtesting.baseline import Baseline
 from recsys.backtesting.baselines import Popular, RecentlyPopular
 from recsys.contracts.offers import OfferRequest
-from recsys.data.dataset import CleanData, ReadSpec, read_data
+from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.history import History
 from recsys.evaluation.offline.calibration import judge_calibration
 from recsys.evaluation.offline.ground_truth import cross_sell_pairs, known_accounts
 from recsys.fitting.pipeline import Fitted, fit
 from recsys.ladder.edges import Ladder
-from recsys.ladder.file import built_ladder, given_ladder
+from recsys.ladder.file import fixed_ladder, ladder_from_data
 from recsys.ranking.engine import OfferEngine
 from training.config import TrainConfig
 from training.evidence import data_facts, gather_evidence, kind_calibration, offered_share
@@ -34,24 +34,24 @@ def few() -> tuple[Baseline, ...]:
 
 
 @pytest.fixture(scope="module")
-def fitted(market_data: CleanData, small_config: TrainConfig) -> Fitted:
+def fitted(market_data: Dataset, small_config: TrainConfig) -> Fitted:
     return fit(market_data, small_config)
 
 
 @pytest.fixture(scope="module")
-def replay(market_spec: ReadSpec, market_data: CleanData, fitted: Fitted, small_config: TrainConfig) -> Replay:
+def replay(market_spec: ReadSpec, market_data: Dataset, fitted: Fitted, small_config: TrainConfig) -> Replay:
     return _replay(market_spec, market_data, fitted, small_config)
 
 
-def _replay(spec: ReadSpec, data: CleanData, fitted: Fitted, config: TrainConfig) -> Replay:
-    def read(cutoff: datetime) -> CleanData:
-        return read_data(spec.model_copy(update={"as_of": cutoff}))
+def _replay(spec: ReadSpec, data: Dataset, fitted: Fitted, config: TrainConfig) -> Replay:
+    def read(cutoff: datetime) -> Dataset:
+        return read_dataset(spec.model_copy(update={"as_of": cutoff}))
 
-    return replay_past(read, fitted.history, data.as_of, config, built_ladder(config.ladder), baselines=few)
+    return replay_past(read, fitted.history, data.as_of, config, ladder_from_data(config.ladder), baselines=few)
 
 
 @pytest.fixture(scope="module")
-def evidence(fitted: Fitted, market_data: CleanData, replay: Replay, small_config: TrainConfig) -> GateEvidence:
+def evidence(fitted: Fitted, market_data: Dataset, replay: Replay, small_config: TrainConfig) -> GateEvidence:
     return gather_evidence(fitted, market_data, small_config, replay, np.random.default_rng(0))
 
 
@@ -60,7 +60,7 @@ def _failed(checks: tuple[Check, ...]) -> list[str]:
 
 
 def test_cutoffs_lie_where_the_labels_are_complete(
-    replay: Replay, market_data: CleanData, small_config: TrainConfig
+    replay: Replay, market_data: Dataset, small_config: TrainConfig
 ) -> None:
     assert replay.cross is not None
     assert replay.up is not None
@@ -84,7 +84,7 @@ def test_what_came_after_the_cutoff_changes_no_list(
     changed = orders.assign(product_id=np.where(late, other, orders["product_id"]), unit_price=orders["unit_price"])
     changed.to_parquet(tmp_path / "orders.parquet", index=False)
     spec = market_spec.model_copy(update={"orders": str(tmp_path / "orders.parquet")})
-    data = read_data(spec)
+    data = read_dataset(spec)
     again = _replay(spec, data, fit(data, small_config), small_config).cross
     assert again is not None
     before, after = (
@@ -112,7 +112,7 @@ def test_evidence_says_what_the_replay_found(evidence: GateEvidence, replay: Rep
     assert GateEvidence.model_validate_json(evidence.model_dump_json()) == evidence
 
 
-def test_coverage_is_counted_on_served_slates(fitted: Fitted, market_data: CleanData, evidence: GateEvidence) -> None:
+def test_coverage_is_counted_on_served_slates(fitted: Fitted, market_data: Dataset, evidence: GateEvidence) -> None:
     engine = OfferEngine(fitted.model)
     served = {
         offer.product_id
@@ -127,7 +127,7 @@ def test_coverage_is_counted_on_served_slates(fitted: Fitted, market_data: Clean
 
 def test_an_engine_that_offers_everybody_the_same_fails(
     fitted: Fitted,
-    market_data: CleanData,
+    market_data: Dataset,
     small_config: TrainConfig,
     evidence: GateEvidence,
     monkeypatch: pytest.MonkeyPatch,
@@ -144,7 +144,7 @@ def test_an_engine_that_offers_everybody_the_same_fails(
 
 
 def test_of_many_accounts_as_many_are_looked_at_as_products_are_active(
-    fitted: Fitted, market_data: CleanData, small_config: TrainConfig, evidence: GateEvidence
+    fitted: Fitted, market_data: Dataset, small_config: TrainConfig, evidence: GateEvidence
 ) -> None:
     """Fewer could not show all of a catalogue that is larger than ten times their number."""
     few = small_config.evaluation.model_copy(update={"max_accounts": 1})
@@ -154,7 +154,7 @@ def test_of_many_accounts_as_many_are_looked_at_as_products_are_active(
 
 
 def test_data_facts_by_hand(
-    market_data: CleanData, fitted: Fitted, replay: Replay, small_config: TrainConfig, evidence: GateEvidence
+    market_data: Dataset, fitted: Fitted, replay: Replay, small_config: TrainConfig, evidence: GateEvidence
 ) -> None:
     lines = market_data.lines()
     recent = lines[lines["ordered_at"] >= market_data.as_of - timedelta(days=90)]
@@ -221,21 +221,21 @@ class Oracle:
 
 
 def test_a_model_worse_than_a_baseline_fails(
-    market_spec: ReadSpec, market_data: CleanData, fitted: Fitted, small_config: TrainConfig
+    market_spec: ReadSpec, market_data: Dataset, fitted: Fitted, small_config: TrainConfig
 ) -> None:
     window = take_window(fitted.history, market_data.as_of - timedelta(days=30), small_config)
     truth = window.split.truth
     oracle = Oracle({a: truth.relevant[[row]].indices.tolist() for row, a in enumerate(truth.accounts.tolist())})
 
-    def read(cutoff: datetime) -> CleanData:
-        return read_data(market_spec.model_copy(update={"as_of": cutoff}))
+    def read(cutoff: datetime) -> Dataset:
+        return read_dataset(market_spec.model_copy(update={"as_of": cutoff}))
 
     found = replay_past(
         read,
         fitted.history,
         market_data.as_of,
         small_config,
-        built_ladder(small_config.ladder),
+        ladder_from_data(small_config.ladder),
         baselines=lambda: (oracle,),
     )
     judged = judge(gather_evidence(fitted, market_data, small_config, found, np.random.default_rng(0)), None)
@@ -244,7 +244,7 @@ def test_a_model_worse_than_a_baseline_fails(
     assert found.cross.result.method("oracle").ndcg == 1.0
 
 
-def test_a_sample_of_the_accounts(fitted: Fitted, market_data: CleanData, small_config: TrainConfig) -> None:
+def test_a_sample_of_the_accounts(fitted: Fitted, market_data: Dataset, small_config: TrainConfig) -> None:
     cutoff = market_data.as_of - timedelta(days=30)
     few_accounts = small_config.model_copy(
         update={"evaluation": small_config.evaluation.model_copy(update={"max_accounts": 60})}
@@ -263,16 +263,16 @@ def test_a_sample_of_the_accounts(fitted: Fitted, market_data: CleanData, small_
 
 
 def test_short_history_is_not_replayed_and_says_so(
-    market_spec: ReadSpec, market_data: CleanData, fitted: Fitted, small_config: TrainConfig
+    market_spec: ReadSpec, market_data: Dataset, fitted: Fitted, small_config: TrainConfig
 ) -> None:
     first = pd.Timestamp(fitted.history.seconds.min(), unit="s", tz="UTC").to_pydatetime()
     as_of = first + timedelta(days=20)
     found = replay_past(
-        lambda cutoff: read_data(market_spec.model_copy(update={"as_of": cutoff})),
+        lambda cutoff: read_dataset(market_spec.model_copy(update={"as_of": cutoff})),
         fitted.history.before(as_of),
         as_of,
         small_config,
-        built_ladder(small_config.ladder),
+        ladder_from_data(small_config.ladder),
         baselines=few,
     )
     assert found.cross is None
@@ -290,10 +290,10 @@ def test_a_given_ladder_keeps_the_edges_that_the_past_knew(
     assert replay.up is not None
     past = replay.up.past
     early = past.history()
-    kept = given_ladder(Ladder(fitted.ladder.edges.head(3)), small_config.ladder)(past, early)
+    kept = fixed_ladder(Ladder(fitted.ladder.edges.head(3)), small_config.ladder)(past, early)
     assert kept.from_ids.tolist() == fitted.ladder.from_ids[:3].tolist()
     assert (kept.edges["n_standing"] <= fitted.ladder.edges["n_standing"].head(3)).all()
     stranger = fitted.ladder.edges.head(1).assign(to_product_id="launched later")
-    assert len(given_ladder(Ladder(stranger), small_config.ladder)(past, early)) == 0
-    again = replay_upgrades(past, fitted.history, small_config, given_ladder(fitted.ladder, small_config.ladder))
+    assert len(fixed_ladder(Ladder(stranger), small_config.ladder)(past, early)) == 0
+    again = replay_upgrades(past, fitted.history, small_config, fixed_ladder(fitted.ladder, small_config.ladder))
     assert again.scores.n_edges == len(fitted.ladder)

@@ -17,8 +17,9 @@ from recsys.backtesting.trainer import EngineAt, bundle_at, cart_scorer, freeze_
 from recsys.bundle.load import load_bundle
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI
 from recsys.contracts.config import read_config, validation_sentences
-from recsys.data import CleanData, ReadSpec, parse_map, read_data
+from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.history import History
+from recsys.data.mapping import parse_map
 from recsys.errors import ConfigError
 from recsys.ladder.edges import Ladder
 from recsys.reporting.backtest_plots import write_plots
@@ -63,7 +64,7 @@ def backtest(
     )
     console = Console()
     with console.status("reading") as status:
-        history = read_data(spec).history()
+        history = read_dataset(spec).history()
         trainer, ladder, engine_at = None, None, None
         if not baselines_only:
             trainer, ladder = _engine(spec, history, asked, training, out / BUNDLES)
@@ -121,8 +122,8 @@ def report(found: Backtest, out: Path, console: Console) -> tuple[Path, ...]:
 def _engine(
     spec: ReadSpec, history: History, asked: BacktestConfig, training: TrainConfig, folder: Path
 ) -> tuple[Trainer, Ladder]:
-    def read(cutoff: datetime) -> CleanData:
-        return read_data(spec.model_copy(update={"as_of": cutoff}))
+    def read(cutoff: datetime) -> Dataset:
+        return read_dataset(spec.model_copy(update={"as_of": cutoff}))
 
     ladder = freeze_ladder(read, asked.cutoffs[0], training)
     return pipeline_trainer(read, history, training, ladder, folder), ladder

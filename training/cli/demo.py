@@ -28,7 +28,7 @@ from recsys.contracts import columns as c
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.errors import ServerError
 
-FOLDER = Path("var/demo")
+_FOLDER = Path("var/demo")
 READY_SECONDS = 60.0
 console = Console()
 
@@ -37,7 +37,7 @@ def demo(
     accounts: Annotated[int, typer.Option(min=200, help="Accounts of the simulated market.")] = 1_500,
     products: Annotated[int, typer.Option(min=100, help="Products of the simulated market.")] = 800,
     requests: Annotated[int, typer.Option(min=1, help="Storefront requests to send.")] = 300,
-    folder: Annotated[Path, typer.Option(help="Where everything is written.")] = FOLDER,
+    folder: Annotated[Path, typer.Option(help="Where everything is written.")] = _FOLDER,
     seed: Annotated[int, typer.Option(help="Of the market and of the requests.")] = 0,
 ) -> None:
     """Simulate a market, train, register, promote, serve, ask a few hundred times, and show the answers."""

@@ -9,31 +9,31 @@ import ibis
 
 from recsys.contracts import columns as c
 from recsys.contracts.tables import CANCELLED, COMPLETED
-from recsys.data.report import Reason
+from recsys.data.report import DropReason
 
 SHEET = "Sheet"
 FIRST_SHEET = "Year 2009-2010"
 SECOND_SHEET_FROM = "2010-12-01"
 
-OVERLAP = Reason(
+OVERLAP = DropReason(
     "sheet_overlap",
     "left_out",
     f"a row of sheet {FIRST_SHEET!r} from {SECOND_SHEET_FROM} on stands in the other sheet too",
     (c.ORDER_ID, c.ORDERED_AT),
 )
-NOT_A_PRODUCT = Reason(
+NOT_A_PRODUCT = DropReason(
     "not_a_product",
     "left_out",
     "the stock code does not start with five digits: postage, fees, samples, adjustments",
     (c.PRODUCT_ID, c.NAME),
 )
-STOCK_ADJUSTMENT = Reason(
+STOCK_ADJUSTMENT = DropReason(
     "stock_adjustment",
     "left_out",
     "a negative quantity on an invoice that is no cancellation (C...): goods lost, damaged or recounted",
     (c.ORDER_ID, c.QUANTITY, c.NAME),
 )
-NOT_SOLD = Reason(
+NOT_SOLD = DropReason(
     "zero_price",
     "left_out",
     "a price of zero: given away, found or recounted, not sold",
@@ -58,7 +58,7 @@ class OnlineRetailII:
         }
     )
     kept_columns: tuple[str, ...] = (SHEET,)
-    reasons: tuple[Reason, ...] = (OVERLAP, NOT_A_PRODUCT, STOCK_ADJUSTMENT, NOT_SOLD)
+    reasons: tuple[DropReason, ...] = (OVERLAP, NOT_A_PRODUCT, STOCK_ADJUSTMENT, NOT_SOLD)
 
     def refine(self, lines: ibis.Table) -> ibis.Table:
         """Return the lines with ids, names, currency and status put right and `drop_reason` set."""

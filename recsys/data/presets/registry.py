@@ -12,7 +12,7 @@ from typing import Protocol
 import ibis
 
 from recsys.data.presets.online_retail_ii import OnlineRetailII
-from recsys.data.report import Reason
+from recsys.data.report import DropReason
 from recsys.errors import ConfigError
 
 
@@ -29,7 +29,7 @@ class Preset(Protocol):
     name: str
     mapping: Mapping[str, str]
     kept_columns: tuple[str, ...]
-    reasons: tuple[Reason, ...]
+    reasons: tuple[DropReason, ...]
 
     def refine(self, lines: ibis.Table) -> ibis.Table:
         """Return the lines with values put right and `drop_reason` set where a row is not a line of an order.

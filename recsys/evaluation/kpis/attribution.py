@@ -130,7 +130,7 @@ def _naive(moment: datetime) -> ibis.ir.TimestampScalar:
     return ibis.literal(moment.replace(tzinfo=None), type="timestamp(6)")
 
 
-CONTROL: Final = "control"
+_CONTROL: Final = "control"
 _Z: Final = 1.959963984540054
 _NEEDED: Final = frozenset({"account_id", "decided_at", "shown", "experiment_id", "arm"})
 
@@ -205,7 +205,7 @@ def _control_of(arms: dict[str, dict[str, Any]]) -> str | None:
     held = [name for name, row in arms.items() if not row["was_shown"]]
     if len(held) == 1:
         return held[0]
-    return CONTROL if CONTROL in arms else None
+    return _CONTROL if _CONTROL in arms else None
 
 
 def _effect(experiment: str, control: dict[str, Any], arm: dict[str, Any]) -> AovEffect:

@@ -104,7 +104,7 @@ def kpis_from_tables(
 
     Args:
         orders: order lines in contract columns: an Ibis table (counted where it lies), an Arrow table or a frame.
-            Reversals may stand in it, or be netted already, as `recsys.data.read_data` does.
+            Reversals may stand in it, or be netted already, as `recsys.data.dataset.read_dataset` does.
         as_of: nothing at or after it is used (UTC); periods that are not over then are marked.
         products: `product_id`, and `category family tier price` where known; families make organic cross-sell.
         accounts: `account_id`, and `segment region owner is_key_account` where known.

@@ -250,13 +250,13 @@ class KpiReport:
         return Change(now.period, before.period, now.value, before.value, difference, relative, moved, better)
 
 
-SCHEMA_VERSION: Final = 1
+_SCHEMA_VERSION: Final = 1
 
 
 def document_of(report: KpiReport) -> dict[str, Any]:
     """Return a report as JSON values; `schema_version` rises when a field changes its meaning."""
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": _SCHEMA_VERSION,
         "as_of": report.as_of.isoformat(),
         "start": report.start.isoformat(),
         "currency": report.currency,

@@ -12,10 +12,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.arrays import BoolArray, RowArray, values_at
+from recsys.arrays import BoolArray, RowArray, sparse_lookup
 from recsys.data.history import SECONDS_A_DAY, History, binary, epoch_seconds
 from recsys.evaluation.offline.calibration import Pairs, tail_probability
-from recsys.ladder.upgrade_events import ClimbConfig, EdgeRows, find_rung_purchases
+from recsys.ladder.upgrade_events import EdgeRows, UpgradeEventConfig, find_upgrade_events
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def rung_climbs(
     cutoff: datetime,
     horizon_days: float,
     edges: EdgeRows,
-    config: ClimbConfig,
+    config: UpgradeEventConfig,
 ) -> Truth:
     """Return the higher rungs that accounts climbed to in `[cutoff, cutoff + horizon_days)`.
 
@@ -102,7 +102,7 @@ def rung_climbs(
         config: what counts as standing and as a climb.
     """
     shape = (history.n_accounts, history.n_products)
-    bought = find_rung_purchases(history, edges, config)
+    bought = find_upgrade_events(history, edges, config)
     low = epoch_seconds(cutoff)
     within = bought.climbed & (bought.seconds >= low) & (bought.seconds < low + horizon_days * SECONDS_A_DAY)
     account, edge = bought.account[within], bought.edge[within]
@@ -114,7 +114,7 @@ def rung_climbs(
 
 def _stood_at(history: History, cutoff: datetime, account: RowArray, lower: RowArray) -> NDArray[np.bool_]:
     owned = history.before(cutoff).owned()
-    return values_at(owned, account, lower) > 0
+    return sparse_lookup(owned, account, lower) > 0
 
 
 def cross_sell_pairs(
@@ -148,7 +148,11 @@ def cross_sell_pairs(
     eligible, positive = _eligible_and_positive(history, cutoff, horizon_days)
     listed = _eligible(history, cutoff, account, product) & (stands_for[account] > 0)
     account, product = account[listed], product[listed]
-    hits, chosen, listed_weight = values_at(positive, account, product) > 0, probability[listed], stands_for[account]
+    hits, chosen, listed_weight = (
+        sparse_lookup(positive, account, product) > 0,
+        probability[listed],
+        stands_for[account],
+    )
     n_unlisted = float(stands_for @ eligible - listed_weight.sum())
     before = _eligible_and_positive(history, cutoff - timedelta(days=horizon_days), horizon_days)
     rate = before[1].nnz / before[0].sum() if before[0].any() else 0.0
@@ -178,7 +182,7 @@ def _eligible_and_positive(
 
 def _eligible(history: History, cutoff: datetime, account: RowArray, product: RowArray) -> BoolArray:
     past = history.before(cutoff)
-    owned = values_at(past.owned(), account, product) > 0
+    owned = sparse_lookup(past.owned(), account, product) > 0
     return known_accounts(history, cutoff)[account] & _sold(past)[product] & ~owned
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.arrays import BoolArray, FloatArray, RowArray, values_at
+from recsys.arrays import BoolArray, FloatArray, RowArray, sparse_lookup
 from recsys.data.history import History
 from recsys.errors import DataError
 
@@ -127,7 +127,7 @@ def revenue_captured(hits: BoolArray, recommended: RowArray, revenue: sp.csr_arr
     Over `revenue.sum()` it is the share of all novel revenue that the lists had named beforehand.
     """
     rows, places = np.nonzero(hits)
-    money = values_at(revenue, rows, recommended[rows, places])
+    money = sparse_lookup(revenue, rows, recommended[rows, places])
     return np.bincount(rows, weights=money, minlength=len(hits)).astype(np.float64)
 
 

@@ -151,7 +151,7 @@ def _share(control: Moments, arm: Moments, name: str, value: str, credited: str,
     return IncrementalShare(name, effect, attributed, share, share - reach, share + reach)
 
 
-MIN_UNITS = 2
+_MIN_UNITS = 2
 
 
 def segment_effects(
@@ -173,7 +173,7 @@ def segment_effects(
             control = moments[units.arms.index(design.control)]
             for arm in design.treatments:
                 treated = moments[units.arms.index(arm)]
-                if min(control.n, treated.n) < MIN_UNITS:
+                if min(control.n, treated.n) < _MIN_UNITS:
                     continue
                 effect = difference(control, treated, primary, options)
                 relative = float(effect.relative)
@@ -196,7 +196,7 @@ def segment_effects(
     return tuple(replace(effect, p_adjusted=p) for effect, p in zip(found, adjusted, strict=True)), tuple(sums)
 
 
-N_BINS = 24
+_N_BINS = 24
 
 
 def histogram_of(units: UnitTable, column: str, caps: Mapping[str, float]) -> Histogram | None:
@@ -207,9 +207,9 @@ def histogram_of(units: UnitTable, column: str, caps: Mapping[str, float]) -> Hi
     edges = _edges(units, column, facts.high)
     value = units.table[column]
     at = ((value.log() - float(np.log(edges[0]))) / float(np.log(edges[1] / edges[0]))).floor().cast("int64")
-    bin_ = ibis.cases((value <= 0, -1), else_=ibis.least(ibis.greatest(at, 0), N_BINS - 1))
+    bin_ = ibis.cases((value <= 0, -1), else_=ibis.least(ibis.greatest(at, 0), _N_BINS - 1))
     rows = units.table.select(ARM, bin=bin_).group_by([ARM, "bin"]).agg(n=ibis._.count()).to_pyarrow().to_pylist()
-    counts = {arm: np.zeros(N_BINS + 1) for arm in units.arms}
+    counts = {arm: np.zeros(_N_BINS + 1) for arm in units.arms}
     for row in rows:
         counts[row[ARM]][row["bin"]] += row["n"]  # bin -1, the zeros, is the last cell
     shares = {arm: found / found.sum() for arm, found in counts.items()}
@@ -225,4 +225,4 @@ def histogram_of(units: UnitTable, column: str, caps: Mapping[str, float]) -> Hi
 def _edges(units: UnitTable, column: str, high: float) -> np.ndarray:
     value = units.table[column]
     low = float(value.min(where=value > 0).to_pyarrow().as_py())
-    return np.geomspace(low, high, N_BINS + 1) if high > low else np.geomspace(low / 2, low * 2, N_BINS + 1)
+    return np.geomspace(low, high, _N_BINS + 1) if high > low else np.geomspace(low / 2, low * 2, _N_BINS + 1)

@@ -29,7 +29,7 @@ from recsys.events import EventStore
 from recsys.experiments.plan import ExperimentPlan, LockedPlan, parse_plan
 
 UNIT_ID = "unit_id"
-ARM = "arm"
+_ARM = "arm"
 ASSIGNED_AT = "assigned_at"
 DECIDED_AT = "decided_at"
 OCCURRED_AT = "occurred_at"
@@ -72,10 +72,10 @@ def gather(log: ExperimentLog, now: datetime) -> Gathered:
     """
     if log.assignments.empty:
         raise ReadoutError(f"0 units are assigned to {log.plan.plan.id}, must be some; has a server seen its plan?")
-    rows = log.assignments.sort_values([UNIT_ID, ARM], kind="stable").reset_index(drop=True)
+    rows = log.assignments.sort_values([UNIT_ID, _ARM], kind="stable").reset_index(drop=True)
     assigned = Assigned(
         units=rows[UNIT_ID].to_numpy(dtype=object),
-        arms=rows[ARM].to_numpy(dtype=object),
+        arms=rows[_ARM].to_numpy(dtype=object),
         seconds=epoch_seconds(rows[ASSIGNED_AT]),
         segments={},
     )
@@ -115,8 +115,8 @@ def _exposed(log: ExperimentLog, units: pd.Series) -> np.ndarray:
 
 def _in_other_arm(decisions: pd.DataFrame, assignments: pd.DataFrame) -> int:
     """Units that were answered by an arm to which they were never assigned."""
-    pairs = decisions[[UNIT_ID, ARM]].dropna().drop_duplicates()
-    joined = pairs.merge(assignments[[UNIT_ID, ARM]], on=[UNIT_ID, ARM], how="left", indicator=True)
+    pairs = decisions[[UNIT_ID, _ARM]].dropna().drop_duplicates()
+    joined = pairs.merge(assignments[[UNIT_ID, _ARM]], on=[UNIT_ID, _ARM], how="left", indicator=True)
     return int(joined.loc[joined["_merge"] == "left_only", UNIT_ID].nunique())
 
 
@@ -208,7 +208,7 @@ def readout_from_log(
     gathered = gather(log, now)
     form = TableForm(
         unit=UNIT_ID,
-        arm=ARM,
+        arm=_ARM,
         control=plan.control.name,
         metrics=_own_metrics(gathered),
         attributed=ATTRIBUTED if gathered.extra[ATTRIBUTED].any() else None,
@@ -273,7 +273,9 @@ def read_log(
     ]
     decisions = _frame(
         store,
-        EventQuery("decisions", since=since, until=now, columns=(c.DECISION_ID, who, "experiment_id", ARM, DECIDED_AT)),
+        EventQuery(
+            "decisions", since=since, until=now, columns=(c.DECISION_ID, who, "experiment_id", _ARM, DECIDED_AT)
+        ),
     ).rename(columns={who: UNIT_ID})
     decisions = decisions[(decisions["experiment_id"] == experiment_id) & decisions[UNIT_ID].notna()]
     offers = _frame(
@@ -286,7 +288,7 @@ def read_log(
     lines, left_out = _lines(store, now, who, currency)
     return ExperimentLog(
         plan=plan,
-        assignments=assignments[[UNIT_ID, ARM, ASSIGNED_AT]].reset_index(drop=True),
+        assignments=assignments[[UNIT_ID, _ARM, ASSIGNED_AT]].reset_index(drop=True),
         decisions=decisions.reset_index(drop=True),
         offers=offers[offers[c.DECISION_ID].isin(decisions[c.DECISION_ID])].reset_index(drop=True),
         outcomes=outcomes[outcomes[c.DECISION_ID].isin(decisions[c.DECISION_ID])].reset_index(drop=True),

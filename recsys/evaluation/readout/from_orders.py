@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from recsys.data.dataset import ReadSpec, read_data
+from recsys.data.dataset import ReadSpec, read_dataset
 from recsys.data.sources import connect, open_source
 from recsys.data.times import as_time, as_utc
 from recsys.errors import ReadoutError
@@ -124,7 +124,7 @@ def readout_from_orders(
         DataError: a source can't be read.
         ReadoutError: no order belongs to a unit, or the window is longer than the run.
     """
-    data = read_data(form.orders if now is None else form.orders.model_copy(update={"as_of": now}))
+    data = read_dataset(form.orders if now is None else form.orders.model_copy(update={"as_of": now}))
     until = int(as_utc(now or data.as_of).timestamp())
     assigned = _assigned(location, form)
     purchases, strangers = gather_purchases(revenue_lines(data.orders), assigned)

@@ -25,7 +25,7 @@ from recsys.evaluation.statistics.metric import Metric, Ratio
 from recsys.evaluation.statistics.moments import Moments, moments_of_rows
 
 MAX_LOOKS = 60
-MIN_UNITS = 10
+_MIN_UNITS = 10
 
 
 def looks_of(
@@ -137,4 +137,4 @@ def _moments_to_date(
 
 
 def _enough(assigned: Assigned, there: np.ndarray, arms: Sequence[str]) -> bool:
-    return all((there & (assigned.arms == arm)).sum() >= MIN_UNITS for arm in arms)
+    return all((there & (assigned.arms == arm)).sum() >= _MIN_UNITS for arm in arms)

@@ -168,7 +168,7 @@ class Histogram:
     cap: float | None
 
 
-SCHEMA_VERSION: Final = 1
+_SCHEMA_VERSION: Final = 1
 
 Status = Literal["passed", "failed", "warning", "not_checked"]
 Decider = Literal["fixed", "anytime"]
@@ -396,7 +396,7 @@ class Readout:
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON values, with the version of their layout; NaN and infinities become null."""
-        return {"schema_version": SCHEMA_VERSION} | {
+        return {"schema_version": _SCHEMA_VERSION} | {
             field.name: json_value(getattr(self, field.name)) for field in fields(self)
         }
 

@@ -12,7 +12,7 @@ from recsys.contracts.config import Config
 from recsys.errors import DataError, EmptyDataError
 
 # Cells of one block of draws (resamples x accounts): 32 MB of int64.
-BLOCK_CELLS = 4_000_000
+_BLOCK_CELLS = 4_000_000
 
 
 class BootstrapConfig(Config):
@@ -118,7 +118,7 @@ def _by_account(values: FloatArray, accounts: NDArray[np.integer] | None) -> tup
 def _resampled_means(sums: FloatArray, counts: FloatArray, rng: np.random.Generator, n_resamples: int) -> FloatArray:
     n = len(sums)
     means = np.empty(n_resamples)
-    size = max(1, BLOCK_CELLS // n)
+    size = max(1, _BLOCK_CELLS // n)
     for start in range(0, n_resamples, size):
         stop = min(start + size, n_resamples)
         drawn = rng.integers(0, n, size=(stop - start, n))

@@ -81,7 +81,7 @@ def moments_of_rows(columns: Sequence[str], rows: FloatArray) -> Moments:
     return Moments(tuple(columns), np.full(rows.shape[:-2], float(n)), mean, cov)
 
 
-BATCH_ROWS = 131_072
+_BATCH_ROWS = 131_072
 
 
 def summed(table: ibis.Table, columns: Sequence[str], groups: tuple[str, Sequence[str]]) -> Moments:
@@ -96,7 +96,7 @@ def summed(table: ibis.Table, columns: Sequence[str], groups: tuple[str, Sequenc
     value_set = pa.array(list(levels), type=pa.string())
     parts: list[Moments | None] = [None] * len(levels)
     whole = table.select(name, *columns).to_pyarrow().combine_chunks()
-    for batch in whole.to_batches(max_chunksize=BATCH_ROWS):
+    for batch in whole.to_batches(max_chunksize=_BATCH_ROWS):
         code = pc.index_in(batch.column(name).cast(pa.string()), value_set=value_set).to_numpy(zero_copy_only=False)
         rows = np.column_stack([batch.column(column).to_numpy(zero_copy_only=False) for column in columns])
         for at in range(len(levels)):

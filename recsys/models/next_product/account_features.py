@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recsys.arrays import AnyFloatArray, Table
+from recsys.arrays import AnyFloatArray, FeatureMatrix
 from recsys.contracts import columns as c
 from recsys.models.snapshot import Snapshot
 
 
-def account_table(snapshot: Snapshot) -> Table:
+def account_table(snapshot: Snapshot) -> FeatureMatrix:
     """Return the features of every account, `(n_accounts, n_features)`; NaN for accounts without a purchase."""
     columns = {**_rhythm(snapshot), **_tastes(snapshot)}
-    values = Table.of({f"account_{name}": column for name, column in columns.items()}, snapshot.shape[0])
+    values = FeatureMatrix.of({f"account_{name}": column for name, column in columns.items()}, snapshot.shape[0])
     values.values[columns["n_owned"] == 0] = np.nan
     return values
 
@@ -96,16 +96,16 @@ class AccountColumns:
             self.levels_[column] = None if numeric else _levels(values)
         return self
 
-    def transform(self, accounts: pd.DataFrame, account_ids: NDArray[np.object_]) -> Table:
+    def transform(self, accounts: pd.DataFrame, account_ids: NDArray[np.object_]) -> FeatureMatrix:
         """Return the columns for a vocabulary, `(n_accounts, n_columns)`; NaN for accounts not in the table."""
         if not self.levels_:
-            return Table.of({}, len(account_ids))
+            return FeatureMatrix.of({}, len(account_ids))
         rows = pd.Index(accounts[c.ACCOUNT_ID].astype(str)).get_indexer(pd.Index(account_ids.astype(str)))
         columns: dict[str, AnyFloatArray] = {}
         for column, levels in self.levels_.items():
             numbers = _numbers(accounts[column], levels)
             columns[f"account_{column}"] = np.where(rows >= 0, numbers[rows], np.nan) if len(numbers) else np.nan * rows
-        return Table.of(columns, len(account_ids))
+        return FeatureMatrix.of(columns, len(account_ids))
 
 
 def _levels(values: pd.Series) -> pd.Index[str]:

@@ -19,7 +19,7 @@ from recsys.contracts.config import Config
 from recsys.data.history import SECONDS_A_DAY, History, epoch_seconds
 from recsys.models.order_process import log_orders, log_orders_ahead
 
-SMALLEST = 1e-9
+_SMALLEST = 1e-9
 _LEAST_ALIKE = 0.5  # those that differ more do not err by chance: one may know a season that the other does not
 _SLOPE_OF_ONE = 1.0 + 1e-6  # below, rounding decides where the pivot lies, and nothing moves
 _FARTHEST = 25.0  # log-odds beyond all of SMALLEST
@@ -110,7 +110,7 @@ class Calibrator:
             level = _levels(window, weight * bought, weight * first, self.config.min_positives)
         self.curve_ = _binned_isotonic(first, bought, alike, self.config.n_bins)
         each = np.stack([self._alone(views[:, k]) for k in range(views.shape[1])], axis=1)
-        self.slope_ = _slope(logit(np.clip(each, SMALLEST, 1.0 - SMALLEST)), held_out.weight * ~bought)
+        self.slope_ = _slope(logit(np.clip(each, _SMALLEST, 1.0 - _SMALLEST)), held_out.weight * ~bought)
         self.pivot_ = _pivot(self._alone(inputs), held_out.weight, self.slope_)
         return self
 
@@ -171,7 +171,7 @@ class MonotoneCurve:
 
     def __call__(self, probability: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the corrected probability, shape `(n,)`."""
-        log = np.log(np.maximum(probability, SMALLEST))
+        log = np.log(np.maximum(probability, _SMALLEST))
         inside = np.clip(log, self.given[0], self.given[-1])
         corrected: NDArray[np.float64] = np.exp(np.interp(inside, self.given, self.wanted) + log - inside)
         return corrected
@@ -191,7 +191,7 @@ def _slope(log_odds: NDArray[np.float64], weight: AnyFloatArray) -> float:
 
 def _stretched(probability: NDArray[np.float64], slope: float, pivot: float) -> NDArray[np.float64]:
     """Return the probabilities with their log-odds `slope` times as far from `pivot`."""
-    log_odds = logit(np.clip(probability, SMALLEST, 1.0 - SMALLEST))
+    log_odds = logit(np.clip(probability, _SMALLEST, 1.0 - _SMALLEST))
     stretched: NDArray[np.float64] = expit(pivot + slope * (log_odds - pivot))
     return stretched
 
@@ -236,4 +236,4 @@ def _binned_isotonic(
     used = trials > 0
     mean, rate = mass[used] / trials[used], hits[used] / trials[used]
     steady = IsotonicRegression().fit(mean, rate, sample_weight=trials[used]).predict(mean)
-    return MonotoneCurve(np.log(np.maximum(mean, SMALLEST)), np.log(np.maximum(steady, SMALLEST)))
+    return MonotoneCurve(np.log(np.maximum(mean, _SMALLEST)), np.log(np.maximum(steady, _SMALLEST)))

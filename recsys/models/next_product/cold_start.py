@@ -31,7 +31,7 @@ from recsys.models.retrieval.content import ContentConfig, name_vectors
 from recsys.models.retrieval.retriever import scaled_rows
 from recsys.models.snapshot import Snapshot, barred, take_snapshot
 
-BLOCK_CELLS = 4_000_000
+_BLOCK_CELLS = 4_000_000
 
 
 class LaunchConfig(Config):
@@ -203,7 +203,7 @@ def _best_pairs(
     snapshot: Snapshot, accounts: RowArray, waiting: RowArray, model: LogisticRegression, k: int
 ) -> list[tuple[RowArray, RowArray, AnyFloatArray]]:
     """Return, block by block, account, product and probability of each account's `k` likeliest launches."""
-    likeness, size = _Likeness.of(snapshot, waiting), max(1, BLOCK_CELLS // len(waiting))
+    likeness, size = _Likeness.of(snapshot, waiting), max(1, _BLOCK_CELLS // len(waiting))
     found = []
     for block in blocks(accounts, size):
         pairs = _described(likeness, block, waiting)

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recsys.arrays import AnyFloatArray, RowArray, Table, distinct
+from recsys.arrays import AnyFloatArray, FeatureMatrix, RowArray, unique_sorted
 from recsys.contracts.config import Config
 from recsys.models.next_product.account_features import account_table
 from recsys.models.next_product.pair_features import NAMES as PAIR_NAMES
@@ -54,7 +54,9 @@ class FeatureBuilder:
     account's candidates; the product's; the account's; and how the two fit (`PairFeatures`).
     """
 
-    def __init__(self, snapshot: Snapshot, sources: tuple[Source, ...], extra: Table, config: FeatureConfig) -> None:
+    def __init__(
+        self, snapshot: Snapshot, sources: tuple[Source, ...], extra: FeatureMatrix, config: FeatureConfig
+    ) -> None:
         """Fit the sources on the snapshot; `extra` holds the columns of the accounts table, `(n_accounts, ...)`."""
         self.config = config
         self.snapshot = snapshot
@@ -95,7 +97,7 @@ class FeatureBuilder:
 
     def standing(self) -> RowArray:
         """Return the rows of the accounts that have bought something, ascending."""
-        return distinct(self.snapshot.pairs.account).astype(np.int32)
+        return unique_sorted(self.snapshot.pairs.account).astype(np.int32)
 
     def account_values(self, accounts: RowArray) -> AnyFloatArray:
         """Return the features of the accounts alone, `(len(accounts), n_account_features)`."""

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.arrays import AnyFloatArray, RowArray, Table
+from recsys.arrays import AnyFloatArray, FeatureMatrix, RowArray
 from recsys.models.snapshot import Snapshot
 
 NAMES: Final = (
@@ -44,7 +44,7 @@ class PairFeatures:
     number products of a kind side by side, so that owned ids near the product's say something too.
     """
 
-    def __init__(self, snapshot: Snapshot, products: Table, accounts: Table) -> None:
+    def __init__(self, snapshot: Snapshot, products: FeatureMatrix, accounts: FeatureMatrix) -> None:
         self._accounts = accounts
         self._price = _log(products.column("product_price"))
         self._quantity = _log(products.column("product_quantity"))

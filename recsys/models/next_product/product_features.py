@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recsys.arrays import AnyFloatArray, RowArray, Table
+from recsys.arrays import AnyFloatArray, FeatureMatrix, RowArray
 from recsys.data.history import UNKNOWN_ACCOUNT
 from recsys.models.retrieval.popularity import DAYS_A_YEAR
 from recsys.models.snapshot import Snapshot
@@ -22,14 +22,14 @@ MONTH_DAYS = 30.0
 RESTOCK_GAP_DAYS = 14.0
 
 
-def product_table(snapshot: Snapshot) -> Table:
+def product_table(snapshot: Snapshot) -> FeatureMatrix:
     """Return the features of every product, `(n_products, n_features)`; NaN where the past is too short to say."""
     counts = _window_counts(snapshot)
     columns = {**counts, **_trends(counts), **_ages(snapshot), **_seasons(snapshot), **_prices(snapshot)}
     columns["hazard_30d"] = _hazard(snapshot)
     columns["buyers_breadth"] = _buyers_breadth(snapshot)
     columns["share_without_account"] = _share_without_account(snapshot)
-    return Table.of({f"product_{name}": values for name, values in columns.items()}, snapshot.shape[1])
+    return FeatureMatrix.of({f"product_{name}": values for name, values in columns.items()}, snapshot.shape[1])
 
 
 def _count(snapshot: Snapshot, products: NDArray[np.int32], weights: AnyFloatArray | None = None) -> AnyFloatArray:
@@ -145,7 +145,7 @@ def _share_without_account(snapshot: Snapshot) -> AnyFloatArray:
 
 
 PRIOR_LINES = 5.0
-SMALLEST = 1e-3
+_SMALLEST = 1e-3
 
 
 class Quantities(NamedTuple):
@@ -164,7 +164,7 @@ class Quantities(NamedTuple):
         """Return the quantities of a snapshot."""
         known = snapshot.known
         usual = median_by(snapshot.lines.product, snapshot.lines.quantity, snapshot.shape[1])
-        ratio = np.log(np.maximum(known.quantity, SMALLEST) / np.maximum(usual[known.product], SMALLEST))
+        ratio = np.log(np.maximum(known.quantity, _SMALLEST) / np.maximum(usual[known.product], _SMALLEST))
         total = np.bincount(known.account, weights=ratio, minlength=snapshot.shape[0])
         n_lines = np.bincount(known.account, minlength=snapshot.shape[0])
         return cls(usual, np.exp(total / (n_lines + PRIOR_LINES)).astype(np.float32))
@@ -172,4 +172,4 @@ class Quantities(NamedTuple):
     def expect(self, account: RowArray, product: RowArray) -> AnyFloatArray:
         """Return the expected units of each pair, above zero; the account's factor alone for a product never sold."""
         units = np.nan_to_num(self.usual[product], nan=1.0) * self.factor[account]
-        return np.maximum(units, SMALLEST).astype(np.float32)
+        return np.maximum(units, _SMALLEST).astype(np.float32)

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.arrays import AnyFloatArray, BoolArray, RowArray, distinct
+from recsys.arrays import AnyFloatArray, BoolArray, RowArray, unique_sorted
 from recsys.models.snapshot import Snapshot
 
 
@@ -161,7 +161,7 @@ class SharedScores:
 def account_vectors(snapshot: Snapshot, purchases: sp.csr_array, idf_power: float) -> sp.csr_array:
     """Return `purchases` `(n_accounts, n_products)` times `log(n_accounts / n_owners)^idf_power`, rows of length 1."""
     owners = np.bincount(snapshot.pairs.product, minlength=snapshot.shape[1])
-    standing = max(len(distinct(snapshot.pairs.account)), 2)
+    standing = max(len(unique_sorted(snapshot.pairs.account)), 2)
     idf = (np.log(standing / np.maximum(owners, 1)) ** idf_power).astype(np.float32)
     return unit_rows(sp.csr_array(purchases @ sp.diags_array(idf)))
 

@@ -17,7 +17,7 @@ from recsys.arrays import FloatArray, IntArray
 from recsys.contracts.config import Config
 from recsys.data.history import History, epoch_seconds
 from recsys.ladder.edges import Ladder
-from recsys.ladder.upgrade_events import ClimbConfig, EdgePairs, RungPurchases, find_rung_purchases
+from recsys.ladder.upgrade_events import EdgePairs, UpgradeEventConfig, UpgradeEvents, find_upgrade_events
 from recsys.models.candidates import Candidates
 from recsys.models.order_process import log_orders, log_orders_ahead
 from recsys.models.propensity.blending import calibrate
@@ -45,7 +45,7 @@ class UpgradeConfig(Config):
     """Pairs of a cutoff that are kept at least, for a market with few climbs."""
     block_pairs: int = Field(1_000_000, ge=1)
     """Pairs that are scored at a time; bounds the memory."""
-    climbs: ClimbConfig = ClimbConfig()
+    climbs: UpgradeEventConfig = UpgradeEventConfig()
     """What counts as standing and as a climb."""
 
 
@@ -235,13 +235,13 @@ def climb_cutoffs(history: History, as_of: datetime, config: UpgradeConfig) -> l
 def climbs_within(history: History, snapshot: ClimbSnapshot, pairs: EdgePairs, config: UpgradeConfig) -> IntArray:
     """Return 1 for each pair whose account climbed its edge in `[now, now + horizon)`, `(n_pairs,)`."""
     until = snapshot.now + config.horizon_days * 86_400
-    bought = find_rung_purchases(history, snapshot.edges, config.climbs)
+    bought = find_upgrade_events(history, snapshot.edges, config.climbs)
     within = bought.climbed & (bought.seconds >= snapshot.now) & (bought.seconds < until)
     n = max(len(snapshot.edges), 1)
     return np.isin(pairs.account.astype(np.int64) * n + pairs.edge, _keys(bought, within, n)).astype(int)
 
 
-def _keys(bought: RungPurchases, keep: NDArray[np.bool_], n_edges: int) -> NDArray[np.int64]:
+def _keys(bought: UpgradeEvents, keep: NDArray[np.bool_], n_edges: int) -> NDArray[np.int64]:
     return bought.account[keep].astype(np.int64) * n_edges + bought.edge[keep]
 
 

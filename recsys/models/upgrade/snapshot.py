@@ -15,18 +15,18 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
-from recsys.arrays import FloatArray, IntArray, distinct
+from recsys.arrays import FloatArray, IntArray, unique_sorted
 from recsys.data.history import SECONDS_A_DAY, History, epoch_seconds
 from recsys.ladder.edges import Ladder
 from recsys.ladder.empirical_bayes import fit_beta_prior, fit_beta_weight, shrink_means
 from recsys.ladder.upgrade_events import (
     NEVER,
-    ClimbConfig,
     EdgePairs,
     EdgeRows,
     PurchaseIndex,
-    RungPurchases,
-    find_rung_purchases,
+    UpgradeEventConfig,
+    UpgradeEvents,
+    find_upgrade_events,
     pair_up,
 )
 from recsys.models.order_process import Activity, measure_activity
@@ -54,11 +54,11 @@ class ClimbSnapshot:
     index: PurchaseIndex
     edges: EdgeRows
     standing: EdgePairs
-    past: RungPurchases
+    past: UpgradeEvents
     exposed: EdgePairs
 
     @classmethod
-    def at(cls, history: History, ladder: Ladder, config: ClimbConfig, as_of: datetime) -> ClimbSnapshot:
+    def at(cls, history: History, ladder: Ladder, config: UpgradeEventConfig, as_of: datetime) -> ClimbSnapshot:
         """Return what is known strictly before `as_of`."""
         before = history.before(as_of)
         now = epoch_seconds(as_of)
@@ -66,13 +66,13 @@ class ClimbSnapshot:
         edges = ladder.rows(before)
         pairs = pair_up(index, edges)
         fresh = (pairs.upper == NEVER) & (now - index.last[pairs.lower] <= config.standing_days * SECONDS_A_DAY)
-        past = find_rung_purchases(before, edges, config)
+        past = find_upgrade_events(before, edges, config)
         return cls(before, now, index, edges, pairs.select(fresh), past, pairs)
 
     @cached_property
     def activity(self) -> Activity:
         """How alive each account is at `now`, by the law of those that ever stood on a rung."""
-        return measure_activity(self.history, self.now, distinct(self.exposed.account))
+        return measure_activity(self.history, self.now, unique_sorted(self.exposed.account))
 
     @cached_property
     def order_moments(self) -> IntArray:

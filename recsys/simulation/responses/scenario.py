@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recsys.arrays import FloatArray, IntArray, owners, positions
+from recsys.arrays import FloatArray, IntArray, positions, row_of_entry
 from recsys.contracts.config import Config
 from recsys.simulation import fitted
 from recsys.simulation.accounts import Accounts, draw_accounts
@@ -208,7 +208,7 @@ def _visits(accounts: Accounts, config: ResponseConfig, rng: np.random.Generator
     span = config.before_days + config.days
     orders = rng.poisson(rate * span)
     browses = rng.poisson(rate * config.browses_per_order * config.days)
-    account = np.concatenate([owners(orders), owners(browses)])
+    account = np.concatenate([row_of_entry(orders), row_of_entry(browses)])
     day = np.concatenate(
         [
             rng.random(int(orders.sum())) * span - config.before_days,

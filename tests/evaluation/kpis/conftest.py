@@ -10,7 +10,10 @@ import pytest
 from recsys.contracts import columns as c
 from recsys.contracts.events import Decision, DecisionOffer, Event, Outcome, OutcomeKind
 from recsys.contracts.offers import OfferKind, OfferRequest
-from recsys.evaluation.kpis import EventTables, KpiConfig, KpiReport, kpis_from_tables, read_events
+from recsys.evaluation.kpis.config import KpiConfig
+from recsys.evaluation.kpis.report import kpis_from_tables
+from recsys.evaluation.kpis.results import KpiReport
+from recsys.evaluation.kpis.tables import EventTables, read_events
 from recsys.events import MemoryStore, open_store
 
 AS_OF = datetime(2024, 10, 1, tzinfo=UTC)

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import pytest
 
-from recsys.evaluation.kpis import REGISTRY, KpiReport
 from recsys.evaluation.kpis.definition import Basis, Dimension
+from recsys.evaluation.kpis.registry import REGISTRY
+from recsys.evaluation.kpis.results import KpiReport
 
 OVERALL: list[tuple[str, Basis, float]] = [
     ("upsell_cross_sell_rate", "organic", 7 / 17),

@@ -13,7 +13,8 @@ from recsys.cli.kpis import kpis as kpis_command
 from recsys.contracts import columns as c
 from recsys.contracts.events import PostedLine
 from recsys.errors import CurrencyError
-from recsys.evaluation.kpis import EventTables, kpis_from_tables, read_events
+from recsys.evaluation.kpis.report import kpis_from_tables
+from recsys.evaluation.kpis.tables import EventTables, read_events
 from recsys.events import MemoryStore, open_store
 
 START = datetime(2024, 1, 8, tzinfo=UTC)

@@ -13,10 +13,14 @@ from hypothesis import strategies as st
 
 from recsys.contracts import columns as c
 from recsys.errors import ConfigError, DataError, EmptyDataError, MissingColumnError
-from recsys.evaluation.kpis import REGISTRY, EventTables, KpiConfig, KpiReport, find_kpi, kpis_from_tables
+from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.kpis.formulas import FORMULAS
+from recsys.evaluation.kpis.registry import REGISTRY, find_kpi
+from recsys.evaluation.kpis.report import kpis_from_tables
+from recsys.evaluation.kpis.results import KpiReport
+from recsys.evaluation.kpis.tables import EventTables
 from recsys.ladder.tiers import edges_of, higher_rungs
-from recsys.simulation import MarketConfig
+from recsys.simulation.config import MarketConfig
 from recsys.simulation.responses.experiment import (
     HOLDOUT,
     WORLDS,

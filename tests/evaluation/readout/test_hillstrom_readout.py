@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from recsys.evaluation.readout import Ratio, Readout, ReadoutConfig, TableForm, readout_from_table
-from recsys.reporting import write_report
+from recsys.evaluation.readout.design import ReadoutConfig
+from recsys.evaluation.readout.from_table import TableForm, readout_from_table
+from recsys.evaluation.readout.results import Readout
+from recsys.evaluation.statistics.metric import Ratio
+from recsys.reporting.readout_page import write_report
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 FORM = TableForm(

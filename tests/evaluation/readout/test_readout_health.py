@@ -12,8 +12,11 @@ import pandas as pd
 import pytest
 
 from recsys.errors import ReadoutError
-from recsys.evaluation.readout import Ratio, Readout, ReadoutConfig, TableForm, readout_from_log, readout_from_table
-from recsys.evaluation.readout.from_event_store import ExperimentLog
+from recsys.evaluation.readout.design import ReadoutConfig
+from recsys.evaluation.readout.from_event_store import ExperimentLog, readout_from_log
+from recsys.evaluation.readout.from_table import TableForm, readout_from_table
+from recsys.evaluation.readout.results import Readout
+from recsys.evaluation.statistics.metric import Ratio
 from recsys.experiments.plan import ExperimentPlan, LockedPlan
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)

@@ -21,17 +21,19 @@ from recsys.contracts.events import (
     RecordedAssignment,
 )
 from recsys.contracts.offers import OfferRequest
-from recsys.data import ReadSpec
+from recsys.data.dataset import ReadSpec
 from recsys.errors import CurrencyError, ReadoutError
-from recsys.evaluation.readout import (
-    OrderForm,
-    ReadoutConfig,
-    TableForm,
+from recsys.evaluation.readout.design import ReadoutConfig
+from recsys.evaluation.readout.from_event_store import (
+    ExperimentLog,
+    attributed_lines,
+    gather,
+    read_log,
     readout_from_log,
-    readout_from_orders,
     readout_from_store,
 )
-from recsys.evaluation.readout.from_event_store import ExperimentLog, attributed_lines, gather, read_log
+from recsys.evaluation.readout.from_orders import OrderForm, readout_from_orders
+from recsys.evaluation.readout.from_table import TableForm
 from recsys.evaluation.readout.planning import history_of, plan_sizes
 from recsys.evaluation.readout.purchases import DAY, Assigned, Purchases, daily_revenue, is_mature, window_values
 from recsys.events import EventStore, MemoryStore, open_store

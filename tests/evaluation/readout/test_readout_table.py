@@ -15,9 +15,11 @@ from scipy import stats
 
 from recsys.cli import main as door
 from recsys.errors import DataError, ReadoutError
-from recsys.evaluation.readout import Override, Ratio, ReadoutConfig, TableForm, readout_from_table
-from recsys.evaluation.statistics.metric import Margin, parse_margins, parse_ratios
-from recsys.reporting import write_report
+from recsys.evaluation.readout.design import ReadoutConfig
+from recsys.evaluation.readout.from_table import TableForm, readout_from_table
+from recsys.evaluation.readout.results import Override
+from recsys.evaluation.statistics.metric import Margin, Ratio, parse_margins, parse_ratios
+from recsys.reporting.readout_page import write_report
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 FORM = TableForm(

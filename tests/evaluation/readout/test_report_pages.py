@@ -15,10 +15,11 @@ import pytest
 from rich.console import Console
 
 from recsys.errors import ReadoutError
-from recsys.evaluation.readout import Override, Readout, readout_from_log
-from recsys.evaluation.readout.from_event_store import ExperimentLog
+from recsys.evaluation.readout.from_event_store import ExperimentLog, readout_from_log
+from recsys.evaluation.readout.results import Override, Readout
 from recsys.experiments.plan import ExperimentPlan
-from recsys.reporting import html_page, log_report, markdown_page, readout_tables
+from recsys.reporting.readout_page import html_page, log_report
+from recsys.reporting.readout_text import markdown_page, readout_tables
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
