@@ -14,7 +14,7 @@ from recsys.data.dataset import Dataset
 from recsys.data.history import SECONDS_A_DAY, History, epoch_seconds
 from recsys.evaluation.offline.calibration import Calibration
 from recsys.evaluation.offline.ranking_metrics import active_products
-from recsys.fitting.pipeline import Fitted
+from recsys.fitting.pipeline import FittedModels
 from recsys.ranking.engine import OfferEngine
 from training.config import TrainConfig
 from training.gate import CalibrationBin, Comparison, DataFacts, GateEvidence, KindCalibration
@@ -27,7 +27,7 @@ SLATE = 10
 
 
 def gather_evidence(
-    fitted: Fitted,
+    fitted: FittedModels,
     data: Dataset,
     config: TrainConfig,
     replay: Replay,
@@ -67,7 +67,7 @@ def gather_evidence(
     )
 
 
-def offered_share(fitted: Fitted, as_of: datetime, config: TrainConfig, rng: np.random.Generator) -> float:
+def offered_share(fitted: FittedModels, as_of: datetime, config: TrainConfig, rng: np.random.Generator) -> float:
     """Return the share of the active catalogue that the engine offers to someone, in [0, 1].
 
     The served slates of ten, value and diversity on, both kinds, without a cart; over a sample of the accounts where
@@ -132,6 +132,6 @@ def _calibrations(replay: Replay) -> tuple[KindCalibration, ...]:
     return tuple(found)
 
 
-def _kinds(fitted: Fitted) -> tuple[OfferKind, ...]:
+def _kinds(fitted: FittedModels) -> tuple[OfferKind, ...]:
     made = {"cross_sell": len(fitted.cross) > 0, "upsell": len(fitted.up) > 0}
     return tuple(kind for kind in KINDS if made[kind])

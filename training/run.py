@@ -16,7 +16,7 @@ from recsys.arrays import unique_sorted
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.report import DataReport
 from recsys.errors import BundleError, ModelNotFoundError
-from recsys.fitting.pipeline import Fitted, Step, fit, known_history, part_rng, quietly, write_bundle
+from recsys.fitting.pipeline import FittedModels, Step, fit, known_history, part_rng, quietly, write_bundle
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import fixed_ladder, ladder_from_data, ladder_from_file, with_names
 from recsys.reporting.backtest_text import strongest_pairs
@@ -57,7 +57,7 @@ class _Trained:
 
     data: Dataset
     config: TrainConfig
-    fitted: Fitted
+    fitted: FittedModels
     replay: Replay
     evidence: GateEvidence
     figures: dict[str, float]
@@ -105,7 +105,7 @@ def train_and_register(
     return TrainingRun(run.run_id, version.version, trained.figures, data.report, evidence, tuple(step.times))
 
 
-def figures_of(data: Dataset, fitted: Fitted) -> dict[str, float]:
+def figures_of(data: Dataset, fitted: FittedModels) -> dict[str, float]:
     """Return how much was read and learned, by name."""
     relation = fitted.rules["relation"]
     return {
@@ -124,7 +124,7 @@ def figures_of(data: Dataset, fitted: Fitted) -> dict[str, float]:
 
 def _fit_and_replay(
     spec: ReadSpec, data: Dataset, config: TrainConfig, ladder: Ladder | None, step: Step
-) -> tuple[Fitted, Replay]:
+) -> tuple[FittedModels, Replay]:
     """Learn and look back; side by side where two pasts fit into memory, because much of each is work of one core."""
     if not config.evaluation.replay:
         why_not = "evaluation.replay == false: the past was not replayed"
@@ -157,7 +157,9 @@ def _read_at(spec: ReadSpec, account_ids: NDArray[np.object_] | None, cutoff: da
     return data if account_ids is None else of_accounts(data, account_ids)
 
 
-def _evidence(registry: Registry, fitted: Fitted, data: Dataset, config: TrainConfig, replay: Replay) -> GateEvidence:
+def _evidence(
+    registry: Registry, fitted: FittedModels, data: Dataset, config: TrainConfig, replay: Replay
+) -> GateEvidence:
     rng = part_rng(config, "evidence")
     champion = _champion(registry) if replay.cross is not None else None
     if champion is None:

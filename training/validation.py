@@ -43,7 +43,7 @@ from recsys.fitting.pipeline import Step, part_rng, quietly
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import LadderOf
 from recsys.models.candidates import NO_PRODUCT, Candidates
-from recsys.models.next_product.examples import both_sides
+from recsys.models.next_product.examples import balanced_sample
 from recsys.models.next_product.model import NextProductModel
 from recsys.models.upgrade.model import UpgradeModel
 from training.config import TrainConfig
@@ -170,7 +170,7 @@ def replay_past(
 def take_window(history: History, cutoff: datetime, config: TrainConfig) -> Window:
     """Return the truth after a cutoff over a sample of the accounts that had ordered, and that sample.
 
-    Half of a sample are later buyers, weighted back (`both_sides`): of accounts drawn at random one in six buys
+    Half of a sample are later buyers, weighted back (`balanced_sample`): of accounts drawn at random one in six buys
     anything, too few to tell two models or a bin's ratio apart by.
 
     Raises:
@@ -179,7 +179,7 @@ def take_window(history: History, cutoff: datetime, config: TrainConfig) -> Wind
     standing = np.flatnonzero(known_accounts(history, cutoff)).astype(np.int32)
     truth = novel_purchases(history, cutoff, config.horizon_days)
     rng, active = part_rng(config, "replayed accounts"), np.isin(standing, truth.accounts)
-    standing, stands_for = both_sides(standing, active, config.evaluation.max_accounts, rng)
+    standing, stands_for = balanced_sample(standing, active, config.evaluation.max_accounts, rng)
     weight = np.zeros(history.n_accounts)
     weight[standing] = stands_for
     chosen = np.flatnonzero(np.isin(truth.accounts, standing))

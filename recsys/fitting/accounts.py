@@ -30,7 +30,7 @@ from recsys.ranking.strings import Strings
 
 
 @dataclass(frozen=True)
-class Purchases:
+class OwnedProducts:
     """What accounts have bought, one row an account and product, sorted by both; rows of the model's tables."""
 
     account: Int32
@@ -40,7 +40,7 @@ class Purchases:
 
 
 @dataclass(frozen=True)
-class Paces:
+class OrderRates:
     """How often accounts order, by row of the accounts."""
 
     n_orders: Int32
@@ -62,7 +62,7 @@ def purchases(
     *,
     as_of_seconds: int,
     window_days: np.ndarray[tuple[int], np.dtype[np.float64]],
-) -> Purchases:
+) -> OwnedProducts:
     """Return what each account has bought; `owned` where the last purchase lies within the product's window.
 
     Args:
@@ -78,7 +78,7 @@ def purchases(
     last = np.zeros(len(pairs), dtype=np.int64)
     np.maximum.at(last, position, lines.seconds)
     product = (pairs % max(len(products), 1)).astype(np.int32)
-    return Purchases(
+    return OwnedProducts(
         account=(pairs // max(len(products), 1)).astype(np.int32),
         product=product,
         owned=last >= as_of_seconds - window_days[product] * SECONDS_A_DAY,
@@ -119,10 +119,10 @@ def best_of(ready: Portfolio, per_kind: int) -> Portfolio:
 def account_table(
     vocabulary: Vocabulary,
     frame: pd.DataFrame,
-    paces: Paces,
+    paces: OrderRates,
     segment: Int32,
     ready: Portfolio,
-    bought: Purchases,
+    bought: OwnedProducts,
 ) -> AccountTable:
     """Return the accounts with the ranges of their candidates and purchases."""
     candidates_start, candidates_count = ranges(ready.account, len(vocabulary))
@@ -140,12 +140,12 @@ def account_table(
     )
 
 
-def owned_table(bought: Purchases) -> OwnedTable:
+def owned_table(bought: OwnedProducts) -> OwnedTable:
     """Return the columns of `bought` that a model keeps."""
     return OwnedTable(product=bought.product, owned=bought.owned, n_orders=bought.n_orders)
 
 
-def paces(history: History, accounts: Vocabulary, *, as_of_seconds: int, horizon_days: int) -> Paces:
+def paces(history: History, accounts: Vocabulary, *, as_of_seconds: int, horizon_days: int) -> OrderRates:
     """Return how often accounts order: `n_orders * horizon / days since the first`, a horizon of days at least."""
     lines = history.known()
     pairs = unique_sorted(lines.account.astype(np.int64) * max(history.n_orders, 1) + lines.order)
@@ -154,7 +154,7 @@ def paces(history: History, accounts: Vocabulary, *, as_of_seconds: int, horizon
     first = np.full(len(accounts), as_of_seconds, dtype=np.int64)
     np.minimum.at(first, accounts.history_rows[lines.account], lines.seconds)
     days = np.maximum((as_of_seconds - first) / SECONDS_A_DAY, horizon_days)
-    return Paces(n_orders, (n_orders * horizon_days / days).astype(np.float32))
+    return OrderRates(n_orders, (n_orders * horizon_days / days).astype(np.float32))
 
 
 def _orders_per_pair(position: np.ndarray[tuple[int], np.dtype[np.intp]], lines: History, n_pairs: int) -> Int32:

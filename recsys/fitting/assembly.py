@@ -25,7 +25,7 @@ from recsys.fitting.accounts import (
     segments_of,
     window_start,
 )
-from recsys.fitting.copurchases import EvidenceConfig, Peers, rule_table
+from recsys.fitting.copurchases import EvidenceConfig, FirstPurchases, rule_table
 from recsys.fitting.evidence import Edges, choose_evidence
 from recsys.fitting.links import (
     CartWeights,
@@ -80,7 +80,7 @@ class OfferModelConfig(Config):
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedParts:
     """What mining and propensity hand over.
 
     Attributes:
@@ -102,7 +102,7 @@ def build_offer_model(
     history: History,
     products: pd.DataFrame,
     accounts: pd.DataFrame,
-    learned: Learned,
+    learned: LearnedParts,
     config: OfferModelConfig,
     *,
     as_of: datetime,
@@ -144,7 +144,7 @@ class _Parts:
     accounts: Vocabulary
     product_frame: pd.DataFrame
     account_frame: pd.DataFrame
-    learned: Learned
+    learned: LearnedParts
     config: OfferModelConfig
     as_of_seconds: int
 
@@ -217,7 +217,7 @@ def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:
     ready = best_of(
         portfolio(parts.learned.cross, parts.learned.up, parts.accounts, parts.products), config.candidates_per_kind
     )
-    peers = Peers.of(history, parts.accounts, parts.products, segments)
+    peers = FirstPurchases.of(history, parts.accounts, parts.products, segments)
     linked = _linked(parts)
     edges = Edges(lower=owners(linked.links.ladder.count), upper=linked.ladder.to_product)
     evidence = choose_evidence(ready, edges, bought, peers, segments.of_account, config.evidence)

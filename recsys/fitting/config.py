@@ -11,7 +11,7 @@ from recsys.fitting.assembly import OfferModelConfig
 from recsys.ladder.edges import LadderConfig
 from recsys.mining.rules import RuleConfig
 from recsys.models.cart import CartConfig
-from recsys.models.next_product.cold_start import LaunchConfig
+from recsys.models.next_product.cold_start import ColdStartConfig
 from recsys.models.next_product.model import NextProductConfig
 from recsys.models.upgrade.model import UpgradeConfig
 from recsys.ranking.engine import RankingConfig
@@ -50,7 +50,7 @@ class FitConfig(Config):
     cart: CartConfig = CartConfig()
     ladder: LadderConfig = LadderConfig()
     next_product: NextProductConfig = NextProductConfig()
-    launches: LaunchConfig = LaunchConfig()
+    launches: ColdStartConfig = ColdStartConfig()
     upgrades: UpgradeConfig = UpgradeConfig()
     offers: OfferModelConfig = OfferModelConfig()
     ranking: RankingConfig = RankingConfig()

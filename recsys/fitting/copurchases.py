@@ -59,7 +59,7 @@ class EvidenceConfig(Config):
 
 
 @dataclass(frozen=True)
-class Peers:
+class FirstPurchases:
     """What accounts bought first and when, over the model's rows, and which segment each belongs to."""
 
     account: Int32
@@ -70,7 +70,7 @@ class Peers:
     n_products: int
 
     @classmethod
-    def of(cls, history: History, accounts: Vocabulary, products: Vocabulary, segments: Segments) -> Peers:
+    def of(cls, history: History, accounts: Vocabulary, products: Vocabulary, segments: Segments) -> FirstPurchases:
         """Return the first purchases of a history."""
         first = history.first_purchases()
         account = accounts.history_rows[first.account]
@@ -108,7 +108,7 @@ class FollowOns:
     overall: Int64
 
 
-def follow_ons(peers: Peers, buyers: Int64, config: EvidenceConfig) -> FollowOns:
+def follow_ons(peers: FirstPurchases, buyers: Int64, config: EvidenceConfig) -> FollowOns:
     """Return how many accounts of each segment first bought a product within the window after an anchor."""
     counts, totals = _count_follow_ons(peers, config)
     segment, anchor, product, n = (counts[name].to_numpy() for name in ("segment", "anchor", "product", "n"))
@@ -125,7 +125,7 @@ def follow_ons(peers: Peers, buyers: Int64, config: EvidenceConfig) -> FollowOns
     )
 
 
-def _count_follow_ons(peers: Peers, config: EvidenceConfig) -> tuple[pa.Table, pa.Table]:
+def _count_follow_ons(peers: FirstPurchases, config: EvidenceConfig) -> tuple[pa.Table, pa.Table]:
     """Return `segment anchor product n` where `n` is large enough, and `product n` over all anchors and accounts."""
     firsts = ibis.memtable(
         pa.table(
@@ -165,7 +165,7 @@ RELATIONS = {"complement": COMPLEMENT, "substitute": SUBSTITUTE, "none": NO_RELA
 
 
 @dataclass(frozen=True)
-class Together:
+class CopurchaseCounts:
     """Counts of pairs, parallel arrays in the order of the pairs asked for.
 
     Attributes:
@@ -205,11 +205,11 @@ def rule_table(
     return table, Ranges(*ranges(antecedent[keep], len(products)))
 
 
-def count_together(history: History, products: Vocabulary, one: Int32, other: Int32) -> Together:
+def count_together(history: History, products: Vocabulary, one: Int32, other: Int32) -> CopurchaseCounts:
     """Return how many orders hold both products of each pair, rows of `products`, and how many buyers placed them."""
     n_orders, n_buyers = np.zeros(len(one), dtype=np.int32), np.zeros(len(one), dtype=np.int32)
     if not len(one):
-        return Together(n_orders, n_buyers)
+        return CopurchaseCounts(n_orders, n_buyers)
     low, high = np.minimum(one, other), np.maximum(one, other)
     pairs, row = np.unique(low.astype(np.int64) * len(products) + high, return_inverse=True)
     wanted = ibis.memtable(pa.table({"pair": np.arange(len(pairs)), "key": pairs}))
@@ -225,7 +225,7 @@ def count_together(history: History, products: Vocabulary, one: Int32, other: In
     answer = connect().to_pyarrow(answer)
     of_pair = np.zeros((2, len(pairs)), dtype=np.int32)
     of_pair[:, answer["pair"].to_numpy()] = answer["orders"].to_numpy(), answer["buyers"].to_numpy()
-    return Together(of_pair[0][row], of_pair[1][row])
+    return CopurchaseCounts(of_pair[0][row], of_pair[1][row])
 
 
 def _orders_of(history: History, products: Vocabulary) -> Int32:

@@ -13,8 +13,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.arrays import sparse_lookup
-from recsys.fitting.accounts import Portfolio, Purchases
-from recsys.fitting.copurchases import EvidenceConfig, FollowOns, Peers, follow_ons
+from recsys.fitting.accounts import OwnedProducts, Portfolio
+from recsys.fitting.copurchases import EvidenceConfig, FirstPurchases, FollowOns, follow_ons
 from recsys.fitting.products import ranges
 from recsys.ranking.model import EVERYONE, Bool, EvidenceTable, Int32, Int64
 
@@ -23,7 +23,7 @@ NO_ANCHOR = -1
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ChosenEvidence:
     """What reasons are spoken from.
 
     Attributes:
@@ -59,11 +59,11 @@ class _Explained:
 def choose_evidence(
     ready: Portfolio,
     edges: Edges,
-    bought: Purchases,
-    peers: Peers,
+    bought: OwnedProducts,
+    peers: FirstPurchases,
     segment_of_account: Int32,
     config: EvidenceConfig,
-) -> Evidence:
+) -> ChosenEvidence:
     """Return the counts that explain each candidate and each upgrade edge.
 
     A cross-sell is explained by the account's own purchase after which most of its peers, by the lower end of the
@@ -91,10 +91,10 @@ def choose_evidence(
         segment=np.concatenate([segment, np.where(climbed, EVERYONE, NO_EVIDENCE)]).astype(np.int32),
     )
     rows, table = _table(explained, peers, buyers, follow)
-    return Evidence(rows[: len(own)], rows[len(own) :], table, follow.overall)
+    return ChosenEvidence(rows[: len(own)], rows[len(own) :], table, follow.overall)
 
 
-def _popular(product: Int32, own: Int32, peers: Peers, buyers: Int64, least: int) -> Bool:
+def _popular(product: Int32, own: Int32, peers: FirstPurchases, buyers: Int64, least: int) -> Bool:
     """Return which products are at least as popular in the account's own segment as with everyone."""
     of_peers = buyers[own, product]
     share = of_peers / np.maximum(peers.n_accounts[own], 1)
@@ -108,7 +108,7 @@ class _AnchorSearch:
     """Looks for the purchase that explains a candidate best."""
 
     ready: Portfolio
-    bought: Purchases
+    bought: OwnedProducts
     strength: sp.csr_array
     n_products: int
     block_pairs: int
@@ -160,7 +160,9 @@ def _blocks(sizes: Int32, limit: int) -> Iterator[slice]:
         begin = end
 
 
-def _table(explained: _Explained, peers: Peers, buyers: Int64, follow: FollowOns) -> tuple[Int32, EvidenceTable]:
+def _table(
+    explained: _Explained, peers: FirstPurchases, buyers: Int64, follow: FollowOns
+) -> tuple[Int32, EvidenceTable]:
     """Return the row of each explanation in the table of the distinct ones, and that table with its counts."""
     rows = np.flatnonzero(explained.segment != NO_EVIDENCE)
     n = np.int64(peers.n_products)

@@ -22,14 +22,14 @@ from recsys.bundle.save import BundleDetails, save_bundle
 from recsys.data.dataset import Dataset
 from recsys.data.history import SECONDS_A_DAY, History, binary, epoch_seconds
 from recsys.errors import EmptyDataError
-from recsys.fitting.assembly import Learned, build_offer_model
+from recsys.fitting.assembly import LearnedParts, build_offer_model
 from recsys.fitting.config import FitConfig
 from recsys.fitting.links import CartWeights
 from recsys.ladder.edges import Ladder, build_ladder
 from recsys.mining.rules import mine_rules
 from recsys.models.candidates import Candidates
 from recsys.models.cart import CartModel, fit_cart_curve
-from recsys.models.next_product.cold_start import LaunchModel, with_launches
+from recsys.models.next_product.cold_start import ColdStartModel, with_cold_starts
 from recsys.models.next_product.model import NextProductModel
 from recsys.models.upgrade.model import UpgradeModel
 from recsys.ranking.model import CartCurve, OfferModel
@@ -39,7 +39,7 @@ Step = Callable[[str], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedModels:
     """All that one training run learned.
 
     Attributes:
@@ -68,7 +68,7 @@ def quietly(_name: str) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def fit(data: Dataset, config: FitConfig, *, step: Step = quietly, ladder: Ladder | None = None) -> Fitted:
+def fit(data: Dataset, config: FitConfig, *, step: Step = quietly, ladder: Ladder | None = None) -> FittedModels:
     """Return what the order lines before `data.as_of` teach.
 
     Args:
@@ -85,7 +85,7 @@ def fit(data: Dataset, config: FitConfig, *, step: Step = quietly, ladder: Ladde
         return _fit(data, config, step, ladder)
 
 
-def _fit(data: Dataset, config: FitConfig, step: Step, ladder: Ladder | None) -> Fitted:
+def _fit(data: Dataset, config: FitConfig, step: Step, ladder: Ladder | None) -> FittedModels:
     with step("history"):
         history = known_history(data)
     with step("complements"):
@@ -104,7 +104,7 @@ def _fit(data: Dataset, config: FitConfig, step: Step, ladder: Ladder | None) ->
         upgrades.fit(history, data.products, data.accounts, edges, data.as_of, part_rng(config, "upgrades"))
         up = upgrades.score(history, data.as_of)
     with step("offers and their reasons"):
-        learned = Learned(cross=cross, up=up, rules=rules, ladder=edges.edges, cart=cart)
+        learned = LearnedParts(cross=cross, up=up, rules=rules, ladder=edges.edges, cart=cart)
         model = build_offer_model(
             history,
             data.products,
@@ -115,14 +115,14 @@ def _fit(data: Dataset, config: FitConfig, step: Step, ladder: Ladder | None) ->
             horizon_days=config.horizon_days,
             currency=data.currency,
         )
-    return Fitted(history, rules, edges, next_product, upgrades, cross, up, model)
+    return FittedModels(history, rules, edges, next_product, upgrades, cross, up, model)
 
 
 def _launched(cross: Candidates, history: History, data: Dataset, config: FitConfig) -> Candidates:
     """Return the candidates with products that wait for their first sale."""
-    launches = LaunchModel(config.next_product.horizon_days, config.launches)
+    launches = ColdStartModel(config.next_product.horizon_days, config.launches)
     launches.fit(history, data.products, data.as_of, part_rng(config, "launches"))
-    return with_launches(cross, launches.score(history, data.as_of, unique_sorted(cross.account)))
+    return with_cold_starts(cross, launches.score(history, data.as_of, unique_sorted(cross.account)))
 
 
 def fit_cart(history: History, as_of: datetime, config: FitConfig) -> CartWeights | None:
@@ -142,7 +142,7 @@ def fit_cart(history: History, as_of: datetime, config: FitConfig) -> CartWeight
 
 
 def write_bundle(
-    folder: Path, fitted: Fitted, data: Dataset, config: FitConfig, metrics: Mapping[str, float] | None = None
+    folder: Path, fitted: FittedModels, data: Dataset, config: FitConfig, metrics: Mapping[str, float] | None = None
 ) -> None:
     """Write what was learned as a bundle, with the figures that it should carry."""
     save_bundle(
@@ -159,7 +159,7 @@ def write_bundle(
     )
 
 
-def estimators(fitted: Fitted) -> dict[str, BaseEstimator]:
+def estimators(fitted: FittedModels) -> dict[str, BaseEstimator]:
     """Return the fitted classifiers by name; those that had too little data to be fitted are left out."""
     ranker = fitted.next_product.ranker_
     logistic = ranker.logistic_ if ranker is not None else None

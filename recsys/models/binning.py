@@ -19,7 +19,7 @@ N_STEPS = 200  # below scikit-learn's 255 bins, so that it takes the steps as th
 MAX_ROWS = 50_000
 
 
-class Grid:
+class QuantileBins:
     """Replaces each value by the number of its quantile step; missing values stay missing."""
 
     def fit(self, values: AnyFloatArray) -> Self:

@@ -23,7 +23,7 @@ _PRIOR_ORDERS: Final = 50.0  # expected orders, pulls the periods of a small mar
 
 
 @dataclass(frozen=True)
-class BusyClock:
+class ActivityClock:
     """Busy days between a moment of the past and `now`; a busy day is the order volume of an average day.
 
     Attributes:
@@ -92,12 +92,12 @@ _LATE_START_DAYS: Final = 7  # a year of data seldom begins at midnight of its f
 
 
 @dataclass(frozen=True)
-class Activity:
+class OrderActivity:
     """Orders of each account before a moment, arrays `(n_accounts,)`; an account without an order has zeros and NaN.
 
     Attributes:
         orders: distinct orders.
-        tenure_days: busy days (`BusyClock`) since the first order, NaN without one.
+        tenure_days: busy days (`ActivityClock`) since the first order, NaN without one.
         idle_days: busy days since the last order, NaN without one.
         rate: expected orders a busy day while active.
         shape: of the Gamma law of the rate after what was seen: how surely it is known.
@@ -141,7 +141,7 @@ class Activity:
         return np.asarray((waiting * self.chance(share, days, account) + days * within) / (waiting + days))
 
 
-class OrderLaw(NamedTuple):
+class MbgNbd(NamedTuple):
     """Order rates are Gamma(r, alpha) across accounts; after each order one lapses with a Beta(a, b) chance."""
 
     r: float
@@ -160,7 +160,7 @@ class OrderLaw(NamedTuple):
         return np.asarray(expit(-odds), dtype=np.float64)
 
 
-def fit_order_law(repeats: FloatArray, tenure: FloatArray, idle: FloatArray) -> OrderLaw:
+def fit_order_law(repeats: FloatArray, tenure: FloatArray, idle: FloatArray) -> MbgNbd:
     """Return the law of orders under which a history is most likely (MBG/NBD; times in days).
 
     Source: Batislam, Denizel, Filiztekin (2007), Empirical validation and comparison of models for customer base
@@ -176,10 +176,10 @@ def fit_order_law(repeats: FloatArray, tenure: FloatArray, idle: FloatArray) -> 
         return -float(np.mean(common + np.logaddexp(alive, lapsed)))
 
     best = minimize(loss, np.log(_START), method="L-BFGS-B", bounds=[(-5, 5), (-2, 9), (-6, 5), (-3, 7)]).x
-    return OrderLaw(*(float(value) for value in np.exp(best)))
+    return MbgNbd(*(float(value) for value in np.exp(best)))
 
 
-def measure_activity(history: History, now: int, peers: RowArray | None = None) -> Activity:
+def measure_activity(history: History, now: int, peers: RowArray | None = None) -> OrderActivity:
     """Return the activity of each account of a history that ends before `now` (seconds).
 
     Args:
@@ -190,7 +190,7 @@ def measure_activity(history: History, now: int, peers: RowArray | None = None) 
     """
     lines, n = history.known(), history.n_accounts
     orders = count_orders(lines, np.ones(len(lines), dtype=bool))
-    day = BusyClock.of(history, now).days_since(lines.seconds)
+    day = ActivityClock.of(history, now).days_since(lines.seconds)
     tenure, idle = np.full(n, -np.inf), np.full(n, np.inf)
     np.maximum.at(tenure, lines.account, day)
     np.minimum.at(idle, lines.account, day)
@@ -203,7 +203,7 @@ def measure_activity(history: History, now: int, peers: RowArray | None = None) 
         law = fit_order_law(orders[sample] - 1.0, tenure[sample], idle[sample])
         rate[seen], shape[seen] = law.rate(repeats, tenure[seen]), law.r + repeats
         alive[seen] = law.alive(repeats, tenure[seen], idle[seen])
-    return Activity(orders, np.where(seen, tenure, np.nan), np.where(seen, idle, np.nan), rate, shape, alive)
+    return OrderActivity(orders, np.where(seen, tenure, np.nan), np.where(seen, idle, np.nan), rate, shape, alive)
 
 
 def count_orders(lines: History, keep: NDArray[np.bool_]) -> FloatArray:

@@ -21,7 +21,7 @@ from recsys.data.history import SECONDS_A_DAY, UNKNOWN_ACCOUNT, History, epoch_s
 
 
 @dataclass(frozen=True)
-class Pairs:
+class AccountProductPairs:
     """Each account and product that met, once: parallel arrays of shape `(n_pairs,)`, sorted by account, then product.
 
     Attributes:
@@ -60,7 +60,7 @@ class Snapshot:
     age: AnyFloatArray
     known: History
     known_age: AnyFloatArray
-    pairs: Pairs
+    pairs: AccountProductPairs
     names: NDArray[np.object_]
     categories: RowArray
     offerable: BoolArray
@@ -107,7 +107,7 @@ class Snapshot:
             age=self.age[lines],
             known=_narrowed(self.known.select(known), place, products),
             known_age=self.known_age[known],
-            pairs=Pairs(
+            pairs=AccountProductPairs(
                 account=self.pairs.account[pairs],
                 product=place[self.pairs.product[pairs]],
                 first_age=self.pairs.first_age[pairs],
@@ -151,14 +151,14 @@ def _age(lines: History, as_of: datetime) -> AnyFloatArray:
     return ((epoch_seconds(as_of) - lines.seconds) / SECONDS_A_DAY).astype(np.float32)
 
 
-def _pairs(known: History, age: AnyFloatArray) -> Pairs:
+def _pairs(known: History, age: AnyFloatArray) -> AccountProductPairs:
     key = known.account.astype(np.int64) * known.n_products + known.product
     order = np.argsort(key, kind="stable")  # lines are sorted by time: within a pair the first line comes first
     ordered = key[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(ordered) else np.zeros(0, int)
     stops = np.append(starts[1:], len(ordered)) - 1 if len(ordered) else starts
     first, last = order[starts], order[stops]
-    return Pairs(
+    return AccountProductPairs(
         account=known.account[first],
         product=known.product[first],
         first_age=age[first],

@@ -11,25 +11,25 @@ import pytest
 
 from recsys.arrays import FeatureMatrix, informative
 from recsys.data.history import History
-from recsys.models.next_product.account_features import AccountColumns, account_table
+from recsys.models.next_product.account_features import AccountColumns, account_feature_matrix
 from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
 from recsys.models.next_product.pair_features import NAMES as PAIR_NAMES
 from recsys.models.next_product.pair_features import PairFeatures
-from recsys.models.next_product.product_features import Quantities, product_table
+from recsys.models.next_product.product_features import Quantities, product_feature_matrix
 from recsys.models.retrieval.retriever import take_head
-from recsys.models.retrieval.retrievers import SourcesConfig, make_sources
+from recsys.models.retrieval.retrievers import RetrieversConfig, make_retrievers
 from recsys.models.snapshot import take_snapshot
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CUTOFF = START + timedelta(days=150)
-FEW = SourcesConfig(content=None)
+FEW = RetrieversConfig(content=None)
 
 
 def build(history, products, accounts=None, as_of=CUTOFF, sources=None, per_channel=10):
     snapshot = take_snapshot(history, as_of, products)
     columns = AccountColumns().fit(pd.DataFrame() if accounts is None else accounts)
     extra = columns.transform(pd.DataFrame() if accounts is None else accounts, history.account_ids)
-    used = make_sources(FEW) if sources is None else sources
+    used = make_retrievers(FEW) if sources is None else sources
     return FeatureBuilder(snapshot, used, extra, FeatureConfig(per_channel=per_channel))
 
 
@@ -59,7 +59,7 @@ class TestBuilder:
         snapshot = take_snapshot(drawn, CUTOFF, drawn_products)
         head = take_head(snapshot, 12).products
         extra = FeatureMatrix.of({}, drawn.n_accounts)
-        narrow = FeatureBuilder(snapshot, make_sources(FEW), extra, FeatureConfig(per_channel=10, max_products=12))
+        narrow = FeatureBuilder(snapshot, make_retrievers(FEW), extra, FeatureConfig(per_channel=10, max_products=12))
         block = narrow.block(everyone(drawn))
         assert set(block.product.tolist()) <= set(head.tolist())
         assert len(set(block.product.tolist())) > 6
@@ -67,7 +67,7 @@ class TestBuilder:
         counted = np.bincount(snapshot.pairs.product, minlength=drawn.n_products)
         np.testing.assert_array_equal(owners, counted[block.product])
         whole = build(drawn, drawn_products)
-        wide = FeatureBuilder(snapshot, make_sources(FEW), extra, FeatureConfig(per_channel=10, max_products=10**6))
+        wide = FeatureBuilder(snapshot, make_retrievers(FEW), extra, FeatureConfig(per_channel=10, max_products=10**6))
         np.testing.assert_array_equal(wide.block(everyone(drawn)).product, whole.block(everyone(drawn)).product)
 
     def test_a_snapshot_of_some_products_is_that_of_a_history_of_them(self, drawn, drawn_products):
@@ -107,7 +107,7 @@ class TestBuilder:
 class TestProductTable:
     def test_counts_ages_and_restock_by_hand(self, make_history):
         history = make_history([("a", "p", 0), ("b", "p", 50), ("a", "p", 98), (None, "p", 99), ("b", "q", 99)])
-        table = product_table(take_snapshot(history, START + timedelta(days=100), pd.DataFrame()))
+        table = product_feature_matrix(take_snapshot(history, START + timedelta(days=100), pd.DataFrame()))
         p = {
             name.removeprefix("product_"): float(value)
             for name, value in zip(table.names, table.values[0], strict=True)
@@ -122,7 +122,7 @@ class TestProductTable:
 
     def test_last_year_by_hand(self, make_history):
         history = make_history([("z", "other", 0), ("a", "p", 36), ("b", "p", 50), ("c", "p", 20), ("d", "p", 395)])
-        table = product_table(take_snapshot(history, START + timedelta(days=400), pd.DataFrame()))
+        table = product_feature_matrix(take_snapshot(history, START + timedelta(days=400), pd.DataFrame()))
         row = int(np.flatnonzero(history.product_ids == "p")[0])
         found = {name: float(table.column(name)[row]) for name in table.names}
         assert found["product_last_year_ahead"] == 2  # days 35 to 65
@@ -138,7 +138,7 @@ class TestPairFeatures:
         products = pd.DataFrame({"product_id": history.product_ids})
         products["category"] = products["product_id"].str.rstrip("12").where(products["product_id"] != "x")
         snapshot = take_snapshot(history, START + timedelta(days=100), products)
-        features = PairFeatures(snapshot, product_table(snapshot), account_table(snapshot))
+        features = PairFeatures(snapshot, product_feature_matrix(snapshot), account_feature_matrix(snapshot))
         rows = np.zeros(5, dtype=np.int32), np.arange(5, dtype=np.int32)  # account a; cup1, cup2, hat1, pen1, x
         found = dict(zip(PAIR_NAMES, features.of(*rows).T, strict=True))
         np.testing.assert_allclose(found["fit_category"], [2 / 3, 2 / 3, 1 / 3, 0, np.nan])
@@ -148,7 +148,7 @@ class TestPairFeatures:
 class TestAccountTable:
     def test_rhythm_by_hand(self, make_history):
         history = make_history([("a", "p", 0), ("a", "q", 0), ("a", "q", 90), ("b", "p", 40)])
-        table = account_table(take_snapshot(history, START + timedelta(days=100), pd.DataFrame()))
+        table = account_feature_matrix(take_snapshot(history, START + timedelta(days=100), pd.DataFrame()))
         a = {
             name.removeprefix("account_"): float(value)
             for name, value in zip(table.names, table.values[0], strict=True)

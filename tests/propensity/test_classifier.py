@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from recsys.bundle.classifiers import TRUSTED
 from recsys.errors import DataError, MissingColumnError
-from recsys.models.propensity.blending import calibrate, choose
+from recsys.models.propensity.blending import calibrate, choose_blend
 from recsys.models.propensity.classifier import PropensityClassifier
 from recsys.models.propensity.encoding import MISSING, TableEncoder
 from recsys.models.propensity.learners import BoostingLearner, LogisticLearner, LogisticSetting, boosting_settings
@@ -250,9 +250,9 @@ def test_the_blend_is_kept_unless_one_is_clearly_better() -> None:
     y = (rng.random(4_000) < expit(truth)).astype(int)
     weight = np.ones(4_000)
     alike = {"logistic": truth + rng.normal(0, 1, 4_000), "boosting": truth + rng.normal(0, 1, 4_000)}
-    assert choose(alike, y, weight).name == "blend"
+    assert choose_blend(alike, y, weight).name == "blend"
     useless = {"logistic": truth, "boosting": rng.normal(0, 3, 4_000)}
-    assert choose(useless, y, weight).name == "logistic"
+    assert choose_blend(useless, y, weight).name == "logistic"
 
 
 def test_it_survives_skops() -> None:

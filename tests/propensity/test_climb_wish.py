@@ -11,7 +11,7 @@ import skops.io
 from scipy.special import expit, logit
 
 from recsys.bundle.classifiers import TRUSTED, read_classifier, write_classifier
-from recsys.models.upgrade.classifier import ClimbClassifier, WishModel
+from recsys.models.upgrade.classifier import ClimbClassifier, HazardModel
 
 
 def wishes(n: int, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
@@ -36,7 +36,7 @@ def wishes(n: int, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
 def test_the_law_is_found_again() -> None:
     features, truth = wishes(20_000, 0)
     climbed = (np.random.default_rng(1).random(len(truth)) < truth).astype(int)
-    model = WishModel().fit(features, climbed, np.ones(len(truth)))
+    model = HazardModel().fit(features, climbed, np.ones(len(truth)))
     unseen, probability = wishes(5_000, 2)
     found = expit(model.log_odds(unseen))
     assert np.abs(found - probability).mean() < 0.1 * probability.mean()
@@ -48,8 +48,8 @@ def test_weights_count_as_rows() -> None:
     features, truth = wishes(800, 3)
     climbed = (np.random.default_rng(4).random(800) < truth).astype(int)
     twice = pd.concat([features, features], ignore_index=True)
-    weighted = WishModel().fit(features, climbed, np.full(800, 2.0)).log_odds(features)
-    doubled = WishModel().fit(twice, np.tile(climbed, 2), np.ones(1_600)).log_odds(features)
+    weighted = HazardModel().fit(features, climbed, np.full(800, 2.0)).log_odds(features)
+    doubled = HazardModel().fit(twice, np.tile(climbed, 2), np.ones(1_600)).log_odds(features)
     np.testing.assert_allclose(weighted, doubled, atol=0.02)
 
 
@@ -57,7 +57,7 @@ def test_missing_values_and_new_levels_are_taken() -> None:
     features, truth = wishes(800, 5)
     features.loc[::7, "quantity_over_peers"] = np.nan
     climbed = (np.random.default_rng(6).random(800) < truth).astype(int)
-    model = WishModel().fit(features, climbed, np.ones(800))
+    model = HazardModel().fit(features, climbed, np.ones(800))
     assert np.isfinite(model.log_odds(features.assign(segment="strange"))).all()
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from recsys.data.history import History
 from recsys.models.order_process import (
-    Activity,
-    OrderLaw,
+    MbgNbd,
+    OrderActivity,
     expected_log_orders,
     fit_order_law,
     log_orders,
@@ -37,7 +37,7 @@ def history_of(rows: list[tuple[str, float]]) -> History:
 
 def test_the_law_of_simulated_orders_is_found_again() -> None:
     rng = np.random.default_rng(0)
-    n, truth = 6_000, OrderLaw(2.0, 80.0, 0.6, 4.0)
+    n, truth = 6_000, MbgNbd(2.0, 80.0, 0.6, 4.0)
     rate, lapse = rng.gamma(truth.r, 1 / truth.alpha, n), rng.beta(truth.a, truth.b, n)
     tenure = np.full(n, 500.0)
     repeats, last = np.zeros(n), np.zeros(n)
@@ -83,7 +83,7 @@ def test_growth_of_the_last_quarter_is_expected_to_last() -> None:
 
 
 def test_the_chance_of_an_order_by_hand() -> None:
-    activity = Activity(*(np.array([value]) for value in (4.0, 100.0, 10.0, 0.05, 2.0, 0.9)))
+    activity = OrderActivity(*(np.array([value]) for value in (4.0, 100.0, 10.0, 0.05, 2.0, 0.9)))
     # a Gamma(2, 40) rate: no order of the kind in 30 days with (40 / (40 + 0.5 * 30))^2
     expected = 0.9 * (1 - (40 / 55) ** 2)
     assert activity.chance(np.array([0.5]), 30, np.array([0], dtype=np.int32)) == pytest.approx([expected])

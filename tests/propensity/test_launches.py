@@ -10,7 +10,7 @@ import pytest
 
 from recsys.data.history import History
 from recsys.models.candidates import Candidates
-from recsys.models.next_product.cold_start import LaunchConfig, LaunchModel, with_launches
+from recsys.models.next_product.cold_start import ColdStartConfig, ColdStartModel, with_cold_starts
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 AS_OF = START + timedelta(days=300)
@@ -61,12 +61,12 @@ EVERYONE = np.arange(HISTORY.n_accounts, dtype=np.int32)
 
 
 def fitted(
-    config: LaunchConfig | None = None, table: pd.DataFrame = PRODUCTS, history: History = HISTORY
-) -> LaunchModel:
-    return LaunchModel(HORIZON, config).fit(history, table, AS_OF, np.random.default_rng(0))
+    config: ColdStartConfig | None = None, table: pd.DataFrame = PRODUCTS, history: History = HISTORY
+) -> ColdStartModel:
+    return ColdStartModel(HORIZON, config).fit(history, table, AS_OF, np.random.default_rng(0))
 
 
-def found_by(model: LaunchModel, history: History = HISTORY) -> pd.DataFrame:
+def found_by(model: ColdStartModel, history: History = HISTORY) -> pd.DataFrame:
     found = model.score(history, AS_OF, EVERYONE)
     return pd.DataFrame(
         {
@@ -78,7 +78,7 @@ def found_by(model: LaunchModel, history: History = HISTORY) -> pd.DataFrame:
 
 
 def test_each_is_offered_what_reads_like_what_it_owns() -> None:
-    best = found_by(fitted(LaunchConfig(per_account=1))).set_index("account")["product"]
+    best = found_by(fitted(ColdStartConfig(per_account=1))).set_index("account")["product"]
     assert best["a000"] == "z1"
     assert best["a001"] == "z2"
     assert set(best) == {"z1", "z2"}
@@ -107,11 +107,11 @@ def share_bought(n_windows: int, *, liked: bool) -> float:
 
 
 def test_of_too_many_that_wait_the_last_by_id_are_offered() -> None:
-    assert set(found_by(fitted(LaunchConfig(most_waiting=1)))["product"]) == {"z2"}
+    assert set(found_by(fitted(ColdStartConfig(most_waiting=1)))["product"]) == {"z2"}
 
 
 def test_probabilities_are_what_became_of_those_that_waited() -> None:
-    found = found_by(fitted(LaunchConfig(n_windows=5)))
+    found = found_by(fitted(ColdStartConfig(n_windows=5)))
     liked = (found["account"].str[1:].astype(int) % 2 == 0) == (found["product"] == "z1")
     said = found.groupby(liked)["probability"].mean()
     # a year ago and today: how much accounts add changes a little
@@ -124,14 +124,14 @@ def test_nothing_waits_or_too_little_was_bought() -> None:
     sold_only = PRODUCTS[PRODUCTS["product_id"].str.startswith("p")]
     assert fitted(table=sold_only).model_ is None
     assert found_by(fitted(table=sold_only)).empty
-    assert found_by(fitted(LaunchConfig(min_purchases=100_000))).empty
-    nothing = LaunchModel(HORIZON).fit(HISTORY, PRODUCTS, START, np.random.default_rng(0))
+    assert found_by(fitted(ColdStartConfig(min_purchases=100_000))).empty
+    nothing = ColdStartModel(HORIZON).fit(HISTORY, PRODUCTS, START, np.random.default_rng(0))
     assert len(nothing.score(HISTORY, START, EVERYONE)) == 0
 
 
 def test_few_accounts_or_products_say_about_the_same() -> None:
     everything = found_by(fitted())["probability"].max()
-    for few in (LaunchConfig(accounts=80), LaunchConfig(products=15)):
+    for few in (ColdStartConfig(accounts=80), ColdStartConfig(products=15)):
         assert found_by(fitted(few))["probability"].max() == pytest.approx(everything, rel=0.4)
 
 
@@ -158,9 +158,9 @@ def candidates(*rows: tuple[int, int, float, float]) -> Candidates:
 def test_a_launch_stands_where_its_probability_puts_it() -> None:
     known = candidates((0, 1, 5.0, 0.4), (0, 2, 3.0, 0.2), (0, 3, 1.0, 0.1), (2, 1, 9.0, 0.3))
     new = candidates((0, 7, 0.3, 0.3), (0, 8, 0.01, 0.01), (2, 7, 0.5, 0.5))
-    both = with_launches(known, new)
+    both = with_cold_starts(known, new)
     assert both.account.tolist() == [0, 0, 0, 0, 0, 2, 2]
     assert both.product.tolist() == [1, 7, 2, 3, 8, 7, 1]
     assert both.score.tolist() == [5, 4, 3, 1, 1, 9, 9]  # half-way from .2 to .4; at the ends, beside the first or last
     nobody = Candidates(*(column[:0] for column in vars(new).values()))
-    assert with_launches(known, nobody) is known
+    assert with_cold_starts(known, nobody) is known

@@ -12,10 +12,10 @@ from scipy.special import expit
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from recsys.data.history import History
-from recsys.models.binning import Grid, weighted_edges
-from recsys.models.next_product.calibration import CalibrationConfig, Calibrator, HeldOut, season_ahead, season_of
-from recsys.models.next_product.examples import both_sides
-from recsys.models.next_product.ranker import ActivityConfig, ActivityModel, Ranker, RankerConfig
+from recsys.models.binning import QuantileBins, weighted_edges
+from recsys.models.next_product.calibration import Calibrator, CalibratorConfig, HeldOut, season_ahead, season_of
+from recsys.models.next_product.examples import balanced_sample
+from recsys.models.next_product.ranker import ActivityConfig, IncidenceModel, Ranker, RankerConfig
 from recsys.models.propensity.encoding import MISSING, EncodedTable
 from recsys.models.propensity.learners import BoostingLearner, BoostingSetting
 
@@ -41,13 +41,13 @@ def drawn_candidates(seed: int = 0, n: int = 6_000):
 class TestGrid:
     def test_steps_keep_the_order_and_missing_stays_missing(self):
         values = np.array([[3.0], [1.0], [np.nan], [2.0], [1.0]], dtype=np.float32)
-        found = Grid().fit(values).transform(values)[:, 0]
+        found = QuantileBins().fit(values).transform(values)[:, 0]
         assert found[1] == found[4] < found[3] < found[0]
         assert np.isnan(found[2])
 
     def test_there_are_fewer_steps_than_scikit_learn_has_bins(self):
         values = np.random.default_rng(0).normal(size=(5_000, 1)).astype(np.float32)
-        assert len(np.unique(Grid().fit(values).transform(values))) == 200
+        assert len(np.unique(QuantileBins().fit(values).transform(values))) == 200
 
 
 class TestRanker:
@@ -79,7 +79,7 @@ class TestRanker:
         fresh, _, _ = drawn_candidates(seed=1)
         fresh[:3, 0] = np.nan, 50.0, -50.0  # never missing before, and beyond every step
         ranker = Ranker(RankerConfig(**SMALL)).fit(values, bought, np.ones(len(bought), np.float32), 3)
-        grid = Grid().fit(values[:, ranker.used_])
+        grid = QuantileBins().fit(values[:, ranker.used_])
         steps = HistGradientBoostingClassifier(
             max_iter=SMALL["n_trees"],
             learning_rate=SMALL["learning_rate"],
@@ -106,12 +106,12 @@ class TestRanker:
 class TestActivity:
     def test_it_learns_who_buys(self):
         values, active, odds = drawn_candidates()
-        model = ActivityModel(ActivityConfig()).fit(values, active, 0)
+        model = IncidenceModel(ActivityConfig()).fit(values, active, 0)
         assert np.corrcoef(model.log_odds(values), odds)[0, 1] > 0.9
 
     @pytest.mark.parametrize("active", [np.zeros(10, bool), np.ones(10, bool), np.zeros(0, bool)])
     def test_without_two_outcomes_it_says_the_rate(self, active):
-        model = ActivityModel(ActivityConfig()).fit(np.ones((len(active), 2), np.float32), active, 0)
+        model = IncidenceModel(ActivityConfig()).fit(np.ones((len(active), 2), np.float32), active, 0)
         rate = (active.sum() + 1) / (len(active) + 2)
         np.testing.assert_allclose(expit(model.log_odds(np.ones((3, 2), np.float32))), rate, rtol=1e-5)
 
@@ -131,7 +131,7 @@ class TestCalibrator:
         bought = rng.random(len(true)) < true
         inputs[:, 0] = np.where(inputs[:, 0] > 1, 1 + 2 * (inputs[:, 0] - 1), inputs[:, 0])  # the top is overstated
         half = len(true) // 2
-        calibrator = Calibrator(CalibrationConfig()).fit(held_out(inputs[:half], bought[:half]))
+        calibrator = Calibrator(CalibratorConfig()).fit(held_out(inputs[:half], bought[:half]))
         found = calibrator.probability([inputs[half:]])
         edges = np.quantile(found, np.linspace(0, 1, 11))
         for low, high in itertools.pairwise(edges):
@@ -142,7 +142,7 @@ class TestCalibrator:
     def test_the_mean_of_three_classifiers_is_not_too_cautious(self):
         """Each errs by itself: the mean of their calibrated probabilities has the level, not the spread."""
         rng = np.random.default_rng(5)
-        config, alike, n = CalibrationConfig(), 0.7, 300_000
+        config, alike, n = CalibratorConfig(), 0.7, 300_000
         spread = 1.2  # of the log-odds of those that did not buy; a purchase has the same, moved by its square
         bought = rng.random(n) < 0.02
         scores = spread**2 * bought + spread * (
@@ -167,8 +167,8 @@ class TestCalibrator:
         rng = np.random.default_rng(6)
         inputs = rng.normal(size=(20_000, 2)).astype(np.float32)
         bought = rng.random(len(inputs)) < expit(-3 + inputs[:, 0])
-        one = Calibrator(CalibrationConfig()).fit(held_out(inputs, bought))
-        three = Calibrator(CalibrationConfig()).fit(held_out(inputs, bought, views=[inputs] * 3))
+        one = Calibrator(CalibratorConfig()).fit(held_out(inputs, bought))
+        three = Calibrator(CalibratorConfig()).fit(held_out(inputs, bought, views=[inputs] * 3))
         assert three.slope_ == pytest.approx(1)
         np.testing.assert_allclose(three.probability([inputs] * 3), one.probability([inputs]), rtol=1e-5)
 
@@ -176,7 +176,7 @@ class TestCalibrator:
         rng = np.random.default_rng(1)
         inputs = rng.normal(size=(20_000, 2)).astype(np.float32)
         bought = rng.random(len(inputs)) < expit(-3 + inputs[:, 0])
-        calibrator = Calibrator(CalibrationConfig()).fit(held_out(inputs, bought))
+        calibrator = Calibrator(CalibratorConfig()).fit(held_out(inputs, bought))
         line = np.column_stack([np.linspace(-4, 4, 200), np.zeros(200)]).astype(np.float32)
         assert (np.diff(calibrator.probability([line])) >= -1e-9).all()
 
@@ -184,7 +184,7 @@ class TestCalibrator:
         inputs = np.zeros((10, 2), np.float32)
         bought = np.arange(10) < 2
         weight = np.where(bought, 1.0, 4.0).astype(np.float32)
-        calibrator = Calibrator(CalibrationConfig(min_positives=3)).fit(held_out(inputs, bought, weight))
+        calibrator = Calibrator(CalibratorConfig(min_positives=3)).fit(held_out(inputs, bought, weight))
         np.testing.assert_allclose(calibrator.probability([inputs]), 2 / 34, rtol=1e-6)
 
     def test_windows_of_two_levels_meet_at_the_season_that_is_asked_for(self):
@@ -192,7 +192,7 @@ class TestCalibrator:
         inputs = rng.normal(size=(200_000, 2)).astype(np.float32)
         season = np.repeat([0.0, 0.6], 100_000)  # the second window has e^0.6 times the orders
         bought = rng.random(len(season)) < expit(-4 + inputs[:, 0] + season)
-        calibrator = Calibrator(CalibrationConfig()).fit(held_out(inputs, bought, season=season))
+        calibrator = Calibrator(CalibratorConfig()).fit(held_out(inputs, bought, season=season))
         assert calibrator.season_ == pytest.approx(0.3)
         for asked in (0.0, 0.6):
             of_window = season == asked
@@ -208,19 +208,19 @@ class TestCalibrator:
         inputs[100_000:, 0] += 1.0  # and its candidates score higher, so that a curve through both would be too flat
         odds = -4 + inputs[:, 0] - np.repeat([0.0, np.log(3.0)], 100_000)
         bought = rng.random(len(odds)) < expit(odds)
-        found = Calibrator(CalibrationConfig()).fit(held_out(inputs, bought, season=np.repeat([0.0, 1e-9], 100_000)))
+        found = Calibrator(CalibratorConfig()).fit(held_out(inputs, bought, season=np.repeat([0.0, 1e-9], 100_000)))
         line = np.column_stack([[-1.0, 0.0, 1.0], np.zeros(3)]).astype(np.float32)
         between = expit(-4 + line[:, 0] - np.log(3.0) / 2)
         np.testing.assert_allclose(found.probability([line]), between, rtol=0.1)
 
     def test_a_rate_alone_moves_with_the_season_too(self):
         inputs, bought = np.zeros((10, 2), np.float32), np.arange(10) < 2
-        calibrator = Calibrator(CalibrationConfig()).fit(held_out(inputs, bought, season=np.full(10, 5.0)))
+        calibrator = Calibrator(CalibratorConfig()).fit(held_out(inputs, bought, season=np.full(10, 5.0)))
         doubled = calibrator.probability([inputs[:1]], 5.0 + np.log(2.0))
         assert doubled[0] == pytest.approx(0.5 / 1.5)  # odds of 2 to 8, doubled
 
     def test_nothing_at_all(self):
-        calibrator = Calibrator(CalibrationConfig()).fit(HeldOut.nothing())
+        calibrator = Calibrator(CalibratorConfig()).fit(HeldOut.nothing())
         assert calibrator.probability([np.zeros((3, 2), np.float32)]).tolist() == [0, 0, 0]
 
 
@@ -260,7 +260,7 @@ class TestEdges:
 class TestBothSides:
     def test_half_are_active_and_weights_undo_it(self):
         rows, active = np.arange(1_000, dtype=np.int32), np.arange(1_000) % 10 == 0
-        drawn, weight = both_sides(rows, active, 80, np.random.default_rng(0))
+        drawn, weight = balanced_sample(rows, active, 80, np.random.default_rng(0))
         assert active[drawn].sum() == 40
         assert (np.diff(drawn) > 0).all()
         # 100 active accounts stand beside 900: a drawn one of the others weighs nine times as much
@@ -269,15 +269,15 @@ class TestBothSides:
 
     def test_a_short_side_leaves_its_places_to_the_other(self):
         rows, active = np.arange(100, dtype=np.int32), np.arange(100) < 10
-        drawn, _ = both_sides(rows, active, 60, np.random.default_rng(0))
+        drawn, _ = balanced_sample(rows, active, 60, np.random.default_rng(0))
         assert (active[drawn].sum(), len(drawn)) == (10, 60)
-        drawn, _ = both_sides(rows, ~active, 60, np.random.default_rng(0))
+        drawn, _ = balanced_sample(rows, ~active, 60, np.random.default_rng(0))
         assert (active[drawn].sum(), len(drawn)) == (10, 60)
 
     @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
     def test_all_fit_and_weigh_one(self, share):
         rows = np.arange(50, dtype=np.int32)
-        drawn, weight = both_sides(rows, rows < 50 * share, 50, np.random.default_rng(0))
+        drawn, weight = balanced_sample(rows, rows < 50 * share, 50, np.random.default_rng(0))
         np.testing.assert_array_equal(drawn, rows)
         np.testing.assert_array_equal(weight, 1.0)
 

@@ -21,8 +21,8 @@ from recsys.ladder.edges import LadderConfig, build_ladder
 from recsys.models.next_product.account_features import AccountColumns
 from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
 from recsys.models.retrieval.popularity import Popularity, PopularityConfig
-from recsys.models.retrieval.retriever import Source
-from recsys.models.retrieval.retrievers import SourcesConfig, make_sources
+from recsys.models.retrieval.retriever import Retriever
+from recsys.models.retrieval.retrievers import RetrieversConfig, make_retrievers
 from recsys.models.snapshot import Snapshot, take_snapshot
 from recsys.models.upgrade.features import climb_features
 from recsys.models.upgrade.snapshot import ClimbSnapshot
@@ -31,7 +31,7 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 CUTOFF = START + timedelta(days=150)
 N_ACCOUNTS, N_PRODUCTS = 40, 24
 SOURCE_NAMES = [
-    "/".join(source.channels) for source in make_sources(SourcesConfig())
+    "/".join(source.channels) for source in make_retrievers(RetrieversConfig())
 ]  # one entry a source, in the order they are made
 
 # account, product, seconds after the cutoff; numbers beyond the known ones are new accounts and products
@@ -100,7 +100,7 @@ class Market:
     def snapshot(self) -> Snapshot:
         return take_snapshot(self.history, CUTOFF, self.products)
 
-    def scores(self, source: Source) -> pd.DataFrame:
+    def scores(self, source: Retriever) -> pd.DataFrame:
         """One row an account that was known before the cutoff, one column a channel and product."""
         fitted = source.fit(self.snapshot())
         rows = np.array([row for row, id_ in enumerate(self.history.account_ids) if not id_.endswith("new")], np.int32)
@@ -108,7 +108,7 @@ class Market:
         table = np.concatenate(list(fitted.score(rows)[:, :, known]), axis=1)
         return pd.DataFrame(table, index=self.history.account_ids[rows])
 
-    def block(self, sources: tuple[Source, ...]) -> pd.DataFrame:
+    def block(self, sources: tuple[Retriever, ...]) -> pd.DataFrame:
         """One row a candidate, by id, with its features by name."""
         extra = AccountColumns().fit(self.accounts).transform(self.accounts, self.history.account_ids)
         builder = FeatureBuilder(self.snapshot(), sources, extra, FeatureConfig(per_channel=5))
@@ -145,8 +145,8 @@ def assert_same(one: pd.DataFrame, other: pd.DataFrame) -> None:
 @given(rows=LATER)
 @FEW
 def test_no_score_of_any_source_changes(position: int, rows: list[tuple[int, int, int]]) -> None:
-    def source() -> Source:
-        return make_sources(SourcesConfig())[position]
+    def source() -> Retriever:
+        return make_retrievers(RetrieversConfig())[position]
 
     assert_same(PAST.scores(source()), Market(with_later(rows)).scores(source()))
 
@@ -154,8 +154,8 @@ def test_no_score_of_any_source_changes(position: int, rows: list[tuple[int, int
 @given(rows=LATER)
 @FEW
 def test_no_candidate_and_no_feature_changes(rows: list[tuple[int, int, int]]) -> None:
-    sources = make_sources(SourcesConfig())
-    assert_same(PAST.block(sources), Market(with_later(rows)).block(make_sources(SourcesConfig())))
+    sources = make_retrievers(RetrieversConfig())
+    assert_same(PAST.block(sources), Market(with_later(rows)).block(make_retrievers(RetrieversConfig())))
 
 
 @given(rows=LATER)
@@ -186,7 +186,7 @@ LEAKED = [(account, 3, 60 * account) for account in range(30)]
 @pytest.mark.parametrize(
     "seen", [lambda market, source: market.scores(source), lambda market, source: market.block((source,))]
 )
-def test_the_comparison_catches_a_leaking_popularity(seen: Callable[[Market, Source], pd.DataFrame]) -> None:
+def test_the_comparison_catches_a_leaking_popularity(seen: Callable[[Market, Retriever], pd.DataFrame]) -> None:
     later = Market(with_later(LEAKED))
     assert_same(seen(PAST, Popularity(PopularityConfig())), seen(later, Popularity(PopularityConfig())))
     with pytest.raises(AssertionError):

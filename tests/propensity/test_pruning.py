@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.models.next_product.features import _rank_within
-from recsys.models.retrieval.retriever import OpenScores, SharedScores, nth_largest, top_k
+from recsys.models.retrieval.retriever import OpenScores, SharedScores, nth_largest, top_k_rows
 
 
 def drawn_scores(seed: int, n_products: int, levels: int) -> np.ndarray:
@@ -52,7 +52,7 @@ def test_what_is_owned_or_closed_is_never_chosen() -> None:
     chosen = np.zeros((2, 4), dtype=bool)
     OpenScores.of(scores, np.array([0]), owned).choose(1, chosen)
     assert chosen.tolist() == [[False, False, True, False], [False, True, False, False]]
-    assert top_k(scores[0], 4).sum() == 5  # their scores are 0, which is no evidence
+    assert top_k_rows(scores[0], 4).sum() == 5  # their scores are 0, which is no evidence
 
 
 @pytest.mark.parametrize("n_rows", [0, 1, 7, 70_000])

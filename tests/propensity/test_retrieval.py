@@ -14,8 +14,8 @@ from recsys.models.retrieval.content import Content, ContentConfig
 from recsys.models.retrieval.ease import Ease, EaseConfig
 from recsys.models.retrieval.neighbours import Neighbours, NeighboursConfig
 from recsys.models.retrieval.popularity import Popularity, PopularityConfig, Season, SeasonConfig
-from recsys.models.retrieval.retriever import take_head, top_k
-from recsys.models.retrieval.retrievers import SourcesConfig, make_sources
+from recsys.models.retrieval.retriever import take_head, top_k_rows
+from recsys.models.retrieval.retrievers import RetrieversConfig, make_retrievers
 from recsys.models.retrieval.ridge import Ridge, RidgeConfig
 from recsys.models.snapshot import take_snapshot
 
@@ -72,34 +72,34 @@ class TestEverySource:
         assert not source.score(np.array([0, 1], dtype=np.int32)).any()
 
     def test_it_is_one_of_the_configured_kinds(self, make_source):
-        kinds = {type(source) for source in make_sources(SourcesConfig())}
+        kinds = {type(source) for source in make_retrievers(RetrieversConfig())}
         assert type(make_source()) in kinds
 
 
 def test_channels_of_the_default_sources_are_unique():
-    names = [name for source in make_sources(SourcesConfig()) for name in source.channels]
+    names = [name for source in make_retrievers(RetrieversConfig()) for name in source.channels]
     assert len(set(names)) == len(names)
 
 
 def test_sources_can_be_left_out():
-    config = SourcesConfig(
+    config = RetrieversConfig(
         neighbours=(), ridge=(), ease=None, associations=None, baskets=None, content=None, popularity=None, season=None
     )
-    assert make_sources(config) == ()
+    assert make_retrievers(config) == ()
 
 
 class TestTopK:
     def test_zeros_never_count(self):
         scores = np.array([[0.0, 2.0, 1.0, 0.0], [4.0, 3.0, 2.0, 1.0]], dtype=np.float32)
-        assert top_k(scores, 3).tolist() == [[False, True, True, False], [True, True, True, False]]
+        assert top_k_rows(scores, 3).tolist() == [[False, True, True, False], [True, True, True, False]]
 
     def test_ties_at_the_edge_are_left_out_together(self):
         scores = np.array([[3.0, 1.0, 1.0, 1.0]], dtype=np.float32)
-        assert top_k(scores, 2).tolist() == [[True, False, False, False]]
+        assert top_k_rows(scores, 2).tolist() == [[True, False, False, False]]
 
     def test_more_than_there_are(self):
         scores = np.array([[3.0, -1.0]], dtype=np.float32)
-        assert top_k(scores, 5).tolist() == [[True, False]]
+        assert top_k_rows(scores, 5).tolist() == [[True, False]]
 
 
 def fitted(source, history, as_of, products=None):

@@ -15,7 +15,7 @@ from recsys.bundle import save_bundle
 from recsys.contracts import columns as c
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.data.history import History
-from recsys.fitting.assembly import Learned, OfferModelConfig, build_offer_model
+from recsys.fitting.assembly import LearnedParts, OfferModelConfig, build_offer_model
 from recsys.fitting.links import CartWeights, without_steps
 from recsys.models.candidates import Candidates
 from recsys.ranking import OfferEngine, OfferModel, RankingConfig
@@ -103,7 +103,7 @@ def build(
     past = history(lines)
     if "cross" not in learned:
         learned["cross"] = cross(past)
-    given = Learned(**{"rules": RULES, "ladder": EDGES} | learned)  # type: ignore[arg-type]
+    given = LearnedParts(**{"rules": RULES, "ladder": EDGES} | learned)  # type: ignore[arg-type]
     options = config or OfferModelConfig(least_segment_accounts=2)
     model = build_offer_model(past, PRODUCTS, ACCOUNTS, given, options, as_of=AS_OF, horizon_days=10, currency="EUR")
     model.check()
@@ -151,7 +151,7 @@ def test_only_the_largest_segments_are_kept() -> None:
     single = ACCOUNTS.assign(**{c.SEGMENT: ["home", "office", "home", "office"]})
     past = history([*LINES, ("7", "eve", "tea", 5, 1.0, 3.0), ("8", "zoe", "tea", 5, 1.0, 3.0)])
     options = OfferModelConfig(least_segment_accounts=1, most_segments=1)
-    learned = Learned(cross=cross(past))
+    learned = LearnedParts(cross=cross(past))
     model = build_offer_model(past, PRODUCTS, single, learned, options, as_of=AS_OF, horizon_days=10)
     assert list(model.segments.names) == ["", "home"]  # as many accounts as `office`, and first by name
 
@@ -301,7 +301,7 @@ def test_lines_at_or_after_as_of_change_no_table(tmp_path: Path) -> None:
 def test_the_order_of_the_input_tables_changes_no_table(tmp_path: Path) -> None:
     past = history()
     turned = [frame.iloc[::-1] for frame in (PRODUCTS, ACCOUNTS, RULES, EDGES)]
-    learned = Learned(cross=cross(past), rules=turned[2], ladder=turned[3])
+    learned = LearnedParts(cross=cross(past), rules=turned[2], ladder=turned[3])
     options = OfferModelConfig(least_segment_accounts=2)
     model = build_offer_model(
         past, turned[0], turned[1], learned, options, as_of=AS_OF, horizon_days=10, currency="EUR"

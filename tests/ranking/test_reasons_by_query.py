@@ -16,7 +16,7 @@ import pytest
 from recsys.contracts import columns as c
 from recsys.contracts.offers import CartLine, Offer, OfferRequest
 from recsys.data.history import History
-from recsys.fitting.assembly import Learned, OfferModelConfig, build_offer_model
+from recsys.fitting.assembly import LearnedParts, OfferModelConfig, build_offer_model
 from recsys.fitting.copurchases import EvidenceConfig
 from recsys.models.candidates import Candidates
 from recsys.ranking import OfferEngine
@@ -49,7 +49,7 @@ def market() -> Market:
         history,
         products,
         accounts,
-        Learned(
+        LearnedParts(
             cross=novel(history, rng),
             up=upgrades(history),
             rules=pair_rules(lines[lines[c.ORDERED_AT] < AS_OF]),

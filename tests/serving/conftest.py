@@ -25,7 +25,7 @@ from recsys.bundle.save import save_bundle
 from recsys.contracts import columns as c
 from recsys.data.history import History
 from recsys.events import MemoryStore
-from recsys.fitting.assembly import Learned, OfferModelConfig, build_offer_model
+from recsys.fitting.assembly import LearnedParts, OfferModelConfig, build_offer_model
 from recsys.models.candidates import Candidates
 from serving import FixedModel, Settings, create_app
 from serving.fakes import fake_model
@@ -140,7 +140,7 @@ def _bundle(folder: Path, seed: int) -> Path:
         history,
         pd.DataFrame({c.PRODUCT_ID: product_ids, c.NAME: [f"Product {item}" for item in product_ids], c.PRICE: 10.0}),
         pd.DataFrame({c.ACCOUNT_ID: list(history.account_ids)}),
-        Learned(cross=candidates, rules=rules),
+        LearnedParts(cross=candidates, rules=rules),
         OfferModelConfig(),
         as_of=datetime(2026, 1, 1, tzinfo=UTC),
         horizon_days=30,

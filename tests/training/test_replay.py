@@ -19,7 +19,7 @@ from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.history import History
 from recsys.evaluation.offline.calibration import judge_calibration
 from recsys.evaluation.offline.ground_truth import cross_sell_pairs, known_accounts
-from recsys.fitting.pipeline import Fitted, fit
+from recsys.fitting.pipeline import FittedModels, fit
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import fixed_ladder, ladder_from_data
 from recsys.ranking.engine import OfferEngine
@@ -34,16 +34,16 @@ def few() -> tuple[Baseline, ...]:
 
 
 @pytest.fixture(scope="module")
-def fitted(market_data: Dataset, small_config: TrainConfig) -> Fitted:
+def fitted(market_data: Dataset, small_config: TrainConfig) -> FittedModels:
     return fit(market_data, small_config)
 
 
 @pytest.fixture(scope="module")
-def replay(market_spec: ReadSpec, market_data: Dataset, fitted: Fitted, small_config: TrainConfig) -> Replay:
+def replay(market_spec: ReadSpec, market_data: Dataset, fitted: FittedModels, small_config: TrainConfig) -> Replay:
     return _replay(market_spec, market_data, fitted, small_config)
 
 
-def _replay(spec: ReadSpec, data: Dataset, fitted: Fitted, config: TrainConfig) -> Replay:
+def _replay(spec: ReadSpec, data: Dataset, fitted: FittedModels, config: TrainConfig) -> Replay:
     def read(cutoff: datetime) -> Dataset:
         return read_dataset(spec.model_copy(update={"as_of": cutoff}))
 
@@ -51,7 +51,7 @@ def _replay(spec: ReadSpec, data: Dataset, fitted: Fitted, config: TrainConfig) 
 
 
 @pytest.fixture(scope="module")
-def evidence(fitted: Fitted, market_data: Dataset, replay: Replay, small_config: TrainConfig) -> GateEvidence:
+def evidence(fitted: FittedModels, market_data: Dataset, replay: Replay, small_config: TrainConfig) -> GateEvidence:
     return gather_evidence(fitted, market_data, small_config, replay, np.random.default_rng(0))
 
 
@@ -74,7 +74,7 @@ def test_cutoffs_lie_where_the_labels_are_complete(
 
 
 def test_what_came_after_the_cutoff_changes_no_list(
-    replay: Replay, market_spec: ReadSpec, fitted: Fitted, small_config: TrainConfig, tmp_path: Path
+    replay: Replay, market_spec: ReadSpec, fitted: FittedModels, small_config: TrainConfig, tmp_path: Path
 ) -> None:
     """Everybody buys something else, and more, after the cutoff: the truth moves, what was said does not."""
     assert replay.cross is not None
@@ -112,7 +112,9 @@ def test_evidence_says_what_the_replay_found(evidence: GateEvidence, replay: Rep
     assert GateEvidence.model_validate_json(evidence.model_dump_json()) == evidence
 
 
-def test_coverage_is_counted_on_served_slates(fitted: Fitted, market_data: Dataset, evidence: GateEvidence) -> None:
+def test_coverage_is_counted_on_served_slates(
+    fitted: FittedModels, market_data: Dataset, evidence: GateEvidence
+) -> None:
     engine = OfferEngine(fitted.model)
     served = {
         offer.product_id
@@ -126,7 +128,7 @@ def test_coverage_is_counted_on_served_slates(fitted: Fitted, market_data: Datas
 
 
 def test_an_engine_that_offers_everybody_the_same_fails(
-    fitted: Fitted,
+    fitted: FittedModels,
     market_data: Dataset,
     small_config: TrainConfig,
     evidence: GateEvidence,
@@ -144,7 +146,7 @@ def test_an_engine_that_offers_everybody_the_same_fails(
 
 
 def test_of_many_accounts_as_many_are_looked_at_as_products_are_active(
-    fitted: Fitted, market_data: Dataset, small_config: TrainConfig, evidence: GateEvidence
+    fitted: FittedModels, market_data: Dataset, small_config: TrainConfig, evidence: GateEvidence
 ) -> None:
     """Fewer could not show all of a catalogue that is larger than ten times their number."""
     few = small_config.evaluation.model_copy(update={"max_accounts": 1})
@@ -154,7 +156,7 @@ def test_of_many_accounts_as_many_are_looked_at_as_products_are_active(
 
 
 def test_data_facts_by_hand(
-    market_data: Dataset, fitted: Fitted, replay: Replay, small_config: TrainConfig, evidence: GateEvidence
+    market_data: Dataset, fitted: FittedModels, replay: Replay, small_config: TrainConfig, evidence: GateEvidence
 ) -> None:
     lines = market_data.lines()
     recent = lines[lines["ordered_at"] >= market_data.as_of - timedelta(days=90)]
@@ -221,7 +223,7 @@ class Oracle:
 
 
 def test_a_model_worse_than_a_baseline_fails(
-    market_spec: ReadSpec, market_data: Dataset, fitted: Fitted, small_config: TrainConfig
+    market_spec: ReadSpec, market_data: Dataset, fitted: FittedModels, small_config: TrainConfig
 ) -> None:
     window = take_window(fitted.history, market_data.as_of - timedelta(days=30), small_config)
     truth = window.split.truth
@@ -244,7 +246,7 @@ def test_a_model_worse_than_a_baseline_fails(
     assert found.cross.result.method("oracle").ndcg == 1.0
 
 
-def test_a_sample_of_the_accounts(fitted: Fitted, market_data: Dataset, small_config: TrainConfig) -> None:
+def test_a_sample_of_the_accounts(fitted: FittedModels, market_data: Dataset, small_config: TrainConfig) -> None:
     cutoff = market_data.as_of - timedelta(days=30)
     few_accounts = small_config.model_copy(
         update={"evaluation": small_config.evaluation.model_copy(update={"max_accounts": 60})}
@@ -263,7 +265,7 @@ def test_a_sample_of_the_accounts(fitted: Fitted, market_data: Dataset, small_co
 
 
 def test_short_history_is_not_replayed_and_says_so(
-    market_spec: ReadSpec, market_data: Dataset, fitted: Fitted, small_config: TrainConfig
+    market_spec: ReadSpec, market_data: Dataset, fitted: FittedModels, small_config: TrainConfig
 ) -> None:
     first = pd.Timestamp(fitted.history.seconds.min(), unit="s", tz="UTC").to_pydatetime()
     as_of = first + timedelta(days=20)
@@ -285,7 +287,7 @@ def test_short_history_is_not_replayed_and_says_so(
 
 
 def test_a_given_ladder_keeps_the_edges_that_the_past_knew(
-    replay: Replay, fitted: Fitted, small_config: TrainConfig
+    replay: Replay, fitted: FittedModels, small_config: TrainConfig
 ) -> None:
     assert replay.up is not None
     past = replay.up.past

@@ -16,7 +16,7 @@ from recsys.contracts import columns as c
 from recsys.models.snapshot import Snapshot
 
 
-def account_table(snapshot: Snapshot) -> FeatureMatrix:
+def account_feature_matrix(snapshot: Snapshot) -> FeatureMatrix:
     """Return the features of every account, `(n_accounts, n_features)`; NaN for accounts without a purchase."""
     columns = {**_rhythm(snapshot), **_tastes(snapshot)}
     values = FeatureMatrix.of({f"account_{name}": column for name, column in columns.items()}, snapshot.shape[0])

@@ -27,7 +27,7 @@ _LEVEL_ROUNDS = 3  # levels and shape settle in two
 _CARRIED = 0.5  # part of the level of the days before that the features carry already
 
 
-class CalibrationConfig(Config):
+class CalibratorConfig(Config):
     """How much is asked of the data before they bend the curve.
 
     Attributes:
@@ -87,7 +87,7 @@ class Calibrator:
         slope_: what the log-odds of a mean are stretched by.
     """
 
-    def __init__(self, config: CalibrationConfig) -> None:
+    def __init__(self, config: CalibratorConfig) -> None:
         self.config = config
 
     def fit(self, held_out: HeldOut) -> Self:

@@ -34,7 +34,7 @@ from recsys.models.snapshot import Snapshot, barred, take_snapshot
 _BLOCK_CELLS = 4_000_000
 
 
-class LaunchConfig(Config):
+class ColdStartConfig(Config):
     """From how much of the past the worth of a launch is learned, and how many are offered.
 
     Attributes:
@@ -63,7 +63,7 @@ class _Pairs(NamedTuple):
     values: AnyFloatArray
 
 
-class LaunchModel:
+class ColdStartModel:
     """Says how probable it is that an account buys a product within the horizon that nobody has bought yet.
 
     `log odds = a + b' (nearest name, mean likeness, log(1 + new products in 90 days))`, a logistic regression over the
@@ -73,9 +73,9 @@ class LaunchModel:
 
     model_: LogisticRegression | None
 
-    def __init__(self, horizon_days: float, config: LaunchConfig | None = None) -> None:
+    def __init__(self, horizon_days: float, config: ColdStartConfig | None = None) -> None:
         self.horizon_days = horizon_days
-        self.config = config or LaunchConfig()
+        self.config = config or ColdStartConfig()
 
     def fit(self, history: History, products: pd.DataFrame, as_of: datetime, rng: np.random.Generator) -> Self:
         """Learn from the launches before `as_of`; nothing is done where no product waits for its first sale."""
@@ -127,7 +127,7 @@ class LaunchModel:
         return np.concatenate(values), np.concatenate(bought)
 
 
-def with_launches(candidates: Candidates, launches: Candidates) -> Candidates:
+def with_cold_starts(candidates: Candidates, launches: Candidates) -> Candidates:
     """Return both, sorted as candidates are; a launch stands where its probability puts it in the account's order.
 
     Scores of the two come from different models, so a launch gets the score of its equal in probability, found on the

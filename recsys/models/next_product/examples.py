@@ -23,7 +23,7 @@ class SamplingConfig(Config):
         train_accounts: later buyers whose candidates are learned from at each cutoff.
         activity_accounts: accounts, buyers or not, whose activity is learned from at each cutoff.
         calibration_accounts: accounts on which probabilities are calibrated in each held-out window: half of them later
-            buyers, whose number is what makes a curve exact, half the others, weighted; see `both_sides`.
+            buyers, whose number is what makes a curve exact, half the others, weighted; see `balanced_sample`.
         negative_share: share of the candidates not bought that is kept; weights undo it.
         account_power: a buyer of n new products weighs `n^-power` in each: at 1 every buyer counts the same, at 0 every
             purchase. An NDCG at 10 lies between: a hit of one who buys fifty products is worth a tenth of a list and
@@ -39,7 +39,7 @@ class SamplingConfig(Config):
     block_accounts: int = Field(default=256, ge=1)
 
 
-class Examples(NamedTuple):
+class LabelledCandidates(NamedTuple):
     """Labelled candidates.
 
     Attributes:
@@ -55,7 +55,7 @@ class Examples(NamedTuple):
     weight: AnyFloatArray
 
 
-class Activity(NamedTuple):
+class IncidenceExamples(NamedTuple):
     """Accounts with an earlier order, and whether they bought anything new.
 
     Attributes:
@@ -79,10 +79,10 @@ def collect_examples(
     accounts: RowArray,
     config: SamplingConfig,
     rng: np.random.Generator,
-) -> Examples:
+) -> LabelledCandidates:
     """Return the candidates of some accounts with their labels: all that were bought, a share of the others."""
     parts = [
-        Examples(
+        LabelledCandidates(
             np.zeros(0, np.int32),
             np.zeros((0, len(builder.names)), np.float32),
             np.zeros(0, bool),
@@ -94,13 +94,13 @@ def collect_examples(
         bought = stands_in(novel, found.account, found.product)
         keep = bought | (rng.random(len(bought)) < config.negative_share)
         weight = np.where(bought, 1.0, 1.0 / config.negative_share).astype(np.float32)
-        parts.append(Examples(found.account[keep], found.values[keep], bought[keep], weight[keep]))
+        parts.append(LabelledCandidates(found.account[keep], found.values[keep], bought[keep], weight[keep]))
     return join_examples(parts)
 
 
-def join_examples(parts: Sequence[Examples]) -> Examples:
+def join_examples(parts: Sequence[LabelledCandidates]) -> LabelledCandidates:
     """Return the examples of several cutoffs or blocks as one."""
-    return Examples(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    return LabelledCandidates(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def account_weight(novel: sp.csr_array, account: NDArray[np.int32], power: float) -> AnyFloatArray:
@@ -115,7 +115,7 @@ def sample(rows: RowArray, limit: int, rng: np.random.Generator) -> RowArray:
     return rows if len(rows) <= limit else np.sort(rng.choice(rows, size=limit, replace=False))
 
 
-def both_sides(
+def balanced_sample(
     rows: RowArray, active: BoolArray, limit: int, rng: np.random.Generator
 ) -> tuple[RowArray, NDArray[np.float64]]:
     """Return at most `limit` accounts, ascending, and how many each stands for: half of them active, half not.

@@ -11,11 +11,11 @@ from pydantic import Field
 
 from recsys.arrays import AnyFloatArray, FeatureMatrix, RowArray, unique_sorted
 from recsys.contracts.config import Config
-from recsys.models.next_product.account_features import account_table
+from recsys.models.next_product.account_features import account_feature_matrix
 from recsys.models.next_product.pair_features import NAMES as PAIR_NAMES
 from recsys.models.next_product.pair_features import PairFeatures
-from recsys.models.next_product.product_features import product_table
-from recsys.models.retrieval.retriever import OpenScores, SharedScores, Source, take_head
+from recsys.models.next_product.product_features import product_feature_matrix
+from recsys.models.retrieval.retriever import OpenScores, Retriever, SharedScores, take_head
 from recsys.models.snapshot import Snapshot
 
 
@@ -33,7 +33,7 @@ class FeatureConfig(Config):
 
 
 @dataclass(frozen=True)
-class Block:
+class CandidateFeatures:
     """Candidates of some accounts, sorted by account, then product.
 
     Attributes:
@@ -55,7 +55,7 @@ class FeatureBuilder:
     """
 
     def __init__(
-        self, snapshot: Snapshot, sources: tuple[Source, ...], extra: FeatureMatrix, config: FeatureConfig
+        self, snapshot: Snapshot, sources: tuple[Retriever, ...], extra: FeatureMatrix, config: FeatureConfig
     ) -> None:
         """Fit the sources on the snapshot; `extra` holds the columns of the accounts table, `(n_accounts, ...)`."""
         self.config = config
@@ -64,8 +64,8 @@ class FeatureBuilder:
         narrow = snapshot.of_products(self._head)
         self.sources = tuple(source.fit(narrow) for source in sources)
         self.channels = tuple(name for source in sources for name in source.channels)
-        self.products = product_table(snapshot)
-        self.accounts = account_table(snapshot)
+        self.products = product_feature_matrix(snapshot)
+        self.accounts = account_feature_matrix(snapshot)
         self.extra = extra
         self._owned, self._offerable = narrow.matrix(), narrow.offerable
         self._closed = np.flatnonzero(~narrow.offerable)
@@ -79,7 +79,7 @@ class FeatureBuilder:
         lift = tuple(f"{self.channels[position]}_lift" for position in self._fresh)
         return channel + lift + self.products.names + self.accounts.names + self.extra.names + PAIR_NAMES
 
-    def block(self, accounts: RowArray) -> Block:
+    def block(self, accounts: RowArray) -> CandidateFeatures:
         """Return the candidates of some accounts with their features."""
         owned = self._owned[accounts]
         scores = [self._open(source.score(accounts), owned) for source in self.sources]
@@ -93,7 +93,7 @@ class FeatureBuilder:
         parts = [_channel_features(found, best, row), self._lifts(found, product)]
         parts += [self.products.values[product], self.accounts.values[account], self.extra.values[account]]
         parts.append(self._pairs.of(account, product))
-        return Block(account, product, np.concatenate(parts, axis=1))
+        return CandidateFeatures(account, product, np.concatenate(parts, axis=1))
 
     def standing(self) -> RowArray:
         """Return the rows of the accounts that have bought something, ascending."""

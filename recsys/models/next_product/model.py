@@ -21,23 +21,23 @@ from recsys.contracts.config import Config
 from recsys.data.history import History, novel_purchases
 from recsys.models.candidates import NO_PRODUCT, Candidates
 from recsys.models.next_product.account_features import AccountColumns
-from recsys.models.next_product.calibration import CalibrationConfig, Calibrator, HeldOut, season_ahead, season_of
+from recsys.models.next_product.calibration import Calibrator, CalibratorConfig, HeldOut, season_ahead, season_of
 from recsys.models.next_product.examples import (
-    Activity,
-    Examples,
+    IncidenceExamples,
+    LabelledCandidates,
     SamplingConfig,
     account_weight,
+    balanced_sample,
     blocks,
-    both_sides,
     collect_examples,
     join_examples,
     sample,
 )
 from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
 from recsys.models.next_product.product_features import Quantities
-from recsys.models.next_product.ranker import ActivityConfig, ActivityModel, Ranker, RankerConfig
+from recsys.models.next_product.ranker import ActivityConfig, IncidenceModel, Ranker, RankerConfig
 from recsys.models.retrieval.retriever import latest_accounts
-from recsys.models.retrieval.retrievers import SourcesConfig, make_sources
+from recsys.models.retrieval.retrievers import RetrieversConfig, make_retrievers
 from recsys.models.snapshot import CutoffConfig, rolling_cutoffs, take_snapshot
 
 logger = logging.getLogger(__name__)
@@ -81,14 +81,14 @@ class NextProductConfig(Config):
     n_classifiers: int = Field(default=3, ge=2)
     cutoffs: CutoffConfig = CutoffConfig()
     sampling: SamplingConfig = SamplingConfig()
-    sources: SourcesConfig = SourcesConfig()
+    sources: RetrieversConfig = RetrieversConfig()
     features: FeatureConfig = FeatureConfig()
     ranker: RankerConfig = RankerConfig()
     activity: ActivityConfig = ActivityConfig()
-    calibration: CalibrationConfig = CalibrationConfig()
+    calibration: CalibratorConfig = CalibratorConfig()
 
 
-class Learned(NamedTuple):
+class FittedFold(NamedTuple):
     """What was learned from some replayed pasts.
 
     Attributes:
@@ -97,7 +97,7 @@ class Learned(NamedTuple):
     """
 
     ranker: Ranker | None
-    activity: ActivityModel
+    activity: IncidenceModel
 
     def inputs(self, builder: FeatureBuilder, account: RowArray, values: AnyFloatArray) -> AnyFloatArray:
         """Return the ranker's score and the account's log-odds of buying anything new, `(n, 2)`."""
@@ -139,12 +139,12 @@ class NextProductModel:
         self.products_, self.accounts_ = products, accounts
         self.columns_ = AccountColumns().fit(accounts)
         cutoffs = rolling_cutoffs(past, as_of, self.config.horizon_days, self.config.cutoffs)
-        replays = side_by_side(partial(self._replay, past), cutoffs, rng.spawn(len(cutoffs)))
+        replays = parallel_map(partial(self._replay, past), cutoffs, rng.spawn(len(cutoffs)))
         n_classifiers, horizon_days = self.config.n_classifiers, self.config.horizon_days
-        windows = apart(cutoffs, horizon_days)[:n_classifiers]
-        pasts = [without(window, horizon_days, cutoffs, replays) for window in windows]
+        windows = non_overlapping(cutoffs, horizon_days)[:n_classifiers]
+        pasts = [excluding_window(window, horizon_days, cutoffs, replays) for window in windows]
         pasts += [replays] * (n_classifiers - len(windows))
-        self.ensemble_ = _able(side_by_side(self._learn, pasts, rng.integers(2**31, size=len(pasts)).tolist()))
+        self.ensemble_ = _able(parallel_map(self._learn, pasts, rng.integers(2**31, size=len(pasts)).tolist()))
         self.ranker_, self.activity_ = self.ensemble_[-1]
         self.calibrator_ = Calibrator(self.config.calibration).fit(self._held_out(past, windows, rng))
         return self
@@ -166,15 +166,17 @@ class NextProductModel:
         keep = min(self.config.n_offers, spread)
         season = season_ahead(builder.snapshot.lines, as_of, self.config.horizon_days)
         work = partial(self._score_block, builder, quantities, keep, season)
-        return _joined(side_by_side(work, list(blocks(wanted, size))))
+        return _joined(parallel_map(work, list(blocks(wanted, size))))
 
     def builder(self, history: History, as_of: datetime) -> FeatureBuilder:
         """Return the candidates and features of the moment `as_of`: the same for training, batch and online."""
         snapshot = take_snapshot(history, as_of, self.products_)
         extra = self.columns_.transform(self.accounts_, history.account_ids)
-        return FeatureBuilder(snapshot, make_sources(self.config.sources), extra, self.config.features)
+        return FeatureBuilder(snapshot, make_retrievers(self.config.sources), extra, self.config.features)
 
-    def _replay(self, past: History, cutoff: datetime, rng: np.random.Generator) -> tuple[Examples, Activity]:
+    def _replay(
+        self, past: History, cutoff: datetime, rng: np.random.Generator
+    ) -> tuple[LabelledCandidates, IncidenceExamples]:
         config = self.config.sampling
         builder = self.builder(past, cutoff)
         novel = novel_purchases(past, cutoff, self.config.horizon_days)
@@ -183,13 +185,15 @@ class NextProductModel:
         examples = collect_examples(builder, novel, buyers, config, rng)
         weight = examples.weight * account_weight(novel, examples.account, config.account_power)
         looked_at = sample(builder.standing(), config.activity_accounts, rng)
-        return examples._replace(weight=weight), Activity(builder.account_values(looked_at), bought_any[looked_at])
+        return examples._replace(weight=weight), IncidenceExamples(
+            builder.account_values(looked_at), bought_any[looked_at]
+        )
 
-    def _learn(self, replays: Sequence[tuple[Examples, Activity]], seed: int) -> Learned:
-        activity = ActivityModel(self.config.activity)
+    def _learn(self, replays: Sequence[tuple[LabelledCandidates, IncidenceExamples]], seed: int) -> FittedFold:
+        activity = IncidenceModel(self.config.activity)
         if not replays:
             logger.warning("History shorter than the horizon: products are ranked by recent popularity.")
-            return Learned(None, activity.fit(np.zeros((0, 1), np.float32), np.zeros(0, bool), seed))
+            return FittedFold(None, activity.fit(np.zeros((0, 1), np.float32), np.zeros(0, bool), seed))
         activity.fit(
             np.concatenate([each.values for _, each in replays]),
             np.concatenate([each.active for _, each in replays]),
@@ -198,9 +202,9 @@ class NextProductModel:
         examples = join_examples([each for each, _ in replays])
         if not examples.bought.any() or examples.bought.all():
             logger.warning("No purchase among the replayed candidates to learn from: ranked by recent popularity.")
-            return Learned(None, activity)
+            return FittedFold(None, activity)
         ranker = Ranker(self.config.ranker).fit(examples.values, examples.bought, examples.weight, seed)
-        return Learned(ranker, activity)
+        return FittedFold(ranker, activity)
 
     def _held_out(self, past: History, windows: Sequence[datetime], rng: np.random.Generator) -> HeldOut:
         """Return what the calibration learns from: each classifier's own window, all accounts, buyers or not."""
@@ -211,19 +215,19 @@ class NextProductModel:
             novel = novel_purchases(past, cutoff, self.config.horizon_days)
             standing, season = builder.standing(), season_of(past, cutoff, self.config.horizon_days)
             active = np.diff(novel.indptr)[standing] > 0
-            drawn, weight = both_sides(standing, active, config.calibration_accounts, rng)
+            drawn, weight = balanced_sample(standing, active, config.calibration_accounts, rng)
             stands_for = np.zeros(past.n_accounts, dtype=np.float32)
             stands_for[drawn] = weight
             chosen = list(blocks(drawn, config.block_accounts))
             work = partial(self._calibrating, builder, novel, learned, stands_for, season)
-            parts += side_by_side(work, chosen, rng.spawn(len(chosen)))
+            parts += parallel_map(work, chosen, rng.spawn(len(chosen)))
         return HeldOut(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def _calibrating(
         self,
         builder: FeatureBuilder,
         novel: sp.csr_array,
-        learned: Learned,
+        learned: FittedFold,
         stands_for: AnyFloatArray,
         season: float,
         block: RowArray,
@@ -264,7 +268,7 @@ def _best_of_each(account: RowArray, product: RowArray, score: AnyFloatArray, k:
     return order[place < k]
 
 
-def apart(cutoffs: Sequence[datetime], horizon_days: float) -> list[datetime]:
+def non_overlapping(cutoffs: Sequence[datetime], horizon_days: float) -> list[datetime]:
     """Return the newest cutoff and older ones, each at least a horizon before the last: their windows do not touch."""
     found: list[datetime] = []
     for cutoff in cutoffs:
@@ -273,20 +277,22 @@ def apart(cutoffs: Sequence[datetime], horizon_days: float) -> list[datetime]:
     return found
 
 
-def without(window: datetime, horizon_days: float, cutoffs: Sequence[datetime], replays: Sequence[T]) -> Sequence[T]:
+def excluding_window(
+    window: datetime, horizon_days: float, cutoffs: Sequence[datetime], replays: Sequence[T]
+) -> Sequence[T]:
     """Return the replays whose label windows do not overlap the one that starts at `window`; the oldest, if all do."""
     horizon = timedelta(days=horizon_days)
     kept = [replay for cutoff, replay in zip(cutoffs, replays, strict=True) if abs(cutoff - window) >= horizon]
     return kept or replays[-1:]
 
 
-def _able(learned: Sequence[Learned]) -> tuple[Learned, ...]:
+def _able(learned: Sequence[FittedFold]) -> tuple[FittedFold, ...]:
     """Put one that could learn in the place of each that had nothing to learn from; none can, if none could."""
     able = next((each for each in learned if each.ranker is not None), learned[0])
     return tuple(able if each.ranker is None else each for each in learned)
 
 
-def side_by_side(work: Callable[..., T], *arguments: Sequence[Any]) -> list[T]:
+def parallel_map(work: Callable[..., T], *arguments: Sequence[Any]) -> list[T]:
     """Return `work` of each set of arguments, in their order whatever finishes first.
 
     Example:

@@ -22,7 +22,7 @@ MONTH_DAYS = 30.0
 RESTOCK_GAP_DAYS = 14.0
 
 
-def product_table(snapshot: Snapshot) -> FeatureMatrix:
+def product_feature_matrix(snapshot: Snapshot) -> FeatureMatrix:
     """Return the features of every product, `(n_products, n_features)`; NaN where the past is too short to say."""
     counts = _window_counts(snapshot)
     columns = {**counts, **_trends(counts), **_ages(snapshot), **_seasons(snapshot), **_prices(snapshot)}

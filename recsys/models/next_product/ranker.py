@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from recsys.arrays import AnyFloatArray, BoolArray, informative
 from recsys.contracts.config import Config
-from recsys.models.binning import Grid, ask_for_values
+from recsys.models.binning import QuantileBins, ask_for_values
 
 
 class RankerConfig(Config):
@@ -62,7 +62,7 @@ class Ranker:
         self.boosting_: HistGradientBoostingClassifier | None = None
         self.logistic_: ScaledLogistic | None = None
         if config.kind != "logistic":
-            grid = Grid().fit(used)
+            grid = QuantileBins().fit(used)
             self.boosting_ = HistGradientBoostingClassifier(
                 max_iter=config.n_trees,
                 learning_rate=config.learning_rate,
@@ -155,7 +155,7 @@ class ActivityConfig(Config):
     min_leaf: int = Field(default=100, ge=1)
 
 
-class ActivityModel:
+class IncidenceModel:
     """P(an account with an earlier order buys at least one product for the first time within the horizon)."""
 
     def __init__(self, config: ActivityConfig) -> None:

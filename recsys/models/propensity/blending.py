@@ -21,7 +21,7 @@ _SHARES: Final = (0.2, 0.35, 0.5, 0.65, 0.8)
 
 
 @dataclass
-class Choice:
+class Blend:
     """Which learners count, how much, and how their log odds are calibrated.
 
     Attributes:
@@ -48,7 +48,7 @@ class Choice:
         return self.intercept + self.slope * _mix(odds, self.shares)
 
 
-def choose(odds: dict[str, FloatArray], y: IntArray, weight: FloatArray) -> Choice:
+def choose_blend(odds: dict[str, FloatArray], y: IntArray, weight: FloatArray) -> Blend:
     """Return the best learner or the blend, by the log loss of out-of-fold log odds.
 
     The blend is kept unless a single learner is better by more than one standard error of the paired difference:
@@ -115,10 +115,10 @@ def calibrate(
 
 def _calibrated(
     name: str, shares: dict[str, float], odds: dict[str, FloatArray], y: IntArray, weight: FloatArray
-) -> tuple[Choice, FloatArray]:
+) -> tuple[Blend, FloatArray]:
     mixed = _mix(odds, shares)
     intercept, slope = calibrate(mixed, y, weight)
-    return Choice(name, shares, intercept, slope), row_losses(intercept + slope * mixed, y)
+    return Blend(name, shares, intercept, slope), row_losses(intercept + slope * mixed, y)
 
 
 def _mix(odds: dict[str, FloatArray], shares: dict[str, float]) -> FloatArray:
@@ -133,7 +133,7 @@ FEWEST_OF_A_CLASS = 10  # below, folds would hold too few of the rarer class to 
 
 
 @dataclass(frozen=True)
-class Examples:
+class TrainingRows:
     """Rows to learn from.
 
     Attributes:
@@ -148,10 +148,10 @@ class Examples:
     weight: FloatArray
     group: IntArray | None
 
-    def take(self, rows: Rows) -> Examples:
+    def take(self, rows: Rows) -> TrainingRows:
         """Return the given rows."""
         group = None if self.group is None else self.group[rows]
-        return Examples(self.table.take(rows), self.y[rows], self.weight[rows], group)
+        return TrainingRows(self.table.take(rows), self.y[rows], self.weight[rows], group)
 
     def rarer(self) -> int:
         """Return how many rows, or groups, the rarer class has."""

@@ -19,10 +19,10 @@ from recsys.arrays import FloatArray, IntArray
 from recsys.errors import DataError
 from recsys.models.propensity.blending import (
     FEWEST_OF_A_CLASS,
-    Choice,
-    Examples,
+    Blend,
     Splits,
-    choose,
+    TrainingRows,
+    choose_blend,
     row_losses,
     stratified_sample,
 )
@@ -128,7 +128,7 @@ class PropensityClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         self.feature_names_in_ = np.array([str(name) for name in frame.columns], dtype=object)
         self.encoder_ = TableEncoder(self.numbers).fit(frame)
         group = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-        examples = Examples(self.encoder_.transform(frame), target, weight, group)
+        examples = TrainingRows(self.encoder_.transform(frame), target, weight, group)
         if examples.rarer() < FEWEST_OF_A_CLASS:
             return self._fit_small(examples)
         return self._fit_folds(examples)
@@ -159,27 +159,27 @@ class PropensityClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         tags.input_tags.categorical = True
         return tags
 
-    def _fit_small(self, examples: Examples) -> Self:
+    def _fit_small(self, examples: TrainingRows) -> Self:
         setting = LogisticSetting(0.01, 0, codes=False)
         self.settings_: dict[str, Setting] = {"logistic": setting}
         model = self._learner(setting).fit(examples.table, examples.y, examples.weight)
         self.models_: dict[str, list[Learner]] = {"logistic": [model]}
-        self.choice_ = Choice.alone("logistic")
+        self.choice_ = Blend.alone("logistic")
         return self
 
-    def _fit_folds(self, examples: Examples) -> Self:
+    def _fit_folds(self, examples: TrainingRows) -> Self:
         options = self._settings(len(examples.y), examples.rarer())
         if len(examples.y) > self.selection_rows:
             sample = examples.take(stratified_sample(examples.y, self.selection_rows, self.random_state))
             chosen = self._search(options, sample, sample.splits(self.selection_folds, self.random_state + 1))
             options = {name: larger(fit.setting) for name, fit in chosen.items()}
         fits = self._search(options, examples, examples.splits(self.folds, self.random_state))
-        self.choice_ = choose({name: fit.odds for name, fit in fits.items()}, examples.y, examples.weight)
+        self.choice_ = choose_blend({name: fit.odds for name, fit in fits.items()}, examples.y, examples.weight)
         self.settings_ = {name: fit.setting for name, fit in fits.items()}
         self.models_ = {name: fits[name].models for name in self.choice_.shares}
         return self
 
-    def _search(self, options: dict[str, list[Setting]], examples: Examples, splits: Splits) -> dict[str, CrossFit]:
+    def _search(self, options: dict[str, list[Setting]], examples: TrainingRows, splits: Splits) -> dict[str, CrossFit]:
         """Return each learner's cross-fit with the setting of the least out-of-fold log loss."""
         best = {}
         for name, settings in options.items():
@@ -194,7 +194,7 @@ class PropensityClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             settings["boosting"] = [*boosting_settings(has_codes=has_codes, n_rarer=n_rarer)]
         return settings
 
-    def _cross_fit(self, setting: Setting, examples: Examples, splits: Splits) -> CrossFit:
+    def _cross_fit(self, setting: Setting, examples: TrainingRows, splits: Splits) -> CrossFit:
         models, odds = [], np.zeros(len(examples.y))
         for seen, unseen in splits:
             rows = examples.take(seen)

@@ -20,7 +20,7 @@ from recsys.arrays import AnyFloatArray, BoolArray, RowArray, unique_sorted
 from recsys.models.snapshot import Snapshot
 
 
-class Source(Protocol):
+class Retriever(Protocol):
     """Scores every product for a block of accounts, in one or more channels (ways to weigh the same evidence)."""
 
     @property
@@ -40,7 +40,7 @@ class Source(Protocol):
         ...
 
 
-def top_k(scores: AnyFloatArray, k: int) -> BoolArray:
+def top_k_rows(scores: AnyFloatArray, k: int) -> BoolArray:
     """Return which products are among the `k` best of their account, `(n_accounts, n_products)`.
 
     Only scores above zero count; ties at the edge are left out together.
@@ -107,7 +107,7 @@ class OpenScores:
     def choose(self, k: int, chosen: BoolArray) -> None:
         """Mark the `k` best products of each account and channel in `chosen`, `(n_accounts, n_products)`."""
         for channel in self.scores:
-            chosen |= top_k(channel, k)
+            chosen |= top_k_rows(channel, k)
 
     def at(self, row: RowArray, place: RowArray) -> AnyFloatArray:
         """Return the scores of some products, each of the account in `row`, `(n_channels, n)`."""
@@ -131,7 +131,7 @@ class SharedScores:
         """Mark the `k` best products of each account and channel in `chosen`, `(n_accounts, n_products)`."""
         for position, order in enumerate(self._order):
             first = order[: k + 1 + self._most_owned()]
-            chosen[:, first] |= top_k(self._of_first(position, first), k)
+            chosen[:, first] |= top_k_rows(self._of_first(position, first), k)
 
     def at(self, row: RowArray, place: RowArray) -> AnyFloatArray:  # noqa: ARG002 - the same of every account
         """Return the scores of some products, none owned by its account, `(n_channels, n)`."""

@@ -9,7 +9,7 @@ from recsys.models.retrieval.content import Content, ContentConfig
 from recsys.models.retrieval.ease import Ease, EaseConfig
 from recsys.models.retrieval.neighbours import Neighbours, NeighboursConfig
 from recsys.models.retrieval.popularity import Popularity, PopularityConfig, Season, SeasonConfig
-from recsys.models.retrieval.retriever import Source
+from recsys.models.retrieval.retriever import Retriever
 from recsys.models.retrieval.ridge import Ridge, RidgeConfig
 
 NEIGHBOURS = (
@@ -21,7 +21,7 @@ NEIGHBOURS = (
 )
 
 
-class SourcesConfig(Config):
+class RetrieversConfig(Config):
     """Which sources propose candidates; None leaves a source out.
 
     Attributes:
@@ -45,9 +45,9 @@ class SourcesConfig(Config):
     season: SeasonConfig | None = SeasonConfig()
 
 
-def make_sources(config: SourcesConfig) -> tuple[Source, ...]:
+def make_retrievers(config: RetrieversConfig) -> tuple[Retriever, ...]:
     """Return new, unfitted sources."""
-    found: list[Source] = [Neighbours(each) for each in config.neighbours]
+    found: list[Retriever] = [Neighbours(each) for each in config.neighbours]
     found += [Ridge(each) for each in config.ridge]
     if config.ease is not None:
         found.append(Ease(config.ease))

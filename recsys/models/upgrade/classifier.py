@@ -30,7 +30,7 @@ _PRECISION: Final = np.array([1.0, 100.0])
 _LEAST, _MOST, _MOST_LOG_WISHES = 1e-9, 1.0 - 1e-6, 30.0  # keep logarithms and exponentials finite
 
 
-class WishModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class HazardModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """`P(climb) = e^a met^b (1 - exp(-waiting e^(x beta)))`: what no logit of `x` can say, as wishes saturate.
 
     An account that has not ordered for half a year almost surely has the wish by now, and will hardly come to say so;
@@ -106,7 +106,7 @@ _SELECTION_ROWS: Final = 15_000  # settings of trees on features of a known kind
 
 
 class ClimbClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Half a `WishModel`, half a `PropensityClassifier` that has the wish model's word, out of fold, as a feature.
+    """Half a `HazardModel`, half a `PropensityClassifier` that has the wish model's word, out of fold, as a feature.
 
     The first knows how a climb comes about, the second corrects it where the data say otherwise; their log odds are
     averaged, as both err and not in the same places.
@@ -127,10 +127,10 @@ class ClimbClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     def fit(self, features: pd.DataFrame, climbed: IntArray, weight: FloatArray, groups: IntArray) -> Self:
         """Learn from pairs `(n_pairs, n_features)`, labels, how many pairs each stands for, and their accounts."""
         numbers = tuple(name for name in features.columns if name in FEATURES)
-        self.wishes_: list[WishModel] = []
+        self.wishes_: list[HazardModel] = []
         unseen_odds = np.zeros(len(features))
         for seen, unseen in GroupKFold(_FOLDS).split(features, climbed, groups):
-            wish = WishModel(numbers).fit(features.take(seen), climbed[seen], weight[seen])
+            wish = HazardModel(numbers).fit(features.take(seen), climbed[seen], weight[seen])
             unseen_odds[unseen] = wish.log_odds(features.take(unseen))
             self.wishes_.append(wish)
         # With few climbs it is too sure of itself, which only pairs that it has not seen tell.

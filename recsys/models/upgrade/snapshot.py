@@ -29,7 +29,7 @@ from recsys.ladder.upgrade_events import (
     find_upgrade_events,
     pair_up,
 )
-from recsys.models.order_process import Activity, measure_activity
+from recsys.models.order_process import OrderActivity, measure_activity
 
 RECENT_DAYS: Final = 90  # a quarter: long enough for a few orders of a business, short enough to be news
 _SPAN: Final = 2**34  # seconds; beyond any time in the data
@@ -70,7 +70,7 @@ class ClimbSnapshot:
         return cls(before, now, index, edges, pairs.select(fresh), past, pairs)
 
     @cached_property
-    def activity(self) -> Activity:
+    def activity(self) -> OrderActivity:
         """How alive each account is at `now`, by the law of those that ever stood on a rung."""
         return measure_activity(self.history, self.now, unique_sorted(self.exposed.account))
 
