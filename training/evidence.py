@@ -17,8 +17,8 @@ from recsys.evaluation.offline.ranking_metrics import active_products
 from recsys.fitting.pipeline import FittedModels
 from recsys.ranking.engine import OfferEngine
 from training.config import TrainConfig
-from training.gate import CalibrationBin, Comparison, DataFacts, GateEvidence, KindCalibration
-from training.validation import CrossReplay, Replay
+from training.gate import BinEvidence, Comparison, DataFacts, GateEvidence, KindCalibration
+from training.validation import CrossReplay, PastValidation
 
 Rival = Callable[[CrossReplay], Comparison | None]
 
@@ -30,7 +30,7 @@ def gather_evidence(
     fitted: FittedModels,
     data: Dataset,
     config: TrainConfig,
-    replay: Replay,
+    replay: PastValidation,
     rng: np.random.Generator,
     *,
     champion: Rival | None = None,
@@ -108,9 +108,7 @@ def kind_calibration(kind: OfferKind, found: Calibration) -> KindCalibration:
     The pairs that no list names are one bin without an order in it: they count in the log losses alone.
     """
     bins = tuple(
-        CalibrationBin(observed=one.observed, expected=one.expected, error=one.error)
-        for one in found.bins
-        if one.listed
+        BinEvidence(observed=one.observed, expected=one.expected, error=one.error) for one in found.bins if one.listed
     )
     return KindCalibration(kind=kind, bins=bins, log_loss=found.log_loss, log_loss_of_base_rate=found.base_log_loss)
 
@@ -123,7 +121,7 @@ def _against_baselines(replay: CrossReplay) -> tuple[Comparison, ...]:
     )
 
 
-def _calibrations(replay: Replay) -> tuple[KindCalibration, ...]:
+def _calibrations(replay: PastValidation) -> tuple[KindCalibration, ...]:
     found = []
     if replay.cross is not None and replay.cross.result.calibration is not None:
         found.append(kind_calibration("cross_sell", replay.cross.result.calibration))

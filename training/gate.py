@@ -70,7 +70,7 @@ class Comparison(Config):
     """Where the rival's lists come from, where there are several ways."""
 
 
-class CalibrationBin(Config):
+class BinEvidence(Config):
     """One score bin over all eligible pairs: how many purchases came, and how many were expected."""
 
     observed: float
@@ -83,7 +83,7 @@ class KindCalibration(Config):
     """Calibration of one kind of offer on the backtest window, log losses in nats a pair."""
 
     kind: OfferKind
-    bins: tuple[CalibrationBin, ...]
+    bins: tuple[BinEvidence, ...]
     log_loss: float
     log_loss_of_base_rate: float
 
@@ -134,7 +134,7 @@ class GateEvidence(Config):
 
 
 @dataclass(frozen=True)
-class Check:
+class GateCheck:
     """One rule of the gate: what was found against what is required."""
 
     name: str
@@ -143,9 +143,9 @@ class Check:
     required: str
 
 
-def judge(
+def judge_evidence(
     evidence: GateEvidence, champion_data: DataFacts | None, config: GateConfig | None = None
-) -> tuple[Check, ...]:
+) -> tuple[GateCheck, ...]:
     """Return every rule with what was found; the model may be promoted when all have passed.
 
     Args:
@@ -163,43 +163,43 @@ def judge(
     )
 
 
-def _beats(rival: Comparison) -> Check:
+def _beats(rival: Comparison) -> GateCheck:
     found = f"{rival.difference:+.4f} [{rival.low:+.4f}, {rival.high:+.4f}]"
     if rival.how:
         found += f", by {rival.how}"
-    return Check(f"{NDCG_CHECK} beats {rival.rival}", rival.low > 0, found, "above 0")
+    return GateCheck(f"{NDCG_CHECK} beats {rival.rival}", rival.low > 0, found, "above 0")
 
 
-def _against_baselines(evidence: GateEvidence) -> tuple[Check, ...]:
+def _against_baselines(evidence: GateEvidence) -> tuple[GateCheck, ...]:
     if not evidence.baselines:
-        return (Check(f"{NDCG_CHECK} beats every baseline", False, "not measured", "a replay"),)
+        return (GateCheck(f"{NDCG_CHECK} beats every baseline", False, "not measured", "a replay"),)
     return tuple(_beats(rival) for rival in evidence.baselines)
 
 
-def _against_champion(evidence: GateEvidence, champion_data: DataFacts | None) -> tuple[Check, ...]:
+def _against_champion(evidence: GateEvidence, champion_data: DataFacts | None) -> tuple[GateCheck, ...]:
     if evidence.champion is not None:
         return (_beats(evidence.champion),)
     if champion_data is None:
         return ()
-    return (Check(f"{NDCG_CHECK} beats the champion", False, "not measured", "a comparison with the champion"),)
+    return (GateCheck(f"{NDCG_CHECK} beats the champion", False, "not measured", "a comparison with the champion"),)
 
 
-def _calibration(evidence: GateEvidence, limits: GateConfig) -> tuple[Check, ...]:
+def _calibration(evidence: GateEvidence, limits: GateConfig) -> tuple[GateCheck, ...]:
     measured = {kind.kind for kind in evidence.calibration}
     missing = [kind for kind in evidence.kinds if kind not in measured]
     if not measured and not missing:
-        return (Check("calibration holds", False, "not measured", "a replay"),)
+        return (GateCheck("calibration holds", False, "not measured", "a replay"),)
     return (
         *(check for kind in evidence.calibration for check in _kind_calibration(kind, limits)),
-        *(Check(f"{kind}: calibration holds", False, "not measured", "a replay") for kind in missing),
+        *(GateCheck(f"{kind}: calibration holds", False, "not measured", "a replay") for kind in missing),
     )
 
 
-def _kind_calibration(measured: KindCalibration, limits: GateConfig) -> tuple[Check, ...]:
+def _kind_calibration(measured: KindCalibration, limits: GateConfig) -> tuple[GateCheck, ...]:
     gain = measured.log_loss_of_base_rate - measured.log_loss
     return (
         *_observed_over_expected(measured, limits),
-        Check(
+        GateCheck(
             f"{measured.kind}: log loss below the base rate's",
             gain > 0,
             f"{measured.log_loss:.6f} against {measured.log_loss_of_base_rate:.6f}",
@@ -208,7 +208,7 @@ def _kind_calibration(measured: KindCalibration, limits: GateConfig) -> tuple[Ch
     )
 
 
-def _observed_over_expected(measured: KindCalibration, limits: GateConfig) -> tuple[Check, ...]:
+def _observed_over_expected(measured: KindCalibration, limits: GateConfig) -> tuple[GateCheck, ...]:
     """All purchases together must be within the band; each bin with enough of them, as far as its accounts can tell.
 
     A bin of 370 purchases has a standard error of 0.09, since accounts buy many products at a time: of ten such bins
@@ -221,8 +221,8 @@ def _observed_over_expected(measured: KindCalibration, limits: GateConfig) -> tu
     if observed < limits.min_bin_positives:
         low, high = ratio_interval(observed, expected)
         found = f"{whole:.2f} of {observed:.0f} purchases, {low:.2f} to {high:.2f} by chance"
-        return (Check(name, _meets(low, high, limits), found, f"{required} within chance"),)
-    together = Check(name, _meets(whole, whole, limits), f"{whole:.2f} of {observed:.0f} purchases", required)
+        return (GateCheck(name, _meets(low, high, limits), found, f"{required} within chance"),)
+    together = GateCheck(name, _meets(whole, whole, limits), f"{whole:.2f} of {observed:.0f} purchases", required)
     bins = [one for one in measured.bins if one.observed >= limits.min_bin_positives]
     if not bins:
         return (together,)
@@ -230,7 +230,7 @@ def _observed_over_expected(measured: KindCalibration, limits: GateConfig) -> tu
     chance = [_Z * (one.error or 0.0) for one in bins]
     inside = [_meets(ratio - by, ratio + by, limits) for ratio, by in zip(ratios, chance, strict=True)]
     found = f"{min(ratios):.2f} to {max(ratios):.2f} in {len(bins)} bins, {inside.count(False)} outside beyond chance"
-    return (together, Check(f"{name} in each bin", all(inside), found, f"{required} within chance"))
+    return (together, GateCheck(f"{name} in each bin", all(inside), found, f"{required} within chance"))
 
 
 def _meets(low: float, high: float, limits: GateConfig) -> bool:
@@ -252,12 +252,12 @@ def _over(observed: float, expected: float) -> float:
     return observed / expected if expected > 0 else float("inf")
 
 
-def _coverage(evidence: GateEvidence, limits: GateConfig) -> Check:
+def _coverage(evidence: GateEvidence, limits: GateConfig) -> GateCheck:
     found, required = f"{evidence.coverage:.1%}", f"at least {limits.min_coverage:.0%}"
-    return Check("active catalogue offered to someone", evidence.coverage >= limits.min_coverage, found, required)
+    return GateCheck("active catalogue offered to someone", evidence.coverage >= limits.min_coverage, found, required)
 
 
-def _data_is_whole(data: DataFacts, champion: DataFacts | None, limits: GateConfig) -> tuple[Check, ...]:
+def _data_is_whole(data: DataFacts, champion: DataFacts | None, limits: GateConfig) -> tuple[GateCheck, ...]:
     if champion is None:
         return ()
     keep = 1 - limits.max_data_drop
@@ -267,6 +267,6 @@ def _data_is_whole(data: DataFacts, champion: DataFacts | None, limits: GateConf
         ("products", data.products, champion.products),
     )
     return tuple(
-        Check(f"data: {name}", ours >= keep * theirs, f"{ours:,.0f}", f"at least {keep * theirs:,.0f}")
+        GateCheck(f"data: {name}", ours >= keep * theirs, f"{ours:,.0f}", f"at least {keep * theirs:,.0f}")
         for name, ours, theirs in pairs
     )

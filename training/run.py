@@ -16,7 +16,7 @@ from recsys.arrays import unique_sorted
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.report import DataReport
 from recsys.errors import BundleError, ModelNotFoundError
-from recsys.fitting.pipeline import FittedModels, Step, fit, known_history, part_rng, quietly, write_bundle
+from recsys.fitting.pipeline import FittedModels, Step, fit, known_history, no_progress, part_rng, write_bundle
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import fixed_ladder, ladder_from_data, ladder_from_file, with_names
 from recsys.reporting.backtest_text import strongest_pairs
@@ -25,8 +25,8 @@ from training.config import TrainConfig
 from training.evidence import gather_evidence
 from training.gate import GateEvidence
 from training.registry import BUNDLE_FOLDER, Registry
-from training.tracking import Run, StepTime, Stopwatch, open_run
-from training.validation import SIDE_BY_SIDE_LINES, Replay, of_accounts, replay_past, sample_accounts
+from training.tracking import StepTime, Stopwatch, TrackedRun, open_run
+from training.validation import SIDE_BY_SIDE_LINES, PastValidation, of_accounts, sample_accounts, validate_on_past
 from training.validation_log import feature_importances, log_replay, replay_metrics
 
 
@@ -58,7 +58,7 @@ class _Trained:
     data: Dataset
     config: TrainConfig
     fitted: FittedModels
-    replay: Replay
+    replay: PastValidation
     evidence: GateEvidence
     figures: dict[str, float]
 
@@ -70,7 +70,7 @@ def train_and_register(
     tracking_uri: str,
     out: Path | None = None,
     ladder_file: Path | None = None,
-    step: Step = quietly,
+    step: Step = no_progress,
 ) -> TrainingRun:
     """Train on what `spec` names and register the bundle as `challenger`; nothing is logged where reading fails.
 
@@ -89,7 +89,7 @@ def train_and_register(
     fitted, replay = _fit_and_replay(spec, data, config, ladder, step)
     with step("what the gate judges"):
         evidence = _evidence(registry, fitted, data, config, replay)
-    trained = _Trained(data, config, fitted, replay, evidence, figures_of(data, fitted) | replay_metrics(replay))
+    trained = _Trained(data, config, fitted, replay, evidence, run_figures(data, fitted) | replay_metrics(replay))
     with step("tracking and registry"), tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / BUNDLE_FOLDER
         for place in (folder, out):
@@ -105,7 +105,7 @@ def train_and_register(
     return TrainingRun(run.run_id, version.version, trained.figures, data.report, evidence, tuple(step.times))
 
 
-def figures_of(data: Dataset, fitted: FittedModels) -> dict[str, float]:
+def run_figures(data: Dataset, fitted: FittedModels) -> dict[str, float]:
     """Return how much was read and learned, by name."""
     relation = fitted.rules["relation"]
     return {
@@ -124,18 +124,18 @@ def figures_of(data: Dataset, fitted: FittedModels) -> dict[str, float]:
 
 def _fit_and_replay(
     spec: ReadSpec, data: Dataset, config: TrainConfig, ladder: Ladder | None, step: Step
-) -> tuple[FittedModels, Replay]:
+) -> tuple[FittedModels, PastValidation]:
     """Learn and look back; side by side where two pasts fit into memory, because much of each is work of one core."""
     if not config.evaluation.replay:
         why_not = "evaluation.replay == false: the past was not replayed"
-        return fit(data, config, step=step, ladder=ladder), Replay(None, None, (why_not,))
+        return fit(data, config, step=step, ladder=ladder), PastValidation(None, None, (why_not,))
     n_lines, most_lines = int(data.orders.count().to_pyarrow().as_py()), config.evaluation.most_lines
     with step("accounts of the replay"):  # before anything runs side by side: one DuckDB serves one thread
         chosen = sample_accounts(data, n_lines, most_lines, part_rng(config, "replayed market"))
         history = known_history(data if chosen is None else of_accounts(data, chosen))
     ladder_of = ladder_from_data(config.ladder) if ladder is None else fixed_ladder(ladder, config.ladder)
     read = partial(_read_at, spec, chosen)
-    look_back = partial(replay_past, read, history, data.as_of, config, ladder_of, step=step)
+    look_back = partial(validate_on_past, read, history, data.as_of, config, ladder_of, step=step)
     if n_lines > SIDE_BY_SIDE_LINES:
         fitted, replay = fit(data, config, step=step, ladder=ladder), look_back()
     else:
@@ -158,7 +158,7 @@ def _read_at(spec: ReadSpec, account_ids: NDArray[np.object_] | None, cutoff: da
 
 
 def _evidence(
-    registry: Registry, fitted: FittedModels, data: Dataset, config: TrainConfig, replay: Replay
+    registry: Registry, fitted: FittedModels, data: Dataset, config: TrainConfig, replay: PastValidation
 ) -> GateEvidence:
     rng = part_rng(config, "evidence")
     champion = _champion(registry) if replay.cross is not None else None
@@ -176,7 +176,7 @@ def _champion(registry: Registry) -> Champion | None:
         return None
 
 
-def _log(run: Run, trained: _Trained) -> None:
+def _log(run: TrackedRun, trained: _Trained) -> None:
     data, config, fitted = trained.data, trained.config, trained.fitted
     options = config.model_dump(mode="json")
     run.log_params(options | {"as_of": data.as_of.isoformat(), "data": data.fingerprint})

@@ -32,7 +32,7 @@ _PARAM_LIMIT = 500  # MLflow refuses longer parameter values
 _PARAMS_A_BATCH, _METRICS_A_BATCH = 100, 500  # and more of them in one call
 
 
-class Run:
+class TrackedRun:
     """One open MLflow run; everything is written through it."""
 
     def __init__(self, registry: Registry, run_id: str) -> None:
@@ -91,11 +91,11 @@ class Run:
 
 
 @contextmanager
-def open_run(registry: Registry, name: str) -> Iterator[Run]:
+def open_run(registry: Registry, name: str) -> Iterator[TrackedRun]:
     """Open a run under the experiment `offers`; it ends FINISHED, or FAILED where the body raises."""
     run = registry.client.create_run(_experiment_id(registry), run_name=name)
     try:
-        yield Run(registry, run.info.run_id)
+        yield TrackedRun(registry, run.info.run_id)
     except BaseException:
         registry.client.set_terminated(run.info.run_id, status="FAILED")
         raise

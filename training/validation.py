@@ -28,8 +28,8 @@ from threadpoolctl import threadpool_limits
 from recsys.arrays import RowArray
 from recsys.backtesting.backtest import RAW, BacktestConfig, Split, score_lists
 from recsys.backtesting.baseline import Baseline
-from recsys.backtesting.baselines import lineup
-from recsys.backtesting.results import CutoffResult, Difference, MethodScores, UpsellScores
+from recsys.backtesting.baselines import default_baselines
+from recsys.backtesting.results import CutoffResult, MethodDifference, MethodScores, UpsellScores
 from recsys.backtesting.trainer import Read, over_history
 from recsys.backtesting.upgrade_scores import first_of_each, score_upsell
 from recsys.contracts import columns as c
@@ -37,9 +37,9 @@ from recsys.data.dataset import Dataset
 from recsys.data.history import History
 from recsys.errors import EmptyDataError
 from recsys.evaluation.offline.calibration import judge_calibration
-from recsys.evaluation.offline.ground_truth import Truth, cross_sell_pairs, known_accounts, novel_purchases
+from recsys.evaluation.offline.ground_truth import GroundTruth, cross_sell_pairs, ground_truth, known_accounts
 from recsys.evaluation.statistics.bootstrap import paired_difference
-from recsys.fitting.pipeline import Step, part_rng, quietly
+from recsys.fitting.pipeline import Step, no_progress, part_rng
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import LadderOf
 from recsys.models.candidates import NO_PRODUCT, Candidates
@@ -124,7 +124,7 @@ class UpReplay:
 
 
 @dataclass(frozen=True)
-class Replay:
+class PastValidation:
     """Both looks back; None where there was nothing to look back on, and `notes` says why."""
 
     cross: CrossReplay | None
@@ -132,16 +132,16 @@ class Replay:
     notes: tuple[str, ...]
 
 
-def replay_past(
+def validate_on_past(
     read: Read,
     history: History,
     as_of: datetime,
     config: TrainConfig,
     ladder_of: LadderOf,
     *,
-    baselines: Callable[[], Sequence[Baseline]] = lineup,
-    step: Step = quietly,
-) -> Replay:
+    baselines: Callable[[], Sequence[Baseline]] = default_baselines,
+    step: Step = no_progress,
+) -> PastValidation:
     """Return how the configuration would have done on the last horizon before `as_of`.
 
     Args:
@@ -164,7 +164,7 @@ def replay_past(
             "cross_sell",
             notes,
         )
-        return Replay(cross, _noted(up.result, "upsell", notes), tuple(notes))
+        return PastValidation(cross, _noted(up.result, "upsell", notes), tuple(notes))
 
 
 def take_window(history: History, cutoff: datetime, config: TrainConfig) -> Window:
@@ -177,7 +177,7 @@ def take_window(history: History, cutoff: datetime, config: TrainConfig) -> Wind
         EmptyDataError: none of them bought anything new within the horizon.
     """
     standing = np.flatnonzero(known_accounts(history, cutoff)).astype(np.int32)
-    truth = novel_purchases(history, cutoff, config.horizon_days)
+    truth = ground_truth(history, cutoff, config.horizon_days)
     rng, active = part_rng(config, "replayed accounts"), np.isin(standing, truth.accounts)
     standing, stands_for = balanced_sample(standing, active, config.evaluation.max_accounts, rng)
     weight = np.zeros(history.n_accounts)
@@ -188,7 +188,7 @@ def take_window(history: History, cutoff: datetime, config: TrainConfig) -> Wind
             f"{cutoff:%Y-%m-%d}: 0 of {len(standing)} accounts with an earlier order bought anything new within "
             f"{config.horizon_days} days, must be 1 or more; give a longer history"
         )
-    truth = Truth(truth.accounts[chosen], truth.relevant[chosen], truth.revenue[chosen])
+    truth = GroundTruth(truth.accounts[chosen], truth.relevant[chosen], truth.revenue[chosen])
     return Window(Split(history, cutoff, truth, backtest_config(cutoff, config)), standing, weight)
 
 
@@ -230,7 +230,7 @@ def judge_cross_sell(
         accounts=split.truth.accounts,
         n_novel=split.truth.relevant.nnz,
         methods=(*rivals, raw),
-        differences=tuple(Difference(RAW, rival.name, gain) for rival, gain in zip(rivals, gains, strict=True)),
+        differences=tuple(MethodDifference(RAW, rival.name, gain) for rival, gain in zip(rivals, gains, strict=True)),
         calibration=judge_calibration(pairs, split.config.calibration),
         upsell=None,
     )

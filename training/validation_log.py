@@ -26,14 +26,14 @@ from recsys.models.upgrade.snapshot import ClimbSnapshot
 from recsys.reporting.backtest_plots import calibration_figure, coverage_figure, ndcg_figure
 from training.champion import ACCOUNTS, ndcg_table
 from training.config import TrainConfig
-from training.tracking import Run
-from training.validation import CrossReplay, Replay, UpReplay
+from training.tracking import TrackedRun
+from training.validation import CrossReplay, PastValidation, UpReplay
 
 MOST_FEATURES = 20
 """Features of each model that the plot shows."""
 
 
-def replay_metrics(replay: Replay) -> dict[str, float]:
+def replay_metrics(replay: PastValidation) -> dict[str, float]:
     """Return the figures of a replay under `replay.`, without its date, so that runs can be compared.
 
     Every figure of the ranker, and of the baselines their NDCG; the table `replay/baselines.csv` has the others.
@@ -50,7 +50,7 @@ def replay_metrics(replay: Replay) -> dict[str, float]:
     }
 
 
-def log_replay(run: Run, replay: Replay, importances: pd.DataFrame) -> None:
+def log_replay(run: TrackedRun, replay: PastValidation, importances: pd.DataFrame) -> None:
     """Log everything of a replay below `replay/`, and the importances of the features."""
     if replay.cross is not None:
         backtest = _as_backtest(replay, replay.cross)
@@ -86,7 +86,7 @@ def methods_frame(result: CutoffResult) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values([c.NDCG, c.METHOD], ascending=[False, True], ignore_index=True)
 
 
-def calibration_figures(replay: Replay) -> dict[str, Figure]:
+def calibration_figures(replay: PastValidation) -> dict[str, Figure]:
     """Return observed over expected by probability, one figure a kind that was replayed."""
     found = {}
     if replay.cross is not None and replay.cross.result.calibration is not None:
@@ -112,7 +112,7 @@ def importance_figure(importances: pd.DataFrame) -> Figure:
     return figure
 
 
-def _as_backtest(replay: Replay, cross: CrossReplay) -> Backtest:
+def _as_backtest(replay: PastValidation, cross: CrossReplay) -> Backtest:
     """A replay is a backtest of one cutoff; its upgrades lie a follow-up earlier."""
     result = replace(cross.result, upsell=None if replay.up is None else replay.up.scores)
     return Backtest(config=cross.split.config.model_dump(mode="json"), cutoffs=(result,), pooled=())
@@ -124,7 +124,7 @@ CANDIDATES_AN_ACCOUNT = 100
 """About so many products are proposed to one account: how many accounts give the rows that are asked for."""
 
 
-def feature_importances(replay: Replay, config: TrainConfig, rng: np.random.Generator) -> pd.DataFrame:
+def feature_importances(replay: PastValidation, config: TrainConfig, rng: np.random.Generator) -> pd.DataFrame:
     """Return columns `model feature importance`, the most important of each model first.
 
     Importance is measured on the replayed window, which the models have not seen, as `permutation_importances` does.
@@ -160,7 +160,7 @@ def permutation_importances(
     return found.sort_values([c.IMPORTANCE, c.FEATURE], ascending=[False, True], ignore_index=True)
 
 
-def _each_model(replay: Replay, config: TrainConfig, rng: np.random.Generator) -> Iterator[pd.DataFrame]:
+def _each_model(replay: PastValidation, config: TrainConfig, rng: np.random.Generator) -> Iterator[pd.DataFrame]:
     first, second = rng.spawn(2)
     with ThreadPoolExecutor(2, initializer=_one_openmp_thread) as pool:
         parts = {

@@ -18,15 +18,15 @@ from pydantic import Field, field_validator
 
 from recsys.arrays import RowArray
 from recsys.backtesting.baseline import Baseline
-from recsys.backtesting.baselines import lineup
+from recsys.backtesting.baselines import default_baselines
 from recsys.backtesting.cart_completion import CartCompletion
-from recsys.backtesting.results import Backtest, CutoffResult, Difference, MethodKind, MethodScores
+from recsys.backtesting.results import Backtest, CutoffResult, MethodDifference, MethodKind, MethodScores
 from recsys.backtesting.upgrade_scores import first_of_each, score_upsell
 from recsys.contracts.config import Config
 from recsys.data.history import History
 from recsys.errors import ConfigError, EmptyDataError
-from recsys.evaluation.offline.calibration import CalibrationConfig, Pairs, judge_calibration
-from recsys.evaluation.offline.ground_truth import Truth, cross_sell_pairs, known_accounts, novel_purchases
+from recsys.evaluation.offline.calibration import CalibrationCheckConfig, ScoredPairs, judge_calibration
+from recsys.evaluation.offline.ground_truth import GroundTruth, cross_sell_pairs, ground_truth, known_accounts
 from recsys.evaluation.offline.ranking_metrics import (
     active_products,
     coverage,
@@ -86,7 +86,7 @@ class BacktestConfig(Config):
     """Of the bootstrap and of the samples."""
     bootstrap: BootstrapConfig = BootstrapConfig()
     """Intervals over accounts."""
-    calibration: CalibrationConfig = CalibrationConfig()
+    calibration: CalibrationCheckConfig = CalibrationCheckConfig()
     """How probabilities are judged."""
     climbs: UpgradeEventConfig = UpgradeEventConfig()
     """What counts as standing on a rung and as climbing from it; the ladder's own."""
@@ -105,18 +105,18 @@ class Split:
 
     history: History
     cutoff: datetime
-    truth: Truth
+    truth: GroundTruth
     config: BacktestConfig
 
 
-def run_backtest(
+def backtest(
     history: History,
     config: BacktestConfig,
     *,
     trainer: Trainer | None = None,
     ladder: Ladder | None = None,
     carts: CartScorer | None = None,
-    baselines: Callable[[], tuple[Baseline, ...]] = lineup,
+    baselines: Callable[[], tuple[Baseline, ...]] = default_baselines,
     progress: Progress = lambda _: None,
 ) -> Backtest:
     """Return how the engine and the baselines would have done at each cutoff.
@@ -166,7 +166,7 @@ def _check_reach(history: History, config: BacktestConfig) -> None:
 
 
 def _split(history: History, cutoff: datetime, config: BacktestConfig, rng: np.random.Generator) -> Split:
-    truth = novel_purchases(history, cutoff, config.horizon_days)
+    truth = ground_truth(history, cutoff, config.horizon_days)
     if len(truth) == 0:
         raise EmptyDataError(
             f"cutoff {cutoff:%Y-%m-%d}: 0 accounts with an earlier order bought anything new in "
@@ -174,7 +174,7 @@ def _split(history: History, cutoff: datetime, config: BacktestConfig, rng: np.r
         )
     if config.max_accounts is not None and len(truth) > config.max_accounts:
         chosen = np.sort(rng.choice(len(truth), config.max_accounts, replace=False))
-        truth = Truth(truth.accounts[chosen], truth.relevant[chosen], truth.revenue[chosen])
+        truth = GroundTruth(truth.accounts[chosen], truth.relevant[chosen], truth.revenue[chosen])
     return Split(history, cutoff, truth, config)
 
 
@@ -243,7 +243,7 @@ def _cutoff_result(
     )
 
 
-def _pairs(split: Split, trained: Trained) -> Pairs:
+def _pairs(split: Split, trained: Trained) -> ScoredPairs:
     raw = trained.raw
     return cross_sell_pairs(
         split.history, split.cutoff, split.config.horizon_days, raw.account, raw.product, raw.probability
@@ -252,10 +252,12 @@ def _pairs(split: Split, trained: Trained) -> Pairs:
 
 def _differences(
     methods: list[MethodScores], config: BacktestConfig, rng: np.random.Generator
-) -> tuple[Difference, ...]:
+) -> tuple[MethodDifference, ...]:
     """NDCG of the engine's lists less each baseline's, account by account."""
     return tuple(
-        Difference(ours.name, rival.name, paired_difference(ours.scores.ndcg, rival.scores.ndcg, rng, config.bootstrap))
+        MethodDifference(
+            ours.name, rival.name, paired_difference(ours.scores.ndcg, rival.scores.ndcg, rng, config.bootstrap)
+        )
         for ours in methods
         if ours.kind != "baseline"
         for rival in methods
@@ -263,7 +265,9 @@ def _differences(
     )
 
 
-def _pooled(results: list[CutoffResult], config: BacktestConfig, rng: np.random.Generator) -> tuple[Difference, ...]:
+def _pooled(
+    results: list[CutoffResult], config: BacktestConfig, rng: np.random.Generator
+) -> tuple[MethodDifference, ...]:
     """The same over all cutoffs; an account that is scored at several is resampled as one."""
     accounts = np.concatenate([result.accounts for result in results])
     found = []
@@ -271,5 +275,5 @@ def _pooled(results: list[CutoffResult], config: BacktestConfig, rng: np.random.
         ours = np.concatenate([result.method(difference.method).scores.ndcg for result in results])
         rival = np.concatenate([result.method(difference.against).scores.ndcg for result in results])
         interval = paired_difference(ours, rival, rng, config.bootstrap, accounts=accounts)
-        found.append(Difference(difference.method, difference.against, interval))
+        found.append(MethodDifference(difference.method, difference.against, interval))
     return tuple(found)

@@ -52,7 +52,7 @@ class BlockBaseline:
         """Return the best k products that each account does not own, rows `(n, k)`, -1 where there are fewer."""
         size = max(1, BLOCK_CELLS // max(1, self.owned_.shape[1]))
         blocks = [accounts[start : start + size] for start in range(0, len(accounts), size)]
-        lists = [top_k(without_owned(self._scores(block), self.owned_[block]), k) for block in blocks]
+        lists = [top_k_mask(without_owned(self._scores(block), self.owned_[block]), k) for block in blocks]
         return np.concatenate(lists) if lists else np.empty((0, k), dtype=np.int32)
 
     def _scores(self, accounts: RowArray) -> FloatMatrix:
@@ -67,7 +67,7 @@ def without_owned(scores: FloatMatrix, owned: sp.csr_array) -> FloatMatrix:
     return scores
 
 
-def top_k(scores: FloatMatrix, k: int) -> RowArray:
+def top_k_mask(scores: FloatMatrix, k: int) -> RowArray:
     """Return the columns of the k best positive scores of each row, best first, `(n, k)`, -1 where there are fewer.
 
     Ties go to the lower column.

@@ -30,7 +30,7 @@ from recsys.backtesting.baseline import (
     diagonal,
     half_life_suffix,
     purchase_weights,
-    top_k,
+    top_k_mask,
 )
 from recsys.data.history import History, binary
 
@@ -38,7 +38,7 @@ from recsys.data.history import History, binary
 HEAD_SIZE = 6_000
 
 
-class Ease(BlockBaseline):
+class EaseBaseline(BlockBaseline):
     """Products by `X B` with `B` the ridge regression of each product on all others, its diagonal zero.
 
     `P = (X'X + penalty I)^-1`, `B_ij = -P_ij / P_jj`. Over the `head_size` products with the most accounts, because
@@ -83,7 +83,7 @@ def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return whole
 
 
-class UserKnn(BlockBaseline):
+class UserKnnBaseline(BlockBaseline):
     """Products by the summed cosine of the nearest accounts that bought them.
 
     `score_j = sum over the n_neighbours nearest accounts b of cos(a, b) w_bj`, cosine over the account x product
@@ -116,14 +116,14 @@ class UserKnn(BlockBaseline):
     def _block(self, accounts: RowArray) -> FloatMatrix:
         likeness = np.asarray((self.unit_[accounts] @ self.unit_transposed_).todense())
         likeness[np.arange(len(accounts)), accounts] = 0.0
-        nearest = top_k(likeness, self.n_neighbours)
+        nearest = top_k_mask(likeness, self.n_neighbours)
         rows, places = np.nonzero(nearest >= 0)
         columns = nearest[rows, places]
         kept = sp.csr_array((likeness[rows, columns], (rows, columns)), shape=likeness.shape)
         return np.asarray((kept @ self.weights_).todense())
 
 
-class AccountCosine(BlockBaseline):
+class AccountCosineBaseline(BlockBaseline):
     """Products like those the account owns: `score_j = sum_i w_i n_ij / (n_i ** alpha * n_j ** (1 - alpha))`.
 
     `n_ij` is the inner product of the columns i and j of the account x product weights, `n_i` a column's squared
@@ -152,7 +152,7 @@ class AccountCosine(BlockBaseline):
         return scores
 
 
-class RuleConfidence(BlockBaseline):
+class RuleConfidenceBaseline(BlockBaseline):
     """Products by the best confidence of a rule from anything that the account owns.
 
     `score_j = max over owned i of n_ij / n_i`, counts of orders (anonymous ones too) before the cutoff, rules seen
@@ -190,7 +190,7 @@ def order_confidence(orders: sp.csr_array, min_orders: int) -> sp.csr_array:
     return sp.csr_array(diagonal(1.0 / np.where(totals > 0, totals, 1.0)) @ pairs).astype(np.float32)
 
 
-class Popular(BlockBaseline):
+class PopularBaseline(BlockBaseline):
     """Products by the number of accounts that bought them before the cutoff."""
 
     name = "popular"
@@ -205,7 +205,7 @@ class Popular(BlockBaseline):
         return np.tile(self.counts_, (len(accounts), 1))
 
 
-class RecentlyPopular(BlockBaseline):
+class RecentlyPopularBaseline(BlockBaseline):
     """Products by the number of accounts that bought them for the first time in the last days before the cutoff."""
 
     def __init__(self, window_days: int = 30) -> None:
@@ -228,14 +228,14 @@ DECAYS: tuple[tuple[float | None, Counted], ...] = ((None, "every"), (90.0, "eve
 """Half-life and what counts under it. The latest purchase alone makes the strongest rivals on Online Retail II."""
 
 
-def lineup() -> tuple[Baseline, ...]:
+def default_baselines() -> tuple[Baseline, ...]:
     """Return one of each baseline, not fitted."""
     return (
-        Popular(),
-        RecentlyPopular(window_days=30),
-        RuleConfidence(),
-        *(AccountCosine(alpha, *decay) for decay in DECAYS for alpha in (0.5, 0.7)),
-        *(UserKnn(n, *decay) for decay in DECAYS for n in (100, 300)),
-        Ease(penalty=500.0),
-        Ease(penalty=2_000.0),
+        PopularBaseline(),
+        RecentlyPopularBaseline(window_days=30),
+        RuleConfidenceBaseline(),
+        *(AccountCosineBaseline(alpha, *decay) for decay in DECAYS for alpha in (0.5, 0.7)),
+        *(UserKnnBaseline(n, *decay) for decay in DECAYS for n in (100, 300)),
+        EaseBaseline(penalty=500.0),
+        EaseBaseline(penalty=2_000.0),
     )

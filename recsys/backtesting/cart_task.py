@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.arrays import RowArray, sparse_lookup
-from recsys.backtesting.baseline import BLOCK_CELLS, FloatMatrix, diagonal, top_k, without_owned
+from recsys.backtesting.baseline import BLOCK_CELLS, FloatMatrix, diagonal, top_k_mask, without_owned
 from recsys.data.history import SECONDS_A_DAY, UNKNOWN_ACCOUNT, History, binary, epoch_seconds
 from recsys.errors import EmptyDataError
 from recsys.models.cart import CartModel
@@ -79,7 +79,7 @@ def split_carts(
     baskets = binary(later.order, later.product, shape)
     # An order that straddles the cutoff is no later order: part of it was learned from.
     baskets = without_rows(baskets, past.order)
-    chosen = draw_orders(baskets, max_carts, rng)
+    chosen = sample_orders(baskets, max_carts, rng)
     task = hide_one_line(baskets[chosen], account[chosen], past.owned(), rng)
     age_days = np.where(placed > 0, (epoch_seconds(cutoff) - placed) / SECONDS_A_DAY, 0.0)
     return CartSplit(binary(past.order, past.product, shape), age_days, task)
@@ -109,7 +109,7 @@ def hide_one_line(
     return CartTask(carts, hidden, account, kind)
 
 
-def draw_orders(baskets: sp.csr_array, max_carts: int, rng: np.random.Generator) -> NDArray[np.intp]:
+def sample_orders(baskets: sp.csr_array, max_carts: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """Return the rows of at most `max_carts` baskets of two products or more, ascending.
 
     Raises:
@@ -218,7 +218,7 @@ def in_blocks(carts: sp.csr_array, k: int, score: Callable[[sp.csr_array], Float
     """Return the k best products of each cart by `score`, a bounded block of carts at a time."""
     size = max(1, BLOCK_CELLS // max(1, carts.shape[1]))
     blocks = [carts[start : start + size] for start in range(0, carts.shape[0], size)]
-    lists = [top_k(without_owned(score(block), block), k) for block in blocks]
+    lists = [top_k_mask(without_owned(score(block), block), k) for block in blocks]
     return np.concatenate(lists) if lists else np.empty((0, k), dtype=np.int32)
 
 

@@ -60,7 +60,7 @@ class MethodScores:
 
 
 @dataclass(frozen=True)
-class Difference:
+class MethodDifference:
     """The paired difference in NDCG of one method against another, with its interval."""
 
     method: str
@@ -114,7 +114,7 @@ class CutoffResult:
     accounts: NDArray[np.int32]
     n_novel: int
     methods: tuple[MethodScores, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[MethodDifference, ...]
     calibration: Calibration | None
     upsell: UpsellScores | None
     carts: CartCompletion | None = None
@@ -145,7 +145,7 @@ class Backtest:
 
     config: dict[str, Any]
     cutoffs: tuple[CutoffResult, ...]
-    pooled: tuple[Difference, ...]
+    pooled: tuple[MethodDifference, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the single accounts as plain values for JSON; NaN becomes None."""

@@ -24,7 +24,7 @@ from recsys.data.dataset import Dataset
 from recsys.data.history import History
 from recsys.errors import EmptyDataError
 from recsys.fitting.config import FitConfig
-from recsys.fitting.pipeline import Step, fit, quietly, write_bundle
+from recsys.fitting.pipeline import Step, fit, no_progress, write_bundle
 from recsys.ladder.edges import Ladder, build_ladder
 from recsys.models.candidates import NO_PRODUCT, Candidates
 from recsys.ranking.engine import OfferEngine
@@ -69,7 +69,7 @@ def freeze_ladder(read: Read, first_cutoff: datetime, config: FitConfig) -> Ladd
 
 
 def pipeline_trainer(
-    read: Read, history: History, config: FitConfig, ladder: Ladder, folder: Path, step: Step = quietly
+    read: Read, history: History, config: FitConfig, ladder: Ladder, folder: Path, step: Step = no_progress
 ) -> Trainer:
     """Return what trains at a cutoff, saves the bundle under `folder` and loads it again to serve from.
 

@@ -12,8 +12,8 @@ from recsys.arrays import sparse_lookup
 from recsys.backtesting.results import UpsellScores
 from recsys.contracts import columns as c
 from recsys.data.history import History
-from recsys.evaluation.offline.calibration import CalibrationConfig, Pairs, judge_calibration
-from recsys.evaluation.offline.ground_truth import Truth, rung_climbs
+from recsys.evaluation.offline.calibration import CalibrationCheckConfig, ScoredPairs, judge_calibration
+from recsys.evaluation.offline.ground_truth import GroundTruth, rung_climbs
 from recsys.evaluation.offline.ranking_metrics import score_ranking
 from recsys.ladder.edges import Ladder
 from recsys.ladder.upgrade_events import UpgradeEventConfig
@@ -30,7 +30,7 @@ def score_upsell(
     upgrades: Candidates,
     *,
     climbs: UpgradeEventConfig,
-    calibration: CalibrationConfig,
+    calibration: CalibrationCheckConfig,
 ) -> UpsellScores | None:
     """Return how well the propensities told who climbs, or None where there is no pair to tell about.
 
@@ -47,7 +47,7 @@ def score_upsell(
         return None
     truth = rung_climbs(history, cutoff, horizon_days, ladder.rows(history), climbs)
     positive = _came_true(truth, upgrades, history.n_accounts)
-    pairs = Pairs(upgrades.probability.astype(np.float64), positive, 0, 0, 0.0, account=upgrades.account)
+    pairs = ScoredPairs(upgrades.probability.astype(np.float64), positive, 0, 0, 0.0, account=upgrades.account)
     lists = first_of_each(upgrades, truth.accounts, history.n_accounts, PLACES)
     return UpsellScores(
         n_edges=len(ladder),
@@ -72,7 +72,7 @@ def first_of_each(candidates: Candidates, accounts: NDArray[np.int32], n_account
     return lists
 
 
-def _came_true(truth: Truth, upgrades: Candidates, n_accounts: int) -> NDArray[np.bool_]:
+def _came_true(truth: GroundTruth, upgrades: Candidates, n_accounts: int) -> NDArray[np.bool_]:
     row = np.full(n_accounts, -1)
     row[truth.accounts] = np.arange(len(truth))
     at = row[upgrades.account]

@@ -20,7 +20,7 @@ import typer
 from recsys.cli.options import DEFAULT_STORE, Store
 from recsys.cli.readout import readout
 from recsys.errors import PlanError, ReadoutError
-from recsys.experiments.lifecycle import is_unchanged, records, start_experiment, stop_experiment, units_by_arm
+from recsys.experiments.lifecycle import is_unchanged, list_experiments, start_experiment, stop_experiment, units_by_arm
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,7 +76,7 @@ def stop(experiment_id: Annotated[str, typer.Argument(help="The experiment.")], 
 def _experiments_table(store: EventStore, experiment_id: str | None, now: datetime) -> Table:
     from rich.table import Table
 
-    found = records(store, experiment_id)
+    found = list_experiments(store, experiment_id)
     if not found:
         what = "no experiment" if experiment_id is None else f"no experiment {experiment_id!r}"
         raise PlanError(f"the store has {what}; start one: offers experiment start PLAN")

@@ -206,9 +206,9 @@ def _rendered(report: KpiReport, form: str) -> str:
     import json
 
     if form == "json":
-        from recsys.evaluation.kpis.results import document_of
+        from recsys.evaluation.kpis.results import to_json
 
-        return json.dumps(document_of(report), indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(to_json(report), indent=1, ensure_ascii=False) + "\n"
     if form == "html":
         from recsys.reporting.kpi_page import report_page
 

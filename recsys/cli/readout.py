@@ -14,8 +14,8 @@ from recsys.errors import ReadoutError
 
 if TYPE_CHECKING:
     from recsys.evaluation.readout.design import ReadoutConfig
-    from recsys.evaluation.readout.from_table import TableForm
-    from recsys.evaluation.readout.results import Override, Readout
+    from recsys.evaluation.readout.from_table import TableSpec
+    from recsys.evaluation.readout.results import Readout, VerdictOverride
     from recsys.experiments.plan import LockedPlan
 
 
@@ -75,8 +75,8 @@ def readout(
     from recsys.data.dataset import ReadSpec
     from recsys.data.mapping import parse_map
     from recsys.data.times import parse_moment
-    from recsys.evaluation.readout.from_orders import OrderForm, readout_from_orders
-    from recsys.evaluation.readout.from_table import TableForm, readout_from_table, with_plan
+    from recsys.evaluation.readout.from_orders import OrdersSpec, orders_readout
+    from recsys.evaluation.readout.from_table import TableSpec, table_readout, with_plan
     from recsys.evaluation.statistics.metric import parse_margins, parse_ratios
 
     moment = parse_moment(as_of) if as_of else None
@@ -90,7 +90,7 @@ def readout(
     if accounts is not None:
         raise ReadoutError("--accounts with --data, must go with an experiment of the store; name columns by --segment")
     form = with_plan(
-        TableForm(
+        TableSpec(
             unit=unit,
             arm=arm,
             control=control,
@@ -111,13 +111,13 @@ def readout(
     )
     config = _config(form, alpha=alpha, practical_margin=practical_margin, correction=correction, cap_percentile=cap)
     if orders is None:
-        found = readout_from_table(data, form, config, now=moment or datetime.now(UTC), override=decided)
+        found = table_readout(data, form, config, now=moment or datetime.now(UTC), override=decided)
     else:
         spec = ReadSpec(orders=orders, preset=preset, mapping=parse_map(map_) if map_ else {}, currency=currency)
         days = form.plan.plan.attribution_window_days if form.plan else window_days
         start = parse_moment(started) if started else None
-        order_form = OrderForm(form, spec, days, assigned_at, start)
-        found = readout_from_orders(data, order_form, config, now=moment, override=decided)
+        order_form = OrdersSpec(form, spec, days, assigned_at, start)
+        found = orders_readout(data, order_form, config, now=moment, override=decided)
     _report(found, out, mlflow_run)
 
 
@@ -125,16 +125,16 @@ def _from_store(
     url: str,
     experiment_id: str,
     now: datetime,
-    override: Override | None,
+    override: VerdictOverride | None,
     accounts: str | None,
     currency: str | None,
 ) -> Readout:
-    from recsys.evaluation.readout.from_event_store import readout_from_store
+    from recsys.evaluation.readout.from_event_store import store_readout
     from recsys.events import open_store
 
     store = open_store(url)
     try:
-        return readout_from_store(store, experiment_id, now, override=override, accounts=accounts, currency=currency)
+        return store_readout(store, experiment_id, now, override=override, accounts=accounts, currency=currency)
     finally:
         store.close()
 
@@ -154,7 +154,7 @@ def _report(found: Readout, out: Path | None, mlflow_run: str | None) -> None:
         log_report(found, mlflow_run)
 
 
-def _config(form: TableForm, **options: object) -> ReadoutConfig:
+def _config(form: TableSpec, **options: object) -> ReadoutConfig:
     from recsys.contracts.config import validation_sentences
     from recsys.evaluation.readout.design import ReadoutConfig
 
@@ -194,12 +194,12 @@ def _shares(texts: list[str]) -> dict[str, float]:
     return found
 
 
-def _override(name: str | None, reason: str) -> Override | None:
+def _override(name: str | None, reason: str) -> VerdictOverride | None:
     if name is None:
         return None
-    from recsys.evaluation.readout.results import Override, VerdictName
+    from recsys.evaluation.readout.results import VerdictName, VerdictOverride
 
     known = get_args(VerdictName)
     if name.upper() not in known:
         raise ReadoutError(f"--override {name!r}, must be one of {', '.join(known)}")
-    return Override(cast("VerdictName", name.upper()), reason)
+    return VerdictOverride(cast("VerdictName", name.upper()), reason)

@@ -22,7 +22,7 @@ def start_experiment(store: EventStore, plan: ExperimentPlan, now: datetime) -> 
     from recsys.contracts.events import ExperimentRecord
     from recsys.experiments.plan import canonical_json, lock_plan
 
-    for record in records(store, plan.id):
+    for record in list_experiments(store, plan.id):
         if record.version == plan.version:
             state = "runs already" if record.stopped_at is None else "has been stopped"
             raise PlanError(f"{plan.id} version {plan.version} {state}; raise `version` in the plan for a new start")
@@ -31,7 +31,7 @@ def start_experiment(store: EventStore, plan: ExperimentPlan, now: datetime) -> 
     locked = lock_plan(plan, now)
     started = ExperimentRecord(plan.id, plan.version, canonical_json(plan), locked.plan_hash, now)
     store.append([started])
-    kept = next(record for record in records(store, plan.id) if record.version == plan.version)
+    kept = next(record for record in list_experiments(store, plan.id) if record.version == plan.version)
     if kept.plan_hash != started.plan_hash:  # somebody else was faster
         raise PlanError(f"{plan.id} version {plan.version} was started with another plan at the same time; look at it")
     return kept
@@ -45,7 +45,7 @@ def stop_experiment(store: EventStore, experiment_id: str, now: datetime) -> Exp
     """
     from dataclasses import replace
 
-    found = records(store, experiment_id)
+    found = list_experiments(store, experiment_id)
     running = [record for record in found if record.stopped_at is None]
     if not running:
         known = "every version of it is stopped" if found else "the store has no such experiment"
@@ -55,7 +55,7 @@ def stop_experiment(store: EventStore, experiment_id: str, now: datetime) -> Exp
     return stopped
 
 
-def records(store: EventStore, experiment_id: str | None = None) -> list[ExperimentRecord]:
+def list_experiments(store: EventStore, experiment_id: str | None = None) -> list[ExperimentRecord]:
     """Return the experiments of a store, or the versions of one, the earliest start first."""
     from recsys.contracts.events import EventQuery, ExperimentRecord
 

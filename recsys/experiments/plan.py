@@ -17,8 +17,8 @@ from recsys.contracts.config import Config, validation_sentences
 from recsys.contracts.offers import Objective
 from recsys.errors import PlanError
 
-Unit = Literal["account", "visitor"]
-Direction = Literal["higher_is_better", "lower_is_better"]
+ExperimentUnit = Literal["account", "visitor"]
+MetricDirection = Literal["higher_is_better", "lower_is_better"]
 
 
 def _utc(value: datetime) -> datetime:
@@ -68,7 +68,7 @@ class Guardrail(Config):
     """The metric's name."""
     margin: float = Field(ge=0, allow_inf_nan=False)
     """How much worse is still tolerable: in the metric's unit, or as a share of the control's mean."""
-    direction: Direction = "higher_is_better"
+    direction: MetricDirection = "higher_is_better"
     """Which way is good; attrition and returns are `lower_is_better`."""
     is_relative: bool = False
     """Whether `margin` is a share of the control's mean."""
@@ -86,13 +86,13 @@ class ExperimentPlan(Config):
     """Raised at every restart: a new version is a new salt and so a new assignment."""
     hypothesis: str = ""
     """What is expected and why, in one sentence."""
-    unit: Unit = "account"
+    unit: ExperimentUnit = "account"
     """What is assigned and analysed."""
     arms: tuple[Arm, ...] = Field(min_length=2)
     """In the order in which they share the hash space."""
     primary: Name = "revenue_per_account"
     """The decision metric, per assigned account: AOV or a conversion of offers would move with its denominator."""
-    primary_direction: Direction = "higher_is_better"
+    primary_direction: MetricDirection = "higher_is_better"
     """Which way is good for the primary metric."""
     secondary: tuple[Name, ...] = ()
     """Metrics that explain; corrected as one family."""

@@ -36,7 +36,7 @@ from recsys.fitting.links import (
     weights_of_rules,
     without_steps,
 )
-from recsys.fitting.products import Links, Vocabulary, owners, product_table
+from recsys.fitting.products import Links, Vocabulary, product_table, row_of_entries
 from recsys.models.candidates import Candidates
 from recsys.ranking.model import (
     CartCurve,
@@ -219,7 +219,7 @@ def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:
     )
     peers = FirstPurchases.of(history, parts.accounts, parts.products, segments)
     linked = _linked(parts)
-    edges = Edges(lower=owners(linked.links.ladder.count), upper=linked.ladder.to_product)
+    edges = Edges(lower=row_of_entries(linked.links.ladder.count), upper=linked.ladder.to_product)
     evidence = choose_evidence(ready, edges, bought, peers, segments.of_account, config.evidence)
     catalogue, categories, families = product_table(
         parts.products, parts.product_frame, history, linked.links, evidence.n_follow_ons

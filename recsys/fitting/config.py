@@ -58,7 +58,7 @@ class FitConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _quick(cls, given: Any) -> Any:  # noqa: ANN401 - anything may stand in a file
-        return merged(QUICK, given) if isinstance(given, dict) else given
+        return deep_merge(QUICK, given) if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _one_horizon(self) -> Self:
@@ -75,7 +75,7 @@ class FitConfig(Config):
         return self.upgrades.horizon_days
 
 
-def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def deep_merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Return `base` with what `over` says, section by section.
 
     >>> merged({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}, "b": 4})
@@ -84,5 +84,5 @@ def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     both = dict(base)
     for key, value in over.items():
         known = both.get(key)
-        both[key] = merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+        both[key] = deep_merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
     return both

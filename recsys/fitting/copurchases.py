@@ -26,7 +26,7 @@ from recsys.contracts.config import Config
 from recsys.data.history import SECONDS_A_DAY, UNKNOWN_ACCOUNT, History
 from recsys.data.sources import connect
 from recsys.fitting.accounts import Segments
-from recsys.fitting.products import Ranges, Vocabulary, distinct_pairs, owners, ranges
+from recsys.fitting.products import Ranges, Vocabulary, distinct_pairs, ranges, row_of_entries
 from recsys.mining.measures import wilson_interval
 from recsys.ranking.model import (
     COMPLEMENT,
@@ -108,7 +108,7 @@ class FollowOns:
     overall: Int64
 
 
-def follow_ons(peers: FirstPurchases, buyers: Int64, config: EvidenceConfig) -> FollowOns:
+def follow_on_pairs(peers: FirstPurchases, buyers: Int64, config: EvidenceConfig) -> FollowOns:
     """Return how many accounts of each segment first bought a product within the window after an anchor."""
     counts, totals = _count_follow_ons(peers, config)
     segment, anchor, product, n = (counts[name].to_numpy() for name in ("segment", "anchor", "product", "n"))
@@ -186,7 +186,7 @@ def rule_table(
     """
     mined = products.rows_of(rules[c.ANTECEDENT_ID]), products.rows_of(rules[c.CONSEQUENT_ID])
     relation = np.array([RELATIONS.get(str(value), NO_RELATION) for value in rules[c.RELATION]], dtype=np.int8)
-    antecedent = np.concatenate([mined[0], owners(cart_ranges.count)])
+    antecedent = np.concatenate([mined[0], row_of_entries(cart_ranges.count)])
     consequent = np.concatenate([mined[1], cart.consequent])
     known = (antecedent >= 0) & (consequent >= 0)
     relation = np.concatenate([relation, np.full(len(cart.consequent), NO_RELATION, dtype=np.int8)])[known]

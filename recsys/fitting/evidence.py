@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.arrays import sparse_lookup
 from recsys.fitting.accounts import OwnedProducts, Portfolio
-from recsys.fitting.copurchases import EvidenceConfig, FirstPurchases, FollowOns, follow_ons
+from recsys.fitting.copurchases import EvidenceConfig, FirstPurchases, FollowOns, follow_on_pairs
 from recsys.fitting.products import ranges
 from recsys.ranking.model import EVERYONE, Bool, EvidenceTable, Int32, Int64
 
@@ -70,7 +70,7 @@ def choose_evidence(
     interval, went on to the product; an upgrade by the rung it starts from. Ties go to the smaller product id.
     """
     buyers = peers.buyers()
-    follow = follow_ons(peers, buyers, config)
+    follow = follow_on_pairs(peers, buyers, config)
     own = segment_of_account[ready.account]
     segment = np.full(len(own), NO_EVIDENCE, dtype=np.int32)
     anchor = np.full(len(own), NO_ANCHOR, dtype=np.int32)

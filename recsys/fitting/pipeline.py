@@ -63,12 +63,12 @@ class FittedModels:
     model: OfferModel
 
 
-def quietly(_name: str) -> AbstractContextManager[object]:
+def no_progress(_name: str) -> AbstractContextManager[object]:
     """Announce nothing."""
     return nullcontext()
 
 
-def fit(data: Dataset, config: FitConfig, *, step: Step = quietly, ladder: Ladder | None = None) -> FittedModels:
+def fit(data: Dataset, config: FitConfig, *, step: Step = no_progress, ladder: Ladder | None = None) -> FittedModels:
     """Return what the order lines before `data.as_of` teach.
 
     Args:

@@ -82,7 +82,7 @@ def ranges(owner: NDArray[np.integer], n_owners: int) -> tuple[Int64, Int32]:
     return starts[:n_owners], counts
 
 
-def owners(counts: NDArray[np.integer]) -> Int32:
+def row_of_entries(counts: NDArray[np.integer]) -> Int32:
     """Return the owner of each row, where owner i has `counts[i]` rows; the inverse of `ranges`."""
     return np.repeat(np.arange(len(counts), dtype=np.int32), counts)
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from recsys.evaluation.kpis.definition import Basis, Unit
+from recsys.evaluation.kpis.definition import Basis, KpiUnit
 from recsys.evaluation.readout.results import Effect
 
 
@@ -90,7 +90,7 @@ BASIS_WORDS: Final[dict[Basis, str]] = {
 }
 
 
-def shown(value: float | None, unit: Unit, currency: str | None = None) -> str:
+def shown(value: float | None, unit: KpiUnit, currency: str | None = None) -> str:
     """Return a value with its unit.
 
     Example:
@@ -107,7 +107,7 @@ def shown(value: float | None, unit: Unit, currency: str | None = None) -> str:
     return f"{value:,.2f}"
 
 
-def shown_difference(value: float, unit: Unit, currency: str | None = None) -> str:
+def shown_difference(value: float, unit: KpiUnit, currency: str | None = None) -> str:
     """Return a difference with its sign; shares differ by percentage points.
 
     Example:
@@ -134,7 +134,7 @@ def counted(value: float) -> str:
 _FOLDER = Path(__file__).parent / "templates"
 
 
-def render(name: str, **values: object) -> str:
+def render_template(name: str, **values: object) -> str:
     """Return a template filled in; text is escaped."""
     environment = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined)
     return environment.get_template(name).render(**values)

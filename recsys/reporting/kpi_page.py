@@ -9,9 +9,9 @@ from typing import Final
 
 from recsys.evaluation.kpis.definition import Basis, Dimension, KpiDefinition
 from recsys.evaluation.kpis.results import Change, Figure, KpiReport
-from recsys.reporting.formatting import BASIS_WORDS, counted, render, shown
+from recsys.reporting.formatting import BASIS_WORDS, counted, render_template, shown
 from recsys.reporting.kpi_charts import Line, trend_chart
-from recsys.reporting.kpi_text import MEANING, change_text, effect_lines, figures_of, missing_lines, target_text
+from recsys.reporting.kpi_text import MEANING, change_text, effect_lines, kpi_figures, missing_lines, target_text
 
 _ASKS: Final = 5
 """Moves at the head of the page."""
@@ -86,7 +86,7 @@ class _Page:
 
 def report_page(report: KpiReport) -> str:
     """Return a report as an HTML page without external requests."""
-    rows = tuple(_row(report, definition, basis) for definition, basis in figures_of(report))
+    rows = tuple(_row(report, definition, basis) for definition, basis in kpi_figures(report))
     asks = tuple(
         ask for definition, basis in _biggest_moves(report) if (ask := _ask(report, definition, basis)) is not None
     )
@@ -110,7 +110,7 @@ def report_page(report: KpiReport) -> str:
         notes=report.notes,
         meaning=MEANING,
     )
-    return render("report.html.j2", page=page)
+    return render_template("report.html.j2", page=page)
 
 
 def _last_complete(report: KpiReport) -> str | None:
@@ -125,7 +125,7 @@ def _biggest_moves(report: KpiReport) -> list[tuple[KpiDefinition, Basis]]:
         change = report.change(figure[0].name, figure[1])
         return 0.0 if change is None else math.inf if change.relative is None else abs(change.relative)
 
-    return sorted(figures_of(report), key=size, reverse=True)[:_ASKS]
+    return sorted(kpi_figures(report), key=size, reverse=True)[:_ASKS]
 
 
 def _row(report: KpiReport, definition: KpiDefinition, basis: Basis) -> _Row:
@@ -159,7 +159,7 @@ def _ask(report: KpiReport, definition: KpiDefinition, basis: Basis) -> _Ask | N
 
 
 def _bases(report: KpiReport, definition: KpiDefinition) -> tuple[Basis, ...]:
-    return tuple(basis for found, basis in figures_of(report) if found.name == definition.name)
+    return tuple(basis for found, basis in kpi_figures(report) if found.name == definition.name)
 
 
 def _card(report: KpiReport, definition: KpiDefinition) -> _Card:

@@ -24,7 +24,7 @@ from recsys.evaluation.kpis.definition import (
 )
 from recsys.evaluation.kpis.registry import REGISTRY
 from recsys.evaluation.kpis.results import Change, KpiReport
-from recsys.reporting.formatting import BASIS_WORDS, DASH, render, shown, shown_difference
+from recsys.reporting.formatting import BASIS_WORDS, DASH, render_template, shown, shown_difference
 
 
 def report_table(report: KpiReport) -> RenderableType:
@@ -52,7 +52,7 @@ def _overall(report: KpiReport) -> Table:
     for head, right in (("KPI", False), ("read off", False), (f"last {report.period}", True), ("change", True),
                         ("whole range", True), ("target", True), ("formula", False)):  # fmt: skip
         grid.add_column(head, justify="right" if right else "left", no_wrap=head != "formula")
-    for definition, basis in figures_of(report):
+    for definition, basis in kpi_figures(report):
         change = report.change(definition.name, basis)
         overall = report.get(definition.name, basis).value
         grid.add_row(
@@ -67,7 +67,7 @@ def _overall(report: KpiReport) -> Table:
     return grid
 
 
-def figures_of(report: KpiReport) -> Iterator[tuple[KpiDefinition, Basis]]:
+def kpi_figures(report: KpiReport) -> Iterator[tuple[KpiDefinition, Basis]]:
     """Yield each KPI and basis that has figures."""
     gone = {(item.kpi, item.basis) for item in report.missing}
     for definition in report.definitions:
@@ -117,7 +117,7 @@ def _by_group(report: KpiReport, dimension: Dimension) -> Table:
                  header_style="bold", padding=(0, 2, 0, 0))  # fmt: skip
     columns = [
         (definition, basis)
-        for definition, basis in figures_of(report)
+        for definition, basis in kpi_figures(report)
         if dimension in definition.dimensions and any(report.groups(definition.name, basis, dimension))
     ]
     groups = dict.fromkeys(item.group for item in report.values if item.dimension == dimension)
@@ -133,7 +133,7 @@ def _by_group(report: KpiReport, dimension: Dimension) -> Table:
 
 
 def _asked(report: KpiReport) -> Iterator[str]:
-    for definition, basis in figures_of(report):
+    for definition, basis in kpi_figures(report):
         change = report.change(definition.name, basis)
         if change is not None and change.moved:
             moved = change_text(change, definition, report.currency)
@@ -172,7 +172,7 @@ def explain_page(targets: Mapping[str, float] | None = None) -> str:
         {"name": item.name, "title": item.title, "formula": item.formula, "lines": attributes_of(item, targets or {})}
         for item in REGISTRY.values()
     ]
-    return render("explain.html.j2", meaning=MEANING, definitions=definitions)
+    return render_template("explain.html.j2", meaning=MEANING, definitions=definitions)
 
 
 def explain_document(targets: Mapping[str, float] | None = None) -> dict[str, Any]:

@@ -72,14 +72,12 @@ async def get_kpis(
 
 
 def _readout(store: EventStore, experiment_id: str, now: datetime, currency: str | None) -> bytes:
-    from recsys.evaluation.readout.from_event_store import (
-        readout_from_store,  # scipy and statsmodels: not before somebody asks
-    )
+    from recsys.evaluation.readout.from_event_store import store_readout
 
     if experiment_id not in store.read(EventQuery("experiments"))["experiment_id"].to_pylist():
         raise HTTPException(404, "the event store holds no such experiment; GET /v1/experiments lists them")
     try:
-        return _json(readout_from_store(store, experiment_id, now, currency=currency).to_dict())
+        return _json(store_readout(store, experiment_id, now, currency=currency).to_dict())
     except (ReadoutError, PlanError, DataError) as error:
         raise HTTPException(409, str(error)) from None
 
@@ -87,7 +85,7 @@ def _readout(store: EventStore, experiment_id: str, now: datetime, currency: str
 def _kpis(store: EventStore, now: datetime, period: Period, window_days: int, currency: str | None) -> bytes:
     from recsys.evaluation.kpis.config import KpiConfig
     from recsys.evaluation.kpis.report import kpis_from_tables
-    from recsys.evaluation.kpis.results import document_of
+    from recsys.evaluation.kpis.results import to_json
     from recsys.evaluation.kpis.tables import read_events
 
     events = read_events(store)
@@ -101,7 +99,7 @@ def _kpis(store: EventStore, now: datetime, period: Period, window_days: int, cu
         report = kpis_from_tables(events.order_lines, as_of=now, events=log, currency=currency, config=config)
     except DataError as error:
         raise HTTPException(409, str(error)) from None
-    return _json(document_of(report))
+    return _json(to_json(report))
 
 
 def _json(values: Mapping[str, Any]) -> bytes:

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from recsys.contracts.events import ExperimentRecord
 from recsys.errors import PlanError
 from recsys.events import EventStore
-from recsys.experiments.lifecycle import is_unchanged, records, units_by_arm
+from recsys.experiments.lifecycle import is_unchanged, list_experiments, units_by_arm
 from recsys.experiments.plan import parse_plan
 from serving.problems import QUERY_PROBLEMS
 from serving.schemas.experiments import ArmAnswer, ExperimentAnswer, ExperimentsAnswer
@@ -24,7 +24,9 @@ async def get_experiments(services: ServicesDep) -> ExperimentsAnswer:
 
 def _experiments(store: EventStore) -> list[ExperimentAnswer]:
     units = units_by_arm(store)
-    found = [_experiment(record, units.get((record.experiment_id, record.version), {})) for record in records(store)]
+    found = [
+        _experiment(record, units.get((record.experiment_id, record.version), {})) for record in list_experiments(store)
+    ]
     return [experiment for experiment in found if experiment is not None]
 
 

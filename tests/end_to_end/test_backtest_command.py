@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from recsys.backtesting.baselines import lineup
+from recsys.backtesting.baselines import default_baselines
 from recsys.backtesting.trainer import CART_ALONE, CART_AND_ACCOUNT, CART_AS_SERVED, freeze_ladder
 from recsys.bundle import load_bundle
 from recsys.cli import main
@@ -43,7 +43,7 @@ def found(out: Path) -> dict[str, Any]:
 
 def test_the_raw_ranker_and_the_served_list_stand_beside_every_baseline(found: dict[str, Any]) -> None:
     methods = {method["name"]: method for method in found["methods"]}
-    assert list(methods) == [*(baseline.name for baseline in lineup()), "raw ranker", "served list"]
+    assert list(methods) == [*(baseline.name for baseline in default_baselines()), "raw ranker", "served list"]
     assert methods["raw ranker"]["ndcg"] > 1.1 * methods["popular"]["ndcg"]
     assert 0 < methods["served list"]["ndcg"] <= 1
     for figure in ("recall", "hit_rate", "average_precision", "coverage", "novelty_bits", "revenue_share"):

@@ -15,13 +15,13 @@ from recsys.data.dataset import ReadSpec
 from training.champion import ACCOUNTS, EVIDENCE, read_evidence, read_ndcg
 from training.cli.models import gate_checks
 from training.config import TrainConfig
-from training.gate import CalibrationBin, Comparison, GateEvidence
+from training.gate import BinEvidence, Comparison, GateEvidence
 from training.registry import Registry
 from training.run import train_and_register
 from training.tracking import open_run
 
 AS_OF = "2025-07-01"
-CALIBRATED = CalibrationBin(observed=210, expected=200)
+CALIBRATED = BinEvidence(observed=210, expected=200)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from recsys.contracts.config import read_config
 from recsys.data.dataset import ReadSpec
 from training.cli.models import gate_checks, promote
 from training.config import TrainConfig
-from training.gate import Check, GateEvidence, judge
+from training.gate import GateCheck, GateEvidence, judge_evidence
 from training.registry import CHAMPION, Registry
 from training.run import TrainingRun, train_and_register
 
@@ -40,7 +40,7 @@ def write(path: Path, content: dict[str, object]) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
-def summary(evidence: GateEvidence, checks: tuple[Check, ...], figures: dict[str, float]) -> dict[str, object]:
+def summary(evidence: GateEvidence, checks: tuple[GateCheck, ...], figures: dict[str, float]) -> dict[str, object]:
     """What one run measured and how the gate judged it, for people to read."""
     return {
         "cutoff": evidence.cutoff and evidence.cutoff.date().isoformat(),
@@ -84,7 +84,7 @@ def test_two_months_of_real_invoices(online_retail_path: Path, tmp_path: Path) -
     assert second.evidence.champion is not None
     assert second.evidence.champion.how == "its bundle"
     for run in (first, second):
-        failed = {check.name for check in judge(run.evidence, None) if not check.passed}
+        failed = {check.name for check in judge_evidence(run.evidence, None) if not check.passed}
         assert not {name for name in failed if name.startswith("NDCG") and "champion" not in name}
         assert "active catalogue offered to someone" not in failed
         assert not {name for name in failed if "log loss" in name}

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.backtesting.baselines import lineup
+from recsys.backtesting.baselines import default_baselines
 from recsys.bundle import load_bundle
 from recsys.bundle.classifiers import load_classifier
 from recsys.cli import main
@@ -132,7 +132,7 @@ def test_the_table_against_the_baselines_and_the_importances(trained: Path) -> N
     run = registry.client.get_run(registry.get("challenger").run_id)
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
     methods = pd.read_csv(folder / "replay" / "baselines.csv")
-    assert len(methods) == len(lineup()) + 1
+    assert len(methods) == len(default_baselines()) + 1
     assert methods["ndcg"].is_monotonic_decreasing
     raw = methods.set_index("method").loc["raw ranker"]
     accounts = pd.read_parquet(folder / "replay" / "accounts.parquet")

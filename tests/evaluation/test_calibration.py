@@ -4,14 +4,19 @@ import numpy as np
 import pytest
 
 from recsys.errors import DataError, EmptyDataError
-from recsys.evaluation.offline.calibration import CalibrationConfig, Pairs, judge_calibration, tail_probability
+from recsys.evaluation.offline.calibration import (
+    CalibrationCheckConfig,
+    ScoredPairs,
+    judge_calibration,
+    tail_probability,
+)
 
-TWO_BINS = CalibrationConfig(n_bins=2, min_positives=1)
+TWO_BINS = CalibrationCheckConfig(n_bins=2, min_positives=1)
 
 
-def pairs_of(probability: list[float], positive: list[int], **unlisted: float) -> Pairs:
+def pairs_of(probability: list[float], positive: list[int], **unlisted: float) -> ScoredPairs:
     given = {"n_unlisted": 0, "n_unlisted_positive": 0, "tail_probability": 0.0, **unlisted}
-    return Pairs(np.array(probability), np.array(positive, dtype=bool), **given)
+    return ScoredPairs(np.array(probability), np.array(positive, dtype=bool), **given)
 
 
 def test_bins_hold_equal_expected_positives() -> None:
@@ -30,7 +35,9 @@ def test_equal_probabilities_stay_in_one_bin() -> None:
 
 def test_a_sample_is_weighted_back() -> None:
     """Four pairs, the last two of which stand for three each, are judged as the eight that they stand for."""
-    sampled = Pairs(np.array([0.5, 0.1, 0.1, 0.2]), np.array([1, 0, 0, 0], bool), 0, 0, 0.0, np.array([1, 1, 3, 3]))
+    sampled = ScoredPairs(
+        np.array([0.5, 0.1, 0.1, 0.2]), np.array([1, 0, 0, 0], bool), 0, 0, 0.0, np.array([1, 1, 3, 3])
+    )
     whole = pairs_of([0.5, 0.1, 0.1, 0.1, 0.1, 0.2, 0.2, 0.2], [1, 0, 0, 0, 0, 0, 0, 0])
     one, other = judge_calibration(sampled, TWO_BINS), judge_calibration(whole, TWO_BINS)
     assert [(each.n, each.expected, each.observed) for each in one.bins] == [
@@ -41,11 +48,11 @@ def test_a_sample_is_weighted_back() -> None:
 
 
 def test_the_error_of_a_ratio_counts_accounts_and_not_purchases() -> None:
-    one_bin = CalibrationConfig(n_bins=1, min_positives=1)
+    one_bin = CalibrationCheckConfig(n_bins=1, min_positives=1)
     probability, positive = np.full(8, 0.5), np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
-    [apart] = judge_calibration(Pairs(probability, positive, 0, 0, 0.0), one_bin).bins
+    [apart] = judge_calibration(ScoredPairs(probability, positive, 0, 0, 0.0), one_bin).bins
     account = np.repeat([0, 1], 4)
-    [clustered] = judge_calibration(Pairs(probability, positive, 0, 0, 0.0, None, account), one_bin).bins
+    [clustered] = judge_calibration(ScoredPairs(probability, positive, 0, 0, 0.0, None, account), one_bin).bins
     assert apart.ratio == clustered.ratio == 1
     assert apart.error == pytest.approx(np.sqrt(8 * 0.5**2) / 4)  # each pair is off by a half
     assert clustered.error == pytest.approx(np.sqrt(2 * 2.0**2) / 4)  # each account by two
@@ -71,7 +78,7 @@ def test_true_probabilities_hold() -> None:
     rng = np.random.default_rng(1)
     probability = rng.beta(1, 20, 60_000)
     positive = rng.random(60_000) < probability
-    found = judge_calibration(Pairs(probability, positive, 0, 0, 0.0))
+    found = judge_calibration(ScoredPairs(probability, positive, 0, 0, 0.0))
     assert found.holds
     assert sum(one.judged for one in found.bins) == 10
 
@@ -80,19 +87,19 @@ def test_probabilities_a_third_too_high_do_not_hold() -> None:
     rng = np.random.default_rng(1)
     probability = rng.beta(1, 20, 60_000)
     positive = rng.random(60_000) < probability
-    found = judge_calibration(Pairs(np.minimum(probability * 1.33, 1), positive, 0, 0, 0.0))
+    found = judge_calibration(ScoredPairs(np.minimum(probability * 1.33, 1), positive, 0, 0, 0.0))
     assert found.log_loss < found.base_log_loss  # it still ranks: the bins have to find it
     assert not found.holds
-    wide = CalibrationConfig(lowest_ratio=0.6, highest_ratio=1.6)
-    assert judge_calibration(Pairs(np.minimum(probability * 1.33, 1), positive, 0, 0, 0.0), wide).holds
-    low = CalibrationConfig(lowest_ratio=0.6, highest_ratio=0.7)
-    assert not judge_calibration(Pairs(np.minimum(probability * 1.33, 1), positive, 0, 0, 0.0), low).holds
+    wide = CalibrationCheckConfig(lowest_ratio=0.6, highest_ratio=1.6)
+    assert judge_calibration(ScoredPairs(np.minimum(probability * 1.33, 1), positive, 0, 0, 0.0), wide).holds
+    low = CalibrationCheckConfig(lowest_ratio=0.6, highest_ratio=0.7)
+    assert not judge_calibration(ScoredPairs(np.minimum(probability * 1.33, 1), positive, 0, 0, 0.0), low).holds
 
 
 def test_a_constant_model_does_not_hold_though_its_one_bin_is_right() -> None:
     rng = np.random.default_rng(2)
     positive = rng.random(50_000) < 0.04
-    found = judge_calibration(Pairs(np.full(50_000, positive.mean()), positive, 0, 0, 0.0))
+    found = judge_calibration(ScoredPairs(np.full(50_000, positive.mean()), positive, 0, 0, 0.0))
     assert found.bins[0].ratio == pytest.approx(1)
     assert not found.holds
 

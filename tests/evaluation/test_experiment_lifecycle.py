@@ -12,7 +12,7 @@ from recsys.cli import main
 from recsys.contracts.events import EventQuery, ExperimentRecord, RecordedAssignment
 from recsys.errors import PlanError
 from recsys.events import MemoryStore, open_store
-from recsys.experiments.lifecycle import is_unchanged, records, start_experiment, stop_experiment
+from recsys.experiments.lifecycle import is_unchanged, list_experiments, start_experiment, stop_experiment
 from recsys.experiments.plan import Arm, ExperimentPlan, Policy, parse_plan, plan_hash
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -29,7 +29,7 @@ def test_a_started_plan_is_locked_and_hashed() -> None:
     store = MemoryStore()
     record = start_experiment(store, PLAN, NOW)
     assert (record.plan_hash, record.started_at, record.stopped_at) == (plan_hash(PLAN), NOW, None)
-    assert records(store) == [record]
+    assert list_experiments(store) == [record]
     assert parse_plan(record.plan) == PLAN
     assert is_unchanged(record)
     assert not is_unchanged(replace(record, plan=record.plan.replace('"planned_size":100', '"planned_size":7')))
@@ -45,7 +45,7 @@ def test_a_version_runs_once_and_only_one_version_at_a_time() -> None:
     with pytest.raises(PlanError, match="version 1 runs; stop it first"):
         start_experiment(store, second, NOW)
     stopped = stop_experiment(store, "autumn-cards", NOW + timedelta(days=1))
-    assert records(store) == [stopped]
+    assert list_experiments(store) == [stopped]
     with pytest.raises(PlanError, match="version 1 has been stopped"):
         start_experiment(store, PLAN, NOW)
     assert start_experiment(store, second, NOW + timedelta(days=2)).version == 2

@@ -16,8 +16,8 @@ from recsys.cli import main
 from recsys.contracts.events import ExperimentRecord, PostedLine, RecordedAssignment
 from recsys.errors import MissingColumnError, ReadoutError
 from recsys.evaluation.readout.design import ReadoutConfig
-from recsys.evaluation.readout.from_event_store import readout_from_store
-from recsys.evaluation.readout.from_table import TableForm, readout_from_table
+from recsys.evaluation.readout.from_event_store import store_readout
+from recsys.evaluation.readout.from_table import TableSpec, table_readout
 from recsys.evaluation.readout.from_table import with_plan as planned
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.statistics.metric import Ratio
@@ -86,8 +86,8 @@ def write(tmp_path: Path) -> Write:
 
 def _read(location: str, **options: object) -> Readout:
     metrics = {"revenue": Ratio("revenue"), "aov": Ratio("revenue", "orders")}
-    form = TableForm(unit="account_id", arm="arm", control="control", metrics=metrics, **options)  # type: ignore[arg-type]
-    return readout_from_table(location, planned(form), ReadoutConfig(), now=NOW)
+    form = TableSpec(unit="account_id", arm="arm", control="control", metrics=metrics, **options)  # type: ignore[arg-type]
+    return table_readout(location, planned(form), ReadoutConfig(), now=NOW)
 
 
 def _code(*arguments: str) -> object:
@@ -246,7 +246,7 @@ class TestSegmentsOfAStore:
     def test_without_accounts_they_are_named_as_not_checked(self) -> None:
         store = MemoryStore()
         _fill(store, _plan(segments=("country",)))
-        found = readout_from_store(store, "q1", NOW)
+        found = store_readout(store, "q1", NOW)
         check = next(check for check in found.health if check.name == "sample_ratio_segments")
         assert (check.status, check.detail) == ("not_checked", "the values of country are not in the data")
         assert any("give them with --accounts" in note for note in found.notes)
@@ -271,10 +271,10 @@ class TestSegmentsOfAStore:
         location = tmp_path / "accounts.csv"
         pd.DataFrame({"account_id": units, "land": "DE"}).to_csv(location, index=False)
         with pytest.raises(MissingColumnError, match="column 'country' is not in the data"):
-            readout_from_store(store, "q1", NOW, accounts=str(location))
+            store_readout(store, "q1", NOW, accounts=str(location))
         pd.DataFrame({"account_id": [*units, "A0"], "country": "DE"}).to_csv(location, index=False)
         with pytest.raises(ReadoutError, match="1,001 rows of 1,000 accounts, must be one row an account"):
-            readout_from_store(store, "q1", NOW, accounts=str(location))
+            store_readout(store, "q1", NOW, accounts=str(location))
 
     def test_a_table_has_segments_of_its_own(self, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
         location = write(_table())

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from recsys.data.history import History
-from recsys.evaluation.offline.ground_truth import cross_sell_pairs, novel_purchases, rung_climbs
+from recsys.evaluation.offline.ground_truth import cross_sell_pairs, ground_truth, rung_climbs
 from recsys.evaluation.offline.ranking_metrics import active_products, coverage, novelty
 from recsys.ladder.upgrade_events import EdgeRows, UpgradeEventConfig
 
@@ -36,14 +36,14 @@ SMALL = history_of(
 
 
 def test_novel_purchases_are_first_ones_within_the_horizon_by_accounts_with_a_past() -> None:
-    truth = novel_purchases(SMALL, CUTOFF, 30)
+    truth = ground_truth(SMALL, CUTOFF, 30)
     assert truth.accounts.tolist() == [0]
     assert truth.relevant.toarray().tolist() == [[0, 1, 0]]
     assert truth.revenue.toarray().tolist() == [[0, 7 + 2, 0]]
 
 
 def test_a_longer_horizon_takes_in_the_later_purchase() -> None:
-    truth = novel_purchases(SMALL, CUTOFF, 31)
+    truth = ground_truth(SMALL, CUTOFF, 31)
     assert truth.accounts.tolist() == [0, 1]
     assert truth.relevant.toarray().tolist() == [[0, 1, 0], [0, 0, 1]]
 

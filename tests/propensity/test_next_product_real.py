@@ -9,7 +9,7 @@ import numpy as np
 
 from recsys.backtesting.upgrade_scores import first_of_each
 from recsys.data.dataset import ReadSpec, read_dataset
-from recsys.evaluation.offline.ground_truth import novel_purchases
+from recsys.evaluation.offline.ground_truth import ground_truth
 from recsys.evaluation.offline.ranking_metrics import score_ranking
 from recsys.models.next_product.examples import SamplingConfig
 from recsys.models.next_product.model import NextProductConfig, NextProductModel
@@ -28,7 +28,7 @@ SMALL = NextProductConfig(
 def test_a_small_model_beats_every_single_method(online_retail_path: Path) -> None:
     spec = ReadSpec(orders=str(online_retail_path), preset="online-retail-ii")
     history, known = read_dataset(spec).history(), read_dataset(spec.model_copy(update={"as_of": CUTOFF}))
-    truth = novel_purchases(history, CUTOFF, 30)
+    truth = ground_truth(history, CUTOFF, 30)
     model = NextProductModel(SMALL).fit(history, known.products, known.accounts, CUTOFF, np.random.default_rng(0))
     found = model.score(history, CUTOFF, truth.accounts)
     scores = score_ranking(first_of_each(found, truth.accounts, history.n_accounts, 10), truth.relevant, 10)

@@ -20,7 +20,7 @@ from recsys.data.history import History
 from recsys.ladder.edges import LadderConfig, build_ladder
 from recsys.models.next_product.account_features import AccountColumns
 from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
-from recsys.models.retrieval.popularity import Popularity, PopularityConfig
+from recsys.models.retrieval.popularity import PopularityConfig, PopularityRetriever
 from recsys.models.retrieval.retriever import Retriever
 from recsys.models.retrieval.retrievers import RetrieversConfig, make_retrievers
 from recsys.models.snapshot import Snapshot, take_snapshot
@@ -165,7 +165,7 @@ def test_no_upgrade_and_no_feature_of_it_changes(rows: list[tuple[int, int, int]
     assert_same(PAST.climbs(), Market(with_later(rows)).climbs())
 
 
-class LeakingPopularity(Popularity):
+class LeakingPopularity(PopularityRetriever):
     """The negative control: it counts the first purchases of the whole history, those after the snapshot too."""
 
     def __init__(self, market: Market) -> None:
@@ -188,6 +188,8 @@ LEAKED = [(account, 3, 60 * account) for account in range(30)]
 )
 def test_the_comparison_catches_a_leaking_popularity(seen: Callable[[Market, Retriever], pd.DataFrame]) -> None:
     later = Market(with_later(LEAKED))
-    assert_same(seen(PAST, Popularity(PopularityConfig())), seen(later, Popularity(PopularityConfig())))
+    assert_same(
+        seen(PAST, PopularityRetriever(PopularityConfig())), seen(later, PopularityRetriever(PopularityConfig()))
+    )
     with pytest.raises(AssertionError):
         assert_same(seen(PAST, LeakingPopularity(PAST)), seen(later, LeakingPopularity(later)))

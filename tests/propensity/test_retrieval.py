@@ -8,32 +8,34 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.models.retrieval.associations import Associations, AssociationsConfig, normalised_pairs
-from recsys.models.retrieval.baskets import Baskets, BasketsConfig
-from recsys.models.retrieval.content import Content, ContentConfig
-from recsys.models.retrieval.ease import Ease, EaseConfig
-from recsys.models.retrieval.neighbours import Neighbours, NeighboursConfig
-from recsys.models.retrieval.popularity import Popularity, PopularityConfig, Season, SeasonConfig
+from recsys.models.retrieval.associations import AssociationRetriever, AssociationsConfig, normalised_pairs
+from recsys.models.retrieval.baskets import BasketRetriever, BasketsConfig
+from recsys.models.retrieval.content import ContentConfig, ContentRetriever
+from recsys.models.retrieval.ease import EaseConfig, EaseRetriever
+from recsys.models.retrieval.neighbours import NeighbourRetriever, NeighboursConfig
+from recsys.models.retrieval.popularity import PopularityConfig, PopularityRetriever, SeasonConfig, SeasonRetriever
 from recsys.models.retrieval.retriever import take_head, top_k_rows
 from recsys.models.retrieval.retrievers import RetrieversConfig, make_retrievers
-from recsys.models.retrieval.ridge import Ridge, RidgeConfig
+from recsys.models.retrieval.ridge import RidgeConfig, RidgeRetriever
 from recsys.models.snapshot import take_snapshot
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
 SOURCES = {
-    "nearest": lambda: Neighbours(NeighboursConfig(n_neighbours=5, votes=("fresh", "recent", "ever"))),
-    "all alike": lambda: Neighbours(NeighboursConfig(n_neighbours=None, power=3.0, idf_power=1.0, half_life_days=None)),
-    "few references": lambda: Neighbours(NeighboursConfig(max_reference_accounts=7)),
-    "ridge": lambda: Ridge(RidgeConfig(window_days=45.0, max_accounts=30)),
-    "ease": lambda: Ease(EaseConfig(penalty=5.0)),
-    "ease on a head": lambda: Ease(EaseConfig(penalty=5.0, max_products=9)),
-    "associations": lambda: Associations(AssociationsConfig()),
-    "associations on a head": lambda: Associations(AssociationsConfig(max_products=11)),
-    "baskets": lambda: Baskets(BasketsConfig()),
-    "content": lambda: Content(ContentConfig(n_alike=4)),
-    "popularity": lambda: Popularity(PopularityConfig()),
-    "season": lambda: Season(SeasonConfig(ahead_days=20.0)),
+    "nearest": lambda: NeighbourRetriever(NeighboursConfig(n_neighbours=5, votes=("fresh", "recent", "ever"))),
+    "all alike": lambda: NeighbourRetriever(
+        NeighboursConfig(n_neighbours=None, power=3.0, idf_power=1.0, half_life_days=None)
+    ),
+    "few references": lambda: NeighbourRetriever(NeighboursConfig(max_reference_accounts=7)),
+    "ridge": lambda: RidgeRetriever(RidgeConfig(window_days=45.0, max_accounts=30)),
+    "ease": lambda: EaseRetriever(EaseConfig(penalty=5.0)),
+    "ease on a head": lambda: EaseRetriever(EaseConfig(penalty=5.0, max_products=9)),
+    "associations": lambda: AssociationRetriever(AssociationsConfig()),
+    "associations on a head": lambda: AssociationRetriever(AssociationsConfig(max_products=11)),
+    "baskets": lambda: BasketRetriever(BasketsConfig()),
+    "content": lambda: ContentRetriever(ContentConfig(n_alike=4)),
+    "popularity": lambda: PopularityRetriever(PopularityConfig()),
+    "season": lambda: SeasonRetriever(SeasonConfig(ahead_days=20.0)),
 }
 
 
@@ -119,7 +121,7 @@ class TestByHand:
             n_neighbours=1, half_life_days=None, fresh_half_life_days=10, recent_half_life_days=5,
             votes=("fresh", "recent", "ever"),
         )  # fmt: skip
-        source = fitted(Neighbours(config), history, day(20))
+        source = fitted(NeighbourRetriever(config), history, day(20))
         likeness = 1 / (np.sqrt(2) * np.sqrt(2))  # a and b share p out of two products each
         assert score_of(source, history, "a", "r", 0) == pytest.approx(likeness * 2 ** (-10 / 10))
         assert score_of(source, history, "a", "r", 1) == pytest.approx(likeness * 2 ** (-10 / 5))
@@ -130,7 +132,7 @@ class TestByHand:
         lines = [("a", "common", 0), ("a", "rare", 0), ("b", "common", 0), ("c", "rare", 0), ("c", "common", 0)]
         history = make_history([*lines, ("b", "x", 0), ("c", "y", 0), ("d", "common", 0), ("d", "z", 0)])
         config = NeighboursConfig(n_neighbours=None, half_life_days=None, idf_power=1.0, votes=("ever",))
-        source = fitted(Neighbours(config), history, day(1))
+        source = fitted(NeighbourRetriever(config), history, day(1))
         common, rare, only = np.log(4 / 4), np.log(4 / 2), np.log(4 / 1)
         length_a = np.hypot(common, rare)
         length_c = np.sqrt(common**2 + rare**2 + only**2)
@@ -140,7 +142,7 @@ class TestByHand:
     def test_account_cosine_and_follow_on(self, make_history):
         history = make_history([("a", "p", 0), ("b", "p", 0), ("b", "q", 80), ("c", "q", 80), ("c", "p", 80)])
         config = AssociationsConfig(half_life_days=1e9, alpha=0.7, follow_window_days=30, follow_alpha=0.6, damping=2)
-        source = fitted(Associations(config), history, day(100))
+        source = fitted(AssociationRetriever(config), history, day(100))
         assert score_of(source, history, "a", "q", 0) == pytest.approx(2 / (3**0.7 * 2**0.3), rel=1e-5)
         # q came after p for b alone; c bought both in the window and owns p all the same
         assert score_of(source, history, "a", "q", 1) == pytest.approx(2 / ((3 + 2) ** 0.6 * (2 + 2) ** 0.4), rel=1e-5)
@@ -152,13 +154,13 @@ class TestByHand:
 
     def test_baskets(self, make_history):
         history = make_history([("a", "p", 0), ("b", "p", 5), ("b", "q", 5), (None, "p", 6), (None, "q", 6)])
-        source = fitted(Baskets(BasketsConfig(damping=1.0, half_life_days=10.0)), history, day(10))
+        source = fitted(BasketRetriever(BasketsConfig(damping=1.0, half_life_days=10.0)), history, day(10))
         pair = 2 / np.log(2 + 2)  # two orders of two products each
         assert score_of(source, history, "a", "q") == pytest.approx(2 ** (-10 / 10) * pair / (3 + 1), rel=1e-5)
 
     def test_ease_equals_its_closed_form(self, make_history):
         history = make_history([("a", "p", 0), ("b", "p", 0), ("b", "q", 0), ("c", "q", 0), ("c", "r", 0)])
-        source = fitted(Ease(EaseConfig(targets=("owned",), penalty=2.0, half_life_days=1e9)), history, day(1))
+        source = fitted(EaseRetriever(EaseConfig(targets=("owned",), penalty=2.0, half_life_days=1e9)), history, day(1))
         owned = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1]], dtype=float)
         penalty = 2.0 * (2 + 2 + 1) / 3
         inverse = np.linalg.inv(owned.T @ owned + penalty * np.eye(3))
@@ -167,7 +169,7 @@ class TestByHand:
 
     def test_ease_turned_forward_is_the_best_with_a_zero_diagonal(self, drawn):
         config = EaseConfig(targets=("fresh",), penalty=0.5, half_life_days=60.0, fresh_half_life_days=20.0)
-        source = fitted(Ease(config), drawn, day(200))
+        source = fitted(EaseRetriever(config), drawn, day(200))
         snapshot = take_snapshot(drawn, day(200), pd.DataFrame())
         owned, fresh = snapshot.decayed(60.0).toarray(), snapshot.newly_bought(100.0, 20.0).toarray()
         penalty = 0.5 * np.diag(owned.T @ owned).mean()
@@ -180,7 +182,7 @@ class TestByHand:
 
     def test_ridge_equals_the_primal_solution(self, drawn):
         config = RidgeConfig(window_days=60.0, penalty=1.5, half_life_days=1e9, idf_power=0.0)
-        source = fitted(Ridge(config), drawn, day(200))
+        source = fitted(RidgeRetriever(config), drawn, day(200))
         pairs = take_snapshot(drawn, day(200), pd.DataFrame()).pairs
         before, added, now = (np.zeros((drawn.n_accounts, drawn.n_products)) for _ in range(3))
         late = pairs.first_age <= 60
@@ -198,20 +200,20 @@ class TestByHand:
         products = pd.DataFrame(
             {"product_id": ["p1", "p2", "p3", "p4"], "name": ["red cup", "oak table", "red cups", "garden hose"]}
         )
-        source = fitted(Content(ContentConfig()), history, day(1), products)
+        source = fitted(ContentRetriever(ContentConfig()), history, day(1), products)
         assert score_of(source, history, "a", "p3", 1) > 0.5 > score_of(source, history, "a", "p4", 1)
         assert score_of(source, history, "a", "p3", 0) > score_of(source, history, "a", "p4", 0)
 
     def test_popularity_counts_first_purchases_of_each_window(self, make_history):
         history = make_history([("a", "p", 0), ("a", "p", 95), ("b", "p", 95), ("c", "p", 80), ("c", "q", 95)])
-        source = fitted(Popularity(PopularityConfig(windows_days=(7, 30))), history, day(100))
+        source = fitted(PopularityRetriever(PopularityConfig(windows_days=(7, 30))), history, day(100))
         assert [score_of(source, history, "a", "p", channel) for channel in (0, 1)] == [1.0, 2.0]
         decayed = 2 * 2 ** (-5 / 90) + 2 ** (-20 / 90)
         assert score_of(source, history, "a", "p", 2) == pytest.approx(decayed, rel=1e-5)
 
     def test_season_counts_what_sold_a_year_ago_in_the_days_to_come(self, make_history):
         lines = [("a", "p", 34), ("b", "p", 36), ("c", "p", 64), ("d", "p", 66), ("d", "q", 399)]
-        source = fitted(Season(SeasonConfig(ahead_days=30)), make_history(lines), day(400))
+        source = fitted(SeasonRetriever(SeasonConfig(ahead_days=30)), make_history(lines), day(400))
         assert score_of(source, make_history(lines), "a", "p") == 2.0  # days 35 to 65
 
     def test_the_head_holds_what_sells_now(self, make_history):

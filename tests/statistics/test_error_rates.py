@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 from recsys.evaluation.statistics.decomposition import decompose
-from recsys.evaluation.statistics.effects import Difference, EffectConfig, difference
+from recsys.evaluation.statistics.effects import EffectConfig, EffectEstimate, difference
 from recsys.evaluation.statistics.metric import Metric, Ratio
 from recsys.evaluation.statistics.moments import Moments
 from recsys.evaluation.statistics.power import detectable_effect
@@ -35,7 +35,7 @@ class Trials:
     control: Moments
     arm: Moments
 
-    def difference(self, metric: Metric) -> Difference:
+    def difference(self, metric: Metric) -> EffectEstimate:
         return difference(self.control, self.arm, metric, EffectConfig())
 
 

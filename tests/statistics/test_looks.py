@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys.evaluation.statistics.effects import Difference, EffectConfig, difference
+from recsys.evaluation.statistics.effects import EffectConfig, EffectEstimate, difference
 from recsys.evaluation.statistics.metric import Metric, Ratio
 from recsys.evaluation.statistics.moments import Moments
 from recsys.evaluation.statistics.significance_tests import sample_ratio_p_value, sequential_sample_ratio_p_value
@@ -44,7 +44,7 @@ def looks(population: Any) -> tuple[Moments, Moments]:
     return _arriving(population, seed=1), _arriving(population, seed=2)
 
 
-def _ever_wrong(found: Difference, *, anytime: bool) -> float:
+def _ever_wrong(found: EffectEstimate, *, anytime: bool) -> float:
     low, high = (found.anytime_low, found.anytime_high) if anytime else (found.low, found.high)
     return float(((low > 0) | (high < 0)).any(axis=-1).mean())
 

@@ -17,7 +17,7 @@ from recsys.evaluation.kpis.report import kpis_from_tables
 from recsys.evaluation.kpis.results import KpiReport
 from recsys.evaluation.kpis.tables import EventTables
 from recsys.evaluation.readout.design import ReadoutConfig
-from recsys.evaluation.readout.from_table import TableForm, readout_from_table
+from recsys.evaluation.readout.from_table import TableSpec, table_readout
 from recsys.evaluation.readout.results import Effect, Readout
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.simulation.config import MarketConfig
@@ -42,7 +42,7 @@ METRICS = {
     "upsell_rate": Ratio("upsell_orders", "orders"),
     "cross_sell_rate": Ratio("cross_sell_orders", "orders"),
 }
-FORM = TableForm(
+FORM = TableSpec(
     unit="account_id",
     arm="arm",
     control="control",
@@ -57,10 +57,10 @@ POLICIES = {"control": HOLDOUT, "offers": OfferPolicy()}
 BUSY = {"wish_rate": 0.2, "base_logit": 1.0, "fatigue_effect": 0.0}
 
 
-def readout_of(log: SimulatedExperiment, folder: Path, form: TableForm = FORM) -> Readout:
+def readout_of(log: SimulatedExperiment, folder: Path, form: TableSpec = FORM) -> Readout:
     path = folder / "accounts.parquet"
     log.accounts.drop(columns="assigned_at").to_parquet(path)
-    return readout_from_table(str(path), form, ReadoutConfig(), now=NOW)
+    return table_readout(str(path), form, ReadoutConfig(), now=NOW)
 
 
 def effect_of(readout: Readout, metric: str) -> Effect:
@@ -135,7 +135,7 @@ def test_an_engine_that_harms_is_not_shipped(world: tuple[SimulatedExperiment, R
 def test_conversion_is_recovered_between_two_policies(tmp_path: Path) -> None:
     policies = {"control": OfferPolicy(relevance=0.0), "offers": OfferPolicy()}
     log = simulate_experiment(MARKET, policies, WORLDS["adds"], 23)
-    form = TableForm(
+    form = TableSpec(
         unit="account_id",
         arm="arm",
         control="control",

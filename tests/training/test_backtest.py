@@ -12,22 +12,22 @@ import pandas as pd
 import pytest
 
 from recsys.arrays import RowArray
-from recsys.backtesting.backtest import RAW, SERVED, BacktestConfig, run_backtest
+from recsys.backtesting.backtest import RAW, SERVED, BacktestConfig, backtest
 from recsys.backtesting.baseline import Baseline
-from recsys.backtesting.baselines import Popular, RecentlyPopular
+from recsys.backtesting.baselines import PopularBaseline, RecentlyPopularBaseline
 from recsys.backtesting.results import slug
 from recsys.backtesting.trainer import over_history
 from recsys.backtesting.upgrade_scores import first_of_each
 from recsys.contracts import columns as c
 from recsys.data.history import History
 from recsys.errors import ConfigError, EmptyDataError
-from recsys.evaluation.offline.ground_truth import novel_purchases
+from recsys.evaluation.offline.ground_truth import ground_truth
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig
 from recsys.ladder.edges import EDGE_COLUMNS, Ladder
 from recsys.models.candidates import Candidates
 from recsys.reporting.backtest_plots import write_plots
 from recsys.reporting.backtest_text import backtest_tables
-from training.cli.backtest import backtest, config_of, parse_cutoffs, with_horizon
+from training.cli.backtest import backtest_command, config_of, parse_cutoffs, with_horizon
 from training.config import TrainConfig
 from training.registry import EXPERIMENT, Registry
 
@@ -57,7 +57,7 @@ QUICK = BacktestConfig(cutoffs=(JUNE, JULY), bootstrap=BootstrapConfig(n_resampl
 
 
 def two_baselines() -> tuple[Baseline, ...]:
-    return (Popular(), RecentlyPopular(30))
+    return (PopularBaseline(), RecentlyPopularBaseline(30))
 
 
 def candidates_of(lists: RowArray, accounts: RowArray, lower: int = -1) -> Candidates:
@@ -77,7 +77,7 @@ class Oracle:
     """A fake engine that knows the future: its raw lists are the truth; it serves them without the first place."""
 
     def __init__(self, cutoff: datetime) -> None:
-        truth = novel_purchases(HISTORY, cutoff, 30)
+        truth = ground_truth(HISTORY, cutoff, 30)
         lists = np.full((HISTORY.n_accounts, 8), -1, dtype=np.int32)
         for row, account in enumerate(truth.accounts):
             right = truth.relevant.indices[truth.relevant.indptr[row] : truth.relevant.indptr[row + 1]][:8]
@@ -99,7 +99,7 @@ def ladder_of(*edges: tuple[str, str]) -> Ladder:
 @pytest.fixture(scope="module")
 def oracle_backtest():
     ladder = ladder_of(*(("p00", f"p{number:02d}") for number in range(1, N_PRODUCTS)))
-    return run_backtest(HISTORY, QUICK, trainer=Oracle, ladder=ladder, baselines=two_baselines)
+    return backtest(HISTORY, QUICK, trainer=Oracle, ladder=ladder, baselines=two_baselines)
 
 
 def test_the_truth_itself_scores_one_and_beats_every_baseline(oracle_backtest) -> None:
@@ -116,8 +116,8 @@ def test_the_truth_itself_scores_one_and_beats_every_baseline(oracle_backtest) -
 def test_a_baseline_scores_as_when_it_is_run_by_hand(oracle_backtest) -> None:
     from recsys.evaluation.offline.ranking_metrics import score_ranking
 
-    truth = novel_purchases(HISTORY, JULY, 30)
-    lists = Popular().fit(HISTORY, JULY).recommend(truth.accounts, 5)
+    truth = ground_truth(HISTORY, JULY, 30)
+    lists = PopularBaseline().fit(HISTORY, JULY).recommend(truth.accounts, 5)
     by_hand = score_ranking(lists, truth.relevant, 5)
     result = oracle_backtest.cutoffs[1]
     assert result.accounts.tolist() == truth.accounts.tolist()
@@ -127,7 +127,7 @@ def test_a_baseline_scores_as_when_it_is_run_by_hand(oracle_backtest) -> None:
 
 def test_revenue_share_and_filled_share(oracle_backtest) -> None:
     raw = oracle_backtest.cutoffs[0].method(RAW)
-    truth = novel_purchases(HISTORY, JUNE, 30)
+    truth = ground_truth(HISTORY, JUNE, 30)
     assert truth.relevant.nnz > raw.filled_share * len(truth) * 5 - 1  # no list is longer than the truth
     assert 0.9 < raw.revenue_share <= 1.0
 
@@ -141,21 +141,21 @@ def test_upsell_is_apart_and_an_oracle_of_climbs_finds_them(oracle_backtest) -> 
 
 
 def test_nobody_sees_the_future() -> None:
-    class Sees(Popular):
+    class Sees(PopularBaseline):
         name = "sees"
 
         def fit(self, history: History, cutoff: datetime) -> Sees:
             assert history.seconds.max() < cutoff.timestamp()
             return super().fit(history, cutoff)
 
-    found = run_backtest(HISTORY, QUICK, baselines=lambda: (Sees(),))
+    found = backtest(HISTORY, QUICK, baselines=lambda: (Sees(),))
     assert [result.best_baseline.name for result in found.cutoffs] == ["sees", "sees"]
 
 
 def test_a_leaking_popularity_beats_the_honest_one() -> None:
     """The negative control: counting the horizon itself must show, or the split would hide a leak."""
 
-    class Leaks(Popular):
+    class Leaks(PopularBaseline):
         name = "leaks"
 
         def fit(self, history: History, cutoff: datetime) -> Leaks:
@@ -164,12 +164,12 @@ def test_a_leaking_popularity_beats_the_honest_one() -> None:
             self.counts_ = np.bincount(new.product, minlength=history.n_products).astype(np.float32)
             return self
 
-    found = run_backtest(HISTORY, QUICK, baselines=lambda: (Popular(), Leaks()))
+    found = backtest(HISTORY, QUICK, baselines=lambda: (PopularBaseline(), Leaks()))
     assert all(result.best_baseline.name == "leaks" for result in found.cutoffs)
 
 
 def test_without_a_trainer_the_baselines_run_alone() -> None:
-    found = run_backtest(HISTORY, QUICK, baselines=two_baselines)
+    found = backtest(HISTORY, QUICK, baselines=two_baselines)
     assert [method.kind for method in found.cutoffs[0].methods] == ["baseline", "baseline"]
     assert found.cutoffs[0].calibration is None
     assert found.pooled == ()
@@ -177,21 +177,21 @@ def test_without_a_trainer_the_baselines_run_alone() -> None:
 
 def test_a_sample_of_accounts_is_a_part_of_all() -> None:
     few = QUICK.model_copy(update={"max_accounts": 7})
-    found = run_backtest(HISTORY, few, baselines=two_baselines)
-    everybody = run_backtest(HISTORY, QUICK, baselines=two_baselines)
+    found = backtest(HISTORY, few, baselines=two_baselines)
+    everybody = backtest(HISTORY, QUICK, baselines=two_baselines)
     assert [len(result.accounts) for result in found.cutoffs] == [7, 7]
     assert set(found.cutoffs[0].accounts.tolist()) < set(everybody.cutoffs[0].accounts.tolist())
 
 
 def test_coverage_is_of_the_catalogue_that_was_sold_lately() -> None:
-    wide = run_backtest(HISTORY, QUICK.model_copy(update={"active_days": 400}), baselines=two_baselines)
-    narrow = run_backtest(HISTORY, QUICK.model_copy(update={"active_days": 3}), baselines=two_baselines)
+    wide = backtest(HISTORY, QUICK.model_copy(update={"active_days": 400}), baselines=two_baselines)
+    narrow = backtest(HISTORY, QUICK.model_copy(update={"active_days": 3}), baselines=two_baselines)
     assert wide.cutoffs[0].methods[0].coverage != narrow.cutoffs[0].methods[0].coverage
 
 
 def test_another_seed_moves_the_intervals_and_not_the_figures() -> None:
     one, other = (
-        run_backtest(HISTORY, QUICK.model_copy(update={"seed": seed}), baselines=two_baselines).cutoffs[0].methods[0]
+        backtest(HISTORY, QUICK.model_copy(update={"seed": seed}), baselines=two_baselines).cutoffs[0].methods[0]
         for seed in (1, 2)
     )
     assert one.ndcg == other.ndcg
@@ -199,7 +199,7 @@ def test_another_seed_moves_the_intervals_and_not_the_figures() -> None:
 
 
 def test_the_same_seed_gives_the_same_json() -> None:
-    one, other = (json.dumps(run_backtest(HISTORY, QUICK, baselines=two_baselines).to_dict()) for _ in range(2))
+    one, other = (json.dumps(backtest(HISTORY, QUICK, baselines=two_baselines).to_dict()) for _ in range(2))
     assert one == other
 
 
@@ -242,7 +242,7 @@ def test_tables_and_plots_show_every_method(oracle_backtest, tmp_path: Path) -> 
 def test_no_figure_of_the_full_ladder_is_cut_off_at_80_columns() -> None:
     from rich.console import Console
 
-    found = run_backtest(HISTORY, QUICK, trainer=Oracle)
+    found = backtest(HISTORY, QUICK, trainer=Oracle)
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(*backtest_tables(found))
     text = console.export_text()
@@ -265,7 +265,7 @@ def test_candidates_become_lists_of_k() -> None:
 )
 def test_a_cutoff_outside_the_history_is_refused(cutoffs, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        run_backtest(HISTORY, BacktestConfig(cutoffs=cutoffs), baselines=two_baselines)
+        backtest(HISTORY, BacktestConfig(cutoffs=cutoffs), baselines=two_baselines)
 
 
 def test_a_cutoff_after_which_nobody_buys_anything_new_is_refused() -> None:
@@ -273,7 +273,7 @@ def test_a_cutoff_after_which_nobody_buys_anything_new_is_refused() -> None:
     only = History.from_frame(pd.concat([frame, frame.assign(ordered_at=JULY)]).reset_index(drop=True))
     everybody_owns = BacktestConfig(cutoffs=(JULY - timedelta(days=1),), horizon_days=3)
     with pytest.raises(EmptyDataError, match="0 accounts with an earlier order bought anything new"):
-        run_backtest(only.select(only.seconds <= JULY.timestamp()), everybody_owns, baselines=two_baselines)
+        backtest(only.select(only.seconds <= JULY.timestamp()), everybody_owns, baselines=two_baselines)
 
 
 def test_the_engine_learns_the_horizon_that_is_scored() -> None:
@@ -310,7 +310,7 @@ def test_the_command_reads_scores_and_writes(tmp_path: Path, capsys: pytest.Capt
     frame.assign(ordered_at=frame[c.ORDERED_AT].dt.strftime("%Y-%m-%d %H:%M:%S")).to_csv(orders, index=False)
     tracking_uri = f"sqlite:///{tmp_path}/mlflow.db"
     options = {"max_accounts": 20, "baselines_only": True, "tracking_uri": tracking_uri}
-    backtest(orders=str(orders), cutoffs="2024-06-01", out=tmp_path / "out", **options)
+    backtest_command(orders=str(orders), cutoffs="2024-06-01", out=tmp_path / "out", **options)
     written = json.loads((tmp_path / "out" / "backtest.json").read_text())
     assert len(written["cutoffs"][0]["methods"]) == 17
     assert written["cutoffs"][0]["n_accounts"] <= 20

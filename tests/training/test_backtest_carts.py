@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from recsys.backtesting.backtest import BacktestConfig, run_backtest
-from recsys.backtesting.baselines import Popular
+from recsys.backtesting.backtest import BacktestConfig, backtest
+from recsys.backtesting.baselines import PopularBaseline
 from recsys.backtesting.cart_task import JOINS, MEASURES
 from recsys.backtesting.results import Backtest
 from recsys.backtesting.trainer import cart_scorer
@@ -50,14 +50,14 @@ HISTORY = history_of(3)
 QUICK = BacktestConfig(cutoffs=(JUNE, JULY), bootstrap=BootstrapConfig(n_resamples=50), k=3, max_carts=60)
 
 
-def backtest(history: History, config: BacktestConfig = QUICK, *, carts: bool = True) -> Backtest:
+def backtest_of(history: History, config: BacktestConfig = QUICK, *, carts: bool = True) -> Backtest:
     scorer = cart_scorer(history, config, None) if carts else None
-    return run_backtest(history, config, carts=scorer, baselines=lambda: (Popular(),))
+    return backtest(history, config, carts=scorer, baselines=lambda: (PopularBaseline(),))
 
 
 @pytest.fixture(scope="module")
 def found() -> Backtest:
-    return backtest(HISTORY)
+    return backtest_of(HISTORY)
 
 
 def test_each_cutoff_completes_its_own_carts_with_every_pair_measure(found: Backtest) -> None:
@@ -78,12 +78,12 @@ def test_the_hit_rate_is_that_of_its_kinds_weighted_by_their_carts(found: Backte
 
 
 def test_carts_move_no_other_figure(found: Backtest) -> None:
-    without = backtest(HISTORY, carts=False).metrics()
+    without = backtest_of(HISTORY, carts=False).metrics()
     assert without == {name: value for name, value in found.metrics().items() if not name.startswith("cart")}
 
 
 def test_orders_of_one_product_have_no_cart_to_complete() -> None:
-    assert [result.carts for result in backtest(history_of(1)).cutoffs] == [None, None]
+    assert [result.carts for result in backtest_of(history_of(1)).cutoffs] == [None, None]
 
 
 def test_json_metrics_table_and_plot_show_them(found: Backtest, tmp_path: Path) -> None:

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys.backtesting.backtest import RAW, SERVED, BacktestConfig, Trained, Trainer, run_backtest
-from recsys.backtesting.baselines import RecentlyPopular, UserKnn
+from recsys.backtesting.backtest import RAW, SERVED, BacktestConfig, Trained, Trainer, backtest
+from recsys.backtesting.baselines import RecentlyPopularBaseline, UserKnnBaseline
 from recsys.backtesting.results import Backtest, CutoffResult
 from recsys.backtesting.trainer import freeze_ladder, pipeline_trainer
 from recsys.contracts.config import read_config
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.history import History
-from recsys.evaluation.offline.calibration import Calibration, CalibrationConfig
+from recsys.evaluation.offline.calibration import Calibration, CalibrationCheckConfig
 from recsys.reporting.backtest_plots import write_plots
 from training.config import TrainConfig
 
@@ -44,10 +44,10 @@ def history(online_retail_path: Path) -> History:
 
 def test_the_best_single_methods_rank_as_known(history: History) -> None:
     """An independent run with cancelled lines dropped got 0.098 in June, from first purchases of the last month."""
-    found = run_backtest(
+    found = backtest(
         history,
         BacktestConfig(cutoffs=CUTOFFS[:1]),
-        baselines=lambda: (RecentlyPopular(30), UserKnn(100, 90.0, "latest")),
+        baselines=lambda: (RecentlyPopularBaseline(30), UserKnnBaseline(100, 90.0, "latest")),
     )
     [june] = found.cutoffs
     assert june.method("recently popular, 30 d").ndcg == pytest.approx(0.098, abs=0.003)
@@ -97,7 +97,7 @@ def against_the_best(result: CutoffResult, name: str) -> dict[str, Any]:
 def listed_and_not(held: Calibration) -> dict[str, Any]:
     """The raw ratios that the gate judges, and which of them lie outside by more than accounts' chance (95 %)."""
     judged = [one for one in held.bins if one.judged]
-    band = CalibrationConfig()
+    band = CalibrationCheckConfig()
     off = [max(band.lowest_ratio - one.ratio, one.ratio - band.highest_ratio) for one in judged]
     return {
         "holds": held.holds,
@@ -186,7 +186,7 @@ def test_proof_of_the_engine(history: History, online_retail_path: Path, tmp_pat
     ladder = freeze_ladder(read, CUTOFFS[0], config)
     trainer = watch.timed(pipeline_trainer(read, history, config, ladder, tmp_path, watch.step))
     asked = BacktestConfig(cutoffs=CUTOFFS, climbs=config.ladder.climbs)
-    found = run_backtest(history, asked, trainer=trainer, ladder=ladder)
+    found = backtest(history, asked, trainer=trainer, ladder=ladder)
     cutoffs = write_proofs(found, watch)
     write_plots(found, tmp_path / "plots")
     ratios = [

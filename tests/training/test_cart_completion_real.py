@@ -27,9 +27,9 @@ from recsys.backtesting.cart_task import (
     CartTask,
     CartWeightsMethod,
     cart_lineup,
-    draw_orders,
     hide_one_line,
     in_blocks,
+    sample_orders,
     split_carts,
 )
 from recsys.backtesting.trainer import CART_AND_ACCOUNT, engine_methods, freeze_ladder, pipeline_trainer
@@ -72,7 +72,7 @@ def fold_of(baskets: sp.csr_array, fold: int, n_folds: int = 5) -> CartSplit:
     later = np.arange(baskets.shape[0]) % n_folds == fold
     held, earlier = baskets[later], baskets[~later]
     rng = np.random.default_rng(fold)
-    chosen = held[draw_orders(held, held.shape[0], rng)]
+    chosen = held[sample_orders(held, held.shape[0], rng)]
     nobody = np.full(chosen.shape[0], -1, dtype=np.int32)
     task = hide_one_line(chosen, nobody, sp.csr_array((1, baskets.shape[1])), rng)
     return CartSplit(earlier, np.zeros(earlier.shape[0]), task)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.backtesting.baselines import Popular
+from recsys.backtesting.baselines import PopularBaseline
 from recsys.bundle.load import load_bundle
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.fitting.pipeline import fit, write_bundle
@@ -20,7 +20,7 @@ from training.config import TrainConfig
 from training.gate import DataFacts, GateEvidence
 from training.registry import Registry
 from training.run import TrainingRun, train_and_register
-from training.validation import CrossReplay, replay_past
+from training.validation import CrossReplay, validate_on_past
 
 RNG = partial(np.random.default_rng, 0)
 FACTS = DataFacts(fingerprint="a", rows_a_day=1, active_accounts=1, products=1)
@@ -29,13 +29,13 @@ UNMEASURED = GateEvidence(ndcg_at_10=None, baselines=(), champion=None, calibrat
 
 @pytest.fixture(scope="module")
 def replay(market_spec: ReadSpec, market_data: Dataset, small_config: TrainConfig) -> CrossReplay:
-    found = replay_past(
+    found = validate_on_past(
         lambda cutoff: read_dataset(market_spec.model_copy(update={"as_of": cutoff})),
         market_data.history(),
         market_data.as_of,
         small_config,
         ladder_from_data(small_config.ladder),
-        baselines=lambda: (Popular(),),
+        baselines=lambda: (PopularBaseline(),),
     ).cross
     assert found is not None
     return found

@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 
 from training.gate import (
-    CalibrationBin,
+    BinEvidence,
     Comparison,
     DataFacts,
     GateConfig,
     GateEvidence,
     KindCalibration,
-    judge,
+    judge_evidence,
     ratio_interval,
 )
 
 WHOLE = DataFacts(fingerprint="a", rows_a_day=1000, active_accounts=500, products=400)
 CALIBRATED = KindCalibration(
     kind="cross_sell",
-    bins=(CalibrationBin(observed=1100, expected=1000), CalibrationBin(observed=5, expected=50)),
+    bins=(BinEvidence(observed=1100, expected=1000), BinEvidence(observed=5, expected=50)),
     log_loss=0.010,
     log_loss_of_base_rate=0.012,
 )
@@ -33,7 +33,7 @@ GOOD = GateEvidence(
 
 
 def _failed(evidence: GateEvidence, champion: DataFacts | None = WHOLE, config: GateConfig | None = None) -> list[str]:
-    return [check.name for check in judge(evidence, champion, config) if not check.passed]
+    return [check.name for check in judge_evidence(evidence, champion, config) if not check.passed]
 
 
 def test_good_model_passes() -> None:
@@ -54,7 +54,7 @@ def test_what_was_not_measured_is_not_passed() -> None:
 
 @pytest.mark.parametrize(("observed", "fails"), [(168, True), (260, True), (232, True), (230, False), (170, False)])
 def test_bins_are_judged_where_they_have_enough_purchases(observed: float, fails: bool) -> None:
-    bins = (CalibrationBin(observed=observed, expected=200),)
+    bins = (BinEvidence(observed=observed, expected=200),)
     measured = GOOD.model_copy(update={"calibration": (CALIBRATED.model_copy(update={"bins": bins}),)})
     both = ["cross_sell: observed / expected", "cross_sell: observed / expected in each bin"]
     assert _failed(measured) == (both if fails else [])
@@ -64,15 +64,15 @@ def test_bins_are_judged_where_they_have_enough_purchases(observed: float, fails
 def test_a_bin_fails_beyond_the_chance_of_its_accounts(second: float, error: float, fails: bool) -> None:
     """1.30 less 1.96 times 0.09 is 1.12; 1.40 less 1.96 times 0.05 is 1.30, 1.45 less 1.96 times 0.09 is 1.27."""
     evidence = _with_bins(
-        CalibrationBin(observed=800, expected=800, error=error),
-        CalibrationBin(observed=second, expected=200, error=error),
+        BinEvidence(observed=800, expected=800, error=error),
+        BinEvidence(observed=second, expected=200, error=error),
     )
     assert _failed(evidence) == (["cross_sell: observed / expected in each bin"] if fails else [])
 
 
 def test_no_chance_excuses_the_whole() -> None:
     """Ten bins that are 20 % short each may be so by chance, together they are not."""
-    bins = tuple(CalibrationBin(observed=480, expected=400, error=0.09) for _ in range(10))
+    bins = tuple(BinEvidence(observed=480, expected=400, error=0.09) for _ in range(10))
     assert _failed(_with_bins(*bins)) == ["cross_sell: observed / expected"]
 
 
@@ -83,13 +83,13 @@ def test_smaller_bins_are_judged_when_asked() -> None:
     assert _failed(GOOD, config=wide) == []
 
 
-def _with_bins(*bins: CalibrationBin) -> GateEvidence:
+def _with_bins(*bins: BinEvidence) -> GateEvidence:
     return GOOD.model_copy(update={"calibration": (CALIBRATED.model_copy(update={"bins": bins}),)})
 
 
 def test_small_bins_are_judged_as_one() -> None:
     def failed(*observed: float) -> bool:
-        return bool(_failed(_with_bins(*(CalibrationBin(observed=each, expected=60) for each in observed))))
+        return bool(_failed(_with_bins(*(BinEvidence(observed=each, expected=60) for each in observed))))
 
     assert not failed(50, 62)  # 112 of 120 expected
     assert failed(90, 99)  # 189 of 120 expected
@@ -101,7 +101,7 @@ def test_small_bins_are_judged_as_one() -> None:
 )
 def test_too_few_purchases_fail_only_beyond_chance(observed: float, expected: float, fails: bool) -> None:
     """The exact interval of 18 is 10.7 to 28.4, of 30 it is 20.2 to 42.8, of 60 it is 45.8 to 77.2."""
-    evidence = _with_bins(CalibrationBin(observed=observed, expected=expected))
+    evidence = _with_bins(BinEvidence(observed=observed, expected=expected))
     assert _failed(evidence) == (["cross_sell: observed / expected"] if fails else [])
 
 
@@ -123,7 +123,7 @@ def test_constant_model_fails() -> None:
     """The base rate for everyone is calibrated overall and worth nothing."""
     constant = KindCalibration(
         kind="cross_sell",
-        bins=(CalibrationBin(observed=1000, expected=1000),),
+        bins=(BinEvidence(observed=1000, expected=1000),),
         log_loss=0.012,
         log_loss_of_base_rate=0.012,
     )

@@ -13,7 +13,7 @@ import pytest
 from recsys.arrays import RowArray
 from recsys.backtesting.backtest import RAW
 from recsys.backtesting.baseline import Baseline
-from recsys.backtesting.baselines import Popular, RecentlyPopular
+from recsys.backtesting.baselines import PopularBaseline, RecentlyPopularBaseline
 from recsys.contracts.offers import OfferRequest
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.history import History
@@ -25,12 +25,12 @@ from recsys.ladder.file import fixed_ladder, ladder_from_data
 from recsys.ranking.engine import OfferEngine
 from training.config import TrainConfig
 from training.evidence import data_facts, gather_evidence, kind_calibration, offered_share
-from training.gate import Check, DataFacts, GateEvidence, judge
-from training.validation import Replay, replay_past, replay_upgrades, take_window
+from training.gate import DataFacts, GateCheck, GateEvidence, judge_evidence
+from training.validation import PastValidation, replay_upgrades, take_window, validate_on_past
 
 
 def few() -> tuple[Baseline, ...]:
-    return (Popular(), RecentlyPopular(30))
+    return (PopularBaseline(), RecentlyPopularBaseline(30))
 
 
 @pytest.fixture(scope="module")
@@ -39,28 +39,32 @@ def fitted(market_data: Dataset, small_config: TrainConfig) -> FittedModels:
 
 
 @pytest.fixture(scope="module")
-def replay(market_spec: ReadSpec, market_data: Dataset, fitted: FittedModels, small_config: TrainConfig) -> Replay:
+def replay(
+    market_spec: ReadSpec, market_data: Dataset, fitted: FittedModels, small_config: TrainConfig
+) -> PastValidation:
     return _replay(market_spec, market_data, fitted, small_config)
 
 
-def _replay(spec: ReadSpec, data: Dataset, fitted: FittedModels, config: TrainConfig) -> Replay:
+def _replay(spec: ReadSpec, data: Dataset, fitted: FittedModels, config: TrainConfig) -> PastValidation:
     def read(cutoff: datetime) -> Dataset:
         return read_dataset(spec.model_copy(update={"as_of": cutoff}))
 
-    return replay_past(read, fitted.history, data.as_of, config, ladder_from_data(config.ladder), baselines=few)
+    return validate_on_past(read, fitted.history, data.as_of, config, ladder_from_data(config.ladder), baselines=few)
 
 
 @pytest.fixture(scope="module")
-def evidence(fitted: FittedModels, market_data: Dataset, replay: Replay, small_config: TrainConfig) -> GateEvidence:
+def evidence(
+    fitted: FittedModels, market_data: Dataset, replay: PastValidation, small_config: TrainConfig
+) -> GateEvidence:
     return gather_evidence(fitted, market_data, small_config, replay, np.random.default_rng(0))
 
 
-def _failed(checks: tuple[Check, ...]) -> list[str]:
+def _failed(checks: tuple[GateCheck, ...]) -> list[str]:
     return [check.name for check in checks if not check.passed]
 
 
 def test_cutoffs_lie_where_the_labels_are_complete(
-    replay: Replay, market_data: Dataset, small_config: TrainConfig
+    replay: PastValidation, market_data: Dataset, small_config: TrainConfig
 ) -> None:
     assert replay.cross is not None
     assert replay.up is not None
@@ -74,7 +78,7 @@ def test_cutoffs_lie_where_the_labels_are_complete(
 
 
 def test_what_came_after_the_cutoff_changes_no_list(
-    replay: Replay, market_spec: ReadSpec, fitted: FittedModels, small_config: TrainConfig, tmp_path: Path
+    replay: PastValidation, market_spec: ReadSpec, fitted: FittedModels, small_config: TrainConfig, tmp_path: Path
 ) -> None:
     """Everybody buys something else, and more, after the cutoff: the truth moves, what was said does not."""
     assert replay.cross is not None
@@ -99,7 +103,7 @@ def test_what_came_after_the_cutoff_changes_no_list(
     assert again.ndcg.mean() != pytest.approx(replay.cross.ndcg.mean(), abs=1e-6)
 
 
-def test_evidence_says_what_the_replay_found(evidence: GateEvidence, replay: Replay) -> None:
+def test_evidence_says_what_the_replay_found(evidence: GateEvidence, replay: PastValidation) -> None:
     assert replay.cross is not None
     raw = replay.cross.result.method(RAW)
     assert evidence.ndcg_at_10 == pytest.approx(raw.scores.means()["ndcg"])
@@ -141,7 +145,7 @@ def test_an_engine_that_offers_everybody_the_same_fails(
     narrow = offered_share(fitted, market_data.as_of, small_config, np.random.default_rng(0))
     assert 0 < narrow <= 10 / evidence.data.products
     assert "active catalogue offered to someone" in _failed(
-        judge(evidence.model_copy(update={"coverage": narrow}), None)
+        judge_evidence(evidence.model_copy(update={"coverage": narrow}), None)
     )
 
 
@@ -156,7 +160,11 @@ def test_of_many_accounts_as_many_are_looked_at_as_products_are_active(
 
 
 def test_data_facts_by_hand(
-    market_data: Dataset, fitted: FittedModels, replay: Replay, small_config: TrainConfig, evidence: GateEvidence
+    market_data: Dataset,
+    fitted: FittedModels,
+    replay: PastValidation,
+    small_config: TrainConfig,
+    evidence: GateEvidence,
 ) -> None:
     lines = market_data.lines()
     recent = lines[lines["ordered_at"] >= market_data.as_of - timedelta(days=90)]
@@ -183,11 +191,11 @@ def test_data_far_below_the_champions_fail(evidence: GateEvidence) -> None:
         active_accounts=evidence.data.active_accounts,
         products=evidence.data.products,
     )
-    assert "data: rows a day" in _failed(judge(evidence, more))
-    assert "data: rows a day" not in _failed(judge(evidence, evidence.data))
+    assert "data: rows a day" in _failed(judge_evidence(evidence, more))
+    assert "data: rows a day" not in _failed(judge_evidence(evidence, evidence.data))
 
 
-def test_a_constant_model_fails(replay: Replay, small_config: TrainConfig, evidence: GateEvidence) -> None:
+def test_a_constant_model_fails(replay: PastValidation, small_config: TrainConfig, evidence: GateEvidence) -> None:
     """The rate of the month before for everybody: no worse in sum than any model, and worth nothing."""
     assert replay.cross is not None
     split = replay.cross.split
@@ -198,7 +206,7 @@ def test_a_constant_model_fails(replay: Replay, small_config: TrainConfig, evide
     constant = cross_sell_pairs(history, cutoff, horizon, account, product, np.full(len(account), rate))
     assert constant.n_unlisted == 0
     measured = kind_calibration("cross_sell", judge_calibration(constant))
-    failed = _failed(judge(evidence.model_copy(update={"calibration": (measured,)}), None))
+    failed = _failed(judge_evidence(evidence.model_copy(update={"calibration": (measured,)}), None))
     assert "cross_sell: log loss below the base rate's" in failed
 
 
@@ -232,7 +240,7 @@ def test_a_model_worse_than_a_baseline_fails(
     def read(cutoff: datetime) -> Dataset:
         return read_dataset(market_spec.model_copy(update={"as_of": cutoff}))
 
-    found = replay_past(
+    found = validate_on_past(
         read,
         fitted.history,
         market_data.as_of,
@@ -240,7 +248,7 @@ def test_a_model_worse_than_a_baseline_fails(
         ladder_from_data(small_config.ladder),
         baselines=lambda: (oracle,),
     )
-    judged = judge(gather_evidence(fitted, market_data, small_config, found, np.random.default_rng(0)), None)
+    judged = judge_evidence(gather_evidence(fitted, market_data, small_config, found, np.random.default_rng(0)), None)
     assert "NDCG@10 beats oracle" in _failed(judged)
     assert found.cross is not None
     assert found.cross.result.method("oracle").ndcg == 1.0
@@ -269,7 +277,7 @@ def test_short_history_is_not_replayed_and_says_so(
 ) -> None:
     first = pd.Timestamp(fitted.history.seconds.min(), unit="s", tz="UTC").to_pydatetime()
     as_of = first + timedelta(days=20)
-    found = replay_past(
+    found = validate_on_past(
         lambda cutoff: read_dataset(market_spec.model_copy(update={"as_of": cutoff})),
         fitted.history.before(as_of),
         as_of,
@@ -280,14 +288,14 @@ def test_short_history_is_not_replayed_and_says_so(
     assert found.cross is None
     assert found.up is None
     assert [note.split(":")[0] for note in found.notes] == ["cross_sell was not replayed", "upsell was not replayed"]
-    judged = judge(gather_evidence(fitted, market_data, small_config, found, np.random.default_rng(0)), None)
+    judged = judge_evidence(gather_evidence(fitted, market_data, small_config, found, np.random.default_rng(0)), None)
     assert _failed(judged) == [
         "NDCG@10 beats every baseline", "cross_sell: calibration holds", "upsell: calibration holds",
     ]  # fmt: skip
 
 
 def test_a_given_ladder_keeps_the_edges_that_the_past_knew(
-    replay: Replay, fitted: FittedModels, small_config: TrainConfig
+    replay: PastValidation, fitted: FittedModels, small_config: TrainConfig
 ) -> None:
     assert replay.up is not None
     past = replay.up.past

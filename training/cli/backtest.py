@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from recsys.backtesting.backtest import BacktestConfig, Trainer, run_backtest
+from recsys.backtesting.backtest import BacktestConfig, Trainer, backtest
 from recsys.backtesting.results import Backtest
 from recsys.backtesting.trainer import EngineAt, bundle_at, cart_scorer, freeze_ladder, pipeline_trainer
 from recsys.bundle.load import load_bundle
@@ -31,7 +31,7 @@ RESULTS = "backtest.json"
 BUNDLES = "bundles"
 
 
-def backtest(
+def backtest_command(
     orders: Annotated[str, typer.Option(help="A file, a folder of files, or a database table URL#table.")],
     cutoffs: Annotated[str, typer.Option(help="Where the past ends: dates joined by commas.")],
     out: Annotated[Path, typer.Option(help="Folder for backtest.json, the plots and a bundle a cutoff.")],
@@ -70,7 +70,7 @@ def backtest(
             trainer, ladder = _engine(spec, history, asked, training, out / BUNDLES)
             engine_at = _engine_of(out / BUNDLES)
         carts = cart_scorer(history, asked, engine_at)
-        found = run_backtest(history, asked, trainer=trainer, ladder=ladder, carts=carts, progress=status.update)
+        found = backtest(history, asked, trainer=trainer, ladder=ladder, carts=carts, progress=status.update)
     written = report(found, out, console)
     run_id = track_backtest(found, training.model_dump(mode="json"), written, tracking_uri)
     console.print(f"Logged: MLflow run {run_id} in {tracking_uri}")

@@ -29,7 +29,7 @@ from recsys.errors import GateError, ModelNotFoundError
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import write_ladder
 from training.champion import EVIDENCE, compare_kept, read_evidence, read_ndcg, same_window
-from training.gate import NDCG_CHECK, Check, DataFacts, GateEvidence, judge
+from training.gate import NDCG_CHECK, DataFacts, GateCheck, GateEvidence, judge_evidence
 from training.registry import CHALLENGER, CHAMPION, MODEL, ModelVersion, Registry
 
 TrackingUri = Annotated[str, typer.Option("--tracking-uri", help="Where MLflow keeps runs and models.")]
@@ -70,7 +70,7 @@ def rollback(reason: Reason, tracking_uri: TrackingUri = DEFAULT_TRACKING_URI) -
     Console().print(f"{CHAMPION}: {MODEL} version {back.version} (left version {left.version}: {reason})")
 
 
-def gate_checks(registry: Registry, version: ModelVersion, champion: ModelVersion | None) -> tuple[Check, ...]:
+def gate_checks(registry: Registry, version: ModelVersion, champion: ModelVersion | None) -> tuple[GateCheck, ...]:
     """Return the gate's checks of a version against the present champion.
 
     Raises:
@@ -78,7 +78,7 @@ def gate_checks(registry: Registry, version: ModelVersion, champion: ModelVersio
     """
     evidence = _evidence(registry, version)
     rival = champion if champion is not None and champion.version != version.version else None
-    return judge(_against(registry, version, evidence, rival), _data_of(registry, rival))
+    return judge_evidence(_against(registry, version, evidence, rival), _data_of(registry, rival))
 
 
 def _evidence(registry: Registry, version: ModelVersion) -> GateEvidence:
@@ -123,7 +123,7 @@ def _data_of(registry: Registry, champion: ModelVersion | None) -> DataFacts | N
     return evidence.data
 
 
-def _refuse_unless_passed(version: ModelVersion, checks: tuple[Check, ...]) -> None:
+def _refuse_unless_passed(version: ModelVersion, checks: tuple[GateCheck, ...]) -> None:
     failed = [check.name for check in checks if not check.passed]
     if failed:
         raise GateError(
@@ -132,7 +132,7 @@ def _refuse_unless_passed(version: ModelVersion, checks: tuple[Check, ...]) -> N
         )
 
 
-def checks_table(version: int, checks: tuple[Check, ...]) -> Table:
+def checks_table(version: int, checks: tuple[GateCheck, ...]) -> Table:
     """Return one row a check: what was found against what is required."""
     title = f"Gate: {MODEL} version {version}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)

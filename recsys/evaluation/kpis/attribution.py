@@ -16,7 +16,7 @@ from recsys.contracts.events import PRESENTING
 from recsys.evaluation.kpis.config import KpiConfig, period_number
 from recsys.evaluation.kpis.results import AovEffect
 from recsys.evaluation.kpis.sales import Sales
-from recsys.evaluation.kpis.tables import EventTables, Scratch
+from recsys.evaluation.kpis.tables import EventTables, TempTables
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Attribution:
 
 
 def attribute(
-    scratch: Scratch, sales: Sales, events: EventTables, *, as_of: datetime, config: KpiConfig
+    scratch: TempTables, sales: Sales, events: EventTables, *, as_of: datetime, config: KpiConfig
 ) -> Attribution:
     """Return the presented offers before `as_of`, and the sales that are attributed to them."""
     outcomes = scratch.load(events.outcomes, "outcomes")
@@ -65,7 +65,7 @@ def attribute(
 
 
 def _presented(
-    scratch: Scratch, sales: Sales, events: EventTables, returned: ibis.Table, as_of: datetime, config: KpiConfig
+    scratch: TempTables, sales: Sales, events: EventTables, returned: ibis.Table, as_of: datetime, config: KpiConfig
 ) -> ibis.Table:
     decisions = scratch.load(events.decisions, "decisions").select("decision_id", "channel", "surface")
     known = returned.filter(
@@ -135,7 +135,7 @@ _Z: Final = 1.959963984540054
 _NEEDED: Final = frozenset({"account_id", "decided_at", "shown", "experiment_id", "arm"})
 
 
-def aov_effects(scratch: Scratch, sales: Sales, events: EventTables, as_of: datetime) -> tuple[AovEffect, ...]:
+def aov_effects(scratch: TempTables, sales: Sales, events: EventTables, as_of: datetime) -> tuple[AovEffect, ...]:
     """Return the effect of each arm of each experiment on AOV, with a 95 % interval clustered by account.
 
     Formula: `AOV = sum(revenue) / sum(orders)` over the accounts of an arm, from each account's first decision in the

@@ -12,8 +12,8 @@ the purchase history without such a judgement (history), or the log of offers (l
 Kind = Literal["upsell", "cross_sell", "any"]
 """Which additional sales a figure counts; `any` is both together."""
 
-Unit = Literal["share", "money", "units", "products"]
-Direction = Literal["higher", "lower", "neither"]
+KpiUnit = Literal["share", "money", "units", "products"]
+KpiDirection = Literal["higher", "lower", "neither"]
 Chart = Literal["line", "bar"]
 Dimension = Literal[
     "product", "category", "channel", "segment", "region", "owner", "key_account", "surface", "actor"
@@ -75,8 +75,8 @@ class KpiDefinition:
     formula: str
     numerator: str
     denominator: str
-    unit: Unit
-    direction: Direction
+    unit: KpiUnit
+    direction: KpiDirection
     kind: Kind | None
     bases: tuple[Basis, ...]
     dimensions: tuple[Dimension, ...]

@@ -15,13 +15,13 @@ from recsys.errors import DataError, EmptyDataError
 from recsys.evaluation.kpis.attribution import Attribution
 from recsys.evaluation.kpis.config import KpiConfig, label_of, number_of
 from recsys.evaluation.kpis.definition import LOG_DIMENSIONS, PRODUCT_DIMENSIONS, Basis, Dimension, KpiDefinition
-from recsys.evaluation.kpis.formulas import FORMULAS, Additional, Cell
+from recsys.evaluation.kpis.formulas import FORMULAS, Additional, KpiSums
 from recsys.evaluation.kpis.registry import REGISTRY
 from recsys.evaluation.kpis.results import KpiValue, Missing
 from recsys.evaluation.kpis.rows import GROUP, bases_of, grouped_rows, order_rows, product_rows
 from recsys.evaluation.kpis.sales import Sales
 from recsys.evaluation.kpis.sums import Row, Scope, attributed_sums, by_scope, cell_of, offer_sums, sum_rows
-from recsys.evaluation.kpis.tables import Scratch
+from recsys.evaluation.kpis.tables import TempTables
 
 _HOLDING: tuple[Dimension, ...] = ("product", "category", "segment", "region", "owner")
 _CHANGING: tuple[Dimension, ...] = ("channel", "key_account")
@@ -29,7 +29,7 @@ _CHANGING: tuple[Dimension, ...] = ("channel", "key_account")
 
 
 @dataclass(frozen=True)
-class Gathered:
+class KpiAggregates:
     """The cells.
 
     Attributes:
@@ -40,34 +40,34 @@ class Gathered:
         judged_share: share of the new sales to existing customers whose product has a family.
     """
 
-    cells: dict[Dimension | None, dict[Scope, Cell]]
+    cells: dict[Dimension | None, dict[Scope, KpiSums]]
     periods: tuple[int, ...]
     start: datetime
     left_out: tuple[tuple[Dimension, int], ...]
     judged_share: float
 
     @property
-    def overall(self) -> Cell:
+    def overall(self) -> KpiSums:
         """Everything in the range."""
         return self.cells[None][Scope(None, None)]
 
 
-def gather(
-    scratch: Scratch,
+def aggregate(
+    scratch: TempTables,
     sales: Sales,
     log: Attribution | None,
     *,
     since: datetime | None,
     as_of: datetime,
     config: KpiConfig,
-) -> Gathered:
+) -> KpiAggregates:
     """Return the cells of everything that the configuration asks for.
 
     Raises:
         EmptyDataError: no order lies in the range.
     """
     work = _Work(scratch, sales, log, since, as_of, config)
-    cells: dict[Dimension | None, dict[Scope, Cell]] = {None: work.overall()}
+    cells: dict[Dimension | None, dict[Scope, KpiSums]] = {None: work.overall()}
     left_out: list[tuple[Dimension, int]] = []
     for dimension in config.by:
         if dimension in LOG_DIMENSIONS:
@@ -76,7 +76,7 @@ def gather(
         cells[dimension], n_cut = work.by_segment(dimension, config.max_groups)
         if n_cut:
             left_out.append((dimension, n_cut))
-    return Gathered(cells, work.periods, work.start, tuple(left_out), work.judged_share())
+    return KpiAggregates(cells, work.periods, work.start, tuple(left_out), work.judged_share())
 
 
 class _Work:
@@ -84,7 +84,7 @@ class _Work:
 
     def __init__(
         self,
-        scratch: Scratch,
+        scratch: TempTables,
         sales: Sales,
         log: Attribution | None,
         since: datetime | None,
@@ -103,14 +103,14 @@ class _Work:
         last = number_of(as_of - timedelta(microseconds=1), config.period)
         self.periods = _checked_periods(first["period"], last, first["start"], config)
 
-    def overall(self) -> dict[Scope, Cell]:
+    def overall(self) -> dict[Scope, KpiSums]:
         """Return the cells of all segments together."""
         sums = self._sum(self._recent, [], self._rows) | self._sum(self._recent, ["period"], self._rows)
         self._add_held(sums, self._rows, None)
         self._add_offers(sums, None)
         return self._cells(sums)
 
-    def by_segment(self, dimension: Dimension, max_groups: int) -> tuple[dict[Scope, Cell], int]:
+    def by_segment(self, dimension: Dimension, max_groups: int) -> tuple[dict[Scope, KpiSums], int]:
         """Return the cells of the groups of highest revenue, and how many groups are left out."""
         if dimension in PRODUCT_DIMENSIONS:
             rows = self._scratch.keep(product_rows(self._sales, self._log, dimension), dimension)
@@ -134,7 +134,7 @@ class _Work:
         self._add_offers(sums, dimension)
         return self._cells(sums), len(ranked) - len(names)
 
-    def by_log(self, dimension: Dimension, overall: dict[Scope, Cell]) -> dict[Scope, Cell]:
+    def by_log(self, dimension: Dimension, overall: dict[Scope, KpiSums]) -> dict[Scope, KpiSums]:
         """Return the cells of a dimension of the log: offers, attributed sales, and the money of all segments."""
         if self._log is None:
             return {}
@@ -144,7 +144,7 @@ class _Work:
             for scope, row in attributed_sums(self._log, self._sales, dimension, keys, self._since):
                 sums.setdefault(scope, {}).update(row)
         for scope, row in sums.items():
-            row["revenue"] = overall.get(Scope(None, scope.period), Cell()).revenue
+            row["revenue"] = overall.get(Scope(None, scope.period), KpiSums()).revenue
         return self._cells(sums)
 
     def judged_share(self) -> float:
@@ -164,7 +164,7 @@ class _Work:
             return rows
         return rows.filter(rows["ordered_at"] >= ibis.literal(self._since.replace(tzinfo=None), type="timestamp(6)"))
 
-    def _cells(self, sums: dict[Scope, Row]) -> dict[Scope, Cell]:
+    def _cells(self, sums: dict[Scope, Row]) -> dict[Scope, KpiSums]:
         return {scope: cell_of(row, self._bases) for scope, row in sums.items()}
 
     def _add_offers(self, sums: dict[Scope, Row], dimension: Dimension | None) -> None:
@@ -213,8 +213,8 @@ def _checked_periods(first: int, last: int, start: datetime, config: KpiConfig) 
     return tuple(range(first, last + 1))
 
 
-def work_out(
-    gathered: Gathered, complete: frozenset[int], missing: tuple[Missing, ...], config: KpiConfig
+def figures(
+    gathered: KpiAggregates, complete: frozenset[int], missing: tuple[Missing, ...], config: KpiConfig
 ) -> tuple[KpiValue, ...]:
     """Return the figures in the order of the registry: overall, by period, then by segment.
 
@@ -240,7 +240,7 @@ def _figures(
     definition: KpiDefinition,
     basis: Basis,
     dimension: Dimension | None,
-    gathered: Gathered,
+    gathered: KpiAggregates,
     complete: frozenset[int],
     config: KpiConfig,
 ) -> Iterator[KpiValue]:
@@ -252,8 +252,8 @@ def _figures(
     groups = list(dict.fromkeys(scope.group for scope in cells)) if dimension is not None else [None]
     for group in groups:
         for number in (None, *gathered.periods):
-            cell = cells.get(Scope(group, number), Cell())
-            everyone = everybody.get(Scope(None, number), Cell()) if dimension in PRODUCT_DIMENSIONS else cell
+            cell = cells.get(Scope(group, number), KpiSums())
+            everyone = everybody.get(Scope(None, number), KpiSums()) if dimension in PRODUCT_DIMENSIONS else cell
             extra = cell.additional.get((basis, definition.kind), Additional()) if definition.kind else Additional()
             yield KpiValue(
                 kpi=definition.name,
@@ -266,9 +266,9 @@ def _figures(
             )
 
 
-def _with_pooled_attrition(gathered: Gathered, complete: frozenset[int]) -> Gathered:
+def _with_pooled_attrition(gathered: KpiAggregates, complete: frozenset[int]) -> KpiAggregates:
     """Over the whole range: customers lost over customers there, summed over the periods that are over."""
-    cells: dict[Dimension | None, dict[Scope, Cell]] = {}
+    cells: dict[Dimension | None, dict[Scope, KpiSums]] = {}
     for dimension, own in gathered.cells.items():
         active: dict[str | None, float] = {}
         lost: dict[str | None, float] = {}

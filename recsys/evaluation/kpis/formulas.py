@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from recsys.evaluation.kpis.definition import Basis, Kind
-from recsys.evaluation.kpis.results import Beside, Figure
+from recsys.evaluation.kpis.results import Figure, SecondaryFigure
 
-KINDS: Final[tuple[Kind, ...]] = ("upsell", "cross_sell", "any")
+SALE_KINDS: Final[tuple[Kind, ...]] = ("upsell", "cross_sell", "any")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Additional:
 
 
 @dataclass(frozen=True)
-class Cell:
+class KpiSums:
     """The sums of one segment (or of all) in one period (or in the whole range).
 
     Attributes:
@@ -89,29 +89,29 @@ class Cell:
     additional: Mapping[tuple[Basis, Kind], Additional] = field(default_factory=dict)
 
 
-Formula = Callable[[Cell, Cell, Additional], Figure]
+Formula = Callable[[KpiSums, KpiSums, Additional], Figure]
 """From a cell, the cell of all segments in the same period, and the additional sales that the KPI counts. By product
 and category customers are those of all segments: who bought a product anyway is no denominator for who took it up."""
 
 
-def _ratio(numerator: float, denominator: float, *beside: Beside) -> Figure:
+def _ratio(numerator: float, denominator: float, *beside: SecondaryFigure) -> Figure:
     return Figure(numerator, denominator, numerator / denominator if denominator else None, beside)
 
 
-def _beside(label: str, numerator: float, denominator: float) -> Beside:
-    return Beside(label, numerator, denominator, numerator / denominator if denominator else None)
+def _beside(label: str, numerator: float, denominator: float) -> SecondaryFigure:
+    return SecondaryFigure(label, numerator, denominator, numerator / denominator if denominator else None)
 
 
-def _rate(cell: Cell, _all: Cell, extra: Additional) -> Figure:
+def _rate(cell: KpiSums, _all: KpiSums, extra: Additional) -> Figure:
     later = _beside("of the orders after an account's first", extra.orders, cell.orders_existing)
     return _ratio(extra.orders, cell.orders, later)
 
 
-def _aov(cell: Cell, _all: Cell, _extra: Additional) -> Figure:
+def _aov(cell: KpiSums, _all: KpiSums, _extra: Additional) -> Figure:
     return _ratio(cell.revenue, cell.orders)
 
 
-def _aov_increase(cell: Cell, _all: Cell, extra: Additional) -> Figure:
+def _aov_increase(cell: KpiSums, _all: KpiSums, extra: Additional) -> Figure:
     """The two means stand in the places of numerator and denominator."""
     n_without = cell.orders - extra.orders
     if not extra.orders or not n_without:
@@ -120,49 +120,49 @@ def _aov_increase(cell: Cell, _all: Cell, extra: Additional) -> Figure:
     return Figure(with_one, without, with_one - without, ())
 
 
-def _contribution(cell: Cell, _all: Cell, extra: Additional) -> Figure:
+def _contribution(cell: KpiSums, _all: KpiSums, extra: Additional) -> Figure:
     return _ratio(extra.revenue, cell.revenue)
 
 
-def _volume(cell: Cell, _all: Cell, _extra: Additional) -> Figure:
+def _volume(cell: KpiSums, _all: KpiSums, _extra: Additional) -> Figure:
     return _ratio(cell.volume_revenue, cell.revenue)
 
 
-def _customer_share(_cell: Cell, everybody: Cell, extra: Additional) -> Figure:
+def _customer_share(_cell: KpiSums, everybody: KpiSums, extra: Additional) -> Figure:
     beside = _beside("of all customers", extra.all_customers, everybody.customers)
     return _ratio(extra.customers, everybody.existing, beside)
 
 
-def _key_accounts(cell: Cell, _all: Cell, extra: Additional) -> Figure:
+def _key_accounts(cell: KpiSums, _all: KpiSums, extra: Additional) -> Figure:
     return _ratio(extra.key_sales, cell.key_sales, _beside("of all sales to everybody", extra.key_sales, cell.sales))
 
 
-def _revenue_per_customer(cell: Cell, _all: Cell, _extra: Additional) -> Figure:
+def _revenue_per_customer(cell: KpiSums, _all: KpiSums, _extra: Additional) -> Figure:
     return _ratio(cell.known_revenue, cell.customers)
 
 
-def _units_per_customer(cell: Cell, _all: Cell, _extra: Additional) -> Figure:
+def _units_per_customer(cell: KpiSums, _all: KpiSums, _extra: Additional) -> Figure:
     return _ratio(cell.known_units, cell.customers)
 
 
-def _breadth(cell: Cell, _all: Cell, _extra: Additional) -> Figure:
+def _breadth(cell: KpiSums, _all: KpiSums, _extra: Additional) -> Figure:
     return _ratio(cell.pairs, cell.customers)
 
 
-def _held(cell: Cell, everybody: Cell, _extra: Additional) -> Figure:
+def _held(cell: KpiSums, everybody: KpiSums, _extra: Additional) -> Figure:
     return _ratio(cell.held, everybody.holders)
 
 
-def _attrition(cell: Cell, _all: Cell, _extra: Additional) -> Figure:
+def _attrition(cell: KpiSums, _all: KpiSums, _extra: Additional) -> Figure:
     return _ratio(cell.lost, cell.active_last or 0.0)
 
 
-def _conversion(cell: Cell, _all: Cell, _extra: Additional) -> Figure:
+def _conversion(cell: KpiSums, _all: KpiSums, _extra: Additional) -> Figure:
     still_open = _beside("of them with a window that is still open", cell.still_open, cell.presented)
     return _ratio(cell.accepted, cell.presented, still_open)
 
 
-def _purchase(cell: Cell, _all: Cell, _extra: Additional) -> Figure:
+def _purchase(cell: KpiSums, _all: KpiSums, _extra: Additional) -> Figure:
     return _ratio(cell.bought, cell.presented)
 
 

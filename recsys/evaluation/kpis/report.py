@@ -16,12 +16,12 @@ from recsys.data.times import as_utc
 from recsys.evaluation.kpis.attribution import Attribution, aov_effects, attribute
 from recsys.evaluation.kpis.config import KpiConfig, label_of, number_of, start_of
 from recsys.evaluation.kpis.definition import Basis
-from recsys.evaluation.kpis.figures import Gathered, gather, work_out
+from recsys.evaluation.kpis.figures import KpiAggregates, aggregate, figures
 from recsys.evaluation.kpis.registry import REGISTRY
 from recsys.evaluation.kpis.results import KpiReport, Missing
 from recsys.evaluation.kpis.rows import bases_of
-from recsys.evaluation.kpis.sales import Sales, judge_sales
-from recsys.evaluation.kpis.tables import EventTables, Scratch, Table, settled_lines
+from recsys.evaluation.kpis.sales import Sales, classify_sales
+from recsys.evaluation.kpis.tables import EventTables, Table, TempTables, net_order_lines
 from recsys.ladder.tiers import edges_of
 
 _NO_LOG = "not computable: there is no event log; name one with --events"
@@ -54,7 +54,7 @@ def missing_figures(
 
 
 def notes_of(
-    gathered: Gathered,
+    gathered: KpiAggregates,
     log: Attribution | None,
     complete: frozenset[int],
     first_whole: bool,
@@ -124,14 +124,14 @@ def kpis_from_tables(
     since = as_utc(config.since) if config.since is not None else None
     edges, ladder = edges_of(products, upgrades)
     connection = orders.get_backend() if isinstance(orders, ibis.Table) else connect()
-    with Scratch(connection) as scratch:
+    with TempTables(connection) as scratch:
         posted = events.order_lines if events is not None else None
-        lines, currency, left_out = settled_lines(scratch, orders, posted, moment, currency)
-        sales = judge_sales(
+        lines, currency, left_out = net_order_lines(scratch, orders, posted, moment, currency)
+        sales = classify_sales(
             scratch, lines, products=products, accounts=accounts, edges=edges, since=since, config=config
         )
         log = attribute(scratch, sales, events, as_of=moment, config=config) if events is not None else None
-        gathered = gather(scratch, sales, log, since=since, as_of=moment, config=config)
+        gathered = aggregate(scratch, sales, log, since=since, as_of=moment, config=config)
         effects = aov_effects(scratch, sales, events, moment) if events is not None else ()
         report = _report(sales, log, gathered, moment, ladder, currency, config)
         notes = report.notes if left_out is None else (f"{left_out[0].upper()}{left_out[1:]}.", *report.notes)
@@ -141,7 +141,7 @@ def kpis_from_tables(
 def _report(
     sales: Sales,
     log: Attribution | None,
-    gathered: Gathered,
+    gathered: KpiAggregates,
     as_of: datetime,
     ladder: str,
     currency: str | None,
@@ -156,7 +156,7 @@ def _report(
     )
     return KpiReport(
         definitions=tuple(REGISTRY.values()),
-        values=work_out(gathered, complete, missing, config),
+        values=figures(gathered, complete, missing, config),
         missing=missing,
         period=config.period,
         periods=tuple(label_of(number, config.period) for number in gathered.periods),

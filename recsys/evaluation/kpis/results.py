@@ -21,7 +21,7 @@ from recsys.evaluation.kpis.definition import (
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class SecondaryFigure:
     """A second reading that is printed beside a figure.
 
     Attributes:
@@ -51,7 +51,7 @@ class Figure:
     numerator: float
     denominator: float
     value: float | None
-    beside: tuple[Beside, ...]
+    beside: tuple[SecondaryFigure, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +253,7 @@ class KpiReport:
 _SCHEMA_VERSION: Final = 1
 
 
-def document_of(report: KpiReport) -> dict[str, Any]:
+def to_json(report: KpiReport) -> dict[str, Any]:
     """Return a report as JSON values; `schema_version` rises when a field changes its meaning."""
     return {
         "schema_version": _SCHEMA_VERSION,

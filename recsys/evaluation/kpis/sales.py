@@ -16,12 +16,12 @@ import pyarrow as pa
 
 from recsys.contracts import columns as c
 from recsys.evaluation.kpis.config import KpiConfig, period_number
-from recsys.evaluation.kpis.tables import Scratch
+from recsys.evaluation.kpis.tables import TempTables
 from recsys.ladder.tiers import higher_rungs
 
 
 def with_key_accounts(
-    scratch: Scratch, orders: ibis.Table, accounts: ibis.Table, config: KpiConfig
+    scratch: TempTables, orders: ibis.Table, accounts: ibis.Table, config: KpiConfig
 ) -> tuple[ibis.Table, str]:
     """Return the orders with `is_key`, and how it was told.
 
@@ -41,7 +41,7 @@ def with_key_accounts(
     return scratch.keep(ruled, "ruled"), f"{config.key_accounts} of the accounts by revenue before the quarter"
 
 
-def _chosen(scratch: Scratch, orders: ibis.Table, share: float) -> ibis.Table:
+def _chosen(scratch: TempTables, orders: ibis.Table, share: float) -> ibis.Table:
     """`account quarter chosen` of the accounts of highest revenue before each quarter, ties by account."""
     known = orders.filter(orders["account"].notnull())
     spent = known.group_by("account", "quarter").agg(revenue=known["order_revenue"].sum())
@@ -89,8 +89,8 @@ class Sales:
     has_ladder: bool
 
 
-def judge_sales(
-    scratch: Scratch,
+def classify_sales(
+    scratch: TempTables,
     lines: ibis.Table,
     *,
     products: pd.DataFrame | None,
@@ -111,7 +111,7 @@ def judge_sales(
     return Sales(orders, people, goods, sales, organic, key_rule, bool(has_families), has_ladder)
 
 
-def _orders(scratch: Scratch, lines: ibis.Table, config: KpiConfig) -> ibis.Table:
+def _orders(scratch: TempTables, lines: ibis.Table, config: KpiConfig) -> ibis.Table:
     grouped = lines.group_by(c.ORDER_ID).agg(
         account_id=lines[c.ACCOUNT_ID].min(),
         ordered_at=lines[c.ORDERED_AT].min(),
@@ -131,14 +131,14 @@ def _orders(scratch: Scratch, lines: ibis.Table, config: KpiConfig) -> ibis.Tabl
     return scratch.keep(numbered.mutate(existing=(numbered["place"] > 1).fill_null(False)), "orders")
 
 
-def _accounts(scratch: Scratch, orders: ibis.Table, accounts: pd.DataFrame | None) -> ibis.Table:
+def _accounts(scratch: TempTables, orders: ibis.Table, accounts: pd.DataFrame | None) -> ibis.Table:
     known = orders.filter(orders["account"].notnull())
     people = known.group_by("account").agg(account_id=known[c.ACCOUNT_ID].min())
     wanted = [c.SEGMENT, c.REGION, c.OWNER, c.IS_KEY_ACCOUNT]
     return _described(scratch, people, accounts, c.ACCOUNT_ID, wanted)
 
 
-def _products(scratch: Scratch, lines: ibis.Table, products: pd.DataFrame | None, config: KpiConfig) -> ibis.Table:
+def _products(scratch: TempTables, lines: ibis.Table, products: pd.DataFrame | None, config: KpiConfig) -> ibis.Table:
     sold = lines.select(c.PRODUCT_ID).distinct()
     goods = sold.mutate(product=ibis.row_number().over(ibis.window(order_by=c.PRODUCT_ID)))
     described = _described(scratch, goods, products, c.PRODUCT_ID, [c.CATEGORY, c.FAMILY, c.NAME])
@@ -146,7 +146,7 @@ def _products(scratch: Scratch, lines: ibis.Table, products: pd.DataFrame | None
 
 
 def _described(
-    scratch: Scratch, table: ibis.Table, frame: pd.DataFrame | None, key: str, wanted: list[str]
+    scratch: TempTables, table: ibis.Table, frame: pd.DataFrame | None, key: str, wanted: list[str]
 ) -> ibis.Table:
     """The table with the columns of a frame by its key; null where the frame does not say."""
     kinds = {c.IS_KEY_ACCOUNT: pa.bool_()}
@@ -164,7 +164,7 @@ def _described(
 
 
 def _sales(
-    scratch: Scratch, lines: ibis.Table, orders: ibis.Table, goods: ibis.Table, since: datetime | None
+    scratch: TempTables, lines: ibis.Table, orders: ibis.Table, goods: ibis.Table, since: datetime | None
 ) -> ibis.Table:
     """One row a product and order, with what came before it in the account.
 
@@ -198,7 +198,7 @@ def _sales(
     return scratch.keep(judged.union(nobodys.select(judged.columns)), "sales")
 
 
-def _rungs(scratch: Scratch, goods: ibis.Table, edges: pd.DataFrame) -> ibis.Table:
+def _rungs(scratch: TempTables, goods: ibis.Table, edges: pd.DataFrame) -> ibis.Table:
     """Pairs of products sold, `lower upper`."""
     above = higher_rungs(edges)
     named = scratch.load(
@@ -209,7 +209,7 @@ def _rungs(scratch: Scratch, goods: ibis.Table, edges: pd.DataFrame) -> ibis.Tab
     return named.join(lower, c.FROM_PRODUCT_ID).join(upper, c.TO_PRODUCT_ID).select("lower", "upper")
 
 
-def _organic(scratch: Scratch, sales: ibis.Table, goods: ibis.Table, rungs: ibis.Table) -> ibis.Table:
+def _organic(scratch: TempTables, sales: ibis.Table, goods: ibis.Table, rungs: ibis.Table) -> ibis.Table:
     """The first purchases that are an upsell, else a cross-sell."""
     first = sales.filter(sales["is_new"]).select("account", "product", "order", "place", "units", "revenue")
     firsts = scratch.keep(first, "firsts")

@@ -13,7 +13,7 @@ import ibis
 
 from recsys.evaluation.kpis.attribution import Attribution
 from recsys.evaluation.kpis.definition import LOG_DIMENSIONS, Basis, Dimension, Kind
-from recsys.evaluation.kpis.formulas import KINDS, Additional, Cell
+from recsys.evaluation.kpis.formulas import SALE_KINDS, Additional, KpiSums
 from recsys.evaluation.kpis.rows import GROUP, NOT_STATED, PARTS, count_column, money_column
 from recsys.evaluation.kpis.sales import Sales
 
@@ -62,7 +62,7 @@ def by_scope(found: Iterable[Row]) -> list[tuple[Scope, Row]]:
     ]
 
 
-def cell_of(row: Mapping[str, Any], bases: tuple[Basis, ...]) -> Cell:
+def cell_of(row: Mapping[str, Any], bases: tuple[Basis, ...]) -> KpiSums:
     """Return the sums of one scope as a cell."""
     plain = {
         name: float(row.get(name) or 0.0)
@@ -83,9 +83,9 @@ def cell_of(row: Mapping[str, Any], bases: tuple[Basis, ...]) -> Cell:
             }
         )
         for basis in bases
-        for kind in KINDS
+        for kind in SALE_KINDS
     }  # fmt: skip
-    return Cell(**plain, active_last=None if active is None else float(active), additional=additional)
+    return KpiSums(**plain, active_last=None if active is None else float(active), additional=additional)
 
 
 def _sums(rows: ibis.Table, keys: list[str], bases: tuple[Basis, ...]) -> ibis.Table:
@@ -103,7 +103,7 @@ def _sums(rows: ibis.Table, keys: list[str], bases: tuple[Basis, ...]) -> ibis.T
         "pairs": pairs.sum(),
     }
     for basis in bases:
-        for kind in KINDS:
+        for kind in SALE_KINDS:
             count, money = _count(rows, basis, kind), _money(rows, basis, kind)
             end = f"{basis}_{kind}"
             columns |= {
@@ -120,14 +120,14 @@ def _customers(rows: ibis.Table, keys: list[str], bases: tuple[Basis, ...]) -> i
     known = rows.filter(rows["account"].notnull())
     flags: dict[str, ibis.Value] = {"existing": known["existing"].any()}
     for basis in bases:
-        for kind in KINDS:
+        for kind in SALE_KINDS:
             has = _count(known, basis, kind) > 0
             flags[f"has_{basis}_{kind}"] = has.any()
             flags[f"had_{basis}_{kind}"] = (has & known["existing"]).any()
     people = known.group_by([*keys, "account"]).agg(**flags)
     columns: dict[str, ibis.Value] = {"customers": people.count(), "existing": people["existing"].sum()}
     for basis in bases:
-        for kind in KINDS:
+        for kind in SALE_KINDS:
             columns[f"customers_{basis}_{kind}"] = people[f"had_{basis}_{kind}"].sum()
             columns[f"all_customers_{basis}_{kind}"] = people[f"has_{basis}_{kind}"].sum()
     return people.group_by(keys).agg(**columns) if keys else people.agg(**columns)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from recsys.events import EventStore
 
 
-class Scratch:
+class TempTables:
     """Keeps expressions as temporary tables; leaving the block drops them."""
 
     def __init__(self, connection: Backend) -> None:
@@ -128,8 +128,8 @@ class SettledLines(NamedTuple):
     left_out: str | None
 
 
-def settled_lines(
-    scratch: Scratch, orders: Table, posted: Table | None, as_of: datetime, currency: str | None = None
+def net_order_lines(
+    scratch: TempTables, orders: Table, posted: Table | None, as_of: datetime, currency: str | None = None
 ) -> SettledLines:
     """Return the sale lines before `as_of` that nobody took back, in one currency.
 
@@ -193,7 +193,7 @@ def _merged(lines: ibis.Table, posted: ibis.Table) -> ibis.Table:
     return lines.union(fresh.select(lines.columns))
 
 
-def _net(scratch: Scratch, lines: ibis.Table) -> ibis.Table:
+def _net(scratch: TempTables, lines: ibis.Table) -> ibis.Table:
     """Without what was withdrawn, and with reversals taken off the sales they reverse."""
     withdrawn = (lines[c.STATUS].fill_null(COMPLETED) != COMPLETED) & (lines[c.QUANTITY] > 0)
     kept = lines.filter(~withdrawn)

@@ -21,7 +21,7 @@ from recsys.errors import DataError, EmptyDataError
 EPSILON = 1e-7
 
 
-class CalibrationConfig(Config):
+class CalibrationCheckConfig(Config):
     """How calibration is judged."""
 
     n_bins: int = Field(default=10, ge=1)
@@ -34,11 +34,11 @@ class CalibrationConfig(Config):
     """Observed over expected may not be above this in a judged bin."""
 
 
-DEFAULT_CALIBRATION = CalibrationConfig()
+DEFAULT_CALIBRATION = CalibrationCheckConfig()
 
 
 @dataclass(frozen=True)
-class Pairs:
+class ScoredPairs:
     """All pairs of eligible accounts and products: the listed ones in arrays, the others as counts.
 
     Attributes:
@@ -117,7 +117,7 @@ class Calibration:
     holds: bool
 
 
-def judge_calibration(pairs: Pairs, config: CalibrationConfig = DEFAULT_CALIBRATION) -> Calibration:
+def judge_calibration(pairs: ScoredPairs, config: CalibrationCheckConfig = DEFAULT_CALIBRATION) -> Calibration:
     """Return how well the probabilities of `pairs` came true.
 
     Raises:
@@ -164,7 +164,7 @@ def tail_probability(expected_positives: float, listed_expected: float, n_unlist
     return min(1.0, max(expected_positives - listed_expected, 0.5) / n_unlisted)
 
 
-def _listed_bins(pairs: Pairs, config: CalibrationConfig) -> list[CalibrationBin]:
+def _listed_bins(pairs: ScoredPairs, config: CalibrationCheckConfig) -> list[CalibrationBin]:
     """Bins of equal expected positives whose edges never part equal probabilities."""
     order = np.argsort(pairs.probability, kind="stable")
     probability, expected = pairs.probability[order].astype(np.float64), _weights(pairs)[order]
@@ -179,7 +179,7 @@ def _listed_bins(pairs: Pairs, config: CalibrationConfig) -> list[CalibrationBin
     return [_listed_bin(pairs, order[start:stop], config) for start, stop in zip(starts, stops, strict=True)]
 
 
-def _listed_bin(pairs: Pairs, rows: NDArray[np.intp], config: CalibrationConfig) -> CalibrationBin:
+def _listed_bin(pairs: ScoredPairs, rows: NDArray[np.intp], config: CalibrationCheckConfig) -> CalibrationBin:
     probability, positive, weight = pairs.probability[rows], pairs.positive[rows], _weights(pairs)[rows]
     expected, observed = float((probability * weight).sum()), float(weight[positive].sum())
     account = np.arange(len(rows)) if pairs.account is None else pairs.account[rows]
@@ -199,7 +199,7 @@ def _listed_bin(pairs: Pairs, rows: NDArray[np.intp], config: CalibrationConfig)
     )
 
 
-def _unlisted_bin(pairs: Pairs) -> list[CalibrationBin]:
+def _unlisted_bin(pairs: ScoredPairs) -> list[CalibrationBin]:
     if pairs.n_unlisted == 0:
         return []
     return [
@@ -215,7 +215,7 @@ def _unlisted_bin(pairs: Pairs) -> list[CalibrationBin]:
     ]
 
 
-def _weights(pairs: Pairs) -> FloatArray:
+def _weights(pairs: ScoredPairs) -> FloatArray:
     return np.ones(len(pairs.probability)) if pairs.weight is None else pairs.weight.astype(np.float64)
 
 
@@ -235,7 +235,7 @@ def _over(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator else float("nan")
 
 
-def _check(pairs: Pairs) -> None:
+def _check(pairs: ScoredPairs) -> None:
     if len(pairs.probability) + pairs.n_unlisted == 0:
         raise EmptyDataError("0 pairs, must be 1 or more; is any account eligible at this cutoff?")
     values = np.append(pairs.probability, pairs.tail_probability)

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from recsys.arrays import BoolArray, RowArray, sparse_lookup
 from recsys.data.history import SECONDS_A_DAY, History, binary, epoch_seconds
-from recsys.evaluation.offline.calibration import Pairs, tail_probability
+from recsys.evaluation.offline.calibration import ScoredPairs, tail_probability
 from recsys.ladder.upgrade_events import EdgeRows, UpgradeEventConfig, find_upgrade_events
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """The accounts that are scored and what would have been the right offers to them.
 
     Attributes:
@@ -36,7 +36,7 @@ class Truth:
         return len(self.accounts)
 
 
-def novel_purchases(history: History, cutoff: datetime, horizon_days: float) -> Truth:
+def ground_truth(history: History, cutoff: datetime, horizon_days: float) -> GroundTruth:
     """Return the products that accounts bought for the first time in `[cutoff, cutoff + horizon_days)`.
 
     Scored are the accounts with an order before the cutoff and at least one such product: accounts that are new
@@ -49,14 +49,14 @@ def novel_purchases(history: History, cutoff: datetime, horizon_days: float) -> 
     shape = (history.n_accounts, history.n_products)
     # A first purchase is judged over the whole history: what was bought before the cutoff is not novel.
     first = history.first_purchases().between(cutoff, horizon_days)
-    return truth_of(
+    return ground_truth_of(
         known_accounts(history, cutoff),
         binary(first.account, first.product, shape),
         _revenue(future, shape),
     )
 
 
-def truth_of(eligible: NDArray[np.bool_], relevant: sp.csr_array, revenue: sp.csr_array) -> Truth:
+def ground_truth_of(eligible: NDArray[np.bool_], relevant: sp.csr_array, revenue: sp.csr_array) -> GroundTruth:
     """Return the truth over the accounts that are eligible and have something relevant.
 
     Args:
@@ -66,7 +66,7 @@ def truth_of(eligible: NDArray[np.bool_], relevant: sp.csr_array, revenue: sp.cs
     """
     accounts = np.flatnonzero(eligible & (np.diff(relevant.indptr) > 0)).astype(np.int32)
     chosen = relevant[accounts]
-    return Truth(accounts, chosen, sp.csr_array(revenue[accounts].multiply(chosen)))
+    return GroundTruth(accounts, chosen, sp.csr_array(revenue[accounts].multiply(chosen)))
 
 
 def known_accounts(history: History, cutoff: datetime) -> NDArray[np.bool_]:
@@ -87,7 +87,7 @@ def rung_climbs(
     horizon_days: float,
     edges: EdgeRows,
     config: UpgradeEventConfig,
-) -> Truth:
+) -> GroundTruth:
     """Return the higher rungs that accounts climbed to in `[cutoff, cutoff + horizon_days)`.
 
     Scored are the accounts that stood on a lower rung at the cutoff and climbed from it; who first steps on the ladder
@@ -109,7 +109,7 @@ def rung_climbs(
     stood = _stood_at(history, cutoff, account, edges.lower[edge])
     future = history.between(cutoff, horizon_days).known()
     climbed = binary(account[stood], edges.upper[edge][stood], shape)
-    return truth_of(known_accounts(history, cutoff), climbed, _revenue(future, shape))
+    return ground_truth_of(known_accounts(history, cutoff), climbed, _revenue(future, shape))
 
 
 def _stood_at(history: History, cutoff: datetime, account: RowArray, lower: RowArray) -> NDArray[np.bool_]:
@@ -126,7 +126,7 @@ def cross_sell_pairs(
     probability: NDArray[np.floating],
     *,
     weight: NDArray[np.floating] | None = None,
-) -> Pairs:
+) -> ScoredPairs:
     """Return every pair of an account and a product that it could buy for the first time, listed or not.
 
     Eligible are all accounts with an order before the cutoff, later buyers or not, and all products sold before the
@@ -157,7 +157,7 @@ def cross_sell_pairs(
     before = _eligible_and_positive(history, cutoff - timedelta(days=horizon_days), horizon_days)
     rate = before[1].nnz / before[0].sum() if before[0].any() else 0.0
     listed_expected = float(listed_weight @ chosen)
-    return Pairs(
+    return ScoredPairs(
         probability=chosen.astype(np.float64),
         positive=hits,
         n_unlisted=round(n_unlisted),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.results import Effect
 from recsys.evaluation.readout.units import ColumnFacts
-from recsys.evaluation.statistics.effects import Difference, EffectConfig, difference
+from recsys.evaluation.statistics.effects import EffectConfig, EffectEstimate, difference
 from recsys.evaluation.statistics.metric import Metric
 from recsys.evaluation.statistics.moments import Moments
 from recsys.evaluation.statistics.significance_tests import adjusted_p_values, score_interval
@@ -91,7 +91,7 @@ def _effect(
 
 
 def _deciding(
-    decided: Difference, metric: Metric, design: Design, config: ReadoutConfig, facts: Mapping[str, ColumnFacts]
+    decided: EffectEstimate, metric: Metric, design: Design, config: ReadoutConfig, facts: Mapping[str, ColumnFacts]
 ) -> tuple[float, float]:
     """Fixed at the planned end, anytime-valid before; a guardrail that is a proportion by its score interval."""
     if not design.stage.is_final:
@@ -105,7 +105,7 @@ def _deciding(
     return float(decided.low), float(decided.high)
 
 
-def _margin(metric: Metric, shown: Difference) -> float | None:
+def _margin(metric: Metric, shown: EffectEstimate) -> float | None:
     if metric.margin is None or not metric.margin_is_relative:
         return metric.margin
     return metric.margin * abs(float(shown.control_mean))

@@ -23,7 +23,7 @@ from recsys.evaluation.readout.results import (
     HealthCheck,
     Histogram,
     IncrementalShare,
-    Money,
+    MonetaryImpact,
     SegmentEffect,
     Sums,
     Variant,
@@ -104,11 +104,11 @@ def _estimated(
         yield cuped, effects_of(by_arm, narrowed, config, table.facts, use_cuped=cuped)
 
 
-def money_of(effects: Sequence[Effect], counts: Mapping[str, int], config: ReadoutConfig) -> tuple[Money, ...]:
+def money_of(effects: Sequence[Effect], counts: Mapping[str, int], config: ReadoutConfig) -> tuple[MonetaryImpact, ...]:
     """Return the primary effect times the units of each arm, with its fixed-horizon interval."""
     everybody = sum(counts.values())
     return tuple(
-        Money(
+        MonetaryImpact(
             arm=effect.arm,
             metric=effect.metric,
             total=effect.effect * effect.n_arm,

@@ -17,7 +17,7 @@ from recsys.contracts.config import Config
 from recsys.errors import MissingColumnError, ReadoutError
 from recsys.evaluation.statistics.metric import Margin, Metric, Ratio
 from recsys.evaluation.statistics.significance_tests import Correction
-from recsys.experiments.plan import Direction, LockedPlan
+from recsys.experiments.plan import LockedPlan, MetricDirection
 
 LOWER_IS_BETTER = frozenset({"attrition", "return_rate"})
 """Metrics that a rise makes worse, whatever a guardrail says: one without a direction would let any rise pass."""
@@ -125,7 +125,7 @@ def metrics_of(
     before: Mapping[str, Ratio],
     guardrails: Mapping[str, Margin],
     primary: str | None = None,
-    primary_direction: Direction = "higher_is_better",
+    primary_direction: MetricDirection = "higher_is_better",
 ) -> tuple[Metric, ...]:
     """Return the metrics with their roles, and one more for each denominator that is not a metric itself.
 
@@ -173,7 +173,7 @@ def _refuse_unknown(option: str, given: Mapping[str, object], known: Mapping[str
 
 
 def _metric(name: str, value: Ratio, before: Ratio | None, margin: Margin | None, *, is_primary: bool) -> Metric:
-    direction: Direction = "lower_is_better" if name in LOWER_IS_BETTER else "higher_is_better"
+    direction: MetricDirection = "lower_is_better" if name in LOWER_IS_BETTER else "higher_is_better"
     found = Metric(name, value, before, direction, role="primary" if is_primary else "secondary")
     if margin is None:
         return found

@@ -19,11 +19,11 @@ from recsys.data.cleaning import figure_currency
 from recsys.data.sources import connect, open_source
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.design import ReadoutConfig, refuse_missing
-from recsys.evaluation.readout.from_orders import Gathered, readout_of
-from recsys.evaluation.readout.from_table import TableForm, with_plan
+from recsys.evaluation.readout.from_orders import ExperimentData, readout_of
+from recsys.evaluation.readout.from_table import TableSpec, with_plan
 from recsys.evaluation.readout.health import LogFacts
 from recsys.evaluation.readout.purchases import DAY, REVENUE, Assigned, epoch_seconds, gather_purchases
-from recsys.evaluation.readout.results import Override, Readout
+from recsys.evaluation.readout.results import Readout, VerdictOverride
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.events import EventStore
 from recsys.experiments.plan import ExperimentPlan, LockedPlan, parse_plan
@@ -64,7 +64,7 @@ class ExperimentLog:
     notes: tuple[str, ...] = ()
 
 
-def gather(log: ExperimentLog, now: datetime) -> Gathered:
+def experiment_data(log: ExperimentLog, now: datetime) -> ExperimentData:
     """Return the units and their orders, with what the log says about exposures and outcomes.
 
     Raises:
@@ -82,7 +82,7 @@ def gather(log: ExperimentLog, now: datetime) -> Gathered:
     purchases, strangers = gather_purchases(log.lines, assigned)
     notes = (f"orders of {strangers:,} accounts that are in no arm are left out",) if strangers else ()
     known = log.decisions[log.decisions[UNIT_ID].isin(rows[UNIT_ID])]
-    return Gathered(
+    return ExperimentData(
         assigned=assigned,
         purchases=purchases,
         now=int(now.timestamp()),
@@ -170,13 +170,13 @@ def _by_unit(found: pd.Series, units: pd.Series) -> np.ndarray:
 OFFER_CONVERSION = "offer_conversion"
 
 
-def readout_from_store(
+def store_readout(
     store: EventStore,
     experiment_id: str,
     now: datetime,
     *,
     version: int | None = None,
-    override: Override | None = None,
+    override: VerdictOverride | None = None,
     accounts: str | None = None,
     currency: str | None = None,
 ) -> Readout:
@@ -201,12 +201,12 @@ def readout_from_store(
 
 
 def readout_from_log(
-    log: ExperimentLog, now: datetime, *, override: Override | None = None, accounts: str | None = None
+    log: ExperimentLog, now: datetime, *, override: VerdictOverride | None = None, accounts: str | None = None
 ) -> Readout:
     """Return the readout of a log that was read already; without `accounts` segments are named as not checked."""
     plan = log.plan.plan
-    gathered = gather(log, now)
-    form = TableForm(
+    gathered = experiment_data(log, now)
+    form = TableSpec(
         unit=UNIT_ID,
         arm=_ARM,
         control=plan.control.name,
@@ -224,7 +224,7 @@ def readout_from_log(
     return readout_of(plan.id, gathered, form, plan.attribution_window_days, config, override=override)
 
 
-def _with_segments(gathered: Gathered, form: TableForm, accounts: str | None) -> tuple[Gathered, TableForm]:
+def _with_segments(gathered: ExperimentData, form: TableSpec, accounts: str | None) -> tuple[ExperimentData, TableSpec]:
     """Give each unit its account's segments; where they are not known, leave the segments out and say so."""
     if not form.segments:
         return gathered, form
@@ -337,7 +337,7 @@ def _frame(store: EventStore, query: EventQuery) -> pd.DataFrame:
     return frame
 
 
-def _own_metrics(gathered: Gathered) -> dict[str, Ratio]:
+def _own_metrics(gathered: ExperimentData) -> dict[str, Ratio]:
     """Offer conversion where every arm presents offers; a holdout presents none, so that it has no such rate."""
     presented = pd.Series(gathered.extra[PRESENTED]).groupby(pd.Series(gathered.assigned.arms)).sum()
     if presented.min() <= 0 or not gathered.extra[ACCEPTED].any():

@@ -22,10 +22,10 @@ from recsys.evaluation.readout.design import (
     refuse_missing,
     refuse_unknown_values,
 )
-from recsys.evaluation.readout.from_table import TableForm, count_reassigned, design_of, stage_of_plan
+from recsys.evaluation.readout.from_table import TableSpec, count_reassigned, design_of, stage_of_plan
 from recsys.evaluation.readout.health import LogFacts
 from recsys.evaluation.readout.over_time import looks_of, novelty_of
-from recsys.evaluation.readout.pipeline import TimeViews, read_out
+from recsys.evaluation.readout.pipeline import TimeViews, analyse_units
 from recsys.evaluation.readout.purchases import (
     BUYERS,
     BUYERS_BEFORE,
@@ -36,7 +36,7 @@ from recsys.evaluation.readout.purchases import (
     REVENUE,
     REVENUE_BEFORE,
     Assigned,
-    Purchases,
+    UnitPurchases,
     cumulative_counts,
     epoch_seconds,
     gather_purchases,
@@ -44,7 +44,7 @@ from recsys.evaluation.readout.purchases import (
     revenue_lines,
     window_values,
 )
-from recsys.evaluation.readout.results import Override, Readout
+from recsys.evaluation.readout.results import Readout, VerdictOverride
 from recsys.evaluation.readout.units import ARM, EXPOSED, UNIT, UnitTable, unit_table
 from recsys.evaluation.statistics.metric import Margin, Metric, Ratio
 
@@ -62,7 +62,7 @@ CHAIN_LABELS = ("buyer rate", "orders per buyer", "AOV")
 
 
 @dataclass(frozen=True)
-class OrderForm:
+class OrdersSpec:
     """Which accounts are in which arm, since when, and how long their orders count.
 
     Attributes:
@@ -73,7 +73,7 @@ class OrderForm:
         started: when all units were assigned.
     """
 
-    table: TableForm
+    table: TableSpec
     orders: ReadSpec
     window_days: int
     assigned_at: str | None = None
@@ -81,7 +81,7 @@ class OrderForm:
 
 
 @dataclass(frozen=True)
-class Gathered:
+class ExperimentData:
     """An experiment as arrays, from files or from the event store.
 
     Attributes:
@@ -95,7 +95,7 @@ class Gathered:
     """
 
     assigned: Assigned
-    purchases: Purchases
+    purchases: UnitPurchases
     now: int
     notes: tuple[str, ...] = ()
     exposed: np.ndarray | None = None
@@ -103,13 +103,13 @@ class Gathered:
     log: LogFacts = field(default_factory=LogFacts)
 
 
-def readout_from_orders(
+def orders_readout(
     location: str,
-    form: OrderForm,
+    form: OrdersSpec,
     config: ReadoutConfig,
     *,
     now: datetime | None = None,
-    override: Override | None = None,
+    override: VerdictOverride | None = None,
 ) -> Readout:
     """Return the readout of accounts with their arm, and order lines.
 
@@ -134,18 +134,18 @@ def readout_from_orders(
             f"{assigned.units[0]!r}) and the orders' account_id name the same accounts?"
         )
     notes = (f"orders of {strangers:,} accounts that are in no arm are left out",) if strangers else ()
-    gathered = Gathered(assigned, purchases, until, notes)
+    gathered = ExperimentData(assigned, purchases, until, notes)
     return readout_of(Path(location).name, gathered, form.table, form.window_days, config, override=override)
 
 
 def readout_of(
     name: str,
-    gathered: Gathered,
-    table: TableForm,
+    gathered: ExperimentData,
+    table: TableSpec,
     window_days: int,
     config: ReadoutConfig,
     *,
-    override: Override | None = None,
+    override: VerdictOverride | None = None,
 ) -> Readout:
     """Return the readout of gathered units and orders: standard metrics, decomposition, days, novelty, maturity.
 
@@ -182,16 +182,16 @@ def readout_of(
         windows=_other_windows(gathered, table, window_days),
         window=f"{window_days} days",
     )
-    return read_out(units, design, config, log=log, times=times, override=override)
+    return analyse_units(units, design, config, log=log, times=times, override=override)
 
 
-def _sold_everywhere(gathered: Gathered, values: Mapping[str, np.ndarray]) -> bool:
+def _sold_everywhere(gathered: ExperimentData, values: Mapping[str, np.ndarray]) -> bool:
     """Whether every arm has revenue: an arm without any has no logarithm."""
     arms = gathered.assigned.arms
     return all(values[REVENUE][arms == arm].sum() > 0 for arm in set(arms))
 
 
-def standard_metrics(values: Mapping[str, np.ndarray], table: TableForm) -> tuple[Metric, ...]:
+def standard_metrics(values: Mapping[str, np.ndarray], table: TableSpec) -> tuple[Metric, ...]:
     """Return the standard metrics, with pre-period values where there are any, and the form's own."""
     had_past = values[BUYERS_BEFORE].min() != values[BUYERS_BEFORE].max()
     found = {name: value for name, (value, _) in STANDARD.items()} | dict(table.metrics)
@@ -204,7 +204,7 @@ def standard_metrics(values: Mapping[str, np.ndarray], table: TableForm) -> tupl
     )
 
 
-def _assigned(location: str, form: OrderForm) -> Assigned:
+def _assigned(location: str, form: OrdersSpec) -> Assigned:
     """The units as they stand in a file."""
     table = form.table
     if table.unit is None:
@@ -226,7 +226,7 @@ def _assigned(location: str, form: OrderForm) -> Assigned:
     )
 
 
-def _starts(frame: pd.DataFrame, form: OrderForm) -> np.ndarray:
+def _starts(frame: pd.DataFrame, form: OrdersSpec) -> np.ndarray:
     if form.assigned_at is not None:
         unread = int(frame["at"].isna().sum())
         if unread:
@@ -240,7 +240,7 @@ def _starts(frame: pd.DataFrame, form: OrderForm) -> np.ndarray:
     return np.full(len(frame), int(as_utc(form.started).timestamp()), dtype=np.int64)
 
 
-def _unit_table(gathered: Gathered, values: Mapping[str, np.ndarray], table: TableForm) -> UnitTable:
+def _unit_table(gathered: ExperimentData, values: Mapping[str, np.ndarray], table: TableSpec) -> UnitTable:
     assigned = gathered.assigned
     columns = {UNIT: assigned.units, ARM: assigned.arms, **values, **gathered.extra, **assigned.segments}
     if gathered.exposed is not None:
@@ -259,7 +259,7 @@ def _unit_table(gathered: Gathered, values: Mapping[str, np.ndarray], table: Tab
     return replace(found, notes=gathered.notes + found.notes)
 
 
-def _other_windows(gathered: Gathered, table: TableForm, window_days: int) -> dict[str, UnitTable]:
+def _other_windows(gathered: ExperimentData, table: TableSpec, window_days: int) -> dict[str, UnitTable]:
     half = window_days // 2
     if half < 1:
         return {}
@@ -267,7 +267,7 @@ def _other_windows(gathered: Gathered, table: TableForm, window_days: int) -> di
     return {f"{half} days": _unit_table(gathered, values, table)} if values[ORDERS].any() else {}
 
 
-def _log_facts(gathered: Gathered, table: TableForm, units: UnitTable, window_days: int) -> LogFacts:
+def _log_facts(gathered: ExperimentData, table: TableSpec, units: UnitTable, window_days: int) -> LogFacts:
     mature = float(is_mature(gathered.assigned, window_days, gathered.now).mean())
     plan = table.plan.plan if table.plan else None
     return replace(

@@ -12,19 +12,19 @@ from recsys.data.sources import connect, open_source
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.design import FINISHED, INTERIM, Design, ReadoutConfig, Stage, metrics_of
 from recsys.evaluation.readout.health import LogFacts
-from recsys.evaluation.readout.pipeline import read_out
-from recsys.evaluation.readout.results import Override, Readout
+from recsys.evaluation.readout.pipeline import analyse_units
+from recsys.evaluation.readout.results import Readout, VerdictOverride
 from recsys.evaluation.readout.units import ARM, UNIT, UnitTable, unit_table
 from recsys.evaluation.statistics.metric import Margin, Metric, Ratio
 from recsys.experiments.assignment import assign_many
-from recsys.experiments.plan import Direction, ExperimentPlan, LockedPlan
+from recsys.experiments.plan import ExperimentPlan, LockedPlan, MetricDirection
 
 MAX_NAMED = 10
 """Arms that an error names; more of them are another column."""
 
 
 @dataclass(frozen=True)
-class TableForm:
+class TableSpec:
     """Which columns of a table mean what.
 
     Attributes:
@@ -54,7 +54,7 @@ class TableForm:
     before: Mapping[str, Ratio] = field(default_factory=dict)
     guardrails: Mapping[str, Margin] = field(default_factory=dict)
     primary: str | None = None
-    primary_direction: Direction = "higher_is_better"
+    primary_direction: MetricDirection = "higher_is_better"
     segments: tuple[str, ...] = ()
     exposed: str | None = None
     shares: Mapping[str, float] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class TableForm:
     has_plan_hash: bool = True
 
 
-def with_plan(form: TableForm) -> TableForm:
+def with_plan(form: TableSpec) -> TableSpec:
     """Return the form with what its plan decided: primary, guardrails, segments; without a plan as it is."""
     if form.plan is None:
         return form
@@ -85,13 +85,13 @@ def with_plan(form: TableForm) -> TableForm:
     )
 
 
-def readout_from_table(
+def table_readout(
     location: str,
-    form: TableForm,
+    form: TableSpec,
     config: ReadoutConfig,
     *,
     now: datetime,
-    override: Override | None = None,
+    override: VerdictOverride | None = None,
 ) -> Readout:
     """Return the readout of a CSV or Parquet file, a folder of them, or a database table.
 
@@ -129,11 +129,11 @@ def readout_from_table(
         aggregate=form.aggregate,
     )
     design = design_of(Path(location).name, form, metrics, units, config, now)
-    return read_out(units, design, config, log=_log_facts(units, form.plan), override=override)
+    return analyse_units(units, design, config, log=_log_facts(units, form.plan), override=override)
 
 
 def design_of(
-    name: str, form: TableForm, metrics: tuple[Metric, ...], units: UnitTable, config: ReadoutConfig, now: datetime
+    name: str, form: TableSpec, metrics: tuple[Metric, ...], units: UnitTable, config: ReadoutConfig, now: datetime
 ) -> Design:
     """Return the design that a form and a table give."""
     primary = next((metric.value.numerator for metric in metrics if metric.role == "primary"), None)
@@ -179,14 +179,14 @@ def stage_of_plan(locked: LockedPlan, now: datetime, *, mature_share: float | No
     )
 
 
-def _stage(form: TableForm, now: datetime) -> Stage:
+def _stage(form: TableSpec, now: datetime) -> Stage:
     if form.plan is None:
         return INTERIM if form.interim else FINISHED
     # One row a unit has no times: its windows are taken as complete unless the caller says that they are not.
     return stage_of_plan(form.plan, now, mature_share=0.0 if form.interim else 1.0)
 
 
-def _shares(form: TableForm, units: UnitTable) -> dict[str, float]:
+def _shares(form: TableSpec, units: UnitTable) -> dict[str, float]:
     if form.plan is not None:
         names = [arm.name for arm in form.plan.plan.arms]
         given = dict(zip(names, form.plan.plan.shares, strict=True))

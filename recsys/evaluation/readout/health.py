@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from recsys.evaluation.readout.design import Design, ReadoutConfig
-from recsys.evaluation.readout.results import HealthCheck, Status
+from recsys.evaluation.readout.results import CheckStatus, HealthCheck
 from recsys.evaluation.readout.units import UnitTable
 from recsys.evaluation.statistics.effects import quadratic, ratio_and_gradient
 from recsys.evaluation.statistics.metric import Ratio
@@ -120,7 +120,7 @@ def _ratio_check(
     return HealthCheck(name, status, f"{what}: {found}; p = {p_value:.2g}{hint}", p_value)
 
 
-def _tested(p_value: float, config: ReadoutConfig) -> Status:
+def _tested(p_value: float, config: ReadoutConfig) -> CheckStatus:
     return "failed" if p_value < config.health_alpha else "passed"
 
 

@@ -14,7 +14,7 @@ from recsys.evaluation.readout.purchases import (
     REVENUE,
     REVENUE_BEFORE,
     Assigned,
-    Purchases,
+    UnitPurchases,
     daily_revenue,
     is_mature,
     window_values,
@@ -29,7 +29,7 @@ _MIN_UNITS = 10
 
 
 def looks_of(
-    assigned: Assigned, purchases: Purchases, design: Design, config: ReadoutConfig, window_days: int, now: int
+    assigned: Assigned, purchases: UnitPurchases, design: Design, config: ReadoutConfig, window_days: int, now: int
 ) -> tuple[tuple[Look, ...], tuple[Sums, ...]]:
     """Return the effect on revenue per unit at the end of each day, and the moments of each day.
 
@@ -67,7 +67,7 @@ def looks_of(
 
 
 def novelty_of(
-    assigned: Assigned, purchases: Purchases, design: Design, config: ReadoutConfig, window_days: int, now: int
+    assigned: Assigned, purchases: UnitPurchases, design: Design, config: ReadoutConfig, window_days: int, now: int
 ) -> tuple[Novelty, ...]:
     """Return whether the effect fades over the days since assignment, from units with a complete window.
 
@@ -106,7 +106,7 @@ def _revenue_metric(design: Design) -> Metric:
     return Metric("revenue per unit", Ratio(REVENUE))
 
 
-def _ends_of_days(assigned: Assigned, purchases: Purchases, now: int) -> list[int]:
+def _ends_of_days(assigned: Assigned, purchases: UnitPurchases, now: int) -> list[int]:
     first = int(assigned.seconds.min()) // DAY
     last = min(now, int(max(assigned.seconds.max(), purchases.seconds.max(initial=0)))) // DAY
     days = np.arange(first, last + 1)
@@ -117,7 +117,7 @@ def _ends_of_days(assigned: Assigned, purchases: Purchases, now: int) -> list[in
 
 def _moments_to_date(
     assigned: Assigned,
-    purchases: Purchases,
+    purchases: UnitPurchases,
     there: np.ndarray,
     arms: Sequence[str],
     window_days: int,

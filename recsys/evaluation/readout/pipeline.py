@@ -16,9 +16,9 @@ from recsys.evaluation.readout.breakdowns import (
 )
 from recsys.evaluation.readout.design import Design, ReadoutConfig, is_constant_within
 from recsys.evaluation.readout.health import NO_LOG, LogFacts, health_checks
-from recsys.evaluation.readout.results import HealthCheck, Look, Novelty, Override, PlanFacts, Readout, Sums
+from recsys.evaluation.readout.results import HealthCheck, Look, Novelty, PlanFacts, Readout, Sums, VerdictOverride
 from recsys.evaluation.readout.units import ARM, UnitTable
-from recsys.evaluation.readout.verdict import evidence_of, judge
+from recsys.evaluation.readout.verdict import decide_verdict, evidence_of
 from recsys.evaluation.statistics.decomposition import Decomposition, decompose
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.evaluation.statistics.moments import Moments
@@ -47,14 +47,14 @@ NO_TIMES = TimeViews()
 DEFAULT_READOUT = ReadoutConfig()
 
 
-def read_out(
+def analyse_units(
     units: UnitTable,
     design: Design,
     config: ReadoutConfig = DEFAULT_READOUT,
     *,
     log: LogFacts = NO_LOG,
     times: TimeViews = NO_TIMES,
-    override: Override | None = None,
+    override: VerdictOverride | None = None,
 ) -> Readout:
     """Return the readout of an experiment: health first, then effects, then the verdict.
 
@@ -74,7 +74,7 @@ def read_out(
     health = health_checks(units, raw, design, config, log)
     effects = effects_of(by_arm, design, config, units.facts)
     evidence = evidence_of(effects, design, config)
-    verdict = judge(evidence, health, design.stage, override)
+    verdict = decide_verdict(evidence, health, design.stage, override)
     primary = design.primary
     segments, segment_sums = segment_effects(analysed, design, config)
     return Readout(

@@ -13,7 +13,7 @@ from recsys.contracts import columns as c
 from recsys.data.times import as_utc
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.from_orders import standard_metrics
-from recsys.evaluation.readout.from_table import TableForm
+from recsys.evaluation.readout.from_table import TableSpec
 from recsys.evaluation.readout.purchases import DAY, Assigned, gather_purchases, window_values
 from recsys.evaluation.statistics.metric import Metric
 from recsys.evaluation.statistics.moments import Moments, moments_of_rows
@@ -44,7 +44,7 @@ class PlannedSize:
 
 
 @dataclass(frozen=True)
-class History:
+class PastBehaviour:
     """Accounts of the past as if they had been in an experiment.
 
     Attributes:
@@ -60,7 +60,7 @@ class History:
     n_accounts: int
 
 
-def history_of(lines: pd.DataFrame, as_of: datetime, window_days: int) -> History:
+def history_of(lines: pd.DataFrame, as_of: datetime, window_days: int) -> PastBehaviour:
     """Return the accounts that placed an order in the second last window, measured from that order on.
 
     An account enters an experiment when it comes; its order then opens its window, and the time before is its
@@ -90,16 +90,16 @@ def history_of(lines: pd.DataFrame, as_of: datetime, window_days: int) -> Histor
     moments = moments_of_rows(tuple(values), np.column_stack(list(values.values())))
     metrics = tuple(
         metric
-        for metric in standard_metrics(values, TableForm(unit=None, arm="", control="", metrics={}))
+        for metric in standard_metrics(values, TableSpec(unit=None, arm="", control="", metrics={}))
         if moments.cov[moments.at(metric.value.numerator), moments.at(metric.value.numerator)] > 0
     )
-    return History(
+    return PastBehaviour(
         moments, metrics, _arrivals(purchases.unit, purchases.seconds, len(everyone), end), int(inside.sum())
     )
 
 
 def plan_sizes(
-    history: History, effects: Sequence[float], *, window_days: int, power: float, alpha: float
+    history: PastBehaviour, effects: Sequence[float], *, window_days: int, power: float, alpha: float
 ) -> tuple[PlannedSize, ...]:
     """Return what each metric needs for each relative effect, two arms of equal size."""
     found = []

@@ -45,7 +45,7 @@ class Assigned:
 
 
 @dataclass(frozen=True)
-class Purchases:
+class UnitPurchases:
     """Orders of the units, and returns that have a number of their own, as parallel arrays of shape `(n_orders,)`.
 
     Attributes:
@@ -59,7 +59,7 @@ class Purchases:
     revenue: FloatArray
 
 
-def window_values(assigned: Assigned, purchases: Purchases, window_days: int, now: int) -> dict[str, FloatArray]:
+def window_values(assigned: Assigned, purchases: UnitPurchases, window_days: int, now: int) -> dict[str, FloatArray]:
     """Return revenue, orders and buyers of each unit within its window and in as long a time before, and who lapsed.
 
     Formula: an order counts where `0 <= ordered - assigned < window` and it lies before `now`; the pre-period is
@@ -82,7 +82,7 @@ def window_values(assigned: Assigned, purchases: Purchases, window_days: int, no
     return values | {LAPSED: values[BUYERS_BEFORE] * (1 - values[BUYERS])}
 
 
-def daily_revenue(assigned: Assigned, purchases: Purchases, window_days: int) -> FloatArray:
+def daily_revenue(assigned: Assigned, purchases: UnitPurchases, window_days: int) -> FloatArray:
     """Return revenue by unit and day since its assignment, shape `(n_units, window_days)`."""
     day = (purchases.seconds - assigned.seconds[purchases.unit]) // DAY
     inside = (day >= 0) & (day < window_days)
@@ -105,7 +105,7 @@ def cumulative_counts(assigned: Assigned, arms: tuple[str, ...]) -> IntArray:
     return np.cumsum(counts.reshape(-1, len(arms)), axis=0)
 
 
-def gather_purchases(lines: pd.DataFrame, assigned: Assigned) -> tuple[Purchases, int]:
+def gather_purchases(lines: pd.DataFrame, assigned: Assigned) -> tuple[UnitPurchases, int]:
     """Return the units' orders, and how many other accounts have orders.
 
     Args:
@@ -121,7 +121,7 @@ def gather_purchases(lines: pd.DataFrame, assigned: Assigned) -> tuple[Purchases
     joined = orders.merge(units, on=c.ACCOUNT_ID, how="left", validate="many_to_many")
     strangers = int(joined.loc[joined["row"].isna(), c.ACCOUNT_ID].nunique())
     joined = joined.dropna(subset=["row"])
-    return Purchases(
+    return UnitPurchases(
         joined["row"].to_numpy(np.int64), epoch_seconds(joined[c.ORDERED_AT]), joined[REVENUE].to_numpy(np.float64)
     ), strangers
 

@@ -14,13 +14,13 @@ from typing import Final, Literal
 from recsys.evaluation.statistics.decomposition import Decomposition
 from recsys.evaluation.statistics.metric import Role
 from recsys.evaluation.statistics.moments import Moments
-from recsys.experiments.plan import Direction
+from recsys.experiments.plan import MetricDirection
 
 VerdictName = Literal["INVALID", "ROLL BACK", "SHIP", "FLAT", "KEEP RUNNING", "DISCUSS"]
 
 
 @dataclass(frozen=True, slots=True)
-class Money:
+class MonetaryImpact:
     """The primary effect over the arm's units.
 
     Attributes:
@@ -170,7 +170,7 @@ class Histogram:
 
 _SCHEMA_VERSION: Final = 1
 
-Status = Literal["passed", "failed", "warning", "not_checked"]
+CheckStatus = Literal["passed", "failed", "warning", "not_checked"]
 Decider = Literal["fixed", "anytime"]
 
 
@@ -186,7 +186,7 @@ class HealthCheck:
     """
 
     name: str
-    status: Status
+    status: CheckStatus
     detail: str
     p_value: float | None = None
 
@@ -230,7 +230,7 @@ class Effect:
     metric: str
     arm: str
     role: Role
-    direction: Direction
+    direction: MetricDirection
     estimator: str
     control_mean: float
     arm_mean: float
@@ -276,7 +276,7 @@ class ArmVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Override:
+class VerdictOverride:
     """A decision against the rules.
 
     Attributes:
@@ -306,7 +306,7 @@ class Verdict:
     reason: str
     arm: str | None
     arms: tuple[ArmVerdict, ...]
-    override: Override | None = None
+    override: VerdictOverride | None = None
 
 
 @dataclass(frozen=True)
@@ -380,7 +380,7 @@ class Readout:
     verdict: Verdict
     effects: tuple[Effect, ...]
     decompositions: tuple[Decomposition, ...]
-    money: tuple[Money, ...]
+    money: tuple[MonetaryImpact, ...]
     incremental: tuple[IncrementalShare, ...]
     segments: tuple[SegmentEffect, ...]
     sensitivity: tuple[Variant, ...]

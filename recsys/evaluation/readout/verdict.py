@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 from recsys.evaluation.readout.design import Design, ReadoutConfig, Stage
-from recsys.evaluation.readout.results import ArmVerdict, Effect, HealthCheck, Override, Verdict, VerdictName
+from recsys.evaluation.readout.results import ArmVerdict, Effect, HealthCheck, Verdict, VerdictName, VerdictOverride
 
 RULES: dict[VerdictName, str] = {
     "INVALID": "a health check failed",
@@ -46,8 +46,8 @@ class ArmEvidence:
     practical_margin: float
 
 
-def judge(
-    arms: Sequence[ArmEvidence], health: Sequence[HealthCheck], stage: Stage, override: Override | None = None
+def decide_verdict(
+    arms: Sequence[ArmEvidence], health: Sequence[HealthCheck], stage: Stage, override: VerdictOverride | None = None
 ) -> Verdict:
     """Return the verdict of every arm and of the experiment."""
     failed = [check for check in health if check.status == "failed"]

@@ -68,7 +68,7 @@ DEFAULT_EFFECTS = EffectConfig()
 
 
 @dataclass(frozen=True)
-class Difference:
+class EffectEstimate:
     """Arm against control; every field has the leading shape of the moments.
 
     Attributes:
@@ -119,7 +119,9 @@ class _Side:
     n: FloatArray
 
 
-def difference(control: Moments, arm: Moments, metric: Metric, config: EffectConfig = DEFAULT_EFFECTS) -> Difference:
+def difference(
+    control: Moments, arm: Moments, metric: Metric, config: EffectConfig = DEFAULT_EFFECTS
+) -> EffectEstimate:
     """Return the effect of `arm` on `metric` with its intervals.
 
     Formula: ratio `R = mean(x) / mean(d)` with the delta-method variance `var(x - R d) / (n mean(d)^2)`; CUPED
@@ -141,7 +143,7 @@ def difference(control: Moments, arm: Moments, metric: Metric, config: EffectCon
         reduction = np.where(se > 0, (v_c + v_a) / (c.raw_variance / c.n + a.raw_variance / a.n), 1.0)
     reach = anytime_multiplier(c.n + a.n, config.tuned_at, config.alpha) * se
     relative, relative_low, relative_high = _relative(c, a, config.alpha)
-    return Difference(
+    return EffectEstimate(
         control_mean=c.raw,
         arm_mean=a.raw,
         n_control=c.n,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from recsys.errors import ReadoutError
-from recsys.experiments.plan import Direction
+from recsys.experiments.plan import MetricDirection
 
 Role = Literal["primary", "secondary", "guardrail", "diagnostic"]
 
@@ -50,7 +50,7 @@ class Metric:
     name: str
     value: Ratio
     before: Ratio | None = None
-    direction: Direction = "higher_is_better"
+    direction: MetricDirection = "higher_is_better"
     role: Role = "secondary"
     margin: float | None = None
     margin_is_relative: bool = False
@@ -102,7 +102,7 @@ class Margin:
 
     amount: float
     is_relative: bool = False
-    direction: Direction = "higher_is_better"
+    direction: MetricDirection = "higher_is_better"
 
 
 def parse_margins(texts: Sequence[str]) -> dict[str, Margin]:
@@ -125,7 +125,7 @@ def parse_margins(texts: Sequence[str]) -> dict[str, Margin]:
                 f"--guardrail {text!r}, must be NAME=MARGIN, NAME=MARGIN% or NAME=MARGIN:lower, the margin 0 or more"
             )
         is_relative = amount.strip().endswith("%")
-        direction: Direction = "lower_is_better" if way == "lower" else "higher_is_better"
+        direction: MetricDirection = "lower_is_better" if way == "lower" else "higher_is_better"
         found[name.strip()] = Margin(number / 100 if is_relative else number, is_relative, direction)
     return found
 

@@ -34,7 +34,7 @@ class AssociationsConfig(Config):
     max_products: int = Field(default=5_000, ge=1)
 
 
-class Associations:
+class AssociationRetriever:
     r"""Asymmetric account cosine and follow-ons.
 
     together: score(u, j) = sum_i x_ui * c_ij / (n_i^alpha * n_j^(1 - alpha)), with c, n and x decayed by age;

@@ -30,7 +30,7 @@ class BasketsConfig(Config):
     max_products: int = Field(default=5_000, ge=1)
 
 
-class Baskets:
+class BasketRetriever:
     r"""score(u, j) = sum_i x_ui c_ij / (n_i + damping) over orders.
 
     An order of s products counts `1 / log(2 + s)` in c and 1 in n: a pair says less where everything is ordered;

@@ -30,7 +30,7 @@ class ContentConfig(Config):
     n_alike: int = Field(default=100, ge=1)
 
 
-class Content:
+class ContentRetriever:
     r"""Cosine of TF-IDF vectors (character 3- to 5-grams within words) of names.
 
     taste: mean cosine to the account's decayed purchases; nearest: the highest cosine to a product it owns; recent:

@@ -36,7 +36,7 @@ class EaseConfig(Config):
     max_products: int = Field(default=2_500, ge=1)
 
 
-class Ease:
+class EaseRetriever:
     r"""score(u, .) = x_u B, where B minimises `|Y - X B|^2 + penalty |B|^2` with a zero diagonal.
 
     With `P = (X^T X + penalty I)^-1` and `Q = P X^T Y`: `B = Q - P diag(diag(Q) / diag(P))`. With Y = X that is EASE

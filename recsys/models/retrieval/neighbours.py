@@ -44,7 +44,7 @@ class NeighboursConfig(Config):
     max_reference_accounts: int = Field(default=6_000, ge=1)
 
 
-class Neighbours:
+class NeighbourRetriever:
     r"""Votes of alike accounts, each weighted by its likeness.
 
     likeness(u, v) = cosine of `2^(-age / half_life) * log(n_accounts / n_owners)^idf_power` over products;

@@ -26,7 +26,7 @@ class PopularityConfig(Config):
     recent_half_life_days: float = Field(default=90.0, gt=0)
 
 
-class Popularity:
+class PopularityRetriever:
     """New owners of each window, and all owners, decayed; the same for every account.
 
     The second is never empty where anything was sold: what is offered when there is nothing better.
@@ -65,7 +65,7 @@ class SeasonConfig(Config):
     ahead_days: float = Field(default=30.0, gt=0)
 
 
-class Season:
+class SeasonRetriever:
     """Lines sold in `[as_of - 365 d, as_of - 365 d + ahead_days)`: what this time of the year brought last time."""
 
     def __init__(self, config: SeasonConfig) -> None:

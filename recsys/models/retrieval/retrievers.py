@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from recsys.contracts.config import Config
-from recsys.models.retrieval.associations import Associations, AssociationsConfig
-from recsys.models.retrieval.baskets import Baskets, BasketsConfig
-from recsys.models.retrieval.content import Content, ContentConfig
-from recsys.models.retrieval.ease import Ease, EaseConfig
-from recsys.models.retrieval.neighbours import Neighbours, NeighboursConfig
-from recsys.models.retrieval.popularity import Popularity, PopularityConfig, Season, SeasonConfig
+from recsys.models.retrieval.associations import AssociationRetriever, AssociationsConfig
+from recsys.models.retrieval.baskets import BasketRetriever, BasketsConfig
+from recsys.models.retrieval.content import ContentConfig, ContentRetriever
+from recsys.models.retrieval.ease import EaseConfig, EaseRetriever
+from recsys.models.retrieval.neighbours import NeighbourRetriever, NeighboursConfig
+from recsys.models.retrieval.popularity import PopularityConfig, PopularityRetriever, SeasonConfig, SeasonRetriever
 from recsys.models.retrieval.retriever import Retriever
-from recsys.models.retrieval.ridge import Ridge, RidgeConfig
+from recsys.models.retrieval.ridge import RidgeConfig, RidgeRetriever
 
 NEIGHBOURS = (
     NeighboursConfig(name="nearest"),
@@ -47,18 +47,18 @@ class RetrieversConfig(Config):
 
 def make_retrievers(config: RetrieversConfig) -> tuple[Retriever, ...]:
     """Return new, unfitted sources."""
-    found: list[Retriever] = [Neighbours(each) for each in config.neighbours]
-    found += [Ridge(each) for each in config.ridge]
+    found: list[Retriever] = [NeighbourRetriever(each) for each in config.neighbours]
+    found += [RidgeRetriever(each) for each in config.ridge]
     if config.ease is not None:
-        found.append(Ease(config.ease))
+        found.append(EaseRetriever(config.ease))
     if config.associations is not None:
-        found.append(Associations(config.associations))
+        found.append(AssociationRetriever(config.associations))
     if config.baskets is not None:
-        found.append(Baskets(config.baskets))
+        found.append(BasketRetriever(config.baskets))
     if config.content is not None:
-        found.append(Content(config.content))
+        found.append(ContentRetriever(config.content))
     if config.popularity is not None:
-        found.append(Popularity(config.popularity))
+        found.append(PopularityRetriever(config.popularity))
     if config.season is not None:
-        found.append(Season(config.season))
+        found.append(SeasonRetriever(config.season))
     return tuple(found)

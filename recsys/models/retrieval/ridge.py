@@ -32,7 +32,7 @@ class RidgeConfig(Config):
     max_accounts: int = Field(default=4_000, ge=1)
 
 
-class Ridge:
+class RidgeRetriever:
     r"""score(u, p) = k(u)^T (K + penalty I)^-1 Y in the dual, with the linear kernel on IDF-weighted unit vectors.
 
     K_vw = x_v . x_w over what v and w owned before the window; Y_vp = first purchases of v in it (rows of length 1);

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from recsys.evaluation.readout.design import ReadoutConfig
-from recsys.evaluation.readout.from_table import TableForm, readout_from_table
+from recsys.evaluation.readout.from_table import TableSpec, table_readout
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.reporting.readout_page import write_report
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
-FORM = TableForm(
+FORM = TableSpec(
     unit=None,
     arm="segment",
     control="No E-Mail",
@@ -35,7 +35,7 @@ FORM = TableForm(
 
 @pytest.fixture(scope="module")
 def readout(hillstrom_path: Path) -> Readout:
-    return readout_from_table(
+    return table_readout(
         str(hillstrom_path), FORM, ReadoutConfig(cap_percentile=0.99), now=datetime(2026, 1, 1, tzinfo=UTC)
     )
 

@@ -14,7 +14,7 @@ import pytest
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.design import ReadoutConfig
 from recsys.evaluation.readout.from_event_store import ExperimentLog, readout_from_log
-from recsys.evaluation.readout.from_table import TableForm, readout_from_table
+from recsys.evaluation.readout.from_table import TableSpec, table_readout
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.experiments.plan import ExperimentPlan, LockedPlan
@@ -112,12 +112,12 @@ def test_51_to_49_with_80_000_accounts(tmp_path: Path) -> None:
     arms = np.where(rng.random(80_000) < 0.51, "engine", "control")
     path = tmp_path / "units.parquet"
     pd.DataFrame({"account_id": np.arange(80_000), "arm": arms, "revenue": rng.gamma(1, 10, 80_000)}).to_parquet(path)
-    form = TableForm(unit="account_id", arm="arm", control="control", metrics={"revenue": Ratio("revenue")})
-    readout = readout_from_table(str(path), form, ReadoutConfig(), now=NOW)
+    form = TableSpec(unit="account_id", arm="arm", control="control", metrics={"revenue": Ratio("revenue")})
+    readout = table_readout(str(path), form, ReadoutConfig(), now=NOW)
     assert _failed(readout) == {"sample_ratio_assigned", "sample_ratio_sequential"}
     assert readout.verdict.verdict == "INVALID"
     planned = replace(form, shares={"control": 0.49, "engine": 0.51})
-    assert _failed(readout_from_table(str(path), planned, ReadoutConfig(), now=NOW)) == set()
+    assert _failed(table_readout(str(path), planned, ReadoutConfig(), now=NOW)) == set()
 
 
 def test_one_segment_with_another_split_is_named(tmp_path: Path) -> None:
@@ -127,8 +127,8 @@ def test_one_segment_with_another_split_is_named(tmp_path: Path) -> None:
     region[(arm == "engine") & (rng.random(40_000) < 0.1)] = "n"
     path = tmp_path / "units.parquet"
     pd.DataFrame({"id": np.arange(40_000), "arm": arm, "y": rng.random(40_000), "region": region}).to_parquet(path)
-    form = TableForm(unit="id", arm="arm", control="control", metrics={"y": Ratio("y")}, segments=("region",))
-    assert _failed(readout_from_table(str(path), form, ReadoutConfig(), now=NOW)) == {"sample_ratio_segments"}
+    form = TableSpec(unit="id", arm="arm", control="control", metrics={"y": Ratio("y")}, segments=("region",))
+    assert _failed(table_readout(str(path), form, ReadoutConfig(), now=NOW)) == {"sample_ratio_segments"}
 
 
 def test_unequal_pasts_are_named(tmp_path: Path) -> None:
@@ -137,15 +137,15 @@ def test_unequal_pasts_are_named(tmp_path: Path) -> None:
     past = rng.gamma(1, 10, 20_000) * np.where(arm == "engine", 1.1, 1.0)
     path = tmp_path / "units.parquet"
     pd.DataFrame({"id": np.arange(20_000), "arm": arm, "y": past + 1, "past": past}).to_parquet(path)
-    form = TableForm(unit="id", arm="arm", control="control", metrics={"y": Ratio("y")}, before={"y": Ratio("past")})
-    assert _failed(readout_from_table(str(path), form, ReadoutConfig(), now=NOW)) == {"balance_before"}
+    form = TableSpec(unit="id", arm="arm", control="control", metrics={"y": Ratio("y")}, before={"y": Ratio("past")})
+    assert _failed(table_readout(str(path), form, ReadoutConfig(), now=NOW)) == {"balance_before"}
 
 
 def test_what_a_table_can_not_tell_is_not_checked(tmp_path: Path) -> None:
     path = tmp_path / "units.csv"
     pd.DataFrame({"arm": ["a", "b"] * 20, "y": range(40)}).to_csv(path, index=False)
-    form = TableForm(unit=None, arm="arm", control="a", metrics={"y": Ratio("y")})
-    readout = readout_from_table(str(path), form, ReadoutConfig(), now=NOW)
+    form = TableSpec(unit=None, arm="arm", control="a", metrics={"y": Ratio("y")})
+    readout = table_readout(str(path), form, ReadoutConfig(), now=NOW)
     unchecked = {check.name for check in readout.health if check.status == "not_checked"}
     assert {"plan_hash", "mixed_assignment", "assignment_hash", "maturity", "balance_before"} <= unchecked
     assert any(note.startswith("not checked is not passed") for note in readout.notes)
@@ -188,10 +188,10 @@ def test_no_order_yet_is_a_sentence(log: ExperimentLog) -> None:
 def test_the_error_of_a_check_and_what_is_enough_are_options(tmp_path: Path) -> None:
     path = tmp_path / "units.csv"
     pd.DataFrame({"id": range(300), "arm": ["a"] * 130 + ["b"] * 170, "y": range(300)}).to_csv(path, index=False)
-    form = TableForm(unit="id", arm="arm", control="a", metrics={"y": Ratio("y")})
-    strict = readout_from_table(str(path), form, ReadoutConfig(), now=NOW)
+    form = TableSpec(unit="id", arm="arm", control="a", metrics={"y": Ratio("y")})
+    strict = table_readout(str(path), form, ReadoutConfig(), now=NOW)
     assert _failed(strict) == set()
     assert _status(strict, "enough_units") == "warning"
-    loose = readout_from_table(str(path), form, ReadoutConfig(health_alpha=0.05, enough_units=100), now=NOW)
+    loose = table_readout(str(path), form, ReadoutConfig(health_alpha=0.05, enough_units=100), now=NOW)
     assert _failed(loose) == {"sample_ratio_assigned"}
     assert _status(loose, "enough_units") == "passed"

@@ -27,15 +27,15 @@ from recsys.evaluation.readout.design import ReadoutConfig
 from recsys.evaluation.readout.from_event_store import (
     ExperimentLog,
     attributed_lines,
-    gather,
+    experiment_data,
     read_log,
     readout_from_log,
-    readout_from_store,
+    store_readout,
 )
-from recsys.evaluation.readout.from_orders import OrderForm, readout_from_orders
-from recsys.evaluation.readout.from_table import TableForm
+from recsys.evaluation.readout.from_orders import OrdersSpec, orders_readout
+from recsys.evaluation.readout.from_table import TableSpec
 from recsys.evaluation.readout.planning import history_of, plan_sizes
-from recsys.evaluation.readout.purchases import DAY, Assigned, Purchases, daily_revenue, is_mature, window_values
+from recsys.evaluation.readout.purchases import DAY, Assigned, UnitPurchases, daily_revenue, is_mature, window_values
 from recsys.events import EventStore, MemoryStore, open_store
 from recsys.experiments.plan import Arm, ExperimentPlan, LockedPlan, Policy, canonical_json, plan_hash
 
@@ -44,7 +44,7 @@ ASSIGNED = Assigned(
     np.array(["a", "b", "c"], dtype=object), np.array(["x", "y", "x"], dtype=object), np.array([10, 10, 12]) * DAY, {}
 )
 # unit, day, revenue: before, on the first day, on the last, just after; a return; a stranger to the window
-PURCHASES = Purchases(
+PURCHASES = UnitPurchases(
     np.array([0, 0, 0, 0, 1, 1, 2]),
     (np.array([9.5, 10, 16.99, 17, 11, 12, 4.9]) * DAY).astype(np.int64),
     np.array([5.0, 10.0, 20.0, 40.0, 30.0, -12.0, 7.0]),
@@ -141,7 +141,7 @@ def test_a_holdout_is_exposed_by_answered_requests(
     offers = log.offers.assign(presented_at=log.offers["presented_at"].where(shown))
     outcomes = log.outcomes[log.outcomes["decision_id"].isin(log.offers.loc[shown, "decision_id"])]
     found = replace(log, offers=offers, outcomes=outcomes.reset_index(drop=True))
-    assert gather(found, NOW).exposed.all()
+    assert experiment_data(found, NOW).exposed.all()
     readout = readout_from_log(found, NOW)
     assert readout.verdict.verdict == "SHIP"
     assert "offer_conversion" not in {effect.metric for effect in readout.effects}
@@ -222,7 +222,7 @@ def test_the_store_gives_what_the_log_gives(
 ) -> None:
     log = make_log(plan, 1_000)
     store = MemoryStore() if kind == "memory" else open_store(f"sqlite:///{tmp_path / 'offers.db'}")
-    from_store = readout_from_store(_stored(log, store), plan.id, NOW)
+    from_store = store_readout(_stored(log, store), plan.id, NOW)
     store.close()
     expected = readout_from_log(log, NOW)
     assert from_store.effects == expected.effects
@@ -243,18 +243,18 @@ def test_orders_of_several_currencies_are_never_added_up(
     log = make_log(plan, 1_000)
     store = MemoryStore()
     _stored(log, store)
-    expected = readout_from_store(store, plan.id, NOW)
+    expected = store_readout(store, plan.id, NOW)
     unit, day = log.assignments["unit_id"].iloc[0], log.assignments["assigned_at"].max().to_pydatetime()
     store.append([line("usd-1", unit, day, "USD"), line("usd-2", unit, day, "USD")])
-    assert readout_from_store(store, plan.id, NOW).effects != expected.effects  # the others say no currency
+    assert store_readout(store, plan.id, NOW).effects != expected.effects  # the others say no currency
     store.append([line("sek-1", unit, day, "SEK")])
     with pytest.raises(CurrencyError, match=r"order lines: currencies SEK \(1 lines\), USD \(2 lines\), must be one"):
-        readout_from_store(store, plan.id, NOW)
+        store_readout(store, plan.id, NOW)
     with pytest.raises(CurrencyError, match="currency == 'EUR', must be one of SEK, USD"):
-        readout_from_store(store, plan.id, NOW, currency="EUR")
+        store_readout(store, plan.id, NOW, currency="EUR")
     named = _stored(log, MemoryStore(), "EUR")
     named.append([line("usd-1", unit, day, "USD"), line("usd-2", unit, day, "USD"), line("none", unit, day, None)])
-    found = readout_from_store(named, plan.id, NOW, currency="EUR")
+    found = store_readout(named, plan.id, NOW, currency="EUR")
     left_out = "order lines that are not known to be in EUR are left out: 2 in USD, 1 that say no currency"
     assert found.effects == expected.effects
     assert left_out in found.notes
@@ -275,21 +275,21 @@ def test_a_line_that_comes_back_takes_back_what_it_cost(
 
 def test_an_unknown_experiment_is_a_sentence() -> None:
     with pytest.raises(ReadoutError, match="the store has no experiment 'x'; it has none"):
-        readout_from_store(MemoryStore(), "x", NOW)
+        store_readout(MemoryStore(), "x", NOW)
 
 
 class TestOrdersForm:
-    def _written(self, log: ExperimentLog, tmp_path: Path) -> tuple[str, OrderForm]:
+    def _written(self, log: ExperimentLog, tmp_path: Path) -> tuple[str, OrdersSpec]:
         lines = log.lines.assign(quantity=1, unit_price=log.lines["revenue"]).drop(columns="revenue")
         lines.to_parquet(tmp_path / "orders.parquet")
         log.assignments.rename(columns={"unit_id": "account_id"}).to_csv(tmp_path / "arms.csv", index=False)
-        table = TableForm(unit="account_id", arm="arm", control="control", metrics={})
+        table = TableSpec(unit="account_id", arm="arm", control="control", metrics={})
         spec = ReadSpec(orders=str(tmp_path / "orders.parquet"))
-        return str(tmp_path / "arms.csv"), OrderForm(table, spec, 28, assigned_at="assigned_at")
+        return str(tmp_path / "arms.csv"), OrdersSpec(table, spec, 28, assigned_at="assigned_at")
 
     def test_it_gives_what_the_log_gives(self, log: ExperimentLog, tmp_path: Path) -> None:
         location, form = self._written(log, tmp_path)
-        found = readout_from_orders(location, form, ReadoutConfig(planned_units=4_000), now=NOW)
+        found = orders_readout(location, form, ReadoutConfig(planned_units=4_000), now=NOW)
         expected = readout_from_log(log, NOW)
         for metric in ("revenue_per_account", "aov", "buyer_rate"):
             assert found.effect(metric, "engine").effect == pytest.approx(
@@ -301,19 +301,19 @@ class TestOrdersForm:
     def test_orders_of_others_are_left_out_and_named(self, log: ExperimentLog, tmp_path: Path) -> None:
         fewer = replace(log, assignments=log.assignments.iloc[10:])
         location, form = self._written(fewer, tmp_path)
-        notes = readout_from_orders(location, form, ReadoutConfig(), now=NOW).notes
+        notes = orders_readout(location, form, ReadoutConfig(), now=NOW).notes
         assert any("accounts that are in no arm are left out" in note for note in notes)
 
     def test_unknown_accounts_are_a_sentence(self, log: ExperimentLog, tmp_path: Path) -> None:
         strangers = log.assignments.assign(unit_id="x" + log.assignments["unit_id"])
         location, form = self._written(replace(log, assignments=strangers), tmp_path)
         with pytest.raises(ReadoutError, match="0 orders belong to the 4,000 units"):
-            readout_from_orders(location, form, ReadoutConfig(), now=NOW)
+            orders_readout(location, form, ReadoutConfig(), now=NOW)
 
     def test_a_missing_start_is_a_sentence(self, log: ExperimentLog, tmp_path: Path) -> None:
         location, form = self._written(log, tmp_path)
         with pytest.raises(ReadoutError, match="--orders without a start"):
-            readout_from_orders(location, replace(form, assigned_at=None), ReadoutConfig(), now=NOW)
+            orders_readout(location, replace(form, assigned_at=None), ReadoutConfig(), now=NOW)
 
 
 class TestPlanning:

@@ -16,13 +16,13 @@ from scipy import stats
 from recsys.cli import main as door
 from recsys.errors import DataError, ReadoutError
 from recsys.evaluation.readout.design import ReadoutConfig
-from recsys.evaluation.readout.from_table import TableForm, readout_from_table
-from recsys.evaluation.readout.results import Override
+from recsys.evaluation.readout.from_table import TableSpec, table_readout
+from recsys.evaluation.readout.results import VerdictOverride
 from recsys.evaluation.statistics.metric import Margin, Ratio, parse_margins, parse_ratios
 from recsys.reporting.readout_page import write_report
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-FORM = TableForm(
+FORM = TableSpec(
     unit="account_id",
     arm="arm",
     control="control",
@@ -58,11 +58,11 @@ def _random(n: int = 4_000, seed: int = 0, arms: tuple[str, ...] = ("control", "
     )
 
 
-def _read(frame: pd.DataFrame, tmp_path: Path, form: TableForm = FORM, suffix: str = "csv", **options: object):
+def _read(frame: pd.DataFrame, tmp_path: Path, form: TableSpec = FORM, suffix: str = "csv", **options: object):
     path = tmp_path / f"units.{suffix}"
     frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
     override = options.pop("override", None)
-    return readout_from_table(str(path), form, ReadoutConfig(**options), now=NOW, override=override)
+    return table_readout(str(path), form, ReadoutConfig(**options), now=NOW, override=override)
 
 
 class TestByHand:
@@ -242,10 +242,10 @@ class TestOptions:
         assert any("1 units have a revenue below zero" in note for note in found.notes)
 
     def test_an_override_is_kept_with_its_reason(self, tmp_path: Path) -> None:
-        readout = _read(EXAMPLE, tmp_path, override=Override("SHIP", "contract signed"))
-        assert readout.verdict.override == Override("SHIP", "contract signed")
+        readout = _read(EXAMPLE, tmp_path, override=VerdictOverride("SHIP", "contract signed"))
+        assert readout.verdict.override == VerdictOverride("SHIP", "contract signed")
         with pytest.raises(ReadoutError, match="override 'SHIP' without a reason"):
-            _read(EXAMPLE, tmp_path, override=Override("SHIP", " "))
+            _read(EXAMPLE, tmp_path, override=VerdictOverride("SHIP", " "))
 
 
 class TestWrongInput:

@@ -6,7 +6,7 @@ import pytest
 
 from recsys.evaluation.readout.design import FINISHED, INTERIM, Stage
 from recsys.evaluation.readout.results import Effect, HealthCheck
-from recsys.evaluation.readout.verdict import RULES, ArmEvidence, arm_verdict, judge
+from recsys.evaluation.readout.verdict import RULES, ArmEvidence, arm_verdict, decide_verdict
 
 RUNNING = Stage(is_final=False, has_min_run=True, is_mature=True, days_left=7)
 OVER = Stage(is_final=True, has_min_run=True, is_mature=True)
@@ -99,7 +99,7 @@ def test_of_several_arms_the_best_that_ships_is_named() -> None:
         ArmEvidence("b", _effect(2, 6, arm="b"), (), 0.0),
         ArmEvidence("c", _effect(-3, -1, arm="c"), (), 0.0),
     ]
-    found = judge(arms, [], OVER)
+    found = decide_verdict(arms, [], OVER)
     assert (found.verdict, found.arm) == ("SHIP", "b")
     assert [verdict.verdict for verdict in found.arms] == ["SHIP", "SHIP", "ROLL BACK"]
-    assert judge(arms, [BROKEN], OVER).arm is None
+    assert decide_verdict(arms, [BROKEN], OVER).arm is None

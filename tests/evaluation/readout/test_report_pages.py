@@ -16,7 +16,7 @@ from rich.console import Console
 
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.from_event_store import ExperimentLog, readout_from_log
-from recsys.evaluation.readout.results import Override, Readout
+from recsys.evaluation.readout.results import Readout, VerdictOverride
 from recsys.experiments.plan import ExperimentPlan
 from recsys.reporting.readout_page import html_page, log_report
 from recsys.reporting.readout_text import markdown_page, readout_tables
@@ -62,7 +62,9 @@ def test_names_from_data_can_not_break_out(readout: Readout) -> None:
 
 
 def test_an_override_stands_on_every_page(readout: Readout) -> None:
-    told = replace(readout, verdict=replace(readout.verdict, override=Override("DISCUSS", "a stock-out in week two")))
+    told = replace(
+        readout, verdict=replace(readout.verdict, override=VerdictOverride("DISCUSS", "a stock-out in week two"))
+    )
     console = Console(record=True, width=100, file=io.StringIO())
     for part in readout_tables(told):
         console.print(part)
