@@ -38,7 +38,7 @@ def serve(
     from datetime import UTC, datetime
 
     from recsys.contracts.config import read_config
-    from recsys.ranking.rules import read_rules
+    from recsys.offer_catalogue.business_rules import read_rules
     from serving.keys import read_keys
     from serving.running import Plan, reserve, run
     from serving.settings import Settings

@@ -20,10 +20,10 @@ from recsys.bundle.load import Bundle, load_bundle
 from recsys.bundle.manifest import model_version
 from recsys.contracts.offers import NOTHING_NEW, AccountState, CartLine, OfferRequest
 from recsys.errors import BundleCorruptError, OfferEngineError
+from recsys.offer_catalogue.business_rules import Rule
+from recsys.offer_model.tables import OfferModel
+from recsys.offer_model.utf8_column import Strings
 from recsys.ranking.insight import Insight
-from recsys.ranking.model import OfferModel
-from recsys.ranking.rules import Rule
-from recsys.ranking.strings import Strings
 from serving.packing import json_text, pack
 from serving.slates import RankingEngine
 

@@ -16,7 +16,7 @@ from recsys.contracts.offers import (
     Tier,
 )
 from recsys.errors import ConfigError
-from recsys.ranking.rules import Rule
+from recsys.offer_catalogue.business_rules import Rule
 from serving.models import LoadedModel
 from serving.packing import Packed, pack
 

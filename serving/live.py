@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 from recsys.contracts.events import AccountUpdate, ProductUpdate
 from recsys.contracts.offers import ProductChange
-from recsys.ranking.rules import Rule, unknown_in_rules
+from recsys.offer_catalogue.business_rules import Rule, unknown_in_rules
 from serving.models import LoadedModel, Recommender
 
 T = TypeVar("T", ProductChange, AccountUpdate)

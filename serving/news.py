@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from recsys.contracts.events import PRESENTING, DecisionOffer, EventQuery, FeedPosition, Outcome, TableName
 from recsys.events import EventStore
 from recsys.events.schema import FED
-from recsys.ranking.rules import Rules
+from recsys.offer_catalogue.business_rules import Rules
 from serving.ids import first_id_at
 from serving.rules_file import RulesFile
 

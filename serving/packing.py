@@ -10,12 +10,12 @@ from pydantic_core import to_json
 
 from recsys.contracts.events import DecisionOffer
 from recsys.contracts.offers import AccountState, Explain, Objective, Offer, OfferRequest, Slate, Tier
+from recsys.offer_model.tables import EVERYONE
+from recsys.ranking.compiled_ranker import QuickRanker, QuickSlate
 from recsys.ranking.engine import OfferEngine
+from recsys.ranking.explanations import Reason, Reasons
 from recsys.ranking.kernel import N_NUMBERS
-from recsys.ranking.model import EVERYONE
 from recsys.ranking.pool import SEGMENT, TIERS
-from recsys.ranking.quick import QuickRanker, QuickSlate
-from recsys.ranking.sentences import Reason, Reasons
 
 _MOST_KEPT: Final = 50_000
 """Pieces of text that are kept once written, some 50 MB at the most; then all are written anew."""

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from recsys.errors import ConfigError
-from recsys.ranking.rules import Rules, read_rules
+from recsys.offer_catalogue.business_rules import Rules, read_rules
 from serving import logs
 
 _log = logging.getLogger("serving")

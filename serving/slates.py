@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recsys.contracts.offers import NOTHING_NEW, AccountState, NameKind, OfferRequest, ProductChange, Slate
+from recsys.offer_catalogue.business_rules import Rule
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.rules import Rule
 from serving.packing import Packed, QuickAnswers, pack
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from recsys.contracts.events import AccountUpdate, FeedPosition, Outcome, PostedLine, forget_key
 from recsys.events import EventStore
-from recsys.ranking.state import NOTHING_NEW, AccountState
+from recsys.ranking.live_catalogue import NOTHING_NEW, AccountState
 from serving.experiments import Experiments
 from serving.history import History
 from serving.live import LiveAccounts, LiveProducts

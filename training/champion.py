@@ -30,7 +30,7 @@ from recsys.data.history import SECONDS_A_DAY, History
 from recsys.data.times import as_utc
 from recsys.evaluation.offline.ranking_metrics import score_ranking
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig, Interval, paired_difference
-from recsys.ranking.state import AccountState
+from recsys.ranking.live_catalogue import AccountState
 from training.config import TrainConfig
 from training.gate import Comparison, GateEvidence
 from training.registry import CHAMPION, MODEL, ModelVersion, Registry

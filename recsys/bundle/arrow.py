@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.errors import BundleCorruptError
-from recsys.ranking.column_rules import Column, columns_of
-from recsys.ranking.strings import Strings
+from recsys.offer_model.column_rules import Column, columns_of
+from recsys.offer_model.utf8_column import Strings
 
 T = TypeVar("T")
 

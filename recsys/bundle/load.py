@@ -12,8 +12,8 @@ from recsys.bundle.arrow import read_table
 from recsys.bundle.manifest import FACTS, FileEntry, Manifest, digest, read_manifest
 from recsys.contracts.config import validation_sentences
 from recsys.errors import BundleCorruptError
+from recsys.offer_model.tables import ModelFacts, OfferModel
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.model import ModelFacts, OfferModel
 
 
 @dataclass(frozen=True)

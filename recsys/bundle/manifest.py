@@ -12,8 +12,8 @@ from pydantic_core import from_json
 
 from recsys.contracts.config import Config, validation_sentences
 from recsys.errors import BundleCorruptError, BundleVersionError
+from recsys.offer_model.tables import Days, Moment
 from recsys.ranking.engine import RankingConfig
-from recsys.ranking.model import Days, Moment
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"

@@ -28,7 +28,7 @@ def export(
     until: Annotated[str | None, typer.Option(help="First day that is left out, YYYY-MM-DD, UTC.")] = None,
 ) -> None:
     """Write a table of the event store to Parquet, one file a day; a day that is there already is replaced."""
-    from recsys.events.export import export_days
+    from recsys.events.maintenance import export_days
     from recsys.events.store import open_store
 
     events = open_store(store)

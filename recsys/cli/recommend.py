@@ -17,12 +17,12 @@ from rich.progress import track
 from uuid6 import uuid7
 
 from recsys.bundle.load import load_bundle
-from recsys.bundle.offers_table import BLOCK_ACCOUNTS, Answered, Record, answers, write_offers
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI, ResolvedModel, resolve
 from recsys.contracts.events import Decision, DecisionOffer
 from recsys.contracts.offers import KINDS, Objective, OfferKind, OfferRequest, Slate
 from recsys.errors import ConfigError
 from recsys.events import EventStore, open_store
+from recsys.ranking.batch import BLOCK_ACCOUNTS, Answered, Record, answers, write_offers
 from recsys.ranking.value import check_objective
 
 SURFACE = "bulk"
@@ -162,7 +162,7 @@ def check(file: Annotated[Path, typer.Argument(help="TOML file of the business r
     from rich.console import Console
     from rich.table import Table
 
-    from recsys.ranking.rules import read_rules
+    from recsys.offer_catalogue.business_rules import read_rules
 
     found, now = read_rules(file), datetime.now(UTC)
     table = Table("rule", "action", "about", "where", "now", "owner")

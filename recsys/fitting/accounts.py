@@ -15,7 +15,7 @@ from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY, History
 from recsys.fitting.products import Codes, Vocabulary, distinct_pairs, ranges, rank_within
 from recsys.models.candidates import Candidates
-from recsys.ranking.model import (
+from recsys.offer_model.tables import (
     EVERYONE,
     AccountTable,
     Bool,
@@ -26,7 +26,7 @@ from recsys.ranking.model import (
     OwnedTable,
     SegmentTable,
 )
-from recsys.ranking.strings import Strings
+from recsys.offer_model.utf8_column import Strings
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from recsys.fitting.links import (
 )
 from recsys.fitting.products import Links, Vocabulary, product_table, row_of_entries
 from recsys.models.candidates import Candidates
-from recsys.ranking.model import (
+from recsys.offer_model.tables import (
     CartCurve,
     CartTable,
     Float64,

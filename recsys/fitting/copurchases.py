@@ -28,7 +28,7 @@ from recsys.data.sources import connect
 from recsys.fitting.accounts import Segments
 from recsys.fitting.products import Ranges, Vocabulary, distinct_pairs, ranges, row_of_entries
 from recsys.mining.measures import wilson_interval
-from recsys.ranking.model import (
+from recsys.offer_model.tables import (
     COMPLEMENT,
     EVERYONE,
     NO_RELATION,

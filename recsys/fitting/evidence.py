@@ -16,7 +16,7 @@ from recsys.arrays import sparse_lookup
 from recsys.fitting.accounts import OwnedProducts, Portfolio
 from recsys.fitting.copurchases import EvidenceConfig, FirstPurchases, FollowOns, follow_on_pairs
 from recsys.fitting.products import ranges
-from recsys.ranking.model import EVERYONE, Bool, EvidenceTable, Int32, Int64
+from recsys.offer_model.tables import EVERYONE, Bool, EvidenceTable, Int32, Int64
 
 NO_EVIDENCE = -1
 NO_ANCHOR = -1

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.contracts import columns as c
 from recsys.fitting.products import Ranges, Vocabulary, distinct_pairs, ranges, rank_within
-from recsys.ranking.model import (
+from recsys.offer_model.tables import (
     STRONGEST_CONFIDENCE,
     CartCurve,
     CartTable,

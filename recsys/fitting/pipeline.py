@@ -32,7 +32,7 @@ from recsys.models.cart import CartModel, fit_cart_curve
 from recsys.models.next_product.cold_start import ColdStartModel, with_cold_starts
 from recsys.models.next_product.model import NextProductModel
 from recsys.models.upgrade.model import UpgradeModel
-from recsys.ranking.model import CartCurve, OfferModel
+from recsys.offer_model.tables import CartCurve, OfferModel
 
 Step = Callable[[str], AbstractContextManager[object]]
 """Announces a step by name for as long as it runs."""

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from recsys.arrays import unique_sorted
 from recsys.contracts import columns as c
 from recsys.data.history import History
-from recsys.ranking.model import Bool, Float32, Float64, Int32, Int64, NameTable, ProductTable
-from recsys.ranking.strings import Strings
+from recsys.offer_model.tables import Bool, Float32, Float64, Int32, Int64, NameTable, ProductTable
+from recsys.offer_model.utf8_column import Strings
 
 
 @dataclass(frozen=True)

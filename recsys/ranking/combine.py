@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.ranking.model import Float32, Float64, Int32
+from recsys.offer_model.tables import Float32, Float64, Int32
 from recsys.ranking.pool import Pool, joined
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from pydantic import Field
 
 from recsys.contracts.config import Config
-from recsys.ranking.model import Bool, Float64, Int32, OfferModel
-from recsys.ranking.rule_effects import Place
+from recsys.offer_model.tables import Bool, Float64, Int32, OfferModel
+from recsys.ranking.active_rules import Place
 
 
 class DiversityConfig(Config):

@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from recsys.ranking.model import Bool, Int32
+from recsys.offer_model.tables import Bool, Int32
+from recsys.ranking.live_catalogue import REFUSALS, LiveCatalogue
 from recsys.ranking.pool import Pool, member
-from recsys.ranking.state import REFUSALS, LiveCatalogue
 
 NO_ROWS: Int32 = np.zeros(0, dtype=np.int32)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from recsys.contracts.offers import AccountState, OfferRequest
-from recsys.ranking.call_list import Call, StateOf, Takers, call_list, takers_of
 from recsys.ranking.engine import OfferEngine
+from recsys.ranking.explorer import Call, StateOf, Takers, call_list, takers_of
 from recsys.ranking.white_space import Board, WhiteSpace
 from recsys.ranking.why_not import WhyNot, why_not
 
@@ -29,11 +29,11 @@ class Insight:
         return why_not(self._engine, request, state, product_id, refused)
 
     def takers_of(self, product_id: str) -> Takers:
-        """Return the accounts that have a product among their candidates; see `recsys.ranking.call_list`."""
+        """Return the accounts that have a product among their candidates; see `recsys.ranking.explorer`."""
         return takers_of(self._engine, product_id)
 
     def call_list(self, takers: Takers, capacity: int, state_of: StateOf) -> tuple[Call, ...]:
-        """Return the likeliest takers; see `recsys.ranking.call_list`."""
+        """Return the likeliest takers; see `recsys.ranking.explorer`."""
         return call_list(self._engine, takers, capacity, state_of)
 
     def board(self, account_id: str, state: AccountState, cells_per_category: int) -> Board:

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from recsys.offer_model.tables import EVERYONE
 from recsys.ranking.compiling import compiled, f4, f8, f8_by_4, i1, i2, i4, i4_by_4, i8, inner, u1
-from recsys.ranking.model import EVERYONE
 
 PRODUCT, ORIGIN, EVIDENCE, TIER, RULE, ANTECEDENT = range(6)
 PROBABILITY, CHANCE, QUANTITY, SCORE = range(4)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.contracts.offers import Tier
-from recsys.ranking.model import Bool, Float64, Int32
+from recsys.offer_model.tables import Bool, Float64, Int32
 
 TIERS: tuple[Tier, ...] = ("account", "recent", "cart", "segment", "popular")
 ACCOUNT, RECENT, CART, SEGMENT, POPULAR = range(5)

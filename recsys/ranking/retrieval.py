@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from recsys.offer_model.tables import Float64, Int32, OfferModel
 from recsys.ranking.combine import merge_weights
-from recsys.ranking.model import Float64, Int32, OfferModel
 from recsys.ranking.pool import ACCOUNT, POPULAR, SEGMENT, Pool, crosses, member
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from recsys.contracts.config import Config
-from recsys.ranking.model import (
+from recsys.offer_model.tables import (
     AccountTable,
     CandidateTable,
     CartTable,
@@ -27,7 +27,7 @@ from recsys.ranking.model import (
     SubstituteTable,
     noisy_or_curve,
 )
-from recsys.ranking.strings import Strings
+from recsys.offer_model.utf8_column import Strings
 
 
 class SyntheticModelConfig(Config):

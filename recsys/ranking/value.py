@@ -12,9 +12,9 @@ import numpy as np
 
 from recsys.contracts.offers import Objective
 from recsys.errors import ConfigError
-from recsys.ranking.model import Bool, Float64, Int32
+from recsys.offer_model.tables import Bool, Float64, Int32
+from recsys.ranking.live_catalogue import LiveCatalogue
 from recsys.ranking.pool import Pool
-from recsys.ranking.state import LiveCatalogue
 
 
 def check_objective(objective: Objective, catalogue: LiveCatalogue) -> None:

@@ -10,11 +10,11 @@ from typing import Final, Literal
 import numpy as np
 
 from recsys.contracts.offers import AccountState, Offer, OfferRequest
+from recsys.offer_model.tables import EVERYONE, Float64, Int64
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.model import EVERYONE, Float64, Int64
+from recsys.ranking.live_catalogue import REFUSALS
+from recsys.ranking.request import Situation
 from recsys.ranking.retrieval import owned_by
-from recsys.ranking.situation import Situation
-from recsys.ranking.state import REFUSALS
 from recsys.ranking.why_not import SENTENCES
 
 Standing = Literal["owned", "offered", "gap", "not_eligible"]

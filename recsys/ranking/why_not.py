@@ -12,7 +12,7 @@ from recsys.contracts.offers import AccountState, OfferRequest
 from recsys.ranking.eligibility import BLOCKED, CHANGING, RULE_PREFIX
 from recsys.ranking.engine import OfferEngine, Ranked
 from recsys.ranking.pool import Pool
-from recsys.ranking.situation import Situation
+from recsys.ranking.request import Situation
 
 Values: TypeAlias = dict[str, float | int | str | bool | None]
 

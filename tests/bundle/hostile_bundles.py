@@ -21,9 +21,9 @@ from recsys.bundle import load_bundle, save_bundle
 from recsys.bundle.arrow import write_table
 from recsys.bundle.manifest import FACTS, MANIFEST, digest
 from recsys.errors import OfferEngineError
-from recsys.ranking.column_rules import columns_of
-from recsys.ranking.model import OfferModel
-from recsys.ranking.strings import Strings
+from recsys.offer_model.column_rules import columns_of
+from recsys.offer_model.tables import OfferModel
+from recsys.offer_model.utf8_column import Strings
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from serving.exercise import exercise
 

@@ -16,9 +16,9 @@ import pytest
 from recsys.bundle import load_bundle, save_bundle
 from recsys.bundle.manifest import MANIFEST, digest
 from recsys.errors import BundleCorruptError
-from recsys.ranking.column_rules import columns_of
-from recsys.ranking.model import OfferModel
-from recsys.ranking.strings import Strings
+from recsys.offer_model.column_rules import columns_of
+from recsys.offer_model.tables import OfferModel
+from recsys.offer_model.utf8_column import Strings
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 
 MODEL = synthetic_model(SyntheticModelConfig(n_accounts=30, n_products=60), np.random.default_rng(5))

@@ -31,7 +31,7 @@ from recsys.contracts.events import (
 from recsys.contracts.offers import OfferRequest, ProductChange
 from recsys.errors import ConfigError
 from recsys.events import SqlStore, open_store, upkeep
-from recsys.events.export import export_days
+from recsys.events.maintenance import export_days
 from recsys.events.migrations import MIGRATIONS, migrate
 from recsys.events.schema import FED, VERSION
 from recsys.events.upkeep import drop_before, forget

@@ -18,8 +18,8 @@ from recsys.data.history import History
 from recsys.fitting.assembly import LearnedParts, OfferModelConfig, build_offer_model
 from recsys.fitting.links import CartWeights, without_steps
 from recsys.models.candidates import Candidates
+from recsys.offer_model.tables import CartCurve, noisy_or_curve
 from recsys.ranking import OfferEngine, OfferModel, RankingConfig
-from recsys.ranking.model import CartCurve, noisy_or_curve
 from recsys.ranking.retrieval import owned_by, repeat_rate
 
 AS_OF = datetime(2026, 1, 31, tzinfo=UTC)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from recsys.offer_model.tables import OfferModel
 from recsys.ranking.diversity import DiversityConfig, Picker
-from recsys.ranking.model import OfferModel
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 
 PLAIN = synthetic_model(SyntheticModelConfig(n_products=20), np.random.default_rng(0))

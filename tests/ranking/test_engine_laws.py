@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from recsys.contracts.offers import KINDS, CartLine, OfferRequest
 from recsys.errors import ConfigError
+from recsys.offer_model.tables import EVERYONE
 from recsys.ranking import AccountState, OfferEngine, OfferModel, ProductChange, RankingConfig
-from recsys.ranking.model import EVERYONE
 from recsys.ranking.retrieval import owned_by
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.contracts.offers import NOTHING_NEW, CartLine, Offer, OfferRequest
+from recsys.offer_catalogue.business_rules import Rule
 from recsys.ranking import AccountState, OfferEngine, ProductChange
 from recsys.ranking.retrieval import owned_by
-from recsys.ranking.rules import Rule
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 
 MODEL = synthetic_model(SyntheticModelConfig(n_accounts=40, n_products=120, n_categories=4), np.random.default_rng(11))

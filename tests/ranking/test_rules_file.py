@@ -9,7 +9,7 @@ import pytest
 
 from recsys.cli import main
 from recsys.errors import ConfigError
-from recsys.ranking.rules import Rule, parse_rules, read_rules
+from recsys.offer_catalogue.business_rules import Rule, parse_rules, read_rules
 
 GOOD = b"""
 # the first

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.ranking.strings import Strings
+from recsys.offer_model.utf8_column import Strings
 
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
 

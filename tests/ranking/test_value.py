@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from recsys.contracts.offers import Objective
+from recsys.ranking.live_catalogue import LiveCatalogue
 from recsys.ranking.pool import ACCOUNT, Pool
-from recsys.ranking.state import LiveCatalogue
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from recsys.ranking.value import credible, raw_order, unit_worth, value_order
 

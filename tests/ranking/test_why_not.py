@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.contracts.offers import AccountState, CartLine, OfferRequest
+from recsys.offer_catalogue.business_rules import Rule
 from recsys.ranking import OfferEngine, ProductChange
-from recsys.ranking.call_list import call_list, takers_of
+from recsys.ranking.explorer import call_list, takers_of
 from recsys.ranking.retrieval import owned_by
-from recsys.ranking.rules import Rule
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from recsys.ranking.white_space import WhiteSpace
 from recsys.ranking.why_not import SENTENCES, WhyNot, why_not

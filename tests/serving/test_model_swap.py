@@ -23,7 +23,7 @@ from recsys.bundle import ResolvedModel, model_version, resolve
 from recsys.contracts.offers import OfferRequest, Slate
 from recsys.errors import BundleCorruptError, ModelNotFoundError
 from recsys.events import MemoryStore, read_decisions
-from recsys.ranking.state import NOTHING_NEW, AccountState
+from recsys.ranking.live_catalogue import NOTHING_NEW, AccountState
 from serving import Settings, create_app
 from serving.exercise import N_REQUESTS
 from serving.fakes import FakeEngine, fake_model

@@ -16,7 +16,7 @@ from recsys.contracts.events import DecisionOffer, EventQuery
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.errors import StoreBusyError, StoreError
 from recsys.events import MemoryStore, read_decisions
-from recsys.ranking.state import NOTHING_NEW, AccountState
+from recsys.ranking.live_catalogue import NOTHING_NEW, AccountState
 from serving import FixedModel, Settings, create_app
 from serving.fakes import AS_OF, FakeEngine, fake_model
 from serving.schemas.offers import OffersAnswer

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.contracts.offers import KINDS, NOTHING_NEW, AccountState, CartLine, OfferRequest, ProductChange
+from recsys.offer_catalogue.business_rules import Rule
+from recsys.offer_model.tables import OfferModel
 from recsys.ranking.diversity import DiversityConfig
 from recsys.ranking.engine import OfferEngine, RankingConfig
 from recsys.ranking.kernel import BARS, COLUMNS
-from recsys.ranking.model import OfferModel
-from recsys.ranking.rules import Rule
-from recsys.ranking.state import REFUSALS
+from recsys.ranking.live_catalogue import REFUSALS
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from serving.packing import Packed, QuickAnswers, pack
 

@@ -9,7 +9,7 @@ import pytest
 
 from recsys.contracts.offers import AccountState, OfferRequest, ProductChange, Slate
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.state import NOTHING_NEW
+from recsys.ranking.live_catalogue import NOTHING_NEW
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from serving.packing import pack
 from serving.slates import RankingEngine

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.contracts.offers import OfferRequest
+from recsys.offer_model.tables import EVERYONE, Int32, OfferModel
+from recsys.ranking.active_rules import Effect, RulesInForce, segment_name
 from recsys.ranking.eligibility import NO_ROWS, Barriers, Bounds
-from recsys.ranking.model import EVERYONE, Int32, OfferModel
+from recsys.ranking.live_catalogue import AccountState, LiveCatalogue
 from recsys.ranking.retrieval import habitual, has_crosses, owned_by
-from recsys.ranking.rule_effects import Effect, RulesInForce, segment_name
 from recsys.ranking.shortfall import SILENT
-from recsys.ranking.state import AccountState, LiveCatalogue
 
 
 @dataclass(frozen=True, slots=True)

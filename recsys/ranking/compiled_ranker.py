@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.contracts.offers import KINDS, NOTHING_NEW, AccountState, OfferKind, OfferRequest
+from recsys.offer_model.tables import Float64, Int32
 from recsys.ranking import kernel
+from recsys.ranking.active_rules import Effect, segment_name
 from recsys.ranking.compiling import Book
 from recsys.ranking.eligibility import RULE_PREFIX
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.model import Float64, Int32
+from recsys.ranking.live_catalogue import REFUSALS
 from recsys.ranking.pool import ACCOUNT, CART, POPULAR, RECENT
-from recsys.ranking.rule_effects import Effect, segment_name
 from recsys.ranking.shortfall import shortfall_sentence
-from recsys.ranking.state import REFUSALS
 
 _MOST_ROWS: Final = 4_096
 """Rows that one question may name: cart, exclusions, what is withheld, blocked and bought."""

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.errors import BundleCorruptError
-from recsys.ranking.strings import Strings
+from recsys.offer_model.utf8_column import Strings
 
 Array = NDArray[Any]
 

@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from recsys.offer_catalogue.business_rules import Rule
+from recsys.offer_model.tables import EVERYONE, Float64, Int32, OfferModel
 from recsys.ranking.eligibility import NO_ROWS
-from recsys.ranking.model import EVERYONE, Float64, Int32, OfferModel
-from recsys.ranking.rules import Rule
-from recsys.ranking.state import LiveCatalogue
+from recsys.ranking.live_catalogue import LiveCatalogue
 
 _MOST_EFFECTS: Final = 10_000
 """Region and channel come from requests: their combinations must not grow without bound."""

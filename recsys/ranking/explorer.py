@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.contracts.offers import AccountState, OfferKind
+from recsys.offer_model.tables import Int64
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.model import Int64
+from recsys.ranking.explanations import Reasons
 from recsys.ranking.retrieval import candidate_rows
-from recsys.ranking.sentences import Reasons
 from recsys.ranking.value import unit_worth
 
 StateOf = Callable[[str], AccountState]

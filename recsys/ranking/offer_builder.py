@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from recsys.contracts.offers import Offer, OfferRequest
-from recsys.ranking.model import EVERYONE, Float64, OfferModel
+from recsys.offer_model.tables import EVERYONE, Float64, OfferModel
+from recsys.ranking.active_rules import Told
+from recsys.ranking.explanations import CartReasons, Reason, Reasons
+from recsys.ranking.live_catalogue import LiveCatalogue
 from recsys.ranking.pool import CART, POPULAR, RECENT, SEGMENT, TIERS, Pool
-from recsys.ranking.rule_effects import Told
-from recsys.ranking.sentences import CartReasons, Reason, Reasons
-from recsys.ranking.situation import Situation
-from recsys.ranking.state import LiveCatalogue
+from recsys.ranking.request import Situation
 from recsys.ranking.value import unit_worth
 
 _SILENT = Told(None, None, None)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from recsys.ranking.model import EVERYONE, OfferModel
+from recsys.offer_model.tables import EVERYONE, OfferModel
 
 Evidence = dict[str, float | int | str]
 K = TypeVar("K")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.contracts.offers import NOTHING_NEW, AccountState, ProductChange
-from recsys.ranking.model import Float64, OfferModel
+from recsys.offer_model.tables import Float64, OfferModel
 
 __all__ = ["NOTHING_NEW", "REFUSALS", "AccountState", "LiveCatalogue", "ProductChange"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from recsys.contracts.config import Config
-from recsys.ranking.column_rules import (
+from recsys.offer_model.column_rules import (
     AtMostOwners,
     CountOf,
     Increasing,
@@ -27,7 +27,7 @@ from recsys.ranking.column_rules import (
     Within,
     check_tables,
 )
-from recsys.ranking.strings import Strings
+from recsys.offer_model.utf8_column import Strings
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
