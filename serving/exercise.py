@@ -23,7 +23,7 @@ from recsys.errors import BundleCorruptError, OfferEngineError
 from recsys.offer_catalogue.business_rules import Rule
 from recsys.offer_model.tables import OfferModel
 from recsys.offer_model.utf8_column import Strings
-from recsys.ranking.insight import Insight
+from recsys.ranking.explorer import Insight
 from serving.packing import json_text, pack
 from serving.slates import RankingEngine
 

@@ -9,7 +9,7 @@ from recsys.bundle.load import Bundle, load_bundle
 from recsys.bundle.manifest import model_version
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.errors import BundleCorruptError
-from recsys.ranking.insight import Insight
+from recsys.ranking.explorer import Insight
 from serving.models import LoadedModel
 from serving.slates import RankingEngine
 from serving.trial import BundleTrial, files_seen

@@ -13,7 +13,7 @@ from recsys.bundle.resolve import ResolvedModel
 from recsys.contracts.offers import NOTHING_NEW, AccountState, NameKind, OfferRequest, ProductChange, Slate
 from recsys.errors import ModelNotFoundError, OfferEngineError, RegistryError
 from recsys.offer_catalogue.business_rules import Rule
-from recsys.ranking.insight import Insight
+from recsys.ranking.explorer import Insight
 from serving.packing import Packed, json_text
 
 CHAMPION: Final = "champion"

@@ -44,8 +44,8 @@ def retention(
     store: Store = _DEFAULT_STORE,
 ) -> None:
     """Drop decisions, outcomes, order lines and logins by age. Experiments that run longer lose their beginning."""
+    from recsys.events.maintenance import RETAINED, drop_before
     from recsys.events.store import open_store
-    from recsys.events.upkeep import RETAINED, drop_before
 
     before = datetime.now(UTC) - timedelta(days=days)
     events = open_store(store)
@@ -64,8 +64,8 @@ def forget(
     """Erase an account's data. Servers treat it as unknown within a second, whatever a bundle still holds of it."""
     import time
 
+    from recsys.events.maintenance import forget as erase
     from recsys.events.store import open_store
-    from recsys.events.upkeep import forget as erase
 
     events = open_store(store)
     try:

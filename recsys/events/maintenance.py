@@ -1,18 +1,24 @@
-"""Any table of an event store as Parquet, one folder a day: for the lake."""
+"""Any table of an event store as Parquet, one folder a day: for the lake.
+
+Taking away from an event store: what has grown old, and what belongs to one account.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import sqlalchemy as sa
 
-from recsys.contracts.events import EventQuery, TableName
-from recsys.events.schema import TIME_COLUMN
+from recsys.contracts.events import EventQuery, Forgotten, TableName, forget_key
+from recsys.errors import ConfigError
+from recsys.events.schema import ACCOUNT_OVERRIDES, ASSIGNMENTS, DECISIONS, ORDER_LINES, OUTCOMES, TABLES, TIME_COLUMN
+from recsys.events.schema import VISITOR_LINKS as LINKS
 from recsys.events.store import SqlStore, arrow_schema
 
 FILE: Final = "part.parquet"
@@ -68,3 +74,102 @@ def _by_day(batches: Iterator[pa.RecordBatch], column: str) -> Iterator[tuple[da
             n_rows = int(pc.sum(pc.less(rest, pa.scalar(midnight, rest.type))).as_py())
             yield day, batch.slice(begun, n_rows)
             begun += n_rows
+
+
+RETAINED: Final[tuple[TableName, ...]] = ("decisions", "outcomes", "order_lines", "visitor_links")
+"""What grows with every request or login, and may be dropped by age; the next login links a visitor again."""
+
+_CHUNK_ROWS: Final = 5_000
+"""Rows of one transaction, so that a server that shares the database waits for milliseconds."""
+
+_KEYS_AT_ONCE: Final = 500
+
+
+def forget(
+    store: SqlStore, account_id: str, now: datetime, settle: Callable[[], None] | None = None
+) -> dict[TableName, int]:
+    """Erase one account from the store; return how many rows of each table went.
+
+    Its linked visitors go with it. What remains is a keyed hash of the id, by which servers know that nothing that a
+    bundle still holds of the account may be used. It is kept before anything goes, and once more when all has gone: a
+    server that has read a row that was on its way out drops it then.
+
+    Args:
+        store: that every server writes to.
+        account_id: the account.
+        now: UTC; tells this erasure from an earlier one of the same account.
+        settle: waits until every server has heard of the erasure; what one still wrote until then goes too.
+    """
+    key = forget_key(account_id)
+    store.append([Forgotten(key, now)])
+    gone = _erase(store, account_id)
+    if settle is not None:
+        settle()
+        late = _erase(store, account_id)
+        gone = {table: count + late[table] for table, count in gone.items()}
+    store.append([Forgotten(key, now + timedelta(microseconds=1))])
+    if store.engine.dialect.name == "sqlite":
+        with store.answering(), store.autocommit.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")  # the journal holds the old pages
+    return gone
+
+
+def _erase(store: SqlStore, account_id: str) -> dict[TableName, int]:
+    """Delete what belongs to an account, the links that name its visitors last: a second run finds what is left."""
+    visitors = sa.select(LINKS.c.visitor_id).where(LINKS.c.account_id == account_id)
+    decisions = sa.select(DECISIONS.c.decision_id).where(_belongs(DECISIONS, account_id, visitors))
+    steps: dict[TableName, sa.ColumnElement[bool]] = {
+        "outcomes": OUTCOMES.c.decision_id.in_(decisions),
+        "decisions": _belongs(DECISIONS, account_id, visitors),
+        "order_lines": _belongs(ORDER_LINES, account_id, visitors),
+        "assignments": (ASSIGNMENTS.c.unit_id == account_id) | ASSIGNMENTS.c.unit_id.in_(visitors),
+        "account_overrides": ACCOUNT_OVERRIDES.c.account_id == account_id,
+        "visitor_links": LINKS.c.account_id == account_id,
+    }
+    return {name: _delete(store, TABLES[name], what) for name, what in steps.items()}
+
+
+def _delete(store: SqlStore, table: sa.Table, what: sa.ColumnElement[bool]) -> int:
+    """Delete rows that are looked up first: a search may take minutes, and must not hold the writers' lock."""
+    identity = list(table.primary_key.columns)
+    with store.answering(), store.autocommit.connect() as connection:
+        keys = [tuple(row) for row in connection.execute(sa.select(*identity).where(what))]
+    n_rows = 0
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        wanted = sa.tuple_(*identity).in_(keys[start : start + _KEYS_AT_ONCE])
+        with store.answering(), store.engine.begin() as connection:
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("PRAGMA secure_delete=ON")  # else the values stay in free pages
+            n_rows += _rows(connection.execute(sa.delete(table).where(wanted)))
+    return n_rows
+
+
+def drop_before(store: SqlStore, table: TableName, before: datetime) -> int:
+    """Drop the rows of a table from before a time, some thousand a transaction; return how many.
+
+    Raises:
+        ConfigError: the table is not one that is dropped by age.
+    """
+    if table not in RETAINED:
+        raise ConfigError(f"table == {table!r}, must be one of {', '.join(RETAINED)}; the others hold state")
+    return sum(_dropped(store, table, before))
+
+
+def _dropped(store: SqlStore, table: TableName, before: datetime) -> Iterator[int]:
+    rows = TABLES[table]
+    address: sa.ColumnClause[Any] = sa.literal_column("rowid" if store.engine.dialect.name == "sqlite" else "ctid")
+    old = sa.select(address).select_from(rows).where(rows.c[TIME_COLUMN[table]] < before).limit(_CHUNK_ROWS)
+    while True:
+        with store.answering(), store.engine.begin() as connection:
+            n_rows = _rows(connection.execute(sa.delete(rows).where(address.in_(old.scalar_subquery()))))
+        yield n_rows
+        if n_rows < _CHUNK_ROWS:
+            return
+
+
+def _belongs(table: sa.Table, account_id: str, visitors: sa.Select[Any]) -> sa.ColumnElement[bool]:
+    return (table.c.account_id == account_id) | table.c.visitor_id.in_(visitors)
+
+
+def _rows(result: sa.CursorResult[Any]) -> int:
+    return int(result.rowcount)

@@ -19,9 +19,9 @@ from recsys.ranking.active_rules import Effect, segment_name
 from recsys.ranking.compiling import Book
 from recsys.ranking.eligibility import RULE_PREFIX
 from recsys.ranking.engine import OfferEngine
+from recsys.ranking.explanations import shortfall_sentence
 from recsys.ranking.live_catalogue import REFUSALS
 from recsys.ranking.pool import ACCOUNT, CART, POPULAR, RECENT
-from recsys.ranking.shortfall import shortfall_sentence
 
 _MOST_ROWS: Final = 4_096
 """Rows that one question may name: cart, exclusions, what is withheld, blocked and bought."""

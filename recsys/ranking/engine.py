@@ -19,12 +19,12 @@ from recsys.ranking.active_rules import Effect, RulesInForce
 from recsys.ranking.combine import combine, in_this_order, noisy_or
 from recsys.ranking.diversity import DiversityConfig, Picker
 from recsys.ranking.eligibility import BLOCKED, CHANGING, RULE_PREFIX
+from recsys.ranking.explanations import shortfall_sentence
 from recsys.ranking.live_catalogue import NOTHING_NEW, AccountState, LiveCatalogue
 from recsys.ranking.offer_builder import Offering
 from recsys.ranking.pool import ACCOUNT, CART, POPULAR, RECENT, TIERS, Pool, joined, member
 from recsys.ranking.request import Lookup, Situation
 from recsys.ranking.retrieval import account_pool, cart_pool, cart_upgrades, fallback_pool, order_pool, repeat_rate
-from recsys.ranking.shortfall import shortfall_sentence
 from recsys.ranking.value import check_objective, credible, raw_order, unit_worth, value_order
 
 

@@ -11,9 +11,9 @@ from recsys.contracts.offers import OfferRequest
 from recsys.offer_model.tables import EVERYONE, Int32, OfferModel
 from recsys.ranking.active_rules import Effect, RulesInForce, segment_name
 from recsys.ranking.eligibility import NO_ROWS, Barriers, Bounds
+from recsys.ranking.explanations import SILENT
 from recsys.ranking.live_catalogue import AccountState, LiveCatalogue
 from recsys.ranking.retrieval import habitual, has_crosses, owned_by
-from recsys.ranking.shortfall import SILENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from recsys.contracts.events import Decision, EventQuery
 from recsys.contracts.offers import Explain, OfferKind, OfferRequest
 from recsys.errors import BundleError
 from recsys.events import read_decisions
-from recsys.ranking.insight import Insight
+from recsys.ranking.explorer import Insight
 from recsys.ranking.why_not import WhyNot
 from recsys.ranking.why_not import answer as told
 from serving.answering import Asker, answer

@@ -30,11 +30,11 @@ from recsys.contracts.events import (
 )
 from recsys.contracts.offers import OfferRequest, ProductChange
 from recsys.errors import ConfigError
-from recsys.events import SqlStore, open_store, upkeep
-from recsys.events.maintenance import export_days
+from recsys.events import SqlStore, open_store
+from recsys.events import maintenance as upkeep
+from recsys.events.maintenance import drop_before, export_days, forget
 from recsys.events.migrations import MIGRATIONS, migrate
 from recsys.events.schema import FED, VERSION
-from recsys.events.upkeep import drop_before, forget
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

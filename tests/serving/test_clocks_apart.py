@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from recsys.contracts.events import EventQuery, PostedLine
 from recsys.events import EventStore, SqlStore, open_store
-from recsys.events.upkeep import forget
+from recsys.events.maintenance import forget
 from serving import FixedModel, Settings, create_app
 from serving.fakes import fake_model
 from serving.state import FreshState

@@ -18,7 +18,7 @@ from recsys.cli import main
 from recsys.contracts.events import AccountUpdate, EventQuery, Forgotten, Outcome, PostedLine, VisitorLink, forget_key
 from recsys.contracts.offers import AccountState
 from recsys.events import MemoryStore, SqlStore, open_store
-from recsys.events.upkeep import forget
+from recsys.events.maintenance import forget
 from serving import FixedModel, Settings, create_app
 from serving.loading import load_model
 from serving.models import LoadedModel, Sources, WatchedModels

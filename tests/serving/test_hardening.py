@@ -20,8 +20,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from recsys.contracts.events import Event, EventQuery, Outcome, OutcomeKind, PostedLine, TableName
 from recsys.contracts.offers import AccountState
 from recsys.events import MemoryStore, open_store
+from recsys.events.maintenance import forget
 from recsys.events.store import SqlStore
-from recsys.events.upkeep import forget
 from serving import FixedModel, Settings, create_app
 from serving.admission import AdmissionControl
 from serving.fakes import fake_model
