@@ -8,10 +8,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
-from recsys.contracts.events import Context, Event, WrittenDecision
-from recsys.contracts.offers import NOTHING_NEW, AccountState, OfferRequest
+from recsys.contracts.events import Context, DecisionRow, Event
+from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest
 from recsys.errors import ConfigError, StoreError
-from recsys.events.rows import asked, rested_on, time_text
+from recsys.events.rows import context_json, request_json, time_text
 from serving.experiments import Entry
 from serving.exploration import draw, widened
 from serving.models import LoadedModel
@@ -178,10 +178,10 @@ def _slate(services: Services, model: LoadedModel, request: OfferRequest, state:
     return model.engine.answer(request, state)
 
 
-def _decision(services: Services, now: datetime, ranked: _Ranked, asker: Asker) -> WrittenDecision:
+def _decision(services: Services, now: datetime, ranked: _Ranked, asker: Asker) -> DecisionRow:
     slate, entry, request = ranked.slate, ranked.entry, ranked.request
     shown = not ranked.is_held_back
-    return WrittenDecision(
+    return DecisionRow(
         services.next_decision_id(),
         time_text(now),
         request.account_id,
@@ -203,7 +203,7 @@ def _decision(services: Services, now: datetime, ranked: _Ranked, asker: Asker) 
         shown,
         shown and asker.surface in services.settings.returned_is_presented,
         json_text(slate.unknown_products) if slate.unknown_products else "[]",
-        json_text(asked(request)),
+        json_text(request_json(request)),
         slate.kept,
         _context(services, ranked),
     )
@@ -212,18 +212,18 @@ def _decision(services: Services, now: datetime, ranked: _Ranked, asker: Asker) 
 def _context(services: Services, ranked: _Ranked) -> str | None:
     rules_version, refused = services.state.rules_version, ranked.slate.refused
     unknown = ranked.unknown_experiment
-    if ranked.state is NOTHING_NEW and not refused and rules_version is None and unknown is None:
+    if ranked.state is EMPTY_STATE and not refused and rules_version is None and unknown is None:
         return None
-    return json_text(rested_on(Context(ranked.state, refused, rules_version, unknown)))
+    return json_text(context_json(Context(ranked.state, refused, rules_version, unknown)))
 
 
-def _events(decision: WrittenDecision, entry: Entry | None, now: datetime) -> tuple[Event, ...]:
+def _events(decision: DecisionRow, entry: Entry | None, now: datetime) -> tuple[Event, ...]:
     if entry is None or entry.is_recorded:
         return (decision,)
     return (entry.assignment(now), decision)
 
 
-def _body(decision: WrittenDecision, ranked: _Ranked, *, logged: bool) -> bytes:
+def _body(decision: DecisionRow, ranked: _Ranked, *, logged: bool) -> bytes:
     """The fields of `schemas.offers.OffersAnswer`, written without building it: this is the hot path."""
     slate, model, shown = ranked.slate, ranked.model, decision.shown
     shortfall = slate.shortfall if shown else HELD_BACK

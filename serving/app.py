@@ -22,7 +22,8 @@ from pydantic.json_schema import models_json_schema
 from starlette.middleware.cors import CORSMiddleware
 
 from recsys.errors import StoreError
-from recsys.events import EventStore, GroupCommitWriter
+from recsys.events.store import EventStore
+from recsys.events.writer import GroupCommitWriter
 from serving import docs, problems
 from serving.access import SCOPES
 from serving.admission import AdmissionControl, QueryParameters

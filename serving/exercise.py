@@ -18,12 +18,12 @@ from typing import Any, Final, NamedTuple
 
 from recsys.bundle.load import Bundle, load_bundle
 from recsys.bundle.manifest import model_version
-from recsys.contracts.offers import NOTHING_NEW, AccountState, CartLine, OfferRequest
+from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, OfferRequest
 from recsys.errors import BundleCorruptError, OfferEngineError
-from recsys.offer_catalogue.business_rules import Rule
+from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.offer_model.tables import OfferModel
-from recsys.offer_model.utf8_column import Strings
-from recsys.ranking.explorer import Insight
+from recsys.offer_model.utf8_column import Utf8Column
+from recsys.ranking.explorer import ModelExplorer
 from serving.packing import json_text, pack
 from serving.slates import RankingEngine
 
@@ -86,7 +86,7 @@ def questions(model: OfferModel, n: int) -> Iterator[Question]:
             categories=(categories[step % len(categories)],) if categories and step % 23 == 0 else (),
             **form,
         )
-        state = NOTHING_NEW
+        state = EMPTY_STATE
         if step % 4 == 3:
             state = AccountState(
                 bought=tuple(islice(ware, step % 3)),
@@ -104,7 +104,7 @@ def exercise(bundle: Bundle, n: int = N_REQUESTS) -> int:
         BundleCorruptError: an offer names a product that is not the model's, or a number that can't be.
     """
     engine = bundle.engine()
-    ranking, insight, known = RankingEngine(engine, 0), Insight(engine), frozenset(engine.catalogue.ids)
+    ranking, insight, known = RankingEngine(engine, 0), ModelExplorer(engine), frozenset(engine.catalogue.ids)
     for item in bundle.manifest.warm_up:
         cart = tuple(CartLine(product) for product in item.cart)
         _check_offers(ranking.answer(OfferRequest(account_id=item.account_id, cart=cart)).offers, known)
@@ -139,12 +139,12 @@ def main(folder: Path, seconds: float) -> int:
     return 0 if fault is None else 1
 
 
-def _exercise_pages(insight: Insight, model: OfferModel) -> int:
+def _exercise_pages(insight: ModelExplorer, model: OfferModel) -> int:
     accounts, products = _spread(model.accounts.ids, _N_PAGES), _spread(model.products.ids, _N_PAGES)
     for account in accounts:
-        json_text(insight.board(account, NOTHING_NEW, 5))
+        json_text(insight.board(account, EMPTY_STATE, 5))
     for product in products:
-        json_text(insight.call_list(insight.takers_of(product), 10, lambda _: NOTHING_NEW))
+        json_text(insight.call_list(insight.takers_of(product), 10, lambda _: EMPTY_STATE))
     return len(accounts) + len(products)
 
 
@@ -165,20 +165,20 @@ def _is_no_number(value: float | None) -> bool:
     return value is not None and not math.isfinite(value)
 
 
-def _rules(ids: list[str]) -> list[Rule]:
+def _rules(ids: list[str]) -> list[BusinessRule]:
     """Rules that place and lift, so that the plain ranking answers what the compiled one would."""
     named = [name for name in ids if name]
     if not named:
         return []
     people = {"owner": "trial", "reason": "trial"}
     return [
-        Rule(name="pinned", action="pin", products=(named[-1],), discount_percent=10, **people),
-        Rule(name="required", action="require", products=(named[0], named[-1]), **people),
-        Rule(name="lifted", action="boost", products=(named[len(named) // 2],), factor=2, **people),
+        BusinessRule(name="pinned", action="pin", products=(named[-1],), discount_percent=10, **people),
+        BusinessRule(name="required", action="require", products=(named[0], named[-1]), **people),
+        BusinessRule(name="lifted", action="boost", products=(named[len(named) // 2],), factor=2, **people),
     ]
 
 
-def _spread(texts: Strings, most: int) -> list[str]:
+def _spread(texts: Utf8Column, most: int) -> list[str]:
     """Return up to `most` of the strings, at equal steps from the first on."""
     n = min(len(texts), most)
     return [texts[len(texts) * step // n] for step in range(n)]

@@ -5,18 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from recsys.contracts.offers import (
-    NOTHING_NEW,
-    AccountState,
-    NameKind,
-    Offer,
-    OfferRequest,
-    ProductChange,
-    Slate,
-    Tier,
-)
+from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, Offer, OfferRequest, ProductChange, Slate, Tier
 from recsys.errors import ConfigError
-from recsys.offer_catalogue.business_rules import Rule
+from recsys.offer_catalogue.business_rules import BusinessRule
 from serving.models import LoadedModel
 from serving.packing import Packed, pack
 
@@ -36,7 +27,7 @@ class FakeEngine:
         self._products = {f"P{i}": i for i in range(n_products)}
         self._prices = dict.fromkeys(self._products, 10.0)
         self._withdrawn: dict[str, str] = {}
-        self._rules: Sequence[Rule] = ()
+        self._rules: Sequence[BusinessRule] = ()
 
     def knows(self, kind: NameKind, name: str) -> bool:
         """Return whether it knows a product, or one of the two segments and the one category that it was given."""
@@ -55,11 +46,11 @@ class FakeEngine:
             self._withdrawn[change.product_id] = refusals[0]
         return True
 
-    def use_rules(self, rules: Sequence[Rule]) -> None:
+    def use_rules(self, rules: Sequence[BusinessRule]) -> None:
         """Put business rules in force; it knows those that block products."""
         self._rules = rules
 
-    def recommend(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Slate:
+    def recommend(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Slate:
         """Return the ranked answer to one request.
 
         Raises:
@@ -94,7 +85,7 @@ class FakeEngine:
             refused=refused,
         )
 
-    def answer(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Packed:
+    def answer(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Packed:
         """Return the same as text."""
         return pack(self.recommend(request, state))
 

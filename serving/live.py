@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 from recsys.contracts.events import AccountUpdate, ProductUpdate
 from recsys.contracts.offers import ProductChange
-from recsys.offer_catalogue.business_rules import Rule, unknown_in_rules
+from recsys.offer_catalogue.business_rules import BusinessRule, unknown_in_rules
 from serving.models import LoadedModel, Recommender
 
 T = TypeVar("T", ProductChange, AccountUpdate)
@@ -32,7 +32,7 @@ class LiveProducts:
         self._recorded: dict[str, datetime] = {}
         self._engines: WeakSet[Recommender] = WeakSet()
         self._unknown: set[str] = set()
-        self._rules: Sequence[Rule] = ()
+        self._rules: Sequence[BusinessRule] = ()
 
     def adopt(self, model: LoadedModel) -> None:
         """Put all of it in force in a model before it answers."""
@@ -55,7 +55,7 @@ class LiveProducts:
             if recorded is None or row["recorded_at"] >= recorded:
                 self._put(ProductChange(**{name: row[name] for name in _PRODUCT_VALUES}), row["recorded_at"])
 
-    def use_rules(self, rules: Sequence[Rule]) -> None:
+    def use_rules(self, rules: Sequence[BusinessRule]) -> None:
         """Put business rules in force in every model."""
         if tuple(rules) != tuple(self._rules):
             self._rules = rules

@@ -9,7 +9,7 @@ from recsys.bundle.load import Bundle, load_bundle
 from recsys.bundle.manifest import model_version
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.errors import BundleCorruptError
-from recsys.ranking.explorer import Insight
+from recsys.ranking.explorer import ModelExplorer
 from serving.models import LoadedModel
 from serving.slates import RankingEngine
 from serving.trial import BundleTrial, files_seen
@@ -55,7 +55,7 @@ def load_model(
             OfferRequest(account_id=item.account_id, cart=tuple(CartLine(product) for product in item.cart))
             for item in bundle.manifest.warm_up
         ),
-        insight=Insight(engine),
+        insight=ModelExplorer(engine),
     )
 
 

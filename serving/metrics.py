@@ -9,7 +9,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from recsys.events import WriterState
+from recsys.events.writer import WriterState
 from serving.answer_counts import AnswerCounts
 from serving.models import Models, Running
 from serving.packing import Packed

@@ -10,10 +10,10 @@ from functools import cached_property
 from typing import Final, NamedTuple, Protocol
 
 from recsys.bundle.resolve import ResolvedModel
-from recsys.contracts.offers import NOTHING_NEW, AccountState, NameKind, OfferRequest, ProductChange, Slate
+from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, OfferRequest, ProductChange, Slate
 from recsys.errors import ModelNotFoundError, OfferEngineError, RegistryError
-from recsys.offer_catalogue.business_rules import Rule
-from recsys.ranking.explorer import Insight
+from recsys.offer_catalogue.business_rules import BusinessRule
+from recsys.ranking.explorer import ModelExplorer
 from serving.packing import Packed, json_text
 
 CHAMPION: Final = "champion"
@@ -25,10 +25,10 @@ _log = logging.getLogger("serving")
 class Recommender(Protocol):
     """What ranks: `serving.slates.RankingEngine`, or a fake in tests."""
 
-    def recommend(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Slate:
+    def recommend(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Slate:
         """Return the ranked answer to one request."""
 
-    def answer(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Packed:
+    def answer(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Packed:
         """Return the same as text."""
 
     def knows(self, kind: NameKind, name: str) -> bool:
@@ -37,7 +37,7 @@ class Recommender(Protocol):
     def apply(self, change: ProductChange) -> bool:
         """Put new values of a product in force; return whether the model knows the product."""
 
-    def use_rules(self, rules: Sequence[Rule]) -> None:
+    def use_rules(self, rules: Sequence[BusinessRule]) -> None:
         """Put business rules in force, and no other."""
 
 
@@ -64,7 +64,7 @@ class LoadedModel:
     n_products: int
     loaded_at: datetime
     warm_up: tuple[OfferRequest, ...] = ()
-    insight: Insight | None = None
+    insight: ModelExplorer | None = None
 
     @cached_property
     def named(self) -> str:

@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from recsys.contracts.events import PRESENTING, DecisionOffer, EventQuery, FeedPosition, Outcome, TableName
-from recsys.events import EventStore
 from recsys.events.schema import FED
-from recsys.offer_catalogue.business_rules import Rules
+from recsys.events.store import EventStore
+from recsys.offer_catalogue.business_rules import BusinessRules
 from serving.ids import first_id_at
 from serving.rules_file import RulesFile
 
@@ -84,7 +84,7 @@ class News:
     links: list[dict[str, Any]] = field(default_factory=list)
     erasures: list[Erasure] = field(default_factory=list)
     experiments: list[dict[str, Any]] = field(default_factory=list)
-    rules: Rules | None = None
+    rules: BusinessRules | None = None
     position: FeedPosition | None = None
 
 

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from recsys.contracts.events import DecisionOffer
 from recsys.contracts.offers import AccountState, Explain, Objective, Offer, OfferRequest, Slate, Tier
 from recsys.offer_model.tables import EVERYONE
-from recsys.ranking.compiled_ranker import QuickRanker, QuickSlate
+from recsys.ranking.compiled_ranker import CompiledRanker, RankedSlate
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.explanations import Reason, Reasons
 from recsys.ranking.kernel import N_NUMBERS
@@ -111,7 +111,7 @@ class QuickAnswers:
     """Ranks usual requests of one model and writes their answers from pieces that are kept once written."""
 
     def __init__(self, engine: OfferEngine) -> None:
-        self._ranker = QuickRanker(engine)
+        self._ranker = CompiledRanker(engine)
         self._model = engine.model
         self._ids = engine.catalogue.ids
         self._reasons = Reasons(engine.model, engine.config.least_buyers)
@@ -143,7 +143,7 @@ class QuickAnswers:
             ranked.refused,
         )
 
-    def _written(self, ranked: QuickSlate, explain: Explain) -> tuple[str, str]:
+    def _written(self, ranked: RankedSlate, explain: Explain) -> tuple[str, str]:
         if not ranked.ids:
             return "[]", "[]"
         pieces = self._pieces[explain]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from recsys.contracts.events import EventQuery, Outcome, PostedLine
-from recsys.events import EventStore
+from recsys.events.store import EventStore
 
 E = TypeVar("E", Outcome, PostedLine)
 K = TypeVar("K")

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from recsys.errors import ConfigError
-from recsys.offer_catalogue.business_rules import Rules, read_rules
+from recsys.offer_catalogue.business_rules import BusinessRules, read_rules
 from serving import logs
 
 _log = logging.getLogger("serving")
@@ -28,7 +28,7 @@ class RulesFile:
         self._rules = read_rules(path)
         self.is_refused = False
 
-    def look(self) -> Rules:
+    def look(self) -> BusinessRules:
         """Return the rules, read again where the file has changed; a broken file is told and left alone."""
         stamp = self._look_at()
         if stamp != self._stamp:

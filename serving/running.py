@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 from recsys.bundle.resolve import ResolvedModel
 from recsys.errors import ServerError
-from recsys.events import open_store
+from recsys.events.store import open_store
 from serving import logs
 from serving.app import create_app
 from serving.http_server import serve

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Final, TypeAlias, TypeVar
 from fastapi import Depends, Request
 
 from recsys.errors import StoreBusyError
-from recsys.events import EventStore, GroupCommitWriter
+from recsys.events.store import EventStore
+from recsys.events.writer import GroupCommitWriter
 from serving.admission import ADMISSION, Admission, AdmissionControl
 from serving.following import Follower
 from serving.keyring import Keyring

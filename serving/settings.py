@@ -8,7 +8,7 @@ from pydantic import Field
 
 from recsys.contracts.config import Config
 from recsys.contracts.offers import Objective
-from recsys.events import WriterConfig
+from recsys.events.writer import WriterConfig
 from serving.history import FatigueCaps
 from serving.http_server import ConnectionLimits
 from serving.sources.kept_models import KeptModelsConfig

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recsys.contracts.offers import NOTHING_NEW, AccountState, NameKind, OfferRequest, ProductChange, Slate
-from recsys.offer_catalogue.business_rules import Rule
+from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, OfferRequest, ProductChange, Slate
+from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.engine import OfferEngine
 from serving.packing import Packed, QuickAnswers, pack
 
@@ -30,11 +30,11 @@ class RankingEngine:
         self._most = most
         self._answers: dict[OfferRequest, Packed] = {}
 
-    def recommend(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Slate:
+    def recommend(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Slate:
         """Return the ranked answer to one request."""
         return self._engine.recommend(request, state)
 
-    def answer(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Packed:
+    def answer(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Packed:
         """Return the ranked answer to one request as text.
 
         Raises:
@@ -43,7 +43,7 @@ class RankingEngine:
         quick = self._quick.packed(request, state)
         if quick is not None:
             return quick
-        if state != NOTHING_NEW or not self._most:
+        if state != EMPTY_STATE or not self._most:
             return pack(self._engine.recommend(request, state))
         known = self._answers.pop(request, None)
         if known is None:
@@ -63,7 +63,7 @@ class RankingEngine:
         self._answers.clear()
         return known
 
-    def use_rules(self, rules: Sequence[Rule]) -> None:
+    def use_rules(self, rules: Sequence[BusinessRule]) -> None:
         """Put business rules in force, and no other."""
         self._engine.use_rules(rules)
         self._answers.clear()

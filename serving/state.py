@@ -8,8 +8,8 @@ from itertools import islice
 from typing import Final
 
 from recsys.contracts.events import AccountUpdate, FeedPosition, Outcome, PostedLine, forget_key
-from recsys.events import EventStore
-from recsys.ranking.live_catalogue import NOTHING_NEW, AccountState
+from recsys.contracts.offers import EMPTY_STATE, AccountState
+from recsys.events.store import EventStore
 from serving.experiments import Experiments
 from serving.history import History
 from serving.live import LiveAccounts, LiveProducts
@@ -173,11 +173,11 @@ class FreshState:
         """Return what is new about an account, or about a visitor without one."""
         if account_id is None:
             history = None if visitor_id is None else self._of_visitors.get(visitor_id)
-            return NOTHING_NEW if history is None else self._state(history, None, now, forgotten=False)
+            return EMPTY_STATE if history is None else self._state(history, None, now, forgotten=False)
         history, posted = self._of_accounts.get(account_id), self.accounts.get(account_id)
         forgotten = self.is_forgotten(account_id)
         if history is None and posted is None and not forgotten:
-            return NOTHING_NEW
+            return EMPTY_STATE
         return self._state(history, posted, now, forgotten=forgotten)
 
     def _state(

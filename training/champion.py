@@ -25,12 +25,11 @@ from recsys.backtesting.upgrade_scores import first_of_each
 from recsys.bundle.load import Bundle, load_bundle
 from recsys.bundle.resolve import resolve_model
 from recsys.contracts import columns as c
-from recsys.contracts.offers import OfferRequest
+from recsys.contracts.offers import AccountState, OfferRequest
 from recsys.data.history import SECONDS_A_DAY, History
 from recsys.data.times import as_utc
 from recsys.evaluation.offline.ranking_metrics import score_ranking
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig, Interval, paired_difference
-from recsys.ranking.live_catalogue import AccountState
 from training.config import TrainConfig
 from training.gate import Comparison, GateEvidence
 from training.registry import CHAMPION, MODEL, ModelVersion, Registry

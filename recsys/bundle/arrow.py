@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from recsys.errors import BundleCorruptError
 from recsys.offer_model.column_rules import Column, columns_of
-from recsys.offer_model.utf8_column import Strings
+from recsys.offer_model.utf8_column import Utf8Column
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ def write_table(table: object, path: Path) -> None:
         writer.write_table(batch, max_chunksize=max(batch.num_rows, 1))
 
 
-def read_table(kind: type[T], path: Path) -> T:
+def read_arrow_table(kind: type[T], path: Path) -> T:
     """Return the table of class `kind` that `path` holds, its arrays mapped from the file.
 
     Raises:
@@ -52,7 +52,7 @@ def read_table(kind: type[T], path: Path) -> T:
 
 
 def _to_arrow(values: Any) -> pa.Array:  # noqa: ANN401
-    if isinstance(values, Strings):
+    if isinstance(values, Utf8Column):
         buffers = [None, pa.py_buffer(values.offsets), pa.py_buffer(values.data)]
         return pa.Array.from_buffers(pa.large_utf8(), len(values), buffers)
     # Arrow packs booleans into bits, which can't be mapped as an array.
@@ -67,7 +67,7 @@ def _from_arrow(chunked: pa.ChunkedArray, column: Column, mapped: pa.Buffer, whe
     if chunked.type != wanted:
         raise BundleCorruptError(f"{where}: type {chunked.type}, must be {wanted}; write the bundle again")
     if not len(chunked):
-        return Strings.of([]) if column.dtype is None else np.zeros(0, dtype=column.dtype)
+        return Utf8Column.of([]) if column.dtype is None else np.zeros(0, dtype=column.dtype)
     if not all(_lies_in(buffer, mapped) for buffer in chunks[0].buffers()):
         raise BundleCorruptError(
             f"{where}: compressed, or not aligned, must be as it is mapped; write the bundle again"
@@ -88,7 +88,7 @@ def _lies_in(buffer: pa.Buffer | None, mapped: pa.Buffer) -> bool:
     return bool(mapped.address <= buffer.address and buffer.address + buffer.size <= mapped.address + mapped.size)
 
 
-def _strings(array: pa.Array) -> Strings:
+def _strings(array: pa.Array) -> Utf8Column:
     _, offsets, data = array.buffers()
     starts = np.frombuffer(offsets, dtype=np.int64, count=array.offset + len(array) + 1)[array.offset :]
-    return Strings(starts, np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, np.uint8))
+    return Utf8Column(starts, np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, np.uint8))

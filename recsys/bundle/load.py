@@ -8,7 +8,7 @@ from typing import get_type_hints
 
 from pydantic import ValidationError
 
-from recsys.bundle.arrow import read_table
+from recsys.bundle.arrow import read_arrow_table
 from recsys.bundle.manifest import FACTS, FileEntry, Manifest, digest, read_manifest
 from recsys.contracts.config import validation_sentences
 from recsys.errors import BundleCorruptError
@@ -102,7 +102,9 @@ def _read_model(folder: Path, manifest: Manifest) -> OfferModel:
     tables = {}
     for field in fields(OfferModel):
         if field.name != "facts":
-            tables[field.name] = read_table(hints[field.name], _listed(folder, manifest, f"tables/{field.name}.arrow"))
+            tables[field.name] = read_arrow_table(
+                hints[field.name], _listed(folder, manifest, f"tables/{field.name}.arrow")
+            )
     facts = _listed(folder, manifest, FACTS)
     try:
         return OfferModel(facts=ModelFacts.model_validate_json(facts.read_bytes()), **tables)

@@ -64,7 +64,7 @@ def forget(
     """Erase an account's data. Servers treat it as unknown within a second, whatever a bundle still holds of it."""
     import time
 
-    from recsys.events.maintenance import forget as erase
+    from recsys.events.maintenance import erase_account as erase
     from recsys.events.store import open_store
 
     events = open_store(store)

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
     from recsys.contracts.events import ExperimentRecord
     from recsys.evaluation.offline.off_policy import LoggedActions, OffPolicy
-    from recsys.events import EventStore
+    from recsys.events.store import EventStore
 
 
 def start(
     plan: Annotated[Path, typer.Argument(help="TOML file of the experiment's plan.")], store: Store = DEFAULT_STORE
 ) -> None:
     """Lock a plan and start its experiment: every server of the store assigns units within a second."""
-    from recsys.events import open_store
+    from recsys.events.store import open_store
     from recsys.experiments.plan import read_plan
 
     events = open_store(store)
@@ -52,7 +52,7 @@ def status(
     """Show the experiments of a store: since when they run, whether their plan is unchanged, units by arm."""
     from rich.console import Console
 
-    from recsys.events import open_store
+    from recsys.events.store import open_store
 
     events = open_store(store)
     try:
@@ -63,7 +63,7 @@ def status(
 
 def stop(experiment_id: Annotated[str, typer.Argument(help="The experiment.")], store: Store = DEFAULT_STORE) -> None:
     """Stop an experiment: no server assigns units to it any more; what was logged stays."""
-    from recsys.events import open_store
+    from recsys.events.store import open_store
 
     events = open_store(store)
     try:
@@ -198,7 +198,7 @@ def off_policy(
 
 def _of_store(policy: str, url: str) -> LoggedActions:
     from recsys.evaluation.offline.off_policy import SLOT_POLICIES, drawn_slots
-    from recsys.events import open_store
+    from recsys.events.store import open_store
 
     known = next((one for one in SLOT_POLICIES if one == policy), None)
     if known is None:

@@ -159,7 +159,7 @@ def _events(url: str | None) -> EventTables | None:
     if url is None:
         return None
     from recsys.evaluation.kpis.tables import read_events
-    from recsys.events import open_store
+    from recsys.events.store import open_store
 
     path = url.removeprefix("sqlite:///")
     if path != url and not Path(path).is_file():

@@ -130,7 +130,7 @@ def _from_store(
     currency: str | None,
 ) -> Readout:
     from recsys.evaluation.readout.from_event_store import store_readout
-    from recsys.events import open_store
+    from recsys.events.store import open_store
 
     store = open_store(url)
     try:

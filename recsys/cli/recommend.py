@@ -21,7 +21,7 @@ from recsys.bundle.resolve import DEFAULT_TRACKING_URI, ResolvedModel, resolve
 from recsys.contracts.events import Decision, DecisionOffer
 from recsys.contracts.offers import KINDS, Objective, OfferKind, OfferRequest, Slate
 from recsys.errors import ConfigError
-from recsys.events import EventStore, open_store
+from recsys.events.store import EventStore, open_store
 from recsys.ranking.batch import BLOCK_ACCOUNTS, Answered, Record, answers, write_offers
 from recsys.ranking.value import check_objective
 

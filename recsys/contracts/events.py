@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import Literal, NamedTuple, TypeAlias
 
 from recsys.contracts.offers import (
-    NOTHING_NEW,
+    EMPTY_STATE,
     AccountState,
     Objective,
     OfferKind,
@@ -75,7 +75,7 @@ class Context:
         unknown_experiment: that the request named and that did not run; None without one.
     """
 
-    state: AccountState = NOTHING_NEW
+    state: AccountState = EMPTY_STATE
     refused: Mapping[str, str] = field(default_factory=dict)
     rules_version: str | None = None
     unknown_experiment: str | None = None
@@ -139,7 +139,7 @@ class Decision:
         return self.request.account_id
 
 
-class WrittenDecision(NamedTuple):
+class DecisionRow(NamedTuple):
     """A decision as its row in the store, in the order of the columns: times as text, and JSON as text.
 
     The server writes an answer's text once; what it keeps is made of the same pieces. The fields are `Decision`'s, with
@@ -299,7 +299,7 @@ class ExperimentRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten:
+class Erasure:
     """An erasure of an account's data, which is never taken back; the same account may be erased again.
 
     Attributes:
@@ -313,7 +313,7 @@ class Forgotten:
 
 Event: TypeAlias = (
     Decision
-    | WrittenDecision
+    | DecisionRow
     | Outcome
     | PostedLine
     | ProductUpdate
@@ -321,7 +321,7 @@ Event: TypeAlias = (
     | VisitorLink
     | RecordedAssignment
     | ExperimentRecord
-    | Forgotten
+    | Erasure
 )
 """Anything that the event store keeps."""
 

@@ -15,7 +15,7 @@ Objective = Literal["conversion", "revenue", "margin"]
 ProbabilityOf = Literal["buys_within_horizon", "accepts_if_shown"]
 Tier = Literal["account", "recent", "cart", "segment", "popular"]
 Explain = Literal["none", "brief", "full"]
-Sources = Literal["all", "evidence", "popular"]
+CandidateSources = Literal["all", "evidence", "popular"]
 
 NameKind = Literal["product", "segment", "category"]
 """What names and ids that come from outside may be of."""
@@ -70,7 +70,7 @@ class OfferRequest:
     max_price: float | None = None
     channel: str | None = None
     region: str | None = None
-    sources: Sources = "all"
+    sources: CandidateSources = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class AccountState:
     is_forgotten: bool = False
 
 
-NOTHING_NEW = AccountState()
+EMPTY_STATE = AccountState()
 
 
 @dataclass(frozen=True, slots=True)

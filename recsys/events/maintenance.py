@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from recsys.contracts.events import EventQuery, Forgotten, TableName, forget_key
+from recsys.contracts.events import Erasure, EventQuery, TableName, forget_key
 from recsys.errors import ConfigError
 from recsys.events.schema import ACCOUNT_OVERRIDES, ASSIGNMENTS, DECISIONS, ORDER_LINES, OUTCOMES, TABLES, TIME_COLUMN
 from recsys.events.schema import VISITOR_LINKS as LINKS
@@ -85,7 +85,7 @@ _CHUNK_ROWS: Final = 5_000
 _KEYS_AT_ONCE: Final = 500
 
 
-def forget(
+def erase_account(
     store: SqlStore, account_id: str, now: datetime, settle: Callable[[], None] | None = None
 ) -> dict[TableName, int]:
     """Erase one account from the store; return how many rows of each table went.
@@ -101,13 +101,13 @@ def forget(
         settle: waits until every server has heard of the erasure; what one still wrote until then goes too.
     """
     key = forget_key(account_id)
-    store.append([Forgotten(key, now)])
+    store.append([Erasure(key, now)])
     gone = _erase(store, account_id)
     if settle is not None:
         settle()
         late = _erase(store, account_id)
         gone = {table: count + late[table] for table, count in gone.items()}
-    store.append([Forgotten(key, now + timedelta(microseconds=1))])
+    store.append([Erasure(key, now + timedelta(microseconds=1))])
     if store.engine.dialect.name == "sqlite":
         with store.answering(), store.autocommit.connect() as connection:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")  # the journal holds the old pages

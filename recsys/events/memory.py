@@ -12,7 +12,7 @@ import pyarrow as pa
 from pydantic_core import to_json
 
 from recsys.contracts.events import PRESENTING, DecisionOffer, Event, EventQuery, FeedPosition, TableName
-from recsys.events.merging import key_of, merged
+from recsys.events.merging import key_of, merge_row
 from recsys.events.rows import Row, rows_by_table
 from recsys.events.schema import MERGES, TABLES, TIME_COLUMN, WRITTEN
 from recsys.events.store import arrow_schema, wanted_schema
@@ -45,7 +45,7 @@ class MemoryStore:
                         self._position += 1
                         self._changes[name, key] = self._position
                     if key in records:
-                        values = merged(name, tuple(records[key].values()), tuple(record.values()))
+                        values = merge_row(name, tuple(records[key].values()), tuple(record.values()))
                         record = dict(zip(record, values, strict=True))
                     records[key] = record
 

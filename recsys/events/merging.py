@@ -17,7 +17,7 @@ def key_of(name: TableName, row: Row) -> Row:
     return row[: len(TABLES[name].primary_key.columns)]
 
 
-def merged(name: TableName, kept: Row, new: Row) -> Row:
+def merge_row(name: TableName, kept: Row, new: Row) -> Row:
     """Return what a kept row and a new one of the same key become.
 
     Example:
@@ -40,12 +40,12 @@ def without_doubles(name: TableName, rows: Iterable[Row]) -> list[Row]:
     found: dict[Row, Row] = {}
     for row in rows:
         key = key_of(name, row)
-        found[key] = merged(name, found[key], row) if key in found else row
+        found[key] = merge_row(name, found[key], row) if key in found else row
     return list(found.values())
 
 
 def conflict_clause(name: TableName, dialect: str) -> str:
-    """Return `merged` as the end of an INSERT."""
+    """Return `merge_row` as the end of an INSERT."""
     how = MERGES.get(name, "first")
     if how == "first":
         return "ON CONFLICT DO NOTHING"

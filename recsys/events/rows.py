@@ -18,18 +18,18 @@ from recsys.contracts.events import (
     Context,
     Decision,
     DecisionOffer,
+    DecisionRow,
+    Erasure,
     Event,
     ExperimentRecord,
-    Forgotten,
     Outcome,
     PostedLine,
     ProductUpdate,
     RecordedAssignment,
     TableName,
     VisitorLink,
-    WrittenDecision,
 )
-from recsys.contracts.offers import NOTHING_NEW, AccountState, CartLine, OfferRequest
+from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, OfferRequest
 
 Row = tuple[Any, ...]
 
@@ -73,9 +73,9 @@ def decision_row(event: Decision) -> Row:
         event.shown,
         event.presented,
         event.unknown_products,
-        asked(event.request),
+        request_json(event.request),
         event.offers,
-        None if event.context is NO_CONTEXT else rested_on(event.context),
+        None if event.context is NO_CONTEXT else context_json(event.context),
     )
 
 
@@ -141,14 +141,14 @@ def experiment_row(event: ExperimentRecord) -> Row:
     return (event.experiment_id, event.version, event.plan, event.plan_hash, time_text(event.started_at), stopped)
 
 
-def forgotten_row(event: Forgotten) -> Row:
+def forgotten_row(event: Erasure) -> Row:
     """Return the row of an erased account."""
     return (event.account_key, time_text(event.recorded_at))
 
 
 _ROWS: Final[dict[type, tuple[TableName, Callable[[Any], Row]]]] = {
     Decision: ("decisions", decision_row),
-    WrittenDecision: ("decisions", tuple),
+    DecisionRow: ("decisions", tuple),
     Outcome: ("outcomes", outcome_row),
     PostedLine: ("order_lines", line_row),
     ProductUpdate: ("product_overrides", product_row),
@@ -156,7 +156,7 @@ _ROWS: Final[dict[type, tuple[TableName, Callable[[Any], Row]]]] = {
     VisitorLink: ("visitor_links", link_row),
     RecordedAssignment: ("assignments", assignment_row),
     ExperimentRecord: ("experiments", experiment_row),
-    Forgotten: ("forgotten", forgotten_row),
+    Erasure: ("forgotten", forgotten_row),
 }
 
 
@@ -182,7 +182,7 @@ def decision_of(row: Mapping[str, Any]) -> Decision:
     )
 
 
-def asked(request: OfferRequest) -> dict[str, Any]:
+def request_json(request: OfferRequest) -> dict[str, Any]:
     """Return the request without its account and without what has its default value."""
     values = zip(_ASKED, _ASKED_OF(request), _USUAL)  # noqa: B905 - as many of each
     unusual: dict[str, Any] = {name: value for name, value, usual in values if value is not usual and value != usual}
@@ -193,10 +193,10 @@ def asked(request: OfferRequest) -> dict[str, Any]:
     return unusual
 
 
-def rested_on(context: Context) -> dict[str, Any]:
+def context_json(context: Context) -> dict[str, Any]:
     """Return the context without what has its default value."""
     known = {name: getattr(context.state, name) for name in _STATE}
-    kept: dict[str, Any] = {name: value for name, value in known.items() if value != getattr(NOTHING_NEW, name)}
+    kept: dict[str, Any] = {name: value for name, value in known.items() if value != getattr(EMPTY_STATE, name)}
     if context.refused:
         kept["refused"] = context.refused
     if context.rules_version is not None:

@@ -35,7 +35,7 @@ class WriterConfig(Config):
     nobody for two seconds. Commits take milliseconds."""
 
 
-Told: TypeAlias = Callable[[Exception | None], None]
+OnCommit: TypeAlias = Callable[[Exception | None], None]
 """Hears that events are durable, or why they are not."""
 
 _LOOK_SECONDS: Final = 0.1
@@ -47,7 +47,7 @@ class _Waiting:
 
     __slots__ = ("events", "is_told", "loop", "told", "until")
 
-    def __init__(self, events: Sequence[Event], loop: asyncio.AbstractEventLoop, told: Told, until: float) -> None:
+    def __init__(self, events: Sequence[Event], loop: asyncio.AbstractEventLoop, told: OnCommit, until: float) -> None:
         self.events = events
         self.loop = loop
         self.told = told
@@ -152,7 +152,7 @@ class GroupCommitWriter:
         """
         return self.submit(())
 
-    def submit_telling(self, events: Sequence[Event], told: Told) -> None:
+    def submit_telling(self, events: Sequence[Event], told: OnCommit) -> None:
         """Have `told` called in the running event loop once `events` are durable, or with the error that kept them out.
 
         Raises:
@@ -264,7 +264,7 @@ class GroupCommitWriter:
 
 def _finish(group: list[_Waiting], error: Exception | None) -> None:
     """Wake the callers, with one call into each event loop."""
-    loops: dict[asyncio.AbstractEventLoop, list[Told]] = {}
+    loops: dict[asyncio.AbstractEventLoop, list[OnCommit]] = {}
     for waiting in group:
         loops.setdefault(waiting.loop, []).append(waiting.told)
     for loop, callers in loops.items():
@@ -272,7 +272,7 @@ def _finish(group: list[_Waiting], error: Exception | None) -> None:
             loop.call_soon_threadsafe(_tell, callers, error)
 
 
-def _tell(callers: list[Told], error: Exception | None) -> None:
+def _tell(callers: list[OnCommit], error: Exception | None) -> None:
     for told in callers:
         try:
             told(error)

@@ -9,7 +9,7 @@ from recsys.errors import PlanError
 
 if TYPE_CHECKING:
     from recsys.contracts.events import ExperimentRecord
-    from recsys.events import EventStore
+    from recsys.events.store import EventStore
     from recsys.experiments.plan import ExperimentPlan
 
 

@@ -26,7 +26,7 @@ from recsys.offer_model.tables import (
     OwnedTable,
     SegmentTable,
 )
-from recsys.offer_model.utf8_column import Strings
+from recsys.offer_model.utf8_column import Utf8Column
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def account_table(
     candidates_start, candidates_count = ranges(ready.account, len(vocabulary))
     owned_start, owned_count = ranges(bought.account, len(vocabulary))
     return AccountTable(
-        ids=Strings.of(vocabulary.ids.tolist()),
+        ids=Utf8Column.of(vocabulary.ids.tolist()),
         segment=segment,
         do_not_offer=vocabulary.column(frame, c.DO_NOT_OFFER, False).astype(bool),
         n_orders=paces.n_orders,
@@ -238,7 +238,7 @@ def _tables(
     start, count = ranges(owner[order], len(segments.names))
     share = n_buyers[order] / np.maximum(sizes[owner[order]], 1)
     return (
-        SegmentTable(Strings.of(segments.names), sizes, start, count),
+        SegmentTable(Utf8Column.of(segments.names), sizes, start, count),
         FallbackTable(
             product=product[order].astype(np.int32),
             probability=np.minimum(share, 1.0).astype(np.float32),

@@ -16,7 +16,7 @@ from recsys.arrays import unique_sorted
 from recsys.contracts import columns as c
 from recsys.data.history import History
 from recsys.offer_model.tables import Bool, Float32, Float64, Int32, Int64, NameTable, ProductTable
-from recsys.offer_model.utf8_column import Strings
+from recsys.offer_model.utf8_column import Utf8Column
 
 
 @dataclass(frozen=True)
@@ -126,11 +126,11 @@ def product_table(
     family = Codes.of(vocabulary.column(frame, c.FAMILY, None))
     price = _numbers(vocabulary.column(frame, c.PRICE, np.nan))
     table = ProductTable(
-        ids=Strings.of(vocabulary.ids.tolist()),
-        names=Strings.of(_texts(vocabulary.column(frame, c.NAME, None))),
+        ids=Utf8Column.of(vocabulary.ids.tolist()),
+        names=Utf8Column.of(_texts(vocabulary.column(frame, c.NAME, None))),
         category=category.codes,
         family=family.codes,
-        tier=Strings.of(_texts(vocabulary.column(frame, c.TIER, None))),
+        tier=Utf8Column.of(_texts(vocabulary.column(frame, c.TIER, None))),
         price=np.where(np.isnan(price), _last_price(vocabulary, history), price),
         cost=_numbers(vocabulary.column(frame, c.COST, np.nan)),
         active=_flags(vocabulary.column(frame, c.ACTIVE, True)),
@@ -150,7 +150,7 @@ def product_table(
         substitutes_start=links.substitutes.start,
         substitutes_count=links.substitutes.count,
     )
-    return table, NameTable(Strings.of(category.names)), NameTable(Strings.of(family.names))
+    return table, NameTable(Utf8Column.of(category.names)), NameTable(Utf8Column.of(family.names))
 
 
 def distinct_pairs(product: NDArray[np.integer], other: NDArray[np.integer]) -> tuple[Int32, Int32]:

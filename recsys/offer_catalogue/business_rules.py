@@ -45,7 +45,7 @@ Moment = Annotated[datetime, BeforeValidator(_moment)]
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=100_000)]
 
 
-class Rule(Config):
+class BusinessRule(Config):
     """One decision about offers."""
 
     name: str = Field(min_length=1, max_length=100)
@@ -80,7 +80,7 @@ class Rule(Config):
     """What is to be said with the offer."""
 
     @model_validator(mode="after")
-    def _is_consistent(self) -> Rule:
+    def _is_consistent(self) -> BusinessRule:
         if not self.products and not self.categories:
             raise ValueError("products and categories are empty, one must name something; name what it is about")
         if self.valid_from is not None and self.valid_to is not None and self.valid_to <= self.valid_from:
@@ -111,22 +111,22 @@ class Rule(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class BusinessRules:
     """The rules of one file, in its order.
 
     Attributes:
         version: beginning of the SHA-256 of the file; decisions name it.
     """
 
-    rules: tuple[Rule, ...]
+    rules: tuple[BusinessRule, ...]
     version: str
 
-    def in_force(self, now: datetime) -> tuple[Rule, ...]:
+    def in_force(self, now: datetime) -> tuple[BusinessRule, ...]:
         """Return the rules that are valid at `now`."""
         return tuple(rule for rule in self.rules if rule.holds(now))
 
 
-def unknown_in_rules(rules: Iterable[Rule], knows: Callable[[NameKind, str], bool]) -> list[str]:
+def unknown_in_rules(rules: Iterable[BusinessRule], knows: Callable[[NameKind, str], bool]) -> list[str]:
     """Return what the rules name and nobody knows: a rule about it does nothing until a model does.
 
     Example:
@@ -142,7 +142,7 @@ def unknown_in_rules(rules: Iterable[Rule], knows: Callable[[NameKind, str], boo
     return [f"{kind} {name!r} ({rule})" for kind, name, rule in named if not knows(kind, name)]
 
 
-def read_rules(path: Path) -> Rules:
+def read_rules(path: Path) -> BusinessRules:
     """Return the rules of a TOML file.
 
     Raises:
@@ -155,7 +155,7 @@ def read_rules(path: Path) -> Rules:
     return parse_rules(content, str(path))
 
 
-def parse_rules(content: bytes, where: str) -> Rules:
+def parse_rules(content: bytes, where: str) -> BusinessRules:
     """Return the rules in the bytes of a TOML file; `where` names it in errors.
 
     Raises:
@@ -175,18 +175,18 @@ def parse_rules(content: bytes, where: str) -> Rules:
     lines = [number for number, line in enumerate(text.splitlines(), 1) if line.split("#")[0].strip() == "[[rule]]"]
     rules = tuple(_rule(table, where, position, lines) for position, table in enumerate(tables))
     _refuse_twice(rules, where, lines)
-    return Rules(rules, hashlib.sha256(content).hexdigest()[:12])
+    return BusinessRules(rules, hashlib.sha256(content).hexdigest()[:12])
 
 
-def _rule(table: object, where: str, position: int, lines: Sequence[int]) -> Rule:
+def _rule(table: object, where: str, position: int, lines: Sequence[int]) -> BusinessRule:
     try:
-        return Rule.model_validate(table)
+        return BusinessRule.model_validate(table)
     except ValidationError as error:
         name = table.get("name", "without a name") if isinstance(table, dict) else "not a table"
         raise ConfigError(f"{where}: {_place(position, lines)} ({name}): {validation_sentences(error)}") from None
 
 
-def _refuse_twice(rules: Sequence[Rule], where: str, lines: Sequence[int]) -> None:
+def _refuse_twice(rules: Sequence[BusinessRule], where: str, lines: Sequence[int]) -> None:
     seen: set[str] = set()
     for position, rule in enumerate(rules):
         if rule.name in seen:

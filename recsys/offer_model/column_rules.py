@@ -17,15 +17,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.errors import BundleCorruptError
-from recsys.offer_model.utf8_column import Strings
+from recsys.offer_model.utf8_column import Utf8Column
 
 Array = NDArray[Any]
 
 
-class Rule(Protocol):
+class ColumnRule(Protocol):
     """What must hold of one column; the ranges of rows are right when it is asked."""
 
-    def fault(self, column: Any, model: object) -> str | None:  # noqa: ANN401 - an array or `Strings`
+    def fault(self, column: Any, model: object) -> str | None:  # noqa: ANN401 - an array or `Utf8Column`
         """Return what is wrong and the rule that it breaks, None where nothing is."""
 
 
@@ -33,13 +33,13 @@ class Column(NamedTuple):
     """A column as its table declares it.
 
     Attributes:
-        dtype: of its array; None for `Strings`.
+        dtype: of its array; None for `Utf8Column`.
         rules: what must hold of it.
     """
 
     name: str
     dtype: np.dtype[Any] | None
-    rules: tuple[Rule, ...]
+    rules: tuple[ColumnRule, ...]
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,9 @@ class Increasing:
     as_large: bool = False
     step: float = 0.0
 
-    def fault(self, column: Array | Strings, _model: object) -> str | None:
+    def fault(self, column: Array | Utf8Column, _model: object) -> str | None:
         """Return which value is too small."""
-        if isinstance(column, Strings):
+        if isinstance(column, Utf8Column):
             texts = _as_arrow(column)
             order = pc.greater_equal(texts[:-1], texts[1:]) if len(texts) > 1 else pa.array([], pa.bool_())
             wrong = order.to_numpy(zero_copy_only=False).nonzero()[0]
@@ -190,7 +190,7 @@ class AtMostOwners:
 class NotEmpty:
     """There is a row."""
 
-    def fault(self, column: Array | Strings, _model: object) -> str | None:
+    def fault(self, column: Array | Utf8Column, _model: object) -> str | None:
         """Return whether there is none."""
         return None if len(column) else "no row, must have one or more"
 
@@ -237,7 +237,7 @@ def _columns_of(kind: type) -> tuple[Column, ...]:
 
 def _column(name: str, hint: Any) -> Column:  # noqa: ANN401 - whatever stands in a class
     plain, *rules = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-    dtype = None if plain is Strings else np.dtype(get_args(get_args(plain)[-1])[0])
+    dtype = None if plain is Utf8Column else np.dtype(get_args(get_args(plain)[-1])[0])
     return Column(name, dtype, tuple(rules))
 
 
@@ -265,7 +265,7 @@ def _array_fault(values: Array, dtype: np.dtype[Any]) -> str | None:
     return None
 
 
-def _text_fault(texts: Strings) -> str | None:
+def _text_fault(texts: Utf8Column) -> str | None:
     if not len(texts.offsets):
         return "no offsets, must be one more than strings"
     try:
@@ -275,7 +275,7 @@ def _text_fault(texts: Strings) -> str | None:
     return None
 
 
-def _as_arrow(texts: Strings) -> pa.Array:
+def _as_arrow(texts: Utf8Column) -> pa.Array:
     buffers = [None, pa.py_buffer(texts.offsets), pa.py_buffer(texts.data)]
     return pa.Array.from_buffers(pa.large_utf8(), len(texts), buffers)
 

@@ -27,7 +27,7 @@ from recsys.offer_model.column_rules import (
     Within,
     check_tables,
 )
-from recsys.offer_model.utf8_column import Strings
+from recsys.offer_model.utf8_column import Utf8Column
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -95,11 +95,11 @@ class ModelFacts(Config):
 class ProductTable:
     """One row a product, sorted by id. Unknown numbers are NaN, unknown codes -1, unknown names empty."""
 
-    ids: Annotated[Strings, Increasing()]
-    names: Strings
+    ids: Annotated[Utf8Column, Increasing()]
+    names: Utf8Column
     category: Annotated[Int32, RowOf("categories", or_none=True)]  # row of OfferModel.categories
     family: Annotated[Int32, RowOf("families", or_none=True)]  # row of OfferModel.families
-    tier: Strings
+    tier: Utf8Column
     price: Annotated[Float64, _MONEY]  # money a unit
     cost: Annotated[Float64, _MONEY]  # money a unit
     active: Bool
@@ -125,7 +125,7 @@ class ProductTable:
 class AccountTable:
     """One row an account, sorted by id."""
 
-    ids: Annotated[Strings, Increasing()]
+    ids: Annotated[Utf8Column, Increasing()]
     segment: Annotated[Int32, RowOf("segments")]  # row of SegmentTable; EVERYONE where it has none
     do_not_offer: Bool
     n_orders: Annotated[Int32, _COUNT]
@@ -213,7 +213,7 @@ class LadderTable:
 class SegmentTable:
     """One row a segment; row 0 is everyone."""
 
-    names: Annotated[Strings, NotEmpty()]
+    names: Annotated[Utf8Column, NotEmpty()]
     n_accounts: Annotated[Int32, _COUNT]
     fallback_start: Int64
     fallback_count: Annotated[Int32, CountOf("fallback", "segments")]
@@ -245,7 +245,7 @@ class EvidenceTable:
 class NameTable:
     """Names behind codes."""
 
-    names: Strings
+    names: Utf8Column
 
 
 @dataclass(frozen=True)

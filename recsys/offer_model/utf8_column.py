@@ -15,7 +15,7 @@ _STEP: Final = 16
 
 
 @dataclass(frozen=True)
-class Strings(Sequence[str]):
+class Utf8Column(Sequence[str]):
     """An immutable column of strings in UTF-8; a string that is not known is empty.
 
     Attributes:
@@ -37,11 +37,11 @@ class Strings(Sequence[str]):
         object.__setattr__(self, "_offsets", memoryview(self.offsets))  # type: ignore[arg-type]
         object.__setattr__(self, "_marks", None)
 
-    def __reduce__(self) -> tuple[type[Strings], tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-        return Strings, (self.offsets, self.data)  # a view of memory can't travel to another process
+    def __reduce__(self) -> tuple[type[Utf8Column], tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+        return Utf8Column, (self.offsets, self.data)  # a view of memory can't travel to another process
 
     @classmethod
-    def of(cls, values: Sequence[str | None]) -> Strings:
+    def of(cls, values: Sequence[str | None]) -> Utf8Column:
         """Return the column of `values`; None becomes the empty string."""
         encoded = [b"" if value is None else value.encode("utf-8") for value in values]
         lengths = np.fromiter((len(item) for item in encoded), dtype=np.int64, count=len(encoded))

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from recsys.offer_catalogue.business_rules import Rule
+from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.offer_model.tables import EVERYONE, Float64, Int32, OfferModel
 from recsys.ranking.eligibility import NO_ROWS
 from recsys.ranking.live_catalogue import LiveCatalogue
@@ -17,7 +17,7 @@ _MOST_EFFECTS: Final = 10_000
 """Region and channel come from requests: their combinations must not grow without bound."""
 
 
-class Told(NamedTuple):
+class RuleAnnotation(NamedTuple):
     """What goes out with an offer: the rule's name, the share off its price, and its text."""
 
     rule: str | None
@@ -25,7 +25,7 @@ class Told(NamedTuple):
     text: str | None
 
 
-class Place(NamedTuple):
+class PinnedSlot(NamedTuple):
     """A rank that a rule speaks of: one of `rows` stands there, or stood before where `or_before`."""
 
     rank: int
@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class AppliedRules:
     """What the rules in force do to the requests of one segment, region and channel.
 
     Attributes:
@@ -52,8 +52,8 @@ class Effect:
     blocked: Int32 = field(default_factory=lambda: NO_ROWS)
     blocking: dict[int, str] = field(default_factory=dict)
     pinned: Int32 = field(default_factory=lambda: NO_ROWS)
-    places: tuple[Place, ...] = ()
-    told: dict[int, Told] = field(default_factory=dict)
+    places: tuple[PinnedSlot, ...] = ()
+    told: dict[int, RuleAnnotation] = field(default_factory=dict)
     boosted: Int32 = field(default_factory=lambda: NO_ROWS)
     factors: Float64 = field(default_factory=lambda: np.ones(0))
     discounted: Int32 = field(default_factory=lambda: NO_ROWS)
@@ -68,17 +68,17 @@ class Effect:
         return _looked_up(products, self.discounted, self.shares, 0.0)
 
 
-class RulesInForce:
+class ActiveRules:
     """The rules that are valid now, on the rows of one model."""
 
-    def __init__(self, rules: Sequence[Rule], model: OfferModel, catalogue: LiveCatalogue) -> None:
+    def __init__(self, rules: Sequence[BusinessRule], model: OfferModel, catalogue: LiveCatalogue) -> None:
         self._rules = rules
         self._model = model
         self._catalogue = catalogue
-        self._effects: dict[tuple[str | None, str | None, str | None], Effect | None] = {}
+        self._effects: dict[tuple[str | None, str | None, str | None], AppliedRules | None] = {}
         self._of_category: dict[str, list[int]] = {}
 
-    def effect(self, segment: str | None, region: str | None, channel: str | None) -> Effect | None:
+    def effect(self, segment: str | None, region: str | None, channel: str | None) -> AppliedRules | None:
         """Return what the rules do to such a request; None where no rule is about it."""
         key = (segment, region, channel)
         if key not in self._effects:
@@ -87,7 +87,7 @@ class RulesInForce:
             self._effects[key] = self._compute([rule for rule in self._rules if rule.applies(*key)])
         return self._effects[key]
 
-    def _compute(self, rules: Sequence[Rule]) -> Effect | None:
+    def _compute(self, rules: Sequence[BusinessRule]) -> AppliedRules | None:
         if not rules:
             return None
         rows = {rule.name: self._rows(rule) for rule in rules}
@@ -99,7 +99,7 @@ class RulesInForce:
         boosts = _product((rows[rule.name], rule.factor) for rule in offering if rule.factor is not None)
         told = _told(offering, rows)
         shares = {row: said.discount for row, said in told.items() if said.discount is not None}
-        return Effect(
+        return AppliedRules(
             blocked=_sorted(blocking),
             blocking=blocking,
             pinned=_sorted(row for rule in offering if rule.action == "pin" for row in rows[rule.name]),
@@ -111,7 +111,7 @@ class RulesInForce:
             shares=np.array([shares[row] for row in sorted(shares)], dtype=np.float64),
         )
 
-    def _rows(self, rule: Rule) -> list[int]:
+    def _rows(self, rule: BusinessRule) -> list[int]:
         named = [row for row in map(self._catalogue.row, rule.products) if row >= 0]
         for category in rule.categories:
             if category not in self._of_category:
@@ -127,22 +127,22 @@ def segment_name(model: OfferModel, row: int) -> str | None:
     return None if row == EVERYONE else model.segments.names[row]
 
 
-def _told(rules: Sequence[Rule], rows: dict[str, list[int]]) -> dict[int, Told]:
+def _told(rules: Sequence[BusinessRule], rows: dict[str, list[int]]) -> dict[int, RuleAnnotation]:
     """Return what goes out with each product: of several rules a pin's, then a require's, then a boost's."""
-    told: dict[int, Told] = {}
+    told: dict[int, RuleAnnotation] = {}
     for rule in sorted(rules, key=lambda rule: ("pin", "require", "boost").index(rule.action)):
         discount = None if rule.discount_percent is None else rule.discount_percent / 100
         for row in rows[rule.name]:
-            told.setdefault(row, Told(rule.name, discount, rule.text))
+            told.setdefault(row, RuleAnnotation(rule.name, discount, rule.text))
     return told
 
 
-def _places(rules: Sequence[Rule], rows: dict[str, list[int]]) -> tuple[Place, ...]:
+def _places(rules: Sequence[BusinessRule], rows: dict[str, list[int]]) -> tuple[PinnedSlot, ...]:
     """Return the places that rules speak of; of two rules for one rank the first of the file has it."""
-    places: dict[int, Place] = {}
+    places: dict[int, PinnedSlot] = {}
     for rule in rules:
         if rule.action in {"pin", "require"} and rows[rule.name]:
-            place = Place(rule.place, frozenset(rows[rule.name]), rule.action == "require")
+            place = PinnedSlot(rule.place, frozenset(rows[rule.name]), rule.action == "require")
             places.setdefault(rule.place, place)
     return tuple(places[rank] for rank in sorted(places))
 

@@ -12,11 +12,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.contracts.offers import KINDS, NOTHING_NEW, AccountState, OfferKind, OfferRequest
+from recsys.contracts.offers import EMPTY_STATE, KINDS, AccountState, OfferKind, OfferRequest
 from recsys.offer_model.tables import Float64, Int32
 from recsys.ranking import kernel
-from recsys.ranking.active_rules import Effect, segment_name
-from recsys.ranking.compiling import Book
+from recsys.ranking.active_rules import AppliedRules, segment_name
+from recsys.ranking.compiling import ColumnAddresses
 from recsys.ranking.eligibility import RULE_PREFIX
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.explanations import shortfall_sentence
@@ -39,7 +39,7 @@ _KINDS: Final[dict[tuple[OfferKind, ...], int]] = {
 }
 
 
-class QuickSlate(NamedTuple):
+class RankedSlate(NamedTuple):
     """The ranked answer to one request.
 
     Attributes:
@@ -64,7 +64,7 @@ class QuickSlate(NamedTuple):
     refused: dict[str, str]
 
 
-class QuickRanker:
+class CompiledRanker:
     """Answers usual requests from the tables of one engine, and from what is in force in it.
 
     Usual is what a storefront and a sales tool ask: ranked by conversion, whatever account, cart and exclusions, and
@@ -77,15 +77,15 @@ class QuickRanker:
         self._row = engine.catalogue.row
         self._lock = Lock()
         self._columns = _columns(engine)
-        self._book = Book(list(self._columns.values()), list(kernel.COLUMNS.values()))
+        self._book = ColumnAddresses(list(self._columns.values()), list(kernel.COLUMNS.values()))
         # A list goes into a memoryview by way of an array in a third of the time that numpy takes for it.
         self._ask = memoryview(self._columns["ask"].data).cast("B").cast("q")
         self._units = memoryview(self._columns["units"].data).cast("B").cast("d")
         self._told, self._refused = self._columns["told"], self._columns["refused"]
         self._offers, self._numbers = self._columns["offers"], self._columns["offer_numbers"]
-        self.rank(OfferRequest(limit=1), NOTHING_NEW)  # compiles the kernel here, not while somebody waits
+        self.rank(OfferRequest(limit=1), EMPTY_STATE)  # compiles the kernel here, not while somebody waits
 
-    def rank(self, request: OfferRequest, state: AccountState) -> QuickSlate | None:
+    def rank(self, request: OfferRequest, state: AccountState) -> RankedSlate | None:
         """Return what the engine would answer; None where the request is not a usual one, and the engine must say."""
         if not _is_usual(request, state):
             return None
@@ -116,7 +116,7 @@ class QuickRanker:
             n = kernel.rank(self._book.address, _key(request))
             return None if n < 0 else self._slate(n, request, len(quantities), unknown, effect)
 
-    def _effect(self, request: OfferRequest, state: AccountState) -> Effect | None:
+    def _effect(self, request: OfferRequest, state: AccountState) -> AppliedRules | None:
         rules = self._engine.rules
         if rules is None:
             return None
@@ -150,8 +150,8 @@ class QuickRanker:
         return [row for row in map(self._row, product_ids) if row >= 0]
 
     def _slate(
-        self, n: int, request: OfferRequest, n_cart: int, unknown: tuple[str, ...], effect: Effect | None
-    ) -> QuickSlate | None:
+        self, n: int, request: OfferRequest, n_cart: int, unknown: tuple[str, ...], effect: AppliedRules | None
+    ) -> RankedSlate | None:
         told: list[int] = self._told.tolist()
         n_considered, n_refused = told[kernel.TOLD_CONSIDERED], told[kernel.TOLD_REFUSED]
         if n_refused > _MOST_REFUSED:
@@ -167,7 +167,7 @@ class QuickRanker:
         if n < request.limit:
             barred = Counter(dict(zip(kernel.BARS, told[kernel.TOLD_BARRED :], strict=True)))
             shortfall = shortfall_sentence(request.limit, n, n_considered, barred)
-        return QuickSlate(
+        return RankedSlate(
             ids,
             self._numbers[: kernel.N_NUMBERS * n].tolist(),
             told[kernel.TOLD_SEGMENT],
@@ -178,7 +178,7 @@ class QuickRanker:
             self._spoken(self._refused[:n_refused].tolist(), effect) if n_refused else {},
         )
 
-    def _spoken(self, refused: list[int], effect: Effect | None) -> dict[str, str]:
+    def _spoken(self, refused: list[int], effect: AppliedRules | None) -> dict[str, str]:
         """Refused products by id; a business rule is named."""
         catalogue = self._engine.catalogue
         blocking = {} if effect is None else effect.blocking
@@ -193,7 +193,7 @@ def compile_kernel() -> None:
     """Let numba compile the kernel and keep it, which the first start of a server would do else."""
     from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model  # loads pandas, which nothing else needs
 
-    QuickRanker(OfferEngine(synthetic_model(SyntheticModelConfig(), np.random.default_rng(0))))
+    CompiledRanker(OfferEngine(synthetic_model(SyntheticModelConfig(), np.random.default_rng(0))))
 
 
 def _is_usual(request: OfferRequest, state: AccountState) -> bool:

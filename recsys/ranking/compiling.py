@@ -40,7 +40,7 @@ def inner(function: Callable[P, T]) -> Callable[P, T]:
     return made
 
 
-class Book:
+class ColumnAddresses:
     """Where columns stand in memory: a compiled function that took fifty arrays would spend its time on taking them.
 
     It holds the arrays, so that their memory stays. Compiled code reads a column with the function of its type.

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from recsys.contracts.config import Config
 from recsys.offer_model.tables import Bool, Float64, Int32, OfferModel
-from recsys.ranking.active_rules import Place
+from recsys.ranking.active_rules import PinnedSlot
 
 
 class DiversityConfig(Config):
@@ -86,7 +86,7 @@ class Picker:
         self._mixed = mixed
         self._chosen = _Chosen()
         self._beside = _Chosen()
-        self._places: Sequence[Place] = ()
+        self._places: Sequence[PinnedSlot] = ()
         self.dropped: dict[int, str] = {}
 
     def stand_beside(self, cart: Sequence[int]) -> None:
@@ -94,7 +94,7 @@ class Picker:
         for product in cart:
             self._rule_out(self._beside, product, int(self._products.family[product]))
 
-    def stand_by(self, places: Sequence[Place]) -> None:
+    def stand_by(self, places: Sequence[PinnedSlot]) -> None:
         """Let business rules say who stands at which rank."""
         self._places = places
 

@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys.contracts.config import Config
-from recsys.contracts.offers import NameKind, Offer, OfferRequest, ProductChange, Slate, Tier
+from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, Offer, OfferRequest, ProductChange, Slate, Tier
 from recsys.errors import ConfigError
-from recsys.offer_catalogue.business_rules import Rule
+from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.offer_model.tables import EVERYONE, Bool, Float64, OfferModel
-from recsys.ranking.active_rules import Effect, RulesInForce
+from recsys.ranking.active_rules import ActiveRules, AppliedRules
 from recsys.ranking.combine import combine, in_this_order, noisy_or
 from recsys.ranking.diversity import DiversityConfig, Picker
 from recsys.ranking.eligibility import BLOCKED, CHANGING, RULE_PREFIX
 from recsys.ranking.explanations import shortfall_sentence
-from recsys.ranking.live_catalogue import NOTHING_NEW, AccountState, LiveCatalogue
+from recsys.ranking.live_catalogue import LiveCatalogue
 from recsys.ranking.offer_builder import Offering
 from recsys.ranking.pool import ACCOUNT, CART, POPULAR, RECENT, TIERS, Pool, joined, member
-from recsys.ranking.request import Lookup, Situation
+from recsys.ranking.request import RequestResolver, ResolvedRequest
 from recsys.ranking.retrieval import account_pool, cart_pool, cart_upgrades, fallback_pool, order_pool, repeat_rate
 from recsys.ranking.value import check_objective, credible, raw_order, unit_worth, value_order
 
@@ -71,19 +71,19 @@ class OfferEngine:
         self.model = model
         self.config = config or RankingConfig()
         self.catalogue = LiveCatalogue(model)
-        self._lookup = Lookup(model, self.catalogue, self.config.recent_purchases)
+        self._lookup = RequestResolver(model, self.catalogue, self.config.recent_purchases)
         self._offering = Offering(model, self.catalogue, self.config.least_buyers)
-        self.rules: RulesInForce | None = None
+        self.rules: ActiveRules | None = None
 
     def apply(self, change: ProductChange) -> bool:
         """Put new values of a product in force; return whether the model knows the product."""
         return self.catalogue.apply(change)
 
-    def use_rules(self, rules: Sequence[Rule]) -> None:
+    def use_rules(self, rules: Sequence[BusinessRule]) -> None:
         """Put business rules in force, and no other."""
-        self.rules = RulesInForce(rules, self.model, self.catalogue) if rules else None
+        self.rules = ActiveRules(rules, self.model, self.catalogue) if rules else None
 
-    def recommend(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Slate:
+    def recommend(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Slate:
         """Return exactly `request.limit` offers, or fewer and why.
 
         Args:
@@ -136,11 +136,11 @@ class OfferEngine:
         """Return the row of a segment, `EVERYONE` for one that the model does not know."""
         return self._lookup.segment_row(name)
 
-    def situation(self, request: OfferRequest, state: AccountState) -> Situation:
+    def situation(self, request: OfferRequest, state: AccountState) -> ResolvedRequest:
         """Return what a request is about."""
         return self._lookup.situation(request, state, self.rules)
 
-    def _spoken(self, refused: dict[int, str], situation: Situation) -> dict[str, str]:
+    def _spoken(self, refused: dict[int, str], situation: ResolvedRequest) -> dict[str, str]:
         """Return refused products by id; a business rule is named."""
         blocking = {} if situation.effect is None else situation.effect.blocking
         ids = self.catalogue.ids
@@ -153,7 +153,7 @@ class OfferEngine:
             raise ConfigError("kinds is empty, must name at least one; give cross_sell, upsell or both")
         check_objective(request.objective, self.catalogue)
 
-    def picker(self, request: OfferRequest, situation: Situation) -> Picker:
+    def picker(self, request: OfferRequest, situation: ResolvedRequest) -> Picker:
         """Return what picks the slate of one request."""
         picker = Picker(self.model, self.config.diversity, diverse=not request.raw, mixed=len(request.kinds) > 1)
         picker.stand_beside(situation.cart)
@@ -166,7 +166,7 @@ class OfferEngine:
         products, lower = ranked.pool.product[ranked.order], ranked.pool.from_product[ranked.order]
         return picker.pick(products, lower >= 0, ranked.worth, n)
 
-    def stages(self, request: OfferRequest, situation: Situation) -> Iterator[Pool]:
+    def stages(self, request: OfferRequest, situation: ResolvedRequest) -> Iterator[Pool]:
         """Yield the candidates, the best evidence first; a later stage only fills what an earlier one left open."""
         if situation.silent:
             return
@@ -179,7 +179,7 @@ class OfferEngine:
         if pins is not None:
             yield pins
 
-    def _sources(self, request: OfferRequest, situation: Situation) -> Iterator[Pool]:
+    def _sources(self, request: OfferRequest, situation: ResolvedRequest) -> Iterator[Pool]:
         if request.sources != "popular":
             pool = self._evidence_pool(request, situation)
             yield self._offering.spoken_for(pool, situation.cart) if request.sources == "evidence" else pool
@@ -188,14 +188,14 @@ class OfferEngine:
                 yield fallback_pool(self.model, situation.segment)
             yield fallback_pool(self.model, EVERYONE)
 
-    def _pins(self, request: OfferRequest, situation: Situation) -> Pool | None:
+    def _pins(self, request: OfferRequest, situation: ResolvedRequest) -> Pool | None:
         """Return what business rules make a candidate: at the chance that any order holds it."""
         effect = situation.effect
         if effect is None or not len(effect.pinned) or "cross_sell" not in request.kinds:
             return None
         return order_pool(self.model, effect.pinned, POPULAR)
 
-    def _evidence_pool(self, request: OfferRequest, situation: Situation) -> Pool:
+    def _evidence_pool(self, request: OfferRequest, situation: ResolvedRequest) -> Pool:
         """Return what the account, its latest purchases and the cart speak for."""
         own = account_pool(self.model, situation.account)
         n_crosses = len(own) - int(np.count_nonzero(own.from_product >= 0))  # which stand first
@@ -207,7 +207,7 @@ class OfferEngine:
         pools = {"cross_sell": crosses, "upsell": upgrades}
         return joined([pools[kind] for kind in dict.fromkeys(request.kinds)])
 
-    def _beside_cart(self, crosses: Pool, upgrades: Pool, situation: Situation) -> tuple[Pool, Pool]:
+    def _beside_cart(self, crosses: Pool, upgrades: Pool, situation: ResolvedRequest) -> tuple[Pool, Pool]:
         """Return the candidates of both kinds after the cart was heard."""
         account = situation.account
         cart = cart_pool(self.model, situation.cart, CART)
@@ -226,7 +226,7 @@ class OfferEngine:
         probability = np.where(repeats > 0, lifted, cart.probability)  # `1 - (1 - p)` would lose its last bits
         return cart.ranked_by(probability, probability)
 
-    def rank(self, pool: Pool, request: OfferRequest, situation: Situation) -> Ranked:
+    def rank(self, pool: Pool, request: OfferRequest, situation: ResolvedRequest) -> Ranked:
         """Return the candidates that may be offered, and their order."""
         n_considered, effect = len(pool), situation.effect
         keep, barred = situation.barriers.eligible(pool, self.catalogue)
@@ -246,11 +246,11 @@ class OfferEngine:
             order = value_order(pool, worth, credible(pool, self.config.relevance_floor))
         return Ranked(pool, order, worth[order], n_considered, barred)
 
-    def _unit_worth(self, pool: Pool, request: OfferRequest, effect: Effect | None) -> Float64:
+    def _unit_worth(self, pool: Pool, request: OfferRequest, effect: AppliedRules | None) -> Float64:
         discount = None if effect is None or not len(effect.discounted) else effect.discount(pool.product)
         return unit_worth(pool, request.objective, self.catalogue, discount)
 
-    def floors(self, pool: Pool, request: OfferRequest, effect: Effect | None) -> Iterator[tuple[str, Bool]]:
+    def floors(self, pool: Pool, request: OfferRequest, effect: AppliedRules | None) -> Iterator[tuple[str, Bool]]:
         """Yield which candidates are too faint, or worth less than what they displace."""
         faint = pool.probability < self.config.min_probability
         if effect is not None and len(effect.pinned):
@@ -261,7 +261,7 @@ class OfferEngine:
             value = pool.probability * self._unit_worth(pool, request, effect)
             yield "worth_less", (pool.from_product >= 0) & (value <= 0)
 
-    def _tier(self, offers: list[Offer], situation: Situation) -> Tier:
+    def _tier(self, offers: list[Offer], situation: ResolvedRequest) -> Tier:
         """Return the best evidence among the offers; without any, what would have been asked first."""
         if offers:
             return TIERS[min(TIERS.index(offer.tier) for offer in offers)]

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from recsys.offer_model.tables import EVERYONE, OfferModel
 
-Evidence = dict[str, float | int | str]
+EvidenceCounts = dict[str, float | int | str]
 K = TypeVar("K")
 
 _MOST_KEPT: Final = 50_000
@@ -25,7 +25,7 @@ class Reason:
     """A sentence, the counts that it speaks, and the product that it starts from (-1: none)."""
 
     sentence: str
-    evidence: Evidence
+    evidence: EvidenceCounts
     anchor: int = -1
 
 
@@ -64,7 +64,7 @@ class Reasons:
         table = self._model.evidence
         segment, anchor, product = int(table.segment[row]), int(table.anchor[row]), int(table.product[row])
         n_anchor, n_followed = int(table.n_anchor[row]), int(table.n_followed[row])
-        counts: Evidence = {"peer_group": self._peer_group(segment), "n_peers": n_anchor, "n_buyers": n_followed}
+        counts: EvidenceCounts = {"peer_group": self._peer_group(segment), "n_peers": n_anchor, "n_buyers": n_followed}
         who = f"{_spoken(n_followed)} of {_spoken(n_anchor)} accounts{self._like_this(segment)}"
         if anchor < 0:
             return Reason(f"{who} have bought {self.name(product)}", counts)
@@ -115,7 +115,7 @@ class Reasons:
         n_both, n_antecedent = self._n_both[row], self._n_antecedent[row]
         names = self.name(self._consequent[row]), self.name(antecedent)
         sentence = f"{names[0]} was in {_spoken(n_both)} of {_spoken(n_antecedent)} orders with {names[1]}"
-        counts: Evidence = {
+        counts: EvidenceCounts = {
             "anchor_product_id": self._model.products.ids[antecedent],
             "n_orders_with_both": n_both,
             "n_orders_with_anchor": n_antecedent,
@@ -132,7 +132,7 @@ class Reasons:
         what = f"{facts.fallback_unit}{self._like_this(segment)}"
         verb = "bought" if facts.fallback_unit == "accounts" else "hold"
         window = f" in the {days} days before {facts.as_of[:10]}" if days else ""
-        counts: Evidence = {"peer_group": self._peer_group(segment), "n_peers": n_peers, "n_buyers": n_buyers}
+        counts: EvidenceCounts = {"peer_group": self._peer_group(segment), "n_peers": n_peers, "n_buyers": n_buyers}
         if days:
             counts["window_days"] = days
         sentence = f"{_spoken(n_buyers)} of {_spoken(n_peers)} {what} {verb} {self.name(product)}{window}"

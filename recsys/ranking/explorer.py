@@ -16,7 +16,7 @@ from recsys.ranking.engine import OfferEngine
 from recsys.ranking.explanations import Reasons
 from recsys.ranking.retrieval import candidate_rows
 from recsys.ranking.value import unit_worth
-from recsys.ranking.white_space import Board, WhiteSpace
+from recsys.ranking.white_space import WhiteSpace, WhiteSpaceBuilder
 from recsys.ranking.why_not import WhyNot, why_not
 
 StateOf = Callable[[str], AccountState]
@@ -46,7 +46,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Takers:
+class LikelyBuyers:
     """The accounts that have a product among their candidates, the most likely first.
 
     Attributes:
@@ -58,21 +58,21 @@ class Takers:
     accounts: Int64
 
 
-def takers_of(engine: OfferEngine, product_id: str) -> Takers:
+def takers_of(engine: OfferEngine, product_id: str) -> LikelyBuyers:
     """Return the takers of a product, none where it may not be offered.
 
     It looks through every account's candidates, tens of milliseconds for a million accounts: not for an event loop.
     """
     row = engine.catalogue.row(product_id)
     if row < 0 or engine.catalogue.refusal[row]:
-        return Takers(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        return LikelyBuyers(np.zeros(0, np.int64), np.zeros(0, np.int64))
     table = engine.model.candidates
     rows = (table.product == row).nonzero()[0]
     rows = rows[np.argsort(-table.probability[rows], kind="stable")]
-    return Takers(rows, _owners(rows, engine))
+    return LikelyBuyers(rows, _owners(rows, engine))
 
 
-def call_list(engine: OfferEngine, takers: Takers, capacity: int, state_of: StateOf) -> tuple[Call, ...]:
+def call_list(engine: OfferEngine, takers: LikelyBuyers, capacity: int, state_of: StateOf) -> tuple[Call, ...]:
     """Return the likeliest takers, each account once, `capacity` at the most.
 
     Left out are accounts that want no offers, own the product by now, have declined it lately or were erased.
@@ -133,12 +133,12 @@ def _call(engine: OfferEngine, candidate: int, account_id: str, rank: int, reaso
     )
 
 
-class Insight:
+class ModelExplorer:
     """Explains one model. `takers_of` and `board` may take tenths of a second and belong in a thread."""
 
     def __init__(self, engine: OfferEngine) -> None:
         self._engine = engine
-        self._white_space = WhiteSpace(engine)
+        self._white_space = WhiteSpaceBuilder(engine)
 
     def knows(self, product_id: str) -> bool:
         """Return whether the model knows a product."""
@@ -150,14 +150,14 @@ class Insight:
         """Return why a product was not offered; see `recsys.ranking.why_not`."""
         return why_not(self._engine, request, state, product_id, refused)
 
-    def takers_of(self, product_id: str) -> Takers:
+    def takers_of(self, product_id: str) -> LikelyBuyers:
         """Return the accounts that have a product among their candidates; see `recsys.ranking.explorer`."""
         return takers_of(self._engine, product_id)
 
-    def call_list(self, takers: Takers, capacity: int, state_of: StateOf) -> tuple[Call, ...]:
+    def call_list(self, takers: LikelyBuyers, capacity: int, state_of: StateOf) -> tuple[Call, ...]:
         """Return the likeliest takers; see `recsys.ranking.explorer`."""
         return call_list(self._engine, takers, capacity, state_of)
 
-    def board(self, account_id: str, state: AccountState, cells_per_category: int) -> Board:
+    def board(self, account_id: str, state: AccountState, cells_per_category: int) -> WhiteSpace:
         """Return an account's white-space board; see `recsys.ranking.white_space`."""
         return self._white_space.board(account_id, state, cells_per_category)

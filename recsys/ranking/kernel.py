@@ -181,7 +181,7 @@ _RELEVANT: Final = 1 << 62
 
 
 @inner
-def find(book: int, key: bytes) -> int:
+def find_account(book: int, key: bytes) -> int:
     """Return the row of the account `key`, -1 where the model does not know it."""
     offsets, data = i8(book, _IDS), u1(book, _ID_BYTES)
     low, high, n = 0, len(offsets) - 1, len(key)
@@ -860,7 +860,7 @@ def rank(book: int, account_key: bytes) -> int:
         account_key: the account's id, where `ask` says that there is one.
     """
     ask, told = i8(book, _ASK), i8(book, _TOLD)
-    account = find(book, account_key) if ask[ASK_ACCOUNT] else -1
+    account = find_account(book, account_key) if ask[ASK_ACCOUNT] else -1
     if account >= 0 and ask[ASK_SILENCE] and u1(book, _WANTS_NONE)[account]:
         return WANTS_NONE
     segment = ask[ASK_SEGMENT]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.contracts.offers import NOTHING_NEW, AccountState, ProductChange
+from recsys.contracts.offers import ProductChange
 from recsys.offer_model.tables import Float64, OfferModel
-
-__all__ = ["NOTHING_NEW", "REFUSALS", "AccountState", "LiveCatalogue", "ProductChange"]
 
 OFFERABLE, INACTIVE, DO_NOT_OFFER, OUT_OF_STOCK = 0, 1, 2, 3
 REFUSALS = ("offerable", "inactive", "do_not_offer", "out_of_stock")

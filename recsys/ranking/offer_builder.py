@@ -10,14 +10,14 @@ import numpy as np
 
 from recsys.contracts.offers import Offer, OfferRequest
 from recsys.offer_model.tables import EVERYONE, Float64, OfferModel
-from recsys.ranking.active_rules import Told
+from recsys.ranking.active_rules import RuleAnnotation
 from recsys.ranking.explanations import CartReasons, Reason, Reasons
 from recsys.ranking.live_catalogue import LiveCatalogue
 from recsys.ranking.pool import CART, POPULAR, RECENT, SEGMENT, TIERS, Pool
-from recsys.ranking.request import Situation
+from recsys.ranking.request import ResolvedRequest
 from recsys.ranking.value import unit_worth
 
-_SILENT = Told(None, None, None)
+_SILENT = RuleAnnotation(None, None, None)
 
 
 class _Picked(NamedTuple):
@@ -44,7 +44,7 @@ class Offering:
         self._reasons = Reasons(model, least_buyers)
 
     def offers(
-        self, picked: Pool, worth: Float64, request: OfferRequest, situation: Situation, n_before: int
+        self, picked: Pool, worth: Float64, request: OfferRequest, situation: ResolvedRequest, n_before: int
     ) -> list[Offer]:
         """Return the offers of picked candidates, ranked from `n_before + 1` on; `worth` is what ranked them."""
         effect = situation.effect
@@ -78,7 +78,7 @@ class Offering:
         rank: int,
         request: OfferRequest,
         segment: int,
-        told: Mapping[int, Told],
+        told: Mapping[int, RuleAnnotation],
         cart: CartReasons,
         recent: CartReasons,
     ) -> Offer:

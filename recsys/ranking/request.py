@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.contracts.offers import OfferRequest
+from recsys.contracts.offers import AccountState, OfferRequest
 from recsys.offer_model.tables import EVERYONE, Int32, OfferModel
-from recsys.ranking.active_rules import Effect, RulesInForce, segment_name
+from recsys.ranking.active_rules import ActiveRules, AppliedRules, segment_name
 from recsys.ranking.eligibility import NO_ROWS, Barriers, Bounds
 from recsys.ranking.explanations import SILENT
-from recsys.ranking.live_catalogue import AccountState, LiveCatalogue
+from recsys.ranking.live_catalogue import LiveCatalogue
 from recsys.ranking.retrieval import habitual, has_crosses, owned_by
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
+class ResolvedRequest:
     """What one request is about.
 
     Attributes:
@@ -43,10 +43,10 @@ class Situation:
     unknown: tuple[str, ...]
     unknown_categories: tuple[str, ...]
     silent: str | None
-    effect: Effect | None = None
+    effect: AppliedRules | None = None
 
 
-class Lookup:
+class RequestResolver:
     """Looks requests up in one model.
 
     Attributes:
@@ -60,7 +60,9 @@ class Lookup:
         self.categories = {name: code for code, name in enumerate(model.categories.names)}
         self._segments = {name: row for row, name in enumerate(model.segments.names) if row != EVERYONE}
 
-    def situation(self, request: OfferRequest, state: AccountState, rules: RulesInForce | None = None) -> Situation:
+    def situation(
+        self, request: OfferRequest, state: AccountState, rules: ActiveRules | None = None
+    ) -> ResolvedRequest:
         """Return what `request` is about; products that the model does not know are reported, not refused."""
         account = self._account(request, state)
         cart, unknown = self._cart(request)
@@ -68,7 +70,7 @@ class Lookup:
         recent = [row for row in dict.fromkeys(self._speaking(account, bought)) if row not in cart]
         segment = self._segment(account, state)
         effect = None if rules is None or request.raw else self._effect(rules, request, state, segment)
-        return Situation(
+        return ResolvedRequest(
             account=account,
             segment=segment,
             cart=list(cart),
@@ -87,7 +89,9 @@ class Lookup:
             return bought
         return [] if has_crosses(self._model, account) else [*bought, *habitual(self._model, account)]
 
-    def _effect(self, rules: RulesInForce, request: OfferRequest, state: AccountState, segment: int) -> Effect | None:
+    def _effect(
+        self, rules: ActiveRules, request: OfferRequest, state: AccountState, segment: int
+    ) -> AppliedRules | None:
         name = state.segment or segment_name(self._model, segment)
         return rules.effect(name, request.region or state.region, request.channel)
 
@@ -136,7 +140,7 @@ class Lookup:
         account: int,
         cart: list[int],
         bought: list[int],
-        effect: Effect | None,
+        effect: AppliedRules | None,
     ) -> Barriers:
         return Barriers(
             in_cart=_sorted(cart),

@@ -27,7 +27,7 @@ from recsys.offer_model.tables import (
     SubstituteTable,
     noisy_or_curve,
 )
-from recsys.offer_model.utf8_column import Strings
+from recsys.offer_model.utf8_column import Utf8Column
 
 
 class SyntheticModelConfig(Config):
@@ -98,8 +98,8 @@ def synthetic_model(config: SyntheticModelConfig, rng: np.random.Generator) -> O
         segments=_segments(config),
         fallback=_fallback(config),
         evidence=table,
-        categories=NameTable(Strings.of([f"category {row}" for row in range(config.n_categories)])),
-        families=NameTable(Strings.of([f"family {row}" for row in range(n_products // 10)])),
+        categories=NameTable(Utf8Column.of([f"category {row}" for row in range(config.n_categories)])),
+        families=NameTable(Utf8Column.of([f"family {row}" for row in range(n_products // 10)])),
     )
 
 
@@ -174,11 +174,11 @@ def _products(config: SyntheticModelConfig, pairs: _Pairs, rng: np.random.Genera
     price = np.round(rng.lognormal(3, 0.5, n), 2) * np.where(digit == 1, 3.0, 1.0)
     links = np.full(n, config.links_per_product, dtype=np.int32)
     return ProductTable(
-        ids=Strings.of([f"P{row:06d}" for row in range(n)]),
-        names=Strings.of([f"Product {row}" for row in range(n)]),
+        ids=Utf8Column.of([f"P{row:06d}" for row in range(n)]),
+        names=Utf8Column.of([f"Product {row}" for row in range(n)]),
         category=(np.arange(n) % config.n_categories).astype(np.int32),
         family=np.where((digit < 2) & (np.arange(n) // 10 < n // 10), np.arange(n) // 10, -1).astype(np.int32),
-        tier=Strings.of([""] * n),
+        tier=Utf8Column.of([""] * n),
         price=price,
         cost=np.round(price * rng.uniform(0.4, 0.8, n), 2),
         active=np.ones(n, dtype=bool),
@@ -204,7 +204,7 @@ def _accounts(config: SyntheticModelConfig, rng: np.random.Generator, n_owned: i
     n = config.n_accounts
     owned, candidates = np.full(n, n_owned, dtype=np.int32), np.full(n, n_candidates, dtype=np.int32)
     return AccountTable(
-        ids=Strings.of([f"A{row:07d}" for row in range(n)]),
+        ids=Utf8Column.of([f"A{row:07d}" for row in range(n)]),
         segment=rng.integers(0, config.n_segments + 1, n).astype(np.int32),
         do_not_offer=np.zeros(n, dtype=bool),
         n_orders=rng.integers(5, 20, n).astype(np.int32),  # no fewer than hold one product
@@ -238,7 +238,7 @@ def _segments(config: SyntheticModelConfig) -> SegmentTable:
     n = config.n_segments + 1
     counts = np.full(n, min(config.fallback_size, config.n_products), dtype=np.int32)
     return SegmentTable(
-        names=Strings.of(["", *(f"segment {row}" for row in range(1, n))]),
+        names=Utf8Column.of(["", *(f"segment {row}" for row in range(1, n))]),
         n_accounts=np.full(n, config.n_accounts // n, dtype=np.int32),
         fallback_start=_starts(counts),
         fallback_count=counts,

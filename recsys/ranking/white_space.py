@@ -13,7 +13,7 @@ from recsys.contracts.offers import AccountState, Offer, OfferRequest
 from recsys.offer_model.tables import EVERYONE, Float64, Int64
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.live_catalogue import REFUSALS
-from recsys.ranking.request import Situation
+from recsys.ranking.request import ResolvedRequest
 from recsys.ranking.retrieval import owned_by
 from recsys.ranking.why_not import SENTENCES
 
@@ -45,7 +45,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class WhiteSpaceCategory:
     """One category of the board.
 
     Attributes:
@@ -64,7 +64,7 @@ class Shelf:
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class WhiteSpace:
     """The white-space board of one account.
 
     Attributes:
@@ -75,10 +75,10 @@ class Board:
 
     peer_group: str
     n_peers: int
-    shelves: tuple[Shelf, ...]
+    shelves: tuple[WhiteSpaceCategory, ...]
 
 
-class WhiteSpace:
+class WhiteSpaceBuilder:
     """Makes boards from one model; what peers own is counted once a segment, when first asked for."""
 
     def __init__(self, engine: OfferEngine) -> None:
@@ -86,7 +86,7 @@ class WhiteSpace:
         self._counts: dict[int, Int64] = {}
         self._lock = Lock()
 
-    def board(self, account_id: str, state: AccountState, cells_per_category: int) -> Board:
+    def board(self, account_id: str, state: AccountState, cells_per_category: int) -> WhiteSpace:
         """Return the board of an account; one that the model does not know owns what it has posted.
 
         Counting the peers of a segment for the first time takes some tenths of a second for a million accounts.
@@ -108,7 +108,7 @@ class WhiteSpace:
             for code, rows in self._categories()
         ]
         group = "all accounts" if situation.segment == EVERYONE else model.segments.names[situation.segment]
-        return Board(group, n_peers, tuple(sorted(shelves, key=_on_offer, reverse=True)))
+        return WhiteSpace(group, n_peers, tuple(sorted(shelves, key=_on_offer, reverse=True)))
 
     def _categories(self) -> Iterable[tuple[int, Int64]]:
         category = self._engine.model.products.category
@@ -120,12 +120,12 @@ class WhiteSpace:
         self,
         code: int,
         rows: Int64,
-        situation: Situation,
+        situation: ResolvedRequest,
         owned: set[int],
         offered: dict[str, Offer],
         penetration: Float64,
         most: int,
-    ) -> Shelf:
+    ) -> WhiteSpaceCategory:
         model = self._engine.model
         likely = rows[np.argsort(-penetration[rows], kind="stable")]
         cells = [self._cell(row, situation, owned, offered, float(penetration[row])) for row in likely.tolist()[:most]]
@@ -136,7 +136,7 @@ class WhiteSpace:
             for row in more
             if self._engine.catalogue.ids[row] not in shown
         ]
-        return Shelf(
+        return WhiteSpaceCategory(
             category=model.categories.names[code] if code >= 0 else None,
             n_products=len(rows),
             n_owned=sum(row in owned for row in rows.tolist()),
@@ -145,7 +145,7 @@ class WhiteSpace:
         )
 
     def _cell(
-        self, row: int, situation: Situation, owned: set[int], offered: dict[str, Offer], penetration: float
+        self, row: int, situation: ResolvedRequest, owned: set[int], offered: dict[str, Offer], penetration: float
     ) -> Cell:
         product_id = self._engine.catalogue.ids[row]
         name = self._engine.model.products.names[row] or None
@@ -157,7 +157,7 @@ class WhiteSpace:
         why = self._why(row, situation)
         return Cell(product_id, name, "gap" if why is None else "not_eligible", why, None, None, penetration)
 
-    def _why(self, row: int, situation: Situation) -> str | None:
+    def _why(self, row: int, situation: ResolvedRequest) -> str | None:
         if situation.silent:
             return situation.silent
         effect, refusal = situation.effect, int(self._engine.catalogue.refusal[row])
@@ -167,7 +167,7 @@ class WhiteSpace:
             return SENTENCES["blocked"].format(rule=effect.blocking[row])
         return "it is withheld for this account" if row in situation.barriers.withheld else None
 
-    def _owned(self, situation: Situation, state: AccountState) -> set[int]:
+    def _owned(self, situation: ResolvedRequest, state: AccountState) -> set[int]:
         posted = {row for row in map(self._engine.catalogue.row, state.bought) if row >= 0}
         if situation.account < 0:
             return posted
@@ -192,5 +192,5 @@ def _place(cell: Cell) -> tuple[int, float, float, str]:
     return order, -(cell.probability or 0.0), -cell.penetration, cell.product_id
 
 
-def _on_offer(shelf: Shelf) -> float:
+def _on_offer(shelf: WhiteSpaceCategory) -> float:
     return sum(cell.expected_value or 0.0 for cell in shelf.cells)

@@ -12,7 +12,7 @@ from recsys.contracts.offers import AccountState, OfferRequest
 from recsys.ranking.eligibility import BLOCKED, CHANGING, RULE_PREFIX
 from recsys.ranking.engine import OfferEngine, Ranked
 from recsys.ranking.pool import Pool
-from recsys.ranking.request import Situation
+from recsys.ranking.request import ResolvedRequest
 
 Values: TypeAlias = dict[str, float | int | str | bool | None]
 
@@ -58,7 +58,7 @@ class WhyNot:
     rule: str | None = None
 
 
-def answer(code: str, values: Values | None = None, **words: object) -> WhyNot:
+def reason_for(code: str, values: Values | None = None, **words: object) -> WhyNot:
     """Return the answer of a code; `words` fill its sentence and stand among the values."""
     rule = words.get("rule")
     told: Values = {name: str(word) for name, word in words.items() if name != "rule"}
@@ -83,10 +83,10 @@ def why_not(
     """
     row = engine.catalogue.row(product_id)
     if row < 0:
-        return answer("unknown_product")
+        return reason_for("unknown_product")
     situation = engine.situation(request, state)
     if situation.silent:
-        return answer("silent", why=situation.silent)
+        return reason_for("silent", why=situation.silent)
     if product_id in refused:
         return _refused(engine, row, refused[product_id])
     return _Search(engine, request, state, situation, row).run()
@@ -94,15 +94,15 @@ def why_not(
 
 def _refused(engine: OfferEngine, row: int, reason: str) -> WhyNot:
     if reason.startswith(RULE_PREFIX):
-        return answer(BLOCKED, rule=reason.removeprefix(RULE_PREFIX))
-    return answer(reason, dict(engine.catalogue.values(row)))
+        return reason_for(BLOCKED, rule=reason.removeprefix(RULE_PREFIX))
+    return reason_for(reason, dict(engine.catalogue.values(row)))
 
 
 class _Search:
     """Goes the way of a request again and watches one product."""
 
     def __init__(
-        self, engine: OfferEngine, request: OfferRequest, state: AccountState, situation: Situation, row: int
+        self, engine: OfferEngine, request: OfferRequest, state: AccountState, situation: ResolvedRequest, row: int
     ) -> None:
         self._engine = engine
         self._request = request
@@ -118,16 +118,16 @@ class _Search:
         for pool in engine.stages(request, situation):
             if len(self._chosen) >= request.limit:
                 if self._row in pool.product and self._found is None:
-                    self._found = self._barred(pool) or answer("not_reached")
+                    self._found = self._barred(pool) or reason_for("not_reached")
                 continue
             ranked = engine.rank(pool, request, situation)
             taken = engine.pick(picker, ranked, request.limit - len(self._chosen))
             self._chosen += ranked.pool.product[ranked.order][taken].tolist()
             if self._row in self._chosen:
-                return answer("offered_now")
+                return reason_for("offered_now")
             if self._found is None:
                 self._found = self._barred(pool) or self._passed_over(ranked, picker.dropped)
-        return self._found or answer("not_a_candidate")
+        return self._found or reason_for("not_a_candidate")
 
     def _barred(self, pool: Pool) -> WhyNot | None:
         """Return which rule bars the product in every form (cross-sell, upgrade) in which it is a candidate."""
@@ -141,20 +141,20 @@ class _Search:
         for name, bars in self._engine.floors(forms, self._request, self._situation.effect):
             if bars.all():
                 floor = self._engine.config.min_probability
-                return answer(name, {"probability": float(forms.probability.max()), "min_probability": floor})
+                return reason_for(name, {"probability": float(forms.probability.max()), "min_probability": floor})
         return None
 
     def _by_barrier(self, name: str) -> WhyNot:
         row, catalogue = self._row, self._engine.catalogue
         if name == BLOCKED and self._situation.effect is not None:
-            return answer(BLOCKED, rule=self._situation.effect.blocking[row])
+            return reason_for(BLOCKED, rule=self._situation.effect.blocking[row])
         if name == "withheld":
-            return answer(name, why=self._state.withheld[catalogue.ids[row]])
+            return reason_for(name, why=self._state.withheld[catalogue.ids[row]])
         if name == "filtered":
             code = int(self._engine.model.products.category[row])
             category = self._engine.model.categories.names[code] if code >= 0 else None
-            return answer(name, {"price": catalogue.values(row)["price"], "category": category})
-        return answer(name, dict(catalogue.values(row)) if name in CHANGING else {})
+            return reason_for(name, {"price": catalogue.values(row)["price"], "category": category})
+        return reason_for(name, dict(catalogue.values(row)) if name in CHANGING else {})
 
     def _passed_over(self, ranked: Ranked, dropped: Mapping[int, str]) -> WhyNot | None:
         """Return why a product that might be offered was not picked, None where it was no candidate."""
@@ -164,10 +164,10 @@ class _Search:
         reason = dropped.get(self._row)
         if reason is not None and reason != "chosen":
             other = self._alike([*self._situation.cart, *self._chosen], reason)
-            return answer(reason, other=self._engine.catalogue.ids[other])
+            return reason_for(reason, other=self._engine.catalogue.ids[other])
         place = int(places[0])
         values: Values = {"place": place + 1, "n_eligible": len(ranked.order), "score": float(ranked.worth[place])}
-        return answer("outranked", values)
+        return reason_for("outranked", values)
 
     def _alike(self, others: Sequence[int], reason: str) -> int:
         """Return which of the chosen is of the product's family, or is replaced by it."""

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from recsys.contracts.events import ExperimentRecord
 from recsys.errors import PlanError
-from recsys.events import EventStore
+from recsys.events.store import EventStore
 from recsys.experiments.lifecycle import is_unchanged, list_experiments, units_by_arm
 from recsys.experiments.plan import parse_plan
 from serving.problems import QUERY_PROBLEMS

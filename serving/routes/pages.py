@@ -13,10 +13,10 @@ from starlette.responses import Response
 from recsys.contracts.events import Decision, EventQuery
 from recsys.contracts.offers import Explain, OfferKind, OfferRequest
 from recsys.errors import BundleError
-from recsys.events import read_decisions
-from recsys.ranking.explorer import Insight
+from recsys.events.reading import read_decisions
+from recsys.ranking.explorer import ModelExplorer
 from recsys.ranking.why_not import WhyNot
-from recsys.ranking.why_not import answer as told
+from recsys.ranking.why_not import reason_for as told
 from serving.answering import Asker, answer
 from serving.json_body import JsonBody
 from serving.models import LoadedModel
@@ -218,7 +218,7 @@ def _why_not(model: LoadedModel, decision: Decision, product_id: str) -> WhyNot:
     return _insight(model).why_not(decision.request, context.state, product_id, context.refused)
 
 
-def _insight(model: LoadedModel) -> Insight:
+def _insight(model: LoadedModel) -> ModelExplorer:
     if model.insight is None:
         raise HTTPException(409, "the model that runs can't explain itself; serve a bundle")
     return model.insight

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.bundle import save_bundle
+from recsys.bundle.save import save_bundle
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "offer_latency.json"

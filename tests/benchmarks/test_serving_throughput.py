@@ -19,10 +19,10 @@ import httpx
 import numpy as np
 import pytest
 
-from recsys.bundle import save_bundle
 from recsys.bundle.load import load_bundle
+from recsys.bundle.save import save_bundle
 from recsys.contracts.events import EventQuery
-from recsys.events import open_store
+from recsys.events.store import open_store
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 
 HERE = Path(__file__).parent

@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recsys.bundle import load_bundle, save_bundle
 from recsys.bundle.arrow import write_table
+from recsys.bundle.load import load_bundle
 from recsys.bundle.manifest import FACTS, MANIFEST, digest
+from recsys.bundle.save import save_bundle
 from recsys.errors import OfferEngineError
 from recsys.offer_model.column_rules import columns_of
 from recsys.offer_model.tables import OfferModel
-from recsys.offer_model.utf8_column import Strings
+from recsys.offer_model.utf8_column import Utf8Column
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from serving.exercise import exercise
 
@@ -56,7 +57,7 @@ def mutations() -> tuple[Mutation, ...]:
     for table in TABLES:
         for column in columns_of(type(getattr(MODEL, table))):
             values = getattr(getattr(MODEL, table), column.name)
-            changes = texts_of(values) if isinstance(values, Strings) else numbers_of(values)
+            changes = texts_of(values) if isinstance(values, Utf8Column) else numbers_of(values)
             for label, changed in changes:
                 write = partial(write_column, table=table, column=column.name, values=changed)
                 found.append(Mutation(f"{table}.{column.name}: {label}", write))
@@ -129,7 +130,7 @@ def numbers_of(values: Any) -> Iterator[tuple[str, Any]]:
                 yield f"as {np.dtype(dtype)}", raw.astype(dtype)
 
 
-def texts_of(texts: Strings) -> Iterator[tuple[str, Strings]]:
+def texts_of(texts: Utf8Column) -> Iterator[tuple[str, Utf8Column]]:
     """Yield wrong columns of strings: offsets that fall or leave the data, bytes that are no UTF-8, another order."""
     for extreme in (-1, 0, 2**31 - 1, 2**63 - 1, -(2**63), len(texts.data), len(texts.data) + 1):
         for place in (0, len(texts) // 2, -1):
@@ -143,10 +144,10 @@ def texts_of(texts: Strings) -> Iterator[tuple[str, Strings]]:
                 data[place] = byte
             yield f"byte {place} = {byte:#x}", replace(texts, data=data)
     every = list(texts)
-    yield "reversed", Strings.of(every[::-1])
-    yield "all alike", Strings.of(every[:1] * len(every))
-    yield "all empty", Strings.of([""] * len(every))
-    yield "very long", Strings.of(["x" * 100_000, *every[1:]])
+    yield "reversed", Utf8Column.of(every[::-1])
+    yield "all alike", Utf8Column.of(every[:1] * len(every))
+    yield "all empty", Utf8Column.of([""] * len(every))
+    yield "very long", Utf8Column.of(["x" * 100_000, *every[1:]])
     yield "offsets permuted", replace(texts, offsets=texts.offsets[::-1].copy())
 
 
@@ -166,7 +167,7 @@ def rows_of(n: int) -> Iterator[tuple[str, Any]]:
 
 def write_column(folder: Path, table: str, column: str, values: Any) -> None:
     old = getattr(getattr(MODEL, table), column)
-    if isinstance(values, Strings) and values.data.size == old.data.size:  # Arrow's writer would refuse some of them
+    if isinstance(values, Utf8Column) and values.data.size == old.data.size:  # Arrow's writer would refuse some of them
         file = folder / "tables" / f"{table}.arrow"
         content = file.read_bytes().replace(old.offsets.tobytes(), values.offsets.tobytes(), 1)
         file.write_bytes(content.replace(old.data.tobytes(), values.data.tobytes(), 1))
@@ -181,7 +182,7 @@ def write_rows(folder: Path, table: str, rows: Any) -> None:
 
 
 def take(values: Any, rows: Any) -> Any:
-    return Strings.of([values[row] for row in rows.tolist()]) if isinstance(values, Strings) else values[rows]
+    return Utf8Column.of([values[row] for row in rows.tolist()]) if isinstance(values, Utf8Column) else values[rows]
 
 
 def flip(folder: Path, name: str, at: float) -> None:

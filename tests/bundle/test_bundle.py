@@ -13,11 +13,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from recsys.bundle import BundleDetails, WarmUp, load_bundle, read_manifest, save_bundle
-from recsys.bundle.manifest import MANIFEST
+from recsys.bundle.load import load_bundle
+from recsys.bundle.manifest import MANIFEST, WarmUp, read_manifest
+from recsys.bundle.save import BundleDetails, save_bundle
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.errors import BundleCorruptError, BundleError, BundleVersionError
-from recsys.ranking import OfferEngine, OfferModel, RankingConfig
+from recsys.offer_model.tables import OfferModel
+from recsys.ranking.engine import OfferEngine, RankingConfig
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 
 SIZE = SyntheticModelConfig(n_accounts=30, n_products=60)

@@ -16,8 +16,9 @@ from sklearn.neighbors import KDTree
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from recsys.bundle import read_manifest, save_bundle
 from recsys.bundle.classifiers import TRUSTED, load_classifier, read_classifier, write_classifier
+from recsys.bundle.manifest import read_manifest
+from recsys.bundle.save import save_bundle
 from recsys.errors import BundleCorruptError, BundleError
 from recsys.models.propensity.classifier import PropensityClassifier
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model

@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.bundle import load_bundle, save_bundle
+from recsys.bundle.load import load_bundle
 from recsys.bundle.manifest import MANIFEST, digest
+from recsys.bundle.save import save_bundle
 from recsys.errors import BundleCorruptError
 from recsys.offer_model.column_rules import columns_of
 from recsys.offer_model.tables import OfferModel
-from recsys.offer_model.utf8_column import Strings
+from recsys.offer_model.utf8_column import Utf8Column
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 
 MODEL = synthetic_model(SyntheticModelConfig(n_accounts=30, n_products=60), np.random.default_rng(5))
@@ -27,7 +28,7 @@ MODEL = synthetic_model(SyntheticModelConfig(n_accounts=30, n_products=60), np.r
 def changed(table: str, column: str, change: Callable[[Any], Any]) -> OfferModel:
     old = getattr(MODEL, table)
     values = getattr(old, column)
-    new = change(values if isinstance(values, Strings) else values.copy())
+    new = change(values if isinstance(values, Utf8Column) else values.copy())
     return replace(MODEL, **{table: replace(old, **{column: new})})
 
 
@@ -80,8 +81,8 @@ def all_of(value: object) -> Callable[[Any], Any]:
             lambda values: values.astype(np.float32),
             "type float32 in 1 dimensions, must be float64",
         ),
-        ("accounts", "ids", lambda ids: Strings.of([*ids][::-1]), "accounts.ids: .* must be larger than it"),
-        ("accounts", "ids", lambda ids: Strings.of([ids[0], *ids][:-1]), "'A0000000' follows 'A0000000' in row 1"),
+        ("accounts", "ids", lambda ids: Utf8Column.of([*ids][::-1]), "accounts.ids: .* must be larger than it"),
+        ("accounts", "ids", lambda ids: Utf8Column.of([ids[0], *ids][:-1]), "'A0000000' follows 'A0000000' in row 1"),
         ("products", "names", lambda names: replace(names, data=names.data | 0x80), "must be UTF-8"),
         ("products", "names", lambda names: replace(names, offsets=names.offsets * 2**40), "must be UTF-8"),
         ("products", "names", lambda names: replace(names, offsets=names.offsets[::-1].copy()), "must be UTF-8"),

@@ -12,16 +12,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from recsys.bundle import model_version, save_bundle
+from recsys.bundle.manifest import model_version
+from recsys.bundle.save import save_bundle
 from recsys.cli.recommend import parse_kinds, recommend
 from recsys.contracts import columns as c
 from recsys.contracts.events import EventQuery
 from recsys.contracts.offers import OfferRequest
 from recsys.errors import ConfigError, ModelNotFoundError, OfferEngineError
-from recsys.events import open_store
 from recsys.events.reading import read_frame
-from recsys.ranking import OfferEngine
+from recsys.events.store import open_store
 from recsys.ranking.batch import LOGGED_SCHEMA, SCHEMA, answers, write_offers
+from recsys.ranking.engine import OfferEngine
 from recsys.ranking.retrieval import owned_by
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 

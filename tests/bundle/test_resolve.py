@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.bundle import load_bundle, model_version, resolve, resolve_model, save_bundle
+from recsys.bundle.load import load_bundle
+from recsys.bundle.manifest import model_version
+from recsys.bundle.resolve import resolve, resolve_model
+from recsys.bundle.save import save_bundle
 from recsys.errors import BundleCorruptError, ModelNotFoundError
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 

@@ -17,10 +17,10 @@ from recsys.contracts.events import (
     Context,
     Decision,
     DecisionOffer,
+    Erasure,
     EventQuery,
     ExperimentRecord,
     FeedPosition,
-    Forgotten,
     Outcome,
     PostedLine,
     ProductUpdate,
@@ -29,8 +29,10 @@ from recsys.contracts.events import (
 )
 from recsys.contracts.offers import AccountState, CartLine, OfferRequest, ProductChange
 from recsys.errors import ConfigError
-from recsys.events import EventStore, MemoryStore, open_store, read_decisions, read_frame, read_ibis
+from recsys.events.memory import MemoryStore
+from recsys.events.reading import read_decisions, read_frame, read_ibis
 from recsys.events.schema import FED, TABLES, WRITTEN
+from recsys.events.store import EventStore, open_store
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -383,7 +385,7 @@ def test_an_experiment_keeps_its_plan_and_can_be_stopped_once(store: EventStore)
 
 def test_every_erasure_of_an_account_is_kept(store: EventStore) -> None:
     again = NOON + timedelta(days=1)
-    store.append([Forgotten("k1", NOON), Forgotten("k1", again), Forgotten("k1", NOON)])
+    store.append([Erasure("k1", NOON), Erasure("k1", again), Erasure("k1", NOON)])
     kept = [{"account_key": "k1", "recorded_at": at} for at in (NOON, again)]
     assert store.read(EventQuery("forgotten", recorded_since=NOON)).to_pylist() == kept
     assert store.size("forgotten") == 2

@@ -12,7 +12,7 @@ import pytest
 
 from recsys.backtesting.baselines import default_baselines
 from recsys.backtesting.trainer import CART_ALONE, CART_AND_ACCOUNT, CART_AS_SERVED, freeze_ladder
-from recsys.bundle import load_bundle
+from recsys.bundle.load import load_bundle
 from recsys.cli import main
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from training.config import TrainConfig

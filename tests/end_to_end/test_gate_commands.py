@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from recsys.bundle import load_bundle
+from recsys.bundle.load import load_bundle
 from recsys.bundle.resolve import resolve_model
 from recsys.cli import main
 from recsys.contracts.config import read_config

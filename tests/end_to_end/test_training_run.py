@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from recsys.backtesting.baselines import default_baselines
-from recsys.bundle import load_bundle
 from recsys.bundle.classifiers import load_classifier
+from recsys.bundle.load import load_bundle
 from recsys.cli import main
 from recsys.contracts.config import read_config
 from recsys.contracts.offers import OfferRequest

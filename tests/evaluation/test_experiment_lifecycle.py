@@ -11,7 +11,8 @@ import pytest
 from recsys.cli import main
 from recsys.contracts.events import EventQuery, ExperimentRecord, RecordedAssignment
 from recsys.errors import PlanError
-from recsys.events import MemoryStore, open_store
+from recsys.events.memory import MemoryStore
+from recsys.events.store import open_store
 from recsys.experiments.lifecycle import is_unchanged, list_experiments, start_experiment, stop_experiment
 from recsys.experiments.plan import Arm, ExperimentPlan, Policy, parse_plan, plan_hash
 

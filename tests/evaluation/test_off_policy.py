@@ -16,7 +16,8 @@ from recsys.contracts.events import Decision, DecisionOffer, Outcome
 from recsys.contracts.offers import OfferRequest
 from recsys.errors import DataError, EmptyDataError
 from recsys.evaluation.offline.off_policy import LoggedActions, OffPolicy, drawn_slots, evaluate_policy
-from recsys.events import EventStore, MemoryStore, open_store
+from recsys.events.memory import MemoryStore
+from recsys.events.store import EventStore, open_store
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

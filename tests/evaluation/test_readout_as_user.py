@@ -22,7 +22,8 @@ from recsys.evaluation.readout.from_table import with_plan as planned
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.evaluation.statistics.significance_tests import sample_ratio_p_value
-from recsys.events import EventStore, MemoryStore, open_store
+from recsys.events.memory import MemoryStore
+from recsys.events.store import EventStore, open_store
 from recsys.experiments.assignment import assign_many
 from recsys.experiments.plan import Arm, ExperimentPlan, LockedPlan, canonical_json, plan_hash
 

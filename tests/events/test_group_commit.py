@@ -12,7 +12,8 @@ import pytest
 
 from recsys.contracts.events import Event, EventQuery, PostedLine
 from recsys.errors import DataError, StoreBusyError, StoreError
-from recsys.events import GroupCommitWriter, MemoryStore, WriterConfig
+from recsys.events.memory import MemoryStore
+from recsys.events.writer import GroupCommitWriter, WriterConfig
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 
 from recsys.contracts.events import EventQuery, PostedLine, VisitorLink
 from recsys.errors import ConfigError, StoreBusyError, StoreError
-from recsys.events import open_store
 from recsys.events import store as store_module
 from recsys.events.migrations import MIGRATIONS, migrate
 from recsys.events.schema import VERSION
+from recsys.events.store import open_store
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -15,7 +15,7 @@ import pytest
 
 from recsys.contracts.events import EventQuery, PostedLine
 from recsys.errors import StoreError
-from recsys.events import SqlStore, open_store
+from recsys.events.store import SqlStore, open_store
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -16,10 +16,10 @@ from recsys.contracts.events import (
     AccountUpdate,
     Decision,
     DecisionOffer,
+    Erasure,
     EventQuery,
     ExperimentRecord,
     FeedPosition,
-    Forgotten,
     Outcome,
     PostedLine,
     ProductUpdate,
@@ -30,11 +30,11 @@ from recsys.contracts.events import (
 )
 from recsys.contracts.offers import OfferRequest, ProductChange
 from recsys.errors import ConfigError
-from recsys.events import SqlStore, open_store
 from recsys.events import maintenance as upkeep
-from recsys.events.maintenance import drop_before, export_days, forget
+from recsys.events.maintenance import drop_before, erase_account, export_days
 from recsys.events.migrations import MIGRATIONS, migrate
 from recsys.events.schema import FED, VERSION
+from recsys.events.store import SqlStore, open_store
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -106,7 +106,7 @@ def test_an_erased_account_leaves_nothing_but_its_key(store: SqlStore) -> None:
     store.append(
         [VisitorLink("v1", "A1", NOON), assigned, replace(assigned, unit_id="v1"), replace(assigned, version=2)]
     )
-    gone = forget(store, "A1", NOON)
+    gone = erase_account(store, "A1", NOON)
     assert gone == {
         "outcomes": 2,
         "decisions": 2,
@@ -118,13 +118,13 @@ def test_an_erased_account_leaves_nothing_but_its_key(store: SqlStore) -> None:
     assert store.read(EventQuery("decisions"))["decision_id"].to_pylist() == ["d3", "d4"]
     assert counts(store) == {"decisions": 2, "outcomes": 1, "order_lines": 1}
     assert store.read(EventQuery("forgotten"))["account_key"].to_pylist() == [forget_key("A1")] * 2
-    assert set(forget(store, "A1", NOON).values()) == {0}
+    assert set(erase_account(store, "A1", NOON).values()) == {0}
 
 
 def test_nothing_of_an_erased_account_stays_in_the_file(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path}/e.db")
     store.append([decision(f"d{i}", "very-private-account") for i in range(50)])
-    forget(store, "very-private-account", NOON)
+    erase_account(store, "very-private-account", NOON)
     store.close()
     assert not [file for file in tmp_path.iterdir() if b"very-private-account" in file.read_bytes()]
 
@@ -177,7 +177,7 @@ def test_every_table_can_be_exported(store: SqlStore, tmp_path: Path) -> None:
             VisitorLink("v1", "A1", NOON),
             RecordedAssignment("e1", 1, "A1", "account", "offers", 0.5, NOON),
             ExperimentRecord("e1", 1, "{}", "hash", NOON),
-            Forgotten("k1", NOON),
+            Erasure("k1", NOON),
         ]
     )
     for table in get_args(TableName):
@@ -225,7 +225,7 @@ def test_a_store_of_version_2_comes_forward_with_its_erasures(store: SqlStore) -
         connection.execute(sa.text(f"INSERT INTO forgotten VALUES ('k1', '2026-03-01 12:00:00.000000{zone}')"))
         connection.execute(sa.delete(VERSION).where(VERSION.c.version > 2))
     assert migrate(store.engine) == len(MIGRATIONS)
-    store.append([Forgotten("k1", NOON), Forgotten("k1", NOON + DAY)])
+    store.append([Erasure("k1", NOON), Erasure("k1", NOON + DAY)])
     rows = store.read(EventQuery("forgotten")).to_pylist()
     assert [(row["account_key"], row["recorded_at"]) for row in rows] == [("k1", NOON), ("k1", NOON + DAY)]
     assert counts(store)["decisions"] == 1

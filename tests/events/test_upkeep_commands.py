@@ -10,7 +10,7 @@ import pytest
 
 from recsys.cli import main
 from recsys.contracts.events import EventQuery, PostedLine, forget_key
-from recsys.events import open_store
+from recsys.events.store import open_store
 
 NOW = datetime.now(UTC)
 

@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from recsys.events import open_store
+from recsys.events.store import open_store
 from serving import FixedModel, Settings, create_app
 from serving.loading import load_model
 

@@ -11,15 +11,15 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from recsys.bundle import save_bundle
+from recsys.bundle.save import save_bundle
 from recsys.contracts import columns as c
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.data.history import History
 from recsys.fitting.assembly import LearnedParts, OfferModelConfig, build_offer_model
 from recsys.fitting.links import CartWeights, without_steps
 from recsys.models.candidates import Candidates
-from recsys.offer_model.tables import CartCurve, noisy_or_curve
-from recsys.ranking import OfferEngine, OfferModel, RankingConfig
+from recsys.offer_model.tables import CartCurve, OfferModel, noisy_or_curve
+from recsys.ranking.engine import OfferEngine, RankingConfig
 from recsys.ranking.retrieval import owned_by, repeat_rate
 
 AS_OF = datetime(2026, 1, 31, tzinfo=UTC)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.contracts.offers import KINDS, CartLine, OfferRequest
+from recsys.contracts.offers import KINDS, AccountState, CartLine, OfferRequest, ProductChange
 from recsys.errors import ConfigError
-from recsys.offer_model.tables import EVERYONE
-from recsys.ranking import AccountState, OfferEngine, OfferModel, ProductChange, RankingConfig
+from recsys.offer_model.tables import EVERYONE, OfferModel
+from recsys.ranking.engine import OfferEngine, RankingConfig
 from recsys.ranking.retrieval import owned_by
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 

@@ -19,7 +19,7 @@ from recsys.data.history import History
 from recsys.fitting.assembly import LearnedParts, OfferModelConfig, build_offer_model
 from recsys.fitting.copurchases import EvidenceConfig
 from recsys.models.candidates import Candidates
-from recsys.ranking import OfferEngine
+from recsys.ranking.engine import OfferEngine
 
 START, AS_OF = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
 N_ACCOUNTS, N_PRODUCTS = 300, 40

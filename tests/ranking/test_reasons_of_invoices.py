@@ -17,7 +17,7 @@ from recsys.contracts import columns as c
 from recsys.contracts.offers import CartLine, Offer, OfferRequest
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.fitting.pipeline import fit
-from recsys.ranking import OfferEngine
+from recsys.ranking.engine import OfferEngine
 from training.config import TrainConfig
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof"

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.contracts.offers import NOTHING_NEW, CartLine, Offer, OfferRequest
-from recsys.offer_catalogue.business_rules import Rule
-from recsys.ranking import AccountState, OfferEngine, ProductChange
+from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, Offer, OfferRequest, ProductChange
+from recsys.offer_catalogue.business_rules import BusinessRule
+from recsys.ranking.engine import OfferEngine
 from recsys.ranking.retrieval import owned_by
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 
@@ -23,17 +23,17 @@ ASKED = OfferRequest(account_id=MODEL.accounts.ids[ROW], limit=8)
 PLAIN = OfferEngine(MODEL)
 
 
-def rule(action: str, name: str = "r", **more: Any) -> Rule:
-    return Rule.model_validate({"name": name, "action": action, "owner": "o", "reason": "why"} | more)
+def rule(action: str, name: str = "r", **more: Any) -> BusinessRule:
+    return BusinessRule.model_validate({"name": name, "action": action, "owner": "o", "reason": "why"} | more)
 
 
-def engine(*rules: Rule) -> OfferEngine:
+def engine(*rules: BusinessRule) -> OfferEngine:
     made = OfferEngine(MODEL)
     made.use_rules(rules)
     return made
 
 
-def offers(request: OfferRequest = ASKED, *rules: Rule, state: AccountState = NOTHING_NEW) -> tuple[Offer, ...]:
+def offers(request: OfferRequest = ASKED, *rules: BusinessRule, state: AccountState = EMPTY_STATE) -> tuple[Offer, ...]:
     return engine(*rules).recommend(request, state).offers
 
 
@@ -182,7 +182,9 @@ any_rule = st.one_of(
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(any_rule, max_size=5), st.integers(0, 39), st.lists(products, max_size=3), st.integers(1, 20))
-def test_whatever_the_rules_a_slate_is_whole(rules: list[Rule], account: int, cart: list[str], limit: int) -> None:
+def test_whatever_the_rules_a_slate_is_whole(
+    rules: list[BusinessRule], account: int, cart: list[str], limit: int
+) -> None:
     request = OfferRequest(account_id=f"A{account:07d}", cart=tuple(CartLine(product) for product in cart), limit=limit)
     made = engine(*rules)
     slate = made.recommend(request)

@@ -9,7 +9,7 @@ import pytest
 
 from recsys.cli import main
 from recsys.errors import ConfigError
-from recsys.offer_catalogue.business_rules import Rule, parse_rules, read_rules
+from recsys.offer_catalogue.business_rules import BusinessRule, parse_rules, read_rules
 
 GOOD = b"""
 # the first
@@ -36,8 +36,8 @@ reason = "overstock"
 """
 
 
-def rule(**changes: object) -> Rule:
-    return Rule.model_validate(
+def rule(**changes: object) -> BusinessRule:
+    return BusinessRule.model_validate(
         {"name": "r", "action": "block", "products": ("P1",), "owner": "o", "reason": "r"} | changes
     )
 

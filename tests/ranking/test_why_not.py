@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.contracts.offers import AccountState, CartLine, OfferRequest
-from recsys.offer_catalogue.business_rules import Rule
-from recsys.ranking import OfferEngine, ProductChange
+from recsys.contracts.offers import AccountState, CartLine, OfferRequest, ProductChange
+from recsys.offer_catalogue.business_rules import BusinessRule
+from recsys.ranking.engine import OfferEngine
 from recsys.ranking.explorer import call_list, takers_of
 from recsys.ranking.retrieval import owned_by
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
-from recsys.ranking.white_space import WhiteSpace
+from recsys.ranking.white_space import WhiteSpaceBuilder
 from recsys.ranking.why_not import SENTENCES, WhyNot, why_not
 
 MODEL = synthetic_model(
@@ -90,7 +90,7 @@ def test_a_reason_that_has_changed_since_is_the_one_that_held_then() -> None:
 
 def test_a_rule_that_blocks_now_is_named() -> None:
     engine = OfferEngine(MODEL)
-    engine.use_rules([Rule(name="contract", action="block", products=(ALL[0],), owner="o", reason="r")])
+    engine.use_rules([BusinessRule(name="contract", action="block", products=(ALL[0],), owner="o", reason="r")])
     assert why_not(engine, ASKED, NEW, ALL[0], {}).rule == "contract"
     engine.use_rules([])
     engine.apply(ProductChange(ALL[0], stock=0))
@@ -181,7 +181,7 @@ def test_who_must_not_be_called_is_not_on_the_list() -> None:
 def test_the_board_says_of_every_product_where_it_stands() -> None:
     declined = ALL[1]
     state = AccountState(bought=(ALL[0],), withheld={declined: "declined lately"})
-    board = WhiteSpace(ENGINE).board("A0000003", state, 1_000)
+    board = WhiteSpaceBuilder(ENGINE).board("A0000003", state, 1_000)
     cells = {cell.product_id: cell for shelf in board.shelves for cell in shelf.cells}
     assert len(cells) == 120
     standing = {
@@ -199,7 +199,7 @@ def test_the_board_says_of_every_product_where_it_stands() -> None:
 def test_penetration_is_counted_on_the_accounts_segment() -> None:
     account = int((MODEL.accounts.segment > 0).argmax())
     segment = int(MODEL.accounts.segment[account])
-    board = WhiteSpace(ENGINE).board(MODEL.accounts.ids[account], NEW, 1_000)
+    board = WhiteSpaceBuilder(ENGINE).board(MODEL.accounts.ids[account], NEW, 1_000)
     assert board.peer_group == MODEL.segments.names[segment]
     peers = [row for row in range(40) if MODEL.accounts.segment[row] == segment]
     cell = board.shelves[0].cells[0]
@@ -209,7 +209,7 @@ def test_penetration_is_counted_on_the_accounts_segment() -> None:
 
 
 def test_a_board_is_cut_to_the_most_common_gaps_but_keeps_what_is_owned_and_offered() -> None:
-    board = WhiteSpace(ENGINE).board("A0000003", NEW, 2)
+    board = WhiteSpaceBuilder(ENGINE).board("A0000003", NEW, 2)
     cells = [cell for shelf in board.shelves for cell in shelf.cells]
     assert {cell.product_id for cell in cells if cell.standing == "owned"} >= set(OWNED) - set(ALL)
     assert len([cell for cell in cells if cell.standing == "gap"]) <= 2 * len(board.shelves)

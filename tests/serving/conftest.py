@@ -24,7 +24,7 @@ from fastapi import FastAPI
 from recsys.bundle.save import save_bundle
 from recsys.contracts import columns as c
 from recsys.data.history import History
-from recsys.events import MemoryStore
+from recsys.events.memory import MemoryStore
 from recsys.fitting.assembly import LearnedParts, OfferModelConfig, build_offer_model
 from recsys.models.candidates import Candidates
 from serving import FixedModel, Settings, create_app

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
 from recsys.errors import ConfigError
-from recsys.events import MemoryStore
+from recsys.events.memory import MemoryStore
 from serving import FixedModel, Settings, create_app
 from serving.access import SCOPES, RouteScopes
 from serving.admission import AdmissionControl

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from recsys.contracts.events import EventQuery
-from recsys.events import MemoryStore
+from recsys.events.memory import MemoryStore
 
 
 def offers(api: httpx.Client, **body: Any) -> dict[str, Any]:

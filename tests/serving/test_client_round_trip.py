@@ -27,7 +27,8 @@ from recsys.client import (
 )
 from recsys.contracts.events import EventQuery
 from recsys.contracts.offers import OfferRequest, ProductChange
-from recsys.events import MemoryStore, read_decisions
+from recsys.events.memory import MemoryStore
+from recsys.events.reading import read_decisions
 from recsys.experiments.lifecycle import start_experiment
 from recsys.experiments.plan import Arm, ExperimentPlan
 from serving import FixedModel, Settings, create_app

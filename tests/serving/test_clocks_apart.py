@@ -14,8 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.contracts.events import EventQuery, PostedLine
-from recsys.events import EventStore, SqlStore, open_store
-from recsys.events.maintenance import forget
+from recsys.events.maintenance import erase_account
+from recsys.events.store import EventStore, SqlStore, open_store
 from serving import FixedModel, Settings, create_app
 from serving.fakes import fake_model
 from serving.state import FreshState
@@ -76,7 +76,7 @@ def hears(one: httpx.Client, other: httpx.Client, store: SqlStore, name: str) ->
     bought = {"order_id": f"p-{name}", "account_id": f"E-{name}", "lines": [{"product_id": "P5"}]}
     send(one, "/v1/orders", {"orders": [bought]})
     in_time(lambda: "P5" not in products(other, f"E-{name}"), "orders of another account")
-    forget(store, f"E-{name}", datetime(2020, 1, 1, tzinfo=UTC))
+    erase_account(store, f"E-{name}", datetime(2020, 1, 1, tzinfo=UTC))
     in_time(lambda: "P5" in products(other, f"E-{name}"), "erasures")
 
 

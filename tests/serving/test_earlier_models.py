@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from recsys.bundle import model_version, resolve
-from recsys.events import MemoryStore
+from recsys.bundle.manifest import model_version
+from recsys.bundle.resolve import resolve
+from recsys.events.memory import MemoryStore
 from serving import FixedModel, Settings, create_app
 from serving.loading import load_model
 from serving.sources.earlier import EarlierModels

@@ -13,12 +13,13 @@ from typing import Any
 import httpx
 import pytest
 
-from recsys.bundle import ResolvedModel
+from recsys.bundle.resolve import ResolvedModel
 from recsys.cli import main
-from recsys.contracts.events import AccountUpdate, EventQuery, Forgotten, Outcome, PostedLine, VisitorLink, forget_key
+from recsys.contracts.events import AccountUpdate, Erasure, EventQuery, Outcome, PostedLine, VisitorLink, forget_key
 from recsys.contracts.offers import AccountState
-from recsys.events import MemoryStore, SqlStore, open_store
-from recsys.events.maintenance import forget
+from recsys.events.maintenance import erase_account
+from recsys.events.memory import MemoryStore
+from recsys.events.store import SqlStore, open_store
 from serving import FixedModel, Settings, create_app
 from serving.loading import load_model
 from serving.models import LoadedModel, Sources, WatchedModels
@@ -56,7 +57,7 @@ def test_a_command_that_took_long_or_whose_clock_is_late_is_heard_of(store: Memo
     state = fresh(store)
     assert state.of("A1", None, NOW).bought == ("P3",)
     del store._records["order_lines"]["o1", "1"]
-    store.append([Forgotten(forget_key("A1"), NOW - begun)])
+    store.append([Erasure(forget_key("A1"), NOW - begun)])
     assert refresh(state).of("A1", None, NOW) == ERASED
     assert state.of("A2", None, NOW).bought == ("P3",)
 
@@ -65,7 +66,7 @@ def test_a_worker_that_slept_hears_of_every_erasure(store: MemoryStore) -> None:
     state = fresh(store)
     for hour in range(5):
         at = NOW + timedelta(hours=hour)
-        store.append([Forgotten(forget_key(f"A{hour}"), at), line(f"later{hour}", "A9", at)])
+        store.append([Erasure(forget_key(f"A{hour}"), at), line(f"later{hour}", "A9", at)])
     refresh(state)
     assert [state.of(f"A{i}", None, NOW).is_forgotten for i in range(6)] == [True] * 5 + [False]
 
@@ -73,12 +74,12 @@ def test_a_worker_that_slept_hears_of_every_erasure(store: MemoryStore) -> None:
 def test_an_account_that_came_back_can_be_erased_again(sql: SqlStore) -> None:
     sql.append([line("o1", "A1"), VisitorLink("v1", "A1", NOW), AccountUpdate("A1", NOW, segment="s")])
     state = fresh(sql)
-    forget(sql, "A1", NOW)
+    erase_account(sql, "A1", NOW)
     assert refresh(state).of("A1", None, NOW) == ERASED
     assert state.account_of("v1") is None
     sql.append([line("o2", "A1"), VisitorLink("v1", "A1", NOW)])
     assert refresh(state).of("A1", None, NOW).bought == ("P3",)
-    forget(sql, "A1", NOW + timedelta(hours=1))
+    erase_account(sql, "A1", NOW + timedelta(hours=1))
     assert refresh(state).of("A1", None, NOW) == ERASED
     assert fresh(sql).of("A1", None, NOW) == ERASED
 
@@ -90,7 +91,7 @@ def test_what_a_worker_writes_before_it_has_heard_goes_too(sql: SqlStore) -> Non
         sql.append([line("late", "A1"), Outcome("x9", "d9", "shown", NOW, NOW)])
         refresh(state)
 
-    forget(sql, "A1", NOW, settle)
+    erase_account(sql, "A1", NOW, settle)
     assert sql.read(EventQuery("order_lines")).num_rows == 0
     assert refresh(state).of("A1", None, NOW) == ERASED
 
@@ -110,7 +111,7 @@ def test_a_search_that_takes_long_does_not_keep_writers_waiting(sql: SqlStore) -
 
     with sql.engine.connect() as connection:
         connection.connection.dbapi_connection.set_progress_handler(searching, 100)  # type: ignore[union-attr]
-    assert forget(sql, "A1", NOW)["order_lines"] == 1_200
+    assert erase_account(sql, "A1", NOW)["order_lines"] == 1_200
     assert appended
     assert sql.read(EventQuery("order_lines"))["order_id"].to_pylist() == ["meanwhile"]
 
@@ -131,7 +132,7 @@ def test_no_page_and_no_model_answers_from_what_a_bundle_holds_of_it(
     with running(create_app(settings, bundles=models, store=store, clock=lambda: NOW)) as api:
         product, owned = what_it_holds(api, "A1")
         assert owned
-        store.append([Forgotten(forget_key("A1"), NOW - timedelta(days=2))])
+        store.append([Erasure(forget_key("A1"), NOW - timedelta(days=2))])
         eventually(lambda: not holds_anything(api, "A1", product))
         versions.append("two")
         assert api.post("/v1/models:reload").json()["models"][0]["alias"] == "champion"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from recsys.contracts.events import PostedLine
-from recsys.events import MemoryStore
+from recsys.events.memory import MemoryStore
 from recsys.experiments.lifecycle import start_experiment
 from recsys.experiments.plan import Arm, ExperimentPlan, Policy
 from serving import FixedModel, Settings, create_app

@@ -14,9 +14,10 @@ import pytest
 from fastapi import FastAPI
 from scipy import stats
 
-from recsys.contracts.events import EventQuery, ExperimentRecord, Forgotten, forget_key
+from recsys.contracts.events import Erasure, EventQuery, ExperimentRecord, forget_key
 from recsys.contracts.offers import OfferRequest
-from recsys.events import MemoryStore, read_decisions
+from recsys.events.memory import MemoryStore
+from recsys.events.reading import read_decisions
 from recsys.experiments.assignment import assign
 from recsys.experiments.lifecycle import start_experiment, stop_experiment
 from recsys.experiments.plan import Arm, ExperimentPlan, Policy
@@ -279,5 +280,5 @@ def test_a_unit_whose_assignment_was_erased_is_recorded_anew(store: MemoryStore,
     with running(make(store)) as api:
         ask(api, "U1")
         store._records["assignments"].clear()
-        store.append([Forgotten(forget_key("U1"), NOW)])
+        store.append([Erasure(forget_key("U1"), NOW)])
         assert eventually(lambda: ask(api, "U1") is not None and store.size("assignments") == 1)

@@ -18,7 +18,8 @@ from fastapi import FastAPI, Request
 
 from recsys.contracts.events import Event, EventQuery
 from recsys.errors import StoreError
-from recsys.events import MemoryStore, WriterConfig
+from recsys.events.memory import MemoryStore
+from recsys.events.writer import WriterConfig
 from serving import FixedModel, Settings, create_app
 from serving.fakes import fake_model
 from serving.keys import KEY_SCOPES, KeyFile, new_key, with_key, write_keys

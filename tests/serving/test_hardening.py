@@ -19,9 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsys.contracts.events import Event, EventQuery, Outcome, OutcomeKind, PostedLine, TableName
 from recsys.contracts.offers import AccountState
-from recsys.events import MemoryStore, open_store
-from recsys.events.maintenance import forget
-from recsys.events.store import SqlStore
+from recsys.events.maintenance import erase_account
+from recsys.events.memory import MemoryStore
+from recsys.events.store import SqlStore, open_store
 from serving import FixedModel, Settings, create_app
 from serving.admission import AdmissionControl
 from serving.fakes import fake_model
@@ -150,7 +150,7 @@ class ErasedMeanwhile:
         found = self.inner.read(query)
         if query.table == "order_lines" and not self.erased:
             self.erased = True
-            forget(self.inner, "A1", NOW)
+            erase_account(self.inner, "A1", NOW)
         return found
 
     def size(self, table: TableName) -> int:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.contracts.events import Outcome, PostedLine
-from recsys.contracts.offers import NOTHING_NEW
-from recsys.events import MemoryStore
+from recsys.contracts.offers import EMPTY_STATE
+from recsys.events.memory import MemoryStore
 from serving import Settings
 from serving.fakes import fake_model
 from serving.history import FatigueCaps, History
@@ -101,9 +101,9 @@ def test_a_newer_model_lets_old_purchases_go_and_an_older_one_brings_them_back()
     state.apply(state.read_news())
     assert state.of("A1", None, NOW).bought == ("P-new", "P-old")
     assert tidied(state, NOW - 5 * DAY).of("A1", None, NOW).bought == ("P-new",)
-    assert state.of("A2", None, NOW) is NOTHING_NEW
+    assert state.of("A2", None, NOW) is EMPTY_STATE
     state.apply(state.read_news())
-    assert state.of("A2", None, NOW) is NOTHING_NEW
+    assert state.of("A2", None, NOW) is EMPTY_STATE
     before = model(NOW - 20 * DAY)
     state.adopt(before, state.read_for(before))
     assert state.of("A1", None, NOW).bought == ("P-new", "P-old")
@@ -117,10 +117,10 @@ def test_refusals_and_presentations_go_with_their_time() -> None:
     state.react([Reaction(Subject("A2", None), "d2", ["P1"], NOW, refuses=False)])
     assert set(tidied(state, NOW).of("A2", None, NOW).withheld) == {"P1"}
     clock.now = NOW + DAY
-    assert tidied(state, NOW).of("A2", None, clock.now) is NOTHING_NEW
+    assert tidied(state, NOW).of("A2", None, clock.now) is EMPTY_STATE
     assert set(state.of("A1", None, clock.now).withheld) == {"P1"}
     clock.now = NOW + 31 * DAY
-    assert tidied(state, NOW).of("A1", None, clock.now) is NOTHING_NEW
+    assert tidied(state, NOW).of("A1", None, clock.now) is EMPTY_STATE
 
 
 def test_every_account_is_tidied_however_many_there_are() -> None:
@@ -128,7 +128,7 @@ def test_every_account_is_tidied_however_many_there_are() -> None:
     state.buy(line(f"o{i}", NOW - DAY / 2, f"A{i}") for i in range(1_700))
     for _ in range(6):
         state.tidy(NOW)
-    assert all(state.of(f"A{i}", None, NOW) is NOTHING_NEW for i in range(1_700))
+    assert all(state.of(f"A{i}", None, NOW) is EMPTY_STATE for i in range(1_700))
 
 
 def test_of_visitors_the_latest_are_remembered() -> None:

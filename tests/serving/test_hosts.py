@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
-from recsys.events import MemoryStore
+from recsys.events.memory import MemoryStore
 from serving import FixedModel, Settings, create_app
 from serving.fakes import fake_model
 from serving.hosts import AllowedHosts

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from recsys.bundle import ResolvedModel, model_version, resolve
+from recsys.bundle.manifest import model_version
+from recsys.bundle.resolve import ResolvedModel, resolve
 from recsys.errors import BundleCorruptError
 from serving import Settings
 from serving.sources.finding import ModelFinder, finder_of

@@ -12,9 +12,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from recsys.contracts.events import EventQuery, Forgotten, Outcome, ProductUpdate, forget_key
+from recsys.contracts.events import Erasure, EventQuery, Outcome, ProductUpdate, forget_key
 from recsys.contracts.offers import OfferRequest, ProductChange
-from recsys.events import MemoryStore
+from recsys.events.memory import MemoryStore
 from serving import FixedModel, Settings, create_app
 from serving.fakes import FakeEngine, fake_model
 from serving.history import FatigueCaps
@@ -205,7 +205,7 @@ def test_an_erased_account_counts_as_unknown_in_every_worker(
     with running(make(store, model)) as api:
         post(api, "/v1/orders", orders=[{"order_id": "o1", "account_id": "A1", "lines": [{"product_id": "P06"}]}])
         assert post(api, "/v1/offers", account_id="A1")["tier"] == "account"
-        store.append([Forgotten(forget_key("A1"), NOW)])
+        store.append([Erasure(forget_key("A1"), NOW)])
         store._records["order_lines"].clear()
         assert eventually(lambda: post(api, "/v1/offers", account_id="A1")["tier"] == "popular")
         assert post(api, "/v1/offers", account_id="A2")["tier"] == "account"

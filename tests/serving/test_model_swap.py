@@ -19,11 +19,12 @@ from typing import Any
 import httpx
 import pytest
 
-from recsys.bundle import ResolvedModel, model_version, resolve
-from recsys.contracts.offers import OfferRequest, Slate
+from recsys.bundle.manifest import model_version
+from recsys.bundle.resolve import ResolvedModel, resolve
+from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest, Slate
 from recsys.errors import BundleCorruptError, ModelNotFoundError
-from recsys.events import MemoryStore, read_decisions
-from recsys.ranking.live_catalogue import NOTHING_NEW, AccountState
+from recsys.events.memory import MemoryStore
+from recsys.events.reading import read_decisions
 from serving import Settings, create_app
 from serving.exercise import N_REQUESTS
 from serving.fakes import FakeEngine, fake_model
@@ -43,7 +44,7 @@ class NamedEngine(FakeEngine):
         super().__init__()
         self.version = version
 
-    def recommend(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Slate:
+    def recommend(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Slate:
         slate = super().recommend(request, state)
         return replace(slate, offers=tuple(replace(offer, reason=self.version) for offer in slate.offers))
 
@@ -127,7 +128,7 @@ def test_what_was_refused_is_tried_again_after_a_while_or_at_once_when_told() ->
 
 
 class FaintEngine(NamedEngine):
-    def recommend(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Slate:
+    def recommend(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Slate:
         raise ValueError(f"nothing works for {request.account_id}, {state}")
 
 

@@ -13,10 +13,10 @@ import pytest
 from fastapi import FastAPI
 
 from recsys.contracts.events import DecisionOffer, EventQuery
-from recsys.contracts.offers import CartLine, OfferRequest
+from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, OfferRequest
 from recsys.errors import StoreBusyError, StoreError
-from recsys.events import MemoryStore, read_decisions
-from recsys.ranking.live_catalogue import NOTHING_NEW, AccountState
+from recsys.events.memory import MemoryStore
+from recsys.events.reading import read_decisions
 from serving import FixedModel, Settings, create_app
 from serving.fakes import AS_OF, FakeEngine, fake_model
 from serving.schemas.offers import OffersAnswer
@@ -189,7 +189,7 @@ def test_where_so_configured_the_answer_comes_unlogged(running: Any) -> None:
 
 
 class BrokenEngine(FakeEngine):
-    def recommend(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Any:
+    def recommend(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Any:
         if request.viewed_product_id == "boom":
             raise RuntimeError("a secret of account A1")
         return super().recommend(request, state)

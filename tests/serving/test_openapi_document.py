@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from recsys.events import MemoryStore
+from recsys.events.memory import MemoryStore
 from serving import FixedModel, Settings, create_app
 from serving.loading import load_model
 from serving.problems import Problem

@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from recsys.events import MemoryStore, read_decisions
+from recsys.events.memory import MemoryStore
+from recsys.events.reading import read_decisions
 from serving.problems import Problem
 
 JSON = {"Content-Type": "application/json"}

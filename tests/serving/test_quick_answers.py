@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.contracts.offers import KINDS, NOTHING_NEW, AccountState, CartLine, OfferRequest, ProductChange
-from recsys.offer_catalogue.business_rules import Rule
+from recsys.contracts.offers import EMPTY_STATE, KINDS, AccountState, CartLine, OfferRequest, ProductChange
+from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.offer_model.tables import OfferModel
 from recsys.ranking.diversity import DiversityConfig
 from recsys.ranking.engine import OfferEngine, RankingConfig
@@ -72,7 +72,7 @@ requests = st.builds(
     channel=st.sampled_from([None, "web"]),
 )
 states = st.one_of(
-    st.just(NOTHING_NEW),
+    st.just(EMPTY_STATE),
     st.builds(
         AccountState,
         bought=st.lists(ids, max_size=14).map(tuple),
@@ -93,7 +93,7 @@ changes = st.lists(
     ),
     max_size=2,
 )
-BLOCKING = Rule(
+BLOCKING = BusinessRule(
     name="not these",
     action="block",
     products=("P000001", "P000040", "P000041"),
@@ -136,7 +136,7 @@ def test_it_answers_what_the_engine_answers(
 )
 def test_what_is_not_usual_is_left_to_the_engine_or_answered_alike(change: dict[str, Any]) -> None:
     request = replace(OfferRequest("A0000001"), **change)
-    quick = QUICK["plain"].packed(request, NOTHING_NEW)
+    quick = QUICK["plain"].packed(request, EMPTY_STATE)
     assert (quick is None) == ("cart" not in change)
     assert quick is None or read(quick) == read(pack(ENGINES["plain"].recommend(request)))
 
@@ -147,7 +147,7 @@ def test_an_account_that_wants_no_offers_is_left_to_the_engine() -> None:
     engine = OfferEngine(replace(model, accounts=silent))
     quick = QuickAnswers(engine)
     request = OfferRequest("A0000001")
-    assert quick.packed(request, NOTHING_NEW) is None
+    assert quick.packed(request, EMPTY_STATE) is None
     assert quick.packed(request, AccountState(do_not_offer=True)) is None
     assert quick.packed(request, AccountState(silence="enough for today")) is None
     asked_for = AccountState(do_not_offer=False)
@@ -159,12 +159,12 @@ def test_an_account_that_wants_no_offers_is_left_to_the_engine() -> None:
 @pytest.mark.parametrize("action", ["pin", "boost", "require"])
 def test_rules_that_lift_are_left_to_the_engine(action: str) -> None:
     more = {"factor": 2.0} if action == "boost" else {}
-    rule = Rule.model_validate(
+    rule = BusinessRule.model_validate(
         {"name": "lift", "action": action, "products": ("P000003",), "owner": "A. Buyer", "reason": "spring", **more}
     )
     engine = OfferEngine(model_of(7))
     engine.use_rules([rule])
-    assert QuickAnswers(engine).packed(OfferRequest("A0000001"), NOTHING_NEW) is None
+    assert QuickAnswers(engine).packed(OfferRequest("A0000001"), EMPTY_STATE) is None
 
 
 def test_names_with_quotes_and_percent_signs_stay_what_they_are() -> None:
@@ -172,7 +172,7 @@ def test_names_with_quotes_and_percent_signs_stay_what_they_are() -> None:
     names = [f'100 % "wool" \\ {row} é' for row in range(N_PRODUCTS)]
     engine = OfferEngine(replace(model, products=replace(model.products, names=type(model.products.names).of(names))))
     request = OfferRequest("A0000001", explain="full")
-    quick = QuickAnswers(engine).packed(request, NOTHING_NEW)
+    quick = QuickAnswers(engine).packed(request, EMPTY_STATE)
     assert quick is not None
     assert read(quick) == read(pack(engine.recommend(request)))
 

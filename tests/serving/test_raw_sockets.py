@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from recsys.contracts.events import EventQuery
-from recsys.events import open_store
+from recsys.events.store import open_store
 from tests.serving.raw_http import Connection, connected, page, request
 from tests.serving.raw_tricks import TRICKS, judge
 

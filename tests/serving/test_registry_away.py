@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from recsys.bundle import model_version
+from recsys.bundle.manifest import model_version
 from recsys.errors import BundleCorruptError, ModelNotFoundError, RegistryError
 from serving import Settings
 from serving.settings import RegistryConfig

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from recsys.contracts.events import EventQuery
-from recsys.events import MemoryStore
+from recsys.events.memory import MemoryStore
 from serving import FixedModel, Settings, create_app
 from serving.fakes import fake_model
 

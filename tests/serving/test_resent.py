@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from recsys.contracts.events import EventQuery, PostedLine
-from recsys.events import EventStore, open_store
+from recsys.events.store import EventStore, open_store
 from serving import FixedModel, Settings, create_app
 from serving.fakes import fake_model
 

@@ -14,7 +14,9 @@ import pytest
 
 from recsys.cli.recommend import recommend
 from recsys.errors import ConfigError
-from recsys.events import MemoryStore, open_store, read_decisions
+from recsys.events.memory import MemoryStore
+from recsys.events.reading import read_decisions
+from recsys.events.store import open_store
 from serving import FixedModel, Settings, create_app
 from serving.fakes import fake_model
 from serving.loading import load_model

@@ -22,7 +22,7 @@ from recsys.cli import main
 from recsys.client import OfferClient
 from recsys.contracts.events import EventQuery
 from recsys.contracts.offers import CartLine, OfferRequest
-from recsys.events import open_store
+from recsys.events.store import open_store
 from serving.access import SCOPES
 
 OFFERS = Path(sys.executable).parent / "offers"

@@ -7,9 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from recsys.contracts.offers import AccountState, OfferRequest, ProductChange, Slate
+from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest, ProductChange, Slate
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.live_catalogue import NOTHING_NEW
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from serving.packing import pack
 from serving.slates import RankingEngine
@@ -22,7 +21,7 @@ class CountingEngine(OfferEngine):
         super().__init__(MODEL)
         self.asked: list[str | None] = []
 
-    def recommend(self, request: OfferRequest, state: AccountState = NOTHING_NEW) -> Slate:
+    def recommend(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Slate:
         self.asked.append(request.account_id)
         return super().recommend(request, state)
 

@@ -19,7 +19,8 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.contracts.events import EventQuery
-from recsys.events import EventStore, WriterConfig, open_store
+from recsys.events.store import EventStore, open_store
+from recsys.events.writer import WriterConfig
 from serving import FixedModel, Settings, create_app
 from serving.fakes import fake_model
 

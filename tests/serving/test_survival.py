@@ -23,9 +23,9 @@ from typing import Any
 import httpx
 import pytest
 
-from recsys.bundle import model_version
+from recsys.bundle.manifest import model_version
 from recsys.contracts.events import EventQuery
-from recsys.events import open_store
+from recsys.events.store import open_store
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "serving_survival.json"
 Serve = Callable[..., Any]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.bundle import model_version
+from recsys.bundle.manifest import model_version
 from recsys.errors import ModelNotFoundError
 from training.registry import Registry
 from training.tracking import open_run

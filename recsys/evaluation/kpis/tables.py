@@ -24,7 +24,7 @@ from recsys.data.times import as_time
 from recsys.errors import EmptyDataError, MissingColumnError
 
 if TYPE_CHECKING:
-    from recsys.events import EventStore
+    from recsys.events.store import EventStore
 
 
 class TempTables:

@@ -25,7 +25,7 @@ from recsys.evaluation.readout.health import LogFacts
 from recsys.evaluation.readout.purchases import DAY, REVENUE, Assigned, epoch_seconds, gather_purchases
 from recsys.evaluation.readout.results import Readout, VerdictOverride
 from recsys.evaluation.statistics.metric import Ratio
-from recsys.events import EventStore
+from recsys.events.store import EventStore
 from recsys.experiments.plan import ExperimentPlan, LockedPlan, parse_plan
 
 UNIT_ID = "unit_id"

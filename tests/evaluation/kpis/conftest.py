@@ -14,7 +14,8 @@ from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.kpis.report import kpis_from_tables
 from recsys.evaluation.kpis.results import KpiReport
 from recsys.evaluation.kpis.tables import EventTables, read_events
-from recsys.events import MemoryStore, open_store
+from recsys.events.memory import MemoryStore
+from recsys.events.store import open_store
 
 AS_OF = datetime(2024, 10, 1, tzinfo=UTC)
 

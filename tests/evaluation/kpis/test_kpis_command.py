@@ -12,7 +12,7 @@ import pytest
 from recsys.cli.main import main
 from recsys.contracts.events import EventQuery
 from recsys.evaluation.kpis.registry import REGISTRY
-from recsys.events import open_store
+from recsys.events.store import open_store
 
 KNOWN = {"kpis": EntryPoint("kpis", "recsys.cli.kpis:kpis", "offer_engine.commands")}
 

@@ -15,7 +15,8 @@ from recsys.contracts.events import PostedLine
 from recsys.errors import CurrencyError
 from recsys.evaluation.kpis.report import kpis_from_tables
 from recsys.evaluation.kpis.tables import EventTables, read_events
-from recsys.events import MemoryStore, open_store
+from recsys.events.memory import MemoryStore
+from recsys.events.store import open_store
 
 START = datetime(2024, 1, 8, tzinfo=UTC)
 AS_OF = START + timedelta(days=60)

@@ -11,7 +11,7 @@ import pytest
 from recsys.cli import main as door
 from recsys.contracts.events import ExperimentRecord, PostedLine, RecordedAssignment
 from recsys.evaluation.readout.from_event_store import ExperimentLog
-from recsys.events import open_store
+from recsys.events.store import open_store
 from recsys.experiments.plan import ExperimentPlan, canonical_json, plan_hash, read_plan
 
 PLAN = """

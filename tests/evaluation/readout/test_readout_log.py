@@ -36,7 +36,8 @@ from recsys.evaluation.readout.from_orders import OrdersSpec, orders_readout
 from recsys.evaluation.readout.from_table import TableSpec
 from recsys.evaluation.readout.planning import history_of, plan_sizes
 from recsys.evaluation.readout.purchases import DAY, Assigned, UnitPurchases, daily_revenue, is_mature, window_values
-from recsys.events import EventStore, MemoryStore, open_store
+from recsys.events.memory import MemoryStore
+from recsys.events.store import EventStore, open_store
 from recsys.experiments.plan import Arm, ExperimentPlan, LockedPlan, Policy, canonical_json, plan_hash
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
