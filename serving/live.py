@@ -14,7 +14,7 @@ from recsys.contracts.offers import ProductChange
 from recsys.offer_catalogue.business_rules import BusinessRule, unknown_in_rules
 from serving.models import LoadedModel, Recommender
 
-T = TypeVar("T", ProductChange, AccountUpdate)
+_T = TypeVar("_T", ProductChange, AccountUpdate)
 
 _MOST_NAMED: Final = 20
 """Unknown names of business rules in one line of the log."""
@@ -117,7 +117,7 @@ class LiveAccounts:
         return list(self._updates)
 
 
-def filled(kept: T, new: T) -> T:
+def filled(kept: _T, new: _T) -> _T:
     """Return `kept` with every value that `new` names."""
     named = {item.name: getattr(new, item.name) for item in fields(new) if getattr(new, item.name) is not None}
     return replace(kept, **named)

@@ -7,17 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from recsys.bundle.resolve import ResolvedModel
+from recsys.bundle.resolve import CHAMPION, ResolvedModel
 from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, OfferRequest, ProductChange, Slate
 from recsys.errors import ModelNotFoundError, OfferEngineError, RegistryError
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.explorer import ModelExplorer
 from serving.packing import Packed, json_text
-
-CHAMPION: Final = "champion"
-"""The alias that answers where no experiment says otherwise."""
 
 _log = logging.getLogger("serving")
 

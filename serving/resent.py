@@ -9,12 +9,12 @@ from typing import Generic, TypeVar
 from recsys.contracts.events import EventQuery, Outcome, PostedLine
 from recsys.events.store import EventStore
 
-E = TypeVar("E", Outcome, PostedLine)
-K = TypeVar("K")
+_E = TypeVar("_E", Outcome, PostedLine)
+_K = TypeVar("_K")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept(Generic[K, E]):
+class Kept(Generic[_K, _E]):
     """What became of some reports.
 
     Attributes:
@@ -23,9 +23,9 @@ class Kept(Generic[K, E]):
         conflicts: ids that came with other content than the store holds.
     """
 
-    events: dict[K, E]
-    new: frozenset[K]
-    conflicts: tuple[K, ...]
+    events: dict[_K, _E]
+    new: frozenset[_K]
+    conflicts: tuple[_K, ...]
 
 
 def kept_outcomes(store: EventStore, sent: Iterable[Outcome]) -> Kept[str, Outcome]:
@@ -51,10 +51,10 @@ def line_key(line: PostedLine) -> tuple[str, str]:
 
 
 def _compared(
-    kept: Mapping[K, E], sent: Iterable[E], key: Callable[[E], K], as_kept: Callable[[E, E], E]
-) -> Kept[K, E]:
-    new: set[K] = set()
-    conflicts: dict[K, None] = {}
+    kept: Mapping[_K, _E], sent: Iterable[_E], key: Callable[[_E], _K], as_kept: Callable[[_E, _E], _E]
+) -> Kept[_K, _E]:
+    new: set[_K] = set()
+    conflicts: dict[_K, None] = {}
     for event in sent:
         name = key(event)
         held = kept.get(name)

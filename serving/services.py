@@ -26,7 +26,7 @@ from serving.sources.earlier import EarlierModels
 from serving.state import FreshState
 
 Clock: TypeAlias = Callable[[], datetime]
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _PATIENCE_SECONDS: Final = 0.3
 """How long a reader waits until it asks whether the store is alive; with the time of a commit that is below two."""
@@ -61,7 +61,7 @@ class Services:
     readers: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 8, "store-reader"))
     reading: set[Future[Any]] = field(default_factory=set)
 
-    async def read(self, function: Callable[..., T], *args: Any) -> T:  # noqa: ANN401 - whatever the function takes
+    async def read(self, function: Callable[..., _T], *args: Any) -> _T:  # noqa: ANN401 - whatever the function takes
         """Return what `function` finds in the event store, however long it takes while the store is alive.
 
         A database that hangs would keep a thread for ever, so reading has threads of its own, and a caller who waits is

@@ -23,7 +23,7 @@ from recsys.arrays import FloatArray
 from recsys.backtesting.backtest import Split
 from recsys.backtesting.upgrade_scores import first_of_each
 from recsys.bundle.load import Bundle, load_bundle
-from recsys.bundle.resolve import resolve_model
+from recsys.bundle.resolve import CHAMPION, resolve_model
 from recsys.contracts import columns as c
 from recsys.contracts.offers import AccountState, OfferRequest
 from recsys.data.history import SECONDS_A_DAY, History
@@ -32,12 +32,12 @@ from recsys.evaluation.offline.ranking_metrics import score_ranking
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig, Interval, paired_difference
 from training.config import TrainConfig
 from training.gate import Comparison, GateEvidence
-from training.registry import CHAMPION, MODEL, ModelVersion, Registry
+from training.registry import MODEL_NAME, ModelVersion, Registry
 from training.validation import CrossReplay, learn_cross_sell
 
 EVIDENCE = "gate.json"
 """The artifact of a training run that the gate judges."""
-ACCOUNTS = "replay/accounts.parquet"
+ACCOUNTS_FILE = "replay/accounts.parquet"
 """NDCG of each account that the run's replay scored."""
 
 
@@ -73,7 +73,7 @@ def present_champion(registry: Registry) -> Champion | None:
     version = registry.find(CHAMPION)
     if version is None:
         return None
-    bundle = load_bundle(resolve_model(f"models:/{MODEL}/{version.version}", tracking_uri=registry.tracking_uri))
+    bundle = load_bundle(resolve_model(f"models:/{MODEL_NAME}/{version.version}", tracking_uri=registry.tracking_uri))
     return Champion(version.version, bundle, read_evidence(registry, version), read_ndcg(registry, version))
 
 
@@ -85,7 +85,7 @@ def read_evidence(registry: Registry, version: ModelVersion) -> GateEvidence | N
 
 def read_ndcg(registry: Registry, version: ModelVersion) -> pd.DataFrame | None:
     """Return the NDCG of each account that a version's run replayed, columns `account_id ndcg`; None without one."""
-    file = _artifact(registry, version, ACCOUNTS)
+    file = _artifact(registry, version, ACCOUNTS_FILE)
     return None if file is None else pd.read_parquet(file)
 
 

@@ -16,10 +16,10 @@ from recsys.contracts.config import Config
 from recsys.contracts.offers import OfferKind
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig
 
-CONFIDENCE = 0.95
+GATE_CONFIDENCE = 0.95
 """Of the intervals within which a ratio may be outside of the band by chance."""
 
-_Z = float(norm.ppf((1 + CONFIDENCE) / 2))
+_Z = float(norm.ppf((1 + GATE_CONFIDENCE) / 2))
 
 NDCG_CHECK = "NDCG@10"
 """How the name of every check on ranking begins."""
@@ -242,7 +242,7 @@ def ratio_interval(observed: float, expected: float) -> tuple[float, float]:
 
     Source: Garwood (1936): `chi2(0.025, 2 n) / 2` to `chi2(0.975, 2 n + 2) / 2`, over what was expected.
     """
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - GATE_CONFIDENCE) / 2
     low = chi2.ppf(tail, 2 * observed) / 2 if observed > 0 else 0.0
     high = chi2.ppf(1 - tail, 2 * observed + 2) / 2
     return _over(float(low), expected), _over(float(high), expected)

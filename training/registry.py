@@ -11,19 +11,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-from recsys.bundle.resolve import DEFAULT_TRACKING_URI
+from recsys.bundle.resolve import CHAMPION, DEFAULT_TRACKING_URI
 from recsys.errors import ModelNotFoundError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
-MODEL: Final = "offers"
+MODEL_NAME: Final = "offers"
 EXPERIMENT: Final = "offers"
 BUNDLE_FOLDER: Final = "bundle"
 VERSION_TAG: Final = "model_version"
 """Tag of a run and of what it registered: the version that decisions name."""
-CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
 
 Alias = Literal["champion", "challenger"]
@@ -80,15 +79,15 @@ class Registry:
         from mlflow.exceptions import MlflowException
 
         try:
-            self.client.create_registered_model(MODEL)
+            self.client.create_registered_model(MODEL_NAME)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         run = self.client.get_run(run_id)
         tags = {name: value for name, value in run.data.tags.items() if name == VERSION_TAG}
         source = f"{run.info.artifact_uri}/{BUNDLE_FOLDER}"
-        made = self.client.create_model_version(MODEL, source=source, run_id=run_id, tags=tags)
-        self.client.set_registered_model_alias(MODEL, CHALLENGER, made.version)
+        made = self.client.create_model_version(MODEL_NAME, source=source, run_id=run_id, tags=tags)
+        self.client.set_registered_model_alias(MODEL_NAME, CHALLENGER, made.version)
         return _version(made)
 
     def find(self, alias: Alias) -> ModelVersion | None:
@@ -96,7 +95,7 @@ class Registry:
         from mlflow.exceptions import MlflowException
 
         try:
-            return _version(self.client.get_model_version_by_alias(MODEL, alias))
+            return _version(self.client.get_model_version_by_alias(MODEL_NAME, alias))
         except MlflowException:
             return None
 
@@ -109,25 +108,25 @@ class Registry:
         found = self.find(reference) if reference in {CHAMPION, CHALLENGER} else self._numbered(reference)  # type: ignore[arg-type]
         if found is None:
             raise ModelNotFoundError(
-                f"no model {MODEL}@{reference} in {self.tracking_uri}; `offers train` registers one as {CHALLENGER}, "
-                f"`offers promote` moves {CHAMPION}"
+                f"no model {MODEL_NAME}@{reference} in {self.tracking_uri}; `offers train` registers one as "
+                f"{CHALLENGER}, `offers promote` moves {CHAMPION}"
             )
         return found
 
     def of_run(self, run_id: str) -> ModelVersion | None:
         """Return the version that a run registered, or None where it registered none."""
-        found = self.client.search_model_versions(f"name='{MODEL}' and run_id='{run_id}'")
+        found = self.client.search_model_versions(f"name='{MODEL_NAME}' and run_id='{run_id}'")
         return _version(found[0]) if found else None
 
     def promote(self, version: ModelVersion, *, now: datetime, why: str) -> ModelVersion | None:
         """Move `champion` to a version and return the champion before it; the version keeps both on its tags."""
         before = self.find(CHAMPION)
-        self.client.set_registered_model_alias(MODEL, CHAMPION, str(version.version))
+        self.client.set_registered_model_alias(MODEL_NAME, CHAMPION, str(version.version))
         tags = {"promoted_at": now.isoformat(), "promoted_because": why}
         if before is not None and before.version != version.version:
             tags["champion_before"] = str(before.version)
         for key, value in tags.items():
-            self.client.set_model_version_tag(MODEL, str(version.version), key, value)
+            self.client.set_model_version_tag(MODEL_NAME, str(version.version), key, value)
         return before
 
     def rollback(self, *, now: datetime, why: str) -> tuple[ModelVersion, ModelVersion]:
@@ -140,19 +139,19 @@ class Registry:
         number = left.tags.get("champion_before")
         if number is None:
             raise ModelNotFoundError(
-                f"{MODEL} version {left.version} is the first champion; there is none to go back to"
+                f"{MODEL_NAME} version {left.version} is the first champion; there is none to go back to"
             )
         back = self.get(number)
-        self.client.set_registered_model_alias(MODEL, CHAMPION, number)
-        self.client.set_model_version_tag(MODEL, str(left.version), "rolled_back_at", now.isoformat())
-        self.client.set_model_version_tag(MODEL, str(left.version), "rolled_back_because", why)
+        self.client.set_registered_model_alias(MODEL_NAME, CHAMPION, number)
+        self.client.set_model_version_tag(MODEL_NAME, str(left.version), "rolled_back_at", now.isoformat())
+        self.client.set_model_version_tag(MODEL_NAME, str(left.version), "rolled_back_because", why)
         return back, left
 
     def _numbered(self, reference: str) -> ModelVersion | None:
         from mlflow.exceptions import MlflowException
 
         try:
-            return _version(self.client.get_model_version(MODEL, reference))
+            return _version(self.client.get_model_version(MODEL_NAME, reference))
         except MlflowException:
             return None
 

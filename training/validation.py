@@ -48,7 +48,7 @@ from recsys.models.next_product.model import NextProductModel
 from recsys.models.upgrade.model import UpgradeModel
 from training.config import TrainConfig
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 SIDE_BY_SIDE_LINES = 2_000_000
 """Up to so many order lines both looks back run at the same time; above, one after the other, for their memory."""
@@ -290,7 +290,7 @@ def _cross_sell(
     return judge_cross_sell(window, learned.result(), rivals.result(), config)
 
 
-def _noted(find: Callable[[], T], kind: str, notes: list[str]) -> T | None:
+def _noted(find: Callable[[], _T], kind: str, notes: list[str]) -> _T | None:
     """What `find` finds; where there are too little data for it, None and a note."""
     try:
         return find()

@@ -24,7 +24,7 @@ from recsys.models.upgrade.features import climb_features
 from recsys.models.upgrade.model import climbs_within
 from recsys.models.upgrade.snapshot import ClimbSnapshot
 from recsys.reporting.backtest_plots import calibration_figure, coverage_figure, ndcg_figure
-from training.champion import ACCOUNTS, ndcg_table
+from training.champion import ACCOUNTS_FILE, ndcg_table
 from training.config import TrainConfig
 from training.tracking import TrackedRun
 from training.validation import CrossReplay, PastValidation, UpReplay
@@ -56,7 +56,7 @@ def log_replay(run: TrackedRun, replay: PastValidation, importances: pd.DataFram
         backtest = _as_backtest(replay, replay.cross)
         run.log_json(backtest.to_dict(), "replay/backtest.json")
         run.log_table(methods_frame(replay.cross.result), "replay/baselines.csv")
-        run.log_frame(ndcg_table(replay.cross), ACCOUNTS)
+        run.log_frame(ndcg_table(replay.cross), ACCOUNTS_FILE)
         run.log_figure(ndcg_figure(backtest), "replay/ndcg.png")
         run.log_figure(coverage_figure(backtest), "replay/coverage.png")
     for name, figure in calibration_figures(replay).items():

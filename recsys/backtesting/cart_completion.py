@@ -153,7 +153,7 @@ def hit_rate_gain(found: CartCompletion, name: str, against: str, rng: np.random
     return paired_difference(ours.astype(np.float64), rival.astype(np.float64), rng)
 
 
-def cart_table(found: CartCompletion, title: str) -> Table:
+def cart_completion_table(found: CartCompletion, title: str) -> Table:
     """Return one row a method, hit rates of new, repeat and unknown lines apart."""
     table = Table(title=f"{title}: {found.n_carts:,} carts", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("method", no_wrap=True)

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.errors import BundleCorruptError
-from recsys.offer_model.column_rules import Column, columns_of
+from recsys.offer_model.column_rules import StoredColumn, columns_of
 from recsys.offer_model.utf8_column import Utf8Column
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def write_table(table: object, path: Path) -> None:
@@ -24,7 +24,7 @@ def write_table(table: object, path: Path) -> None:
         writer.write_table(batch, max_chunksize=max(batch.num_rows, 1))
 
 
-def read_arrow_table(kind: type[T], path: Path) -> T:
+def read_arrow_table(kind: type[_T], path: Path) -> _T:
     """Return the table of class `kind` that `path` holds, its arrays mapped from the file.
 
     Raises:
@@ -59,7 +59,7 @@ def _to_arrow(values: Any) -> pa.Array:  # noqa: ANN401
     return pa.array(np.ascontiguousarray(values).view(_stored(values.dtype)))
 
 
-def _from_arrow(chunked: pa.ChunkedArray, column: Column, mapped: pa.Buffer, where: str) -> Any:  # noqa: ANN401
+def _from_arrow(chunked: pa.ChunkedArray, column: StoredColumn, mapped: pa.Buffer, where: str) -> Any:  # noqa: ANN401
     chunks = chunked.chunks
     if len(chunks) > 1 or chunked.null_count:
         raise BundleCorruptError(f"{where}: {len(chunks)} chunks, {chunked.null_count} nulls, must be 1 and 0")

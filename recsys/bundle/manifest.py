@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from recsys.contracts.config import Config, validation_sentences
 from recsys.errors import BundleCorruptError, BundleVersionError
-from recsys.offer_model.tables import Days, Moment
+from recsys.offer_model.tables import Days, IsoMoment
 from recsys.ranking.engine import RankingConfig
 
 SCHEMA_VERSION = 1
@@ -68,7 +68,7 @@ class Manifest(Config):
 
     schema_version: int = SCHEMA_VERSION
     model_kind: Literal["offer-model"] = "offer-model"
-    as_of: Moment
+    as_of: IsoMoment
     horizon_days: Days
     currency: str | None = None
     data_fingerprint: str | None = None

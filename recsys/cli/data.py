@@ -13,7 +13,7 @@ from rich.text import Text
 from recsys.errors import ConfigError
 
 
-def check(
+def check_command(
     orders: Annotated[
         str, typer.Option(help="Order lines: .csv, .csv.gz, .parquet, a folder of them, or a database URL#table.")
     ],
@@ -63,7 +63,7 @@ def check(
         console.print(Text(f"Wrote the rejected rows to {rejects}"))
 
 
-def simulate(
+def simulate_command(
     out: Annotated[Path, typer.Option(help="The folder to write the tables to; its truth/ holds what was planted.")],
     accounts: Annotated[int, typer.Option(help="How many accounts.")] = 5_000,
     products: Annotated[int, typer.Option(help="How many products.")] = 4_000,

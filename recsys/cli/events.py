@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from recsys.cli.options import DEFAULT_STORE, Store
 from recsys.errors import ConfigError
 
 if TYPE_CHECKING:
     from recsys.contracts.events import TableName
 
-Store = Annotated[str, typer.Option(help="The event store: sqlite:///FILE or postgresql://HOST/NAME.")]
-_DEFAULT_STORE = "sqlite:///var/offers.db"
 
 _SETTLE_SECONDS = 2.0
 """A running server hears of an erasure within a second; until then it may still write of the account."""
 
 
-def export(
+def export_command(
     table: Annotated[str, typer.Option(help="decisions, decision_offers, outcomes, order_lines, assignments, ...")],
     out: Annotated[Path, typer.Option(help="Folder; a day goes to OUT/TABLE/day=YYYY-MM-DD/part.parquet.")],
-    store: Store = _DEFAULT_STORE,
+    store: Store = DEFAULT_STORE,
     since: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD, UTC.")] = None,
     until: Annotated[str | None, typer.Option(help="First day that is left out, YYYY-MM-DD, UTC.")] = None,
 ) -> None:
@@ -39,9 +38,9 @@ def export(
     typer.echo(f"{sum(days.values()):,} rows of {len(days):,} days in {out / table}")
 
 
-def retention(
+def retention_command(
     days: Annotated[int, typer.Option(min=1, help="What is older goes.")],
-    store: Store = _DEFAULT_STORE,
+    store: Store = DEFAULT_STORE,
 ) -> None:
     """Drop decisions, outcomes, order lines and logins by age. Experiments that run longer lose their beginning."""
     from recsys.events.maintenance import RETAINED, drop_before
@@ -57,9 +56,9 @@ def retention(
     typer.echo(f"Dropped from before {before:%Y-%m-%d %H:%M}: {counts}")
 
 
-def forget(
+def forget_command(
     account: Annotated[str, typer.Argument(help="Id of the account.")],
-    store: Store = _DEFAULT_STORE,
+    store: Store = DEFAULT_STORE,
 ) -> None:
     """Erase an account's data. Servers treat it as unknown within a second, whatever a bundle still holds of it."""
     import time

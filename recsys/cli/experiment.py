@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from recsys.cli.options import DEFAULT_STORE, Store
-from recsys.cli.readout import readout
+from recsys.cli.readout import readout_command
 from recsys.errors import PlanError, ReadoutError
 from recsys.experiments.lifecycle import is_unchanged, list_experiments, start_experiment, stop_experiment, units_by_arm
 
@@ -231,7 +231,7 @@ def _belief(found: OffPolicy) -> str:
     return f"{said} The mean weight is not 1: the log lacks actions of the target, or propensities are not as told."
 
 
-application = typer.Typer(
+experiment_application = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -240,14 +240,14 @@ application = typer.Typer(
 )
 
 
-@application.callback()
+@experiment_application.callback()
 def experiment() -> None:
     """Plan, start, watch, stop and read out an experiment."""
 
 
-application.command()(power)
-application.command()(readout)
-application.command()(off_policy)
-application.command()(start)
-application.command()(status)
-application.command()(stop)
+experiment_application.command()(power)
+experiment_application.command("readout")(readout_command)
+experiment_application.command()(off_policy)
+experiment_application.command()(start)
+experiment_application.command()(status)
+experiment_application.command()(stop)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FORMATS = ("table", "json", "html")
 
 
-def kpis(
+def kpis_command(
     orders: Annotated[
         str | None,
         typer.Option(help="Order lines: .csv, .csv.gz, .parquet, a folder of them, or a database URL#table."),

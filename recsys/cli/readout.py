@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from recsys.experiments.plan import LockedPlan
 
 
-def readout(
+def readout_command(
     experiment_id: Annotated[
         str | None, typer.Argument(help="An experiment of the event store; leave it out with --data.")
     ] = None,

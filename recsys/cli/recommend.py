@@ -28,7 +28,7 @@ from recsys.ranking.value import check_objective
 SURFACE = "bulk"
 
 
-def recommend(
+def recommend_command(
     model: Annotated[str, typer.Option(help="models:/offers@champion, models:/offers/3, or the folder of a bundle.")],
     out: Annotated[Path, typer.Option(help="The file to write: .parquet or .csv.")],
     limit: Annotated[int, typer.Option(help="Offers an account.")] = 10,
@@ -142,7 +142,7 @@ def _decision(request: OfferRequest, slate: Slate, model_version: str, now: date
     )
 
 
-application = typer.Typer(
+rules_application = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -151,13 +151,13 @@ application = typer.Typer(
 )
 
 
-@application.callback()
+@rules_application.callback()
 def rules() -> None:
     """Business rules about offers."""
 
 
-@application.command()
-def check(file: Annotated[Path, typer.Argument(help="TOML file of the business rules.")]) -> None:
+@rules_application.command("check")
+def check_rules_command(file: Annotated[Path, typer.Argument(help="TOML file of the business rules.")]) -> None:
     """Check a file of business rules, and show what each rule is about and whether it holds now."""
     from rich.console import Console
     from rich.table import Table

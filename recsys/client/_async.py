@@ -12,11 +12,11 @@ import httpx
 
 from recsys.client import _calls as calls
 from recsys.client._answers import Answer, RunningModel, empty_answer, parse_answer
-from recsys.client._calls import Call
+from recsys.client._calls import ApiCall
 from recsys.client._errors import ServiceError
 from recsys.client._exchange import (
+    ApiQuestion,
     ClientConfig,
-    Question,
     account_question,
     headers_of,
     offers_question,
@@ -27,7 +27,7 @@ from recsys.client._pages import BatchItem, BoardCell, CallEntry, Explanation, R
 from recsys.client._reports import AccountChange, Order, PostedOrders, Reported, ReportedOutcome
 from recsys.contracts.offers import OfferRequest, ProductChange
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class AsyncOfferClient:
@@ -122,46 +122,46 @@ class AsyncOfferClient:
             RequestRefusedError: the server refused the request.
             ServiceError: it did not answer, or could not serve, after all retries; trying again later is safe.
         """
-        return await self._do(calls.report(outcomes))
+        return await self._do(calls.outcomes_call(outcomes))
 
     async def post_orders(self, orders: Iterable[Order]) -> PostedOrders:
-        """Post orders as they come; sending the same again is safe. Raises what `report` does."""
-        return await self._do(calls.post_orders(orders))
+        """Post orders as they come; sending the same again is safe. Raises what `outcomes_call` does."""
+        return await self._do(calls.orders_call(orders))
 
     async def update_products(self, changes: Iterable[ProductChange]) -> int:
-        """Post prices, stock and flags of products; return how many. Raises what `report` does."""
+        """Post prices, stock and flags of products; return how many. Raises what `outcomes_call` does."""
         return await self._do(calls.update_products(changes))
 
     async def update_accounts(self, changes: Iterable[AccountChange]) -> int:
-        """Post segment, region and flags of accounts; return how many. Raises what `report` does."""
+        """Post segment, region and flags of accounts; return how many. Raises what `outcomes_call` does."""
         return await self._do(calls.update_accounts(changes))
 
     async def link_visitor(self, visitor_id: str, account_id: str) -> str:
-        """Let a visitor become an account; return the account. Raises what `report` does."""
+        """Let a visitor become an account; return the account. Raises what `outcomes_call` does."""
         return await self._do(calls.link_visitor(visitor_id, account_id))
 
     async def why_not(self, decision_id: str, product_id: str) -> Explanation:
-        """Return why a decision did not offer a product. Raises what `report` does."""
-        return await self._do(calls.why_not(decision_id, product_id))
+        """Return why a decision did not offer a product. Raises what `outcomes_call` does."""
+        return await self._do(calls.why_not_call(decision_id, product_id))
 
     async def complements(self, product_id: str, *, limit: int = 10) -> Answer:
-        """Return what goes with a product. Raises what `report` does."""
+        """Return what goes with a product. Raises what `outcomes_call` does."""
         return await self._do(calls.complements(product_id, limit))
 
     async def upgrades(self, product_id: str, *, limit: int = 10) -> Answer:
-        """Return higher-value versions of a product. Raises what `report` does."""
+        """Return higher-value versions of a product. Raises what `outcomes_call` does."""
         return await self._do(calls.upgrades(product_id, limit))
 
     async def call_list(self, product_id: str, *, capacity: int = 50) -> tuple[CallEntry, ...]:
-        """Return whom to call about a product. Raises what `report` does."""
-        return await self._do(calls.call_list(product_id, capacity))
+        """Return whom to call about a product. Raises what `outcomes_call` does."""
+        return await self._do(calls.call_list_call(product_id, capacity))
 
     async def white_space(self, account_id: str, *, products_per_category: int = 20) -> tuple[BoardCell, ...]:
-        """Return what is left to sell to an account. Raises what `report` does."""
+        """Return what is left to sell to an account. Raises what `outcomes_call` does."""
         return await self._do(calls.white_space(account_id, products_per_category))
 
     async def experiments(self) -> tuple[RunningExperiment, ...]:
-        """Return what is being tested. Raises what `report` does."""
+        """Return what is being tested. Raises what `outcomes_call` does."""
         return await self._do(calls.experiments())
 
     async def offers_batch(
@@ -184,10 +184,10 @@ class AsyncOfferClient:
         except httpx.TransportError as error:
             raise ServiceError(f"the answer broke off: {error or type(error).__name__}") from error
 
-    async def _do(self, call: Call[T]) -> T:
+    async def _do(self, call: ApiCall[_T]) -> _T:
         return await self._ask(call.question, call.parse)
 
-    async def _ask(self, question: Question, parse: Callable[[dict[str, Any]], T]) -> T:
+    async def _ask(self, question: ApiQuestion, parse: Callable[[dict[str, Any]], _T]) -> _T:
         attempt = 0
         while True:
             result = await self._send(question)
@@ -197,7 +197,7 @@ class AsyncOfferClient:
             await asyncio.sleep(pause)
             attempt += 1
 
-    async def _send(self, question: Question) -> httpx.Response | httpx.TransportError:
+    async def _send(self, question: ApiQuestion) -> httpx.Response | httpx.TransportError:
         try:
             return await self._http.request(question.method, question.path, json=question.json, params=question.params)
         except httpx.TransportError as error:

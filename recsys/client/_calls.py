@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from recsys.client._answers import Answer, RunningModel, parse_answer, parse_models
-from recsys.client._exchange import Question, offers_question
+from recsys.client._exchange import ApiQuestion, offers_question
 from recsys.client._pages import (
     BoardCell,
     CallEntry,
@@ -31,88 +31,88 @@ from recsys.client._reports import (
 )
 from recsys.contracts.offers import OfferRequest, ProductChange
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class ApiCall(Generic[_T]):
     """A question and how its answer is read."""
 
-    question: Question
-    parse: Callable[[dict[str, Any]], T]
+    question: ApiQuestion
+    parse: Callable[[dict[str, Any]], _T]
 
 
-def report(outcomes: Iterable[ReportedOutcome]) -> Call[Reported]:
+def outcomes_call(outcomes: Iterable[ReportedOutcome]) -> ApiCall[Reported]:
     """Return the call that reports outcomes."""
     body = {"outcomes": [_plain(outcome) for outcome in outcomes]}
-    return Call(Question("/v1/outcomes", json=body), parse_reported)
+    return ApiCall(ApiQuestion("/v1/outcomes", json=body), parse_reported)
 
 
-def post_orders(orders: Iterable[Order]) -> Call[PostedOrders]:
+def orders_call(orders: Iterable[Order]) -> ApiCall[PostedOrders]:
     """Return the call that posts orders."""
     body = {"orders": [_plain(order) for order in orders]}
-    return Call(Question("/v1/orders", json=body), parse_posted)
+    return ApiCall(ApiQuestion("/v1/orders", json=body), parse_posted)
 
 
-def update_products(changes: Iterable[ProductChange]) -> Call[int]:
+def update_products(changes: Iterable[ProductChange]) -> ApiCall[int]:
     """Return the call that posts new values of products; it answers with their number."""
     body = {"products": [_plain(change) for change in changes]}
-    return Call(Question("/v1/products", json=body), lambda found: int(found["received"]))
+    return ApiCall(ApiQuestion("/v1/products", json=body), lambda found: int(found["received"]))
 
 
-def update_accounts(changes: Iterable[AccountChange]) -> Call[int]:
+def update_accounts(changes: Iterable[AccountChange]) -> ApiCall[int]:
     """Return the call that posts new values of accounts; it answers with their number."""
     body = {"accounts": [_plain(change) for change in changes]}
-    return Call(Question("/v1/accounts", json=body), lambda found: int(found["received"]))
+    return ApiCall(ApiQuestion("/v1/accounts", json=body), lambda found: int(found["received"]))
 
 
-def link_visitor(visitor_id: str, account_id: str) -> Call[str]:
+def link_visitor(visitor_id: str, account_id: str) -> ApiCall[str]:
     """Return the call that lets a visitor become an account; it answers with the account."""
-    question = Question(f"/v1/visitors/{quote(visitor_id, safe='')}:link", json={"account_id": account_id})
-    return Call(question, lambda found: str(found["account_id"]))
+    question = ApiQuestion(f"/v1/visitors/{quote(visitor_id, safe='')}:link", json={"account_id": account_id})
+    return ApiCall(question, lambda found: str(found["account_id"]))
 
 
-def why_not(decision_id: str, product_id: str) -> Call[Explanation]:
+def why_not_call(decision_id: str, product_id: str) -> ApiCall[Explanation]:
     """Return the call that asks why a product was not offered."""
-    question = Question(f"/v1/decisions/{quote(decision_id, safe='')}/why-not", json={"product_id": product_id})
-    return Call(question, parse_explanation)
+    question = ApiQuestion(f"/v1/decisions/{quote(decision_id, safe='')}/why-not", json={"product_id": product_id})
+    return ApiCall(question, parse_explanation)
 
 
-def complements(product_id: str, limit: int) -> Call[Answer]:
+def complements(product_id: str, limit: int) -> ApiCall[Answer]:
     """Return the call that asks what goes with a product."""
-    return Call(Question(_product(product_id, "complements"), params={"limit": limit}), parse_answer)
+    return ApiCall(ApiQuestion(_product(product_id, "complements"), params={"limit": limit}), parse_answer)
 
 
-def upgrades(product_id: str, limit: int) -> Call[Answer]:
+def upgrades(product_id: str, limit: int) -> ApiCall[Answer]:
     """Return the call that asks for higher-value versions of a product."""
-    return Call(Question(_product(product_id, "upgrades"), params={"limit": limit}), parse_answer)
+    return ApiCall(ApiQuestion(_product(product_id, "upgrades"), params={"limit": limit}), parse_answer)
 
 
-def call_list(product_id: str, capacity: int) -> Call[tuple[CallEntry, ...]]:
+def call_list_call(product_id: str, capacity: int) -> ApiCall[tuple[CallEntry, ...]]:
     """Return the call that asks whom to call about a product."""
-    return Call(Question(_product(product_id, "accounts"), params={"capacity": capacity}), parse_calls)
+    return ApiCall(ApiQuestion(_product(product_id, "accounts"), params={"capacity": capacity}), parse_calls)
 
 
-def white_space(account_id: str, products_per_category: int) -> Call[tuple[BoardCell, ...]]:
+def white_space(account_id: str, products_per_category: int) -> ApiCall[tuple[BoardCell, ...]]:
     """Return the call that asks what is left to sell to an account."""
     path = f"/v1/accounts/{quote(account_id, safe='')}/whitespace"
-    return Call(Question(path, params={"products_per_category": products_per_category}), parse_board)
+    return ApiCall(ApiQuestion(path, params={"products_per_category": products_per_category}), parse_board)
 
 
-def experiments() -> Call[tuple[RunningExperiment, ...]]:
+def experiments() -> ApiCall[tuple[RunningExperiment, ...]]:
     """Return the call that asks what is being tested."""
-    return Call(Question("/v1/experiments"), parse_experiments)
+    return ApiCall(ApiQuestion("/v1/experiments"), parse_experiments)
 
 
-def models() -> Call[tuple[RunningModel, ...]]:
+def models() -> ApiCall[tuple[RunningModel, ...]]:
     """Return the call that asks what runs."""
-    return Call(Question("/v1/models"), parse_models)
+    return ApiCall(ApiQuestion("/v1/models"), parse_models)
 
 
-def batch_question(requests: Iterable[OfferRequest], channel: str | None, surface: str | None) -> Question:
+def batch_question(requests: Iterable[OfferRequest], channel: str | None, surface: str | None) -> ApiQuestion:
     """Return `POST /v1/offers:batch`."""
     bodies = [offers_question(request, None, channel, surface).json for request in requests]
-    return Question("/v1/offers:batch", json={"requests": bodies})
+    return ApiQuestion("/v1/offers:batch", json={"requests": bodies})
 
 
 def _product(product_id: str, page: str) -> str:

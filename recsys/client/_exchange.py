@@ -16,7 +16,7 @@ from recsys.contracts.config import Config
 from recsys.contracts.offers import OfferRequest
 from recsys.errors import ConfigError
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _AGAIN: Final = frozenset({429, 502, 503, 504})
 
@@ -39,7 +39,7 @@ class ClientConfig(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ApiQuestion:
     """One HTTP request to be.
 
     Attributes:
@@ -64,7 +64,7 @@ def offers_question(
     channel: str | None,
     surface: str | None,
     experiment_id: str | None = None,
-) -> Question:
+) -> ApiQuestion:
     """Return `POST /v1/offers`.
 
     Raises:
@@ -86,10 +86,10 @@ def offers_question(
         "experiment_id": experiment_id,
         "filters": _filters(request),
     }
-    return Question("/v1/offers", json=_asked(request) | {name: value for name, value in body.items() if value})
+    return ApiQuestion("/v1/offers", json=_asked(request) | {name: value for name, value in body.items() if value})
 
 
-def account_question(request: OfferRequest, channel: str | None, surface: str | None) -> Question:
+def account_question(request: OfferRequest, channel: str | None, surface: str | None) -> ApiQuestion:
     """Return `GET /v1/accounts/{id}/offers`; the cart and the exclusions have no place there.
 
     Raises:
@@ -106,7 +106,7 @@ def account_question(request: OfferRequest, channel: str | None, surface: str | 
     if request.account_id is None or request != plain:
         raise ConfigError("an account's page takes account_id, kinds, limit, new_only, objective and explain only")
     places = {name: value for name, value in (("channel", channel), ("surface", surface)) if value}
-    return Question(f"/v1/accounts/{quote(request.account_id, safe='')}/offers", params=_asked(request) | places)
+    return ApiQuestion(f"/v1/accounts/{quote(request.account_id, safe='')}/offers", params=_asked(request) | places)
 
 
 def _asked(request: OfferRequest) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def pause_seconds(
     return min(max(drawn, asked), config.max_backoff_seconds)
 
 
-def read_answer(result: httpx.Response | httpx.TransportError, parse: Callable[[dict[str, Any]], T]) -> T:
+def read_answer(result: httpx.Response | httpx.TransportError, parse: Callable[[dict[str, Any]], _T]) -> _T:
     """Return what `parse` makes of a good answer's JSON.
 
     Raises:

@@ -12,7 +12,7 @@ from recsys.client._answers import Answer, parse_answer
 from recsys.client._errors import ServiceError
 from recsys.contracts.offers import OfferKind
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +176,6 @@ def read_line(text: str) -> BatchItem:
         raise ServiceError(f"a line of the batch is not an offer engine's: {error!r}") from error
 
 
-def _picked(kind: type[T], body: Mapping[str, Any]) -> T:
+def _picked(kind: type[_T], body: Mapping[str, Any]) -> _T:
     """Fields that a newer server adds are left out."""
     return kind(**{item.name: body[item.name] for item in fields(kind)})  # type: ignore[arg-type]

@@ -13,11 +13,11 @@ import httpx
 
 from recsys.client import _calls as calls
 from recsys.client._answers import Answer, RunningModel, empty_answer, parse_answer
-from recsys.client._calls import Call
+from recsys.client._calls import ApiCall
 from recsys.client._errors import ServiceError
 from recsys.client._exchange import (
+    ApiQuestion,
     ClientConfig,
-    Question,
     account_question,
     headers_of,
     offers_question,
@@ -28,7 +28,7 @@ from recsys.client._pages import BatchItem, BoardCell, CallEntry, Explanation, R
 from recsys.client._reports import AccountChange, Order, PostedOrders, Reported, ReportedOutcome
 from recsys.contracts.offers import OfferRequest, ProductChange
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class OfferClient:
@@ -130,46 +130,46 @@ class OfferClient:
             RequestRefusedError: the server refused the request.
             ServiceError: it did not answer, or could not serve, after all retries; trying again later is safe.
         """
-        return self._do(calls.report(outcomes))
+        return self._do(calls.outcomes_call(outcomes))
 
     def post_orders(self, orders: Iterable[Order]) -> PostedOrders:
-        """Post orders as they come; sending the same again is safe. Raises what `report` does."""
-        return self._do(calls.post_orders(orders))
+        """Post orders as they come; sending the same again is safe. Raises what `outcomes_call` does."""
+        return self._do(calls.orders_call(orders))
 
     def update_products(self, changes: Iterable[ProductChange]) -> int:
-        """Post prices, stock and flags of products; return how many. Raises what `report` does."""
+        """Post prices, stock and flags of products; return how many. Raises what `outcomes_call` does."""
         return self._do(calls.update_products(changes))
 
     def update_accounts(self, changes: Iterable[AccountChange]) -> int:
-        """Post segment, region and flags of accounts; return how many. Raises what `report` does."""
+        """Post segment, region and flags of accounts; return how many. Raises what `outcomes_call` does."""
         return self._do(calls.update_accounts(changes))
 
     def link_visitor(self, visitor_id: str, account_id: str) -> str:
-        """Let a visitor become an account; return the account. Raises what `report` does."""
+        """Let a visitor become an account; return the account. Raises what `outcomes_call` does."""
         return self._do(calls.link_visitor(visitor_id, account_id))
 
     def why_not(self, decision_id: str, product_id: str) -> Explanation:
-        """Return why a decision did not offer a product. Raises what `report` does."""
-        return self._do(calls.why_not(decision_id, product_id))
+        """Return why a decision did not offer a product. Raises what `outcomes_call` does."""
+        return self._do(calls.why_not_call(decision_id, product_id))
 
     def complements(self, product_id: str, *, limit: int = 10) -> Answer:
-        """Return what goes with a product. Raises what `report` does."""
+        """Return what goes with a product. Raises what `outcomes_call` does."""
         return self._do(calls.complements(product_id, limit))
 
     def upgrades(self, product_id: str, *, limit: int = 10) -> Answer:
-        """Return higher-value versions of a product. Raises what `report` does."""
+        """Return higher-value versions of a product. Raises what `outcomes_call` does."""
         return self._do(calls.upgrades(product_id, limit))
 
     def call_list(self, product_id: str, *, capacity: int = 50) -> tuple[CallEntry, ...]:
-        """Return whom to call about a product. Raises what `report` does."""
-        return self._do(calls.call_list(product_id, capacity))
+        """Return whom to call about a product. Raises what `outcomes_call` does."""
+        return self._do(calls.call_list_call(product_id, capacity))
 
     def white_space(self, account_id: str, *, products_per_category: int = 20) -> tuple[BoardCell, ...]:
-        """Return what is left to sell to an account. Raises what `report` does."""
+        """Return what is left to sell to an account. Raises what `outcomes_call` does."""
         return self._do(calls.white_space(account_id, products_per_category))
 
     def experiments(self) -> tuple[RunningExperiment, ...]:
-        """Return what is being tested. Raises what `report` does."""
+        """Return what is being tested. Raises what `outcomes_call` does."""
         return self._do(calls.experiments())
 
     def offers_batch(
@@ -201,16 +201,16 @@ class OfferClient:
         end = time.monotonic() + seconds
         while True:
             try:
-                return self._ask(Question("/readyz"), lambda body: str(body["model_version"]))
+                return self._ask(ApiQuestion("/readyz"), lambda body: str(body["model_version"]))
             except ServiceError:
                 if time.monotonic() >= end:
                     raise
                 time.sleep(0.1)
 
-    def _do(self, call: Call[T]) -> T:
+    def _do(self, call: ApiCall[_T]) -> _T:
         return self._ask(call.question, call.parse)
 
-    def _ask(self, question: Question, parse: Callable[[dict[str, Any]], T]) -> T:
+    def _ask(self, question: ApiQuestion, parse: Callable[[dict[str, Any]], _T]) -> _T:
         attempt = 0
         while True:
             result = self._send(question)
@@ -220,7 +220,7 @@ class OfferClient:
             time.sleep(pause)
             attempt += 1
 
-    def _send(self, question: Question) -> httpx.Response | httpx.TransportError:
+    def _send(self, question: ApiQuestion) -> httpx.Response | httpx.TransportError:
         try:
             return self._http.request(question.method, question.path, json=question.json, params=question.params)
         except httpx.TransportError as error:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recsys.errors import ConfigError
 
-C = TypeVar("C", bound="Config")
+_C = TypeVar("_C", bound="Config")
 
 
 class Config(BaseModel):
@@ -19,7 +19,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def read_config(path: Path, kind: type[C]) -> C:
+def read_config(path: Path, kind: type[_C]) -> _C:
     """Return the configuration of class `kind` that stands in a TOML file.
 
     Raises:

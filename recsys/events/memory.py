@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from recsys.contracts.events import PRESENTING, DecisionOffer, Event, EventQuery, FeedPosition, TableName
 from recsys.events.merging import key_of, merge_row
-from recsys.events.rows import Row, rows_by_table
+from recsys.events.rows import StoredRow, rows_by_table
 from recsys.events.schema import MERGES, TABLES, TIME_COLUMN, WRITTEN
 from recsys.events.store import arrow_schema, wanted_schema
 
@@ -28,8 +28,8 @@ class MemoryStore:
     name = "memory"
 
     def __init__(self) -> None:
-        self._records: dict[TableName, dict[Row, _Record]] = {name: {} for name in WRITTEN}
-        self._changes: dict[tuple[TableName, Row], int] = {}
+        self._records: dict[TableName, dict[StoredRow, _Record]] = {name: {} for name in WRITTEN}
+        self._changes: dict[tuple[TableName, StoredRow], int] = {}
         self._position = 0
         self._lock = Lock()
 
@@ -101,7 +101,7 @@ class MemoryStore:
                 yield {**shared, **offer, "presented_at": at_once or min(times, default=None)}
 
 
-def _record(name: TableName, row: Row) -> _Record:
+def _record(name: TableName, row: StoredRow) -> _Record:
     """A row as its table would give it back: times as times, JSON as text."""
     record: _Record = {}
     kinds = dict(zip(arrow_schema(name).names, arrow_schema(name).types, strict=True))

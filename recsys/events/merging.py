@@ -8,16 +8,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from recsys.contracts.events import TableName
-from recsys.events.rows import Row
+from recsys.events.rows import StoredRow
 from recsys.events.schema import MERGES, TABLES
 
 
-def key_of(name: TableName, row: Row) -> Row:
+def key_of(name: TableName, row: StoredRow) -> StoredRow:
     """Return the primary key of a row, which stands in its first columns."""
     return row[: len(TABLES[name].primary_key.columns)]
 
 
-def merge_row(name: TableName, kept: Row, new: Row) -> Row:
+def merge_row(name: TableName, kept: StoredRow, new: StoredRow) -> StoredRow:
     """Return what a kept row and a new one of the same key become.
 
     Example:
@@ -35,9 +35,9 @@ def merge_row(name: TableName, kept: Row, new: Row) -> Row:
     return tuple(values)
 
 
-def without_doubles(name: TableName, rows: Iterable[Row]) -> list[Row]:
+def without_doubles(name: TableName, rows: Iterable[StoredRow]) -> list[StoredRow]:
     """Return one row a key: PostgreSQL updates no row twice in one statement."""
-    found: dict[Row, Row] = {}
+    found: dict[StoredRow, StoredRow] = {}
     for row in rows:
         key = key_of(name, row)
         found[key] = merge_row(name, found[key], row) if key in found else row

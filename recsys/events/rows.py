@@ -31,7 +31,7 @@ from recsys.contracts.events import (
 )
 from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, OfferRequest
 
-Row = tuple[Any, ...]
+StoredRow = tuple[Any, ...]
 
 _DEFAULTS = OfferRequest()
 _ASKED = tuple(item.name for item in fields(OfferRequest) if item.name != "account_id")
@@ -40,16 +40,16 @@ _USUAL = _ASKED_OF(_DEFAULTS)
 _STATE = tuple(item.name for item in fields(AccountState))
 
 
-def rows_by_table(events: Iterable[Event]) -> dict[TableName, list[Row]]:
+def rows_by_table(events: Iterable[Event]) -> dict[TableName, list[StoredRow]]:
     """Return the rows of `events` under the table that each belongs to."""
-    batch: dict[TableName, list[Row]] = {}
+    batch: dict[TableName, list[StoredRow]] = {}
     for event in events:
         table, row_of = _ROWS[type(event)]
         batch.setdefault(table, []).append(row_of(event))
     return batch
 
 
-def decision_row(event: Decision) -> Row:
+def decision_row(event: Decision) -> StoredRow:
     """Return the row of a decision."""
     return (
         event.decision_id,
@@ -79,7 +79,7 @@ def decision_row(event: Decision) -> Row:
     )
 
 
-def outcome_row(event: Outcome) -> Row:
+def outcome_row(event: Outcome) -> StoredRow:
     """Return the row of an outcome."""
     return (
         event.outcome_id,
@@ -93,7 +93,7 @@ def outcome_row(event: Outcome) -> Row:
     )
 
 
-def line_row(event: PostedLine) -> Row:
+def line_row(event: PostedLine) -> StoredRow:
     """Return the row of an order line."""
     return (
         event.order_id,
@@ -112,41 +112,41 @@ def line_row(event: PostedLine) -> Row:
     )
 
 
-def product_row(event: ProductUpdate) -> Row:
+def product_row(event: ProductUpdate) -> StoredRow:
     """Return the row of a product's new values."""
     new = event.change
     recorded = time_text(event.recorded_at)
     return (new.product_id, new.price, new.cost, new.active, new.stock, new.do_not_offer, recorded)
 
 
-def account_row(event: AccountUpdate) -> Row:
+def account_row(event: AccountUpdate) -> StoredRow:
     """Return the row of an account's new values."""
     return (event.account_id, event.segment, event.region, event.do_not_offer, time_text(event.recorded_at))
 
 
-def link_row(event: VisitorLink) -> Row:
+def link_row(event: VisitorLink) -> StoredRow:
     """Return the row of a visitor's login."""
     return (event.visitor_id, event.account_id, time_text(event.recorded_at))
 
 
-def assignment_row(event: RecordedAssignment) -> Row:
+def assignment_row(event: RecordedAssignment) -> StoredRow:
     """Return the row of an assignment."""
     assigned = time_text(event.assigned_at)
     return (event.experiment_id, event.version, event.unit_id, event.arm, event.unit, event.probability, assigned)
 
 
-def experiment_row(event: ExperimentRecord) -> Row:
+def experiment_row(event: ExperimentRecord) -> StoredRow:
     """Return the row of an experiment."""
     stopped = None if event.stopped_at is None else time_text(event.stopped_at)
     return (event.experiment_id, event.version, event.plan, event.plan_hash, time_text(event.started_at), stopped)
 
 
-def forgotten_row(event: Erasure) -> Row:
+def forgotten_row(event: Erasure) -> StoredRow:
     """Return the row of an erased account."""
     return (event.account_key, time_text(event.recorded_at))
 
 
-_ROWS: Final[dict[type, tuple[TableName, Callable[[Any], Row]]]] = {
+_ROWS: Final[dict[type, tuple[TableName, Callable[[Any], StoredRow]]]] = {
     Decision: ("decisions", decision_row),
     DecisionRow: ("decisions", tuple),
     Outcome: ("outcomes", outcome_row),

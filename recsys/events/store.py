@@ -20,7 +20,7 @@ from recsys.contracts.events import Event, EventQuery, FeedPosition, TableName
 from recsys.errors import ConfigError, DataError, StoreBusyError, StoreError
 from recsys.events.merging import conflict_clause, without_doubles
 from recsys.events.migrations import MIGRATIONS, check_version, migrate
-from recsys.events.rows import Row, rows_by_table
+from recsys.events.rows import StoredRow, rows_by_table
 from recsys.events.schema import FED, MERGES, TABLES, TIME_COLUMN, Utc
 from recsys.events.sqlite_files import SqliteFiles
 
@@ -207,7 +207,7 @@ class SqlStore:
         self._writing.close()
         self.engine.dispose()
 
-    def _statements(self, batch: dict[TableName, list[Row]]) -> Iterator[_Statement]:
+    def _statements(self, batch: dict[TableName, list[StoredRow]]) -> Iterator[_Statement]:
         """What writes a batch: on SQLite some rows a statement, on PostgreSQL one JSON document a table."""
         for name, rows in batch.items():
             if name in MERGES:
@@ -220,7 +220,7 @@ class SqlStore:
                 yield _Statement(_insert_document(name), (to_json(rows, inf_nan_mode="null").decode(),))
 
 
-def _values(name: TableName, rows: Sequence[Row]) -> tuple[Any, ...]:
+def _values(name: TableName, rows: Sequence[StoredRow]) -> tuple[Any, ...]:
     """The values of some rows one after the other, JSON columns as text."""
     as_json = _JSON_COLUMNS[name]
     values: list[Any] = []

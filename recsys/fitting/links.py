@@ -23,7 +23,7 @@ from recsys.offer_model.tables import (
     noisy_or_curve,
 )
 
-T = TypeVar("T", CartTable, LadderTable)
+_T = TypeVar("_T", CartTable, LadderTable)
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,6 @@ def without_steps(curve: CartCurve) -> CartCurve:
     )
 
 
-def _sorted(table: T, owner: Int32, order: NDArray[np.intp], n_products: int) -> tuple[T, Ranges]:
+def _sorted(table: _T, owner: Int32, order: NDArray[np.intp], n_products: int) -> tuple[_T, Ranges]:
     rows = {field.name: getattr(table, field.name)[order] for field in fields(table)}
     return replace(table, **rows), Ranges(*ranges(owner[order], n_products))

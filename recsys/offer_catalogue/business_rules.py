@@ -41,7 +41,7 @@ def _moment(value: object) -> object:
     return datetime(value.year, value.month, value.day, tzinfo=UTC) if isinstance(value, date) else value
 
 
-Moment = Annotated[datetime, BeforeValidator(_moment)]
+TomlMoment = Annotated[datetime, BeforeValidator(_moment)]
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=100_000)]
 
 
@@ -62,9 +62,9 @@ class BusinessRule(Config):
     """Only requests or accounts of these; empty: all."""
     channels: Names = ()
     """Only requests from these; empty: all."""
-    valid_from: Moment | None = None
+    valid_from: TomlMoment | None = None
     """First moment at which it holds, UTC; None: always did."""
-    valid_to: Moment | None = None
+    valid_to: TomlMoment | None = None
     """First moment at which it holds no more, UTC; None: for ever."""
     owner: str = Field(min_length=1, max_length=200)
     """Who answers for it."""

@@ -29,7 +29,7 @@ class ColumnRule(Protocol):
         """Return what is wrong and the rule that it breaks, None where nothing is."""
 
 
-class Column(NamedTuple):
+class StoredColumn(NamedTuple):
     """A column as its table declares it.
 
     Attributes:
@@ -195,7 +195,7 @@ class NotEmpty:
         return None if len(column) else "no row, must have one or more"
 
 
-def columns_of(kind: type) -> tuple[Column, ...]:
+def columns_of(kind: type) -> tuple[StoredColumn, ...]:
     """Return the columns that the class of a table declares, in order."""
     return _columns_of(kind)
 
@@ -230,15 +230,15 @@ def _tables(model: object) -> Iterator[tuple[str, object]]:
 
 
 @cache
-def _columns_of(kind: type) -> tuple[Column, ...]:
+def _columns_of(kind: type) -> tuple[StoredColumn, ...]:
     hints = get_type_hints(kind, include_extras=True)
     return tuple(_column(item.name, hints[item.name]) for item in fields(kind))
 
 
-def _column(name: str, hint: Any) -> Column:  # noqa: ANN401 - whatever stands in a class
+def _column(name: str, hint: Any) -> StoredColumn:  # noqa: ANN401 - whatever stands in a class
     plain, *rules = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     dtype = None if plain is Utf8Column else np.dtype(get_args(get_args(plain)[-1])[0])
-    return Column(name, dtype, tuple(rules))
+    return StoredColumn(name, dtype, tuple(rules))
 
 
 def _check_shapes(name: str, table: object) -> None:

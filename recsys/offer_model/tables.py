@@ -59,7 +59,7 @@ def _moment(text: str) -> str:
     return text
 
 
-Moment = Annotated[str, AfterValidator(_moment)]
+IsoMoment = Annotated[str, AfterValidator(_moment)]
 """ISO 8601, UTC."""
 Days = Annotated[int, Field(ge=1, le=MOST_DAYS)]
 _Total = Annotated[int, Field(ge=0, le=2**53)]
@@ -80,7 +80,7 @@ class ModelFacts(Config):
         fallback_unit: what the fallback lists count: accounts, or orders where no order has an account.
     """
 
-    as_of: Moment
+    as_of: IsoMoment
     horizon_days: Days
     currency: str | None = None
     n_accounts: _Total = 0

@@ -13,7 +13,7 @@ from numba.np.arrayobj import make_array, populate_array
 from numpy.typing import NDArray
 
 P = ParamSpec("P")
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _ENTRY_BYTES: Final = 16
 """Of a book: address and length."""
@@ -21,22 +21,22 @@ _OPTIONS: Final = {"error_model": "numpy"}
 """A division by zero gives no exception, which would cost at each division; nothing here divides by zero."""
 
 
-def compiled(function: Callable[P, T]) -> Callable[P, T]:
+def compiled(function: Callable[P, _T]) -> Callable[P, _T]:
     """Return the same function as machine code, compiled by numba when it is first called, for Python to call.
 
     The code is kept beside the source, else in the user's cache folder, so that a machine compiles it once; where
     neither can be written each process compiles it anew. Numbers behave as in Python: no fast-math, no contraction.
     """
     try:
-        made: Callable[P, T] = numba.njit(function, cache=True, **_OPTIONS)
+        made: Callable[P, _T] = numba.njit(function, cache=True, **_OPTIONS)
     except RuntimeError:  # nowhere to keep it
         made = numba.njit(function, **_OPTIONS)
     return made
 
 
-def inner(function: Callable[P, T]) -> Callable[P, T]:
+def inner(function: Callable[P, _T]) -> Callable[P, _T]:
     """Return the same function for compiled functions to call."""
-    made: Callable[P, T] = numba.njit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
+    made: Callable[P, _T] = numba.njit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
     return made
 
 

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from recsys.offer_model.tables import EVERYONE, OfferModel
 
 EvidenceCounts = dict[str, float | int | str]
-K = TypeVar("K")
+_K = TypeVar("_K")
 
 _MOST_KEPT: Final = 50_000
 """Sentences that are kept once made, some 25 MB at the most; then all are made anew."""
@@ -175,7 +175,7 @@ class CartReasons:
         return None if best is None else self._reasons.of_rule(best[2], -best[1])
 
 
-def _make_room(kept: dict[K, Reason]) -> None:
+def _make_room(kept: dict[_K, Reason]) -> None:
     if len(kept) >= _MOST_KEPT:
         kept.clear()
 

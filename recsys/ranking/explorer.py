@@ -23,7 +23,7 @@ StateOf = Callable[[str], AccountState]
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CallListEntry:
     """One account of a call list.
 
     Attributes:
@@ -72,7 +72,9 @@ def takers_of(engine: OfferEngine, product_id: str) -> LikelyBuyers:
     return LikelyBuyers(rows, _owners(rows, engine))
 
 
-def call_list(engine: OfferEngine, takers: LikelyBuyers, capacity: int, state_of: StateOf) -> tuple[Call, ...]:
+def likely_buyers(
+    engine: OfferEngine, takers: LikelyBuyers, capacity: int, state_of: StateOf
+) -> tuple[CallListEntry, ...]:
     """Return the likeliest takers, each account once, `capacity` at the most.
 
     Left out are accounts that want no offers, own the product by now, have declined it lately or were erased.
@@ -84,7 +86,7 @@ def call_list(engine: OfferEngine, takers: LikelyBuyers, capacity: int, state_of
         state_of: what is known of an account beyond the bundle; asked for those only that may be on the list.
     """
     reasons = Reasons(engine.model, engine.config.least_buyers)
-    calls: list[Call] = []
+    calls: list[CallListEntry] = []
     seen: set[int] = set()
     for candidate, account in zip(takers.candidates.tolist(), takers.accounts.tolist(), strict=True):
         if len(calls) == capacity:
@@ -114,14 +116,14 @@ def _may_be_called(engine: OfferEngine, account: int, candidate: int, state: Acc
     return product_id not in state.bought and product_id not in state.withheld
 
 
-def _call(engine: OfferEngine, candidate: int, account_id: str, rank: int, reasons: Reasons) -> Call:
+def _call(engine: OfferEngine, candidate: int, account_id: str, rank: int, reasons: Reasons) -> CallListEntry:
     pool = candidate_rows(engine.model, slice(candidate, candidate + 1))
     lower = int(pool.from_product[0])
     probability, evidence = float(pool.probability[0]), int(pool.evidence[0])
     climbs = lower >= 0
     product = int(pool.product[0])
     said = reasons.of_evidence(evidence, climbs=climbs) if evidence >= 0 else reasons.of_popularity(product)
-    return Call(
+    return CallListEntry(
         rank=rank,
         account_id=account_id,
         kind="upsell" if climbs else "cross_sell",
@@ -154,9 +156,9 @@ class ModelExplorer:
         """Return the accounts that have a product among their candidates; see `recsys.ranking.explorer`."""
         return takers_of(self._engine, product_id)
 
-    def call_list(self, takers: LikelyBuyers, capacity: int, state_of: StateOf) -> tuple[Call, ...]:
+    def call_list(self, takers: LikelyBuyers, capacity: int, state_of: StateOf) -> tuple[CallListEntry, ...]:
         """Return the likeliest takers; see `recsys.ranking.explorer`."""
-        return call_list(self._engine, takers, capacity, state_of)
+        return likely_buyers(self._engine, takers, capacity, state_of)
 
     def board(self, account_id: str, state: AccountState, cells_per_category: int) -> WhiteSpace:
         """Return an account's white-space board; see `recsys.ranking.white_space`."""

@@ -15,7 +15,7 @@ from recsys.backtesting.cart_task import LineKind
 from recsys.backtesting.results import Backtest, CutoffResult, MethodKind
 from recsys.evaluation.offline.calibration import Calibration
 
-COLOURS: dict[MethodKind, str] = {"baseline": "#9aa5b1", "raw": "#1f6feb", "served": "#0b3d91"}
+METHOD_COLOURS: dict[MethodKind, str] = {"baseline": "#9aa5b1", "raw": "#1f6feb", "served": "#0b3d91"}
 KIND_MARKS: dict[LineKind, str] = {"new": "o", "repeat": "s", "unknown": "x"}
 _JUDGED, NOT_JUDGED = "#1f6feb", "#9aa5b1"
 DPI = 130
@@ -99,7 +99,7 @@ def _draw_carts(panel: Axes, found: CartCompletion) -> None:
     places = np.arange(len(methods))
     values = np.array([one.hit_rate.estimate for one in methods])
     low, high = (np.array([getattr(one.hit_rate, end) for one in methods]) for end in ("low", "high"))
-    colours = [COLOURS["served" if one.name.startswith("engine") else "baseline"] for one in methods]
+    colours = [METHOD_COLOURS["served" if one.name.startswith("engine") else "baseline"] for one in methods]
     panel.barh(places, values, xerr=[values - low, high - values], color=colours, ecolor="#333333")
     for kind in found.n_by_kind:
         rates = [one.by_kind[kind] for one in methods]
@@ -115,7 +115,9 @@ def _draw_ndcg(panel: Axes, result: CutoffResult) -> None:
     values = np.array([method.ndcg for method in methods])
     low = values - [method.ndcg_interval.low for method in methods]
     high = np.array([method.ndcg_interval.high for method in methods]) - values
-    panel.barh(places, values, xerr=[low, high], color=[COLOURS[method.kind] for method in methods], ecolor="#333333")
+    panel.barh(
+        places, values, xerr=[low, high], color=[METHOD_COLOURS[method.kind] for method in methods], ecolor="#333333"
+    )
     panel.set_yticks(places, [method.name for method in methods], fontsize=8)
     panel.axvline(result.best_baseline.ndcg, color="#333333", linestyle=":", linewidth=1)
     panel.set_title(f"{result.cutoff:%Y-%m-%d}, {len(result.accounts):,} accounts")
@@ -126,7 +128,7 @@ def _draw_ndcg(panel: Axes, result: CutoffResult) -> None:
 def _draw_coverage(panel: Axes, result: CutoffResult) -> None:
     for number, method in enumerate(result.methods, start=1):
         point = (100 * method.coverage, method.ndcg)
-        panel.scatter(*point, color=COLOURS[method.kind], s=36, zorder=2, label=f"{number}  {method.name}")
+        panel.scatter(*point, color=METHOD_COLOURS[method.kind], s=36, zorder=2, label=f"{number}  {method.name}")
         panel.annotate(str(number), point, (5, 3), textcoords="offset points", fontsize=8)
     panel.set(title=f"{result.cutoff:%Y-%m-%d}", xlabel="active catalogue offered, %")
     panel.grid(alpha=0.3)

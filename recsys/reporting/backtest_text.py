@@ -12,7 +12,7 @@ import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recsys.backtesting.cart_completion import cart_table
+from recsys.backtesting.cart_completion import cart_completion_table
 from recsys.backtesting.results import Backtest, CutoffResult, UpsellScores
 from recsys.contracts import columns as c
 from recsys.evaluation.offline.calibration import Calibration
@@ -32,7 +32,7 @@ def backtest_tables(backtest: Backtest) -> Iterator[Table]:
             yield upsell_table(result, result.upsell)
             yield calibration_table(f"Calibration of upsell, {result.cutoff:%Y-%m-%d}", result.upsell.calibration)
         if result.carts is not None:
-            yield cart_table(result.carts, f"Carts completed after {result.cutoff:%Y-%m-%d}")
+            yield cart_completion_table(result.carts, f"Carts completed after {result.cutoff:%Y-%m-%d}")
     if backtest.pooled:
         yield differences_table(backtest)
 

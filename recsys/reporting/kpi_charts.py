@@ -17,7 +17,7 @@ _COLOURS: Final = ("#0b5cad", "#c2570c")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ChartLine:
     """One line of a chart.
 
     Attributes:
@@ -30,7 +30,7 @@ class Line:
 
 
 def trend_chart(
-    lines: Sequence[Line],
+    lines: Sequence[ChartLine],
     labels: Sequence[str],
     *,
     text: Callable[[float], str],
@@ -99,7 +99,7 @@ def _frame(scale: _Scale, labels: Sequence[str], text: Callable[[float], str]) -
     return "".join(parts)
 
 
-def _path(line: Line, scale: _Scale, colour: str, open_from: int | None) -> str:
+def _path(line: ChartLine, scale: _Scale, colour: str, open_from: int | None) -> str:
     points = [(scale.x(at), scale.y(value), at) for at, value in enumerate(line.values) if value is not None]
     drawn, previous = [], None
     for x, y, at in points:
@@ -111,7 +111,7 @@ def _path(line: Line, scale: _Scale, colour: str, open_from: int | None) -> str:
     return f'<path d="{" ".join(drawn)}" fill="none" stroke="{colour}" stroke-width="2"/>{dots}'
 
 
-def _bars(line: Line, scale: _Scale, open_from: int | None) -> str:
+def _bars(line: ChartLine, scale: _Scale, open_from: int | None) -> str:
     width = max(0.7 * (_WIDTH - _LEFT - _RIGHT) / scale.n, 1.0)
     zero = scale.y(0.0)
     parts = []
@@ -130,6 +130,6 @@ def _pale(at: int, open_from: int | None) -> str:
     return ' opacity=".35"' if open_from is not None and at >= open_from else ""
 
 
-def _spoken(line: Line, labels: Sequence[str], text: Callable[[float], str]) -> str:
+def _spoken(line: ChartLine, labels: Sequence[str], text: Callable[[float], str]) -> str:
     said = [f"{label} {text(value)}" for label, value in zip(labels, line.values, strict=True) if value is not None]
     return ", ".join(said[-4:])

@@ -10,7 +10,7 @@ from typing import Final
 from recsys.evaluation.kpis.definition import Basis, Dimension, KpiDefinition
 from recsys.evaluation.kpis.results import Change, Figure, KpiReport
 from recsys.reporting.formatting import BASIS_WORDS, counted, render_template, shown
-from recsys.reporting.kpi_charts import Line, trend_chart
+from recsys.reporting.kpi_charts import ChartLine, trend_chart
 from recsys.reporting.kpi_text import MEANING, change_text, effect_lines, kpi_figures, missing_lines, target_text
 
 _ASKS: Final = 5
@@ -201,7 +201,7 @@ def _chart(report: KpiReport, definition: KpiDefinition, bases: tuple[Basis, ...
         return ""
     still_open = [at for at, item in enumerate(series[0]) if not item.complete]
     lines = [
-        Line(BASIS_WORDS[basis], tuple(item.value for item in values))
+        ChartLine(BASIS_WORDS[basis], tuple(item.value for item in values))
         for basis, values in zip(bases, series, strict=True)
     ]
     return trend_chart(

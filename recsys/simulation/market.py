@@ -35,7 +35,7 @@ from recsys.simulation.truth import (
     upgrades_frame,
 )
 
-CURRENCY: Final = "GBP"
+MARKET_CURRENCY: Final = "GBP"
 TRUTH_FOLDER: Final = "truth"
 CONFIG_FILE: Final = "market.json"
 _ROW_GROUP: Final = 500_000
@@ -97,7 +97,7 @@ def orders_table(world: MarketWorld, block: MarketBlock) -> pa.Table:
         pa.array(world.catalogue.price[block.product]),
         channel.take(order),
         pa.array(block.discount),
-        pa.repeat(pa.scalar(CURRENCY), n),
+        pa.repeat(pa.scalar(MARKET_CURRENCY), n),
         pa.repeat(pa.scalar("completed"), n),
     ]
     return pa.Table.from_arrays(columns, schema=ORDERS_SCHEMA)

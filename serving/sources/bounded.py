@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from threading import Thread
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class BoundedCalls:
@@ -22,7 +22,7 @@ class BoundedCalls:
         self._name = ""
         self._under_way: Future[Any] | None = None
 
-    def ask(self, name: str, call: Callable[[], T], seconds: float) -> T:
+    def ask(self, name: str, call: Callable[[], _T], seconds: float) -> _T:
         """Return what `call` returns; one call at a time.
 
         A call that takes longer goes on alone, and the next one of the same name waits for it instead of its own.
@@ -35,7 +35,7 @@ class BoundedCalls:
             self._name, self._under_way = name, _in_daemon_thread(call)
         elif self._name != name:
             raise TimeoutError
-        future: Future[T] = self._under_way  # type: ignore[assignment]
+        future: Future[_T] = self._under_way  # type: ignore[assignment]
         either: list[Future[Any]] = [future, self._closed]
         wait(either, seconds, FIRST_COMPLETED)
         if not future.done():
@@ -44,8 +44,8 @@ class BoundedCalls:
         return future.result()
 
 
-def _in_daemon_thread(call: Callable[[], T]) -> Future[T]:
-    future: Future[T] = Future()
+def _in_daemon_thread(call: Callable[[], _T]) -> Future[_T]:
+    future: Future[_T] = Future()
 
     def run() -> None:
         try:

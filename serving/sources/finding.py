@@ -14,6 +14,7 @@ from typing import Final
 
 from recsys.bundle.manifest import MANIFEST, model_version
 from recsys.bundle.resolve import (
+    CHAMPION,
     ResolvedModel,
     artifacts_gone,
     download,
@@ -26,7 +27,7 @@ from recsys.bundle.resolve import (
 from recsys.errors import BundleError, OfferEngineError, RegistryError
 from serving import logs
 from serving.loading import load_model
-from serving.models import CHAMPION, Away, LoadedModel, Sources
+from serving.models import Away, LoadedModel, Sources
 from serving.settings import RegistryConfig, Settings
 from serving.sources.bounded import BoundedCalls
 from serving.sources.kept_models import KeptModels

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from recsys.bundle.manifest import model_version
 from recsys.bundle.save import save_bundle
-from recsys.cli.recommend import parse_kinds, recommend
+from recsys.cli.recommend import parse_kinds, recommend_command
 from recsys.contracts import columns as c
 from recsys.contracts.events import EventQuery
 from recsys.contracts.offers import OfferRequest
@@ -41,7 +41,7 @@ def bundle(tmp_path: Path) -> Path:
 def run(bundle: Path) -> Run:
     """Runs the command on the bundle; errors come out as they are, as the door takes them."""
     application = typer.Typer()
-    application.command()(recommend)
+    application.command()(recommend_command)
 
     def call(*arguments: str, model: str | None = None) -> str:
         result = CliRunner().invoke(application, ["--model", model or str(bundle), *arguments])

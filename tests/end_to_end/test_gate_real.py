@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from recsys.bundle.resolve import CHAMPION
 from recsys.contracts.config import read_config
 from recsys.data.dataset import ReadSpec
-from training.cli.models import gate_checks, promote
+from training.cli.models import gate_checks, promote_command
 from training.config import TrainConfig
 from training.gate import GateCheck, GateEvidence, judge_evidence
-from training.registry import CHAMPION, Registry
+from training.registry import Registry
 from training.run import TrainingRun, train_and_register
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,5 +104,5 @@ def test_the_thorough_configuration_is_promoted_as_of_july(online_retail_path: P
     checks = gate_checks(registry, registry.get("1"), None)
     write(PASSED, {"machine": machine(), "run": summary(run.evidence, checks, run.figures)})
     assert not [check.name for check in checks if not check.passed]
-    promote(tracking_uri=registry.tracking_uri)
+    promote_command(tracking_uri=registry.tracking_uri)
     assert registry.find(CHAMPION) is not None

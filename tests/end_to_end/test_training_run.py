@@ -22,7 +22,7 @@ from recsys.contracts.offers import OfferRequest
 from recsys.data.dataset import ReadSpec
 from recsys.errors import GateError
 from training.champion import read_evidence
-from training.cli.models import promote
+from training.cli.models import promote_command
 from training.config import TrainConfig
 from training.registry import Registry
 from training.run import TrainingRun, train_and_register
@@ -161,7 +161,7 @@ def test_without_a_replay_the_gate_has_nothing_to_judge(
     assert done.evidence.notes == ("evaluation.replay == false: the past was not replayed",)
     assert done.evidence.coverage > 0.2
     with pytest.raises(GateError, match=r"NDCG@10 beats every baseline; cross_sell: calibration holds; upsell"):
-        promote(tracking_uri=uri)
+        promote_command(tracking_uri=uri)
     assert "evaluation.replay == false: the past was not replayed" in " ".join(capsys.readouterr().out.split())
 
 

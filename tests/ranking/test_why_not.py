@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from recsys.contracts.offers import AccountState, CartLine, OfferRequest, ProductChange
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.explorer import call_list, takers_of
+from recsys.ranking.explorer import likely_buyers, takers_of
 from recsys.ranking.retrieval import owned_by
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from recsys.ranking.white_space import WhiteSpaceBuilder
@@ -139,7 +139,7 @@ def test_every_product_is_offered_or_has_a_reason(
 
 
 def takers(product_id: str, capacity: int = 5, **states: AccountState) -> list[str]:
-    found = call_list(ENGINE, takers_of(ENGINE, product_id), capacity, lambda account: states.get(account, NEW))
+    found = likely_buyers(ENGINE, takers_of(ENGINE, product_id), capacity, lambda account: states.get(account, NEW))
     assert [call.rank for call in found] == list(range(1, len(found) + 1))
     assert [call.probability for call in found] == sorted((call.probability for call in found), reverse=True)
     return [call.account_id for call in found]
@@ -154,7 +154,7 @@ def test_a_call_list_has_the_likeliest_accounts_each_once() -> None:
         for at in range(start, start + count):
             if MODEL.candidates.product[at] == row:
                 best[account_id] = max(best.get(account_id, 0.0), float(MODEL.candidates.probability[at]))
-    found = call_list(ENGINE, takers_of(ENGINE, product), 1_000, lambda _: NEW)
+    found = likely_buyers(ENGINE, takers_of(ENGINE, product), 1_000, lambda _: NEW)
     assert {call.account_id: call.probability for call in found} == pytest.approx(best)
     assert takers(product, 3) == [call.account_id for call in found][:3]
 

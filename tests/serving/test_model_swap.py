@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from recsys.bundle.manifest import model_version
-from recsys.bundle.resolve import ResolvedModel, resolve
+from recsys.bundle.resolve import CHAMPION, ResolvedModel, resolve
 from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest, Slate
 from recsys.errors import BundleCorruptError, ModelNotFoundError
 from recsys.events.memory import MemoryStore
@@ -29,7 +29,7 @@ from serving import Settings, create_app
 from serving.exercise import N_REQUESTS
 from serving.fakes import FakeEngine, fake_model
 from serving.loading import load_model
-from serving.models import CHAMPION, LoadedModel, Sources, WatchedModels
+from serving.models import LoadedModel, Sources, WatchedModels
 from serving.sources.finding import finder_of, sources_of
 from serving.sources.kept_models import KeptModelsConfig
 from serving.trial import BundleTrial

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from recsys.cli.recommend import recommend
+from recsys.cli.recommend import recommend_command
 from recsys.errors import ConfigError
 from recsys.events.memory import MemoryStore
 from recsys.events.reading import read_decisions
@@ -176,7 +176,7 @@ def test_why_not_of_a_bulk_decision_is_answered_by_the_model_that_made_it(
     running: Any, bundle_folder: Path, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path}/e.db"
-    recommend(str(bundle_folder), tmp_path / "bulk.csv", limit=2, log=True, store=url)
+    recommend_command(str(bundle_folder), tmp_path / "bulk.csv", limit=2, log=True, store=url)
     bulk = open_store(url)
     model = load_model(bundle_folder, source="test", now=NOW)
     made = next(decision for decision in read_decisions(bulk) if decision.request.account_id == "A1")

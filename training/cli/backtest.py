@@ -71,7 +71,7 @@ def backtest_command(
             engine_at = _engine_of(out / BUNDLES)
         carts = cart_scorer(history, asked, engine_at)
         found = backtest(history, asked, trainer=trainer, ladder=ladder, carts=carts, progress=status.update)
-    written = report(found, out, console)
+    written = report_backtest(found, out, console)
     run_id = track_backtest(found, training.model_dump(mode="json"), written, tracking_uri)
     console.print(f"Logged: MLflow run {run_id} in {tracking_uri}")
 
@@ -107,7 +107,7 @@ def parse_cutoffs(text: str) -> tuple[datetime, ...]:
     return tuple(_date(part.strip()) for part in text.split(","))
 
 
-def report(found: Backtest, out: Path, console: Console) -> tuple[Path, ...]:
+def report_backtest(found: Backtest, out: Path, console: Console) -> tuple[Path, ...]:
     """Print the tables, write `backtest.json` and the plots into `out`, and return what was written."""
     for table in backtest_tables(found):
         console.print(table)

@@ -33,7 +33,7 @@ READY_SECONDS = 60.0
 console = Console()
 
 
-def demo(
+def demo_command(
     accounts: Annotated[int, typer.Option(min=200, help="Accounts of the simulated market.")] = 1_500,
     products: Annotated[int, typer.Option(min=100, help="Products of the simulated market.")] = 800,
     requests: Annotated[int, typer.Option(min=1, help="Storefront requests to send.")] = 300,

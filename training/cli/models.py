@@ -23,24 +23,24 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys.bundle.load import checked_file, load_bundle
-from recsys.bundle.resolve import DEFAULT_TRACKING_URI, resolve_model
+from recsys.bundle.resolve import CHAMPION, DEFAULT_TRACKING_URI, resolve_model
 from recsys.contracts import columns as c
 from recsys.errors import GateError, ModelNotFoundError
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import write_ladder
 from training.champion import EVIDENCE, compare_kept, read_evidence, read_ndcg, same_window
 from training.gate import NDCG_CHECK, DataFacts, GateCheck, GateEvidence, judge_evidence
-from training.registry import CHALLENGER, CHAMPION, MODEL, ModelVersion, Registry
+from training.registry import CHALLENGER, MODEL_NAME, ModelVersion, Registry
 
 TrackingUri = Annotated[str, typer.Option("--tracking-uri", help="Where MLflow keeps runs and models.")]
 Model = Annotated[str, typer.Option("--model", help="The version to promote: a number, or an alias.")]
 Override = Annotated[
     str | None, typer.Option("--override", metavar="REASON", help="Promote without the gate, and write down why.")
 ]
-Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept with the model version.")]
+OverrideReason = Annotated[str, typer.Option("--reason", help="Why; it is kept with the model version.")]
 
 
-def promote(
+def promote_command(
     model: Model = CHALLENGER, override: Override = None, tracking_uri: TrackingUri = DEFAULT_TRACKING_URI
 ) -> None:
     """Move the alias `champion` to a model that passes the gate, or with a written override."""
@@ -58,16 +58,16 @@ def promote(
         raise GateError("--override is empty, must say why the gate does not count; write a reason")
     registry.promote(version, now=datetime.now(UTC), why=override or "passed the gate")
     was = f"version {champion.version}" if champion else "no model"
-    console.print(f"{CHAMPION}: {MODEL} version {version.version} (was {was})")
-    console.print(f"Serve it: offers serve --model models:/{MODEL}@{CHAMPION}")
+    console.print(f"{CHAMPION}: {MODEL_NAME} version {version.version} (was {was})")
+    console.print(f"Serve it: offers serve --model models:/{MODEL_NAME}@{CHAMPION}")
 
 
-def rollback(reason: Reason, tracking_uri: TrackingUri = DEFAULT_TRACKING_URI) -> None:
+def rollback_command(reason: OverrideReason, tracking_uri: TrackingUri = DEFAULT_TRACKING_URI) -> None:
     """Move the alias `champion` back to the model that had it before."""
     if not reason.strip():
         raise GateError("--reason is empty, must say why the champion goes back; write a reason")
     back, left = Registry.existing(tracking_uri).rollback(now=datetime.now(UTC), why=reason)
-    Console().print(f"{CHAMPION}: {MODEL} version {back.version} (left version {left.version}: {reason})")
+    Console().print(f"{CHAMPION}: {MODEL_NAME} version {back.version} (left version {left.version}: {reason})")
 
 
 def gate_checks(registry: Registry, version: ModelVersion, champion: ModelVersion | None) -> tuple[GateCheck, ...]:
@@ -85,8 +85,8 @@ def _evidence(registry: Registry, version: ModelVersion) -> GateEvidence:
     evidence = read_evidence(registry, version)
     if evidence is None:
         raise GateError(
-            f"{MODEL} version {version.version} has no {EVIDENCE}, must have what its run measured; train it again "
-            'with `offers train`, or give --override "reason"'
+            f"{MODEL_NAME} version {version.version} has no {EVIDENCE}, must have what its run measured; train it "
+            'again with `offers train`, or give --override "reason"'
         )
     return evidence
 
@@ -117,7 +117,7 @@ def _data_of(registry: Registry, champion: ModelVersion | None) -> DataFacts | N
     evidence = read_evidence(registry, champion)
     if evidence is None:
         raise GateError(
-            f"the champion, {MODEL} version {champion.version}, has no {EVIDENCE} to compare with; "
+            f"the champion, {MODEL_NAME} version {champion.version}, has no {EVIDENCE} to compare with; "
             'promote with --override "reason"'
         )
     return evidence.data
@@ -127,14 +127,14 @@ def _refuse_unless_passed(version: ModelVersion, checks: tuple[GateCheck, ...]) 
     failed = [check.name for check in checks if not check.passed]
     if failed:
         raise GateError(
-            f"{MODEL} version {version.version} stays {CHALLENGER}: {len(failed)} of {len(checks)} checks failed "
+            f"{MODEL_NAME} version {version.version} stays {CHALLENGER}: {len(failed)} of {len(checks)} checks failed "
             f'({"; ".join(failed)}); improve the model, or give --override "reason"'
         )
 
 
 def checks_table(version: int, checks: tuple[GateCheck, ...]) -> Table:
     """Return one row a check: what was found against what is required."""
-    title = f"Gate: {MODEL} version {version}"
+    title = f"Gate: {MODEL_NAME} version {version}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("", no_wrap=True)
     table.add_column("check")
@@ -152,7 +152,7 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}")
 Sides = dict[str, tuple[str, str]]
 
 
-def compare(
+def compare_command(
     first: Annotated[str, typer.Argument(help="A model version or an alias; or the id of an MLflow run.")],
     second: Annotated[str, typer.Argument(help="Another one.")],
     tracking_uri: Annotated[
@@ -161,7 +161,7 @@ def compare(
 ) -> None:
     """Show two models side by side: configuration that differs, data, metrics, and NDCG on the same accounts."""
     registry = Registry.existing(tracking_uri)
-    versions = find(registry, first), find(registry, second)
+    versions = find_run(registry, first), find_run(registry, second)
     left, right = (registry.client.get_run(version.run_id).data for version in versions)
     names = [f"version {version.version}" if version.version else version.run_id[:8] for version in versions]
     console = Console()
@@ -171,7 +171,7 @@ def compare(
     console.print(Text(_same_accounts(registry, versions, names)))
 
 
-def find(registry: Registry, reference: str) -> ModelVersion:
+def find_run(registry: Registry, reference: str) -> ModelVersion:
     """Return the version that an alias, a number or a run id names; a run that registered none has version 0.
 
     Raises:
@@ -262,7 +262,7 @@ def _number(value: Any) -> str:  # noqa: ANN401 - MLflow types its metrics loose
 FRAME = "frames/ladder.parquet"
 
 
-def ladder(
+def ladder_command(
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     model: Annotated[
         str, typer.Option(help="models:/offers@challenger, models:/offers/3, or the folder of a bundle.")

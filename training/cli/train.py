@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 RATIO = "replay.ratio_to_best_baseline.raw_ranker"
 
 
-def train(
+def train_command(
     orders: Annotated[
         str, typer.Option(help="Order lines: .csv, .csv.gz, .parquet, a folder of them, or a database URL#table.")
     ],

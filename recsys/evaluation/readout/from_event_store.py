@@ -22,7 +22,7 @@ from recsys.evaluation.readout.design import ReadoutConfig, refuse_missing
 from recsys.evaluation.readout.from_orders import ExperimentData, readout_of
 from recsys.evaluation.readout.from_table import TableSpec, with_plan
 from recsys.evaluation.readout.health import LogFacts
-from recsys.evaluation.readout.purchases import DAY, REVENUE, Assigned, epoch_seconds, gather_purchases
+from recsys.evaluation.readout.purchases import DAY, REVENUE, Assigned, gather_purchases, seconds_of_times
 from recsys.evaluation.readout.results import Readout, VerdictOverride
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.events.store import EventStore
@@ -34,7 +34,6 @@ ASSIGNED_AT = "assigned_at"
 DECIDED_AT = "decided_at"
 OCCURRED_AT = "occurred_at"
 PRESENTED_AT = "presented_at"
-KIND = "kind"
 
 PRESENTED = "presented_offers"
 ACCEPTED = "accepted_offers"
@@ -76,7 +75,7 @@ def experiment_data(log: ExperimentLog, now: datetime) -> ExperimentData:
     assigned = Assigned(
         units=rows[UNIT_ID].to_numpy(dtype=object),
         arms=rows[_ARM].to_numpy(dtype=object),
-        seconds=epoch_seconds(rows[ASSIGNED_AT]),
+        seconds=seconds_of_times(rows[ASSIGNED_AT]),
         segments={},
     )
     purchases, strangers = gather_purchases(log.lines, assigned)
@@ -123,7 +122,7 @@ def _in_other_arm(decisions: pd.DataFrame, assignments: pd.DataFrame) -> int:
 def _before_exposure(log: ExperimentLog) -> int:
     """Outcomes that occurred before their decision was made, or before its first offer was presented."""
     shown = log.offers.groupby(c.DECISION_ID, as_index=False)[PRESENTED_AT].min()
-    reactions = log.outcomes[~log.outcomes[KIND].isin(PRESENTING)]
+    reactions = log.outcomes[~log.outcomes[c.KIND].isin(PRESENTING)]
     joined = reactions.merge(log.decisions[[c.DECISION_ID, DECIDED_AT]], on=c.DECISION_ID, validate="many_to_one")
     joined = joined.merge(shown, on=c.DECISION_ID, how="left", validate="many_to_one")
     exposed_at = joined[PRESENTED_AT].fillna(joined[DECIDED_AT])
@@ -134,7 +133,7 @@ def _extra(log: ExperimentLog, decisions: pd.DataFrame, units: pd.Series) -> dic
     """Presented and accepted offers and attributed revenue of each unit."""
     offers = log.offers.merge(decisions[[c.DECISION_ID, UNIT_ID]], on=c.DECISION_ID, validate="many_to_one")
     presented = offers[offers[PRESENTED_AT].notna()]
-    accepted = log.outcomes.loc[log.outcomes[KIND] == "accepted", [c.DECISION_ID, c.PRODUCT_ID]].drop_duplicates()
+    accepted = log.outcomes.loc[log.outcomes[c.KIND] == "accepted", [c.DECISION_ID, c.PRODUCT_ID]].drop_duplicates()
     taken = presented.merge(accepted, on=[c.DECISION_ID, c.PRODUCT_ID], validate="many_to_one")
     credited = attributed_lines(log.lines, presented, log.plan.plan.attribution_window_days)
     return {
@@ -283,7 +282,7 @@ def read_log(
         EventQuery("decision_offers", since=since, until=now, columns=(c.DECISION_ID, c.PRODUCT_ID, PRESENTED_AT)),
     )
     outcomes = _frame(
-        store, EventQuery("outcomes", until=now, columns=(c.DECISION_ID, c.PRODUCT_ID, KIND, OCCURRED_AT))
+        store, EventQuery("outcomes", until=now, columns=(c.DECISION_ID, c.PRODUCT_ID, c.KIND, OCCURRED_AT))
     )
     lines, left_out = _lines(store, now, who, currency)
     return ExperimentLog(

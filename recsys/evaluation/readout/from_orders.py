@@ -31,17 +31,17 @@ from recsys.evaluation.readout.purchases import (
     BUYERS_BEFORE,
     DAY,
     LAPSED,
-    ORDERS,
+    ORDER_COUNT,
     ORDERS_BEFORE,
     REVENUE,
     REVENUE_BEFORE,
     Assigned,
     UnitPurchases,
     cumulative_counts,
-    epoch_seconds,
     gather_purchases,
     is_mature,
     revenue_lines,
+    seconds_of_times,
     window_values,
 )
 from recsys.evaluation.readout.results import Readout, VerdictOverride
@@ -52,12 +52,12 @@ MIN_MATURE_SHARE = 0.9
 
 STANDARD: Mapping[str, tuple[Ratio, Ratio]] = {
     "revenue_per_account": (Ratio(REVENUE), Ratio(REVENUE_BEFORE)),
-    "orders_per_account": (Ratio(ORDERS), Ratio(ORDERS_BEFORE)),
+    "orders_per_account": (Ratio(ORDER_COUNT), Ratio(ORDERS_BEFORE)),
     "buyer_rate": (Ratio(BUYERS), Ratio(BUYERS_BEFORE)),
-    "aov": (Ratio(REVENUE, ORDERS), Ratio(REVENUE_BEFORE, ORDERS_BEFORE)),
-    "orders_per_buyer": (Ratio(ORDERS, BUYERS), Ratio(ORDERS_BEFORE, BUYERS_BEFORE)),
+    "aov": (Ratio(REVENUE, ORDER_COUNT), Ratio(REVENUE_BEFORE, ORDERS_BEFORE)),
+    "orders_per_buyer": (Ratio(ORDER_COUNT, BUYERS), Ratio(ORDERS_BEFORE, BUYERS_BEFORE)),
 }
-CHAIN = (BUYERS, ORDERS, REVENUE)
+CHAIN = (BUYERS, ORDER_COUNT, REVENUE)
 CHAIN_LABELS = ("buyer rate", "orders per buyer", "AOV")
 
 
@@ -160,7 +160,7 @@ def readout_of(
         )
     now = datetime.fromtimestamp(gathered.now, UTC)
     values = window_values(gathered.assigned, gathered.purchases, window_days, gathered.now)
-    if not values[ORDERS].any():
+    if not values[ORDER_COUNT].any():
         raise ReadoutError(f"0 orders within {window_days} days of an assignment, must be some; is the start right?")
     metrics = standard_metrics(values, table)
     refuse_unknown_values(metrics, (*values, *gathered.extra))
@@ -234,7 +234,7 @@ def _starts(frame: pd.DataFrame, form: OrdersSpec) -> np.ndarray:
                 f"{unread:,} rows have no time in {form.assigned_at!r}, all must have one, as 2026-01-05 or "
                 "2026-01-05T13:45:00"
             )
-        return epoch_seconds(frame["at"])
+        return seconds_of_times(frame["at"])
     if form.started is None:
         raise ReadoutError("--orders without a start, must have one; give --assigned-at COLUMN or --started DATE")
     return np.full(len(frame), int(as_utc(form.started).timestamp()), dtype=np.int64)
@@ -264,7 +264,7 @@ def _other_windows(gathered: ExperimentData, table: TableSpec, window_days: int)
     if half < 1:
         return {}
     values = window_values(gathered.assigned, gathered.purchases, half, gathered.now)
-    return {f"{half} days": _unit_table(gathered, values, table)} if values[ORDERS].any() else {}
+    return {f"{half} days": _unit_table(gathered, values, table)} if values[ORDER_COUNT].any() else {}
 
 
 def _log_facts(gathered: ExperimentData, table: TableSpec, units: UnitTable, window_days: int) -> LogFacts:

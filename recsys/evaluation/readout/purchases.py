@@ -19,7 +19,7 @@ from recsys.contracts import columns as c
 DAY = 86_400
 
 REVENUE = "revenue"
-ORDERS = "orders"
+ORDER_COUNT = "orders"
 BUYERS = "buyers"
 REVENUE_BEFORE = "revenue_before"
 ORDERS_BEFORE = "orders_before"
@@ -72,7 +72,7 @@ def window_values(assigned: Assigned, purchases: UnitPurchases, window_days: int
     n = len(assigned.units)
     values: dict[str, FloatArray] = {}
     for chosen, names in (
-        (inside, (REVENUE, ORDERS, BUYERS)),
+        (inside, (REVENUE, ORDER_COUNT, BUYERS)),
         (earlier, (REVENUE_BEFORE, ORDERS_BEFORE, BUYERS_BEFORE)),
     ):
         unit = purchases.unit[chosen]
@@ -122,11 +122,11 @@ def gather_purchases(lines: pd.DataFrame, assigned: Assigned) -> tuple[UnitPurch
     strangers = int(joined.loc[joined["row"].isna(), c.ACCOUNT_ID].nunique())
     joined = joined.dropna(subset=["row"])
     return UnitPurchases(
-        joined["row"].to_numpy(np.int64), epoch_seconds(joined[c.ORDERED_AT]), joined[REVENUE].to_numpy(np.float64)
+        joined["row"].to_numpy(np.int64), seconds_of_times(joined[c.ORDERED_AT]), joined[REVENUE].to_numpy(np.float64)
     ), strangers
 
 
-def epoch_seconds(times: pd.Series) -> IntArray:
+def seconds_of_times(times: pd.Series) -> IntArray:
     """Return seconds since 1970-01-01 UTC; times without a zone are UTC."""
     naive = times if times.dt.tz is None else times.dt.tz_convert("UTC").dt.tz_localize(None)
     return naive.to_numpy().astype("datetime64[s]").astype(np.int64)

@@ -42,7 +42,7 @@ from recsys.models.snapshot import CutoffConfig, rolling_cutoffs, take_snapshot
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 THREADS = 2
 """Replays, classifiers or blocks of accounts worked on at a time, each on one OpenMP thread and with features of its
@@ -278,8 +278,8 @@ def non_overlapping(cutoffs: Sequence[datetime], horizon_days: float) -> list[da
 
 
 def excluding_window(
-    window: datetime, horizon_days: float, cutoffs: Sequence[datetime], replays: Sequence[T]
-) -> Sequence[T]:
+    window: datetime, horizon_days: float, cutoffs: Sequence[datetime], replays: Sequence[_T]
+) -> Sequence[_T]:
     """Return the replays whose label windows do not overlap the one that starts at `window`; the oldest, if all do."""
     horizon = timedelta(days=horizon_days)
     kept = [replay for cutoff, replay in zip(cutoffs, replays, strict=True) if abs(cutoff - window) >= horizon]
@@ -292,7 +292,7 @@ def _able(learned: Sequence[FittedFold]) -> tuple[FittedFold, ...]:
     return tuple(able if each.ranker is None else each for each in learned)
 
 
-def parallel_map(work: Callable[..., T], *arguments: Sequence[Any]) -> list[T]:
+def parallel_map(work: Callable[..., _T], *arguments: Sequence[Any]) -> list[_T]:
     """Return `work` of each set of arguments, in their order whatever finishes first.
 
     Example:

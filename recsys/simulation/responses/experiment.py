@@ -25,7 +25,7 @@ from recsys.errors import ConfigError
 from recsys.simulation.accounts import EMPLOYEES, accounts_frame
 from recsys.simulation.catalogue import products_frame
 from recsys.simulation.config import MarketConfig
-from recsys.simulation.market import CURRENCY
+from recsys.simulation.market import MARKET_CURRENCY
 from recsys.simulation.responses.policy_run import PolicyRun, planned_purchases, run_policy
 from recsys.simulation.responses.scenario import HOLDOUT, WORLDS, OfferPolicy, ResponseConfig, Scene, draw_scene
 from recsys.simulation.responses.truth import (
@@ -83,7 +83,7 @@ def experiment_orders(
             c.QUANTITY: quantity,
             c.UNIT_PRICE: scene.world.catalogue.price[product],
             c.DISCOUNT: discount,
-            c.CURRENCY: CURRENCY,
+            c.CURRENCY: MARKET_CURRENCY,
             c.STATUS: COMPLETED,
         }
     )

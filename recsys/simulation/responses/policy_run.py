@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from recsys.arrays import FloatArray, IntArray
-from recsys.simulation.responses.scenario import N_WISHES, NEVER, OfferPolicy, ResponseConfig, Scene
+from recsys.simulation.responses.scenario import N_WISHES, NO_ORDER_LEFT, OfferPolicy, ResponseConfig, Scene
 
 Bools = NDArray[np.bool_]
 
@@ -74,7 +74,7 @@ class _State:
         self._score = policy.relevance * scene.wishes.need + (1 - policy.relevance) * scene.luck.taste
         self._appeal = self._appeals()
         self._seen = np.zeros(shape[0])
-        self._last_shown = np.full(shape, -NEVER)
+        self._last_shown = np.full(shape, -NO_ORDER_LEFT)
         self._gone = np.zeros(shape[0], dtype=bool)
         self._placed = scene.visits.is_order & (scene.visits.day < 0)
         self._ordinary = self._placed.copy()
@@ -128,7 +128,7 @@ class _State:
         if self._policy.limit == 0:
             return np.zeros((len(account), N_WISHES), dtype=np.int64)
         free = self._scene.wishes.offerable[account] & (self._bought[account] == -1)
-        score = np.where(free, self._score[account], -NEVER)
+        score = np.where(free, self._score[account], -NO_ORDER_LEFT)
         rank = np.argsort(np.argsort(-score, axis=1, kind="stable"), axis=1, kind="stable") + 1
         return np.where(free & (rank <= self._policy.limit), rank, 0)
 

@@ -94,7 +94,7 @@ HOLDOUT: Final = OfferPolicy(shown=False)
 
 N_WISHES = 6
 """Products that an account could be offered; every third is an upgrade."""
-NEVER = np.inf
+NO_ORDER_LEFT = np.inf
 _NONE = -1
 _UPGRADE_EVERY = 3
 _ROUNDS = 6

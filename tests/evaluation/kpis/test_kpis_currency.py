@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from recsys.cli.kpis import kpis as kpis_command
+from recsys.cli.kpis import kpis_command
 from recsys.contracts import columns as c
 from recsys.contracts.events import PostedLine
 from recsys.errors import CurrencyError
