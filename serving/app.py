@@ -24,23 +24,26 @@ from starlette.middleware.cors import CORSMiddleware
 from recsys.errors import StoreError
 from recsys.events.store import EventStore
 from recsys.events.writer import GroupCommitWriter
-from serving import docs, problems
-from serving.access import SCOPES
-from serving.admission import AdmissionControl, QueryParameters
 from serving.fast_path import FastPath
-from serving.following import Follower
+from serving.http import docs, problems
+from serving.http.access import SCOPES
+from serving.http.admission import AdmissionControl, QueryParameters
+from serving.http.json_body import JsonBody
+from serving.http.keyring import Keyring
+from serving.http.middleware import RequestMiddleware
 from serving.ids import DecisionIds
-from serving.json_body import JsonBody
-from serving.keyring import Keyring
 from serving.metrics import Metrics
-from serving.middleware import RequestMiddleware
-from serving.models import Models
-from serving.routes import batch, evaluation, experiments, live, offers, operations, pages, reports
+from serving.models.by_alias import Models
+from serving.models.earlier import EarlierModels
+from serving.models.kept_models import KeptModels
+from serving.online.model_reloader import Follower
+from serving.online.state import FreshState
+from serving.routes import batch, evaluation, experiments, offers, operations
+from serving.routes import events as reports
+from serving.routes import insights as pages
+from serving.routes import overrides as live
 from serving.services import Clock, Services
 from serving.settings import Settings
-from serving.sources.earlier import EarlierModels
-from serving.sources.kept_models import KeptModels
-from serving.state import FreshState
 
 _log = logging.getLogger("serving")
 

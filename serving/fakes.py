@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, Offer, OfferRequest, ProductChange, Slate, Tier
 from recsys.errors import ConfigError
 from recsys.offer_catalogue.business_rules import BusinessRule
-from serving.models import LoadedModel
-from serving.packing import Packed, pack
+from serving.encoding import Packed, pack
+from serving.models.by_alias import LoadedModel
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 SEGMENTS = frozenset({"retail", "wholesale"})

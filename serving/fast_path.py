@@ -13,9 +13,9 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.admission import ADMISSION, Admission
-from serving.answering import answer
-from serving.json_body import read_body
+from serving.decisions import answer
+from serving.http.admission import ADMISSION, Admission
+from serving.http.json_body import read_body
 from serving.routes.offers import person_question, shop_question
 from serving.schemas.fields import Id
 from serving.schemas.offers import AccountOffersQuery, OffersBody

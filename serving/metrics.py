@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from recsys.events.writer import WriterState
 from serving.answer_counts import AnswerCounts
-from serving.models import Models, Running
-from serving.packing import Packed
+from serving.encoding import Packed
+from serving.models.by_alias import Models, Running
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -16,14 +16,14 @@ from fastapi import Depends, Request
 from recsys.errors import StoreBusyError
 from recsys.events.store import EventStore
 from recsys.events.writer import GroupCommitWriter
-from serving.admission import ADMISSION, Admission, AdmissionControl
-from serving.following import Follower
-from serving.keyring import Keyring
+from serving.http.admission import ADMISSION, Admission, AdmissionControl
+from serving.http.keyring import Keyring
 from serving.metrics import Metrics
-from serving.models import Models
+from serving.models.by_alias import Models
+from serving.models.earlier import EarlierModels
+from serving.online.model_reloader import Follower
+from serving.online.state import FreshState
 from serving.settings import Settings
-from serving.sources.earlier import EarlierModels
-from serving.state import FreshState
 
 Clock: TypeAlias = Callable[[], datetime]
 _T = TypeVar("_T")

@@ -9,9 +9,9 @@ from pydantic import Field
 from recsys.contracts.config import Config
 from recsys.contracts.offers import Objective
 from recsys.events.writer import WriterConfig
-from serving.history import FatigueCaps
-from serving.http_server import ConnectionLimits
-from serving.sources.kept_models import KeptModelsConfig
+from serving.models.kept_models import KeptModelsConfig
+from serving.online.activity import FatigueCaps
+from serving.processes.http_server import ConnectionLimits
 
 
 class RegistryConfig(Config):

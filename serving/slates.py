@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, OfferRequest, ProductChange, Slate
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.engine import OfferEngine
-from serving.packing import Packed, QuickAnswers, pack
+from serving.encoding import Packed, QuickAnswers, pack
 
 
 class RankingEngine:

@@ -10,9 +10,9 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends
 from starlette.responses import Response, StreamingResponse
 
-from serving.answering import Asker, answer
-from serving.json_body import JsonBody
-from serving.problems import BODY_PROBLEMS, problem_of
+from serving.decisions import Asker, answer
+from serving.http.json_body import JsonBody
+from serving.http.problems import BODY_PROBLEMS, problem_of
 from serving.schemas.batch import BatchLine, OffersBatchBody
 from serving.schemas.offers import OffersBody
 from serving.services import AdmissionDep, Services, ServicesDep

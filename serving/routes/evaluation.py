@@ -17,7 +17,7 @@ from recsys.contracts import columns as c
 from recsys.contracts.events import EventQuery
 from recsys.errors import DataError, PlanError, ReadoutError
 from recsys.events.store import EventStore
-from serving.problems import QUERY_PROBLEMS
+from serving.http.problems import QUERY_PROBLEMS
 from serving.schemas.evaluation import KpisAnswer, Period, ReadoutAnswer
 from serving.schemas.fields import Currency, Id
 from serving.services import ServicesDep

@@ -9,7 +9,7 @@ from recsys.errors import PlanError
 from recsys.events.store import EventStore
 from recsys.experiments.lifecycle import is_unchanged, list_experiments, units_by_arm
 from recsys.experiments.plan import parse_plan
-from serving.problems import QUERY_PROBLEMS
+from serving.http.problems import QUERY_PROBLEMS
 from serving.schemas.experiments import ArmAnswer, ExperimentAnswer, ExperimentsAnswer
 from serving.services import ServicesDep
 

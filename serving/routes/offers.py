@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response
 
 from recsys.contracts.offers import OfferRequest
-from serving.answering import Asker, answer
-from serving.json_body import JsonBody
-from serving.problems import BODY_PROBLEMS, QUERY_PROBLEMS
+from serving.decisions import Asker, answer
+from serving.http.json_body import JsonBody
+from serving.http.problems import BODY_PROBLEMS, QUERY_PROBLEMS
 from serving.schemas.fields import Id
 from serving.schemas.offers import AccountOffersQuery, OffersAnswer, OffersBody
 from serving.services import AdmissionDep, Services, ServicesDep

@@ -11,9 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from recsys.errors import StoreError
+from serving.http.problems import problem_responses
 from serving.metrics import CONTENT_TYPE
-from serving.models import LoadedModel
-from serving.problems import problem_responses
+from serving.models.by_alias import LoadedModel
 from serving.schemas.operations import Liveness, ModelAnswer, ModelsAnswer, Readiness, RefusedAnswer
 from serving.services import Services, ServicesDep
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serving.problems import Problem
+from serving.http.problems import Problem
 from serving.schemas.offers import OFFERS_EXAMPLE, OffersAnswer, OffersBody
 
 MAX_REQUESTS = 500

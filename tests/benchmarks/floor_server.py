@@ -16,8 +16,8 @@ import uvloop
 from fastapi import FastAPI, Query
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.http_server import ConnectionLimits, serve
-from serving.running import reserve
+from serving.processes.http_server import ConnectionLimits, serve
+from serving.processes.server import reserve
 from serving.schemas.offers import AccountOffersQuery, OffersBody
 
 

@@ -26,7 +26,7 @@ from recsys.offer_model.column_rules import columns_of
 from recsys.offer_model.tables import OfferModel
 from recsys.offer_model.utf8_column import Utf8Column
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
-from serving.exercise import exercise
+from serving.models.exercise import exercise
 
 TABLES = tuple(table.name for table in fields(OfferModel) if table.name != "facts")
 NUMBERS = (-1, 0, 1, 2**31 - 1, -(2**31), 2**32, 2**53, 2**63 - 1, -(2**63), 2**62 + 7, "rows", "rows+1")

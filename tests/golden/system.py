@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recsys.events.store import open_store
-from serving import FixedModel, Settings, create_app
-from serving.loading import load_model
+from serving.app import create_app
+from serving.models.by_alias import FixedModel
+from serving.models.loading import load_model
+from serving.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG_SECONDS = 3_600.0

@@ -27,10 +27,12 @@ from recsys.data.history import History
 from recsys.events.memory import MemoryStore
 from recsys.fitting.assembly import LearnedParts, OfferModelConfig, build_offer_model
 from recsys.models.candidates import Candidates
-from serving import FixedModel, Settings, create_app
+from serving.app import create_app
 from serving.fakes import fake_model
-from serving.http_server import ConnectionLimits, serving
-from serving.running import reserve
+from serving.models.by_alias import FixedModel
+from serving.processes.http_server import ConnectionLimits, serving
+from serving.processes.server import reserve
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OFFERS = Path(sys.executable).parent / "offers"

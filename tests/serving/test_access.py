@@ -16,12 +16,12 @@ from starlette.exceptions import HTTPException
 
 from recsys.errors import ConfigError
 from recsys.events.memory import MemoryStore
-from serving import FixedModel, Settings, create_app
-from serving.access import SCOPES, RouteScopes
-from serving.admission import AdmissionControl
+from serving.app import create_app
 from serving.fakes import fake_model
-from serving.keyring import Keyring
-from serving.keys import (
+from serving.http.access import SCOPES, RouteScopes
+from serving.http.admission import AdmissionControl
+from serving.http.keyring import Keyring
+from serving.http.keys import (
     KEY_SCOPES,
     ROLES,
     KeyFile,
@@ -36,7 +36,9 @@ from serving.keys import (
     without_key,
     write_keys,
 )
-from serving.limits import TokenBucket, retry_after
+from serving.http.limits import TokenBucket, retry_after
+from serving.models.by_alias import FixedModel
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -16,10 +16,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from recsys.events.memory import MemoryStore
-from serving import FixedModel, Settings, create_app
-from serving.access import SCOPES
-from serving.admission import Admission, AdmissionControl, given_key
+from serving.app import create_app
 from serving.fakes import fake_model
+from serving.http.access import SCOPES
+from serving.http.admission import Admission, AdmissionControl, given_key
+from serving.models.by_alias import FixedModel
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 QUERY = {("/v1/offers", "POST"): {}, ("/v1/accounts/{account_id}/offers", "GET"): {"limit": False, "kinds": True}}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.problems import Problem
+from serving.http.problems import Problem
 
 JSON = {"Content-Type": "application/json"}
 ROUTES = (

@@ -31,8 +31,10 @@ from recsys.events.memory import MemoryStore
 from recsys.events.reading import read_decisions
 from recsys.experiments.lifecycle import start_experiment
 from recsys.experiments.plan import Arm, ExperimentPlan
-from serving import FixedModel, Settings, create_app
-from serving.loading import load_model
+from serving.app import create_app
+from serving.models.by_alias import FixedModel
+from serving.models.loading import load_model
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ARMS = (Arm(name="offers", weight=1), Arm(name="control", weight=1, is_control=True))

@@ -16,9 +16,11 @@ import sqlalchemy as sa
 from recsys.contracts.events import EventQuery, PostedLine
 from recsys.events.maintenance import erase_account
 from recsys.events.store import EventStore, SqlStore, open_store
-from serving import FixedModel, Settings, create_app
+from serving.app import create_app
 from serving.fakes import fake_model
-from serving.state import FreshState
+from serving.models.by_alias import FixedModel
+from serving.online.state import FreshState
+from serving.settings import Settings
 
 AHEAD = timedelta(seconds=120)
 

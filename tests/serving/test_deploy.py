@@ -18,7 +18,7 @@ import httpx
 import pytest
 import yaml
 
-from serving.keys import KeyFile, new_key, read_keys, with_key, write_keys
+from serving.http.keys import KeyFile, new_key, read_keys, with_key, write_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

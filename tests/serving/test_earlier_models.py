@@ -15,10 +15,12 @@ import pytest
 from recsys.bundle.manifest import model_version
 from recsys.bundle.resolve import resolve
 from recsys.events.memory import MemoryStore
-from serving import FixedModel, Settings, create_app
-from serving.loading import load_model
-from serving.sources.earlier import EarlierModels
-from serving.sources.kept_models import KeptModels, KeptModelsConfig
+from serving.app import create_app
+from serving.models.by_alias import FixedModel
+from serving.models.earlier import EarlierModels
+from serving.models.kept_models import KeptModels, KeptModelsConfig
+from serving.models.loading import load_model
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

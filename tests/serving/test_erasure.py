@@ -20,10 +20,11 @@ from recsys.contracts.offers import AccountState
 from recsys.events.maintenance import erase_account
 from recsys.events.memory import MemoryStore
 from recsys.events.store import SqlStore, open_store
-from serving import FixedModel, Settings, create_app
-from serving.loading import load_model
-from serving.models import LoadedModel, Sources, WatchedModels
-from serving.state import FreshState
+from serving.app import create_app
+from serving.models.by_alias import FixedModel, LoadedModel, Sources, WatchedModels
+from serving.models.loading import load_model
+from serving.online.state import FreshState
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ERASED = AccountState(is_forgotten=True)

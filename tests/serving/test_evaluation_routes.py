@@ -13,8 +13,10 @@ from recsys.contracts.events import PostedLine
 from recsys.events.memory import MemoryStore
 from recsys.experiments.lifecycle import start_experiment
 from recsys.experiments.plan import Arm, ExperimentPlan, Policy
-from serving import FixedModel, Settings, create_app
+from serving.app import create_app
 from serving.fakes import fake_model
+from serving.models.by_alias import FixedModel
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PLAN = ExperimentPlan(

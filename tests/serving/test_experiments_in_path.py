@@ -21,11 +21,13 @@ from recsys.events.reading import read_decisions
 from recsys.experiments.assignment import assign
 from recsys.experiments.lifecycle import start_experiment, stop_experiment
 from recsys.experiments.plan import Arm, ExperimentPlan, Policy
-from serving import FixedModel, LoadedModel, Settings, create_app
-from serving.answering import HELD_BACK
-from serving.experiments import Experiments
-from serving.exploration import DEPTH, draw
+from recsys.ranking.exploration import DEPTH, draw
+from serving.app import create_app
+from serving.decisions import HELD_BACK
 from serving.fakes import FakeEngine, fake_model
+from serving.models.by_alias import FixedModel, LoadedModel
+from serving.online.running_experiments import Experiments
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOLDOUT = (Arm(name="offers", weight=1), Arm(name="holdout", weight=1, policy=Policy(kind="none"), is_control=True))

@@ -20,10 +20,12 @@ from recsys.contracts.events import Event, EventQuery
 from recsys.errors import StoreError
 from recsys.events.memory import MemoryStore
 from recsys.events.writer import WriterConfig
-from serving import FixedModel, Settings, create_app
+from serving.app import create_app
 from serving.fakes import fake_model
-from serving.keys import KEY_SCOPES, KeyFile, new_key, with_key, write_keys
+from serving.http.keys import KEY_SCOPES, KeyFile, new_key, with_key, write_keys
+from serving.models.by_alias import FixedModel
 from serving.services import Services, services_of
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 BODY = {"account_id": "A1", "cart": [{"product_id": "P3", "quantity": 2}], "limit": 4, "surface": "cart"}

@@ -22,13 +22,15 @@ from recsys.contracts.offers import AccountState
 from recsys.events.maintenance import erase_account
 from recsys.events.memory import MemoryStore
 from recsys.events.store import SqlStore, open_store
-from serving import FixedModel, Settings, create_app
-from serving.admission import AdmissionControl
+from serving.app import create_app
 from serving.fakes import fake_model
-from serving.middleware import RequestMiddleware
-from serving.news import Subject, Told, reactions_of
-from serving.problems import MOST_LISTED
-from serving.state import FreshState
+from serving.http.admission import AdmissionControl
+from serving.http.middleware import RequestMiddleware
+from serving.http.problems import MOST_LISTED
+from serving.models.by_alias import FixedModel
+from serving.online.change_feed import Subject, Told, reactions_of
+from serving.online.state import FreshState
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 JSON = {"Content-Type": "application/json"}

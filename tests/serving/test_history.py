@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from recsys.contracts.events import Outcome, PostedLine
 from recsys.contracts.offers import EMPTY_STATE
 from recsys.events.memory import MemoryStore
-from serving import Settings
 from serving.fakes import fake_model
-from serving.history import FatigueCaps, History
-from serving.models import LoadedModel
-from serving.news import Reaction, Subject
-from serving.state import FreshState
+from serving.models.by_alias import LoadedModel
+from serving.online.activity import FatigueCaps, History
+from serving.online.change_feed import Reaction, Subject
+from serving.online.state import FreshState
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

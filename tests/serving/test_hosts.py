@@ -12,9 +12,11 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
 from recsys.events.memory import MemoryStore
-from serving import FixedModel, Settings, create_app
+from serving.app import create_app
 from serving.fakes import fake_model
-from serving.hosts import AllowedHosts
+from serving.http.hosts import AllowedHosts
+from serving.models.by_alias import FixedModel
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

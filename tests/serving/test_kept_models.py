@@ -11,9 +11,9 @@ import pytest
 from recsys.bundle.manifest import model_version
 from recsys.bundle.resolve import ResolvedModel, resolve
 from recsys.errors import BundleCorruptError
-from serving import Settings
-from serving.sources.finding import ModelFinder, finder_of
-from serving.sources.kept_models import KeptModels, KeptModelsConfig
+from serving.models.finding import ModelFinder, finder_of
+from serving.models.kept_models import KeptModels, KeptModelsConfig
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from recsys.cli import main
-from serving.keys import key_digest, read_keys
+from serving.http.keys import key_digest, read_keys
 
-KNOWN = {"key": EntryPoint("key", "serving.commands:key", "offer_engine.commands")}
+KNOWN = {"key": EntryPoint("key", "serving.cli:key", "offer_engine.commands")}
 
 
 def run(*arguments: str) -> int:

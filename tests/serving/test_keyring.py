@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from serving import Settings, logs
-from serving.keyring import Keyring, KeysUnreadableError
-from serving.keys import KeyEntry, KeyFile, change_keys, new_key, read_keys, with_key, without_key, write_keys
+from serving import logs
+from serving.http.keyring import Keyring, KeysUnreadableError
+from serving.http.keys import KeyEntry, KeyFile, change_keys, new_key, read_keys, with_key, without_key, write_keys
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

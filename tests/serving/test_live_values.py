@@ -15,12 +15,14 @@ from fastapi import FastAPI
 from recsys.contracts.events import Erasure, EventQuery, Outcome, ProductUpdate, forget_key
 from recsys.contracts.offers import OfferRequest, ProductChange
 from recsys.events.memory import MemoryStore
-from serving import FixedModel, Settings, create_app
+from serving.app import create_app
 from serving.fakes import FakeEngine, fake_model
-from serving.history import FatigueCaps
-from serving.loading import load_model
-from serving.news import Reaction, Subject
-from serving.state import FreshState
+from serving.models.by_alias import FixedModel
+from serving.models.loading import load_model
+from serving.online.activity import FatigueCaps
+from serving.online.change_feed import Reaction, Subject
+from serving.online.state import FreshState
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

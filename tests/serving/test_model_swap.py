@@ -25,14 +25,15 @@ from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest, Sla
 from recsys.errors import BundleCorruptError, ModelNotFoundError
 from recsys.events.memory import MemoryStore
 from recsys.events.reading import read_decisions
-from serving import Settings, create_app
-from serving.exercise import N_REQUESTS
+from serving.app import create_app
 from serving.fakes import FakeEngine, fake_model
-from serving.loading import load_model
-from serving.models import LoadedModel, Sources, WatchedModels
-from serving.sources.finding import finder_of, sources_of
-from serving.sources.kept_models import KeptModelsConfig
-from serving.trial import BundleTrial
+from serving.models.by_alias import LoadedModel, Sources, WatchedModels
+from serving.models.exercise import N_REQUESTS
+from serving.models.finding import finder_of, sources_of
+from serving.models.kept_models import KeptModelsConfig
+from serving.models.loading import load_model
+from serving.models.trial import BundleTrial
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -347,7 +348,7 @@ def test_a_trial_ends_when_the_server_stops(bundle_folder: Path) -> None:
 
 def test_the_trial_itself_compares_digests_answers_and_loads_nothing_heavy(bundle_folder: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from serving.exercise import main\n"
+        "import sys; from pathlib import Path; from serving.models.exercise import main\n"
         "assert main(Path(sys.argv[1]), 100) == 0\n"
         "assert not {'mlflow', 'sklearn', 'ibis', 'duckdb'} & set(sys.modules)"
     )

@@ -26,7 +26,7 @@ import pytest
 
 from recsys.cli import main
 from recsys.errors import ConfigError
-from serving.keys import KeyFile, change_keys, new_key, read_keys, without_key, write_keys
+from serving.http.keys import KeyFile, change_keys, new_key, read_keys, without_key, write_keys
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 IMAGE_USER = 10_001
@@ -157,7 +157,7 @@ class Ran(NamedTuple):
 
 def as_image_user(*words: str) -> Ran:
     """Run a command as the image's user; as one's own where only root may choose."""
-    for name in ("serving.loading", "serving.running"):  # another user may not look where Python stands
+    for name in ("serving.models.loading", "serving.processes.server"):  # another user may not look where Python stands
         import_module(name)
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
 

@@ -17,9 +17,11 @@ from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, OfferRe
 from recsys.errors import StoreBusyError, StoreError
 from recsys.events.memory import MemoryStore
 from recsys.events.reading import read_decisions
-from serving import FixedModel, Settings, create_app
+from serving.app import create_app
 from serving.fakes import AS_OF, FakeEngine, fake_model
+from serving.models.by_alias import FixedModel
 from serving.schemas.offers import OffersAnswer
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -14,10 +14,15 @@ import httpx
 from fastapi import FastAPI
 
 from recsys.events.memory import MemoryStore
-from serving import FixedModel, Settings, create_app
-from serving.loading import load_model
-from serving.problems import Problem
-from serving.schemas import batch, experiments, live, offers, pages, reports
+from serving.app import create_app
+from serving.http.problems import Problem
+from serving.models.by_alias import FixedModel
+from serving.models.loading import load_model
+from serving.schemas import batch, experiments, offers
+from serving.schemas import events as reports
+from serving.schemas import insights as pages
+from serving.schemas import overrides as live
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ROUTES = {

@@ -11,7 +11,7 @@ import pytest
 
 from recsys.events.memory import MemoryStore
 from recsys.events.reading import read_decisions
-from serving.problems import Problem
+from serving.http.problems import Problem
 
 JSON = {"Content-Type": "application/json"}
 

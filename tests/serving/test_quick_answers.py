@@ -19,7 +19,7 @@ from recsys.ranking.engine import OfferEngine, RankingConfig
 from recsys.ranking.kernel import BARS, COLUMNS
 from recsys.ranking.live_catalogue import REFUSALS
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
-from serving.packing import Packed, QuickAnswers, pack
+from serving.encoding import Packed, QuickAnswers, pack
 
 N_ACCOUNTS, N_PRODUCTS = 30, 110
 

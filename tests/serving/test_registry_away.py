@@ -25,10 +25,9 @@ import pytest
 
 from recsys.bundle.manifest import model_version
 from recsys.errors import BundleCorruptError, ModelNotFoundError, RegistryError
-from serving import Settings
-from serving.settings import RegistryConfig
-from serving.sources.finding import ModelFinder, finder_of
-from serving.sources.kept_models import KeptModelsConfig
+from serving.models.finding import ModelFinder, finder_of
+from serving.models.kept_models import KeptModelsConfig
+from serving.settings import RegistryConfig, Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 CHAMPION = "models:/offers@champion"

@@ -12,8 +12,10 @@ import pytest
 
 from recsys.contracts.events import EventQuery
 from recsys.events.memory import MemoryStore
-from serving import FixedModel, Settings, create_app
+from serving.app import create_app
 from serving.fakes import fake_model
+from serving.models.by_alias import FixedModel
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOTHING_WRONG: dict[str, list[str]] = {"not_offered": [], "before_decision": [], "conflicts": []}

@@ -15,8 +15,10 @@ import pytest
 
 from recsys.contracts.events import EventQuery, PostedLine
 from recsys.events.store import EventStore, open_store
-from serving import FixedModel, Settings, create_app
+from serving.app import create_app
 from serving.fakes import fake_model
+from serving.models.by_alias import FixedModel
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ACCOUNTS = ("A0", "A1", "A2")

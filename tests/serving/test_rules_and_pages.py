@@ -17,11 +17,13 @@ from recsys.errors import ConfigError
 from recsys.events.memory import MemoryStore
 from recsys.events.reading import read_decisions
 from recsys.events.store import open_store
-from serving import FixedModel, Settings, create_app
+from serving.app import create_app
 from serving.fakes import fake_model
-from serving.loading import load_model
-from serving.schemas.pages import BoardAnswer, CallListAnswer, WhyNotAnswer
-from serving.state import FreshState
+from serving.models.by_alias import FixedModel
+from serving.models.loading import load_model
+from serving.online.state import FreshState
+from serving.schemas.insights import BoardAnswer, CallListAnswer, WhyNotAnswer
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RULE = '[[rule]]\nname = "{name}"\naction = "{action}"\nproducts = {products}\nowner = "o"\nreason = "r"\n{more}\n'

@@ -23,7 +23,7 @@ from recsys.client import OfferClient
 from recsys.contracts.events import EventQuery
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.events.store import open_store
-from serving.access import SCOPES
+from serving.http.access import SCOPES
 
 OFFERS = Path(sys.executable).parent / "offers"
 

@@ -10,7 +10,7 @@ import pytest
 from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest, ProductChange, Slate
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
-from serving.packing import pack
+from serving.encoding import pack
 from serving.slates import RankingEngine
 
 MODEL = synthetic_model(SyntheticModelConfig(), np.random.default_rng(5))

@@ -26,7 +26,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.keys import KEY_SCOPES, KeyFile, new_key, write_keys
+from serving.http.keys import KEY_SCOPES, KeyFile, new_key, write_keys
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "serving_soak.json"
 Serve = Callable[..., Any]

@@ -21,8 +21,10 @@ import sqlalchemy as sa
 from recsys.contracts.events import EventQuery
 from recsys.events.store import EventStore, open_store
 from recsys.events.writer import WriterConfig
-from serving import FixedModel, Settings, create_app
+from serving.app import create_app
 from serving.fakes import fake_model
+from serving.models.by_alias import FixedModel
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ASKED = {"account_id": "A1"}

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from recsys.contracts.events import EventQuery
 from recsys.events.memory import MemoryStore
-from serving import FixedModel, Settings, create_app
+from serving.app import create_app
 from serving.fakes import fake_model
-from serving.models import LoadedModel
+from serving.models.by_alias import FixedModel, LoadedModel
+from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -1,7 +1,7 @@
 """What a bundle has to answer before it answers anybody: requests of every kind, drawn from its own ids.
 
-`python -m serving.exercise FOLDER SECONDS` compares the bundle's digests, lets it answer, and says on standard output
-what came of it; see `serving.trial`, which runs it in a process that may crash.
+`python -m serving.models.exercise FOLDER SECONDS` compares the bundle's digests, lets it answer, and says on standard output
+what came of it; see `serving.models.trial`, which runs it in a process that may crash.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.offer_model.tables import OfferModel
 from recsys.offer_model.utf8_column import Utf8Column
 from recsys.ranking.explorer import ModelExplorer
-from serving.packing import json_text, pack
+from serving.encoding import json_text, pack
 from serving.slates import RankingEngine
 
 N_REQUESTS: Final = 200

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Final, TypeAlias
 
 from recsys.errors import ServerError
-from serving.http_server import GRACE_SECONDS
+from serving.processes.http_server import GRACE_SECONDS
 
 Work: TypeAlias = Callable[[Callable[[], None]], None]
 """What a worker does: call the function it is given once it accepts requests, and serve until SIGTERM. It travels to

@@ -14,7 +14,7 @@ from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, OfferRe
 from recsys.errors import ModelNotFoundError, OfferEngineError, RegistryError
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.explorer import ModelExplorer
-from serving.packing import Packed, json_text
+from serving.encoding import Packed, json_text
 
 _log = logging.getLogger("serving")
 

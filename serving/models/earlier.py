@@ -8,9 +8,9 @@ from datetime import datetime
 from threading import Lock
 from typing import Final
 
-from serving.loading import load_model
-from serving.models import LoadedModel
-from serving.sources.kept_models import KeptModels
+from serving.models.by_alias import LoadedModel
+from serving.models.kept_models import KeptModels
+from serving.models.loading import load_model
 
 _IN_MEMORY: Final = 2
 """Most questions are about the latest retrain; what is mapped twice is in memory once."""

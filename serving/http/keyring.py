@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from recsys.errors import ConfigError, ServerError
 from serving import logs
-from serving.keys import KeyEntry, key_digest, parse_key, parse_keys, read_content
+from serving.http.keys import KeyEntry, key_digest, parse_key, parse_keys, read_content
 
 _NOBODY: Final = "0" * 64
 

@@ -10,12 +10,12 @@ from typing import Final
 from recsys.contracts.events import AccountUpdate, FeedPosition, Outcome, PostedLine, forget_key
 from recsys.contracts.offers import EMPTY_STATE, AccountState
 from recsys.events.store import EventStore
-from serving.experiments import Experiments
-from serving.history import History
-from serving.live import LiveAccounts, LiveProducts
-from serving.models import LoadedModel
-from serving.news import Erasure, News, Reaction, Reader, Subject, Told
-from serving.rules_file import RulesFile
+from serving.models.by_alias import LoadedModel
+from serving.online.activity import History
+from serving.online.change_feed import Erasure, News, Reaction, Reader, Subject, Told
+from serving.online.overrides import LiveAccounts, LiveProducts
+from serving.online.rules_file import RulesFile
+from serving.online.running_experiments import Experiments
 from serving.settings import Settings
 
 Clock = Callable[[], datetime]

@@ -10,8 +10,8 @@ from typing import Final
 
 from recsys.errors import StoreError
 from serving import logs
-from serving.models import Models, Running, WatchedModels
-from serving.state import FreshState
+from serving.models.by_alias import Models, Running, WatchedModels
+from serving.online.state import FreshState
 
 _TELL_SECONDS: Final = 3_600
 

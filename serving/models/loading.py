@@ -10,9 +10,9 @@ from recsys.bundle.manifest import model_version
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.errors import BundleCorruptError
 from recsys.ranking.explorer import ModelExplorer
-from serving.models import LoadedModel
+from serving.models.by_alias import LoadedModel
+from serving.models.trial import BundleTrial, files_seen
 from serving.slates import RankingEngine
-from serving.trial import BundleTrial, files_seen
 
 
 def load_model(

@@ -12,11 +12,11 @@ from recsys.contracts.events import Context, DecisionRow, Event
 from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest
 from recsys.errors import ConfigError, StoreError
 from recsys.events.rows import context_json, request_json, time_text
-from serving.experiments import Entry
-from serving.exploration import draw, widened
-from serving.models import LoadedModel
-from serving.news import Subject
-from serving.packing import Packed, json_text, pack
+from recsys.ranking.exploration import draw, widened
+from serving.encoding import Packed, json_text, pack
+from serving.models.by_alias import LoadedModel
+from serving.online.change_feed import Subject
+from serving.online.running_experiments import Entry
 from serving.services import Services
 
 _log = logging.getLogger("serving")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from serving.keys import KeyScope
+from serving.http.keys import KeyScope
 
 SCOPES: Final[dict[str, dict[str, KeyScope | None]]] = {
     "/v1/offers": {"POST": "offers"},

@@ -17,20 +17,13 @@ from recsys.events.reading import read_decisions
 from recsys.ranking.explorer import ModelExplorer
 from recsys.ranking.why_not import WhyNot
 from recsys.ranking.why_not import reason_for as told
-from serving.answering import Asker, answer
-from serving.json_body import JsonBody
-from serving.models import LoadedModel
-from serving.problems import BODY_PROBLEMS, QUERY_PROBLEMS, problem_responses
+from serving.decisions import Asker, answer
+from serving.http.json_body import JsonBody
+from serving.http.problems import BODY_PROBLEMS, QUERY_PROBLEMS, problem_responses
+from serving.models.by_alias import LoadedModel
 from serving.schemas.fields import Id, Label
+from serving.schemas.insights import BoardAnswer, CallListAnswer, Capacity, CellsPerCategory, WhyNotAnswer, WhyNotBody
 from serving.schemas.offers import Limit, OffersAnswer
-from serving.schemas.pages import (
-    BoardAnswer,
-    CallListAnswer,
-    Capacity,
-    CellsPerCategory,
-    WhyNotAnswer,
-    WhyNotBody,
-)
 from serving.services import AdmissionDep, Services, ServicesDep
 
 router = APIRouter(tags=["pages"])

@@ -26,12 +26,12 @@ from recsys.bundle.resolve import (
 )
 from recsys.errors import BundleError, OfferEngineError, RegistryError
 from serving import logs
-from serving.loading import load_model
-from serving.models import Away, LoadedModel, Sources
+from serving.models.bounded import BoundedCalls
+from serving.models.by_alias import Away, LoadedModel, Sources
+from serving.models.kept_models import KeptModels
+from serving.models.loading import load_model
+from serving.models.trial import BundleTrial
 from serving.settings import RegistryConfig, Settings
-from serving.sources.bounded import BoundedCalls
-from serving.sources.kept_models import KeptModels
-from serving.trial import BundleTrial
 
 _CHAMPION_URI: Final = f"@{CHAMPION}"
 _SAY_AGAIN: Final = timedelta(minutes=10)

@@ -22,12 +22,12 @@ from recsys.errors import ServerError
 from recsys.events.store import open_store
 from serving import logs
 from serving.app import create_app
-from serving.http_server import serve
-from serving.loading import load_model
-from serving.models import LoadedModel, WatchedModels
+from serving.models.by_alias import LoadedModel, WatchedModels
+from serving.models.finding import ModelFinder, finder_of, sources_of
+from serving.models.loading import load_model
+from serving.processes.http_server import serve
+from serving.processes.workers import run_workers
 from serving.settings import Settings
-from serving.sources.finding import ModelFinder, finder_of, sources_of
-from serving.workers import run_workers
 
 _GARBAGE: Final = (50_000, 20, 50)
 """Objects that are made before the collector looks for cycles: with 64 requests under way Python's 700 are made every

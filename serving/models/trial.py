@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 from recsys.errors import BundleCorruptError
 from serving import logs
 
-_COMMAND: Final = (sys.executable, "-m", "serving.exercise")
+_COMMAND: Final = (sys.executable, "-m", "serving.models.exercise")
 _MOST_LOGGED: Final = 4_000
 
 _log = logging.getLogger("serving")

@@ -12,7 +12,7 @@ from weakref import WeakSet
 from recsys.contracts.events import AccountUpdate, ProductUpdate
 from recsys.contracts.offers import ProductChange
 from recsys.offer_catalogue.business_rules import BusinessRule, unknown_in_rules
-from serving.models import LoadedModel, Recommender
+from serving.models.by_alias import LoadedModel, Recommender
 
 _T = TypeVar("_T", ProductChange, AccountUpdate)
 

@@ -39,10 +39,10 @@ def serve(
 
     from recsys.contracts.config import read_config
     from recsys.offer_catalogue.business_rules import read_rules
-    from serving.keys import read_keys
-    from serving.running import Plan, reserve, run
+    from serving.http.keys import read_keys
+    from serving.models.finding import finder_of
+    from serving.processes.server import Plan, reserve, run
     from serving.settings import Settings
-    from serving.sources.finding import finder_of
 
     settings = Settings() if config is None else read_config(config, Settings)
     if keys is not None:
@@ -91,7 +91,7 @@ def create_key(
     """Make a key, print it once, and write its hash to the file."""
     from datetime import UTC, datetime, timedelta
 
-    from serving.keys import change_keys, new_key, parse_role, parse_scopes, with_key
+    from serving.http.keys import change_keys, new_key, parse_role, parse_scopes, with_key
 
     now = datetime.now(UTC)
     text, entry = new_key(
@@ -112,7 +112,7 @@ def create_key(
 @key.command("list")
 def list_keys(keys: _KeysOption = KEYS_FILE) -> None:
     """Show what keys there are, who answers for them and what they open."""
-    from serving.keys import read_keys
+    from serving.http.keys import read_keys
 
     for entry in read_keys(keys).keys:
         scopes = ",".join(entry.granted_scopes)
@@ -126,7 +126,7 @@ def revoke_key(
     key_id: Annotated[str, typer.Argument(help="As `offers key list` shows it.")], keys: _KeysOption = KEYS_FILE
 ) -> None:
     """Take a key out of the file; running servers refuse it within a second."""
-    from serving.keys import change_keys, without_key
+    from serving.http.keys import change_keys, without_key
 
     change_keys(keys, lambda known: without_key(known, key_id))
     typer.echo(f"Key {key_id} opens nothing any more.")

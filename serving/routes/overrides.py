@@ -10,18 +10,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from recsys.contracts.events import EventQuery, VisitorLink
-from serving.json_body import JsonBody
-from serving.models import unknown_names
-from serving.problems import BODY_PROBLEMS
+from serving.http.json_body import JsonBody
+from serving.http.problems import BODY_PROBLEMS
+from serving.models.by_alias import unknown_names
 from serving.schemas.fields import Id
-from serving.schemas.live import (
-    AccountsAnswer,
-    AccountsBody,
-    LinkAnswer,
-    LinkBody,
-    ProductsAnswer,
-    ProductsBody,
-)
+from serving.schemas.overrides import AccountsAnswer, AccountsBody, LinkAnswer, LinkBody, ProductsAnswer, ProductsBody
 from serving.services import Services, ServicesDep
 
 router = APIRouter()

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from serving.problems import FieldProblem, ImplausibleError
-from serving.schemas.reports import OrderBody, OrderLineBody, OrdersBody, OutcomesBody
+from serving.http.problems import FieldProblem, ImplausibleError
+from serving.schemas.events import OrderBody, OrderLineBody, OrdersBody, OutcomesBody
 
 EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
 """Where a date is empty, systems write the years 1, 1900, 1970 and 1980; no order that is posted is as old."""

@@ -10,10 +10,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.admission import ADMISSION, CLOSE, AdmissionControl, too_large
-from serving.hosts import AllowedHosts
+from serving.http.admission import ADMISSION, CLOSE, AdmissionControl, too_large
+from serving.http.hosts import AllowedHosts
+from serving.http.problems import problem_of
 from serving.ids import RequestIds
-from serving.problems import problem_of
 from serving.settings import Settings
 
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")

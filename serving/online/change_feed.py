@@ -13,7 +13,7 @@ from recsys.events.schema import FED
 from recsys.events.store import EventStore
 from recsys.offer_catalogue.business_rules import BusinessRules
 from serving.ids import first_id_at
-from serving.rules_file import RulesFile
+from serving.online.rules_file import RulesFile
 
 REFUSING: Final = frozenset({"declined", "dismissed"})
 """Outcomes after which a product rests."""

@@ -10,14 +10,14 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from recsys.contracts.events import PRESENTING, Outcome
-from serving.json_body import JsonBody
+from serving.http.json_body import JsonBody
+from serving.http.problems import BODY_PROBLEMS
 from serving.metrics import Metrics
-from serving.models import unknown_names
-from serving.news import Told, reactions_of
-from serving.problems import BODY_PROBLEMS
-from serving.report_checks import Clock, check_orders, check_outcomes
-from serving.resent import Kept, kept_lines, kept_outcomes
-from serving.schemas.reports import LineId, OrdersAnswer, OrdersBody, OutcomesAnswer, OutcomesBody
+from serving.models.by_alias import unknown_names
+from serving.online.change_feed import Told, reactions_of
+from serving.online.idempotency import Kept, kept_lines, kept_outcomes
+from serving.schemas.events import LineId, OrdersAnswer, OrdersBody, OutcomesAnswer, OutcomesBody
+from serving.schemas.plausibility import Clock, check_orders, check_outcomes
 from serving.services import Services, ServicesDep
 
 router = APIRouter()

@@ -19,7 +19,7 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from recsys.contracts.config import Config, validation_sentences
 from recsys.errors import ConfigError
-from serving import mounted_file
+from serving.http import mounted_file
 
 KeyScope = Literal["offers", "outcomes", "sales", "admin"]
 KEY_SCOPES: Final[tuple[KeyScope, ...]] = get_args(KeyScope)
@@ -49,7 +49,7 @@ class KeyEntry(Config):
     role: KeyRole | None = None
     """What it is for; a release that changes what the role opens changes every key that has it."""
     scopes: tuple[KeyScope, ...] = ()
-    """What a key without a role opens; see `serving.access.SCOPES`."""
+    """What a key without a role opens; see `serving.http.access.SCOPES`."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Of the whole key."""
     created_at: AwareDatetime

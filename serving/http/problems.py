@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from recsys.errors import ConfigError, DataError, StoreError
-from serving.admission import ADMISSION
-from serving.keyring import KeysUnreadableError
+from serving.http.admission import ADMISSION
+from serving.http.keyring import KeysUnreadableError
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -137,7 +137,7 @@ def problem_of(error: Exception, request_id: str | None, retry_after_seconds: in
 
 
 def install(app: FastAPI, retry_after_seconds: int) -> None:
-    """Map the errors that FastAPI would answer itself; all others get to `serving.middleware`."""
+    """Map the errors that FastAPI would answer itself; all others get to `serving.http.middleware`."""
 
     async def answer(request: Request, error: Exception) -> Response:
         return problem_of(error, request.scope[ADMISSION].request_id, retry_after_seconds)

@@ -1,0 +1,1 @@
+"""Which models answer: found, tried, loaded, watched, kept."""

@@ -1,1 +1,0 @@
-"""Where models come from: the registry, folders, and the bundles that are kept on disk."""
