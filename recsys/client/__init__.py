@@ -1,11 +1,18 @@
 """The HTTP client of the offer engine."""
 
-from recsys.client._answers import Answer, RunningModel
+from recsys.client._answers import (
+    AccountChange,
+    Answer,
+    Order,
+    OrderLine,
+    PostedOrders,
+    Reported,
+    ReportedOutcome,
+    RunningModel,
+)
 from recsys.client._async import AsyncOfferClient
-from recsys.client._errors import RequestRefusedError, ServiceError
-from recsys.client._exchange import ClientConfig
+from recsys.client._exchange import ClientConfig, RequestRefusedError, ServiceError
 from recsys.client._pages import BatchItem, BoardCell, CallEntry, Explanation, RunningExperiment
-from recsys.client._reports import AccountChange, Order, OrderLine, PostedOrders, Reported, ReportedOutcome
 from recsys.client._sync import OfferClient
 
 __all__ = [

@@ -8,7 +8,19 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-from recsys.client._answers import Answer, RunningModel, parse_answer, parse_models
+from recsys.client._answers import (
+    AccountChange,
+    Answer,
+    Order,
+    PostedOrders,
+    Reported,
+    ReportedOutcome,
+    RunningModel,
+    parse_answer,
+    parse_models,
+    parse_posted,
+    parse_reported,
+)
 from recsys.client._exchange import ApiQuestion, offers_question
 from recsys.client._pages import (
     BoardCell,
@@ -19,15 +31,6 @@ from recsys.client._pages import (
     parse_calls,
     parse_experiments,
     parse_explanation,
-)
-from recsys.client._reports import (
-    AccountChange,
-    Order,
-    PostedOrders,
-    Reported,
-    ReportedOutcome,
-    parse_posted,
-    parse_reported,
 )
 from recsys.contracts.offers import OfferRequest, ProductChange
 

@@ -1,4 +1,13 @@
-"""What both clients share: how a question is put, when it is put again, how an answer is read."""
+"""What both clients share: how a question is put, when it is put again, how an answer is read.
+
+What can go wrong between a caller and the server.
+
+The tree::
+
+    OfferEngineError
+    ├── ServiceError (ConnectionError)       no answer, or the server could not serve; trying again may help
+    └── RequestRefusedError (ValueError)     the request breaks a rule; trying again does not help
+"""
 
 from __future__ import annotations
 
@@ -11,10 +20,28 @@ from urllib.parse import quote
 import httpx
 from pydantic import Field, SecretStr
 
-from recsys.client._errors import RequestRefusedError, ServiceError
 from recsys.contracts.config import Config
 from recsys.contracts.offers import OfferRequest
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, OfferEngineError
+
+
+class ServiceError(OfferEngineError, ConnectionError):
+    """The server did not answer, or could not serve, however often it was asked."""
+
+
+class RequestRefusedError(OfferEngineError, ValueError):
+    """The server refused the request.
+
+    Attributes:
+        status: the HTTP status.
+        request_id: under which the server knows the request; None where it gave none.
+    """
+
+    def __init__(self, sentence: str, status: int, request_id: str | None) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.request_id = request_id
+
 
 _T = TypeVar("_T")
 

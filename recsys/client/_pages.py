@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from recsys.client._answers import Answer, parse_answer
-from recsys.client._errors import ServiceError
+from recsys.client._exchange import ServiceError
 from recsys.contracts.offers import OfferKind
 
 _T = TypeVar("_T")

@@ -12,12 +12,22 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from recsys.client import _calls as calls
-from recsys.client._answers import Answer, RunningModel, empty_answer, parse_answer
+from recsys.client._answers import (
+    AccountChange,
+    Answer,
+    Order,
+    PostedOrders,
+    Reported,
+    ReportedOutcome,
+    RunningModel,
+    empty_answer,
+    parse_answer,
+)
 from recsys.client._calls import ApiCall
-from recsys.client._errors import ServiceError
 from recsys.client._exchange import (
     ApiQuestion,
     ClientConfig,
+    ServiceError,
     account_question,
     headers_of,
     offers_question,
@@ -25,7 +35,6 @@ from recsys.client._exchange import (
     read_answer,
 )
 from recsys.client._pages import BatchItem, BoardCell, CallEntry, Explanation, RunningExperiment, parse_line, read_line
-from recsys.client._reports import AccountChange, Order, PostedOrders, Reported, ReportedOutcome
 from recsys.contracts.offers import OfferRequest, ProductChange
 
 _T = TypeVar("_T")

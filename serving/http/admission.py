@@ -11,10 +11,9 @@ from urllib.parse import parse_qsl
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from serving.http.access import SCOPES, RouteScopes
+from serving.http.access import SCOPES, RouteScopes, TokenBucket, retry_after
 from serving.http.keyring import Keyring
 from serving.http.keys import KeyEntry, KeyScope
-from serving.http.limits import TokenBucket, retry_after
 
 Header: TypeAlias = tuple[bytes, bytes]
 QueryParameters: TypeAlias = Mapping[tuple[str, str], Mapping[str, bool]]

@@ -12,9 +12,8 @@ from recsys.contracts.offers import EMPTY_STATE, AccountState
 from recsys.events.store import EventStore
 from serving.models.by_alias import LoadedModel
 from serving.online.activity import History
-from serving.online.change_feed import Erasure, News, Reaction, Reader, Subject, Told
+from serving.online.change_feed import Erasure, News, Reaction, Reader, RulesFile, Subject, Told
 from serving.online.overrides import LiveAccounts, LiveProducts
-from serving.online.rules_file import RulesFile
 from serving.online.running_experiments import Experiments
 from serving.settings import Settings
 

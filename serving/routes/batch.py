@@ -13,8 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from serving.decisions import Asker, answer
 from serving.http.json_body import JsonBody
 from serving.http.problems import BODY_PROBLEMS, problem_of
-from serving.schemas.batch import BatchLine, OffersBatchBody
-from serving.schemas.offers import OffersBody
+from serving.schemas.offers import BatchLine, OffersBatchBody, OffersBody
 from serving.services import AdmissionDep, Services, ServicesDep
 
 router = APIRouter(tags=["offers"])

@@ -10,7 +10,7 @@ from recsys.events.store import EventStore
 from recsys.experiments.lifecycle import is_unchanged, list_experiments, units_by_arm
 from recsys.experiments.plan import parse_plan
 from serving.http.problems import QUERY_PROBLEMS
-from serving.schemas.experiments import ArmAnswer, ExperimentAnswer, ExperimentsAnswer
+from serving.schemas.evaluation import ArmAnswer, ExperimentAnswer, ExperimentsAnswer
 from serving.services import ServicesDep
 
 router = APIRouter(tags=["experiments"])

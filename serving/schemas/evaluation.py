@@ -1,7 +1,11 @@
-"""Readouts and KPIs; their layout is the evaluation module's own and has a version."""
+"""Readouts and KPIs; their layout is the evaluation module's own and has a version.
+
+The experiments of the store.
+"""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -52,3 +56,67 @@ class KpisAnswer(BaseModel):
 
     schema_version: int = Field(description="Of the layout.")
     values: list[Any] = Field(description="The figures: overall and by period.")
+
+
+class ArmAnswer(BaseModel):
+    """One arm of an experiment."""
+
+    name: str = Field(description="As it stands in the log.")
+    share: float = Field(ge=0, le=1, description="With which a unit falls into it.")
+    is_control: bool = Field(description="Whether the others are compared with it.")
+    policy: Literal["model", "popular", "none"] = Field(description="What its units are answered with.")
+    alias: str = Field(description="The model's alias, where the policy is `model`.")
+    n_units: int = Field(description="Units assigned so far.")
+
+
+class ExperimentAnswer(BaseModel):
+    """One version of an experiment."""
+
+    experiment_id: str = Field(description="Its name.")
+    version: int = Field(description="Raised at every restart.")
+    state: Literal["running", "stopped"] = Field(description="Whether units are assigned now.")
+    unit: Literal["account", "visitor"] = Field(description="What is assigned.")
+    started_at: datetime = Field(description="When its plan was locked.")
+    stopped_at: datetime | None = Field(description="Null while it runs.")
+    planned_end: datetime = Field(description="When the plan wants it decided.")
+    plan_hash: str = Field(description="SHA-256 of the plan as it was locked.")
+    is_unchanged: bool = Field(description="Whether the stored plan still has that hash; a changed plan does not run.")
+    arms: list[ArmAnswer] = Field(description="In the order of the plan.")
+
+
+class ExperimentsAnswer(BaseModel):
+    """The experiments of the event store."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "experiments": [
+                        {
+                            "experiment_id": "autumn-cards",
+                            "version": 1,
+                            "state": "stopped",
+                            "unit": "account",
+                            "started_at": "2026-03-01T12:00:00Z",
+                            "stopped_at": "2026-03-20T09:00:00Z",
+                            "planned_end": "2026-03-29T12:00:00Z",
+                            "plan_hash": "9f2c1b7e",
+                            "is_unchanged": True,
+                            "arms": [
+                                {
+                                    "name": "offers",
+                                    "share": 1.0,
+                                    "is_control": True,
+                                    "policy": "model",
+                                    "alias": "champion",
+                                    "n_units": 4_210,
+                                }
+                            ],
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+
+    experiments: list[ExperimentAnswer] = Field(description="The earliest start first.")

@@ -18,7 +18,7 @@ from recsys.errors import ConfigError
 from recsys.events.memory import MemoryStore
 from serving.app import create_app
 from serving.fakes import fake_model
-from serving.http.access import SCOPES, RouteScopes
+from serving.http.access import SCOPES, RouteScopes, TokenBucket, retry_after
 from serving.http.admission import AdmissionControl
 from serving.http.keyring import Keyring
 from serving.http.keys import (
@@ -36,7 +36,6 @@ from serving.http.keys import (
     without_key,
     write_keys,
 )
-from serving.http.limits import TokenBucket, retry_after
 from serving.models.by_alias import FixedModel
 from serving.settings import Settings
 

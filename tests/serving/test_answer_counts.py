@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from serving.answer_counts import AnswerCounts
+from serving.metrics import AnswerCounts
 
 BOUNDS = (0.001, 0.01, 1.0)
 

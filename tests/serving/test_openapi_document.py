@@ -18,9 +18,11 @@ from serving.app import create_app
 from serving.http.problems import Problem
 from serving.models.by_alias import FixedModel
 from serving.models.loading import load_model
-from serving.schemas import batch, experiments, offers
+from serving.schemas import evaluation as experiments
 from serving.schemas import events as reports
 from serving.schemas import insights as pages
+from serving.schemas import offers
+from serving.schemas import offers as batch
 from serving.schemas import overrides as live
 from serving.settings import Settings
 
