@@ -36,8 +36,8 @@ from serving.metrics import Metrics
 from serving.models.by_alias import Models
 from serving.models.earlier import EarlierModels
 from serving.models.kept_models import KeptModels
-from serving.online.model_reloader import Follower
-from serving.online.state import FreshState
+from serving.online.model_reloader import ModelReloader
+from serving.online.state import OnlineState
 from serving.routes import batch, evaluation, experiments, offers, operations
 from serving.routes import events as reports
 from serving.routes import insights as pages
@@ -107,7 +107,7 @@ def create_app(
     problems.install(app, settings.retry_after_seconds)
     for router in _ROUTERS:
         app.include_router(router)
-    docs.install(app)
+    docs.add_problem_handlers(app)
     _complete_document(app, keys=keyring is not None)
     return app
 
@@ -141,7 +141,7 @@ def _lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        state = FreshState(store, settings, since=bundles.current().as_of, clock=clock)
+        state = OnlineState(store, settings, since=bundles.current().as_of, clock=clock)
         for running in bundles.running():
             if running.model is not None:
                 running.model.replay()
@@ -149,7 +149,7 @@ def _lifespan(
         state.apply(await asyncio.to_thread(state.read_news))
         metrics = Metrics(bundles, clock)
         with GroupCommitWriter(store, settings.writer, metrics.committed) as writer:
-            follower = Follower(bundles, state, metrics.swapped)
+            follower = ModelReloader(bundles, state, metrics.swapped)
             await follower.look()  # the challengers, and what became champion while this process started
             earlier = EarlierModels(KeptModels(settings.kept_models, clock), clock)
             services = app.state.services = Services(

@@ -12,7 +12,7 @@ from recsys.bundle.resolve import DEFAULT_TRACKING_URI
 KEYS_FILE = Path("var/keys.json")
 
 
-def serve(
+def serve_command(
     model: Annotated[
         str, typer.Option(help="models:/NAME@ALIAS, models:/NAME/VERSION, or the folder of a bundle.")
     ] = "models:/offers@champion",
@@ -41,7 +41,7 @@ def serve(
     from recsys.offer_catalogue.business_rules import read_rules
     from serving.http.keys import read_keys
     from serving.models.finding import finder_of
-    from serving.processes.server import Plan, reserve, run
+    from serving.processes.server import ServerConfig, reserve, run
     from serving.settings import Settings
 
     settings = Settings() if config is None else read_config(config, Settings)
@@ -55,7 +55,7 @@ def serve(
         read_keys(settings.keys_file)
     with reserve(host, port, keys=settings.keys_file is not None) as reserved:
         found = finder_of(settings, tracking_uri, lambda: datetime.now(UTC)).first(model)
-        run(Plan(model, tracking_uri, found, store, settings, workers), reserved)
+        run(ServerConfig(model, tracking_uri, found, store, settings, workers), reserved)
 
 
 key = typer.Typer(

@@ -13,7 +13,7 @@ from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest
 from recsys.errors import ConfigError, StoreError
 from recsys.events.rows import context_json, request_json, time_text
 from recsys.ranking.exploration import draw, widened
-from serving.encoding import Packed, json_text, pack
+from serving.encoding import EncodedSlate, encode, json_text
 from serving.models.by_alias import LoadedModel
 from serving.online.change_feed import Subject
 from serving.online.running_experiments import Entry
@@ -25,7 +25,7 @@ HELD_BACK = "this arm of the experiment gets no offers"
 """What the answer of a holdout gives as its shortfall."""
 
 
-class Asker(NamedTuple):
+class CallerContext(NamedTuple):
     """Who asks from where; kept with the decision, no part of the ranking.
 
     Attributes:
@@ -59,7 +59,7 @@ class _Ranked(NamedTuple):
     model: LoadedModel
     request: OfferRequest
     state: AccountState
-    slate: Packed
+    slate: EncodedSlate
     entry: Entry | None
     unknown_experiment: str | None
 
@@ -68,7 +68,7 @@ class _Ranked(NamedTuple):
         return self.entry is not None and self.entry.arm.is_holdout
 
 
-class Begun:
+class PendingDecision:
     """A ranked answer whose decision is not durable yet.
 
     Attributes:
@@ -77,7 +77,7 @@ class Begun:
 
     __slots__ = ("_begun", "_decision", "_entry", "_now", "_ranked", "_route", "_services", "events")
 
-    def __init__(self, services: Services, request: OfferRequest, asker: Asker) -> None:
+    def __init__(self, services: Services, request: OfferRequest, asker: CallerContext) -> None:
         self._begun = time.perf_counter()
         self._services = services
         self._route = asker.route
@@ -117,13 +117,13 @@ class Begun:
         _count(services, self._ranked, self._route, time.perf_counter() - self._begun, logged=logged)
 
 
-async def answer(services: Services, request: OfferRequest, asker: Asker) -> bytes:
+async def decide(services: Services, request: OfferRequest, asker: CallerContext) -> bytes:
     """Return the JSON answer to one request, after its decision is durable.
 
     Raises:
         StoreError: the decision could not be kept, and the settings want no answer without it.
     """
-    begun = Begun(services, request, asker)
+    begun = PendingDecision(services, request, asker)
     try:
         durable = services.writer.submit(begun.events)
         body = begun.body()  # while the commit is under way
@@ -134,7 +134,7 @@ async def answer(services: Services, request: OfferRequest, asker: Asker) -> byt
     return body
 
 
-def _rank(services: Services, request: OfferRequest, asker: Asker, now: datetime) -> _Ranked:
+def _rank(services: Services, request: OfferRequest, asker: CallerContext, now: datetime) -> _Ranked:
     state = services.state
     visitor_id = asker.visitor_id
     if request.account_id is None and visitor_id is not None and (account_id := state.account_of(visitor_id)):
@@ -169,16 +169,16 @@ def _under(
     return services.models.get(policy.alias) or model, replace(request, objective=objective)
 
 
-def _slate(services: Services, model: LoadedModel, request: OfferRequest, state: AccountState) -> Packed:
+def _slate(services: Services, model: LoadedModel, request: OfferRequest, state: AccountState) -> EncodedSlate:
     share = services.settings.exploration
     if share > 0:
         drawn = draw(model.engine.recommend(widened(request), state), request.limit, share, services.rng)
         if drawn is not None:
-            return pack(*drawn)
+            return encode(*drawn)
     return model.engine.answer(request, state)
 
 
-def _decision(services: Services, now: datetime, ranked: _Ranked, asker: Asker) -> DecisionRow:
+def _decision(services: Services, now: datetime, ranked: _Ranked, asker: CallerContext) -> DecisionRow:
     slate, entry, request = ranked.slate, ranked.entry, ranked.request
     shown = not ranked.is_held_back
     return DecisionRow(

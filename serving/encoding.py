@@ -23,7 +23,7 @@ _OF: Final = "buys_within_horizon"
 _NO_RULE: Final = '"rule":null,"discount":null,"text":null'
 
 
-class Packed(NamedTuple):
+class EncodedSlate(NamedTuple):
     """The ranked answer to one request, its offers as text.
 
     Attributes:
@@ -52,10 +52,10 @@ class Packed(NamedTuple):
         return [DecisionOffer(*offer).product_id for offer in json.loads(self.kept)]
 
 
-def pack(slate: Slate, propensity: float = 1.0) -> Packed:
+def encode(slate: Slate, propensity: float = 1.0) -> EncodedSlate:
     """Return a slate as text; only its last offer may stand at its rank by chance, with `propensity`."""
     last = len(slate.offers)
-    return Packed(
+    return EncodedSlate(
         json_text(slate.offers),
         json_text([_kept(offer, propensity if offer.rank == last else 1.0) for offer in slate.offers]),
         last,
@@ -107,7 +107,7 @@ class _Piece(NamedTuple):
     kept_end: str
 
 
-class QuickAnswers:
+class ResponseEncoder:
     """Ranks usual requests of one model and writes their answers from pieces that are kept once written."""
 
     def __init__(self, engine: OfferEngine) -> None:
@@ -122,13 +122,13 @@ class QuickAnswers:
         self._named: dict[int, tuple[str, str]] = {}  # at most one entry a product
         self._pieces: dict[Explain, dict[tuple[int, ...], _Piece]] = {"none": {}, "brief": {}, "full": {}}
 
-    def packed(self, request: OfferRequest, state: AccountState) -> Packed | None:
-        """Return the answer that `pack` makes of the engine's slate; None where the request is not a usual one."""
+    def packed(self, request: OfferRequest, state: AccountState) -> EncodedSlate | None:
+        """Return the answer that `encode` makes of the engine's slate; None where the request is not a usual one."""
         ranked = self._ranker.rank(request, state)
         if ranked is None:
             return None
         offers, kept = self._written(ranked, request.explain)
-        return Packed(
+        return EncodedSlate(
             offers,
             kept,
             len(ranked.numbers) // N_NUMBERS,

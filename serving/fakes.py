@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, Offer, OfferRequest, ProductChange, Slate, Tier
 from recsys.errors import ConfigError
 from recsys.offer_catalogue.business_rules import BusinessRule
-from serving.encoding import Packed, pack
+from serving.encoding import EncodedSlate, encode
 from serving.models.by_alias import LoadedModel
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
-SEGMENTS = frozenset({"retail", "wholesale"})
-CATEGORIES = frozenset({"Toys"})
+FAKE_SEGMENTS = frozenset({"retail", "wholesale"})
+FAKE_CATEGORIES = frozenset({"Toys"})
 
 
 class FakeEngine:
@@ -31,7 +31,7 @@ class FakeEngine:
 
     def knows(self, kind: NameKind, name: str) -> bool:
         """Return whether it knows a product, or one of the two segments and the one category that it was given."""
-        return name in {"product": self._products, "segment": SEGMENTS, "category": CATEGORIES}[kind]
+        return name in {"product": self._products, "segment": FAKE_SEGMENTS, "category": FAKE_CATEGORIES}[kind]
 
     def apply(self, change: ProductChange) -> bool:
         """Put new values of a product in force; return whether it knows the product."""
@@ -80,14 +80,14 @@ class FakeEngine:
             objective=request.objective,
             horizon_days=30,
             unknown_products=tuple(product for product in cart if product not in self._products),
-            unknown_categories=tuple(name for name in dict.fromkeys(request.categories) if name not in CATEGORIES),
+            unknown_categories=tuple(name for name in dict.fromkeys(request.categories) if name not in FAKE_CATEGORIES),
             n_considered=len(order),
             refused=refused,
         )
 
-    def answer(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Packed:
+    def answer(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> EncodedSlate:
         """Return the same as text."""
-        return pack(self.recommend(request, state))
+        return encode(self.recommend(request, state))
 
     def _offer(self, rank: int, product: str, tier: Tier, request: OfferRequest) -> Offer:
         probability = 1 / (1 + rank)

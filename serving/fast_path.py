@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.decisions import answer
+from serving.decisions import decide
 from serving.http.admission import ADMISSION, Admission
 from serving.http.json_body import read_body
 from serving.routes.offers import person_question, shop_question
@@ -45,13 +45,13 @@ class FastPath:
                 body = OffersBody.model_validate_json(await read_body(receive))
                 services, admission = _parts(scope)
                 question = shop_question(services, body, admission.request_id)
-                await _send_json(send, await answer(services, *question))
+                await _send_json(send, await decide(services, *question))
                 return
             if method == "GET" and (match := _PERSON_PATH.fullmatch(path)):
                 services, admission = _parts(scope)
                 account_id, query = _person(match[1], admission)
                 question = person_question(services, account_id, query, admission.request_id)
-                await _send_json(send, await answer(services, *question))
+                await _send_json(send, await decide(services, *question))
                 return
         await self._app(scope, receive, send)
 

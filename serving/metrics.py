@@ -19,8 +19,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from recsys.events.writer import WriterState
-from serving.encoding import Packed
-from serving.models.by_alias import Models, Running
+from serving.encoding import EncodedSlate
+from serving.models.by_alias import AliasStatus, Models
 
 
 @dataclass(slots=True)
@@ -132,7 +132,7 @@ class Metrics:
     def answered(
         self,
         route: str,
-        slate: Packed,
+        slate: EncodedSlate,
         seconds: float,
         *,
         logged: bool,
@@ -164,7 +164,7 @@ class Metrics:
         """Count one commit; called by the writer's thread."""
         self._commit_seconds.observe(seconds)
 
-    def swapped(self, change: Running) -> None:
+    def swapped(self, change: AliasStatus) -> None:
         """Count a model that began to answer, or was refused."""
         counter = self._swaps if change.refused is None else self._refusals
         counter.labels(change.alias).inc()

@@ -21,8 +21,8 @@ from serving.http.keyring import Keyring
 from serving.metrics import Metrics
 from serving.models.by_alias import Models
 from serving.models.earlier import EarlierModels
-from serving.online.model_reloader import Follower
-from serving.online.state import FreshState
+from serving.online.model_reloader import ModelReloader
+from serving.online.state import OnlineState
 from serving.settings import Settings
 
 Clock: TypeAlias = Callable[[], datetime]
@@ -50,10 +50,10 @@ class Services:
     store: EventStore
     writer: GroupCommitWriter
     clock: Clock
-    state: FreshState
+    state: OnlineState
     metrics: Metrics
     next_decision_id: Callable[[], str]
-    follower: Follower
+    follower: ModelReloader
     earlier: EarlierModels
     admission: AdmissionControl
     keyring: Keyring | None = None

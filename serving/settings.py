@@ -10,7 +10,7 @@ from recsys.contracts.config import Config
 from recsys.contracts.offers import Objective
 from recsys.events.writer import WriterConfig
 from serving.models.kept_models import KeptModelsConfig
-from serving.online.activity import FatigueCaps
+from serving.online.activity import FrequencyCaps
 from serving.processes.http_server import ConnectionLimits
 
 
@@ -37,7 +37,7 @@ class Settings(Config):
     future_tolerance_seconds: float = Field(default=300.0, ge=0)
     """How far a reported time may lie after the server's own: clocks differ, and servers' alone by
     minutes. What is later is refused."""
-    fatigue: FatigueCaps = FatigueCaps()
+    fatigue: FrequencyCaps = FrequencyCaps()
     """How often the same may be presented to one account or visitor on one day."""
     rules_file: Path | None = None
     """The file of business rules (`offers serve --rules`), read again when it changes; None: there are none."""

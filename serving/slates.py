@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, OfferRequest, ProductChange, Slate
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.engine import OfferEngine
-from serving.encoding import Packed, QuickAnswers, pack
+from serving.encoding import EncodedSlate, ResponseEncoder, encode
 
 
 class RankingEngine:
@@ -26,15 +26,15 @@ class RankingEngine:
 
     def __init__(self, engine: OfferEngine, most: int) -> None:
         self._engine = engine
-        self._quick = QuickAnswers(engine)
+        self._quick = ResponseEncoder(engine)
         self._most = most
-        self._answers: dict[OfferRequest, Packed] = {}
+        self._answers: dict[OfferRequest, EncodedSlate] = {}
 
     def recommend(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Slate:
         """Return the ranked answer to one request."""
         return self._engine.recommend(request, state)
 
-    def answer(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Packed:
+    def answer(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> EncodedSlate:
         """Return the ranked answer to one request as text.
 
         Raises:
@@ -44,10 +44,10 @@ class RankingEngine:
         if quick is not None:
             return quick
         if state != EMPTY_STATE or not self._most:
-            return pack(self._engine.recommend(request, state))
+            return encode(self._engine.recommend(request, state))
         known = self._answers.pop(request, None)
         if known is None:
-            known = pack(self._engine.recommend(request, state))
+            known = encode(self._engine.recommend(request, state))
             if len(self._answers) >= self._most:
                 self._answers.pop(next(iter(self._answers), request), None)  # the one that was asked longest ago
         self._answers[request] = known

@@ -14,18 +14,18 @@ from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, OfferRe
 from recsys.errors import ModelNotFoundError, OfferEngineError, RegistryError
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.explorer import ModelExplorer
-from serving.encoding import Packed, json_text
+from serving.encoding import EncodedSlate, json_text
 
 _log = logging.getLogger("serving")
 
 
-class Recommender(Protocol):
+class OfferRanker(Protocol):
     """What ranks: `serving.slates.RankingEngine`, or a fake in tests."""
 
     def recommend(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Slate:
         """Return the ranked answer to one request."""
 
-    def answer(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Packed:
+    def answer(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> EncodedSlate:
         """Return the same as text."""
 
     def knows(self, kind: NameKind, name: str) -> bool:
@@ -53,7 +53,7 @@ class LoadedModel:
 
     version: str
     source: str
-    engine: Recommender
+    engine: OfferRanker
     as_of: datetime
     horizon_days: int
     currency: str | None
@@ -74,7 +74,7 @@ class LoadedModel:
             self.engine.answer(request)
 
 
-class Refused(NamedTuple):
+class LoadFailure(NamedTuple):
     """A model that its alias names and that does not serve.
 
     Attributes:
@@ -88,7 +88,7 @@ class Refused(NamedTuple):
     at: datetime
 
 
-class Running(NamedTuple):
+class AliasStatus(NamedTuple):
     """What stands behind one alias.
 
     Attributes:
@@ -98,7 +98,7 @@ class Running(NamedTuple):
 
     alias: str
     model: LoadedModel | None
-    refused: Refused | None
+    refused: LoadFailure | None
 
 
 class Away(NamedTuple):
@@ -122,7 +122,7 @@ class Models(Protocol):
     def get(self, alias: str) -> LoadedModel | None:
         """Return the model of an alias, None where it runs none."""
 
-    def running(self) -> tuple[Running, ...]:
+    def running(self) -> tuple[AliasStatus, ...]:
         """Return what stands behind every alias, the champion first."""
 
     def away(self) -> Away | None:
@@ -149,16 +149,16 @@ class FixedModel:
         """Return that model as the champion, None under any other alias."""
         return self._model if alias == CHAMPION else None
 
-    def running(self) -> tuple[Running, ...]:
+    def running(self) -> tuple[AliasStatus, ...]:
         """Return that model."""
-        return (Running(CHAMPION, self._model, None),)
+        return (AliasStatus(CHAMPION, self._model, None),)
 
     def away(self) -> None:
         """Return None: it comes from nowhere any more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class ModelSources:
     """Where models come from.
 
     Attributes:
@@ -186,12 +186,14 @@ class WatchedModels:
     content comes after `retry` only.
     """
 
-    def __init__(self, sources: Sources, first: LoadedModel, clock: Callable[[], datetime], retry: timedelta) -> None:
+    def __init__(
+        self, sources: ModelSources, first: LoadedModel, clock: Callable[[], datetime], retry: timedelta
+    ) -> None:
         self._sources = sources
         self._clock = clock
         self._retry = retry
         self._models = {CHAMPION: first}
-        self._refused: dict[str, Refused] = {}
+        self._refused: dict[str, LoadFailure] = {}
 
     def current(self) -> LoadedModel:
         """Return the champion for the next request; one request uses one model throughout."""
@@ -201,10 +203,10 @@ class WatchedModels:
         """Return the model of an alias, None where it runs none."""
         return self._models.get(alias)
 
-    def running(self) -> tuple[Running, ...]:
+    def running(self) -> tuple[AliasStatus, ...]:
         """Return what stands behind every alias, the champion first."""
         aliases = [CHAMPION, *sorted({*self._models, *self._refused} - {CHAMPION})]
-        return tuple(Running(alias, self._models.get(alias), self._refused.get(alias)) for alias in aliases)
+        return tuple(AliasStatus(alias, self._models.get(alias), self._refused.get(alias)) for alias in aliases)
 
     def away(self) -> Away | None:
         """Return since when where they come from can't be reached, None where all is well."""
@@ -218,7 +220,7 @@ class WatchedModels:
         """End every wait for the sources."""
         self._sources.close()
 
-    def look(self, *, at_once: bool = False) -> tuple[Running, ...]:
+    def look(self, *, at_once: bool = False) -> tuple[AliasStatus, ...]:
         """Return what has changed, loaded and warm, for `put`; one look at a time.
 
         Args:
@@ -231,7 +233,7 @@ class WatchedModels:
         ]
         return tuple(change for change in looked if change is not None)
 
-    def put(self, changes: tuple[Running, ...]) -> None:
+    def put(self, changes: tuple[AliasStatus, ...]) -> None:
         """Let the new models answer, and keep in mind what was refused."""
         for alias, model, refused in changes:
             if refused is not None:
@@ -243,25 +245,27 @@ class WatchedModels:
             else:
                 self._models[alias] = model
 
-    def _look_at(self, alias: str, reference: str, ready: dict[str, LoadedModel], *, at_once: bool) -> Running | None:
+    def _look_at(
+        self, alias: str, reference: str, ready: dict[str, LoadedModel], *, at_once: bool
+    ) -> AliasStatus | None:
         model, refused = self._models.get(alias), self._refused.get(alias)
         version = None
         try:
             found = self._sources.find(reference)
             version = found.version
             if model is not None and model.version == version:
-                return Running(alias, model, None) if refused is not None else None
+                return AliasStatus(alias, model, None) if refused is not None else None
             if not at_once and refused is not None and refused.version == version and not self._due(refused):
                 return None
             if version not in ready:
                 ready[version] = self._sources.load(found, reference)
                 ready[version].replay()
-            return Running(alias, replace(ready[version], source=reference), None)
+            return AliasStatus(alias, replace(ready[version], source=reference), None)
         except RegistryError:  # what runs goes on; `away` tells
             return None
         except ModelNotFoundError as error:
             if alias != CHAMPION:  # nobody has to have a challenger
-                return Running(alias, None, None) if model is not None else None
+                return AliasStatus(alias, None, None) if model is not None else None
             return self._refusal(alias, model, version, str(error))
         except OfferEngineError as error:
             return self._refusal(alias, model, version, str(error))
@@ -269,8 +273,8 @@ class WatchedModels:
             _log.warning("model %s could not be loaded", alias, exc_info=error)
             return self._refusal(alias, model, version, f"it could not be loaded ({type(error).__name__})")
 
-    def _refusal(self, alias: str, model: LoadedModel | None, version: str | None, reason: str) -> Running:
-        return Running(alias, model, Refused(version, reason, self._clock()))
+    def _refusal(self, alias: str, model: LoadedModel | None, version: str | None, reason: str) -> AliasStatus:
+        return AliasStatus(alias, model, LoadFailure(version, reason, self._clock()))
 
-    def _due(self, refused: Refused) -> bool:
+    def _due(self, refused: LoadFailure) -> bool:
         return self._clock() >= refused.at + self._retry

@@ -24,7 +24,7 @@ from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.offer_model.tables import OfferModel
 from recsys.offer_model.utf8_column import Utf8Column
 from recsys.ranking.explorer import ModelExplorer
-from serving.encoding import json_text, pack
+from serving.encoding import encode, json_text
 from serving.slates import RankingEngine
 
 N_REQUESTS: Final = 200
@@ -115,14 +115,14 @@ def exercise(bundle: Bundle, n: int = N_REQUESTS) -> int:
         if step == 3 * n // 4:
             ranking.use_rules(_rules(engine.catalogue.ids))
         _check_offers(ranking.answer(request, state).offers, known)
-        plain = pack(ranking.recommend(request, state))
+        plain = encode(ranking.recommend(request, state))
         _check_offers(plain.offers, known)
         insight.why_not(request, state, engine.catalogue.ids[step % len(known)] if known else "unknown", plain.refused)
         answers += 3
     return answers + _exercise_pages(insight, bundle.model)
 
 
-def main(folder: Path, seconds: float) -> int:
+def exercise_main(folder: Path, seconds: float) -> int:
     """Try a bundle and say what came of it as one line of JSON; 0 where it may answer, else 1."""
     faulthandler.enable()  # says where a signal struck
     signal.setitimer(signal.ITIMER_REAL, seconds)  # nobody stays behind whose parent is gone
@@ -185,4 +185,4 @@ def _spread(texts: Utf8Column, most: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), float(sys.argv[2])))
+    sys.exit(exercise_main(Path(sys.argv[1]), float(sys.argv[2])))

@@ -27,7 +27,7 @@ from recsys.bundle.resolve import (
 from recsys.errors import BundleError, OfferEngineError, RegistryError
 from serving import logs
 from serving.models.bounded import BoundedCalls
-from serving.models.by_alias import Away, LoadedModel, Sources
+from serving.models.by_alias import Away, LoadedModel, ModelSources
 from serving.models.kept_models import KeptModels
 from serving.models.loading import load_model
 from serving.models.trial import BundleTrial
@@ -247,7 +247,7 @@ def finder_of(settings: Settings, tracking_uri: str, clock: Callable[[], datetim
     return ModelFinder(tracking_uri, kept, settings.registry, clock, settings.remembered_slates, trial)
 
 
-def sources_of(reference: str, settings: Settings, finder: ModelFinder) -> Sources:
+def sources_of(reference: str, settings: Settings, finder: ModelFinder) -> ModelSources:
     """Return where the champion `reference` and its challengers come from.
 
     A champion of a registry brings the registry's challenger, where there is one.
@@ -256,4 +256,4 @@ def sources_of(reference: str, settings: Settings, finder: ModelFinder) -> Sourc
     if reference.endswith(_CHAMPION_URI):
         references["challenger"] = reference.removesuffix(_CHAMPION_URI) + "@challenger"
     references |= settings.challengers
-    return Sources(references, finder.find, finder.load, finder.served, finder.away, finder.close)
+    return ModelSources(references, finder.find, finder.load, finder.served, finder.away, finder.close)

@@ -12,14 +12,14 @@ from pydantic import Field
 
 from recsys.contracts.config import Config
 
-Line: TypeAlias = tuple[datetime, str, float]
+PurchaseLine: TypeAlias = tuple[datetime, str, float]
 """When, which product, how many units; negative where they came back."""
 
 DECLINED: Final = "declined lately"
 TIRED: Final = "presented often enough today"
 
 
-class FatigueCaps(Config):
+class FrequencyCaps(Config):
     """How often the same may be presented on one day, UTC."""
 
     product_a_day: int = Field(default=10, ge=1)
@@ -28,7 +28,7 @@ class FatigueCaps(Config):
     """Presented offers of one account or visitor, over all products; None: any number."""
 
 
-class History:
+class OnlineActivity:
     """Purchases, refusals and today's presentations of one account or visitor.
 
     Every fact has a key of its own, so that the same fact from the store and from this worker counts once. There may be
@@ -38,13 +38,13 @@ class History:
     __slots__ = ("_day", "_lines", "_refused", "_shown", "_times")
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[str, str], Line] = {}
+        self._lines: dict[tuple[str, str], PurchaseLine] = {}
         self._refused: dict[str, datetime] = {}
         self._day = 0
         self._shown: dict[str, tuple[str, ...]] = {}  # decision -> the products that it presented today
         self._times: dict[str, int] = {}  # product -> today's presentations
 
-    def buy(self, key: tuple[str, str], line: Line) -> None:
+    def buy(self, key: tuple[str, str], line: PurchaseLine) -> None:
         """Add an order line as the store holds it."""
         when, product_id, quantity = line
         self._lines[key] = when, intern(product_id), quantity
@@ -67,7 +67,7 @@ class History:
             for product_id in new:
                 self._times[product_id] = self._times.get(product_id, 0) + 1
 
-    def absorb(self, other: History) -> None:
+    def absorb(self, other: OnlineActivity) -> None:
         """Add all that another history holds: a visitor has become this account."""
         for key, line in other._lines.items():
             self._lines.setdefault(key, line)
@@ -101,7 +101,7 @@ class History:
         kept = [product for product in latest if units[product] > 0]
         return tuple(sorted(kept, key=lambda product: (latest[product], product), reverse=True))
 
-    def withheld(self, now: datetime, cooldown: timedelta, caps: FatigueCaps) -> dict[str, str]:
+    def withheld(self, now: datetime, cooldown: timedelta, caps: FrequencyCaps) -> dict[str, str]:
         """Return the products that rest now, and why."""
         found = {product: DECLINED for product, at in self._refused.items() if now < at + cooldown}
         if self._day == now.toordinal():
@@ -110,7 +110,7 @@ class History:
                     found.setdefault(product, TIRED)
         return found
 
-    def silence(self, now: datetime, caps: FatigueCaps) -> str | None:
+    def silence(self, now: datetime, caps: FrequencyCaps) -> str | None:
         """Return why no offer at all may be made now, None where one may."""
         if caps.offers_a_day is None or self._day != now.toordinal():
             return None

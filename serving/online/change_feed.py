@@ -81,7 +81,7 @@ class Subject(NamedTuple):
     visitor_id: str | None
 
 
-class Reaction(NamedTuple):
+class Feedback(NamedTuple):
     """What came of some offers of one decision, where it changes what may be offered."""
 
     subject: Subject
@@ -91,7 +91,7 @@ class Reaction(NamedTuple):
     refuses: bool
 
 
-class Told(NamedTuple):
+class DecisionRef(NamedTuple):
     """What the store knows of the decision behind an outcome."""
 
     subject: Subject
@@ -101,7 +101,7 @@ class Told(NamedTuple):
     decided_at: datetime
 
 
-class Erasure(NamedTuple):
+class ErasedKey(NamedTuple):
     """One erasure of one account, under its key."""
 
     account_key: str
@@ -109,7 +109,7 @@ class Erasure(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class StateDelta:
     """What was read from the store, ready to be applied.
 
     Attributes:
@@ -125,17 +125,17 @@ class News:
     """
 
     lines: list[dict[str, Any]] = field(default_factory=list)
-    reactions: list[Reaction] = field(default_factory=list)
+    reactions: list[Feedback] = field(default_factory=list)
     products: list[dict[str, Any]] = field(default_factory=list)
     accounts: list[dict[str, Any]] = field(default_factory=list)
     links: list[dict[str, Any]] = field(default_factory=list)
-    erasures: list[Erasure] = field(default_factory=list)
+    erasures: list[ErasedKey] = field(default_factory=list)
     experiments: list[dict[str, Any]] = field(default_factory=list)
     rules: BusinessRules | None = None
     position: FeedPosition | None = None
 
 
-class Reader:
+class ChangeReader:
     """Reads news; its methods may run in any thread.
 
     Args:
@@ -149,7 +149,7 @@ class Reader:
         self._rules = rules
         self._declares = declares
 
-    def everything(self, lines_since: datetime, since: datetime) -> News:
+    def everything(self, lines_since: datetime, since: datetime) -> StateDelta:
         """Return all that may matter.
 
         Args:
@@ -164,7 +164,7 @@ class Reader:
         )
         return self._read({"decisions": decisions, "order_lines": lines, "outcomes": outcomes}, position, 0)
 
-    def changes(self, since: FeedPosition, n_erasures: int) -> News | None:
+    def changes(self, since: FeedPosition, n_erasures: int) -> StateDelta | None:
         """Return what was written since a position; None where the store is an older copy of what was read before.
 
         Args:
@@ -176,7 +176,7 @@ class Reader:
             return None
         return self._read({table: EventQuery(table, changed_since=since) for table in FED}, position, n_erasures)
 
-    def _read(self, queries: Mapping[TableName, EventQuery], position: FeedPosition, n_erasures: int) -> News:
+    def _read(self, queries: Mapping[TableName, EventQuery], position: FeedPosition, n_erasures: int) -> StateDelta:
         # First of all: what is erased from now on may still be among what is read below, and the next news says so.
         erasures = self._erasures(n_erasures)
         lines = self._rows(replace(queries["order_lines"], columns=_LINE_COLUMNS))
@@ -184,7 +184,7 @@ class Reader:
         products, accounts, links = (self._rows(queries.get(table, EventQuery(table))) for table in _LIVE)
         telling = [row for row in outcomes if row["kind"] in REFUSING or row["kind"] in PRESENTING]
         told = self.told({row["decision_id"] for row in telling})
-        return News(
+        return StateDelta(
             lines=lines,
             reactions=[*reactions_of([Outcome(**row) for row in telling], told), *self._declared(queries["decisions"])],
             products=products,
@@ -196,9 +196,9 @@ class Reader:
             position=position,
         )
 
-    def told(self, decision_ids: Iterable[str]) -> dict[str, Told]:
+    def told(self, decision_ids: Iterable[str]) -> dict[str, DecisionRef]:
         """Return what the store knows of these decisions; those that it does not know are left out."""
-        found: dict[str, Told] = {}
+        found: dict[str, DecisionRef] = {}
         ids = tuple(decision_ids)
         for start in range(0, len(ids), _IDS_A_QUERY):
             wanted = ids[start : start + _IDS_A_QUERY]
@@ -206,10 +206,12 @@ class Reader:
             for row in self._store.read(query).to_pylist():
                 products = [DecisionOffer(*offer).product_id for offer in json.loads(row["offers"])]
                 subject = Subject(row["account_id"], row["visitor_id"])
-                found[row["decision_id"]] = Told(subject, products, row["experiment_id"], row["arm"], row["decided_at"])
+                found[row["decision_id"]] = DecisionRef(
+                    subject, products, row["experiment_id"], row["arm"], row["decided_at"]
+                )
         return found
 
-    def _erasures(self, n_known: int) -> list[Erasure]:
+    def _erasures(self, n_known: int) -> list[ErasedKey]:
         """Return every erasure where their number has changed.
 
         None is ever taken back, so that equal numbers are equal sets: no clock that is late, no command that takes
@@ -217,15 +219,15 @@ class Reader:
         """
         if self._store.size("forgotten") == n_known:
             return []
-        return [Erasure(**row) for row in self._rows(EventQuery("forgotten"))]
+        return [ErasedKey(**row) for row in self._rows(EventQuery("forgotten"))]
 
-    def _declared(self, query: EventQuery) -> list[Reaction]:
+    def _declared(self, query: EventQuery) -> list[Feedback]:
         """Return what surfaces that show whatever they get have presented."""
         if not self._declares:
             return []
         columns = ("decision_id", "account_id", "visitor_id", "decided_at", "offers")
         return [
-            Reaction(
+            Feedback(
                 Subject(row["account_id"], row["visitor_id"]),
                 row["decision_id"],
                 [DecisionOffer(*offer).product_id for offer in json.loads(row["offers"])],
@@ -240,7 +242,7 @@ class Reader:
         return rows
 
 
-def reactions_of(outcomes: Iterable[Outcome], told: dict[str, Told]) -> list[Reaction]:
+def reactions_of(outcomes: Iterable[Outcome], told: dict[str, DecisionRef]) -> list[Feedback]:
     """Return what outcomes change; one without a product concerns every offer of its decision.
 
     Nothing happened before its decision or after it was reported: neither a clock that runs ahead nor a date without a
@@ -253,5 +255,5 @@ def reactions_of(outcomes: Iterable[Outcome], told: dict[str, Told]) -> list[Rea
         if decision is not None and (refuses or outcome.kind in PRESENTING):
             products = decision.product_ids if outcome.product_id is None else [outcome.product_id]
             when = min(max(outcome.occurred_at, decision.decided_at), outcome.recorded_at)
-            found.append(Reaction(decision.subject, outcome.decision_id, products, when, refuses))
+            found.append(Feedback(decision.subject, outcome.decision_id, products, when, refuses))
     return found

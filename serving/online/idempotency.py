@@ -14,7 +14,7 @@ _K = TypeVar("_K")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept(Generic[_K, _E]):
+class WriteResult(Generic[_K, _E]):
     """What became of some reports.
 
     Attributes:
@@ -28,7 +28,7 @@ class Kept(Generic[_K, _E]):
     conflicts: tuple[_K, ...]
 
 
-def kept_outcomes(store: EventStore, sent: Iterable[Outcome]) -> Kept[str, Outcome]:
+def kept_outcomes(store: EventStore, sent: Iterable[Outcome]) -> WriteResult[str, Outcome]:
     """Return what the store keeps of outcomes that were just written."""
     sent = list(sent)
     ids = tuple({outcome.outcome_id for outcome in sent})
@@ -36,7 +36,7 @@ def kept_outcomes(store: EventStore, sent: Iterable[Outcome]) -> Kept[str, Outco
     return _compared({row["outcome_id"]: Outcome(**row) for row in rows}, sent, lambda one: one.outcome_id, _as_outcome)
 
 
-def kept_lines(store: EventStore, sent: Iterable[PostedLine]) -> Kept[tuple[str, str], PostedLine]:
+def kept_lines(store: EventStore, sent: Iterable[PostedLine]) -> WriteResult[tuple[str, str], PostedLine]:
     """Return what the store keeps of order lines that were just written."""
     sent = list(sent)
     wanted = {line_key(line) for line in sent}
@@ -52,7 +52,7 @@ def line_key(line: PostedLine) -> tuple[str, str]:
 
 def _compared(
     kept: Mapping[_K, _E], sent: Iterable[_E], key: Callable[[_E], _K], as_kept: Callable[[_E, _E], _E]
-) -> Kept[_K, _E]:
+) -> WriteResult[_K, _E]:
     new: set[_K] = set()
     conflicts: dict[_K, None] = {}
     for event in sent:
@@ -64,7 +64,7 @@ def _compared(
             conflicts[name] = None
         elif event.recorded_at == held.recorded_at:
             new.add(name)
-    return Kept(dict(kept), frozenset(new), tuple(conflicts))
+    return WriteResult(dict(kept), frozenset(new), tuple(conflicts))
 
 
 def _as_outcome(sent: Outcome, kept: Outcome) -> Outcome:

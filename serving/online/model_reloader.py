@@ -10,15 +10,15 @@ from typing import Final
 
 from recsys.errors import StoreError
 from serving import logs
-from serving.models.by_alias import Models, Running, WatchedModels
-from serving.online.state import FreshState
+from serving.models.by_alias import AliasStatus, Models, WatchedModels
+from serving.online.state import OnlineState
 
 _TELL_SECONDS: Final = 3_600
 
 _log = logging.getLogger("serving")
 
 
-class Follower:
+class ModelReloader:
     """Swaps models without a pause: loading happens in a thread, the swap is one assignment on the event loop.
 
     Args:
@@ -27,7 +27,7 @@ class Follower:
         count: hears of every swap and refusal.
     """
 
-    def __init__(self, models: Models, state: FreshState, count: Callable[[Running], None]) -> None:
+    def __init__(self, models: Models, state: OnlineState, count: Callable[[AliasStatus], None]) -> None:
         self._models = models
         self._state = state
         self._count = count
@@ -114,7 +114,7 @@ class Follower:
             await self._tell()
 
 
-def _report(change: Running) -> None:
+def _report(change: AliasStatus) -> None:
     if change.refused is not None:
         fields = {"alias": change.alias, "version": change.refused.version, "reason": change.refused.reason}
         _log.error("model refused, the last good one goes on", extra={logs.FIELDS: fields})

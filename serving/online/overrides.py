@@ -12,7 +12,7 @@ from weakref import WeakSet
 from recsys.contracts.events import AccountUpdate, ProductUpdate
 from recsys.contracts.offers import ProductChange
 from recsys.offer_catalogue.business_rules import BusinessRule, unknown_in_rules
-from serving.models.by_alias import LoadedModel, Recommender
+from serving.models.by_alias import LoadedModel, OfferRanker
 
 _T = TypeVar("_T", ProductChange, AccountUpdate)
 
@@ -24,13 +24,13 @@ _log = logging.getLogger("serving")
 _PRODUCT_VALUES = tuple(item.name for item in fields(ProductChange))
 
 
-class LiveProducts:
+class ProductOverrides:
     """The latest values of products and the business rules in force, brought to every model that answers."""
 
     def __init__(self) -> None:
         self._changes: dict[str, ProductChange] = {}
         self._recorded: dict[str, datetime] = {}
-        self._engines: WeakSet[Recommender] = WeakSet()
+        self._engines: WeakSet[OfferRanker] = WeakSet()
         self._unknown: set[str] = set()
         self._rules: Sequence[BusinessRule] = ()
 
@@ -83,7 +83,7 @@ class LiveProducts:
         self._recorded[change.product_id] = max(recorded_at, self._recorded.get(change.product_id, recorded_at))
 
 
-class LiveAccounts:
+class AccountOverrides:
     """The latest posted values of accounts."""
 
     def __init__(self) -> None:

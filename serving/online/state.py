@@ -11,9 +11,9 @@ from recsys.contracts.events import AccountUpdate, FeedPosition, Outcome, Posted
 from recsys.contracts.offers import EMPTY_STATE, AccountState
 from recsys.events.store import EventStore
 from serving.models.by_alias import LoadedModel
-from serving.online.activity import History
-from serving.online.change_feed import Erasure, News, Reaction, Reader, RulesFile, Subject, Told
-from serving.online.overrides import LiveAccounts, LiveProducts
+from serving.online.activity import OnlineActivity
+from serving.online.change_feed import ChangeReader, DecisionRef, ErasedKey, Feedback, RulesFile, StateDelta, Subject
+from serving.online.overrides import AccountOverrides, ProductOverrides
 from serving.online.running_experiments import Experiments
 from serving.settings import Settings
 
@@ -24,7 +24,7 @@ _TIDIED_AT_ONCE: Final = 500
 """Histories in one go: under a millisecond, and a million of them within some twenty minutes."""
 
 
-class FreshState:
+class OnlineState:
     """What the models do not know yet, by account, visitor and product.
 
     `read_news` and `told` may run in any thread; the other methods belong to the event loop. Applying the same fact
@@ -32,51 +32,51 @@ class FreshState:
     """
 
     def __init__(self, store: EventStore, settings: Settings, *, since: datetime, clock: Clock) -> None:
-        self.products = LiveProducts()
-        self.accounts = LiveAccounts()
+        self.products = ProductOverrides()
+        self.accounts = AccountOverrides()
         self.experiments = Experiments()
         self.rules_version: str | None = None
         self._rules_file = None if settings.rules_file is None else RulesFile(settings.rules_file)
-        self._reader = Reader(store, self._rules_file, declares=bool(settings.returned_is_presented))
+        self._reader = ChangeReader(store, self._rules_file, declares=bool(settings.returned_is_presented))
         self._since = since
         self._cooldown = timedelta(days=settings.declined_cooldown_days)
         self._clock = clock
         self._caps = settings.fatigue
         self._position: FeedPosition | None = None
-        self._of_accounts: dict[str, History] = {}
-        self._of_visitors: dict[str, History] = {}
+        self._of_accounts: dict[str, OnlineActivity] = {}
+        self._of_visitors: dict[str, OnlineActivity] = {}
         self._links: dict[str, str] = {}
         self._most_visitors = settings.remembered_visitors
-        self._erasures: set[Erasure] = set()
+        self._erasures: set[ErasedKey] = set()
         self._forgotten: set[str] = set()
         self._to_tidy: Iterator[str] = iter(())
 
-    def read_for(self, model: LoadedModel) -> News | None:
+    def read_for(self, model: LoadedModel) -> StateDelta | None:
         """Return what an older model does not know, None where all of it is in memory; may run in any thread."""
         return self._all_since(model.as_of) if model.as_of < self._since else None
 
-    def adopt(self, model: LoadedModel, older: News | None = None) -> None:
+    def adopt(self, model: LoadedModel, older: StateDelta | None = None) -> None:
         """Put everything in force in a model before it answers, with what `read_for` has read for it."""
         self.products.adopt(model)
         if older is not None:
             self._since = min(self._since, model.as_of)
             self.apply(older)
 
-    def read_news(self) -> News:
+    def read_news(self) -> StateDelta:
         """Return what reached the store since the last news that were applied; at first, all that still matters."""
         new = None if self._position is None else self._reader.changes(self._position, len(self._erasures))
         return self._all_since(self._since) if new is None else new
 
-    def _all_since(self, as_of: datetime) -> News:
+    def _all_since(self, as_of: datetime) -> StateDelta:
         refusing_since = self._clock() - max(self._cooldown, timedelta(days=1))
         # `recorded_at` is by the clock of whichever server took it; a day is more than clocks are apart.
         return self._reader.everything(as_of - _CLOCKS_APART, max(as_of, refusing_since) - _CLOCKS_APART)
 
-    def told(self, outcomes: Iterable[Outcome]) -> dict[str, Told]:
+    def told(self, outcomes: Iterable[Outcome]) -> dict[str, DecisionRef]:
         """Return what the store knows of the decisions of these outcomes."""
         return self._reader.told({outcome.decision_id for outcome in outcomes})
 
-    def apply(self, news: News) -> None:
+    def apply(self, news: StateDelta) -> None:
         """Put in force what the store holds."""
         self.forget(news.erasures)
         for link in news.links:
@@ -99,7 +99,7 @@ class FreshState:
             if line.ordered_at >= self._since and (history := self._history(line.account_id, line.visitor_id)):
                 history.buy((line.order_id, line.line_id), (line.ordered_at, line.product_id, line.quantity))
 
-    def react(self, reactions: Iterable[Reaction]) -> None:
+    def react(self, reactions: Iterable[Feedback]) -> None:
         """Put refusals and presentations in force."""
         for reaction in reactions:
             history = self._history(*reaction.subject)
@@ -113,7 +113,7 @@ class FreshState:
 
     def present(self, subject: Subject, decision_id: str, product_ids: Sequence[str], when: datetime) -> None:
         """Put in force that a surface has presented what it got."""
-        self.react([Reaction(subject, decision_id, product_ids, when, refuses=False)])
+        self.react([Feedback(subject, decision_id, product_ids, when, refuses=False)])
 
     def link(self, visitor_id: str, account_id: str) -> None:
         """Let a visitor become an account, with all that it did; the first account stays."""
@@ -121,13 +121,13 @@ class FreshState:
             self._links[visitor_id] = account_id
             before = self._of_visitors.pop(visitor_id, None)
             if before is not None:
-                self._of_accounts.setdefault(account_id, History()).absorb(before)
+                self._of_accounts.setdefault(account_id, OnlineActivity()).absorb(before)
 
     def account_of(self, visitor_id: str) -> str | None:
         """Return the account that a visitor has become, None where it has not."""
         return self._links.get(visitor_id)
 
-    def forget(self, erasures: Iterable[Erasure]) -> None:
+    def forget(self, erasures: Iterable[ErasedKey]) -> None:
         """Drop erased accounts, and let what the bundles hold of them count for nothing from now on."""
         new = set(erasures) - self._erasures
         if new:
@@ -180,7 +180,7 @@ class FreshState:
         return self._state(history, posted, now, forgotten=forgotten)
 
     def _state(
-        self, history: History | None, posted: AccountUpdate | None, now: datetime, *, forgotten: bool
+        self, history: OnlineActivity | None, posted: AccountUpdate | None, now: datetime, *, forgotten: bool
     ) -> AccountState:
         return AccountState(
             bought=() if history is None else history.bought(),
@@ -192,16 +192,16 @@ class FreshState:
             is_forgotten=forgotten,
         )
 
-    def _history(self, account_id: str | None, visitor_id: str | None) -> History | None:
+    def _history(self, account_id: str | None, visitor_id: str | None) -> OnlineActivity | None:
         """Return whose history a fact belongs to: the account's, a linked visitor's account's, the visitor's."""
         account = account_id or (self._links.get(visitor_id) if visitor_id is not None else None)
         if account is not None:
-            return self._of_accounts.setdefault(account, History())
+            return self._of_accounts.setdefault(account, OnlineActivity())
         return None if visitor_id is None else self._of_visitor(visitor_id)
 
-    def _of_visitor(self, visitor_id: str) -> History:
+    def _of_visitor(self, visitor_id: str) -> OnlineActivity:
         """Return a visitor's history; beyond so many, the one that did nothing for longest is let go."""
-        history = self._of_visitors.pop(visitor_id, None) or History()
+        history = self._of_visitors.pop(visitor_id, None) or OnlineActivity()
         self._of_visitors[visitor_id] = history
         if len(self._of_visitors) > self._most_visitors:
             del self._of_visitors[next(iter(self._of_visitors))]

@@ -37,7 +37,7 @@ _log = logging.getLogger("serving")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ServerConfig:
     """What is to be served; it travels to worker processes.
 
     Attributes:
@@ -90,7 +90,7 @@ def reserve(host: str, port: int, *, keys: bool) -> socket.socket:
     return reserved
 
 
-def run(plan: Plan, reserved: socket.socket) -> None:
+def run(plan: ServerConfig, reserved: socket.socket) -> None:
     """Serve where a port is reserved until a signal; what was accepted is finished first.
 
     Raises:
@@ -118,13 +118,13 @@ def run(plan: Plan, reserved: socket.socket) -> None:
         store.close()
 
 
-def _work(plan: Plan, address: tuple[str, int], ready: Callable[[], None]) -> None:
+def _work(plan: ServerConfig, address: tuple[str, int], ready: Callable[[], None]) -> None:
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     uvloop.run(serve(build_worker(plan), address, plan.settings.limits, ready))
 
 
-def build_worker(plan: Plan) -> FastAPI:
+def build_worker(plan: ServerConfig) -> FastAPI:
     """Return the application of one worker process, with the model that the parent has kept and tried."""
     logs.configure()
     gc.set_threshold(*_GARBAGE)
@@ -134,7 +134,7 @@ def build_worker(plan: Plan) -> FastAPI:
     return create_app(plan.settings, bundles=_watched(plan, finder, model), store=store, clock=_now)
 
 
-def _verified(plan: Plan, finder: ModelFinder) -> LoadedModel:
+def _verified(plan: ServerConfig, finder: ModelFinder) -> LoadedModel:
     kept = finder.kept.find(plan.found.version)
     if kept is None:  # the parent could keep no copy, or it went since: what the folder holds may have changed
         found = finder.first(plan.source)
@@ -143,7 +143,7 @@ def _verified(plan: Plan, finder: ModelFinder) -> LoadedModel:
     return load_model(kept.path, source=plan.source, now=_now(), remembered=remembered, verify=False)
 
 
-def _watched(plan: Plan, finder: ModelFinder, model: LoadedModel) -> WatchedModels:
+def _watched(plan: ServerConfig, finder: ModelFinder, model: LoadedModel) -> WatchedModels:
     sources = sources_of(plan.source, plan.settings, finder)
     return WatchedModels(sources, model, _now, timedelta(seconds=plan.settings.model_retry_seconds))
 

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends
 from starlette.responses import Response, StreamingResponse
 
-from serving.decisions import Asker, answer
+from serving.decisions import CallerContext, decide
 from serving.http.json_body import JsonBody
 from serving.http.problems import BODY_PROBLEMS, problem_of
 from serving.schemas.offers import BatchLine, OffersBatchBody, OffersBody
@@ -67,9 +67,9 @@ def _some(items: Iterator[tuple[int, OffersBody]], most: int) -> list[tuple[int,
 
 async def _line(services: Services, index: int, body: OffersBody, request_id: str) -> bytes:
     route = "POST /v1/offers:batch"
-    asker = Asker(body.visitor_id, body.channel, body.surface, request_id, route, body.experiment_id)
+    asker = CallerContext(body.visitor_id, body.channel, body.surface, request_id, route, body.experiment_id)
     try:
-        content = await answer(services, body.to_request(services.settings.objective), asker)
+        content = await decide(services, body.to_request(services.settings.objective), asker)
     except Exception as error:  # noqa: BLE001 - one question that fails must not end the others
         failed = problem_of(error, request_id, services.settings.retry_after_seconds)
         return b'{"index":%d,"status":%d,"answer":null,"problem":%b}\n' % (

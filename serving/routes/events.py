@@ -14,10 +14,10 @@ from serving.http.json_body import JsonBody
 from serving.http.problems import BODY_PROBLEMS
 from serving.metrics import Metrics
 from serving.models.by_alias import unknown_names
-from serving.online.change_feed import Told, reactions_of
-from serving.online.idempotency import Kept, kept_lines, kept_outcomes
+from serving.online.change_feed import DecisionRef, reactions_of
+from serving.online.idempotency import WriteResult, kept_lines, kept_outcomes
 from serving.schemas.events import LineId, OrdersAnswer, OrdersBody, OutcomesAnswer, OutcomesBody
-from serving.schemas.plausibility import Clock, check_orders, check_outcomes
+from serving.schemas.plausibility import ReportTimes, check_orders, check_outcomes
 from serving.services import Services, ServicesDep
 
 router = APIRouter()
@@ -84,17 +84,17 @@ async def post_orders(services: ServicesDep, body: Annotated[OrdersBody, Depends
     return _json(answer)
 
 
-def _clock(services: Services, now: datetime) -> Clock:
-    return Clock(now, services.settings.future_tolerance_seconds)
+def _clock(services: Services, now: datetime) -> ReportTimes:
+    return ReportTimes(now, services.settings.future_tolerance_seconds)
 
 
-def _look_up(services: Services, events: Sequence[Outcome]) -> tuple[Kept[str, Outcome], dict[str, Told]]:
+def _look_up(services: Services, events: Sequence[Outcome]) -> tuple[WriteResult[str, Outcome], dict[str, DecisionRef]]:
     """What the store keeps of outcomes, and what it knows of their decisions, of the kept and the sent ones."""
     kept = kept_outcomes(services.store, events)
     return kept, services.state.told([*kept.events.values(), *events])
 
 
-def _not_offered(outcomes: Iterable[Outcome], told: Mapping[str, Told]) -> list[str]:
+def _not_offered(outcomes: Iterable[Outcome], told: Mapping[str, DecisionRef]) -> list[str]:
     """The outcomes about a product that their decision did not offer: most often a mix-up of two decisions."""
     return [
         outcome.outcome_id
@@ -105,7 +105,9 @@ def _not_offered(outcomes: Iterable[Outcome], told: Mapping[str, Told]) -> list[
     ]
 
 
-def _before_decision(outcomes: Iterable[Outcome], told: Mapping[str, Told], tolerance_seconds: float) -> list[str]:
+def _before_decision(
+    outcomes: Iterable[Outcome], told: Mapping[str, DecisionRef], tolerance_seconds: float
+) -> list[str]:
     """The outcomes dated before their decision by more than clocks differ: a day without its time, or a mix-up."""
     return [
         outcome.outcome_id
@@ -115,7 +117,7 @@ def _before_decision(outcomes: Iterable[Outcome], told: Mapping[str, Told], tole
     ]
 
 
-def _count(metrics: Metrics, events: Sequence[Outcome], told: Mapping[str, Told]) -> None:
+def _count(metrics: Metrics, events: Sequence[Outcome], told: Mapping[str, DecisionRef]) -> None:
     """Count what came of offers, under the arm of their decision."""
     for event in events:
         decision = told.get(event.decision_id)

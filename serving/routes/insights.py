@@ -17,7 +17,7 @@ from recsys.events.reading import read_decisions
 from recsys.ranking.explorer import ModelExplorer
 from recsys.ranking.why_not import WhyNot
 from recsys.ranking.why_not import reason_for as told
-from serving.decisions import Asker, answer
+from serving.decisions import CallerContext, decide
 from serving.http.json_body import JsonBody
 from serving.http.problems import BODY_PROBLEMS, QUERY_PROBLEMS, problem_responses
 from serving.models.by_alias import LoadedModel
@@ -53,7 +53,7 @@ async def get_complements(
     surface: SurfaceQuery = None,
 ) -> Response:
     """Cross-sells beside a product, for a page without an account. A decision: report outcomes against it."""
-    place = Asker(None, channel, surface, admission.request_id, "GET /v1/products/{product_id}/complements")
+    place = CallerContext(None, channel, surface, admission.request_id, "GET /v1/products/{product_id}/complements")
     return await _beside(services, place, product_id, "cross_sell", limit, explain)
 
 
@@ -73,7 +73,7 @@ async def get_upgrades(
     surface: SurfaceQuery = None,
 ) -> Response:
     """Upsells from a product, for a page without an account. A decision: report outcomes against it."""
-    place = Asker(None, channel, surface, admission.request_id, "GET /v1/products/{product_id}/upgrades")
+    place = CallerContext(None, channel, surface, admission.request_id, "GET /v1/products/{product_id}/upgrades")
     return await _beside(services, place, product_id, "upsell", limit, explain)
 
 
@@ -162,7 +162,7 @@ async def post_why_not(
 
 
 async def _beside(
-    services: Services, asker: Asker, product_id: str, kind: OfferKind, limit: int, explain: Explain
+    services: Services, asker: CallerContext, product_id: str, kind: OfferKind, limit: int, explain: Explain
 ) -> Response:
     _known(services.models.current(), product_id)
     question = OfferRequest(
@@ -174,7 +174,7 @@ async def _beside(
         channel=asker.channel,
         sources="evidence",
     )
-    return Response(await answer(services, question, asker), media_type="application/json")
+    return Response(await decide(services, question, asker), media_type="application/json")
 
 
 def _decision(services: Services, decision_id: str) -> Decision:

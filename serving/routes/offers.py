@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response
 
 from recsys.contracts.offers import OfferRequest
-from serving.decisions import Asker, answer
+from serving.decisions import CallerContext, decide
 from serving.http.json_body import JsonBody
 from serving.http.problems import BODY_PROBLEMS, QUERY_PROBLEMS
 from serving.schemas.fields import Id
@@ -23,7 +23,7 @@ async def post_offers(
     services: ServicesDep, admission: AdmissionDep, body: Annotated[OffersBody, Depends(JsonBody(OffersBody))]
 ) -> Response:
     """Ranked offers for an account, a cart, both or neither. Account and cart both matter to the answer."""
-    content = await answer(services, *shop_question(services, body, admission.request_id))
+    content = await decide(services, *shop_question(services, body, admission.request_id))
     return Response(content, media_type="application/json")
 
 
@@ -43,19 +43,21 @@ async def get_account_offers(
     query: Annotated[AccountOffersQuery, Query()],
 ) -> Response:
     """What to say to this account, with the evidence. Opening this page presents nothing: report `pitched`."""
-    content = await answer(services, *person_question(services, account_id, query, admission.request_id))
+    content = await decide(services, *person_question(services, account_id, query, admission.request_id))
     return Response(content, media_type="application/json")
 
 
-def shop_question(services: Services, body: OffersBody, request_id: str) -> tuple[OfferRequest, Asker]:
+def shop_question(services: Services, body: OffersBody, request_id: str) -> tuple[OfferRequest, CallerContext]:
     """Return what `POST /v1/offers` asks, and who."""
-    asker = Asker(body.visitor_id, body.channel, body.surface, request_id, "POST /v1/offers", body.experiment_id)
+    asker = CallerContext(
+        body.visitor_id, body.channel, body.surface, request_id, "POST /v1/offers", body.experiment_id
+    )
     return body.to_request(services.settings.objective), asker
 
 
 def person_question(
     services: Services, account_id: str, query: AccountOffersQuery, request_id: str
-) -> tuple[OfferRequest, Asker]:
+) -> tuple[OfferRequest, CallerContext]:
     """Return what `GET /v1/accounts/{account_id}/offers` asks, and who."""
     question = OfferRequest(
         account_id=account_id,
@@ -66,4 +68,6 @@ def person_question(
         explain=query.explain,
         channel=query.channel,
     )
-    return question, Asker(None, query.channel, query.surface, request_id, "GET /v1/accounts/{account_id}/offers")
+    return question, CallerContext(
+        None, query.channel, query.surface, request_id, "GET /v1/accounts/{account_id}/offers"
+    )

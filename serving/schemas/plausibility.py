@@ -18,7 +18,7 @@ ROUNDING: Final = 0.01
 """Money: a discount of the whole line may be rounded up by the sender."""
 
 
-class Clock(NamedTuple):
+class ReportTimes(NamedTuple):
     """Which times are credible.
 
     Attributes:
@@ -46,7 +46,7 @@ class Clock(NamedTuple):
         return None
 
 
-def check_outcomes(body: OutcomesBody, clock: Clock) -> None:
+def check_outcomes(body: OutcomesBody, clock: ReportTimes) -> None:
     """Refuse a batch of outcomes where one can never be right.
 
     Raises:
@@ -59,7 +59,7 @@ def check_outcomes(body: OutcomesBody, clock: Clock) -> None:
     )
 
 
-def check_orders(body: OrdersBody, clock: Clock, currency: str | None) -> None:
+def check_orders(body: OrdersBody, clock: ReportTimes, currency: str | None) -> None:
     """Refuse a batch of orders where one can never be right.
 
     Args:
@@ -74,7 +74,7 @@ def check_orders(body: OrdersBody, clock: Clock, currency: str | None) -> None:
     _refuse(_wrong_orders(body, clock, currency))
 
 
-def _wrong_orders(body: OrdersBody, clock: Clock, currency: str | None) -> Iterator[FieldProblem]:
+def _wrong_orders(body: OrdersBody, clock: ReportTimes, currency: str | None) -> Iterator[FieldProblem]:
     wanted, whose = (currency, "the currency of the model") if currency is not None else _first_currency(body)
     for position, order in enumerate(body.orders):
         place = f"/orders/{position}"

@@ -19,7 +19,7 @@ from recsys.events.store import EventStore, SqlStore, open_store
 from serving.app import create_app
 from serving.fakes import fake_model
 from serving.models.by_alias import FixedModel
-from serving.online.state import FreshState
+from serving.online.state import OnlineState
 from serving.settings import Settings
 
 AHEAD = timedelta(seconds=120)
@@ -97,7 +97,7 @@ def test_what_a_surface_declares_as_presented_is_read_by_its_number(running: Any
     store = open_store(url)
     settings = Settings(returned_is_presented=frozenset({"newsletter"}))
     with running(server(store, lambda: datetime.now(UTC))) as api:
-        state = FreshState(store, settings, since=datetime(2020, 1, 1, tzinfo=UTC), clock=lambda: datetime.now(UTC))
+        state = OnlineState(store, settings, since=datetime(2020, 1, 1, tzinfo=UTC), clock=lambda: datetime.now(UTC))
         state.apply(state.read_news())
         api.post("/v1/offers", json={"account_id": "A1", "surface": "newsletter"}).raise_for_status()
         ask(api, "A2")
@@ -109,7 +109,7 @@ def test_what_a_surface_declares_as_presented_is_read_by_its_number(running: Any
 def test_a_change_that_becomes_visible_after_later_ones_is_read(postgresql_url: str) -> None:
     """A transaction begins, others come and go and are read, and only then it ends."""
     store = open_store(postgresql_url)
-    state = FreshState(store, Settings(), since=datetime(2020, 1, 1, tzinfo=UTC), clock=lambda: datetime.now(UTC))
+    state = OnlineState(store, Settings(), since=datetime(2020, 1, 1, tzinfo=UTC), clock=lambda: datetime.now(UTC))
     state.apply(state.read_news())
     now = datetime.now(UTC)
     with store.engine.begin() as slow:
@@ -158,7 +158,7 @@ def test_an_older_copy_of_the_store_is_read_from_the_start(tmp_path: Path) -> No
     store = open_store(f"sqlite:///{tmp_path}/e.db")
     now = datetime.now(UTC)
     store.append([PostedLine(f"o{number}", "1", "P1", 1.0, now, now, account_id="A1") for number in range(9)])
-    state = FreshState(store, Settings(), since=now - timedelta(days=9), clock=lambda: now)
+    state = OnlineState(store, Settings(), since=now - timedelta(days=9), clock=lambda: now)
     state.apply(state.read_news())
     with store.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE offer_store_feed SET position = 1")

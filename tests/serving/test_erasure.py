@@ -21,9 +21,9 @@ from recsys.events.maintenance import erase_account
 from recsys.events.memory import MemoryStore
 from recsys.events.store import SqlStore, open_store
 from serving.app import create_app
-from serving.models.by_alias import FixedModel, LoadedModel, Sources, WatchedModels
+from serving.models.by_alias import FixedModel, LoadedModel, ModelSources, WatchedModels
 from serving.models.loading import load_model
-from serving.online.state import FreshState
+from serving.online.state import OnlineState
 from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -34,13 +34,13 @@ def line(order_id: str, account_id: str, recorded_at: datetime = NOW) -> PostedL
     return PostedLine(order_id, "1", "P3", 1.0, recorded_at, recorded_at, account_id=account_id)
 
 
-def fresh(store: Any) -> FreshState:
-    state = FreshState(store, Settings(), since=NOW - timedelta(days=400), clock=lambda: NOW)
+def fresh(store: Any) -> OnlineState:
+    state = OnlineState(store, Settings(), since=NOW - timedelta(days=400), clock=lambda: NOW)
     state.apply(state.read_news())
     return state
 
 
-def refresh(state: FreshState) -> FreshState:
+def refresh(state: OnlineState) -> OnlineState:
     state.apply(state.read_news())
     return state
 
@@ -127,7 +127,7 @@ def test_no_page_and_no_model_answers_from_what_a_bundle_holds_of_it(
         return load_model(bundle_folder, source=source, now=NOW)
 
     first = load(ResolvedModel(bundle_folder, "one"), "test")
-    sources = Sources({"champion": "test"}, lambda _: ResolvedModel(bundle_folder, versions[-1]), load)
+    sources = ModelSources({"champion": "test"}, lambda _: ResolvedModel(bundle_folder, versions[-1]), load)
     models = WatchedModels(sources, first, lambda: NOW, timedelta(0))
     settings = Settings(refresh_seconds=0.02, model_look_seconds=1_000)
     with running(create_app(settings, bundles=models, store=store, clock=lambda: NOW)) as api:

@@ -28,8 +28,8 @@ from serving.http.admission import AdmissionControl
 from serving.http.middleware import RequestMiddleware
 from serving.http.problems import MOST_LISTED
 from serving.models.by_alias import FixedModel
-from serving.online.change_feed import Subject, Told, reactions_of
-from serving.online.state import FreshState
+from serving.online.change_feed import DecisionRef, Subject, reactions_of
+from serving.online.state import OnlineState
 from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -63,7 +63,7 @@ def test_an_order_of_the_year_1_in_the_log_does_not_stretch_the_report(api: http
 
 @pytest.mark.parametrize("when", [datetime(9999, 12, 31, tzinfo=UTC), datetime(2026, 9, 1, tzinfo=UTC)])
 def test_an_outcome_of_the_future_counts_from_when_it_was_reported(when: datetime) -> None:
-    told = {"D1": Told(Subject("A1", None), ["P3"], None, None, NOW)}
+    told = {"D1": DecisionRef(Subject("A1", None), ["P3"], None, None, NOW)}
     early = Outcome("O1", "D1", "declined", when, NOW, "P3")
     (reaction,) = reactions_of([early], told)
     assert reaction.when == NOW
@@ -165,7 +165,7 @@ class ErasedMeanwhile:
 def test_what_was_read_while_an_account_was_erased_goes_with_the_next_news(tmp_path: Path) -> None:
     store = ErasedMeanwhile(open_store(f"sqlite:///{tmp_path / 'events.db'}"))
     store.append([PostedLine("O1", "1", "P3", 1.0, NOW, NOW, account_id="A1")])
-    state = FreshState(store, Settings(), since=NOW - timedelta(days=9), clock=lambda: NOW)
+    state = OnlineState(store, Settings(), since=NOW - timedelta(days=9), clock=lambda: NOW)
     for _ in range(2):
         state.apply(state.read_news())
     assert store.erased

@@ -13,9 +13,9 @@ from recsys.contracts.offers import EMPTY_STATE
 from recsys.events.memory import MemoryStore
 from serving.fakes import fake_model
 from serving.models.by_alias import LoadedModel
-from serving.online.activity import FatigueCaps, History
-from serving.online.change_feed import Reaction, Subject
-from serving.online.state import FreshState
+from serving.online.activity import FrequencyCaps, OnlineActivity
+from serving.online.change_feed import Feedback, Subject
+from serving.online.state import OnlineState
 from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -39,7 +39,7 @@ def model(as_of: datetime) -> LoadedModel:
     return replace(fake_model(), as_of=as_of)
 
 
-def tidied(state: FreshState, oldest: datetime) -> FreshState:
+def tidied(state: OnlineState, oldest: datetime) -> OnlineState:
     for _ in range(3):  # the first collects what there is
         state.tidy(oldest)
     return state
@@ -54,7 +54,7 @@ presentations = st.lists(
 def test_presentations_of_a_day_are_distinct_pairs_of_decision_and_product(
     told: list[tuple[int, list[str], int]],
 ) -> None:
-    history, pairs, today = History(), set(), 0
+    history, pairs, today = OnlineActivity(), set(), 0
     for decision, products, day in told:
         history.present(products, f"d{decision}", NOW + day * DAY)
         if day > today:
@@ -63,27 +63,27 @@ def test_presentations_of_a_day_are_distinct_pairs_of_decision_and_product(
             pairs |= {(decision, product) for product in products}
     now = NOW + today * DAY
     for cap in (1, 2, 3):
-        found = history.withheld(now, COOLDOWN, FatigueCaps(product_a_day=cap))
+        found = history.withheld(now, COOLDOWN, FrequencyCaps(product_a_day=cap))
         assert set(found) == {p for p in "abcd" if sum(product == p for _, product in pairs) >= cap}
-    silence = history.silence(now, FatigueCaps(offers_a_day=1))
+    silence = history.silence(now, FrequencyCaps(offers_a_day=1))
     assert silence == (f"{len(pairs)} offers were presented today" if pairs else None)
 
 
 def test_what_a_visitor_saw_counts_after_login_once() -> None:
-    visitor, account = History(), History()
+    visitor, account = OnlineActivity(), OnlineActivity()
     visitor.present(["a", "b"], "d1", NOW)
     account.present(["a"], "d1", NOW)
     account.absorb(visitor)
-    assert account.silence(NOW, FatigueCaps(offers_a_day=1)) == "2 offers were presented today"
+    assert account.silence(NOW, FrequencyCaps(offers_a_day=1)) == "2 offers were presented today"
 
 
 def test_what_changes_no_answer_any_more_is_let_go() -> None:
-    history = History()
+    history = OnlineActivity()
     history.buy(("o1", "1"), (NOW, "a", 1.0))
     history.refuse("b", NOW)
     history.present(["c"], "d1", NOW)
     assert history.prune(NOW, NOW, NOW.toordinal())
-    assert (history.bought(), set(history.withheld(NOW, COOLDOWN, FatigueCaps(product_a_day=1)))) == (
+    assert (history.bought(), set(history.withheld(NOW, COOLDOWN, FrequencyCaps(product_a_day=1)))) == (
         ("a",),
         {"b", "c"},
     )
@@ -97,7 +97,7 @@ def test_what_changes_no_answer_any_more_is_let_go() -> None:
 def test_a_newer_model_lets_old_purchases_go_and_an_older_one_brings_them_back() -> None:
     store, clock = MemoryStore(), Clock()
     store.append([line("old", NOW - 9 * DAY), line("new", NOW - DAY), line("gone", NOW - 9 * DAY, "A2")])
-    state = FreshState(store, Settings(), since=NOW - 20 * DAY, clock=clock)
+    state = OnlineState(store, Settings(), since=NOW - 20 * DAY, clock=clock)
     state.apply(state.read_news())
     assert state.of("A1", None, NOW).bought == ("P-new", "P-old")
     assert tidied(state, NOW - 5 * DAY).of("A1", None, NOW).bought == ("P-new",)
@@ -112,9 +112,9 @@ def test_a_newer_model_lets_old_purchases_go_and_an_older_one_brings_them_back()
 
 def test_refusals_and_presentations_go_with_their_time() -> None:
     store, clock = MemoryStore(), Clock()
-    state = FreshState(store, Settings(fatigue=FatigueCaps(product_a_day=1)), since=NOW - DAY, clock=clock)
-    state.react([Reaction(Subject("A1", None), "d1", ["P1"], NOW, refuses=True)])
-    state.react([Reaction(Subject("A2", None), "d2", ["P1"], NOW, refuses=False)])
+    state = OnlineState(store, Settings(fatigue=FrequencyCaps(product_a_day=1)), since=NOW - DAY, clock=clock)
+    state.react([Feedback(Subject("A1", None), "d1", ["P1"], NOW, refuses=True)])
+    state.react([Feedback(Subject("A2", None), "d2", ["P1"], NOW, refuses=False)])
     assert set(tidied(state, NOW).of("A2", None, NOW).withheld) == {"P1"}
     clock.now = NOW + DAY
     assert tidied(state, NOW).of("A2", None, clock.now) is EMPTY_STATE
@@ -124,7 +124,7 @@ def test_refusals_and_presentations_go_with_their_time() -> None:
 
 
 def test_every_account_is_tidied_however_many_there_are() -> None:
-    state = FreshState(MemoryStore(), Settings(), since=NOW - DAY, clock=Clock())
+    state = OnlineState(MemoryStore(), Settings(), since=NOW - DAY, clock=Clock())
     state.buy(line(f"o{i}", NOW - DAY / 2, f"A{i}") for i in range(1_700))
     for _ in range(6):
         state.tidy(NOW)
@@ -132,7 +132,7 @@ def test_every_account_is_tidied_however_many_there_are() -> None:
 
 
 def test_of_visitors_the_latest_are_remembered() -> None:
-    state = FreshState(MemoryStore(), Settings(remembered_visitors=3), since=NOW - DAY, clock=Clock())
+    state = OnlineState(MemoryStore(), Settings(remembered_visitors=3), since=NOW - DAY, clock=Clock())
     for number in (1, 2, 3, 1, 4):
         state.buy([line(f"o{number}", NOW, None, f"v{number}")])
     assert [bool(state.of(None, f"v{number}", NOW).bought) for number in (1, 2, 3, 4)] == [True, False, True, True]
@@ -140,7 +140,7 @@ def test_of_visitors_the_latest_are_remembered() -> None:
 
 def test_what_was_read_is_not_read_again() -> None:
     store = MemoryStore()
-    state = FreshState(store, Settings(), since=NOW - DAY, clock=Clock())
+    state = OnlineState(store, Settings(), since=NOW - DAY, clock=Clock())
     store.append([Outcome("x1", "d", "declined", NOW, NOW)])
     state.apply(state.read_news())
     store.append([line("o1", NOW)])

@@ -19,9 +19,9 @@ from serving.app import create_app
 from serving.fakes import FakeEngine, fake_model
 from serving.models.by_alias import FixedModel
 from serving.models.loading import load_model
-from serving.online.activity import FatigueCaps
-from serving.online.change_feed import Reaction, Subject
-from serving.online.state import FreshState
+from serving.online.activity import FrequencyCaps
+from serving.online.change_feed import Feedback, Subject
+from serving.online.state import OnlineState
 from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -116,7 +116,7 @@ def present(api: httpx.Client, number: int, **who: Any) -> None:
 
 
 def test_what_was_presented_often_enough_today_rests_for_that_account(store: MemoryStore, running: Any) -> None:
-    caps = FatigueCaps(product_a_day=2)
+    caps = FrequencyCaps(product_a_day=2)
     with running(make(store, fatigue=caps)) as api, running(make(store, fatigue=caps)) as other:
         first = offered(api, account_id="A0")[0]
         present(api, 1, account_id="A0")
@@ -128,7 +128,7 @@ def test_what_was_presented_often_enough_today_rests_for_that_account(store: Mem
 
 
 def test_an_account_that_saw_enough_offers_today_gets_none(store: MemoryStore, running: Any) -> None:
-    with running(make(store, fatigue=FatigueCaps(offers_a_day=2))) as api:
+    with running(make(store, fatigue=FrequencyCaps(offers_a_day=2))) as api:
         present(api, 1, account_id="A0")
         present(api, 2, account_id="A0")
         assert offered(api, account_id="A0") == []
@@ -136,7 +136,7 @@ def test_an_account_that_saw_enough_offers_today_gets_none(store: MemoryStore, r
 
 
 def test_a_surface_that_shows_what_it_gets_tires_in_every_worker(store: MemoryStore, running: Any) -> None:
-    settings = {"fatigue": FatigueCaps(product_a_day=1), "returned_is_presented": frozenset({"newsletter"})}
+    settings = {"fatigue": FrequencyCaps(product_a_day=1), "returned_is_presented": frozenset({"newsletter"})}
     with running(make(store, **settings)) as api, running(make(store, **settings)) as other:
         (first,) = offered(api, account_id="A0", limit=1, surface="newsletter")
         assert first not in offered(api, account_id="A0")
@@ -144,8 +144,8 @@ def test_a_surface_that_shows_what_it_gets_tires_in_every_worker(store: MemorySt
 
 
 def test_presentations_of_yesterday_do_not_count(store: MemoryStore) -> None:
-    state = FreshState(store, Settings(fatigue=FatigueCaps(product_a_day=1)), since=NOW, clock=lambda: NOW)
-    state.react([Reaction(Subject("A0", None), "d1", ["P1"], NOW, refuses=False)])
+    state = OnlineState(store, Settings(fatigue=FrequencyCaps(product_a_day=1)), since=NOW, clock=lambda: NOW)
+    state.react([Feedback(Subject("A0", None), "d1", ["P1"], NOW, refuses=False)])
     assert dict(state.of("A0", None, NOW).withheld) == {"P1": "presented often enough today"}
     assert dict(state.of("A0", None, NOW + timedelta(days=1)).withheld) == {}
 
@@ -216,7 +216,7 @@ def test_an_erased_account_counts_as_unknown_in_every_worker(
 
 
 def test_a_batch_that_the_writer_has_overtaken_does_not_turn_a_value_back(store: MemoryStore) -> None:
-    state = FreshState(store, Settings(), since=NOW, clock=lambda: NOW)
+    state = OnlineState(store, Settings(), since=NOW, clock=lambda: NOW)
     model = fake_model()
     state.adopt(model)
     store.append([ProductUpdate(ProductChange("P0", stock=5.0), NOW)])
@@ -231,7 +231,7 @@ def test_a_batch_that_the_writer_has_overtaken_does_not_turn_a_value_back(store:
 
 
 def test_outcomes_are_looked_up_once(store: MemoryStore) -> None:
-    state = FreshState(store, Settings(), since=NOW, clock=lambda: NOW)
+    state = OnlineState(store, Settings(), since=NOW, clock=lambda: NOW)
     store.append([Outcome("x1", "d1", "shown", NOW, NOW)])
     assert set(state.read_news().outcome_ids) == {"x1"}
     state.apply(state.read_news())

@@ -27,7 +27,7 @@ from recsys.events.memory import MemoryStore
 from recsys.events.reading import read_decisions
 from serving.app import create_app
 from serving.fakes import FakeEngine, fake_model
-from serving.models.by_alias import LoadedModel, Sources, WatchedModels
+from serving.models.by_alias import LoadedModel, ModelSources, WatchedModels
 from serving.models.exercise import N_REQUESTS
 from serving.models.finding import finder_of, sources_of
 from serving.models.kept_models import KeptModelsConfig
@@ -79,7 +79,9 @@ class Shelf:
     def models(self, *aliases: str) -> WatchedModels:
         references = {alias: f"models:/offers@{alias}" for alias in (CHAMPION, *aliases)}
         first = self.load(self.find(references[CHAMPION]), references[CHAMPION])
-        return WatchedModels(Sources(references, self.find, self.load), first, lambda: self.now, timedelta(seconds=60))
+        return WatchedModels(
+            ModelSources(references, self.find, self.load), first, lambda: self.now, timedelta(seconds=60)
+        )
 
 
 def test_a_new_version_answers_after_the_next_look_and_not_before() -> None:

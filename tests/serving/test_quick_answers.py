@@ -19,7 +19,7 @@ from recsys.ranking.engine import OfferEngine, RankingConfig
 from recsys.ranking.kernel import BARS, COLUMNS
 from recsys.ranking.live_catalogue import REFUSALS
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
-from serving.encoding import Packed, QuickAnswers, pack
+from serving.encoding import EncodedSlate, ResponseEncoder, encode
 
 N_ACCOUNTS, N_PRODUCTS = 30, 110
 
@@ -56,7 +56,7 @@ ENGINES = {
     "tight caps": OfferEngine(model_of(4), TIGHT),
     "no accounts": OfferEngine(model_of(5, n_accounts=0, n_segments=0)),
 }
-QUICK = {name: QuickAnswers(engine) for name, engine in ENGINES.items()}
+QUICK = {name: ResponseEncoder(engine) for name, engine in ENGINES.items()}
 
 ids = st.integers(0, N_PRODUCTS + 4).map(lambda row: f"P{row:06d}")  # the last ones are unknown
 requests = st.builds(
@@ -103,7 +103,7 @@ BLOCKING = BusinessRule(
 )
 
 
-def read(packed: Packed) -> Packed:
+def read(packed: EncodedSlate) -> EncodedSlate:
     return packed._replace(offers=json.loads(packed.offers), kept=json.loads(packed.kept))
 
 
@@ -118,7 +118,7 @@ def test_it_answers_what_the_engine_answers(
     engine.use_rules([BLOCKING] if ruled else [])
     quick = QUICK[name].packed(request_, state)
     assert quick is not None
-    assert read(quick) == read(pack(engine.recommend(request_, state)))
+    assert read(quick) == read(encode(engine.recommend(request_, state)))
 
 
 @pytest.mark.parametrize(
@@ -138,14 +138,14 @@ def test_what_is_not_usual_is_left_to_the_engine_or_answered_alike(change: dict[
     request = replace(OfferRequest("A0000001"), **change)
     quick = QUICK["plain"].packed(request, EMPTY_STATE)
     assert (quick is None) == ("cart" not in change)
-    assert quick is None or read(quick) == read(pack(ENGINES["plain"].recommend(request)))
+    assert quick is None or read(quick) == read(encode(ENGINES["plain"].recommend(request)))
 
 
 def test_an_account_that_wants_no_offers_is_left_to_the_engine() -> None:
     model = model_of(6)
     silent = replace(model.accounts, do_not_offer=np.ones(N_ACCOUNTS, dtype=bool))
     engine = OfferEngine(replace(model, accounts=silent))
-    quick = QuickAnswers(engine)
+    quick = ResponseEncoder(engine)
     request = OfferRequest("A0000001")
     assert quick.packed(request, EMPTY_STATE) is None
     assert quick.packed(request, AccountState(do_not_offer=True)) is None
@@ -153,7 +153,7 @@ def test_an_account_that_wants_no_offers_is_left_to_the_engine() -> None:
     asked_for = AccountState(do_not_offer=False)
     again = quick.packed(request, asked_for)
     assert again is not None
-    assert read(again) == read(pack(engine.recommend(request, asked_for)))
+    assert read(again) == read(encode(engine.recommend(request, asked_for)))
 
 
 @pytest.mark.parametrize("action", ["pin", "boost", "require"])
@@ -164,7 +164,7 @@ def test_rules_that_lift_are_left_to_the_engine(action: str) -> None:
     )
     engine = OfferEngine(model_of(7))
     engine.use_rules([rule])
-    assert QuickAnswers(engine).packed(OfferRequest("A0000001"), EMPTY_STATE) is None
+    assert ResponseEncoder(engine).packed(OfferRequest("A0000001"), EMPTY_STATE) is None
 
 
 def test_names_with_quotes_and_percent_signs_stay_what_they_are() -> None:
@@ -172,9 +172,9 @@ def test_names_with_quotes_and_percent_signs_stay_what_they_are() -> None:
     names = [f'100 % "wool" \\ {row} é' for row in range(N_PRODUCTS)]
     engine = OfferEngine(replace(model, products=replace(model.products, names=type(model.products.names).of(names))))
     request = OfferRequest("A0000001", explain="full")
-    quick = QuickAnswers(engine).packed(request, EMPTY_STATE)
+    quick = ResponseEncoder(engine).packed(request, EMPTY_STATE)
     assert quick is not None
-    assert read(quick) == read(pack(engine.recommend(request)))
+    assert read(quick) == read(encode(engine.recommend(request)))
 
 
 def test_the_kernel_names_columns_and_refusals_as_the_model_does() -> None:

@@ -21,7 +21,7 @@ from serving.app import create_app
 from serving.fakes import fake_model
 from serving.models.by_alias import FixedModel
 from serving.models.loading import load_model
-from serving.online.state import FreshState
+from serving.online.state import OnlineState
 from serving.schemas.insights import BoardAnswer, CallListAnswer, WhyNotAnswer
 from serving.settings import Settings
 
@@ -133,7 +133,7 @@ def test_a_rule_begins_and_ends_by_the_clock_and_not_by_the_file(
 def test_a_file_that_is_broken_from_the_beginning_is_refused(store: MemoryStore, rules_file: Path) -> None:
     write(rules_file, "nonsense", "P01")
     with pytest.raises(ConfigError, match="rule 1, line 1"):
-        FreshState(store, Settings(rules_file=rules_file), since=NOW, clock=lambda: NOW)
+        OnlineState(store, Settings(rules_file=rules_file), since=NOW, clock=lambda: NOW)
 
 
 def test_a_discount_and_its_text_go_out_and_are_kept(real: httpx.Client, rules_file: Path, store: MemoryStore) -> None:

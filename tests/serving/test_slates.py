@@ -10,7 +10,7 @@ import pytest
 from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest, ProductChange, Slate
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
-from serving.encoding import pack
+from serving.encoding import encode
 from serving.slates import RankingEngine
 
 MODEL = synthetic_model(SyntheticModelConfig(), np.random.default_rng(5))
@@ -41,7 +41,7 @@ def test_what_was_asked_before_is_not_ranked_again() -> None:
     inner = CountingEngine()
     engine = RankingEngine(inner, 8)
     first = engine.answer(unusual())
-    assert first == pack(OfferEngine(MODEL).recommend(unusual()))
+    assert first == encode(OfferEngine(MODEL).recommend(unusual()))
     assert engine.answer(unusual()) is first
     assert engine.answer(unusual(limit=3)) != first
     assert len(inner.asked) == 2
