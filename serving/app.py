@@ -42,8 +42,8 @@ from serving.routes import batch, evaluation, experiments, offers, operations
 from serving.routes import events as reports
 from serving.routes import insights as pages
 from serving.routes import overrides as live
-from serving.services import Clock, Services
-from serving.settings import Settings
+from serving.services import Services
+from serving.settings import Clock, Settings
 
 _log = logging.getLogger("serving")
 
@@ -104,10 +104,10 @@ def create_app(
     app.add_middleware(RequestMiddleware, admission=admission, settings=settings)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
-    problems.install(app, settings.retry_after_seconds)
+    problems.add_problem_handlers(app, settings.retry_after_seconds)
     for router in _ROUTERS:
         app.include_router(router)
-    docs.add_problem_handlers(app)
+    docs.add_docs_page(app)
     _complete_document(app, keys=keyring is not None)
     return app
 

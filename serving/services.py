@@ -7,9 +7,8 @@ import random
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Final, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Request
 
@@ -23,9 +22,8 @@ from serving.models.by_alias import Models
 from serving.models.earlier import EarlierModels
 from serving.online.model_reloader import ModelReloader
 from serving.online.state import OnlineState
-from serving.settings import Settings
+from serving.settings import Clock, Settings
 
-Clock: TypeAlias = Callable[[], datetime]
 _T = TypeVar("_T")
 
 _PATIENCE_SECONDS: Final = 0.3

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import TypeAlias
 
 from pydantic import Field
 
@@ -12,6 +15,9 @@ from recsys.events.writer import WriterConfig
 from serving.models.kept_models import KeptModelsConfig
 from serving.online.activity import FrequencyCaps
 from serving.processes.http_server import ConnectionLimits
+
+Clock: TypeAlias = Callable[[], datetime]
+"""Gives the time now, UTC."""
 
 
 class RegistryConfig(Config):

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse
 _POLICY: Final = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
 
 
-def add_problem_handlers(app: FastAPI) -> None:
+def add_docs_page(app: FastAPI) -> None:
     """Serve the page; it stands in no OpenAPI document, as it is about it."""
 
     @app.get("/docs", include_in_schema=False)

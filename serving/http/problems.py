@@ -136,7 +136,7 @@ def problem_of(error: Exception, request_id: str | None, retry_after_seconds: in
     return problem(500, "the server failed; its log has the details under this request id", request_id)
 
 
-def install(app: FastAPI, retry_after_seconds: int) -> None:
+def add_problem_handlers(app: FastAPI, retry_after_seconds: int) -> None:
     """Map the errors that FastAPI would answer itself; all others get to `serving.http.middleware`."""
 
     async def answer(request: Request, error: Exception) -> Response:

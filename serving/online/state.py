@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
@@ -15,9 +15,7 @@ from serving.online.activity import OnlineActivity
 from serving.online.change_feed import ChangeReader, DecisionRef, ErasedKey, Feedback, RulesFile, StateDelta, Subject
 from serving.online.overrides import AccountOverrides, ProductOverrides
 from serving.online.running_experiments import Experiments
-from serving.settings import Settings
-
-Clock = Callable[[], datetime]
+from serving.settings import Clock, Settings
 
 _CLOCKS_APART: Final = timedelta(days=1)
 _TIDIED_AT_ONCE: Final = 500

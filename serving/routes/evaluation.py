@@ -16,9 +16,10 @@ from starlette.responses import Response
 from recsys.contracts import columns as c
 from recsys.contracts.events import EventQuery
 from recsys.errors import DataError, PlanError, ReadoutError
+from recsys.evaluation.kpis.definition import Period
 from recsys.events.store import EventStore
 from serving.http.problems import QUERY_PROBLEMS
-from serving.schemas.evaluation import KpisAnswer, Period, ReadoutAnswer
+from serving.schemas.evaluation import KpisAnswer, ReadoutAnswer
 from serving.schemas.fields import Currency, Id
 from serving.services import ServicesDep
 

@@ -10,8 +10,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Period = Literal["day", "week", "month", "quarter"]
-
 
 class ReadoutAnswer(BaseModel):
     """The readout of an experiment, as `readout.json` of `offers experiment readout`."""

@@ -13,10 +13,8 @@ import ibis
 from pydantic import Field, field_validator
 
 from recsys.contracts.config import Config
-from recsys.evaluation.kpis.definition import Dimension
+from recsys.evaluation.kpis.definition import Dimension, Period
 from recsys.evaluation.kpis.registry import REGISTRY
-
-Period = Literal["day", "week", "month", "quarter"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_SECONDS = 86_400

@@ -87,3 +87,6 @@ class KpiDefinition:
     ask: str
     misleads: str
     chart: Chart = "line"
+
+
+Period = Literal["day", "week", "month", "quarter"]

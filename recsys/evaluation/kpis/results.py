@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from recsys.evaluation.kpis.config import Period
 from recsys.evaluation.kpis.definition import (
     ATTRIBUTED_MEANS,
     CUSTOMERS_MEANS,
@@ -17,6 +16,7 @@ from recsys.evaluation.kpis.definition import (
     Basis,
     Dimension,
     KpiDefinition,
+    Period,
 )
 
 
