@@ -23,7 +23,7 @@ def unique_sorted(values: NDArray[_Whole]) -> NDArray[_Whole]:
     """Return the distinct values, rising; what `np.unique` returns, which hashes and takes twenty times as long.
 
     Example:
-        >>> distinct(np.array([3, 1, 3]))
+        >>> unique_sorted(np.array([3, 1, 3]))
         array([1, 3])
     """
     rising = np.sort(values, axis=None)
@@ -36,7 +36,7 @@ def sparse_lookup(matrix: sp.csr_array, rows: NDArray[np.integer], columns: NDAr
     """Return the cells `(rows[i], columns[i])`, shape `(n,)`.
 
     Example:
-        >>> values_at(sp.csr_array([[0, 2], [3, 0]]), np.array([1, 0]), np.array([0, 0]))
+        >>> sparse_lookup(sp.csr_array([[0, 2], [3, 0]]), np.array([1, 0]), np.array([0, 0]))
         array([3., 0.])
     """
     # scipy answers an empty index with a sparse array of another shape, so that it never gets one.
@@ -48,7 +48,7 @@ def sparse_lookup(matrix: sp.csr_array, rows: NDArray[np.integer], columns: NDAr
 def row_of_entry(counts: IntArray) -> IntArray:
     """Return the row of each entry, shape `(sum(counts),)`.
 
-    >>> owners(np.array([2, 0, 3])).tolist()
+    >>> row_of_entry(np.array([2, 0, 3])).tolist()
     [0, 0, 2, 2, 2]
     """
     return np.repeat(np.arange(len(counts)), counts)

@@ -73,7 +73,7 @@ def top_k_mask(scores: FloatMatrix, k: int) -> RowArray:
     Ties go to the lower column.
 
     Example:
-        >>> top_k(np.array([[0.5, 0.0, 0.9, 0.5]], dtype=np.float32), 3)
+        >>> top_k_mask(np.array([[0.5, 0.0, 0.9, 0.5]], dtype=np.float32), 3)
         array([[2, 0, 3]], dtype=int32)
     """
     n, width = scores.shape

@@ -12,18 +12,18 @@ from recsys.bundle.manifest import read_manifest
 from recsys.errors import BundleCorruptError, BundleError
 
 TRUSTED = (
-    "functools.partial",  # of a function that is listed itself: skops asks for both
+    "functools.partial",
     "numpy.dtype",
-    "recsys.models.propensity.encoding.TableEncoder",
-    "recsys.models.propensity.classifier.PropensityClassifier",
-    "recsys.models.upgrade.classifier.ClimbClassifier",
-    "recsys.models.upgrade.classifier.HazardModel",
     "recsys.models.propensity.blending.Blend",
+    "recsys.models.propensity.classifier.PropensityClassifier",
+    "recsys.models.propensity.encoding.TableEncoder",
     "recsys.models.propensity.learners.BoostingLearner",
     "recsys.models.propensity.learners.BoostingSetting",
+    "recsys.models.propensity.learners.LinearDesign",
     "recsys.models.propensity.learners.LogisticLearner",
     "recsys.models.propensity.learners.LogisticSetting",
-    "recsys.models.propensity.learners.LinearDesign",
+    "recsys.models.upgrade.classifier.ClimbClassifier",
+    "recsys.models.upgrade.classifier.HazardModel",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",

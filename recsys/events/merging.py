@@ -21,7 +21,7 @@ def merge_row(name: TableName, kept: StoredRow, new: StoredRow) -> StoredRow:
     """Return what a kept row and a new one of the same key become.
 
     Example:
-        >>> merged("product_overrides", ("P1", 9.0, None, True, None, None, "2026-01-02"),
+        >>> merge_row("product_overrides", ("P1", 9.0, None, True, None, None, "2026-01-02"),
         ...        ("P1", None, 4.0, False, None, None, "2026-01-01"))
         ('P1', 9.0, 4.0, False, None, None, '2026-01-02')
     """

@@ -78,7 +78,7 @@ class FitConfig(Config):
 def deep_merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Return `base` with what `over` says, section by section.
 
-    >>> merged({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}, "b": 4})
+    >>> deep_merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}, "b": 4})
     {'a': {'x': 1, 'y': 3}, 'b': 4}
     """
     both = dict(base)

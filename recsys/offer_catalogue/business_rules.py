@@ -130,7 +130,7 @@ def unknown_in_rules(rules: Iterable[BusinessRule], knows: Callable[[NameKind, s
     """Return what the rules name and nobody knows: a rule about it does nothing until a model does.
 
     Example:
-        >>> rule = Rule(name="tins", action="block", products=("P1", "P2"), owner="A. Buyer", reason="sold out")
+        >>> rule = BusinessRule(name="tins", action="block", products=("P1", "P2"), owner="A. Buyer", reason="sold out")
         >>> unknown_in_rules([rule], lambda kind, name: name == "P1")
         ["product 'P2' (tins)"]
     """

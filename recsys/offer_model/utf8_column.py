@@ -23,7 +23,7 @@ class Utf8Column(Sequence[str]):
         data: the bytes of all strings.
 
     Example:
-        >>> ids = Strings.of(["A", "B", "D"])
+        >>> ids = Utf8Column.of(["A", "B", "D"])
         >>> ids[1], ids.find("D"), ids.find("C")
         ('B', 2, -1)
     """

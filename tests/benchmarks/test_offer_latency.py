@@ -36,9 +36,9 @@ def memory():
     return {kind: int(status[kind].split()[0]) // 1024 for kind in ("VmRSS", "RssAnon", "RssFile")}
 
 began = time.perf_counter()
-from recsys.bundle import load_bundle
+from recsys.bundle.load import load_bundle
 from recsys.contracts.offers import CartLine, OfferRequest
-from recsys.ranking import OfferEngine
+from recsys.ranking.engine import OfferEngine
 imported = time.perf_counter()
 path, n_requests = Path(sys.argv[1]), int(sys.argv[2])
 model = load_bundle(path).model

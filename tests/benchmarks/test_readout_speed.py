@@ -24,12 +24,14 @@ import json, resource, statistics, sys, time
 began = time.perf_counter()
 from datetime import UTC, datetime
 from pathlib import Path
-from recsys.evaluation.readout import Margin, Ratio, ReadoutConfig, TableForm, readout_from_table
-from recsys.reporting import write_report
+from recsys.evaluation.readout.design import ReadoutConfig
+from recsys.evaluation.readout.from_table import TableSpec, table_readout
+from recsys.evaluation.statistics.metric import Margin, Ratio
+from recsys.reporting.readout_page import write_report
 imported = time.perf_counter() - began
 metrics = {f"metric{i}": Ratio(f"m{i}") for i in range(6)}
 metrics |= {f"ratio{i}": Ratio(f"m{i}", f"m{i + 1}") for i in range(4)}
-form = TableForm(
+form = TableSpec(
     unit="account_id", arm="arm", control="control", metrics=metrics, exposed="exposed", segments=("region",),
     before={"metric0": Ratio("p0"), "metric1": Ratio("p1"), "ratio0": Ratio("p0", "p1")},
     guardrails={"metric5": Margin(0.05)}, chain=("m2", "m1", "m0"),
@@ -37,7 +39,7 @@ form = TableForm(
 taken, busy = [], []
 for _ in range(int(sys.argv[3])):
     began, began_busy = time.perf_counter(), time.process_time()
-    readout = readout_from_table(
+    readout = table_readout(
         sys.argv[1], form, ReadoutConfig(cap_percentile=0.99), now=datetime(2026, 1, 1, tzinfo=UTC)
     )
     write_report(readout, Path(sys.argv[2]))

@@ -104,7 +104,7 @@ import sys
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from recsys.bundle import save_bundle
+from recsys.bundle.save import save_bundle
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 frame = pd.DataFrame({"name": sorted({"a", "b", "c"}), "n": [1, 2, 3]})
 model = synthetic_model(SyntheticModelConfig(n_accounts=30, n_products=60), np.random.default_rng(5))

@@ -126,7 +126,7 @@ _WRITER = """
 import sys
 from datetime import UTC, datetime
 from recsys.contracts.events import PostedLine
-from recsys.events import open_store
+from recsys.events.store import open_store
 now = datetime(2026, 3, 1, tzinfo=UTC)
 store = open_store(sys.argv[1])
 for i in range(150):

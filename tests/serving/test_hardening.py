@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from recsys.contracts.events import Event, EventQuery, Outcome, OutcomeKind, PostedLine, TableName
+from recsys.contracts.events import Event, EventQuery, FeedPosition, Outcome, OutcomeKind, PostedLine, TableName
 from recsys.contracts.offers import AccountState
 from recsys.events.maintenance import erase_account
 from recsys.events.memory import MemoryStore
@@ -154,6 +154,12 @@ class ErasedMeanwhile:
             self.erased = True
             erase_account(self.inner, "A1", NOW)
         return found
+
+    def probe(self) -> None:
+        self.inner.probe()
+
+    def position(self) -> FeedPosition:
+        return self.inner.position()
 
     def size(self, table: TableName) -> int:
         return self.inner.size(table)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow as pa
 import pytest
 from fastapi import FastAPI
 
@@ -230,9 +231,23 @@ def test_a_batch_that_the_writer_has_overtaken_does_not_turn_a_value_back(store:
     assert model.engine.recommend(OfferRequest(limit=1)).offers[0].product_id == "P1"
 
 
-def test_outcomes_are_looked_up_once(store: MemoryStore) -> None:
+class ListeningStore(MemoryStore):
+    """Remembers which decisions were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def read(self, query: EventQuery) -> pa.Table:
+        self.asked += query.decision_ids if query.table == "decisions" else ()
+        return super().read(query)
+
+
+def test_outcomes_are_looked_up_once() -> None:
+    store = ListeningStore()
     state = OnlineState(store, Settings(), since=NOW, clock=lambda: NOW)
     store.append([Outcome("x1", "d1", "shown", NOW, NOW)])
-    assert set(state.read_news().outcome_ids) == {"x1"}
     state.apply(state.read_news())
-    assert state.read_news().outcome_ids == {}
+    assert store.asked == ["d1"]
+    state.apply(state.read_news())
+    assert store.asked == ["d1"]

@@ -350,7 +350,7 @@ def test_a_trial_ends_when_the_server_stops(bundle_folder: Path) -> None:
 
 def test_the_trial_itself_compares_digests_answers_and_loads_nothing_heavy(bundle_folder: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from serving.models.exercise import main\n"
+        "import sys; from pathlib import Path; from serving.models.exercise import exercise_main as main\n"
         "assert main(Path(sys.argv[1]), 100) == 0\n"
         "assert not {'mlflow', 'sklearn', 'ibis', 'duckdb'} & set(sys.modules)"
     )

@@ -166,8 +166,10 @@ def soak(
         time.sleep(max(0.0, begun + (number + 1) * seconds / n_points - time.monotonic()))
         points.append(resident(served.process.pid))
     traffic.stop()
-    swapped = httpx.get(f"{served.url}/metrics", headers={"x-api-key": key}).text
-    assert f'offers_model_swaps_total{{alias="champion"}} {n_models:.1f}' in swapped
+    swaps, until = f'offers_model_swaps_total{{alias="champion"}} {n_models:.1f}', time.monotonic() + 90
+    while swaps not in (said := httpx.get(f"{served.url}/metrics", headers={"x-api-key": key}).text):
+        assert time.monotonic() < until, said  # a new model is tried in a process of its own first
+        time.sleep(0.5)
     assert {"200", "400", "401", "404", "413", "415", "422"} <= {*traffic.statuses, "413"}
     assert not [status for status in traffic.statuses if status.startswith("5")], traffic.statuses
     return {

@@ -30,7 +30,8 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 WRITE = """
 import resource, sys
 from pathlib import Path
-from recsys.simulation import MarketConfig, write_market
+from recsys.simulation.config import MarketConfig
+from recsys.simulation.market import write_market
 config = MarketConfig.model_validate_json(sys.argv[1])
 print(write_market(config, Path(sys.argv[2])), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -296,7 +296,7 @@ def parallel_map(work: Callable[..., _T], *arguments: Sequence[Any]) -> list[_T]
     """Return `work` of each set of arguments, in their order whatever finishes first.
 
     Example:
-        >>> side_by_side(pow, [2, 3], [3, 2])
+        >>> parallel_map(pow, [2, 3], [3, 2])
         [8, 9]
     """
     with ThreadPoolExecutor(THREADS, initializer=_one_openmp_thread) as pool:

@@ -14,7 +14,7 @@ from recsys.contracts.events import EventQuery
 from recsys.evaluation.kpis.registry import REGISTRY
 from recsys.events.store import open_store
 
-KNOWN = {"kpis": EntryPoint("kpis", "recsys.cli.kpis:kpis", "offer_engine.commands")}
+KNOWN = {"kpis": EntryPoint("kpis", "recsys.cli.kpis:kpis_command", "offer_engine.commands")}
 
 
 @pytest.fixture(scope="module")
