@@ -14,8 +14,8 @@ from recsys.offer_model.tables import EVERYONE
 from recsys.ranking.compiled_ranker import CompiledRanker, RankedSlate
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.explanations import Reason, Reasons
-from recsys.ranking.kernel import N_NUMBERS
-from recsys.ranking.pool import SEGMENT, TIERS
+from recsys.ranking.kernel import N_NUMBERS, TIER_SEGMENT
+from recsys.ranking.pool import TIERS
 
 _MOST_KEPT: Final = 50_000
 """Pieces of text that are kept once written, some 50 MB at the most; then all are written anew."""
@@ -192,8 +192,8 @@ class ResponseEncoder:
 
     def _reason(self, offer: tuple[int, ...], segment: int) -> Reason:
         product, origin, evidence, tier, rule, antecedent = offer
-        if tier >= SEGMENT:
-            return self._reasons.of_fallback(evidence, segment if tier == SEGMENT else EVERYONE)
+        if tier >= TIER_SEGMENT:
+            return self._reasons.of_fallback(evidence, segment if tier == TIER_SEGMENT else EVERYONE)
         if rule >= 0:
             return self._reasons.of_rule(rule, antecedent)
         if evidence >= 0:

@@ -35,7 +35,7 @@ from training.gate import Comparison, GateEvidence
 from training.registry import MODEL_NAME, ModelVersion, Registry
 from training.validation import CrossReplay, learn_cross_sell
 
-EVIDENCE = "gate.json"
+EVIDENCE_FILE = "gate.json"
 """The artifact of a training run that the gate judges."""
 ACCOUNTS_FILE = "replay/accounts.parquet"
 """NDCG of each account that the run's replay scored."""
@@ -79,7 +79,7 @@ def present_champion(registry: Registry) -> Champion | None:
 
 def read_evidence(registry: Registry, version: ModelVersion) -> GateEvidence | None:
     """Return what a version's training run measured for the gate, or None where it measured nothing."""
-    file = _artifact(registry, version, EVIDENCE)
+    file = _artifact(registry, version, EVIDENCE_FILE)
     return None if file is None else GateEvidence.model_validate(json.loads(file.read_text("utf-8")))
 
 

@@ -20,7 +20,7 @@ from recsys.fitting.pipeline import FittedModels, Step, fit, known_history, no_p
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import fixed_ladder, ladder_from_data, ladder_from_file, with_names
 from recsys.reporting.backtest_text import strongest_pairs
-from training.champion import EVIDENCE, Champion, compare_with, present_champion
+from training.champion import EVIDENCE_FILE, Champion, compare_with, present_champion
 from training.config import TrainConfig
 from training.evidence import gather_evidence
 from training.gate import GateEvidence
@@ -184,7 +184,7 @@ def _log(run: TrackedRun, trained: _Trained) -> None:
     facts = trained.evidence.data.model_dump(exclude={"fingerprint"})
     gate = {"coverage": trained.evidence.coverage} | {f"data.{name}": value for name, value in facts.items()}
     run.log_metrics(trained.figures | gate)
-    run.log_json(trained.evidence.model_dump(mode="json"), EVIDENCE)
+    run.log_json(trained.evidence.model_dump(mode="json"), EVIDENCE_FILE)
     run.log_json(data.report.to_dict(), "data_report.json")
     run.log_frame(fitted.rules, "rules/rules.parquet")
     run.log_table(strongest_pairs(fitted.rules, data.products), "rules/strongest.csv")

@@ -19,9 +19,9 @@ from recsys.contracts import columns as c
 from recsys.errors import EmptyDataError
 
 BASKET = "basket"
-PRODUCT = "product"
+PRODUCT_CODE = "product"
 PERIOD = "period"
-ACCOUNT = "account"
+ACCOUNT_CODE = "account"
 SIZE = "size"
 
 
@@ -64,7 +64,7 @@ def number_baskets(orders: ibis.Table, *, n_periods: int = 1) -> ibis.Table:
     lines = orders.drop_null([c.ORDER_ID, c.PRODUCT_ID])
     held = lines.select(c.ORDER_ID, c.PRODUCT_ID).distinct()
     numbered = held.join(number_products(held), c.PRODUCT_ID).join(_number_orders(lines, n_periods), c.ORDER_ID)
-    return numbered.select(BASKET, PRODUCT, PERIOD, ACCOUNT)
+    return numbered.select(BASKET, PRODUCT_CODE, PERIOD, ACCOUNT_CODE)
 
 
 def _number_orders(lines: ibis.Table, n_periods: int) -> ibis.Table:
@@ -79,7 +79,7 @@ def _number_orders(lines: ibis.Table, n_periods: int) -> ibis.Table:
         c.ORDER_ID,
         ibis.row_number().over(ibis.window(order_by=started[c.ORDER_ID])).cast("int32").name(BASKET),
         ibis.ntile(n_periods).over(by_time).cast("int32").name(PERIOD),
-        ibis.dense_rank().over(by_owner).cast("int32").name(ACCOUNT),
+        ibis.dense_rank().over(by_owner).cast("int32").name(ACCOUNT_CODE),
     )
 
 
@@ -87,12 +87,12 @@ def number_products(held: ibis.Table) -> ibis.Table:
     """Return the expression of each product's number, from 0 by sorted id: columns `product_id product`."""
     products = held.select(c.PRODUCT_ID).distinct()
     number = ibis.row_number().over(ibis.window(order_by=products[c.PRODUCT_ID])).cast("int32")
-    return products.mutate(number.name(PRODUCT))
+    return products.mutate(number.name(PRODUCT_CODE))
 
 
 def read_product_ids(orders: ibis.Table) -> NDArray[np.object_]:
     """Return the sorted ids of all products in orders, shape `(n_products,)`: what `number_baskets` numbers."""
-    table = number_products(orders.drop_null([c.ORDER_ID, c.PRODUCT_ID])).to_pyarrow().sort_by(PRODUCT)
+    table = number_products(orders.drop_null([c.ORDER_ID, c.PRODUCT_ID])).to_pyarrow().sort_by(PRODUCT_CODE)
     return np.array(table[c.PRODUCT_ID].to_pylist(), dtype=object)
 
 
@@ -106,12 +106,12 @@ def read_margins(baskets: ibis.Table, product_ids: NDArray[np.object_]) -> Margi
     Raises:
         EmptyDataError: there is no basket.
     """
-    held = baskets.group_by([PERIOD, PRODUCT]).agg(n=baskets.count()).to_pyarrow()
+    held = baskets.group_by([PERIOD, PRODUCT_CODE]).agg(n=baskets.count()).to_pyarrow()
     if held.num_rows == 0:
         raise EmptyDataError("orders == 0 lines, at least one order with a product is needed; check the input")
     sized = baskets.group_by([PERIOD, BASKET]).agg(baskets.count().name(SIZE))
     classes = sized.group_by([PERIOD, SIZE]).agg(n=sized.count()).order_by([PERIOD, SIZE]).to_pyarrow()
-    period, product = held[PERIOD].to_numpy(), held[PRODUCT].to_numpy()
+    period, product = held[PERIOD].to_numpy(), held[PRODUCT_CODE].to_numpy()
     n_with = np.zeros((int(period.max()) + 1, len(product_ids)), dtype=np.int64)
     n_with[period, product] = held["n"].to_numpy()
     return Margins(
@@ -171,8 +171,8 @@ def count_pairs(orders: ibis.Table) -> ibis.Table:
     """
     counted = pair_counts(number_baskets(orders), n_periods=1)
     products = number_products(orders.drop_null([c.ORDER_ID, c.PRODUCT_ID]))
-    left = products.select(products[c.PRODUCT_ID].name(c.ANTECEDENT_ID), products[PRODUCT].name(LEFT))
-    right = products.select(products[c.PRODUCT_ID].name(c.CONSEQUENT_ID), products[PRODUCT].name(RIGHT))
+    left = products.select(products[c.PRODUCT_ID].name(c.ANTECEDENT_ID), products[PRODUCT_CODE].name(LEFT))
+    right = products.select(products[c.PRODUCT_ID].name(c.CONSEQUENT_ID), products[PRODUCT_CODE].name(RIGHT))
     return counted.join(left, LEFT).join(right, RIGHT).select(c.ANTECEDENT_ID, c.CONSEQUENT_ID, c.N_BOTH)
 
 
@@ -184,8 +184,8 @@ def pair_counts(baskets: ibis.Table, *, n_periods: int) -> ibis.Table:
         n_periods: how many periods it was given; those below half of it make the first half.
     """
     early = (baskets[PERIOD] * 2 < n_periods).cast("int32")
-    left = baskets.select(baskets[BASKET], baskets[PRODUCT].name(LEFT), early.name("early"))
-    right = baskets.select(baskets[BASKET], baskets[PRODUCT].name(RIGHT))
+    left = baskets.select(baskets[BASKET], baskets[PRODUCT_CODE].name(LEFT), early.name("early"))
+    right = baskets.select(baskets[BASKET], baskets[PRODUCT_CODE].name(RIGHT))
     together = left.join(right, [left[BASKET] == right[BASKET], left[LEFT] < right[RIGHT]])
     return together.group_by([LEFT, RIGHT]).agg(
         together.count().name(c.N_BOTH), together["early"].sum().cast("int64").name(N_FIRST_HALF)

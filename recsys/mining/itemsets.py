@@ -15,7 +15,7 @@ from mlxtend.frequent_patterns import fpgrowth
 
 from recsys.contracts import columns as c
 from recsys.errors import ConfigError
-from recsys.mining.counting import BASKET, PRODUCT, number_baskets, read_product_ids
+from recsys.mining.counting import BASKET, PRODUCT_CODE, number_baskets, read_product_ids
 
 
 def mine_itemsets(held: sp.csr_array, min_count: int, max_length: int | None) -> list[tuple[tuple[int, ...], int]]:
@@ -59,11 +59,11 @@ def frequent_itemsets(orders: ibis.Table, min_support: float, max_length: int | 
     """
     _check(min_support, max_length)
     product_ids = read_product_ids(orders)
-    lines = number_baskets(orders).select(BASKET, PRODUCT).to_pyarrow()
+    lines = number_baskets(orders).select(BASKET, PRODUCT_CODE).to_pyarrow()
     n_orders = int(lines[BASKET].to_numpy().max(initial=-1)) + 1
     if n_orders == 0:
         return _to_frame([], [], n_orders)
-    place = lines[BASKET].to_numpy(), lines[PRODUCT].to_numpy()
+    place = lines[BASKET].to_numpy(), lines[PRODUCT_CODE].to_numpy()
     held = sp.csr_array((np.ones(lines.num_rows, dtype=bool), place), shape=(n_orders, len(product_ids)))
     found = mine_itemsets(held, _least_count(min_support, n_orders), max_length)
     return _to_frame([tuple(product_ids[list(itemset)]) for itemset, _ in found], [n for _, n in found], n_orders)

@@ -33,7 +33,7 @@ from scipy.special import gammainc, gammaincc
 
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
-from recsys.mining.counting import ACCOUNT, BASKET, PRODUCT, Margins
+from recsys.mining.counting import ACCOUNT_CODE, BASKET, PRODUCT_CODE, Margins
 
 NullModel = Literal["saturating", "proportional"]
 
@@ -236,17 +236,17 @@ def read_habits(baskets: ibis.Table, n_products: int) -> RepeatPurchaseNull:
         baskets: what `number_baskets` gives for orders with an account.
         n_products: how many products are numbered.
     """
-    bought = baskets.group_by([ACCOUNT, PRODUCT]).agg(n_held=baskets.count()).to_pyarrow()
-    sized = baskets.group_by([ACCOUNT, BASKET]).agg(size=baskets.count().cast("int64"))
+    bought = baskets.group_by([ACCOUNT_CODE, PRODUCT_CODE]).agg(n_held=baskets.count()).to_pyarrow()
+    sized = baskets.group_by([ACCOUNT_CODE, BASKET]).agg(size=baskets.count().cast("int64"))
     size = sized["size"]
-    totals = sized.group_by(ACCOUNT).agg(
+    totals = sized.group_by(ACCOUNT_CODE).agg(
         n_orders=sized.count(), n_lines=size.sum().cast("int64"), squares=(size * size).sum().cast("int64")
     )
-    known = totals.order_by(ACCOUNT).to_pyarrow()
+    known = totals.order_by(ACCOUNT_CODE).to_pyarrow()
     n_orders = known[c.N_ORDERS].to_numpy().astype(np.float64)
     weight = known[SQUARES].to_numpy() / known[N_LINES].to_numpy().astype(np.float64) ** 2
-    account = np.searchsorted(known[ACCOUNT].to_numpy(), bought[ACCOUNT].to_numpy())
-    product, held = bought[PRODUCT].to_numpy(), bought[N_HELD].to_numpy().astype(np.float64)
+    account = np.searchsorted(known[ACCOUNT_CODE].to_numpy(), bought[ACCOUNT_CODE].to_numpy())
+    product, held = bought[PRODUCT_CODE].to_numpy(), bought[N_HELD].to_numpy().astype(np.float64)
     scale = np.sqrt(weight * n_orders / np.maximum(n_orders - 1, 1))[account]
     free = held * (1 - held / n_orders[account]) * scale
     shape = (len(n_orders), n_products)

@@ -20,8 +20,8 @@ from recsys.ranking.compiling import ColumnAddresses
 from recsys.ranking.eligibility import RULE_PREFIX
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.explanations import shortfall_sentence
+from recsys.ranking.kernel import TIER_ACCOUNT, TIER_CART, TIER_POPULAR, TIER_RECENT
 from recsys.ranking.live_catalogue import REFUSALS
-from recsys.ranking.pool import ACCOUNT, CART, POPULAR, RECENT
 
 _MOST_ROWS: Final = 4_096
 """Rows that one question may name: cart, exclusions, what is withheld, blocked and bought."""
@@ -32,10 +32,10 @@ _MOST_CANDIDATES: Final = 100_000
 _CELLS: Final = 4_096
 """Of the table that says where the curve's knots are; the search then looks at one or two."""
 _KINDS: Final[dict[tuple[OfferKind, ...], int]] = {
-    KINDS: kernel.CROSSES | kernel.UPGRADES,
-    KINDS[::-1]: kernel.CROSSES | kernel.UPGRADES,
-    KINDS[:1]: kernel.CROSSES,
-    KINDS[1:]: kernel.UPGRADES,
+    KINDS: kernel.KIND_CROSS_SELL | kernel.KIND_UPSELL,
+    KINDS[::-1]: kernel.KIND_CROSS_SELL | kernel.KIND_UPSELL,
+    KINDS[:1]: kernel.KIND_CROSS_SELL,
+    KINDS[1:]: kernel.KIND_UPSELL,
 }
 
 
@@ -158,14 +158,14 @@ class CompiledRanker:
             return None
         ids: list[int] = self._offers[: kernel.N_IDS * n].tolist()
         if n:
-            tier = min(ids[kernel.TIER :: kernel.N_IDS])
+            tier = min(ids[kernel.ROW_TIER :: kernel.N_IDS])
         elif told[kernel.TOLD_ACCOUNT] >= 0:
-            tier = ACCOUNT
+            tier = TIER_ACCOUNT
         else:
-            tier = RECENT if told[kernel.TOLD_RECENT] else CART if n_cart else POPULAR
+            tier = TIER_RECENT if told[kernel.TOLD_RECENT] else TIER_CART if n_cart else TIER_POPULAR
         shortfall = None
         if n < request.limit:
-            barred = Counter(dict(zip(kernel.BARS, told[kernel.TOLD_BARRED :], strict=True)))
+            barred = Counter(dict(zip(kernel.FILTERS, told[kernel.TOLD_BARRED :], strict=True)))
             shortfall = shortfall_sentence(request.limit, n, n_considered, barred)
         return RankedSlate(
             ids,

@@ -14,11 +14,11 @@ from recsys.ranking.pool import Pool, member
 
 NO_ROWS: Int32 = np.zeros(0, dtype=np.int32)
 
-BLOCKED: Final = "blocked"
+BLOCKED_BY_RULE: Final = "blocked"
 RULE_PREFIX: Final = "rule:"
 """Before the name of the business rule that removed a candidate."""
 
-CHANGING: Final = frozenset({*REFUSALS[1:], BLOCKED})
+CHANGING: Final = frozenset({*REFUSALS[1:], BLOCKED_BY_RULE})
 """Reasons that change from moment to moment: a decision keeps which of its candidates they removed."""
 
 
@@ -99,7 +99,7 @@ class Barriers:
         if refusal.any():
             yield from ((REFUSALS[code], refusal == code) for code in range(1, len(REFUSALS)))
         if len(self.blocked):
-            yield BLOCKED, member(pool.product, self.blocked)
+            yield BLOCKED_BY_RULE, member(pool.product, self.blocked)
         if self.bounds is not None:
             yield "filtered", self.bounds.outside(pool.product, catalogue)
         for name, rows in (("in_cart", self.in_cart), ("excluded", self.excluded), ("withheld", self.withheld)):

@@ -18,11 +18,12 @@ from recsys.offer_model.tables import EVERYONE, Bool, Float64, OfferModel
 from recsys.ranking.active_rules import ActiveRules, AppliedRules
 from recsys.ranking.combine import combine, in_this_order, noisy_or
 from recsys.ranking.diversity import DiversityConfig, Picker
-from recsys.ranking.eligibility import BLOCKED, CHANGING, RULE_PREFIX
+from recsys.ranking.eligibility import BLOCKED_BY_RULE, CHANGING, RULE_PREFIX
 from recsys.ranking.explanations import shortfall_sentence
+from recsys.ranking.kernel import TIER_ACCOUNT, TIER_CART, TIER_POPULAR, TIER_RECENT
 from recsys.ranking.live_catalogue import LiveCatalogue
 from recsys.ranking.offer_builder import Offering
-from recsys.ranking.pool import ACCOUNT, CART, POPULAR, RECENT, TIERS, Pool, joined, member
+from recsys.ranking.pool import TIERS, Pool, joined, member
 from recsys.ranking.request import RequestResolver, ResolvedRequest
 from recsys.ranking.retrieval import account_pool, cart_pool, cart_upgrades, fallback_pool, order_pool, repeat_rate
 from recsys.ranking.value import check_objective, credible, raw_order, unit_worth, value_order
@@ -144,7 +145,10 @@ class OfferEngine:
         """Return refused products by id; a business rule is named."""
         blocking = {} if situation.effect is None else situation.effect.blocking
         ids = self.catalogue.ids
-        return {ids[row]: f"{RULE_PREFIX}{blocking[row]}" if name == BLOCKED else name for row, name in refused.items()}
+        return {
+            ids[row]: f"{RULE_PREFIX}{blocking[row]}" if name == BLOCKED_BY_RULE else name
+            for row, name in refused.items()
+        }
 
     def _check(self, request: OfferRequest) -> None:
         if request.limit < 1:
@@ -193,7 +197,7 @@ class OfferEngine:
         effect = situation.effect
         if effect is None or not len(effect.pinned) or "cross_sell" not in request.kinds:
             return None
-        return order_pool(self.model, effect.pinned, POPULAR)
+        return order_pool(self.model, effect.pinned, TIER_POPULAR)
 
     def _evidence_pool(self, request: OfferRequest, situation: ResolvedRequest) -> Pool:
         """Return what the account, its latest purchases and the cart speak for."""
@@ -201,7 +205,7 @@ class OfferEngine:
         n_crosses = len(own) - int(np.count_nonzero(own.from_product >= 0))  # which stand first
         crosses, upgrades = own.part(0, n_crosses), own.part(n_crosses, len(own))
         if situation.recent:
-            crosses = cart_pool(self.model, situation.recent, RECENT)
+            crosses = cart_pool(self.model, situation.recent, TIER_RECENT)
         if situation.cart:
             crosses, upgrades = self._beside_cart(crosses, upgrades, situation)
         pools = {"cross_sell": crosses, "upsell": upgrades}
@@ -210,8 +214,8 @@ class OfferEngine:
     def _beside_cart(self, crosses: Pool, upgrades: Pool, situation: ResolvedRequest) -> tuple[Pool, Pool]:
         """Return the candidates of both kinds after the cart was heard."""
         account = situation.account
-        cart = cart_pool(self.model, situation.cart, CART)
-        of_cart = cart_upgrades(self.model, situation.cart, situation.quantities, upgrades, CART)
+        cart = cart_pool(self.model, situation.cart, TIER_CART)
+        of_cart = cart_upgrades(self.model, situation.cart, situation.quantities, upgrades, TIER_CART)
         if len(upgrades):
             upgrades = upgrades.take(~member(upgrades.from_product, situation.barriers.in_cart))
         if account >= 0:
@@ -266,5 +270,5 @@ class OfferEngine:
         if offers:
             return TIERS[min(TIERS.index(offer.tier) for offer in offers)]
         if situation.account >= 0:
-            return TIERS[ACCOUNT]
-        return TIERS[RECENT if situation.recent else CART if situation.cart else POPULAR]
+            return TIERS[TIER_ACCOUNT]
+        return TIERS[TIER_RECENT if situation.recent else TIER_CART if situation.cart else TIER_POPULAR]

@@ -4,8 +4,9 @@ It gives what `OfferEngine` gives, offer by offer, without an array operation fo
 those spend their time on being called. `OfferEngine` is the reference; tests/serving/test_quick_answers.py compares.
 
 `book` is where all columns stand, by the positions of `COLUMNS`. Candidates are rows of two of them, `ids` by
-`PRODUCT`, `ORIGIN`, `EVIDENCE`, `TIER` and `numbers` by `PROBABILITY`, `CHANCE`, `QUANTITY`, `SCORE`, which mean what
-they mean in `Pool`. Arrays are not handed from function to function: numba counts references to them each time.
+`ROW_PRODUCT`, `ROW_ORIGIN`, `ROW_EVIDENCE`, `ROW_TIER` and `numbers` by `VALUE_PROBABILITY`, `VALUE_RANK_SCORE`,
+`VALUE_QUANTITY`, `VALUE_SCORE`, which mean what they mean in `Pool`. Arrays are not handed from function to function:
+numba counts references to them each time.
 
 All of it stands in one file because numba sees a change of the file of `rank` only.
 """
@@ -20,18 +21,18 @@ import numpy as np
 from recsys.offer_model.tables import EVERYONE
 from recsys.ranking.compiling import compiled, f4, f8, f8_by_4, i1, i2, i4, i4_by_4, i8, inner, u1
 
-PRODUCT, ORIGIN, EVIDENCE, TIER, RULE, ANTECEDENT = range(6)
-PROBABILITY, CHANCE, QUANTITY, SCORE = range(4)
-ACCOUNT, RECENT, CART, SEGMENT, POPULAR = range(5)
+ROW_PRODUCT, ROW_ORIGIN, ROW_EVIDENCE, ROW_TIER, ROW_RULE, ROW_ANTECEDENT = range(6)
+VALUE_PROBABILITY, VALUE_RANK_SCORE, VALUE_QUANTITY, VALUE_SCORE = range(4)
+TIER_ACCOUNT, TIER_RECENT, TIER_CART, TIER_SEGMENT, TIER_POPULAR = range(5)
 
 ASK_ACCOUNT, ASK_LIMIT, ASK_KINDS, ASK_NEW_ONLY, ASK_SEGMENT, ASK_SILENCE = range(6)
 ASK_CART, ASK_EXCLUDED, ASK_WITHHELD, ASK_BLOCKED, ASK_BOUGHT, ASK_ROWS = range(6, 12)
 """Positions in what is asked: plain values, then how many rows each list has, then the rows of all lists."""
-CROSSES, UPGRADES = 1, 2
+KIND_CROSS_SELL, KIND_UPSELL = 1, 2
 
 TOLD_CONSIDERED, TOLD_REFUSED, TOLD_ACCOUNT, TOLD_SEGMENT, TOLD_RECENT, TOLD_BARRED = range(6)
 """Positions in what is told beside the offers."""
-BARS: Final = (
+FILTERS: Final = (
     "offerable",
     "inactive",
     "do_not_offer",
@@ -46,11 +47,20 @@ BARS: Final = (
     "substitute",
 )
 """Who says no, in the order of asking; `TOLD_BARRED + position` counts them. The first four are `state.REFUSALS`."""
-BLOCKED, IN_CART, EXCLUDED, WITHHELD, OWNED, NOT_CREDIBLE, NEAR_DUPLICATE, SUBSTITUTE = range(4, 12)
-N_TOLD: Final = TOLD_BARRED + len(BARS)
+(
+    FILTER_BLOCKED,
+    FILTER_IN_CART,
+    FILTER_EXCLUDED,
+    FILTER_WITHHELD,
+    FILTER_OWNED,
+    FILTER_NOT_CREDIBLE,
+    FILTER_NEAR_DUPLICATE,
+    FILTER_SUBSTITUTE,
+) = range(4, 12)
+N_TOLD: Final = TOLD_BARRED + len(FILTERS)
 
 N_IDS: Final = 6
-"""Of an offer: `PRODUCT` to `ANTECEDENT`."""
+"""Of an offer: `ROW_PRODUCT` to `ROW_ANTECEDENT`."""
 N_NUMBERS: Final = 5
 """Of an offer: price, probability, quantity, value, what ranked."""
 
@@ -224,9 +234,9 @@ def _probability(book: int, score: float) -> float:
 @inner
 def _put(book: int, at: int, what: tuple[int, int, int, int], chance: float, units: float) -> None:
     ids, numbers = i4_by_4(book, _POOL), f8_by_4(book, _NUMBERS)
-    ids[at, PRODUCT], ids[at, ORIGIN], ids[at, EVIDENCE], ids[at, TIER] = what
-    numbers[at, PROBABILITY], numbers[at, CHANCE] = chance, chance
-    numbers[at, QUANTITY], numbers[at, SCORE] = units, chance
+    ids[at, ROW_PRODUCT], ids[at, ROW_ORIGIN], ids[at, ROW_EVIDENCE], ids[at, ROW_TIER] = what
+    numbers[at, VALUE_PROBABILITY], numbers[at, VALUE_RANK_SCORE] = chance, chance
+    numbers[at, VALUE_QUANTITY], numbers[at, VALUE_SCORE] = units, chance
 
 
 @inner
@@ -243,7 +253,7 @@ def _beside(book: int, row: int, tier: int, end: int) -> int:
             _put(book, end, (product, -1, -1, tier), weight[link], usual[product])
             end += 1
         else:
-            numbers[slot - 1, CHANCE] += weight[link]
+            numbers[slot - 1, VALUE_RANK_SCORE] += weight[link]
     return end
 
 
@@ -252,8 +262,8 @@ def _calibrate(book: int, begin: int, end: int) -> None:
     """Turn prior and summed weights into probabilities."""
     ids, numbers, prior = i4_by_4(book, _POOL), f8_by_4(book, _NUMBERS), f4(book, _PRIOR)
     for at in range(begin, end):
-        chance = _probability(book, numbers[at, CHANCE] + prior[ids[at, PRODUCT]])
-        numbers[at, PROBABILITY], numbers[at, CHANCE], numbers[at, SCORE] = chance, chance, chance
+        chance = _probability(book, numbers[at, VALUE_RANK_SCORE] + prior[ids[at, ROW_PRODUCT]])
+        numbers[at, VALUE_PROBABILITY], numbers[at, VALUE_RANK_SCORE], numbers[at, VALUE_SCORE] = chance, chance, chance
 
 
 @inner
@@ -318,8 +328,12 @@ def _repeat(book: int, account: int) -> None:
     for row in range(begin, begin + i4(book, _OWNED_COUNT)[account]):
         at = slots[products[row]] - 1
         if at >= 0:
-            chance = _noisy_or(numbers[at, PROBABILITY], settings[SET_REPEAT_WEIGHT] * (orders[row] / divisor))
-            numbers[at, PROBABILITY], numbers[at, CHANCE], numbers[at, SCORE] = chance, chance, chance
+            chance = _noisy_or(numbers[at, VALUE_PROBABILITY], settings[SET_REPEAT_WEIGHT] * (orders[row] / divisor))
+            numbers[at, VALUE_PROBABILITY], numbers[at, VALUE_RANK_SCORE], numbers[at, VALUE_SCORE] = (
+                chance,
+                chance,
+                chance,
+            )
 
 
 @inner
@@ -327,19 +341,19 @@ def _hear(book: int, end: int, what: tuple[int, int, int, int], says: tuple[floa
     """Add what the account says of a product: beside what the cart says of it, or as a candidate of its own."""
     ids, numbers = i4_by_4(book, _POOL), f8_by_4(book, _NUMBERS)
     probability, chance, quantity, score = says
-    at = i4(book, _SLOTS)[what[PRODUCT]] - 1
+    at = i4(book, _SLOTS)[what[ROW_PRODUCT]] - 1
     if at < 0:
         _put(book, end, what, probability, quantity)
-        numbers[end, CHANCE], numbers[end, SCORE] = chance, score
+        numbers[end, VALUE_RANK_SCORE], numbers[end, VALUE_SCORE] = chance, score
         return end + 1
-    of_cart = numbers[at, CHANCE]
+    of_cart = numbers[at, VALUE_RANK_SCORE]
     if not of_cart > chance:
-        ids[at, TIER] = what[TIER]
-    ids[at, EVIDENCE] = what[EVIDENCE]
-    numbers[at, QUANTITY] = quantity
-    numbers[at, CHANCE] = _noisy_or(chance, of_cart)
-    numbers[at, SCORE] = numbers[at, CHANCE]
-    numbers[at, PROBABILITY] = _noisy_or(probability, numbers[at, PROBABILITY])
+        ids[at, ROW_TIER] = what[ROW_TIER]
+    ids[at, ROW_EVIDENCE] = what[ROW_EVIDENCE]
+    numbers[at, VALUE_QUANTITY] = quantity
+    numbers[at, VALUE_RANK_SCORE] = _noisy_or(chance, of_cart)
+    numbers[at, VALUE_SCORE] = numbers[at, VALUE_RANK_SCORE]
+    numbers[at, VALUE_PROBABILITY] = _noisy_or(probability, numbers[at, VALUE_PROBABILITY])
     return end
 
 
@@ -348,7 +362,7 @@ def _use_slots(book: int, begin: int, end: int, used: int) -> None:
     """Let `slots` know, or forget, the places from `begin` to before `end`."""
     ids, slots = i4_by_4(book, _POOL), i4(book, _SLOTS)
     for at in range(begin, end):
-        slots[ids[at, PRODUCT]] = at + 1 if used else 0
+        slots[ids[at, ROW_PRODUCT]] = at + 1 if used else 0
 
 
 @inner
@@ -357,7 +371,7 @@ def _gather_crosses(book: int, account: int, begin: int, last: int, n_recent: in
     ask, ids, numbers = i8(book, _ASK), i4_by_4(book, _POOL), f8_by_4(book, _NUMBERS)
     n_cart, of_cart = ask[ASK_CART], 0
     for at in range(n_cart):
-        of_cart = _beside(book, ask[ASK_ROWS + at], CART, of_cart)
+        of_cart = _beside(book, ask[ASK_ROWS + at], TIER_CART, of_cart)
     _calibrate(book, 0, of_cart)
     if n_cart and account >= 0:
         _repeat(book, account)
@@ -366,20 +380,20 @@ def _gather_crosses(book: int, account: int, begin: int, last: int, n_recent: in
         _use_slots(book, 0, of_cart, 0)  # both lists may name a product
         of_recent = of_cart
         for at in range(n_recent):
-            of_recent = _beside(book, i8(book, _LATELY)[at], RECENT, of_recent)
+            of_recent = _beside(book, i8(book, _LATELY)[at], TIER_RECENT, of_recent)
         _calibrate(book, of_cart, of_recent)
         _use_slots(book, of_cart, of_recent, 0)
         _use_slots(book, 0, of_cart, 1)
         for at in range(of_cart, of_recent):
-            chance = numbers[at, CHANCE] / orders
-            says = (numbers[at, PROBABILITY], chance, numbers[at, QUANTITY], chance)
-            end = _hear(book, end, (ids[at, PRODUCT], -1, -1, RECENT), says)
+            chance = numbers[at, VALUE_RANK_SCORE] / orders
+            says = (numbers[at, VALUE_PROBABILITY], chance, numbers[at, VALUE_QUANTITY], chance)
+            end = _hear(book, end, (ids[at, ROW_PRODUCT], -1, -1, TIER_RECENT), says)
     for row in range(begin, last):
         probability = np.float64(f4(book, _OWN_PROBABILITY)[row])
         chance = probability / orders
         score = chance if n_cart else np.float64(f4(book, _OWN_SCORE)[row])
         says = (probability, chance, np.float64(f4(book, _OWN_QUANTITY)[row]), score)
-        what = (i4(book, _OWN_PRODUCT)[row], -1, i4(book, _OWN_EVIDENCE)[row], ACCOUNT)
+        what = (i4(book, _OWN_PRODUCT)[row], -1, i4(book, _OWN_EVIDENCE)[row], TIER_ACCOUNT)
         end = _hear(book, end, what, says)
     _use_slots(book, 0, of_cart, 0)
     return end
@@ -399,16 +413,16 @@ def _gather_upgrades(book: int, begin: int, last: int, orders: float, end: int) 
             for at in range(begin, last):
                 if product[at] == rung and origin[at] == row:
                     rate, why = np.float64(probability[at]), evidence[at]
-            _put(book, end, (rung, row, why, CART), rate, units[position])
+            _put(book, end, (rung, row, why, TIER_CART), rate, units[position])
             end += 1
     for row in range(begin, last):
         if _in_cart(book, origin[row]):
             continue
         chance = np.float64(probability[row])
-        what = (product[row], origin[row], evidence[row], ACCOUNT)
+        what = (product[row], origin[row], evidence[row], TIER_ACCOUNT)
         _put(book, end, what, chance, f4(book, _OWN_QUANTITY)[row])
-        numbers[end, CHANCE] = chance / orders
-        numbers[end, SCORE] = chance / orders if n_cart else f4(book, _OWN_SCORE)[row]
+        numbers[end, VALUE_RANK_SCORE] = chance / orders
+        numbers[end, VALUE_SCORE] = chance / orders if n_cart else f4(book, _OWN_SCORE)[row]
         end += 1
     return end
 
@@ -425,10 +439,10 @@ def _gather(book: int, account: int, n_recent: int) -> tuple[int, int]:
             middle += 1
         if ask[ASK_CART]:
             orders += np.float64(f4(book, _ORDERS_IN_HORIZON)[account])
-    if ask[ASK_KINDS] & CROSSES:
+    if ask[ASK_KINDS] & KIND_CROSS_SELL:
         of_crosses = _gather_crosses(book, account, begin, middle, n_recent, orders)
     end = of_crosses
-    if ask[ASK_KINDS] & UPGRADES:
+    if ask[ASK_KINDS] & KIND_UPSELL:
         end = _gather_upgrades(book, middle, last, orders, end)
     return of_crosses, end
 
@@ -447,24 +461,28 @@ def _popular(book: int, segment: int, tier: int, end: int) -> int:
 
 @inner
 def _bar_of(book: int, at: int) -> int:
-    """The first that says no to a candidate, as a position in `BARS`; 0 where nobody does."""
-    product, origin = i4_by_4(book, _POOL)[at, PRODUCT], i4_by_4(book, _POOL)[at, ORIGIN]
+    """The first that says no to a candidate, as a position in `FILTERS`; 0 where nobody does."""
+    product, origin = i4_by_4(book, _POOL)[at, ROW_PRODUCT], i4_by_4(book, _POOL)[at, ROW_ORIGIN]
     refusal: Any = np.int64(i1(book, _REFUSAL)[product])
     if refusal:
         return refusal
     mark = i2(book, _MARKS)[product]
     if mark & _M_BARRED:
         if mark & _M_BLOCKED:
-            return BLOCKED
+            return FILTER_BLOCKED
         if mark & _M_CART:
-            return IN_CART
+            return FILTER_IN_CART
         if mark & _M_EXCLUDED:
-            return EXCLUDED
+            return FILTER_EXCLUDED
         if mark & _M_WITHHELD:
-            return WITHHELD
+            return FILTER_WITHHELD
         if origin < 0 or i8(book, _ASK)[ASK_NEW_ONLY]:
-            return OWNED
-    return NOT_CREDIBLE if f8_by_4(book, _NUMBERS)[at, PROBABILITY] < f8(book, _SETTINGS)[SET_MIN_PROBABILITY] else 0
+            return FILTER_OWNED
+    return (
+        FILTER_NOT_CREDIBLE
+        if f8_by_4(book, _NUMBERS)[at, VALUE_PROBABILITY] < f8(book, _SETTINGS)[SET_MIN_PROBABILITY]
+        else 0
+    )
 
 
 @inner
@@ -474,11 +492,11 @@ def _before(book: int, one: int, other: int) -> bool:
     if keys[one] != keys[other]:
         return keys[one] > keys[other]
     ids, numbers = i4_by_4(book, _POOL), f8_by_4(book, _NUMBERS)
-    if numbers[one, SCORE] != numbers[other, SCORE]:
-        return numbers[one, SCORE] > numbers[other, SCORE]
-    if ids[one, PRODUCT] != ids[other, PRODUCT]:
-        return ids[one, PRODUCT] < ids[other, PRODUCT]
-    return ids[one, ORIGIN] < ids[other, ORIGIN]
+    if numbers[one, VALUE_SCORE] != numbers[other, VALUE_SCORE]:
+        return numbers[one, VALUE_SCORE] > numbers[other, VALUE_SCORE]
+    if ids[one, ROW_PRODUCT] != ids[other, ROW_PRODUCT]:
+        return ids[one, ROW_PRODUCT] < ids[other, ROW_PRODUCT]
+    return ids[one, ROW_ORIGIN] < ids[other, ROW_ORIGIN]
 
 
 @inner
@@ -535,7 +553,7 @@ def _left(book: int, kind: int, position: int, least: float) -> int:
         at = _listed(book, kind, position)
         if at < 0:
             return position
-        if numbers[at, CHANCE] < least:
+        if numbers[at, VALUE_RANK_SCORE] < least:
             faint = i8(book, _KEYS)[at] < _RELEVANT
             if faint or f8(book, _BEST_FAINT)[kind] < least:
                 return lists[own + _LINE_END]
@@ -555,16 +573,16 @@ def _ahead(book: int, of_cross: int, of_climb: int) -> int:
 @inner
 def _refuses(book: int, at: int) -> bool:
     """Whether the slate so far, or the cart, rules a candidate out for good; counts each product once."""
-    product, crosses = i4_by_4(book, _POOL)[at, PRODUCT], i4_by_4(book, _POOL)[at, ORIGIN] < 0
+    product, crosses = i4_by_4(book, _POOL)[at, ROW_PRODUCT], i4_by_4(book, _POOL)[at, ROW_ORIGIN] < 0
     marks, family = i2(book, _MARKS), i4(book, _FAMILY)[product]
     mark = marks[product]
     of_family = np.int64(i1(book, _FAMILIES)[family]) if family >= 0 else 0
     if mark & _M_CHOSEN:
         reason = 0
     elif of_family & _F_CHOSEN or (crosses and of_family & _F_BESIDE):
-        reason = NEAR_DUPLICATE
+        reason = FILTER_NEAR_DUPLICATE
     elif mark & _M_REPLACED or (crosses and mark & _M_BESIDE):
-        reason = SUBSTITUTE
+        reason = FILTER_SUBSTITUTE
     else:
         return False
     if not mark & _M_DROPPED:
@@ -600,7 +618,7 @@ def _clear_kin(book: int, product: int) -> None:
 
 @inner
 def _category_is_full(book: int, at: int, n_taken: int) -> bool:
-    settings, category = f8(book, _SETTINGS), i4(book, _CATEGORY)[i4_by_4(book, _POOL)[at, PRODUCT]]
+    settings, category = f8(book, _SETTINGS), i4(book, _CATEGORY)[i4_by_4(book, _POOL)[at, ROW_PRODUCT]]
     most = max(settings[SET_FREE_RANKS], math.ceil(settings[SET_CATEGORY_SHARE] * (n_taken + 1)))
     return category >= 0 and i4(book, _CATEGORIES)[category] >= most
 
@@ -609,12 +627,12 @@ def _category_is_full(book: int, at: int, n_taken: int) -> bool:
 def _kind_is_full(book: int, kind: int, n_taken: int) -> bool:
     settings = f8(book, _SETTINGS)
     most = max(settings[SET_FREE_RANKS], math.ceil(settings[SET_KIND_SHARE] * (n_taken + 1)))
-    return i8(book, _ASK)[ASK_KINDS] == CROSSES | UPGRADES and i8(book, _OF_KIND)[kind] >= most
+    return i8(book, _ASK)[ASK_KINDS] == KIND_CROSS_SELL | KIND_UPSELL and i8(book, _OF_KIND)[kind] >= most
 
 
 @inner
 def _take(book: int, at: int, n_taken: int) -> None:
-    product, kind = i4_by_4(book, _POOL)[at, PRODUCT], 0 if i4_by_4(book, _POOL)[at, ORIGIN] < 0 else 1
+    product, kind = i4_by_4(book, _POOL)[at, ROW_PRODUCT], 0 if i4_by_4(book, _POOL)[at, ROW_ORIGIN] < 0 else 1
     category = i4(book, _CATEGORY)[product]
     i4(book, _TAKEN)[n_taken] = at
     i2(book, _MARKS)[product] |= _M_CHOSEN
@@ -647,7 +665,7 @@ def _first_fitting(book: int, kind: int, position: int, n_taken: int) -> tuple[i
     at = _listed(book, kind, position)
     if not _kind_is_full(book, kind, n_taken) and not _category_is_full(book, at, n_taken):
         return kind, position
-    least = f8(book, _SETTINGS)[SET_LEAST_WORTH] * f8_by_4(book, _NUMBERS)[at, CHANCE]
+    least = f8(book, _SETTINGS)[SET_LEAST_WORTH] * f8_by_4(book, _NUMBERS)[at, VALUE_RANK_SCORE]
     cross = lists[_LINE_END] if _kind_is_full(book, 0, n_taken) else lists[_LIST_FIRST]
     climb = lists[4 + _LINE_END] if _kind_is_full(book, 1, n_taken) else lists[4 + _LIST_FIRST]
     while True:
@@ -684,7 +702,7 @@ def _pick(book: int, n_taken: int) -> int:
 @inner
 def _note_refused(book: int, at: int) -> None:
     """Note a candidate that stock, flags or a business rule remove."""
-    product, told, refused = i4_by_4(book, _POOL)[at, PRODUCT], i8(book, _TOLD), i8(book, _REFUSED)
+    product, told, refused = i4_by_4(book, _POOL)[at, ROW_PRODUCT], i8(book, _TOLD), i8(book, _REFUSED)
     if i1(book, _REFUSAL)[product] or i2(book, _MARKS)[product] & _M_BLOCKED:
         if told[TOLD_REFUSED] < len(refused):
             refused[told[TOLD_REFUSED]] = product
@@ -705,15 +723,15 @@ def _line_up(book: int, kind: int, begin: int, end: int) -> None:
             continue
         line[last] = at
         last += 1
-        best = max(best, numbers[at, CHANCE])
+        best = max(best, numbers[at, VALUE_RANK_SCORE])
     floor, best_faint = f8(book, _SETTINGS)[SET_FLOOR] * best, -1.0
     for position in range(begin, last):
         at = line[position]
-        keys[at] = bits[4 * at + CHANCE]
-        if numbers[at, CHANCE] >= floor:
+        keys[at] = bits[4 * at + VALUE_RANK_SCORE]
+        if numbers[at, VALUE_RANK_SCORE] >= floor:
             keys[at] |= _RELEVANT
         else:
-            best_faint = max(best_faint, numbers[at, CHANCE])
+            best_faint = max(best_faint, numbers[at, VALUE_RANK_SCORE])
     f8(book, _BEST_FAINT)[kind] = best_faint
     _start_list(book, kind, begin, last)
 
@@ -753,16 +771,16 @@ def _better_rule(book: int, product: int, antecedent: int, best: int, best_antec
 def _write_numbers(book: int, rank: int, at: int) -> None:
     """Price, probability, quantity, value and what ranked; a value whose price is not known is 0."""
     ids, numbers, price, out = i4_by_4(book, _POOL), f8_by_4(book, _NUMBERS), f8(book, _PRICE), f8(book, _OFFER_NUMBERS)
-    worth = price[ids[at, PRODUCT]]
-    if ids[at, ORIGIN] >= 0:
-        worth -= price[ids[at, ORIGIN]]
-    worth *= numbers[at, QUANTITY]
+    worth = price[ids[at, ROW_PRODUCT]]
+    if ids[at, ROW_ORIGIN] >= 0:
+        worth -= price[ids[at, ROW_ORIGIN]]
+    worth *= numbers[at, VALUE_QUANTITY]
     if math.isnan(worth):
         worth = 0.0
     first = N_NUMBERS * rank
-    out[first], out[first + 1] = price[ids[at, PRODUCT]], numbers[at, PROBABILITY]
-    out[first + 2], out[first + 3] = numbers[at, QUANTITY], numbers[at, PROBABILITY] * worth
-    out[first + 4] = numbers[at, CHANCE]
+    out[first], out[first + 1] = price[ids[at, ROW_PRODUCT]], numbers[at, VALUE_PROBABILITY]
+    out[first + 2], out[first + 3] = numbers[at, VALUE_QUANTITY], numbers[at, VALUE_PROBABILITY] * worth
+    out[first + 4] = numbers[at, VALUE_RANK_SCORE]
 
 
 @inner
@@ -773,16 +791,18 @@ def _tell(book: int, n: int, n_recent: int) -> None:
     for rank in range(n):
         at = i4(book, _TAKEN)[rank]
         rule, because = -1, -1
-        if ids[at, ORIGIN] < 0:
-            n_rows = ask[ASK_CART] if ids[at, TIER] == CART else n_recent if ids[at, TIER] == RECENT else 0
+        if ids[at, ROW_ORIGIN] < 0:
+            n_rows = (
+                ask[ASK_CART] if ids[at, ROW_TIER] == TIER_CART else n_recent if ids[at, ROW_TIER] == TIER_RECENT else 0
+            )
             for position in range(n_rows):
-                row = ask[ASK_ROWS + position] if ids[at, TIER] == CART else i8(book, _LATELY)[position]
-                better = _better_rule(book, ids[at, PRODUCT], row, rule, because)
+                row = ask[ASK_ROWS + position] if ids[at, ROW_TIER] == TIER_CART else i8(book, _LATELY)[position]
+                better = _better_rule(book, ids[at, ROW_PRODUCT], row, rule, because)
                 if better >= 0:
                     rule, because = better, row
         for column in range(4):
             offers[6 * rank + column] = ids[at, column]
-        offers[6 * rank + RULE], offers[6 * rank + ANTECEDENT] = rule, because
+        offers[6 * rank + ROW_RULE], offers[6 * rank + ROW_ANTECEDENT] = rule, because
         _write_numbers(book, rank, at)
 
 
@@ -835,7 +855,7 @@ def _clear(book: int, account: int, end: int, n: int) -> None:
     """Leave the working memory as it was found."""
     ask, marks = i8(book, _ASK), i2(book, _MARKS)
     for at in range(n):
-        _clear_kin(book, i4_by_4(book, _POOL)[i4(book, _TAKEN)[at], PRODUCT])
+        _clear_kin(book, i4_by_4(book, _POOL)[i4(book, _TAKEN)[at], ROW_PRODUCT])
     at = ASK_ROWS
     for position in range(5):
         for _ in range(ask[ASK_CART + position]):
@@ -844,7 +864,7 @@ def _clear(book: int, account: int, end: int, n: int) -> None:
             marks[ask[at]] = 0
             at += 1
     for at in range(end):
-        marks[i4_by_4(book, _POOL)[at, PRODUCT]] = 0
+        marks[i4_by_4(book, _POOL)[at, ROW_PRODUCT]] = 0
     if account >= 0:
         _mark_owned(book, account, 0)
 
@@ -877,9 +897,9 @@ def rank(book: int, account_key: bytes) -> int:
         return TOO_LARGE
     middle, end = _gather(book, account, n_recent)
     n = _stage(book, 0, middle, end, 0)
-    for tier in (SEGMENT, POPULAR):
-        who = segment if tier == SEGMENT else EVERYONE
-        if n < ask[ASK_LIMIT] and ask[ASK_KINDS] & CROSSES and (tier == POPULAR or segment != EVERYONE):
+    for tier in (TIER_SEGMENT, TIER_POPULAR):
+        who = segment if tier == TIER_SEGMENT else EVERYONE
+        if n < ask[ASK_LIMIT] and ask[ASK_KINDS] & KIND_CROSS_SELL and (tier == TIER_POPULAR or segment != EVERYONE):
             begin = end
             end = _popular(book, who, tier, begin)
             n = _stage(book, begin, end, end, n)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from recsys.contracts.offers import ProductChange
 from recsys.offer_model.tables import Float64, OfferModel
 
-OFFERABLE, INACTIVE, DO_NOT_OFFER, OUT_OF_STOCK = 0, 1, 2, 3
+OFFERABLE, INACTIVE, REFUSAL_DO_NOT_OFFER, OUT_OF_STOCK = 0, 1, 2, 3
 REFUSALS = ("offerable", "inactive", "do_not_offer", "out_of_stock")
 
 
@@ -30,7 +30,7 @@ class LiveCatalogue:
         self._stock: Float64 = np.array(products.stock)
         refusal = np.zeros(len(self.price), dtype=np.int8)
         refusal[self._stock <= 0] = OUT_OF_STOCK  # NaN, stock that nobody tracks, is not below zero
-        refusal[self._do_not_offer] = DO_NOT_OFFER
+        refusal[self._do_not_offer] = REFUSAL_DO_NOT_OFFER
         refusal[~self._active] = INACTIVE
         self.refusal: NDArray[np.int8] = refusal
         self.margin_rate = _median_margin_rate(self.price, self.cost)
@@ -66,7 +66,7 @@ class LiveCatalogue:
         if not self._active[row]:
             return INACTIVE
         if self._do_not_offer[row]:
-            return DO_NOT_OFFER
+            return REFUSAL_DO_NOT_OFFER
         return OUT_OF_STOCK if self._stock[row] <= 0 else OFFERABLE
 
 

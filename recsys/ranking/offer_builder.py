@@ -12,8 +12,9 @@ from recsys.contracts.offers import Offer, OfferRequest
 from recsys.offer_model.tables import EVERYONE, Float64, OfferModel
 from recsys.ranking.active_rules import RuleAnnotation
 from recsys.ranking.explanations import CartReasons, Reason, Reasons
+from recsys.ranking.kernel import TIER_CART, TIER_POPULAR, TIER_RECENT, TIER_SEGMENT
 from recsys.ranking.live_catalogue import LiveCatalogue
-from recsys.ranking.pool import CART, POPULAR, RECENT, SEGMENT, TIERS, Pool
+from recsys.ranking.pool import TIERS, Pool
 from recsys.ranking.request import ResolvedRequest
 from recsys.ranking.value import unit_worth
 
@@ -110,10 +111,10 @@ class Offering:
 
     def _reason(self, row: _Picked, segment: int, cart: CartReasons, recent: CartReasons) -> Reason:
         climbs = row.from_product >= 0
-        if row.tier in (SEGMENT, POPULAR) and row.evidence >= 0:
-            return self._reasons.of_fallback(row.evidence, segment if row.tier == SEGMENT else EVERYONE)
-        if row.tier in (CART, RECENT) and not climbs:
-            spoken = (cart if row.tier == CART else recent).reason(row.product)
+        if row.tier in (TIER_SEGMENT, TIER_POPULAR) and row.evidence >= 0:
+            return self._reasons.of_fallback(row.evidence, segment if row.tier == TIER_SEGMENT else EVERYONE)
+        if row.tier in (TIER_CART, TIER_RECENT) and not climbs:
+            spoken = (cart if row.tier == TIER_CART else recent).reason(row.product)
             if spoken is not None:
                 return spoken
         if row.evidence >= 0:

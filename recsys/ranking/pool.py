@@ -11,7 +11,6 @@ from recsys.contracts.offers import Tier
 from recsys.offer_model.tables import Bool, Float64, Int32
 
 TIERS: tuple[Tier, ...] = ("account", "recent", "cart", "segment", "popular")
-ACCOUNT, RECENT, CART, SEGMENT, POPULAR = range(5)
 
 
 @dataclass(frozen=True, slots=True)

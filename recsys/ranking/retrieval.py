@@ -6,7 +6,8 @@ import numpy as np
 
 from recsys.offer_model.tables import Float64, Int32, OfferModel
 from recsys.ranking.combine import merge_weights
-from recsys.ranking.pool import ACCOUNT, POPULAR, SEGMENT, Pool, crosses, member
+from recsys.ranking.kernel import TIER_ACCOUNT, TIER_POPULAR, TIER_SEGMENT
+from recsys.ranking.pool import Pool, crosses, member
 
 
 def account_pool(model: OfferModel, account: int) -> Pool:
@@ -29,7 +30,7 @@ def candidate_rows(model: OfferModel, rows: slice) -> Pool:
         table.expected_quantity[rows].astype(np.float64),
         table.score[rows].astype(np.float64),
         table.evidence[rows],
-        np.full(len(product), ACCOUNT, dtype=np.int8),
+        np.full(len(product), TIER_ACCOUNT, dtype=np.int8),
     )
 
 
@@ -129,6 +130,6 @@ def fallback_pool(model: OfferModel, segment: int) -> Pool:
         product,
         model.fallback.probability[rows].astype(np.float64),
         model.products.usual_quantity[product].astype(np.float64),
-        SEGMENT if segment else POPULAR,
+        TIER_SEGMENT if segment else TIER_POPULAR,
         evidence=np.arange(start, start + count, dtype=np.int32),
     )

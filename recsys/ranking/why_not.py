@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from recsys.contracts.offers import AccountState, OfferRequest
-from recsys.ranking.eligibility import BLOCKED, CHANGING, RULE_PREFIX
+from recsys.ranking.eligibility import BLOCKED_BY_RULE, CHANGING, RULE_PREFIX
 from recsys.ranking.engine import OfferEngine, Ranked
 from recsys.ranking.pool import Pool
 from recsys.ranking.request import ResolvedRequest
@@ -22,7 +22,7 @@ SENTENCES: Final = {
     "inactive": "it is not sold any more",
     "do_not_offer": "it is flagged do_not_offer",
     "out_of_stock": "it was out of stock",
-    BLOCKED: "the business rule {rule!r} blocks it",
+    BLOCKED_BY_RULE: "the business rule {rule!r} blocks it",
     "filtered": "it is outside the categories or prices that the request asks for",
     "in_cart": "it is in the cart, or it is the product that is viewed",
     "excluded": "the request excludes it",
@@ -94,7 +94,7 @@ def why_not(
 
 def _refused(engine: OfferEngine, row: int, reason: str) -> WhyNot:
     if reason.startswith(RULE_PREFIX):
-        return reason_for(BLOCKED, rule=reason.removeprefix(RULE_PREFIX))
+        return reason_for(BLOCKED_BY_RULE, rule=reason.removeprefix(RULE_PREFIX))
     return reason_for(reason, dict(engine.catalogue.values(row)))
 
 
@@ -146,8 +146,8 @@ class _Search:
 
     def _by_barrier(self, name: str) -> WhyNot:
         row, catalogue = self._row, self._engine.catalogue
-        if name == BLOCKED and self._situation.effect is not None:
-            return reason_for(BLOCKED, rule=self._situation.effect.blocking[row])
+        if name == BLOCKED_BY_RULE and self._situation.effect is not None:
+            return reason_for(BLOCKED_BY_RULE, rule=self._situation.effect.blocking[row])
         if name == "withheld":
             return reason_for(name, why=self._state.withheld[catalogue.ids[row]])
         if name == "filtered":

@@ -12,7 +12,7 @@ from recsys.bundle.resolve import resolve_model
 from recsys.cli import main
 from recsys.contracts.config import read_config
 from recsys.data.dataset import ReadSpec
-from training.champion import ACCOUNTS_FILE, EVIDENCE, read_evidence, read_ndcg
+from training.champion import ACCOUNTS_FILE, EVIDENCE_FILE, read_evidence, read_ndcg
 from training.cli.models import gate_checks
 from training.config import TrainConfig
 from training.gate import BinEvidence, Comparison, GateEvidence
@@ -70,7 +70,7 @@ def _deserving(uri: str, **changes: object) -> int:
     with open_run(registry, "deserving") as run:
         run.log_params(TrainConfig().model_dump(mode="json") | {"seed": 1})
         run.log_metrics({"coverage": better.coverage, "accounts": 240})
-        run.log_json(better.model_dump(mode="json"), EVIDENCE)
+        run.log_json(better.model_dump(mode="json"), EVIDENCE_FILE)
         run.log_frame(gain, ACCOUNTS_FILE)
         run.log_bundle(resolve_model("models:/offers/1", tracking_uri=uri))
     return registry.register(run.run_id).version

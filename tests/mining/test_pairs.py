@@ -11,7 +11,7 @@ from recsys.contracts import columns as c
 from recsys.errors import EmptyDataError
 from recsys.mining.counting import (
     BASKET,
-    PRODUCT,
+    PRODUCT_CODE,
     count_pairs,
     number_baskets,
     pair_counts,
@@ -91,8 +91,8 @@ def test_margins_of_nothing_are_refused(to_orders):
 
 def mlxtend_pairs(orders, min_count):
     ids = read_product_ids(orders)
-    lines = number_baskets(orders).select(BASKET, PRODUCT).to_pandas()
-    place = lines[BASKET].to_numpy(), lines[PRODUCT].to_numpy()
+    lines = number_baskets(orders).select(BASKET, PRODUCT_CODE).to_pandas()
+    place = lines[BASKET].to_numpy(), lines[PRODUCT_CODE].to_numpy()
     held = sp.csr_array((np.ones(len(lines), dtype=bool), place))
     found = mine_itemsets(held, min_count, 2)
     return {(ids[pair[0]], ids[pair[1]]): count for pair, count in found if len(pair) == 2}

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from recsys.ranking.combine import combine, in_this_order, merge_weights, noisy_or
-from recsys.ranking.pool import ACCOUNT, CART, Pool, crosses
+from recsys.ranking.kernel import TIER_ACCOUNT, TIER_CART
+from recsys.ranking.pool import Pool, crosses
 
 
 def pool(products: list[int], probabilities: list[float], tier: int) -> Pool:
@@ -13,29 +14,29 @@ def pool(products: list[int], probabilities: list[float], tier: int) -> Pool:
 
 
 def test_what_both_name_gets_the_noisy_or_and_the_tier_of_the_stronger() -> None:
-    both = combine(pool([7, 3], [0.2, 0.1], ACCOUNT), pool([3, 5], [0.5, 0.4], CART))
+    both = combine(pool([7, 3], [0.2, 0.1], TIER_ACCOUNT), pool([3, 5], [0.5, 0.4], TIER_CART))
     assert both.product.tolist() == [7, 3, 5]
     assert both.probability == pytest.approx([0.2, 1 - (1 - 0.1) * (1 - 0.5), 0.4])
-    assert both.tier.tolist() == [ACCOUNT, CART, CART]
+    assert both.tier.tolist() == [TIER_ACCOUNT, TIER_CART, TIER_CART]
 
 
 def test_a_weaker_cart_leaves_the_account_its_tier() -> None:
-    both = combine(pool([3], [0.5], ACCOUNT), pool([3], [0.1], CART))
-    assert both.tier.tolist() == [ACCOUNT]
+    both = combine(pool([3], [0.5], TIER_ACCOUNT), pool([3], [0.1], TIER_CART))
+    assert both.tier.tolist() == [TIER_ACCOUNT]
     assert both.probability == pytest.approx([0.55])
 
 
 def test_the_account_s_share_of_this_order_ranks_and_its_horizon_is_told() -> None:
-    account = in_this_order(pool([3, 9], [0.4, 0.2], ACCOUNT), 3.0)  # three more orders are expected
-    both = combine(account, pool([3], [0.15], CART))
+    account = in_this_order(pool([3, 9], [0.4, 0.2], TIER_ACCOUNT), 3.0)  # three more orders are expected
+    both = combine(account, pool([3], [0.15], TIER_CART))
     assert both.chance == pytest.approx([1 - (1 - 0.4 / 4) * (1 - 0.15), 0.2 / 4])
     assert both.probability == pytest.approx([1 - (1 - 0.4) * (1 - 0.15), 0.2])
     assert both.score == pytest.approx(both.chance)
-    assert both.tier.tolist() == [CART, ACCOUNT]
+    assert both.tier.tolist() == [TIER_CART, TIER_ACCOUNT]
 
 
 def test_one_empty_side_leaves_the_other_as_it_is() -> None:
-    some, none = pool([1, 2], [0.3, 0.2], ACCOUNT), pool([], [], CART)
+    some, none = pool([1, 2], [0.3, 0.2], TIER_ACCOUNT), pool([], [], TIER_CART)
     assert combine(some, none) is some
     assert combine(none, some) is some
 
@@ -47,8 +48,8 @@ def test_the_combination_is_symmetric_and_never_below_its_parts() -> None:
 
 
 def test_a_cart_that_says_the_same_of_all_keeps_the_account_s_order() -> None:
-    account = pool([1, 2, 3], [0.3, 0.2, 0.1], ACCOUNT)
-    both = combine(account, pool([1, 2, 3], [0.4, 0.4, 0.4], CART))
+    account = pool([1, 2, 3], [0.3, 0.2, 0.1], TIER_ACCOUNT)
+    both = combine(account, pool([1, 2, 3], [0.4, 0.4, 0.4], TIER_CART))
     assert (np.diff(both.probability) < 0).all()
 
 

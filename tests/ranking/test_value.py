@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from recsys.contracts.offers import Objective
+from recsys.ranking.kernel import TIER_ACCOUNT
 from recsys.ranking.live_catalogue import LiveCatalogue
-from recsys.ranking.pool import ACCOUNT, Pool
+from recsys.ranking.pool import Pool
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from recsys.ranking.value import credible, raw_order, unit_worth, value_order
 
@@ -34,7 +35,7 @@ def pool(
         quantity=np.full(n, 2.0),
         score=np.array(scores or probabilities),
         evidence=np.full(n, -1, dtype=np.int32),
-        tier=np.full(n, ACCOUNT, dtype=np.int8),
+        tier=np.full(n, TIER_ACCOUNT, dtype=np.int8),
     )
 
 

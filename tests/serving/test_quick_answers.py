@@ -16,7 +16,7 @@ from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.offer_model.tables import OfferModel
 from recsys.ranking.diversity import DiversityConfig
 from recsys.ranking.engine import OfferEngine, RankingConfig
-from recsys.ranking.kernel import BARS, COLUMNS
+from recsys.ranking.kernel import COLUMNS, FILTERS
 from recsys.ranking.live_catalogue import REFUSALS
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from serving.encoding import EncodedSlate, ResponseEncoder, encode
@@ -178,7 +178,7 @@ def test_names_with_quotes_and_percent_signs_stay_what_they_are() -> None:
 
 
 def test_the_kernel_names_columns_and_refusals_as_the_model_does() -> None:
-    assert BARS[: len(REFUSALS)] == REFUSALS
+    assert FILTERS[: len(REFUSALS)] == REFUSALS
     model = model_of(9)
     for name in COLUMNS:
         table, _, column = name.partition(".")

@@ -28,7 +28,7 @@ from recsys.contracts import columns as c
 from recsys.errors import GateError, ModelNotFoundError
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import write_ladder
-from training.champion import EVIDENCE, compare_kept, read_evidence, read_ndcg, same_window
+from training.champion import EVIDENCE_FILE, compare_kept, read_evidence, read_ndcg, same_window
 from training.gate import NDCG_CHECK, DataFacts, GateCheck, GateEvidence, judge_evidence
 from training.registry import CHALLENGER, MODEL_NAME, ModelVersion, Registry
 
@@ -85,7 +85,7 @@ def _evidence(registry: Registry, version: ModelVersion) -> GateEvidence:
     evidence = read_evidence(registry, version)
     if evidence is None:
         raise GateError(
-            f"{MODEL_NAME} version {version.version} has no {EVIDENCE}, must have what its run measured; train it "
+            f"{MODEL_NAME} version {version.version} has no {EVIDENCE_FILE}, must have what its run measured; train it "
             'again with `offers train`, or give --override "reason"'
         )
     return evidence
@@ -117,7 +117,7 @@ def _data_of(registry: Registry, champion: ModelVersion | None) -> DataFacts | N
     evidence = read_evidence(registry, champion)
     if evidence is None:
         raise GateError(
-            f"the champion, {MODEL_NAME} version {champion.version}, has no {EVIDENCE} to compare with; "
+            f"the champion, {MODEL_NAME} version {champion.version}, has no {EVIDENCE_FILE} to compare with; "
             'promote with --override "reason"'
         )
     return evidence.data
