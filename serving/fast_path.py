@@ -1,7 +1,7 @@
 """The two usual questions, answered in front of the application: no routing, no dependencies to solve.
 
 What it leaves to the application is decided by method, path and headers. Both ways share admission, models, decision
-and the mapping of errors, and give the same bytes (tests/serving/test_fast_path.py).
+and the mapping of errors, and give the same bytes (tests/serving/http/test_fast_path.py).
 """
 
 from __future__ import annotations

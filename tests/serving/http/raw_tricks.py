@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple
 
-from tests.serving.raw_http import Connection, Marked, chunked, page, request
+from tests.serving.http.raw_http import Connection, Marked, chunked, page, request
 
 CLOSED: Final = 0
 """Stands among the statuses: the server may close without this answer."""

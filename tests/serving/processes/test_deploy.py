@@ -20,7 +20,7 @@ import yaml
 
 from serving.http.keys import KeyFile, new_key, read_keys, with_key, write_keys
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
 

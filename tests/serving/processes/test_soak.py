@@ -28,7 +28,7 @@ import pytest
 
 from serving.http.keys import KEY_SCOPES, KeyFile, new_key, write_keys
 
-PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "serving_soak.json"
+PROOF = Path(__file__).resolve().parents[3] / "docs" / "proof" / "serving_soak.json"
 Serve = Callable[..., Any]
 Step = Callable[[httpx.Client], httpx.Response | None]
 

@@ -27,7 +27,7 @@ from recsys.bundle.manifest import model_version
 from recsys.contracts.events import EventQuery
 from recsys.events.store import open_store
 
-PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "serving_survival.json"
+PROOF = Path(__file__).resolve().parents[3] / "docs" / "proof" / "serving_survival.json"
 Serve = Callable[..., Any]
 
 

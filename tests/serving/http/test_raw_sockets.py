@@ -19,8 +19,8 @@ import pytest
 
 from recsys.contracts.events import EventQuery
 from recsys.events.store import open_store
-from tests.serving.raw_http import Connection, connected, page, request
-from tests.serving.raw_tricks import TRICKS, judge
+from tests.serving.http.raw_http import Connection, connected, page, request
+from tests.serving.http.raw_tricks import TRICKS, judge
 
 CONNECTIONS = 200
 LIMITS = f"""
