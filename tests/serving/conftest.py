@@ -200,12 +200,14 @@ def serve(bundle_folder: Path, tmp_path: Path) -> Iterator[Callable[..., Served]
 
 
 @pytest.fixture(scope="module")
-def serve_in(bundle_folder: Path) -> Callable[..., AbstractContextManager[Served]]:
+def serve_in(
+    bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., AbstractContextManager[Served]]:
     """Starts `offers serve` for the length of a block."""
 
     @contextmanager
     def start(store: str, *options: str) -> Iterator[Served]:
-        served = Served(bundle_folder, store, *options)
+        served = Served(str(bundle_folder), store, *options, where=tmp_path_factory.mktemp("served"))
         try:
             yield served
         finally:
