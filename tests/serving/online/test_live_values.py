@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,7 @@ from serving.fakes import FakeEngine, fake_model
 from serving.models.by_alias import FixedModel
 from serving.models.loading import load_model
 from serving.online.activity import FrequencyCaps
-from serving.online.change_feed import Feedback, Subject
+from serving.online.change_feed import Feedback, RulesFile, Subject
 from serving.online.state import OnlineState
 from serving.settings import Settings
 
@@ -251,3 +252,15 @@ def test_outcomes_are_looked_up_once() -> None:
     assert store.asked == ["d1"]
     state.apply(state.read_news())
     assert store.asked == ["d1"]
+
+
+def test_rules_of_the_same_size_and_time_are_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "rules.toml"
+    rule = '[[rule]]\nname = "{}"\naction = "block"\nproducts = ["P1"]\nowner = "A. Buyer"\nreason = "sold out"\n'
+    path.write_text(rule.format("tins"))
+    seen = path.stat()
+    file = RulesFile(path)
+    path.write_text(rule.format("jars"))
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert (path.stat().st_mtime_ns, path.stat().st_size) == (seen.st_mtime_ns, seen.st_size)
+    assert [one.name for one in file.look().rules] == ["jars"]
