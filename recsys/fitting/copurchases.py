@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import scipy.sparse as sp
 from pydantic import Field
+from statsmodels.stats.proportion import proportion_confint
 
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
@@ -27,7 +28,6 @@ from recsys.data.history import SECONDS_A_DAY, UNKNOWN_ACCOUNT, History
 from recsys.data.sources import connect
 from recsys.fitting.accounts import Segments
 from recsys.fitting.products import Ranges, Vocabulary, distinct_pairs, ranges, row_of_entries
-from recsys.mining.measures import wilson_interval
 from recsys.offer_model.tables import (
     COMPLEMENT,
     EVERYONE,
@@ -114,7 +114,7 @@ def follow_on_pairs(peers: FirstPurchases, buyers: Int64, config: EvidenceConfig
     segment, anchor, product, n = (counts[name].to_numpy() for name in ("segment", "anchor", "product", "n"))
     overall = np.zeros(peers.n_products, dtype=np.int64)
     overall[totals["product"].to_numpy()] = totals["n"].to_numpy()
-    low, _ = wilson_interval(n.astype(np.float64), buyers[segment, anchor].astype(np.float64), CONFIDENCE_LEVEL)
+    low, _ = proportion_confint(n, buyers[segment, anchor], alpha=1 - CONFIDENCE_LEVEL, method="wilson")
     strength = np.where(low > overall[product] / max(len(peers.product), 1), low, UNREMARKABLE)
     shape = (len(peers.n_accounts) * peers.n_products, peers.n_products)
     rows = segment.astype(np.int64) * peers.n_products + anchor

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
+from statsmodels.stats.proportion import proportion_confint
 
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
 from recsys.data.history import SECONDS_A_DAY, History
 from recsys.data.sources import connect
 from recsys.errors import EmptyDataError
-from recsys.mining.measures import wilson_interval
 
 FOLLOW_ON_COLUMNS: tuple[str, ...] = (
     c.ANTECEDENT_ID,
@@ -122,7 +122,7 @@ def _to_frame(
     base_rate: NDArray[np.float64],
 ) -> pd.DataFrame:
     n_both = steps["n"].to_numpy()
-    low, high = wilson_interval(n_both, n_at_risk, config.confidence_level)
+    low, high = proportion_confint(n_both, n_at_risk, alpha=1 - config.confidence_level, method="wilson")
     columns = {
         c.ANTECEDENT_ID: history.product_ids[steps["a"]],
         c.CONSEQUENT_ID: history.product_ids[steps["b"]],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from recsys.arrays import FloatArray
 from recsys.contracts import columns as c
@@ -45,24 +44,6 @@ def measure(n_orders: int, n_antecedent: Counts, n_consequent: Counts, n_both: C
         c.KULCZYNSKI: (confidence + n_both / n_consequent) / 2,
         c.COSINE: n_both / np.sqrt(n_antecedent.astype(np.float64) * n_consequent),
     }
-
-
-def wilson_interval(n_hits: Counts, n_tries: Counts, level: float) -> tuple[FloatArray, FloatArray]:
-    """Return the Wilson score interval of a share, two arrays of shape `(n,)` within [0, 1].
-
-    With z the normal quantile of (1 + level) / 2, p = hits / tries, n = tries::
-
-        (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
-
-    It keeps its level for few tries and for shares near 0 or 1, where the normal interval does not.
-
-    Source: Wilson 1927; Brown, Cai, DasGupta 2001.
-    """
-    z = float(norm.ppf((1 + level) / 2))
-    share, spread = n_hits / n_tries, z * z / n_tries
-    centre = (share + spread / 2) / (1 + spread)
-    half = z * np.sqrt(share * (1 - share) / n_tries + spread / (4 * n_tries)) / (1 + spread)
-    return np.clip(centre - half, 0.0, 1.0), np.clip(centre + half, 0.0, 1.0)
 
 
 def _ratio(top: FloatArray, bottom: FloatArray, otherwise: float) -> FloatArray:

@@ -15,6 +15,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import Field
+from statsmodels.stats.proportion import proportion_confint
 
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
@@ -29,7 +30,7 @@ from recsys.mining.counting import (
     read_pairs,
     read_product_ids,
 )
-from recsys.mining.measures import measure, wilson_interval
+from recsys.mining.measures import measure
 from recsys.mining.significance import (
     NullModel,
     PairNull,
@@ -240,7 +241,7 @@ def _directed(
     pairs = tested.pairs
     a, b = (pairs.right, pairs.left) if turned else (pairs.left, pairs.right)
     n_with, n_orders = margins.n_with.sum(axis=0), int(margins.n_orders.sum())
-    low, high = wilson_interval(pairs.n_both, n_with[a], config.confidence_level)
+    low, high = proportion_confint(pairs.n_both, n_with[a], alpha=1 - config.confidence_level, method="wilson")
     columns = {
         c.ANTECEDENT_ID: margins.product_ids[a],
         c.CONSEQUENT_ID: margins.product_ids[b],

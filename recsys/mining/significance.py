@@ -30,6 +30,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.special import gammainc, gammaincc
+from statsmodels.stats.multitest import fdrcorrection
 
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
@@ -157,11 +158,8 @@ def false_discovery_rate(p_values: FloatArray, n_tests: int) -> FloatArray:
         >>> false_discovery_rate(np.array([0.03, 0.01]), n_tests=4).tolist()
         [0.06, 0.04]
     """
-    rank = np.argsort(p_values, kind="stable")
-    scaled = p_values[rank] * n_tests / np.arange(1, len(p_values) + 1)
-    q_values = np.empty(len(p_values))
-    q_values[rank] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    return q_values
+    among_these = fdrcorrection(p_values)[1]
+    return np.minimum(among_these * (n_tests / max(len(p_values), 1)), 1.0)
 
 
 def _merge_sizes(size: IntArray, n_orders: IntArray) -> _Classes:

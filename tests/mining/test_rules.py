@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlxtend.frequent_patterns import association_rules
+from scipy.stats import binomtest
 
 from recsys.contracts import columns as c
 from recsys.errors import EmptyDataError
@@ -68,7 +69,9 @@ def test_counts_and_columns_are_written_out(shop):
     n_cup = sum("cup" in basket for basket in shop.baskets)
     n_both = sum("saucer" in basket for basket in shop.baskets)
     assert (row[c.N_ORDERS], row[c.N_ANTECEDENT], row[c.N_CONSEQUENT], row[c.N_BOTH]) == (800, n_cup, n_both, n_both)
-    assert row[c.CONFIDENCE_LOW] < row[c.CONFIDENCE] == n_both / n_cup < row[c.CONFIDENCE_HIGH]
+    known = binomtest(n_both, n_cup).proportion_ci(0.95, method="wilson")
+    assert row[c.CONFIDENCE] == n_both / n_cup
+    assert (row[c.CONFIDENCE_LOW], row[c.CONFIDENCE_HIGH]) == pytest.approx((known.low, known.high), abs=1e-12)
     assert row[c.EXPECTED_BOTH] < n_both / 3
 
 

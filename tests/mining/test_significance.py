@@ -33,17 +33,25 @@ def test_tails_are_scipys_poisson():
     assert tail_below(count, mean) == pytest.approx(poisson.cdf(count, mean))
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(0, 50))
+@given(st.lists(st.floats(0, 1) | st.sampled_from([0.0, 0.01, 1.0]), max_size=30), st.integers(0, 50))
 def test_the_false_discovery_rate_is_scipys_with_the_missing_tests_as_ones(p_values, n_missing):
     whole = false_discovery_control(np.array(p_values + [1.0] * n_missing))[: len(p_values)]
     ours = false_discovery_rate(np.array(p_values), len(p_values) + n_missing)
-    assert ours == pytest.approx(whole)
+    assert ours == pytest.approx(whole, rel=1e-12, abs=1e-300)
 
 
 def test_the_family_matters():
     p_values = np.array([0.001])
     assert false_discovery_rate(p_values, 1).tolist() == [0.001]
     assert false_discovery_rate(p_values, 1000).tolist() == [1.0]
+
+
+def test_the_false_discovery_rate_of_many_tests_is_the_formula():
+    p_values = np.random.default_rng(3).random(200_000) ** 8
+    p_values[::7] = p_values[0]
+    scaled = np.sort(p_values) * 1_000_000 / np.arange(1, len(p_values) + 1)
+    known = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)[p_values.argsort().argsort()]
+    assert false_discovery_rate(p_values, 1_000_000) == pytest.approx(known, rel=1e-12, abs=1e-300)
 
 
 def test_the_proportional_mean_is_the_formula(small):

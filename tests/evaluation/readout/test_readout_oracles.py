@@ -170,12 +170,15 @@ def test_the_sequential_factor_equals_its_product_over_single_units() -> None:
 
 
 def test_adjustments_equal_statsmodels_and_leave_out_what_is_not_testable() -> None:
-    p_values = [0.01, 0.04, 0.03, 0.2]
-    for name, method in (("holm", "holm"), ("bh", "fdr_bh")):
-        assert adjusted_p_values(p_values, name) == pytest.approx(multipletests(p_values, method=method)[1])
-    with_gap = adjusted_p_values([0.01, float("nan"), 0.04], "holm")
-    assert with_gap[0] == pytest.approx(0.02)
-    assert np.isnan(with_gap[1])
+    rng = np.random.default_rng(2)
+    for size in (0, 1, 2, 9, 40):
+        p_values = np.round(rng.random(size) ** 3, 2)  # rounded, so that some are equal
+        p_values[3:5] = np.nan
+        testable = ~np.isnan(p_values)
+        for name, method in (("holm", "holm"), ("bh", "fdr_bh")):
+            found = np.array(adjusted_p_values(p_values.tolist(), name))
+            assert found[testable] == pytest.approx(multipletests(p_values[testable], method=method)[1], abs=1e-12)
+            assert np.isnan(found[~testable]).all()
 
 
 def test_balance_of_two_arms_is_a_z_test() -> None:
