@@ -158,7 +158,7 @@ def false_discovery_rate(p_values: FloatArray, n_tests: int) -> FloatArray:
         >>> false_discovery_rate(np.array([0.03, 0.01]), n_tests=4).tolist()
         [0.06, 0.04]
     """
-    among_these = fdrcorrection(p_values)[1]
+    among_these: FloatArray = fdrcorrection(p_values)[1]
     return np.minimum(among_these * (n_tests / max(len(p_values), 1)), 1.0)
 
 

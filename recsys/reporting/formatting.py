@@ -1,17 +1,9 @@
-"""Numbers as people read them.
-
-Figures as people read them.
-
-The templates of the pages.
-"""
+"""Numbers, intervals, p-values and KPI figures as people read them."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Final
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from recsys.evaluation.kpis.definition import Basis, KpiUnit
 from recsys.evaluation.readout.results import Effect
@@ -129,12 +121,3 @@ def counted(value: float) -> str:
         ('1,234', '12.35')
     """
     return f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
-
-
-_FOLDER = Path(__file__).parent / "templates"
-
-
-def render_template(name: str, **values: object) -> str:
-    """Return a template filled in; text is escaped."""
-    environment = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template(name).render(**values)

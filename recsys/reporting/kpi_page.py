@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from recsys.evaluation.kpis.definition import Basis, Dimension, KpiDefinition
 from recsys.evaluation.kpis.results import Change, Figure, KpiReport
-from recsys.reporting.formatting import BASIS_WORDS, counted, render_template, shown
-from recsys.reporting.kpi_charts import ChartLine, trend_chart
+from recsys.reporting.formatting import BASIS_WORDS, counted, shown
 from recsys.reporting.kpi_text import MEANING, change_text, effect_lines, kpi_figures, missing_lines, target_text
+from recsys.reporting.page_template import page_template
+from recsys.reporting.svg import PALETTE, Drawing, Scale, x_labels, y_axis
 
 _ASKS: Final = 5
 """Moves at the head of the page."""
@@ -61,7 +63,7 @@ class _Card:
     title: str
     formula: str
     figures: tuple[_FigureShown, ...]
-    chart: str
+    chart: Drawing | None
     asks: tuple[str, ...]
     tells: str
     misleads: str
@@ -110,7 +112,7 @@ def report_page(report: KpiReport) -> str:
         notes=report.notes,
         meaning=MEANING,
     )
-    return render_template("report.html.j2", page=page)
+    return page_template("kpis").render(page=page)
 
 
 def _last_complete(report: KpiReport) -> str | None:
@@ -195,23 +197,82 @@ def _worked(definition: KpiDefinition, figure: Figure) -> str:
     return f"{counted(figure.numerator)} {sign} {counted(figure.denominator)}"
 
 
-def _chart(report: KpiReport, definition: KpiDefinition, bases: tuple[Basis, ...]) -> str:
-    series = [report.series(definition.name, basis) for basis in bases]
+def _chart(report: KpiReport, definition: KpiDefinition, bases: tuple[Basis, ...]) -> Drawing | None:
+    series = {BASIS_WORDS[basis]: report.series(definition.name, basis) for basis in bases}
     if len(report.periods) < 2 or not series:
-        return ""
-    still_open = [at for at, item in enumerate(series[0]) if not item.complete]
-    lines = [
-        ChartLine(BASIS_WORDS[basis], tuple(item.value for item in values))
-        for basis, values in zip(bases, series, strict=True)
-    ]
+        return None
+    still_open = [at for at, item in enumerate(next(iter(series.values()))) if not item.complete]
     return trend_chart(
-        lines,
+        {name: [item.value for item in values] for name, values in series.items()},
         report.periods,
         text=partial(shown, unit=definition.unit),
         target=report.targets.get(definition.name),
-        open_from=still_open[0] if still_open else None,
-        bars=definition.chart == "bar" and len(lines) == 1,
+        open_from=still_open[0] if still_open else len(report.periods),
+        bars=definition.chart == "bar" and len(series) == 1,
     )
+
+
+def trend_chart(
+    lines: Mapping[str, Sequence[float | None]],
+    labels: Sequence[str],
+    *,
+    text: Callable[[float], str],
+    target: float | None,
+    open_from: int,
+    bars: bool,
+) -> Drawing | None:
+    """Return lines (or bars of one) over periods.
+
+    Args:
+        lines: by name, one value a period; None leaves a gap.
+        labels: the periods.
+        text: how a value is written.
+        target: drawn as a dashed line.
+        open_from: the first period that is not over: from here on dots and bars are pale.
+        bars: bars instead of lines.
+    """
+    known = [value for values in lines.values() for value in values if value is not None]
+    if not known:
+        return None
+    limits = [*known, 0.0] if target is None else [*known, 0.0, target]
+    low, high = min(limits), max(limits) if max(limits) > min(limits) else min(limits) + 1.0
+    drawing = Drawing(154, "; ".join(f"{name} {_spoken(labels, values, text)}" for name, values in lines.items()), 360)
+    left, right = 64.0, drawing.width - 10
+    x = Scale(-0.5, len(labels) - 0.5, left, right)
+    y = Scale(low, high, 132, 10)
+    y_axis(drawing, y, left, right, text, (low, (low + high) / 2, high))
+    x_labels(drawing, x, 149, labels)
+    if target is not None:
+        drawing.line(left, y(target), right, y(target), dash="6 4")
+    for values, colour in zip(lines.values(), PALETTE, strict=False):
+        if not bars:
+            for run in _runs(values):
+                drawing.path([(x(i), y(value)) for i, value in run], colour=colour)
+        for i, value in (point for run in _runs(values) for point in run):
+            opacity = 0.35 if i >= open_from else 1
+            if bars:
+                width = 0.7 * (x(1) - x(0))
+                top, height = min(y(value), y(0.0)), abs(y(value) - y(0.0))
+                drawing.rect(x(i) - width / 2, top, width, height, colour=colour, opacity=opacity)
+            else:
+                drawing.dot(x(i), y(value), colour=colour, opacity=opacity)
+    return drawing
+
+
+def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
+    """The stretches between gaps, as positions and values."""
+    runs: list[list[tuple[int, float]]] = [[]]
+    for i, value in enumerate(values):
+        if value is None:
+            runs.append([])
+        else:
+            runs[-1].append((i, value))
+    return [run for run in runs if run]
+
+
+def _spoken(labels: Sequence[str], values: Sequence[float | None], text: Callable[[float], str]) -> str:
+    said = [f"{label} {text(value)}" for label, value in zip(labels, values, strict=True) if value is not None]
+    return ", ".join(said[-4:])
 
 
 def _segment(

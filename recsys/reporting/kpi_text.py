@@ -1,7 +1,4 @@
-"""A report as a table for the terminal.
-
-The registry as a page: every definition with all its attributes, as text or HTML.
-"""
+"""KPIs in words: a report as tables for the terminal, and the definitions as text, page or JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +21,8 @@ from recsys.evaluation.kpis.definition import (
 )
 from recsys.evaluation.kpis.registry import REGISTRY
 from recsys.evaluation.kpis.results import Change, KpiReport
-from recsys.reporting.formatting import BASIS_WORDS, DASH, render_template, shown, shown_difference
+from recsys.reporting.formatting import BASIS_WORDS, DASH, shown, shown_difference
+from recsys.reporting.page_template import page_template
 
 
 def report_table(report: KpiReport) -> RenderableType:
@@ -172,7 +170,7 @@ def explain_page(targets: Mapping[str, float] | None = None) -> str:
         {"name": item.name, "title": item.title, "formula": item.formula, "lines": attributes_of(item, targets or {})}
         for item in REGISTRY.values()
     ]
-    return render_template("explain.html.j2", meaning=MEANING, definitions=definitions)
+    return page_template("kpi_definitions").render(meaning=MEANING, definitions=definitions)
 
 
 def explain_document(targets: Mapping[str, float] | None = None) -> dict[str, Any]:

@@ -1,9 +1,4 @@
-"""The readout as one HTML file: no request leaves it, it reads on a phone and prints.
-
-The pictures of a readout.
-
-Where reports go: a folder, an MLflow run.
-"""
+"""The readout as one HTML page with its charts, and its files in a folder or an MLflow run."""
 
 from __future__ import annotations
 
@@ -14,14 +9,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
-
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.results import Effect, Histogram, Look, Novelty, Readout, SegmentEffect
 from recsys.evaluation.statistics.decomposition import Decomposition
-from recsys.reporting import formatting as wording
-from recsys.reporting.formatting import number, percent
+from recsys.reporting.formatting import interval, number, p_text, percent, relative_interval
+from recsys.reporting.page_template import page_template
 from recsys.reporting.readout_text import markdown_page
 from recsys.reporting.svg import (
     CONTROL,
@@ -34,48 +26,38 @@ from recsys.reporting.svg import (
     percent_ticks,
     scale_over,
     x_axis,
+    x_labels,
     y_axis,
 )
 
 
 def html_page(readout: Readout) -> str:
     """Return the page; equal readouts give equal bytes."""
-    environment = Environment(
-        loader=PackageLoader("recsys.reporting"),
-        autoescape=select_autoescape(("jinja",)),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    template = page_template(
+        "readout",
+        number=number,
+        signed=partial(number, signed=True),
+        percent=percent,
+        share=partial(percent, signed=False),
+        p=p_text,
+        relative=relative_interval,
     )
-    environment.filters |= {
-        "number": wording.number,
-        "signed": partial(wording.number, signed=True),
-        "percent": wording.percent,
-        "share": partial(wording.percent, signed=False),
-        "p": wording.p_text,
-        "relative": wording.relative_interval,
-    }
     arms = [verdict.arm for verdict in readout.verdict.arms]
-    return environment.get_template("readout.html.jinja").render(
+    looks = {arm: [look for look in readout.looks if look.arm == arm] for arm in arms}
+    return template.render(
         r=readout,
-        interval=wording.interval,
+        interval=interval,
         has_margins=any(effect.margin is not None for effect in readout.effects),
         by_status={
             status: [check for check in readout.health if check.status == status]
             for status in ("failed", "warning", "passed", "not_checked")
         },
-        forest=Markup(forest(readout.effects, arms)),  # noqa: S704 (our own SVG, its texts escaped)
-        waterfalls=[(found.arm, Markup(waterfall(found))) for found in readout.decompositions],  # noqa: S704
-        cumulative=[
-            (arm, Markup(cumulative([look for look in readout.looks if look.arm == arm])))  # noqa: S704
-            for arm in arms
-            if readout.looks
-        ],
-        novelty=[(found, Markup(novelty_chart(found))) for found in readout.novelty],  # noqa: S704
-        histogram=Markup(  # noqa: S704
-            histogram_chart(readout.histogram, arms, readout.control) if readout.histogram else ""
-        ),
-        segments=Markup(segments_chart(readout.segments, arms)),  # noqa: S704
+        forest=forest(readout.effects, arms),
+        waterfalls=[(found.arm, waterfall(found)) for found in readout.decompositions],
+        cumulative=[(arm, cumulative(looks[arm])) for arm in arms if len(looks[arm]) > 1],
+        novelty=[(found, novelty_chart(found)) for found in readout.novelty],
+        histogram=histogram_chart(readout.histogram, arms, readout.control) if readout.histogram else None,
+        segments=segments_chart(readout.segments, arms),
     )
 
 
@@ -84,11 +66,11 @@ _LEFT = 170
 _CHARACTERS = 25
 
 
-def forest(effects: Sequence[Effect], arms: Sequence[str]) -> str:
+def forest(effects: Sequence[Effect], arms: Sequence[str]) -> Drawing | None:
     """Return relative effects of all metrics: thick the fixed interval, thin the anytime-valid one."""
     shown = [effect for effect in effects if effect.relative is not None]
     if not shown:
-        return ""
+        return None
     limits = [limit for effect in shown for limit in _relative_limits(effect)]
     drawing = Drawing(len(shown) * _ROW + 34, "Relative effects with intervals")
     scale = scale_over(limits, _LEFT, WIDTH - 12)
@@ -102,7 +84,7 @@ def forest(effects: Sequence[Effect], arms: Sequence[str]) -> str:
         drawing.line(scale(any_low), y, scale(any_high), y, colour=colour)
         drawing.line(scale(low), y, scale(high), y, colour=colour, width=5)
         drawing.dot(scale(effect.relative or 0.0), y, colour=INK, radius=4)
-    return str(drawing)
+    return drawing
 
 
 def _relative_limits(effect: Effect) -> tuple[float, float, float, float]:
@@ -114,7 +96,7 @@ def _relative_limits(effect: Effect) -> tuple[float, float, float, float]:
     return low, high, anytime_low, anytime_high
 
 
-def waterfall(found: Decomposition) -> str:
+def waterfall(found: Decomposition) -> Drawing:
     """Return how the factors' logs add up to the total effect."""
     steps = [*found.factors, found.total]
     ends = [0.0]
@@ -137,13 +119,11 @@ def waterfall(found: Decomposition) -> str:
         drawing.text(WIDTH - 4, y + 4, percent(math.expm1(step.log_effect)), anchor="end")
         if not is_total:
             drawing.line(scale(end), y + 9, scale(end), y + 27, colour=FAINT, dash="2 2")
-    return str(drawing)
+    return drawing
 
 
-def cumulative(looks: Sequence[Look]) -> str:
+def cumulative(looks: Sequence[Look]) -> Drawing:
     """Return the effect by day with both bands: dark the fixed-horizon one, light the anytime-valid one."""
-    if len(looks) < 2:
-        return ""
     drawing = Drawing(230, f"Effect of {looks[0].arm} by day")
     x = Scale(0, len(looks) - 1, 62, WIDTH - 10)
     # The first looks are so wide that they would hide the rest: the plane is cut to the later ones.
@@ -155,13 +135,11 @@ def cumulative(looks: Sequence[Look]) -> str:
         lower = [(x(i), y(getattr(look, low))) for i, look in enumerate(looks)]
         drawing.area([*upper, *reversed(lower)], colour=PALETTE[0], opacity=opacity)
     drawing.path([(x(i), y(look.effect)) for i, look in enumerate(looks)], colour=PALETTE[0])
-    for i in (0, len(looks) // 2, len(looks) - 1):
-        anchor = "start" if i == 0 else "end" if i == len(looks) - 1 else "middle"
-        drawing.text(x(i), 222, looks[i].day, anchor=anchor, colour=CONTROL, size=11)
-    return str(drawing)
+    x_labels(drawing, x, 222, [look.day for look in looks])
+    return drawing
 
 
-def novelty_chart(found: Novelty) -> str:
+def novelty_chart(found: Novelty) -> Drawing:
     """Return the effect by day since exposure with intervals and the fitted line."""
     days = found.days
     drawing = Drawing(230, f"Effect of {found.arm} by day since exposure")
@@ -178,10 +156,10 @@ def novelty_chart(found: Novelty) -> str:
     mean = sum(day.effect for day in days) / len(days)
     ends = [(x(day), y(mean + found.slope * (day - centre))) for day in (days[0].day, days[-1].day)]
     drawing.path(ends, colour=PALETTE[1], width=1.5)
-    return str(drawing)
+    return drawing
 
 
-def histogram_chart(found: Histogram, arms: Sequence[str], control: str) -> str:
+def histogram_chart(found: Histogram, arms: Sequence[str], control: str) -> Drawing:
     """Return the distribution above zero by arm on a logarithmic axis, the cap marked."""
     drawing = Drawing(222 + 14 * len(found.shares), f"Distribution of {found.column}")
     x = Scale(math.log(found.edges[0]), math.log(found.edges[-1]), 50, WIDTH - 12)
@@ -204,13 +182,13 @@ def histogram_chart(found: Histogram, arms: Sequence[str], control: str) -> str:
         line = 228 + 14 * row
         drawing.line(50, line - 4, 66, line - 4, colour=colour, width=3)
         drawing.text(71, line, f"{arm}: {percent(share, signed=False)} at zero", colour=CONTROL, size=11)
-    return str(drawing)
+    return drawing
 
 
-def segments_chart(effects: Sequence[SegmentEffect], arms: Sequence[str]) -> str:
+def segments_chart(effects: Sequence[SegmentEffect], arms: Sequence[str]) -> Drawing | None:
     """Return the primary effect in each level of each segment."""
     if not effects:
-        return ""
+        return None
     drawing = Drawing(len(effects) * _ROW + 34, "Effects by segment")
     scale = scale_over(
         [limit for effect in effects for limit in (effect.effect_low, effect.effect_high)], _LEFT, WIDTH - 12
@@ -223,7 +201,7 @@ def segments_chart(effects: Sequence[SegmentEffect], arms: Sequence[str]) -> str
         drawing.text(4, y + 11, _short(effect.arm), colour=colour, size=10)
         drawing.line(scale(effect.effect_low), y, scale(effect.effect_high), y, colour=colour, width=4)
         drawing.dot(scale(effect.effect), y, radius=4)
-    return str(drawing)
+    return drawing
 
 
 def _colour(arms: Sequence[str], arm: str) -> str:

@@ -17,15 +17,17 @@ PALETTE = ("#1f5fbf", "#c05621", "#2f855a", "#805ad5", "#b83280")
 
 @dataclass
 class Drawing:
-    """An SVG of `WIDTH` x `height` units that grows by the shapes drawn on it.
+    """An SVG that grows by the shapes drawn on it; a template takes it as it is.
 
     Attributes:
         height: in units.
         title: read aloud by screen readers.
+        width: in units; the fewer, the larger the words on a page.
     """
 
     height: float
     title: str
+    width: float = WIDTH
     _parts: list[str] = field(default_factory=list)
 
     def line(
@@ -45,9 +47,11 @@ class Drawing:
             f'fill="{colour}" fill-opacity="{opacity:g}"/>'
         )
 
-    def dot(self, x: float, y: float, *, colour: str = INK, radius: float = 3.5) -> None:
+    def dot(self, x: float, y: float, *, colour: str = INK, radius: float = 3.5, opacity: float = 1) -> None:
         """Draw a filled circle."""
-        self._parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" fill="{colour}"/>')
+        self._parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" fill="{colour}" fill-opacity="{opacity:g}"/>'
+        )
 
     def path(self, points: Sequence[tuple[float, float]], *, colour: str, width: float = 2) -> None:
         """Draw a line through points."""
@@ -68,9 +72,9 @@ class Drawing:
             f"{escape(words)}</text>"
         )
 
-    def __str__(self) -> str:
+    def __html__(self) -> str:
         return (
-            f'<svg viewBox="0 0 {WIDTH} {self.height:g}" role="img" aria-label={quoteattr(self.title)}>'
+            f'<svg viewBox="0 0 {self.width:g} {self.height:g}" role="img" aria-label={quoteattr(self.title)}>'
             f"{''.join(self._parts)}</svg>"
         )
 
@@ -153,9 +157,24 @@ def x_axis(
         drawing.text(at, bottom + 15, shown(value), anchor="middle", colour=CONTROL, size=11)
 
 
-def y_axis(drawing: Drawing, scale: Scale, left: float, right: float, shown: Callable[[float], str]) -> None:
-    """Draw horizontal grid lines with their values at the left, zero darker."""
-    for value in ticks(scale):
+def y_axis(
+    drawing: Drawing,
+    scale: Scale,
+    left: float,
+    right: float,
+    shown: Callable[[float], str],
+    values: Sequence[float] | None = None,
+) -> None:
+    """Draw horizontal grid lines at `values` (default: round ones) with their values at the left, zero darker."""
+    for value in ticks(scale) if values is None else values:
         at = scale(value)
         drawing.line(left, at, right, at, colour=INK if value == 0 else GRID)
         drawing.text(left - 5, at + 4, shown(value), anchor="end", colour=CONTROL, size=11)
+
+
+def x_labels(drawing: Drawing, scale: Scale, y: float, labels: Sequence[str]) -> None:
+    """Write the first, the middle and the last label at the place of its position."""
+    last = len(labels) - 1
+    for i in sorted({0, len(labels) // 2, last}):
+        anchor = "start" if i == 0 else "end" if i == last else "middle"
+        drawing.text(scale(i), y, labels[i], anchor=anchor, colour=CONTROL, size=11)

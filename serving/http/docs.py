@@ -8,9 +8,11 @@ from functools import cache
 from typing import Any, Final
 
 from fastapi import FastAPI
-from jinja2 import Environment, PackageLoader, Template
+from jinja2 import Template
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
+
+from recsys.reporting.page_template import page_template
 
 _POLICY: Final = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
 
@@ -37,10 +39,7 @@ def render(document: Mapping[str, Any]) -> str:
 
 @cache
 def _template() -> Template:
-    loader = PackageLoader("serving", "templates")
-    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["type_of"] = type_of
-    return environment.get_template("docs.html")
+    return page_template("docs", "serving", type_of=type_of)
 
 
 def _operation(method: str, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def test_the_package_needs_nothing_that_the_image_leaves_out(tmp_path: Path) -> 
         [*words, "--target", str(tmp_path / "installed")], cwd=context, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "installed" / "serving" / "templates" / "docs.html").is_file()
+    assert (tmp_path / "installed" / "serving" / "templates" / "docs.html.j2").is_file()
 
 
 def test_services_wait_for_each_other_and_keep_their_data() -> None:
