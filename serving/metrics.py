@@ -1,7 +1,4 @@
-"""What Prometheus reads from `/metrics`. Each worker counts its own and says which one it is.
-
-Counts answers by route and tier: plain numbers, read by Prometheus when it asks.
-"""
+"""What Prometheus reads from `/metrics`: each worker counts its own answers and says which one it is."""
 
 from __future__ import annotations
 

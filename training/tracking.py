@@ -1,9 +1,4 @@
-"""What a training run leaves in MLflow: configuration, data report and fingerprint, metrics, figures, rules, bundle.
-
-A backtest as MLflow keeps it: configuration, every figure as a metric, the table's JSON and the plots.
-
-How long each step of a training run took, and how much memory the run had needed by then.
-"""
+"""What a training run or a backtest leaves in MLflow, with the time and memory of each step."""
 
 from __future__ import annotations
 

@@ -4,11 +4,9 @@ Everything is learned again from the sources as they stood at the cutoff: nothin
 train nor to calibrate. Cross-sell is replayed at `as_of - horizon_days`. Whether a purchase was a climb is known only
 after its follow-up, so that upgrades are replayed that much earlier, over a ladder frozen there.
 
-Some of the accounts of a large market, for a look back that a training run can afford.
-
-What a replay asks (does the ranker beat the baselines, do the probabilities hold) is answered on a sample of accounts
-as well as on all: both sides see all lines of the same accounts. A model that learned from fewer accounts is no better
-for it, so that the evidence errs on the safe side.
+What a replay asks (does the ranker beat the baselines, do the probabilities hold) is answered on a sample of a large
+market's accounts as well as on all: both sides see all lines of the same accounts. A model that learned from fewer
+accounts is no better for it, so that the evidence errs on the safe side.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What MLflow keeps of a replay: the table against the baselines, figures, plots, and each account's NDCG.
-
-Which features carry the models: what is lost on the replayed window when one of them is shuffled.
-"""
+"""What MLflow keeps of a replay: figures, plots, each account's NDCG, and which features carry the models."""
 
 from __future__ import annotations
 

@@ -1,15 +1,4 @@
-"""The baselines in the order in which reports print them.
-
-Popularity: what most accounts have bought, or have lately begun to buy.
-
-Association rules over orders, ranked by confidence.
-
-Item-to-item likeness over accounts, with an asymmetric normalisation.
-
-Neighbours: what accounts with a like history bought.
-
-EASE: a linear item-to-item model in closed form.
-"""
+"""The baselines in the order of reports: popularity, association rules, item likeness, neighbours, EASE."""
 
 from __future__ import annotations
 

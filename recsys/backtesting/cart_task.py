@@ -1,7 +1,4 @@
-"""Cart completion: one line of a later order is hidden, and the rest of the order is the cart.
-
-What ranks cart add-ons by counts of pairs alone: confidence, cosine and lift.
-"""
+"""Cart completion: a hidden line of later orders to be found, and the pair counts that rank candidates for it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Trains the engine at a cutoff for the backtest: the same steps as a training run, then the saved bundle itself.
-
-Cart completion in the backtest: the engine of the saved bundle beside the pair measures, at each cutoff.
-"""
+"""Trains the engine at a cutoff of the backtest and lets the saved bundle answer, also for cart completion."""
 
 from __future__ import annotations
 

@@ -1,11 +1,4 @@
-"""`offers experiment`: plan, start, watch, stop and read out an experiment.
-
-`offers experiment off-policy`: what another policy would have earned, from logged propensities.
-
-`offers experiment power`: how many accounts and how long an experiment needs, from real orders.
-
-`offers experiment start`, `status`, `stop`: the plan is locked, hashed, and in every server within a second.
-"""
+"""The command `offers experiment`: power and start before it, status and stop, off-policy values after it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The command `offers recommend`: the offers of every account, in one file.
-
-`offers rules check`: is the file of business rules right, and what does it come to?
-"""
+"""The commands `offers recommend`, the offers of every account in one file, and `offers rules check`."""
 
 from __future__ import annotations
 

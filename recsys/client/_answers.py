@@ -1,7 +1,4 @@
-"""What the server answers, as typed values.
-
-What is reported to the server, as typed values.
-"""
+"""What is reported to the server and what it answers, as typed values."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What both clients share: how a question is put, when it is put again, how an answer is read.
-
-What can go wrong between a caller and the server.
+"""How both clients ask, ask again and read an answer, and what can go wrong.
 
 The tree::
 

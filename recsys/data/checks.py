@@ -1,7 +1,4 @@
-"""What a single row must satisfy to be an order line: its types read, and one reason where it can't be one.
-
-Lines that say who they are: the same order and line stand for one line, whatever the number of rows.
-"""
+"""What a row must satisfy to be an order line, and which rows stand for the same line."""
 
 from __future__ import annotations
 

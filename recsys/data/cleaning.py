@@ -1,11 +1,9 @@
-"""Order lines as the contract wants them: every step an Ibis expression, every row one outcome.
+"""Order lines as the contract wants them, in one currency: every step an Ibis expression, every row one outcome.
 
 1. `recsys.data.checks` reads the types and gives a `drop_reason` to each row that can't be a line.
 2. Rows at or after `as_of` are left out, whatever else they are: nothing below sees them.
 3. One currency is kept; of rows with the same order and line one stays; reversals are taken off their sales.
 4. The lines that stay are stored in the order of time; every other row with its reason.
-
-One currency: several are refused unless one is chosen.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""From files or a database to cleaned data, in one call.
-
-Cleaned purchase history: what every other room takes from this one.
-
-What data a model was made of, in one digest that does not depend on the order of rows.
-"""
+"""From files or a database to a cleaned `Dataset` with a digest of its rows, which every other room takes from here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The tables of products, accounts and upgrades: read, checked, and completed by what the order lines tell.
-
-Tables of products and accounts as the order lines tell them: last price, most frequent name.
-"""
+"""The tables of products, accounts and upgrades: read, checked, and completed by what the order lines tell."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""Purchase history as arrays: what miners, rankers and metrics count on.
+"""Purchase history as arrays, and the products that an account buys for the first time within a horizon.
 
 The relational plane (Ibis) ends here: `History.from_frame` takes the cleaned order lines once, and from then on
 accounts and products are row numbers into sorted id arrays.
-
-What is predicted: the products that an account buys for the first time within the horizon.
 """
 
 from __future__ import annotations

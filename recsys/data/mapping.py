@@ -1,7 +1,4 @@
-"""Other people's column names: which column of a source is which column of the contract.
-
-Names that other systems give to the columns of the orders' contract.
-"""
+"""Other people's column names: which column of a source is which of the contract, by known names of other systems."""
 
 from __future__ import annotations
 

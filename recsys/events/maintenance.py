@@ -1,7 +1,4 @@
-"""Any table of an event store as Parquet, one folder a day: for the lake.
-
-Taking away from an event store: what has grown old, and what belongs to one account.
-"""
+"""An event store's tables exported as Parquet, one folder a day, and rows deleted by age or by account."""
 
 from __future__ import annotations
 

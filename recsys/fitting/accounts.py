@@ -1,7 +1,4 @@
-"""What stands ready for each account: its candidates, and what it has bought.
-
-Lists for accounts that the model knows little about: popular in the segment, popular with everyone.
-"""
+"""What stands ready for each account: its candidates, what it has bought, and lists for accounts hardly known."""
 
 from __future__ import annotations
 

@@ -5,9 +5,8 @@
   at most `window_days` later;
 - without an anchor: accounts of the peer group that bought the product;
 - overall: the same question asked of every purchase: `n_follow_ons` of `n_first_purchases`; a first purchase is an
-  account and a product that it bought, and a follow-on is one after which the product came within the window.
-
-How often two products stand in one order, and how many buyers are behind that: what a cart's reason speaks.
+  account and a product that it bought, and a follow-on is one after which the product came within the window;
+- in one order: how often two products stand in it, and how many buyers are behind that, for a cart's reason.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The product table of a model, and what the history says about each product.
-
-Joining a table's ids to the vocabulary of the history, and grouping sorted rows by their owner.
-"""
+"""The product table of a model, what the history says about each product, and the join of other tables to it."""
 
 from __future__ import annotations
 

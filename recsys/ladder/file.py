@@ -1,7 +1,4 @@
-"""A ladder as a CSV file that a person edits: written with names, read back with every mistake named.
-
-Which ladder a run uses: built from its data, or read from a file that a person has edited.
-"""
+"""A ladder as a CSV file that a person edits, and the choice between that file and a ladder built from the data."""
 
 from __future__ import annotations
 

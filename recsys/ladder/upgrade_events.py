@@ -10,10 +10,8 @@ never bought B before t. Its first purchase of B at t is
 Buying A again, in whatever quantity, is **volume**: it is no purchase of a higher rung and never appears here. A bigger
 pack that is a product of its own, with its own price, is a rung like any other.
 
-An index over (account, product): when it was bought, how much, and sums over any window of time.
-
-One sort of the lines, then every question is two binary searches and a difference of running sums, for any number of
-pairs at once.
+An index over (account, product) answers all of this: one sort of the lines, then every question is two binary searches
+and a difference of running sums, for any number of pairs at once.
 """
 
 from __future__ import annotations

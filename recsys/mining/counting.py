@@ -1,9 +1,7 @@
-"""Orders as baskets: which products stand in which order, once each, with the period of the order.
+"""Orders as baskets and pairs of products counted over them, by the engine that holds the rows.
 
-Everything here is an Ibis expression until `read_margins` fetches the row and column sums. Orders and products
+Everything here is an Ibis expression until the row and column sums or the pairs are fetched. Orders and products
 become numbers first: a self join on two integers is several times faster than one on two strings.
-
-Product pairs over orders, counted by the engine that holds the rows.
 """
 
 from __future__ import annotations

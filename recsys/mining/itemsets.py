@@ -1,7 +1,4 @@
-"""Sets of any length that stand together in orders.
-
-The only importer of mlxtend.
-"""
+"""Sets of any length that stand together in orders, found by mlxtend, which nothing else imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is a pair together more, or less, often than the order sizes and popularities alone explain?
+"""Is a pair together more, or less, often than order sizes, popularities and repeat purchases alone explain?
 
 Large orders put everything together: under independence given both margins of the order x product matrix plain lift
 is far above 1. So the null keeps the margins: each order keeps its number of products, each product its number of
@@ -11,8 +11,6 @@ Two forms of it:
   then too high for popular pairs and too low for rare ones, and null pairs pass the test both ways.
 - `saturating`: the chance is x_s y_a / (1 + x_s y_a), with x and y fitted so that both margins hold (the bipartite
   configuration model). The default.
-
-Is a pair in one order more often than the habits of the accounts alone explain?
 
 Accounts that need both products buy both, sooner or later in one order, without the one calling for the other. Such
 pairs are significant over all orders and say nothing about a cart. So a second null keeps, for each account, how

@@ -1,12 +1,10 @@
-"""What goes with a cart: ridge regression of each product on the rest of the order, as sparse additive weights.
+"""What goes with a cart: ridge regression of each product on the rest of the order, and its score as a probability.
 
 Confidence counts each product of the cart on its own, so that a bestseller is suggested once for every product that
 it is bought with. The regression is joint: what one product of the cart explains is not counted again for the next.
 At request time the score of a cart is a lookup: the prior plus one short row of weights a cart product.
 
-From the score of a cart to a probability: how often products with that score were in the rest of the order.
-
-The weights of `recsys.models.cart` rank; their sum is no probability. The curve is read off orders that the weights
+The weights rank; their sum is no probability. The curve from score to probability is read off orders that the weights
 have not seen: each of the latest orders is cut into a cart and a rest, and every product is scored from the cart.
 """
 

@@ -1,8 +1,7 @@
-"""How alive an account is: its rate of orders, how overdue it is, and what to expect of the next horizon.
+"""How alive an account is: its rate of orders, how overdue it is, what to expect of the next horizon.
 
-Busy time: days weighted by how much all accounts order, so that a quiet week is a short one.
-
-Two months of silence in summer say less about an account than two months before Christmas.
+Time is counted in busy days, weighted by how much all accounts order: two months of silence in summer say less about
+an account than two months before Christmas.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What was known at a moment: the order lines strictly before it, and the pairs of account and product in them.
-
-Rolling cutoffs: the moments before `as_of` at which the past is replayed to learn from.
-"""
+"""What was known at a moment, the order lines strictly before it, and the moments at which the past is replayed."""
 
 from __future__ import annotations
 

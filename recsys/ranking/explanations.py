@@ -1,7 +1,4 @@
-"""Says why: one sentence from counts, that a person can say aloud.
-
-Says why a slate is shorter than what was asked for.
-"""
+"""Reasons of offers, one sentence each from counts, and why a slate is shorter than what was asked for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The accounts most likely to take one product: whom to call about it.
-
-What people ask of a model beyond a slate: why not this product, whom to call, what is left to sell.
-"""
+"""What people ask of a model beyond a slate: why not this product, whom to call about it, what is left to sell."""
 
 from __future__ import annotations
 

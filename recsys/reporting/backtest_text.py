@@ -1,7 +1,4 @@
-"""The backtest as tables for a terminal.
-
-What a run learned in a form that a person reads in the browser: names instead of ids, the strongest first.
-"""
+"""The backtest as tables for a terminal, and the strongest of what a run learned with names instead of ids."""
 
 from __future__ import annotations
 

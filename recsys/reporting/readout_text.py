@@ -1,7 +1,4 @@
-"""The readout as Markdown, for a pull request or a ticket.
-
-The readout as a few tables for a terminal.
-"""
+"""The readout as Markdown, for a pull request or a ticket, and as tables for a terminal."""
 
 from __future__ import annotations
 

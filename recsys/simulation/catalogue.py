@@ -1,7 +1,4 @@
-"""The catalogue: categories, families, ladders of tiers, prices, costs, popularity, and the planted pairs.
-
-The planted ladders: families whose products are rungs, and the law by which an account climbs them.
-"""
+"""The catalogue: categories, families, tiers, prices, popularity, planted pairs and the law of climbing a ladder."""
 
 from __future__ import annotations
 

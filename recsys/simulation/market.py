@@ -1,7 +1,4 @@
-"""The simulated market: in memory, or streamed to files.
-
-The market's blocks as tables in contract columns, and their way to Parquet files.
-"""
+"""The simulated market: in memory, or streamed to Parquet files in contract columns."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What stands in an order: repeats, needs, popularity, brands, and what the planted pairs add or take away.
-
-What can be bought when: popularity by period as one table of cumulative weights to draw from.
-"""
+"""What stands in an order, drawn from what can be bought when: repeats, needs, popularity, brands, planted pairs."""
 
 from __future__ import annotations
 

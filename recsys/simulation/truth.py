@@ -1,7 +1,4 @@
-"""What was planted, as tables: pairs, edges, hazards.
-
-The climb probability that an oracle knows at any cutoff.
-"""
+"""What was planted, as tables (pairs, edges, hazards), and the climb probability that an oracle knows."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Who may call what: one table of routes and scopes.
+"""Who may call what, by one table of routes and scopes, and how much one key may ask.
 
-How much one key may ask: a token bucket (Turner 1986), counted by each worker for itself.
+A key's rate is a token bucket (Turner 1986), counted by each worker for itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What reached the event store since it was last looked at, by whichever worker.
-
-The file of business rules, read again when it has changed; a broken one leaves the last good rules in force.
-"""
+"""What reached the event store since it was last looked at, and the file of business rules when it has changed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Readouts and KPIs; their layout is the evaluation module's own and has a version.
-
-The experiments of the store.
-"""
+"""The bodies of experiments, readouts and KPIs; the layout of the last two has a version of its own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Asking for offers and being answered.
-
-Many questions in one request.
-"""
+"""The bodies of asking for offers, one request or many, and of the answers."""
 
 from __future__ import annotations
 

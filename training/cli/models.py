@@ -1,11 +1,4 @@
-"""`offers promote`, `offers rollback`: who is champion, and why.
-
-`offers compare`: two models side by side.
-
-`offers ladder`: the upgrade ladder of a model as a CSV file that a person edits.
-
-The edited file goes back by `offers train --ladder FILE`.
-"""
+"""The commands about models: `offers promote`, `offers rollback`, `offers compare` and `offers ladder`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The presets that exist.
-
-What a preset is: a mapping of columns and a refinement of what the mapping gives.
-"""
+"""The presets by name, each a mapping of columns and a refinement of what the mapping gives."""
 
 from __future__ import annotations
 

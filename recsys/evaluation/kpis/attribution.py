@@ -1,6 +1,6 @@
-"""Presented offers and the purchases that follow them: within the window, for the last exposure before the order.
+"""Presented offers, the purchases that follow them within the window, and the randomised effect on AOV.
 
-The randomised effect on AOV, which stands beside the descriptive AOV increase where the log has an experiment.
+A purchase goes to the last exposure before its order.
 """
 
 from __future__ import annotations

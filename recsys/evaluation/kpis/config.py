@@ -1,7 +1,4 @@
-"""How the KPIs are computed.
-
-Periods as whole numbers: consecutive periods have consecutive numbers, so that "the last one" is one less.
-"""
+"""How the KPIs are computed, and periods as consecutive whole numbers."""
 
 from __future__ import annotations
 

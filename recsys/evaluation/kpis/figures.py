@@ -1,7 +1,4 @@
-"""All cells of a report: overall and by segment, over the range and by period.
-
-From cells to figures: the registry's formulas for every segment and period.
-"""
+"""All figures of a report: cells by segment and period, and the registry's formulas worked out on them."""
 
 from __future__ import annotations
 

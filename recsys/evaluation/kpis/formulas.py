@@ -1,8 +1,6 @@
-"""The formulas of the registry, each as arithmetic on one cell.
+"""The sums of one segment and period, a cell, and the registry's formulas as arithmetic on one cell.
 
-The sums behind the figures, one cell a segment and period.
-
-Every formula of the registry is arithmetic on one cell, so that all figures of a report come from the same rows.
+So all figures of a report come from the same rows.
 """
 
 from __future__ import annotations

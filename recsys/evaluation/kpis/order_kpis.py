@@ -1,7 +1,4 @@
-"""KPIs whose denominator is orders or money.
-
-KPIs of the offers themselves, read off the event log.
-"""
+"""KPIs whose denominator is orders or money, and KPIs of the offers, read off the event log."""
 
 from __future__ import annotations
 

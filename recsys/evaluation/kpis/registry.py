@@ -1,7 +1,4 @@
-"""The registry: every KPI of the project, in the order in which reports show them.
-
-KPIs whose denominator is customers, and the key-account ratio.
-"""
+"""The registry of every KPI in the order of reports; those with customers as denominator are defined here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""KPIs from tables: judge every sale once, sum it up by segment and period, work out the registry's formulas.
-
-What a report must say beside its figures: what can't be computed, and what may mislead in these data.
-"""
+"""KPIs from tables: the figures of a report, and what it must say beside them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The figures as typed values.
-
-A report as JSON: every figure with its numerator and denominator, so that it can be checked.
-"""
+"""A KPI report as typed values and as JSON, every figure with its numerator and denominator."""
 
 from __future__ import annotations
 

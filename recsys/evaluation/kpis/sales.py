@@ -1,8 +1,6 @@
-"""Every sale judged once: whose, which order of the account, new or repeated, upsell or cross-sell.
+"""Every sale judged once: whose, which order of the account, new or repeated, upsell or cross-sell, key account.
 
 A sale is one product in one order. From here on orders, accounts and products are whole numbers.
-
-Which accounts are key accounts: as their table says, else by a stated rule on prior revenue.
 """
 
 from __future__ import annotations

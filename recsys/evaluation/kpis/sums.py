@@ -1,7 +1,4 @@
-"""From rows to cells: the sums of every segment and period, counted where the rows lie.
-
-Sums over the event log: offers and attributed sales by segment and period.
-"""
+"""Sums of sales, offers and attributed sales by segment and period, counted where the rows lie."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What KPIs are computed from: order lines net of returns, and the event log, where there is one.
-
-Intermediate tables on a caller's connection, gone when the work is done.
-"""
+"""What KPIs are computed from: order lines net of returns and the event log, as tables on the caller's connection."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What accounts really bought for the first time within the horizon: the truth of the backtest.
-
-All pairs of eligible accounts and products that calibration is judged over.
-"""
+"""What accounts bought for the first time within the horizon, and all pairs that calibration is judged over."""
 
 from __future__ import annotations
 

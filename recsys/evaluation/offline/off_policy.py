@@ -1,7 +1,8 @@
 """What another policy would have earned, from decisions that were drawn with known probabilities.
 
-Each decision took one action with a logged propensity and brought a reward; the target policy would have taken the same
-action with another probability. The estimators weigh what was seen by the ratio of the two, `w = target / propensity`:
+The decisions come from the event log, where the last slot was drawn, or from a table. Each took one action with a
+logged propensity and brought a reward; the target policy would have taken the same action with another probability.
+The estimators weigh what was seen by the ratio of the two, `w = target / propensity`:
 
     IPS    mean of w r                       unbiased, wide where weights are large (Horvitz and Thompson 1952)
     SNIPS  sum of w r / sum of w             a little biased, far steadier (Swaminathan and Joachims 2015)
@@ -9,8 +10,6 @@ action with another probability. The estimators weigh what was seen by the ratio
                                              (Dudik, Langford and Li 2011), v and q as in `LoggedActions`
 
 Decisions of one account are not independent: standard errors are clustered by account.
-
-The decisions of the event log whose last slot was drawn, as logged actions; and such actions from a table.
 """
 
 from __future__ import annotations

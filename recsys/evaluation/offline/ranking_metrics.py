@@ -1,10 +1,8 @@
-"""Ranking metrics at k over the full catalogue, one value an account so that accounts can be resampled.
+"""Ranking metrics at k over the full catalogue, one value an account, and what the lists do to the catalogue.
 
 Every function takes the recommended product rows `(n, k)`, best first, -1 where the list is shorter, and what was
 relevant, `(n, n_products)`; row i of both belongs to the same account. A short list is judged as it is: its empty
 places are misses. An account without anything relevant has no defined value and gets NaN: leave it out of means.
-
-What a set of lists does to the catalogue: how much of it is offered, and how far from the obvious.
 """
 
 from __future__ import annotations

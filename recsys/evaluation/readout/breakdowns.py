@@ -1,11 +1,4 @@
-"""Does the verdict depend on a choice? CUPED x cap x window x triggered, each cell judged by the same rules.
-
-What the effect is worth, and how much of the attributed revenue it explains.
-
-The primary effect in pre-declared segments, corrected as one family.
-
-How the values of a column lie: what a mean hides and where a cap would cut.
-"""
+"""What stands beside the effects of a readout: sensitivity grid, money, segments, distribution of values."""
 
 from __future__ import annotations
 

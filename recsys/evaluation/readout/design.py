@@ -1,7 +1,4 @@
-"""What a readout judges by: metrics, margins, planned shares, and how far the run has come.
-
-Are the columns that a readout is asked for in the data, and are they fit for what they are asked for?
-"""
+"""What a readout judges by: metrics, margins, planned shares, and whether the data hold the columns for it."""
 
 from __future__ import annotations
 

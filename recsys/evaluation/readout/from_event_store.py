@@ -1,7 +1,4 @@
-"""An experiment that was served: its plan, assignments, decisions, outcomes and orders out of the event store.
-
-The log of one experiment as tables, and what only such a log can tell: exposures, outcomes, attributed revenue.
-"""
+"""A served experiment out of the event store: its plan, assignments, exposures, outcomes and orders as tables."""
 
 from __future__ import annotations
 

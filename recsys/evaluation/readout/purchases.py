@@ -1,7 +1,4 @@
-"""Assigned units and their orders, as arrays: values within each unit's window, by day, and to date.
-
-Order lines as frames, and the orders of an experiment's units as arrays.
-"""
+"""Assigned units and their orders as arrays: values within each unit's window, by day, and to date."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The typed values of a readout, and their JSON.
-
-The views of a readout beside its effects: money, segments, sensitivity, days, distribution.
-"""
+"""The typed values of a readout: effects, verdict, the views beside them, and all of it as JSON."""
 
 from __future__ import annotations
 

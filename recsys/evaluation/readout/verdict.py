@@ -1,7 +1,4 @@
-"""What to do: the first rule that fits, named, with its figures.
-
-What each arm's verdict is made of.
-"""
+"""What to do about each arm: the first rule that fits, named, with the figures it was made of."""
 
 from __future__ import annotations
 

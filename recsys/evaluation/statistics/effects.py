@@ -2,8 +2,6 @@
 
 The formulas are those of tea-tasting (the tests hold both to 1e-10), written over arrays, so that thousands of
 simulated experiments or hundreds of days go through the very code that judges a real one.
-
-Intervals that survive looking: the asymptotic confidence sequence.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Sufficient statistics: what every effect, interval and test of a readout is computed from.
-
-Sufficient statistics by arm.
+"""Sufficient statistics by arm, from which every effect, interval and test of a readout is computed.
 
 DuckDB reads, filters and caps; the cross products are a matrix product on each batch, in the order of the rows, so
 that the same table gives the same bits (DuckDB's own parallel aggregates add up in any order).

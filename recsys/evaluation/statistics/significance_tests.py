@@ -1,10 +1,6 @@
-"""Many tests at once: adjusted p-values of a family.
-
-Is a proportion not worse than control's by more than a margin? Farrington and Manning's score test and interval.
+"""Adjusted p-values of a family, Farrington and Manning's score test of a margin, tests of planned shares.
 
 statsmodels' score test of a risk difference has a wrong coefficient for margins other than zero (its issue 10269).
-
-Did the arms get the shares that were planned? Fixed-horizon and sequential tests over all arms jointly.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Features of an account at a moment: recency, frequency, breadth, tastes.
-
-The columns of the accounts table as features: segment, region and whatever else a business knows.
-"""
+"""Features of an account at a moment: recency, frequency, breadth, tastes, and the accounts table's columns."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Features of a product at a moment: how it sells now, how that changes, how old it is, what it costs.
-
-How many units an account would take of a product that it has never bought.
-"""
+"""Features of a product at a moment: sales, trend, age, price, and how many units an account would take."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The learned order of candidates: gradient boosting, a logistic regression, or the mean of both.
-
-Whether an account buys anything new within the horizon: the part of a purchase that no product explains.
-"""
+"""The learned order of candidates, and whether an account buys anything new within the horizon."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""From the log odds of several learners to one calibrated probability.
-
-Rows to learn from, and the folds that they are judged in.
-"""
+"""From the log odds of several learners to one calibrated probability, judged in folds of the rows."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """The two learners that the classifier chooses from: a regularised logistic regression and gradient boosting.
 
-Both take an `EncodedTable`; each has a few settings, small enough to be tried by cross-validation.
-
-An encoded table as the columns of a linear model.
+Both take an `EncodedTable`, the regression as columns of a `LinearDesign`; each has a few
+settings, small enough to be tried by cross-validation.
 """
 
 from __future__ import annotations

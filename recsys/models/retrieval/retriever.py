@@ -1,11 +1,4 @@
-"""The protocol of a candidate source, and the pruning of its scores.
-
-Scores of a block of accounts over the products still open to them: the best of each channel become candidates.
-
-Accounts as vectors over products.
-
-The head of the catalogue: the products that sell now, to which item-to-item matrices are limited.
-"""
+"""The protocol of a candidate source, the pruning of its scores, and the vectors that sources share."""
 
 from __future__ import annotations
 

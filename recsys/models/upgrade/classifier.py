@@ -1,7 +1,4 @@
-"""The classifier of climbs: the general one, with what the wish model says as a feature.
-
-A climb as a wish that is met: the hazard of wanting the higher rung, and whether an order comes to meet it.
-"""
+"""The classifier of climbs: the general one, with the hazard of a wish for the higher rung as a feature."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Point-in-time features of an account and a rung: what was known strictly before a moment.
-
-What an account is like, whatever rung is asked about: how alive, how large, how fond of higher rungs.
-"""
+"""Point-in-time features of an account and a rung, and of the account whatever rung is asked about."""
 
 from __future__ import annotations
 

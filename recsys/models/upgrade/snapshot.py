@@ -1,7 +1,4 @@
-"""What is known at a moment about a ladder: who stands on which rung, who climbed, how much they take.
-
-What the accounts on an edge do on the whole: how often they climb it, how much and how regularly they take.
-"""
+"""What is known at a moment about a ladder: who stands where, who climbed, and what accounts on an edge do."""
 
 from __future__ import annotations
 

@@ -1,11 +1,9 @@
-"""The market's response to offers: an experiment in process, with the truth of every quantity.
+"""The market's response to offers: an experiment in process, its log as tables, and the truth of every quantity.
 
 Each account lives through the run once under every policy (its potential outcomes) and shows one of them, that of its
 arm. Acceptance follows the planted need, price, rank and fatigue; an accepted offer is *moved* where the account would
 have bought the product within the run anyway, *added* where not; offers can displace ordinary lines, cost orders, and
 drive accounts away. The truth is the mean difference of potential outcomes over the very accounts of the log.
-
-The log of an experiment as tables: accounts, order lines, decisions, offers, outcomes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""What is drawn once for an experiment and is the same under every policy: visits, baskets, wishes, and luck.
+"""Three worlds of how accounts respond to offers, and what is drawn once for an experiment, whatever the policy.
 
 Every policy meets the same visits with the same random numbers, so that the difference of two potential outcomes of
 an account is the policy's doing alone.
-
-How accounts respond to offers: options and three worlds.
 """
 
 from __future__ import annotations
