@@ -106,7 +106,7 @@ def waterfall(found: Decomposition) -> Drawing:
     limits = [start + side for start, step in zip(starts, steps, strict=True) for side in (step.log_low, step.log_high)]
     drawing = Drawing(len(steps) * 36 + 34, f"Where the effect of {found.arm} comes from")
     scale = scale_over(limits + ends, _LEFT, WIDTH - 62)
-    x_axis(drawing, scale, 4, len(steps) * 36 + 8, _log_tick, percent_ticks(scale))
+    x_axis(drawing, scale, 4, len(steps) * 36 + 8, _log_tick, percent_ticks(scale, 3))
     for row, (start, step) in enumerate(zip(starts, steps, strict=True)):
         y = row * 36 + 24
         end = start + step.log_effect

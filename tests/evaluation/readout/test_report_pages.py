@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import mlflow
@@ -43,6 +44,15 @@ def test_every_picture_is_well_formed_and_has_a_name(readout: Readout) -> None:
         drawn = ET.fromstring(picture)
         assert drawn.get("aria-label")
         assert "nan" not in picture
+
+
+def test_the_values_at_the_axis_of_a_waterfall_stand_apart(readout: Readout) -> None:
+    drawn = re.findall(r"<svg[^>]*Where the effect.*?</svg>", html_page(readout), flags=re.DOTALL)
+    assert drawn
+    for picture in drawn:
+        values = [words for words in ET.fromstring(picture).iter("text") if words.get("text-anchor") == "middle"]
+        places = sorted(float(words.attrib["x"]) for words in values)
+        assert all(right - left > 38 for left, right in pairwise(places))  # "+100 %" in its size
 
 
 def test_page_one_has_verdict_hash_health_and_every_metric(readout: Readout) -> None:
