@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MODEL_NAME: Final = "offers"
 EXPERIMENT: Final = "offers"
 BUNDLE_FOLDER: Final = "bundle"
+MODELS_FOLDER: Final = "models"
 VERSION_TAG: Final = "model_version"
 """Tag of a run and of what it registered: the version that decisions name."""
 CHALLENGER: Final = "challenger"

@@ -17,6 +17,7 @@ from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.report import DataReport
 from recsys.errors import BundleError, ModelNotFoundError
 from recsys.fitting.pipeline import FittedModels, Step, fit, known_history, no_progress, part_rng, write_bundle
+from recsys.fitting.scoring_models import models_folder, save_models
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import fixed_ladder, ladder_from_data, ladder_from_file, with_names
 from recsys.reporting.backtest_text import strongest_pairs
@@ -24,7 +25,7 @@ from training.champion import EVIDENCE_FILE, Champion, compare_with, present_cha
 from training.config import TrainConfig
 from training.evidence import gather_evidence
 from training.gate import GateEvidence
-from training.registry import BUNDLE_FOLDER, Registry
+from training.registry import BUNDLE_FOLDER, MODELS_FOLDER, Registry
 from training.tracking import StepTime, Stopwatch, TrackedRun, open_run
 from training.validation import SIDE_BY_SIDE_LINES, PastValidation, of_accounts, sample_accounts, validate_on_past
 from training.validation_log import feature_importances, log_replay, replay_metrics
@@ -78,7 +79,7 @@ def train_and_register(
         spec: what to read.
         config: every option.
         tracking_uri: where MLflow keeps runs and models.
-        out: a folder to write the bundle to as well.
+        out: a folder to write the bundle to as well; the fitted models go beside it, see `models_folder`.
         ladder_file: an edited ladder to use; default: the ladder is built from the data.
         step: told of each step.
     """
@@ -91,16 +92,18 @@ def train_and_register(
         evidence = _evidence(registry, fitted, data, config, replay)
     trained = _Trained(data, config, fitted, replay, evidence, run_figures(data, fitted) | replay_metrics(replay))
     with step("tracking and registry"), tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / BUNDLE_FOLDER
-        for place in (folder, out):
-            if place is not None:
-                write_bundle(place, fitted, data, config, trained.figures)
+        folder, models = Path(scratch) / BUNDLE_FOLDER, Path(scratch) / MODELS_FOLDER
+        places = [(folder, models)] if out is None else [(folder, models), (out, models_folder(out))]
+        for bundle_at, models_at in places:
+            write_bundle(bundle_at, fitted, data, config, trained.figures)
+            save_models(models_at, fitted.models)
         with open_run(registry, f"train {data.as_of:%Y-%m-%d}") as run:
             _log(run, trained)
             run.log_metrics(step.metrics())
             if ladder_file is not None:
                 run.log_file(ladder_file, "ladder/edited.csv")
             run.log_bundle(folder)
+            run.log_folder(models, MODELS_FOLDER)
         version = registry.register(run.run_id)
     return TrainingRun(run.run_id, version.version, trained.figures, data.report, evidence, tuple(step.times))
 

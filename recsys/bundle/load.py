@@ -64,7 +64,7 @@ def checked_file(folder: Path, manifest: Manifest, name: str) -> Path:
     """
     entry = manifest.entry(name)
     if entry is None:
-        raise BundleCorruptError(f"{folder}: the manifest lists no {name!r}; restore the bundle or train again")
+        raise BundleCorruptError(f"{folder}: the manifest lists no {name!r}; restore it or train again")
     check_file(folder, entry, verify=True)
     return folder / name
 
@@ -79,21 +79,21 @@ def check_file(folder: Path, file: FileEntry, *, verify: bool) -> None:
     try:
         fault = _fault_of(path, folder, file, verify=verify)
     except OSError as error:  # a name longer than the system takes, a file that may not be read
-        fault = f"not readable ({error.strerror}); restore the bundle or train again"
+        fault = f"not readable ({error.strerror}); restore it or train again"
     if fault is not None:
         raise BundleCorruptError(f"{path}: {fault}")
 
 
 def _fault_of(path: Path, folder: Path, file: FileEntry, *, verify: bool) -> str | None:
     if not path.is_file():
-        return "missing, the manifest lists it; restore the bundle or train again"
+        return "missing, the manifest lists it; restore it or train again"
     if not path.resolve().is_relative_to(folder.resolve()):
-        return "a link that leaves the bundle; do not use this bundle"
+        return "a link that leaves its folder; do not use it"
     size = path.stat().st_size
     if size != file.size:
-        return f"{size} bytes, must be {file.size}; restore the bundle or train again"
+        return f"{size} bytes, must be {file.size}; restore it or train again"
     if verify and digest(path) != file.sha256:
-        return "its SHA-256 is not that of the manifest; restore the bundle or train again"
+        return "its SHA-256 is not that of the manifest; restore it or train again"
     return None
 
 
@@ -116,5 +116,5 @@ def _read_model(folder: Path, manifest: Manifest) -> OfferModel:
 
 def _listed(folder: Path, manifest: Manifest, name: str) -> Path:
     if manifest.entry(name) is None:
-        raise BundleCorruptError(f"{folder}: the manifest lists no {name!r}; restore the bundle or train again")
+        raise BundleCorruptError(f"{folder}: the manifest lists no {name!r}; restore it or train again")
     return folder / name

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,7 +23,6 @@ from recsys.ranking.engine import RankingConfig
 
 if TYPE_CHECKING:
     import pandas as pd
-    from sklearn.base import BaseEstimator
 
 LIBRARIES = ("numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "skops", "offer-engine")
 N_WARM_UP = 8
@@ -51,7 +51,6 @@ def save_bundle(
     path: Path,
     model: OfferModel,
     *,
-    classifiers: Mapping[str, BaseEstimator] | None = None,
     frames: Mapping[str, pd.DataFrame] | None = None,
     details: BundleDetails | None = None,
 ) -> Manifest:
@@ -62,7 +61,6 @@ def save_bundle(
     Args:
         path: the folder to make.
         model: the tables that serve.
-        classifiers: name -> fitted estimator, kept as skops for data scientists; serving never opens them.
         frames: name -> table for people (rules, ladder), kept as Parquet.
         details: what the manifest says beyond the files.
 
@@ -70,20 +68,44 @@ def save_bundle(
         BundleError: `path` is something else than a bundle.
         BundleCorruptError: a table breaks a rule of one of its columns, so that nobody could load it.
     """
-    _refuse_strangers(path)
     model.check()
+    with replaced_folder(path, MANIFEST, "bundle") as beside:
+        _write_files(beside, model, frames or {})
+        manifest = _manifest(beside, model, details or BundleDetails())
+        (beside / MANIFEST).write_bytes(manifest.to_bytes())
+    return manifest
+
+
+@contextmanager
+def replaced_folder(path: Path, marker: str, kind: str) -> Iterator[Path]:
+    """Yield a new folder that takes the place of `path`, whole and on disk, when the block ends without an error.
+
+    Args:
+        path: the folder to make; readers of an older one keep it.
+        marker: the file that every folder of this kind holds.
+        kind: what such a folder is called.
+
+    Raises:
+        BundleError: `path` is something else.
+    """
+    _refuse_strangers(path, marker, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        _write_files(beside, model, classifiers or {}, frames or {})
-        manifest = _manifest(beside, model, details or BundleDetails())
-        (beside / MANIFEST).write_bytes(manifest.to_bytes())
+        yield beside
         beside.chmod(0o755)
         _sync(beside)
         _move(beside, path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    return manifest
+
+
+def file_entries(folder: Path) -> tuple[FileEntry, ...]:
+    """Return name, size and digest of every file below a folder, sorted by name."""
+    names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    return tuple(
+        FileEntry(name=name, size=(folder / name).stat().st_size, sha256=digest(folder / name)) for name in names
+    )
 
 
 def choose_warm_up(model: OfferModel) -> tuple[WarmUp, ...]:
@@ -98,9 +120,7 @@ def choose_warm_up(model: OfferModel) -> tuple[WarmUp, ...]:
     )
 
 
-def _write_files(
-    folder: Path, model: OfferModel, classifiers: Mapping[str, BaseEstimator], frames: Mapping[str, pd.DataFrame]
-) -> None:
+def _write_files(folder: Path, model: OfferModel, frames: Mapping[str, pd.DataFrame]) -> None:
     (folder / "tables").mkdir()
     for table in fields(model):
         if table.name != "facts":
@@ -110,20 +130,9 @@ def _write_files(
         (folder / "frames").mkdir(exist_ok=True)
         table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
         pq.write_table(table, folder / "frames" / f"{name}.parquet", compression="zstd")
-    if classifiers:
-        _write_classifiers(folder, classifiers)
-
-
-def _write_classifiers(folder: Path, classifiers: Mapping[str, BaseEstimator]) -> None:
-    from recsys.bundle.classifiers import write_classifier  # loads scikit-learn, which a server never needs
-
-    for name, classifier in sorted(classifiers.items()):
-        (folder / "classifiers").mkdir(exist_ok=True)
-        write_classifier(classifier, folder / "classifiers" / f"{name}.skops")
 
 
 def _manifest(folder: Path, model: OfferModel, details: BundleDetails) -> Manifest:
-    names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
     return Manifest(
         as_of=model.facts.as_of,
         horizon_days=model.facts.horizon_days,
@@ -134,9 +143,7 @@ def _manifest(folder: Path, model: OfferModel, details: BundleDetails) -> Manife
         metrics=details.metrics,
         libraries=_versions(),
         warm_up=choose_warm_up(model) if details.warm_up is None else details.warm_up,
-        files=tuple(
-            FileEntry(name=name, size=(folder / name).stat().st_size, sha256=digest(folder / name)) for name in names
-        ),
+        files=file_entries(folder),
     )
 
 
@@ -150,9 +157,9 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _refuse_strangers(path: Path) -> None:
-    if path.exists() and not (path / MANIFEST).exists() and (path.is_file() or any(path.iterdir())):
-        raise BundleError(f"{path}: exists and is no bundle, must be a new folder or one to replace; name another")
+def _refuse_strangers(path: Path, marker: str, kind: str) -> None:
+    if path.exists() and not (path / marker).exists() and (path.is_file() or any(path.iterdir())):
+        raise BundleError(f"{path}: exists and is no {kind}, must be a new folder or one to replace; name another")
 
 
 def _sync(folder: Path) -> None:

@@ -14,10 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
-from recsys.arrays import unique_sorted
 from recsys.bundle.save import BundleDetails, save_bundle
 from recsys.data.dataset import Dataset
 from recsys.data.history import SECONDS_A_DAY, History, binary, epoch_seconds
@@ -25,11 +23,12 @@ from recsys.errors import EmptyDataError
 from recsys.fitting.assembly import LearnedParts, build_offer_model
 from recsys.fitting.config import FitConfig
 from recsys.fitting.links import CartWeights
+from recsys.fitting.scoring_models import ScoringModels
 from recsys.ladder.edges import Ladder, build_ladder
 from recsys.mining.rules import mine_rules
 from recsys.models.candidates import Candidates
 from recsys.models.cart import CartModel, fit_cart_curve
-from recsys.models.next_product.cold_start import ColdStartModel, with_cold_starts
+from recsys.models.next_product.cold_start import ColdStartModel
 from recsys.models.next_product.model import NextProductModel
 from recsys.models.upgrade.model import UpgradeModel
 from recsys.offer_model.tables import CartCurve, OfferModel
@@ -46,8 +45,7 @@ class FittedModels:
         history: the order lines it learned from.
         rules: mined pairs, both directions.
         ladder: the upgrade edges.
-        next_product: who buys which new product next.
-        upgrades: who climbs which rung next.
+        models: what scores accounts, now or at a later moment.
         cross: scored cross-sell candidates.
         up: scored upgrade candidates.
         model: the tables that serve.
@@ -56,8 +54,7 @@ class FittedModels:
     history: History
     rules: pd.DataFrame
     ladder: Ladder
-    next_product: NextProductModel
-    upgrades: UpgradeModel
+    models: ScoringModels
     cross: Candidates
     up: Candidates
     model: OfferModel
@@ -97,12 +94,14 @@ def _fit(data: Dataset, config: FitConfig, step: Step, ladder: Ladder | None) ->
     with step("propensity to buy something new"):
         next_product = NextProductModel(config.next_product)
         next_product.fit(history, data.products, data.accounts, data.as_of, part_rng(config, "next_product"))
-    with step("candidates of each account"):
-        cross = _launched(next_product.score(history, data.as_of), history, data, config)
+        cold_start = ColdStartModel(config.next_product.horizon_days, config.launches)
+        cold_start.fit(history, data.products, data.as_of, part_rng(config, "launches"))
     with step("propensity to upgrade"):
         upgrades = UpgradeModel(config.upgrades)
         upgrades.fit(history, data.products, data.accounts, edges, data.as_of, part_rng(config, "upgrades"))
-        up = upgrades.score(history, data.as_of)
+    with step("candidates of each account"):
+        models = ScoringModels(next_product, cold_start, upgrades)
+        cross, up = models.cross_sell(history, data.as_of), models.upsell(history, data.as_of)
     with step("offers and their reasons"):
         learned = LearnedParts(cross=cross, up=up, rules=rules, ladder=edges.edges, cart=cart)
         model = build_offer_model(
@@ -115,14 +114,7 @@ def _fit(data: Dataset, config: FitConfig, step: Step, ladder: Ladder | None) ->
             horizon_days=config.horizon_days,
             currency=data.currency,
         )
-    return FittedModels(history, rules, edges, next_product, upgrades, cross, up, model)
-
-
-def _launched(cross: Candidates, history: History, data: Dataset, config: FitConfig) -> Candidates:
-    """Return the candidates with products that wait for their first sale."""
-    launches = ColdStartModel(config.next_product.horizon_days, config.launches)
-    launches.fit(history, data.products, data.as_of, part_rng(config, "launches"))
-    return with_cold_starts(cross, launches.score(history, data.as_of, unique_sorted(cross.account)))
+    return FittedModels(history, rules, edges, models, cross, up, model)
 
 
 def fit_cart(history: History, as_of: datetime, config: FitConfig) -> CartWeights | None:
@@ -148,7 +140,6 @@ def write_bundle(
     save_bundle(
         folder,
         fitted.model,
-        classifiers=estimators(fitted),
         frames={"rules": fitted.rules, "ladder": fitted.ladder.edges},
         details=BundleDetails(
             data_fingerprint=data.fingerprint,
@@ -157,19 +148,6 @@ def write_bundle(
             metrics=dict(metrics or {}),
         ),
     )
-
-
-def estimators(fitted: FittedModels) -> dict[str, BaseEstimator]:
-    """Return the fitted classifiers by name; those that had too little data to be fitted are left out."""
-    ranker = fitted.next_product.ranker_
-    logistic = ranker.logistic_ if ranker is not None else None
-    found = {
-        "next_product": ranker.boosting_ if ranker is not None else None,
-        "next_product_logistic": logistic.model_ if logistic is not None else None,
-        "activity": fitted.next_product.activity_.model_,
-        "upgrades": fitted.upgrades.classifier_,
-    }
-    return {name: estimator for name, estimator in found.items() if estimator is not None}
 
 
 def known_history(data: Dataset) -> History:

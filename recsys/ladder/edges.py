@@ -38,6 +38,8 @@ EDGE_COLUMNS: Final = (
     c.CLIMB_RATE,
 )
 
+TEXT_COLUMNS: Final = (c.FROM_PRODUCT_ID, c.TO_PRODUCT_ID, c.ORIGIN, c.REASON)
+
 
 class LadderConfig(Config):
     """Where edges come from and how alike two versions must be."""
@@ -144,7 +146,7 @@ def count_upgrades(edges: pd.DataFrame, history: History, config: UpgradeEventCo
     climbed = np.bincount(bought.edge[bought.climbed], minlength=len(edges))
     successes, trials = climbed.astype(np.float64), standing.astype(np.float64)
     rate = fit_beta_prior(successes, trials).rate(successes, trials)
-    text = dict.fromkeys((c.FROM_PRODUCT_ID, c.TO_PRODUCT_ID, c.ORIGIN, c.REASON), object)
+    text = dict.fromkeys(TEXT_COLUMNS, object)
     counted = edges.astype(text).assign(**{c.N_STANDING: standing, c.N_CLIMBED: climbed, c.CLIMB_RATE: rate})
     return Ladder(counted[list(EDGE_COLUMNS)].reset_index(drop=True))
 

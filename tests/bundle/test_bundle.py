@@ -178,7 +178,7 @@ def test_a_link_out_of_the_folder_is_refused(bundle: Path, tmp_path: Path) -> No
     outside.write_bytes(inside.read_bytes())
     inside.unlink()
     inside.symlink_to(outside)
-    with pytest.raises(BundleCorruptError, match="a link that leaves the bundle"):
+    with pytest.raises(BundleCorruptError, match="a link that leaves its folder"):
         load_bundle(bundle)
 
 
@@ -268,18 +268,10 @@ def test_something_else_is_never_overwritten(tmp_path: Path) -> None:
 
 def test_a_failed_save_leaves_the_old_bundle_and_nothing_else(bundle: Path) -> None:
     before = (bundle / MANIFEST).read_bytes()
-    with pytest.raises(BundleError, match="holds "):
-        save_bundle(bundle, model(), classifiers={"bad": Untrusted().fit()})
+    with pytest.raises(pa.ArrowException):
+        save_bundle(bundle, model(), frames={"bad": pd.DataFrame({"mixed": ["text", 1]})})
     assert (bundle / MANIFEST).read_bytes() == before
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
-
-
-class Untrusted:
-    """Holds an object of a type that no one has read."""
-
-    def fit(self) -> Untrusted:
-        self.path_ = self.__class__
-        return self
 
 
 def test_it_ranks_as_it_was_told(tmp_path: Path) -> None:

@@ -14,13 +14,15 @@ import pandas as pd
 import pytest
 
 from recsys.backtesting.baselines import default_baselines
-from recsys.bundle.classifiers import load_classifier
 from recsys.bundle.load import load_bundle
 from recsys.cli import main
 from recsys.contracts.config import read_config
 from recsys.contracts.offers import OfferRequest
-from recsys.data.dataset import ReadSpec
+from recsys.data.dataset import ReadSpec, read_dataset
 from recsys.errors import GateError
+from recsys.fitting.pipeline import known_history
+from recsys.fitting.scoring_models import load_models
+from recsys.models.candidates import Candidates
 from training.champion import read_evidence
 from training.cli.models import promote_command
 from training.config import TrainConfig
@@ -37,7 +39,7 @@ def _spec(market: Path, orders: Path | None = None) -> ReadSpec:
 
 @pytest.fixture(scope="module")
 def trained(market: Path, small_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `bundle` and `mlflow.db` of one training run."""
+    """A folder with `bundle`, `bundle-models` and `mlflow.db` of one training run."""
     folder = tmp_path_factory.mktemp("trained")
     train_and_register(
         _spec(market),
@@ -50,6 +52,11 @@ def trained(market: Path, small_config: Path, tmp_path_factory: pytest.TempPathF
 
 def _digests(bundle: Path) -> dict[str, str]:
     return load_bundle(bundle).manifest.data_digests()
+
+
+def _scored(models: Path, market: Path) -> Candidates:
+    data = read_dataset(_spec(market))
+    return load_models(models, data.products, data.accounts).cross_sell(known_history(data), AS_OF)
 
 
 def test_another_hash_seed_gives_the_same_bundle(
@@ -70,9 +77,9 @@ def test_another_hash_seed_gives_the_same_bundle(
     assert done.returncode == 0, done.stderr
     assert "Registered as offers version 1, alias challenger" in done.stdout
     assert _digests(tmp_path / "again") == _digests(trained / "bundle")
-    ours, theirs = (load_classifier(folder, "activity") for folder in (trained / "bundle", tmp_path / "again"))
-    accounts = np.random.default_rng(0).normal(size=(500, ours.n_features_in_))
-    assert np.array_equal(ours.predict_proba(accounts), theirs.predict_proba(accounts))
+    ours, theirs = (_scored(folder, market) for folder in (trained / "bundle-models", tmp_path / "again-models"))
+    for name, column in vars(ours).items():
+        assert np.array_equal(column, getattr(theirs, name)), name
 
 
 def test_nothing_at_or_after_as_of_is_used(trained: Path, market: Path, unjudged_config: Path, tmp_path: Path) -> None:
@@ -102,7 +109,7 @@ def test_what_waits_for_its_first_sale_is_offered_by_its_name(trained: Path, mar
     assert all("few have bought it yet" in offer.reason for offer in waiting if offer.tier == "account")
 
 
-def test_what_mlflow_keeps(trained: Path) -> None:
+def test_what_mlflow_keeps(trained: Path, market: Path) -> None:
     registry = Registry(f"sqlite:///{trained}/mlflow.db")
     version = registry.get("challenger")
     run = registry.client.get_run(version.run_id)
@@ -121,6 +128,8 @@ def test_what_mlflow_keeps(trained: Path) -> None:
         assert (folder / "replay" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((folder / "config.json").read_text())["seed"] == 0
     assert _digests(folder / "bundle") == _digests(trained / "bundle")
+    assert not [name for name in _digests(folder / "bundle") if name.endswith(".skops")]
+    assert len(_scored(folder / "models", market)) == run.data.metrics["cross_sell_candidates"]
     manifest = json.loads((trained / "bundle" / "manifest.json").read_text())
     assert manifest["data_fingerprint"] == run.data.params["data"]
     assert manifest["config"]["seed"] == 0

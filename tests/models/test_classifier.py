@@ -19,8 +19,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted
 
-from recsys.bundle.classifiers import TRUSTED
 from recsys.errors import DataError, MissingColumnError
+from recsys.fitting.scoring_models import TRUSTED_TYPES
 from recsys.models.propensity.blending import calibrate, choose_blend
 from recsys.models.propensity.classifier import PropensityClassifier
 from recsys.models.propensity.encoding import MISSING, TableEncoder
@@ -261,9 +261,9 @@ def test_it_survives_skops() -> None:
     table, y, _ = any_table(500)
     model = PropensityClassifier(folds=2, selection_folds=2).fit(table, y)
     data = skops.io.dumps(model)
-    assert set(skops.io.get_untrusted_types(data=data)) <= set(TRUSTED)
+    assert set(skops.io.get_untrusted_types(data=data)) <= set(TRUSTED_TYPES)
     np.testing.assert_array_equal(
-        skops.io.loads(data, trusted=list(TRUSTED)).predict_proba(table), model.predict_proba(table)
+        skops.io.loads(data, trusted=list(TRUSTED_TYPES)).predict_proba(table), model.predict_proba(table)
     )
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 from scipy.special import expit, logit
 
-from recsys.bundle.classifiers import TRUSTED, read_classifier, write_classifier
-from recsys.models.upgrade.classifier import ClimbClassifier, HazardModel
+from recsys.models.upgrade.classifier import HazardModel
 
 
 def wishes(n: int, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
@@ -59,13 +55,3 @@ def test_missing_values_and_new_levels_are_taken() -> None:
     climbed = (np.random.default_rng(6).random(800) < truth).astype(int)
     model = HazardModel().fit(features, climbed, np.ones(800))
     assert np.isfinite(model.log_odds(features.assign(segment="strange"))).all()
-
-
-def test_the_classifier_with_it_comes_back_from_a_file(tmp_path: Path) -> None:
-    features, truth = wishes(1_200, 7)
-    climbed = (np.random.default_rng(8).random(1_200) < truth).astype(int)
-    model = ClimbClassifier(random_state=1).fit(features, climbed, np.ones(1_200), np.arange(1_200) // 2)
-    write_classifier(model, tmp_path / "c.skops")
-    assert set(skops.io.get_untrusted_types(file=tmp_path / "c.skops")) <= set(TRUSTED)
-    again = read_classifier(tmp_path / "c.skops")
-    np.testing.assert_array_equal(again.decision_function(features), model.decision_function(features))

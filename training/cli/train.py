@@ -43,7 +43,9 @@ def train_command(
     ladder: Annotated[
         Path | None, typer.Option(help="An edited ladder, from `offers ladder`; default: built from the data.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the bundle to this folder too.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the bundle to this folder too, and the fitted models beside it.")
+    ] = None,
     rejects: Annotated[Path | None, typer.Option(help="Write the rejected rows to this .csv or .parquet file.")] = None,
     tracking_uri: Annotated[str, typer.Option(help="Where MLflow keeps runs and models.")] = DEFAULT_TRACKING_URI,
 ) -> None:
@@ -52,6 +54,7 @@ def train_command(
     from recsys.data.dataset import ReadSpec
     from recsys.data.mapping import parse_map
     from recsys.data.times import parse_moment
+    from recsys.fitting.scoring_models import models_folder
     from training.config import TrainConfig
     from training.run import train_and_register
 
@@ -86,7 +89,7 @@ def train_command(
     console.print(Text(_replayed(done)))
     console.print(Text(f"Registered as offers version {done.version}, alias challenger; run {done.run_id}."))
     if out is not None:
-        console.print(Text(f"The bundle stands in {out} too."))
+        console.print(Text(f"The bundle stands in {out} too, the fitted models in {models_folder(out)}."))
     console.print(Text(f"Look at it: mlflow ui --backend-store-uri {tracking_uri}"))
     console.print(Text("Make it champion, if it passes the gate: offers promote"))
 

@@ -84,7 +84,7 @@ class AccountColumns:
 
     def fit(self, accounts: pd.DataFrame) -> Self:
         """Learn which columns there are and the levels of the texts."""
-        self.levels_: dict[str, pd.Index[str] | None] = {}
+        self.levels_: dict[str, list[str] | None] = {}
         for column in accounts.columns:
             values = accounts[column]
             if column in NOT_FEATURES or pd.api.types.is_datetime64_any_dtype(values) or values.notna().sum() == 0:
@@ -105,14 +105,14 @@ class AccountColumns:
         return FeatureMatrix.of(columns, len(account_ids))
 
 
-def _levels(values: pd.Series) -> pd.Index[str]:
+def _levels(values: pd.Series) -> list[str]:
     counts = values.dropna().astype(str).value_counts().rename_axis("level").reset_index(name="n")
     ordered = counts.sort_values(["n", "level"], ascending=[False, True], kind="stable")
-    return pd.Index(ordered["level"].head(MAX_LEVELS).astype(str).tolist())
+    return [str(level) for level in ordered["level"].head(MAX_LEVELS)]
 
 
-def _numbers(values: pd.Series, levels: pd.Index[str] | None) -> AnyFloatArray:
+def _numbers(values: pd.Series, levels: list[str] | None) -> AnyFloatArray:
     if levels is None:
         return values.astype("Float64").to_numpy(dtype=np.float32, na_value=np.nan)
-    codes = levels.get_indexer(pd.Index(values.astype(object).where(values.notna(), None).astype(str)))
+    codes = pd.Index(levels).get_indexer(pd.Index(values.astype(object).where(values.notna(), None).astype(str)))
     return np.where(codes >= 0, codes, np.nan).astype(np.float32)

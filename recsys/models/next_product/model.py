@@ -145,7 +145,7 @@ class NextProductModel:
         pasts = [excluding_window(window, horizon_days, cutoffs, replays) for window in windows]
         pasts += [replays] * (n_classifiers - len(windows))
         self.ensemble_ = _able(parallel_map(self._learn, pasts, rng.integers(2**31, size=len(pasts)).tolist()))
-        self.ranker_, self.activity_ = self.ensemble_[-1]
+        self.ranker_ = self.ensemble_[-1].ranker
         self.calibrator_ = Calibrator(self.config.calibration).fit(self._held_out(past, windows, rng))
         return self
 
