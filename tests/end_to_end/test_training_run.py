@@ -128,7 +128,7 @@ def test_what_mlflow_keeps(trained: Path, market: Path) -> None:
         assert (folder / "replay" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((folder / "config.json").read_text())["seed"] == 0
     assert _digests(folder / "bundle") == _digests(trained / "bundle")
-    assert not [name for name in _digests(folder / "bundle") if name.endswith(".skops")]
+    assert not list((folder / "bundle").rglob("*.skops"))
     assert len(_scored(folder / "models", market)) == run.data.metrics["cross_sell_candidates"]
     manifest = json.loads((trained / "bundle" / "manifest.json").read_text())
     assert manifest["data_fingerprint"] == run.data.params["data"]
