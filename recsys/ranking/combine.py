@@ -35,8 +35,8 @@ def in_this_order(account: Pool, orders_in_horizon: float) -> Pool:
     """Return the account's candidates with their chance in this order, of `1 + orders_in_horizon` in the horizon.
 
     Example:
-        >>> from recsys.ranking.pool import ACCOUNT, crosses
-        >>> pool = crosses(np.array([3]), np.array([0.3]), np.ones(1), ACCOUNT)
+        >>> from recsys.ranking.pool import TIERS, crosses
+        >>> pool = crosses(np.array([3]), np.array([0.3]), np.ones(1), TIERS.index("account"))
         >>> in_this_order(pool, 2.0).chance.round(6).tolist()
         [0.1]
     """
