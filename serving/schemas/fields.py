@@ -11,15 +11,13 @@ MAX_LIMIT = 100
 MAX_CART_LINES = 200
 MAX_EXCLUDED = 1_000
 MAX_CATEGORIES = 100
+_NAMES_SOMETHING = r"^[^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s][^\x00-\x1f\x7f]*$"
+"""Text without control characters that is not all white space; the length that is left is what the server counts."""
 
-Id = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
-]
+Id = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_NAMES_SOMETHING)]
 """An opaque id: any text without control characters. Blanks around it are taken off, as where models are trained."""
 
-Label = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")
-]
+Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=_NAMES_SOMETHING)]
 """A short name of a channel or a place."""
 
 
