@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,13 +67,19 @@ def pgserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(pgserver: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a server's own database."""
-    server = pgserver.get_server(tmp_path_factory.mktemp("pg") / "data", cleanup_mode="delete")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
+def postgresql_server(pgserver: Any) -> Iterator[str]:
+    """The URL of a server's own database.
+
+    Its data stand outside of pytest's folder: where tests run as root, the server runs as another user, and each pytest
+    that starts takes that folder's permissions away from others.
+    """
+    with tempfile.TemporaryDirectory(prefix="offers_postgresql_", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
 
 
 @pytest.fixture
