@@ -20,6 +20,7 @@ from recsys.events.store import open_store
 from serving.app import create_app
 from serving.fakes import fake_model
 from serving.models.by_alias import FixedModel
+from serving.models.kept_models import KeptModelsConfig
 from serving.models.loading import load_model
 from serving.online.state import OnlineState
 from serving.schemas.insights import BoardAnswer, CallListAnswer, WhyNotAnswer
@@ -192,11 +193,12 @@ def test_why_not_of_a_bulk_decision_is_answered_by_the_model_that_made_it(
 
 
 def test_why_not_of_a_decision_that_nobody_knows_or_of_a_model_that_has_gone(
-    real: httpx.Client, store: MemoryStore, running: Any
+    real: httpx.Client, store: MemoryStore, running: Any, tmp_path: Path
 ) -> None:
     assert "no such decision" in why(real, "nope", "P01", 404)["detail"]
     decision = ask(real)["decision_id"]
-    other = create_app(Settings(), bundles=FixedModel(fake_model()), store=store, clock=lambda: NOW)
+    settings = Settings(kept_models=KeptModelsConfig(folder=tmp_path))
+    other = create_app(settings, bundles=FixedModel(fake_model()), store=store, clock=lambda: NOW)
     with running(other) as api:
         assert "is not kept any more" in why(api, decision, "P01", 410)["detail"]
         own = api.post("/v1/offers", json={"limit": 1}).json()["decision_id"]
