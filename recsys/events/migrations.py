@@ -1,8 +1,15 @@
-"""The version of the event store's layout, and the way forward from an older one."""
+"""The version of the event store's layout, what was added to it since, and the way forward from an older one.
+
+Servers of two releases run on one store while an installation is upgraded or taken back. So the version is raised only
+by what the servers of earlier releases can't work with: they refuse to start on a greater one. What they need not know
+of is an addition, recorded by its name beside the version.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -11,6 +18,7 @@ from recsys.contracts.events import PRESENTING, DecisionOffer, TableName
 from recsys.errors import StoreError
 from recsys.events.schema import (
     ACCOUNT_OVERRIDES,
+    ADDED,
     ASSIGNMENTS,
     DECISIONS,
     EXPERIMENTS,
@@ -28,6 +36,7 @@ from recsys.events.schema import (
 )
 
 Migration = Callable[[sa.Connection], None]
+Addition = Callable[[sa.Engine], None]
 
 
 def create_tables(connection: sa.Connection) -> None:
@@ -62,39 +71,99 @@ def drop_unread_index(connection: sa.Connection) -> None:
     connection.execute(sa.text("DROP INDEX IF EXISTS ix_decisions_account"))
 
 
-def add_probe(connection: sa.Connection) -> None:
-    """Version 5: a row to be overwritten by whoever asks whether the store can keep anything."""
-    PROBE.create(connection, checkfirst=True)
+def add_probe(engine: sa.Engine) -> None:
+    """A row to be overwritten by whoever asks whether the store can keep anything."""
+    with engine.begin() as connection:
+        PROBE.create(connection, checkfirst=True)
 
 
-def present_after_deciding(connection: sa.Connection) -> None:
-    """Version 6: no offer is presented before its decision, so that no purchase before it is credited to it."""
-    connection.execute(sa.text("DROP VIEW decision_offers"))
-    connection.execute(sa.text(_view(connection.dialect.name)))
+def present_after_deciding(engine: sa.Engine) -> None:
+    """No offer is presented before its decision, so that no purchase before it is credited to it."""
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP VIEW decision_offers"))
+        connection.execute(sa.text(_view(connection.dialect.name)))
 
 
-def add_feed(connection: sa.Connection) -> None:
-    """Version 7: the database numbers what changes, whoever writes; a server of version 6 needs to know nothing of it.
+def add_feed(engine: sa.Engine) -> None:
+    """The database numbers what changes, whoever writes: servers of the release before need to know nothing of it.
 
     PostgreSQL gives the number of the transaction, which a snapshot tells apart into seen and unseen. SQLite, where one
     transaction writes after the other, counts.
     """
-    postgresql = connection.dialect.name == "postgresql"
-    for statement in _POSTGRESQL_FEED if postgresql else _SQLITE_FEED:
-        connection.exec_driver_sql(statement)
-    for table in FED:
-        if "change" not in {column["name"] for column in sa.inspect(connection).get_columns(table)}:
-            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN change BIGINT")
-        where = "presented" if table == "decisions" else "change IS NOT NULL"
-        connection.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS ix_{table}_change ON {table} (change) WHERE {where}")
-        for statement in _numbered_on_postgresql(table) if postgresql else _numbered_on_sqlite(table):
+    if engine.dialect.name == "postgresql":
+        _add_feed_on_postgresql(engine)
+    else:
+        _add_feed_on_sqlite(engine)
+
+
+def _add_feed_on_sqlite(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        for statement in _SQLITE_FEED:
             connection.exec_driver_sql(statement)
+        for table in FED:
+            _add_number(connection, table)
+            connection.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS {_index_of_numbers(table)}")
+            for statement in _numbered_on_sqlite(table):
+                connection.exec_driver_sql(statement)
 
 
-_POSTGRESQL_FEED: Final = (
-    """CREATE OR REPLACE FUNCTION offer_store_change() RETURNS trigger LANGUAGE plpgsql AS
-    'BEGIN NEW.change := CAST(CAST(pg_current_xact_id() AS text) AS bigint); RETURN NEW; END'""",
-)
+def _add_feed_on_postgresql(engine: sa.Engine) -> None:
+    """A table at a time, so that no lock is held while another is waited for; the index without a lock on writers."""
+    at_once = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with at_once.connect() as connection:
+        connection.exec_driver_sql(_POSTGRESQL_FEED)
+    for table in FED:
+        _number_on_postgresql(engine, table)
+        with at_once.connect() as connection:
+            broken = "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(%s) AND NOT indisvalid"
+            if connection.exec_driver_sql(broken, (f"ix_{table}_change",)).scalar():  # its making was interrupted
+                connection.exec_driver_sql(f"DROP INDEX ix_{table}_change")
+            connection.exec_driver_sql(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {_index_of_numbers(table)}")
+
+
+def _number_on_postgresql(engine: sa.Engine, table: TableName) -> None:
+    """Wait for the table in short turns: whoever writes waits behind us, and has a second.
+
+    Raises:
+        StoreError: somebody held the table all the time.
+    """
+    for _ in range(_LOCK_TURNS):
+        try:
+            with engine.begin() as connection:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_LOCK_MILLISECONDS}")
+                _add_number(connection, table)
+                for statement in _numbered_on_postgresql(table):
+                    connection.exec_driver_sql(statement)
+        except sa.exc.OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                raise
+            time.sleep(_LOCK_PAUSE_SECONDS)
+        else:
+            return
+    raise StoreError(
+        f"the table {table} was in use for {_LOCK_TURNS * _LOCK_PAUSE_SECONDS:g} s without a pause; end what reads it "
+        "(an export, a backup), then start again"
+    )
+
+
+def _add_number(connection: sa.Connection, table: TableName) -> None:
+    if "change" not in {column["name"] for column in sa.inspect(connection).get_columns(table)}:
+        connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN change BIGINT")
+
+
+def _index_of_numbers(table: TableName) -> str:
+    where = "presented" if table == "decisions" else "change IS NOT NULL"
+    return f"ix_{table}_change ON {table} (change) WHERE {where}"
+
+
+_LOCK_MILLISECONDS: Final = 200
+_LOCK_PAUSE_SECONDS: Final = 0.5
+_LOCK_TURNS: Final = 240
+_LOCK_NOT_AVAILABLE: Final = "55P03"
+"""How long a change waits for its table, how long it then lets others go on, how often; what PostgreSQL calls it."""
+
+_POSTGRESQL_FEED: Final = """CREATE OR REPLACE FUNCTION offer_store_change() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN NEW.change := CAST(CAST(pg_current_xact_id() AS text) AS bigint); RETURN NEW; END'"""
 _SQLITE_FEED: Final = (
     "CREATE TABLE IF NOT EXISTS offer_store_feed (feed_id INTEGER PRIMARY KEY, position INTEGER NOT NULL)",
     "INSERT OR IGNORE INTO offer_store_feed VALUES (1, 0)",
@@ -131,42 +200,95 @@ def _numbered_on_sqlite(table: TableName) -> Iterator[str]:
         yield f"CREATE TRIGGER IF NOT EXISTS {table}_changed AFTER UPDATE OF {columns} ON {table} BEGIN {number} END"
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (
-    create_tables,
-    add_live_state,
-    keep_every_erasure,
-    drop_unread_index,
-    add_probe,
-    present_after_deciding,
-    add_feed,
-)
-"""Step i brings a store from version i to i + 1. Steps are only ever added."""
+MIGRATIONS: Final[Mapping[int, Migration]] = {
+    1: create_tables,
+    2: add_live_state,
+    3: keep_every_erasure,
+    4: drop_unread_index,
+}
+"""Step i brings a store to version i. Steps are only ever added, and only where earlier releases can't go on: they
+refuse the store from then on. The next one is 8."""
+
+_UNRELEASED: Final = (5, 6, 7)
+"""Versions that no release had; what made them are the additions, and the stores that have them are put right."""
+
+ADDITIONS: Final[Mapping[str, Addition]] = {
+    "probe": add_probe,
+    "presented_after_decision": present_after_deciding,
+    "change_feed": add_feed,
+}
+"""What servers of earlier releases go on without. Each may run again on a store that has it, or has half of it."""
 
 _LOCK_KEY: Final = 0x0FFE25
+_ADDITIONS_LOCK_KEY: Final = 0x0FFE26
+"""Another one than for migrations: servers of earlier releases wait for that within a transaction, for which the making
+of an index waits in turn."""
 
 
-def migrate(engine: sa.Engine, migrations: Sequence[Migration] = MIGRATIONS) -> int:
+def migrate(engine: sa.Engine, migrations: Mapping[int, Migration] = MIGRATIONS) -> int:
     """Return the version of the store after bringing it forward; processes that start together wait for each other.
 
     Raises:
-        StoreError: the store was written by a newer version of this software.
+        StoreError: the store was written by a newer version of this software, which this one can't work with.
     """
+    newest = max(migrations)
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_KEY)))
         VERSION.create(connection, checkfirst=True)
         found = connection.execute(sa.select(sa.func.max(VERSION.c.version))).scalar() or 0
-        if found > len(migrations):
+        if found in _UNRELEASED:
+            connection.execute(sa.delete(VERSION).where(VERSION.c.version.in_(_UNRELEASED)))
+            found = min(_UNRELEASED) - 1
+        if found > newest:
             raise StoreError(
-                f"the event store has layout version {found}, this software knows {len(migrations)}; "
+                f"the event store has layout version {found}, this software knows {newest}; "
                 "upgrade offer-engine or name another store"
             )
-        for step, migration in enumerate(migrations[found:], start=found + 1):
-            migration(connection)
-            connection.execute(sa.insert(VERSION).values(version=step))
-        if connection.dialect.name == "postgresql":
+        for version in range(found + 1, newest + 1):
+            if version in migrations:
+                migrations[version](connection)
+                connection.execute(sa.insert(VERSION).values(version=version))
+    with _one_at_a_time(engine):
+        _add_missing(engine)
+    return newest
+
+
+def _add_missing(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        ADDED.create(connection, checkfirst=True)
+    for name in missing_additions(engine):
+        ADDITIONS[name](engine)
+        with engine.begin() as connection:
+            kept = sa.text(f"INSERT INTO {ADDED.name} VALUES (:name) ON CONFLICT DO NOTHING")
+            connection.execute(kept, {"name": name})
+    if engine.dialect.name == "postgresql":
+        with engine.begin() as connection:
             _drop_numbers_of_another_server(connection)
-    return len(migrations)
+
+
+@contextmanager
+def _one_at_a_time(engine: sa.Engine) -> Iterator[None]:
+    """Keep other processes out on PostgreSQL; outside of a transaction, for which the making of an index would wait."""
+    if engine.dialect.name != "postgresql":
+        yield
+        return
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        while not connection.execute(sa.select(sa.func.pg_try_advisory_lock(_ADDITIONS_LOCK_KEY))).scalar():
+            time.sleep(_LOCK_PAUSE_SECONDS)
+        try:
+            yield
+        finally:
+            connection.execute(sa.select(sa.func.pg_advisory_unlock(_ADDITIONS_LOCK_KEY)))
+
+
+def missing_additions(engine: sa.Engine) -> list[str]:
+    """Return what this software needs and the store has not, in the order in which it is added."""
+    with engine.connect() as connection:
+        if not sa.inspect(connection).has_table(ADDED.name):
+            return list(ADDITIONS)
+        known = set(connection.execute(sa.select(ADDED.c.name)).scalars())
+    return [name for name in ADDITIONS if name not in known]
 
 
 def check_version(engine: sa.Engine) -> None:
@@ -178,10 +300,11 @@ def check_version(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         exists = sa.inspect(connection).has_table(VERSION.name)
         found = (connection.execute(sa.select(sa.func.max(VERSION.c.version))).scalar() if exists else None) or 0
-    if found < len(MIGRATIONS):
+    newest, lacking = max(MIGRATIONS), missing_additions(engine)
+    if found < newest or lacking:
         raise StoreError(
-            f"the event store has layout version {found}, must be {len(MIGRATIONS)}; put back the store that was "
-            "there, or start the server again, which makes one"
+            f"the event store has layout version {found}, must be {newest}; it lacks {', '.join(lacking)}; put back "
+            "the store that was there, or start the server again, which makes one"
         )
 
 

@@ -43,6 +43,13 @@ VERSION: Final = sa.Table(
     sa.Column("version", sa.Integer, primary_key=True),
 )
 
+ADDED: Final = sa.Table(
+    "offer_store_additions",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+)
+"""What was added to the layout of that version since, which servers of earlier releases need not know of."""
+
 DECISIONS: Final = sa.Table(
     "decisions",
     METADATA,

@@ -47,12 +47,14 @@ class SqliteFiles:
     Args:
         path: of the database's file.
         layout: version that the store must have for a connection to be opened, once `expect` was called.
+        additions: names of what it must have beside.
     """
 
-    def __init__(self, path: Path, layout: int) -> None:
+    def __init__(self, path: Path, layout: int, additions: frozenset[str]) -> None:
         self._path = path.absolute()
         self._names = tuple(f"{self._path}{ending}" for ending in ("", "-wal", "-shm"))
         self._layout = layout
+        self._additions = additions
         self._expected = False
         self._stamp = (0, 0)
         self._has_shrunk = False
@@ -136,16 +138,18 @@ class SqliteFiles:
         return f"file:{quote(str(self._path))}?mode=rw"
 
     def _check_layout(self, connection: sqlite3.Connection) -> None:
+        found, added = 0, frozenset[str]()
         try:
             found = connection.execute("SELECT max(version) FROM offer_store_version").fetchone()[0] or 0
+            added = frozenset(name for (name,) in connection.execute("SELECT name FROM offer_store_additions"))
         except sqlite3.OperationalError as error:
             if "no such table" not in str(error):
                 raise
-            found = 0
-        if found < self._layout:
+        lacking = sorted(self._additions - added)
+        if found < self._layout or lacking:
             raise StoreError(
-                f"{self._path} has layout version {found}, must be {self._layout}; put the store's own file back, or "
-                "start the server again, which makes a store of it"
+                f"{self._path} has layout version {found}, must be {self._layout}; it lacks {', '.join(lacking)}; put "
+                "the store's own file back, or start the server again, which makes a store of it"
             )
 
     def _name(self, _dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> None:  # noqa: ANN401

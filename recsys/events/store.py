@@ -19,7 +19,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from recsys.contracts.events import Event, EventQuery, FeedPosition, TableName
 from recsys.errors import ConfigError, DataError, StoreBusyError, StoreError
 from recsys.events.merging import conflict_clause, without_doubles
-from recsys.events.migrations import MIGRATIONS, check_version, migrate
+from recsys.events.migrations import ADDITIONS, MIGRATIONS, check_version, migrate
 from recsys.events.rows import StoredRow, rows_by_table
 from recsys.events.schema import FED, MERGES, TABLES, TIME_COLUMN, Utc
 from recsys.events.sqlite_files import SqliteFiles
@@ -100,7 +100,8 @@ def open_store(url: str, *, create: bool = True) -> SqlStore:
         raise ConfigError(f"store == {url!r}, must be sqlite:///FILE or postgresql://HOST/NAME") from None
     if parsed.get_backend_name() not in {"sqlite", "postgresql"} or not parsed.database:
         raise ConfigError(f"store == {_shown(parsed)!r}, must be sqlite:///FILE or postgresql://HOST/NAME")
-    files = SqliteFiles(Path(parsed.database), len(MIGRATIONS)) if parsed.get_backend_name() == "sqlite" else None
+    is_file = parsed.get_backend_name() == "sqlite"
+    files = SqliteFiles(Path(parsed.database), max(MIGRATIONS), frozenset(ADDITIONS)) if is_file else None
     store = SqlStore(_engine(parsed), files)
     try:
         if create and files is not None:
