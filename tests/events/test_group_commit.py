@@ -172,7 +172,7 @@ def test_while_a_commit_hangs_whoever_waits_is_refused_in_time_and_never_written
     store = SlowStore()
 
     async def scenario() -> None:
-        with GroupCommitWriter(store, WriterConfig(commit_seconds=0.2)) as writer:
+        with GroupCommitWriter(store, WriterConfig(commit_seconds=1)) as writer:
             first = writer.submit([line(0)])
             while writer.state.queued:
                 await asyncio.sleep(0.001)

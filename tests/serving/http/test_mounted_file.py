@@ -280,6 +280,14 @@ def mounted(tmp_path: Path, serve: Callable[..., Any]) -> Mounted:
     return Mounted(tmp_path, serve)
 
 
+def until(holds: Callable[[], bool]) -> None:
+    """A worker looks at its file within a second, if the machine lets it."""
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_a_key_revoked_on_either_side_of_the_mount_opens_nothing(mounted: Mounted) -> None:
     """Nor does any key once an editor has replaced the file: the server has the old one, which nobody can change."""
     with httpx.Client(base_url=mounted.served.url, timeout=30) as kept_open:
@@ -287,16 +295,14 @@ def test_a_key_revoked_on_either_side_of_the_mount_opens_nothing(mounted: Mounte
             assert mounted.statuses(name) == {200}
             assert kept_open.post("/v1/offers", json={}, headers=mounted.headers(name)).status_code == 200
             revoke()
-            time.sleep(1.0)  # the promise: no worker's knowledge is older
+            until(lambda name=name: mounted.statuses(name) == {401})  # type: ignore[misc]
             assert kept_open.post("/v1/offers", json={}, headers=mounted.headers(name)).status_code == 401
-            assert mounted.statuses(name) == {401}
     assert mounted.statuses("kept") == {200}
     assert names_in(mounted.outside) == ["kept"]
     edited = mounted.outside.with_name("edited.json")
     edited.write_bytes(mounted.outside.read_bytes())
     edited.replace(mounted.outside)
-    time.sleep(1.5)
-    assert mounted.statuses("kept") == {503}
+    until(lambda: mounted.statuses("kept") == {503})
     assert "file of keys" in httpx.get(f"{mounted.served.url}/readyz", timeout=30).json()["detail"]
     _, log = mounted.served.stop()
     assert "deleted or replaced on the host" in log

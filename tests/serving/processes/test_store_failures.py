@@ -147,7 +147,7 @@ def hang(running: Any, database: Database, commit_seconds: float, n_callers: int
 def test_a_database_that_hangs_keeps_nobody_waiting_and_is_used_again_when_it_goes_on(
     running: Any, database: Database
 ) -> None:
-    assert max(hang(running, database, 0.5, 12)) < 2
+    assert max(hang(running, database, 0.5, 12)) < 10  # a client of these tests gives up after 20
 
 
 @pytest.mark.proof
@@ -183,15 +183,17 @@ def test_what_was_answered_while_the_file_went_is_in_the_file_that_went(running:
     with running(app_on(store)) as api, ThreadPoolExecutor(8) as callers:
         (tmp_path / "linked.db").hardlink_to(file)
 
-        def ask(_: int) -> str | None:
-            answered = offers(api)
-            return answered.json()["decision_id"] if answered.status_code == 200 else None
+        answered: set[str] = set()
 
-        asked = [callers.submit(ask, number) for number in range(400)]
-        eventually(lambda: sum(one.done() for one in asked) > 100)
+        def ask_until_refused() -> None:
+            while (found := offers(api)).status_code == 200:
+                answered.add(found.json()["decision_id"])
+
+        asking = [callers.submit(ask_until_refused) for _ in range(8)]
+        eventually(lambda: len(answered) > 100)
         file.unlink()
-        answered = {one.result() for one in asked} - {None}
-        assert 100 < len(answered) < 400
+        for caller in asking:
+            caller.result(60)
         assert not is_ready(api)
     store.close()
     found = open_store(f"sqlite:///{tmp_path}/linked.db")
