@@ -174,7 +174,7 @@ def _slate(services: Services, model: LoadedModel, request: OfferRequest, state:
     if share > 0:
         drawn = draw(model.engine.recommend(widened(request), state), request.limit, share, services.rng)
         if drawn is not None:
-            return encode(*drawn)
+            return encode(drawn)
     return model.engine.answer(request, state)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import to_json
 
-from recsys.contracts.events import DecisionOffer
-from recsys.contracts.offers import AccountState, Explain, Objective, Offer, OfferRequest, Slate, Tier
+from recsys.contracts.offers import AccountState, Explain, Objective, OfferRequest, Slate, Tier, logged_products
 from recsys.offer_model.tables import EVERYONE
 from recsys.ranking.compiled_ranker import CompiledRanker, RankedSlate
 from recsys.ranking.engine import OfferEngine
@@ -28,7 +26,7 @@ class EncodedSlate(NamedTuple):
 
     Attributes:
         offers: JSON array of `schemas.offers.OfferAnswer`.
-        kept: JSON array of `DecisionOffer`, each by position.
+        kept: JSON array of offers, each by the positions of `LOGGED`.
         returned: how many offers there are.
         shortfall: why fewer came than were asked for; None when all came.
     """
@@ -49,16 +47,15 @@ class EncodedSlate(NamedTuple):
     @property
     def product_ids(self) -> list[str]:
         """The products that are offered, in order of rank."""
-        return [DecisionOffer(*offer).product_id for offer in json.loads(self.kept)]
+        return logged_products(self.kept)
 
 
-def encode(slate: Slate, propensity: float = 1.0) -> EncodedSlate:
-    """Return a slate as text; only its last offer may stand at its rank by chance, with `propensity`."""
-    last = len(slate.offers)
+def encode(slate: Slate) -> EncodedSlate:
+    """Return a slate as text."""
     return EncodedSlate(
-        json_text(slate.offers),
-        json_text([_kept(offer, propensity if offer.rank == last else 1.0) for offer in slate.offers]),
-        last,
+        json_text([offer.answered() for offer in slate.offers]),
+        json_text([offer.logged() for offer in slate.offers]),
+        slate.returned,
         slate.requested,
         slate.shortfall,
         slate.tier,
@@ -68,26 +65,6 @@ def encode(slate: Slate, propensity: float = 1.0) -> EncodedSlate:
         slate.unknown_categories,
         slate.n_considered,
         slate.refused,
-    )
-
-
-def _kept(offer: Offer, propensity: float) -> DecisionOffer:
-    return DecisionOffer(
-        offer.rank,
-        offer.product_id,
-        offer.kind,
-        offer.price,
-        offer.currency,
-        offer.probability,
-        offer.probability_of,
-        offer.expected_quantity,
-        offer.expected_value,
-        offer.score,
-        offer.tier,
-        propensity,
-        offer.from_product_id,
-        offer.rule,
-        offer.discount,
     )
 
 

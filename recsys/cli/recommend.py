@@ -15,7 +15,7 @@ from uuid6 import uuid7
 
 from recsys.bundle.load import load_bundle
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI, ResolvedModel, resolve
-from recsys.contracts.events import Decision, DecisionOffer
+from recsys.contracts.events import Decision
 from recsys.contracts.offers import KINDS, Objective, OfferKind, OfferRequest, Slate
 from recsys.errors import ConfigError
 from recsys.events.store import EventStore, open_store
@@ -116,24 +116,7 @@ def _decision(request: OfferRequest, slate: Slate, model_version: str, now: date
         tier=slate.tier,
         horizon_days=slate.horizon_days,
         n_considered=slate.n_considered,
-        offers=tuple(
-            DecisionOffer(
-                rank=offer.rank,
-                product_id=offer.product_id,
-                kind=offer.kind,
-                price=offer.price,
-                currency=offer.currency,
-                probability=offer.probability,
-                probability_of=offer.probability_of,
-                expected_quantity=offer.expected_quantity,
-                expected_value=offer.expected_value,
-                score=offer.score,
-                tier=offer.tier,
-                propensity=1.0,  # no exploration: each offer is returned for certain
-                from_product_id=offer.from_product_id,
-            )
-            for offer in slate.offers
-        ),
+        offers=slate.offers,
         shortfall=slate.shortfall,
         surface=SURFACE,
     )

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from recsys.contracts.events import LineStatus, OutcomeKind
-from recsys.contracts.offers import Objective, Offer, OfferRequest, Tier
-
-_OFFER_FIELDS = frozenset(item.name for item in fields(Offer))
+from recsys.contracts.offers import ANSWERED, Objective, Offer, OfferRequest, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,7 @@ def empty_answer(request: OfferRequest, reason: str) -> Answer:
 
 
 def _offer(item: Mapping[str, Any]) -> Offer:
-    return Offer(**{name: value for name, value in item.items() if name in _OFFER_FIELDS})
+    return Offer(**{name: item[name] for name in ANSWERED if name in item})
 
 
 def _model(item: Mapping[str, Any]) -> RunningModel:
@@ -200,7 +198,6 @@ class Reported(NamedTuple):
         received: how many it holds.
         unknown_decisions: decisions that nobody knows; check the ids.
         not_offered: outcomes about a product that their decision did not offer; check the ids.
-        before_decision: outcomes dated before their decision; check their dates.
         conflicts: outcomes whose id is kept with other content: the first one counts.
         before_decision: outcomes dated before their decision; check their dates.
     """

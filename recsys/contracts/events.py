@@ -17,9 +17,8 @@ from recsys.contracts.offers import (
     EMPTY_STATE,
     AccountState,
     Objective,
-    OfferKind,
+    Offer,
     OfferRequest,
-    ProbabilityOf,
     ProductChange,
     Tier,
 )
@@ -29,39 +28,6 @@ LineStatus = Literal["completed", "cancelled", "returned"]
 
 PRESENTING: tuple[OutcomeKind, ...] = ("shown", "pitched")
 """The outcomes that turn a returned offer into a presented one."""
-
-
-class DecisionOffer(NamedTuple):
-    """One offer that a decision returned, as it is kept. Stores keep it by position: new fields go to the end.
-
-    Attributes:
-        rank: 1 is best.
-        price: money a unit in `currency`; None when it is not known.
-        probability: of `probability_of`, within the decision's horizon, in [0, 1].
-        expected_quantity: units, if the offer succeeds.
-        expected_value: money under the decision's objective.
-        score: what the order was made by; comparable within one decision only.
-        propensity: the probability with which the policy returned this offer at this rank; 1 without exploration.
-        from_product_id: what an upsell displaces, or a cross-sell goes with.
-        rule: the business rule that placed, lifted or discounted it.
-        discount: money off a unit; it was taken off the value.
-    """
-
-    rank: int
-    product_id: str
-    kind: OfferKind
-    price: float | None
-    currency: str | None
-    probability: float
-    probability_of: ProbabilityOf
-    expected_quantity: float
-    expected_value: float
-    score: float
-    tier: Tier
-    propensity: float
-    from_product_id: str | None = None
-    rule: str | None = None
-    discount: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +85,7 @@ class Decision:
     tier: Tier
     horizon_days: int
     n_considered: int
-    offers: tuple[DecisionOffer, ...] = ()
+    offers: tuple[Offer, ...] = ()
     shortfall: str | None = None
     unknown_products: tuple[str, ...] = ()
     visitor_id: str | None = None

@@ -6,9 +6,13 @@ probability x expected quantity x (margin or price), and `tier` is the source of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+
+from pydantic import Field
 
 OfferKind = Literal["cross_sell", "upsell"]
 Objective = Literal["conversion", "revenue", "margin"]
@@ -112,43 +116,86 @@ class ProductChange:
     do_not_offer: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """One ranked offer.
+    """One ranked offer: as it is ranked, answered, kept and read again.
 
-    Attributes:
-        rank: 1 is best.
-        price: money a unit in `currency`; None when it is not known.
-        probability: of `probability_of`, within the slate's horizon, in [0, 1].
-        expected_quantity: units, if the offer succeeds.
-        expected_value: money under the slate's objective (price based for `conversion`).
-        score: what the order was made by; comparable within one slate only.
-        reason: one sentence that a person can say aloud.
-        evidence: the counts behind the reason; empty unless full evidence was asked for.
-        from_product_id: the product an upsell displaces, or the one a cross-sell goes with; None without one.
-        rule: the business rule that placed, lifted or discounted it; None without one.
-        discount: money off a unit; it is taken off the value. None without one.
-        text: what the rule wants said with it; None without one.
+    This is the only declaration of its fields. The answer's schema, the values that a store keeps, the columns of the
+    view `decision_offers` and the client's offers are made of it, by the names in `ANSWERED` and `LOGGED`.
     """
 
-    rank: int
-    product_id: str
-    kind: OfferKind
-    name: str | None
-    price: float | None
-    currency: str | None
-    probability: float
-    probability_of: ProbabilityOf
-    expected_quantity: float
-    expected_value: float
-    score: float
-    tier: Tier
-    reason: str
-    from_product_id: str | None = None
-    evidence: dict[str, float | int | str] = field(default_factory=dict)
-    rule: str | None = None
-    discount: float | None = None
-    text: str | None = None
+    rank: Annotated[int, Field(description="1 is best.")]
+    product_id: Annotated[str, Field(description="The product that is offered.")]
+    kind: Annotated[OfferKind, Field(description="`cross_sell`: a complement. `upsell`: a higher-value version.")]
+    name: Annotated[str | None, Field(description="Its name.")] = None
+    price: Annotated[float | None, Field(description="Money a unit in `currency`; null when it is not known.")]
+    currency: Annotated[str | None, Field(description="ISO 4217; null when the orders did not state one.")]
+    probability: Annotated[
+        float, Field(ge=0, le=1, description="Of what `probability_of` names, within `horizon_days`.")
+    ]
+    probability_of: Annotated[ProbabilityOf, Field(description="What the probability is of.")]
+    expected_quantity: Annotated[float, Field(description="Units, if the offer succeeds.")]
+    expected_value: Annotated[
+        float, Field(description="Money: probability x quantity x price, or margin where that is the aim.")
+    ]
+    score: Annotated[float, Field(description="What the order was made by; comparable within one answer only.")]
+    tier: Annotated[Tier, Field(description="The source of evidence for this offer.")]
+    reason: Annotated[
+        str, Field(description="One sentence that a person can say aloud; empty with `explain: none`.")
+    ] = ""
+    from_product_id: Annotated[
+        str | None, Field(description="What an upsell displaces, or a cross-sell goes with.")
+    ] = None
+    evidence: Annotated[
+        dict[str, float | int | str], Field(description="The counts behind the reason, with `explain: full`.")
+    ] = field(default_factory=dict)
+    rule: Annotated[
+        str | None, Field(description="The business rule that placed, lifted or discounted it; null without one.")
+    ] = None
+    discount: Annotated[
+        float | None, Field(description="Money off a unit, already taken off the value; null without one.")
+    ] = None
+    text: Annotated[str | None, Field(description="What the rule wants said with it; null without one.")] = None
+    propensity: Annotated[
+        float,
+        Field(description="The probability with which the policy returned this offer at this rank."),
+    ] = 1.0  # without exploration
+
+    @classmethod
+    def from_logged(cls, values: Sequence[Any]) -> Self:
+        """Return the offer that a store kept as `values`, by the positions of `LOGGED`.
+
+        An older store has fewer values, and what a newer one has beyond them is left out; fields that no store keeps
+        have their defaults.
+        """
+        return cls(**dict(zip(LOGGED, values, strict=False)))
+
+    def answered(self) -> dict[str, Any]:
+        """Return the fields of an answer by name."""
+        return dict(zip(ANSWERED, _ANSWERED_OF(self), strict=True))
+
+    def logged(self) -> tuple[Any, ...]:
+        """Return the values that a store keeps, by the positions of `LOGGED`."""
+        return _LOGGED_OF(self)
+
+
+ANSWERED: Final = tuple(item.name for item in fields(Offer) if item.name != "propensity")
+"""The fields of an offer in an answer, in its order."""
+
+LOGGED: Final = (
+    *("rank", "product_id", "kind", "price", "currency", "probability", "probability_of", "expected_quantity"),
+    *("expected_value", "score", "tier", "propensity", "from_product_id", "rule", "discount"),
+)
+"""The fields of an offer in the event store, which keeps them by position: new ones go to the end."""
+
+_ANSWERED_OF: Final = attrgetter(*ANSWERED)
+_LOGGED_OF: Final[Callable[[Offer], tuple[Any, ...]]] = attrgetter(*LOGGED)
+_PRODUCT: Final = LOGGED.index("product_id")
+
+
+def logged_products(offers: str) -> list[str]:
+    """Return the products of the offers that a store keeps as this JSON, in order of rank."""
+    return [values[_PRODUCT] for values in json.loads(offers)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 from pydantic_core import to_json
 
-from recsys.contracts.events import PRESENTING, DecisionOffer, Event, EventQuery, FeedPosition, TableName
+from recsys.contracts.events import PRESENTING, Event, EventQuery, FeedPosition, TableName
+from recsys.contracts.offers import LOGGED
 from recsys.events.merging import key_of, merge_row
 from recsys.events.rows import StoredRow, rows_by_table
 from recsys.events.schema import MERGES, TABLES, TIME_COLUMN, WRITTEN
@@ -90,7 +91,7 @@ class MemoryStore:
         for decision in self._records["decisions"].values():
             shared = {name: decision[name] for name in _SHARED}
             for packed in json.loads(decision["offers"]):
-                offer = DecisionOffer(*packed)._asdict()
+                offer = dict(zip(LOGGED, packed, strict=True))
                 times = [
                     max(outcome["occurred_at"], decision["decided_at"])
                     for outcome in presenting

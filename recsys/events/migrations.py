@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from recsys.contracts.events import PRESENTING, DecisionOffer, TableName
+from recsys.contracts.events import PRESENTING, TableName
+from recsys.contracts.offers import LOGGED
 from recsys.errors import StoreError
 from recsys.events.schema import (
     ACCOUNT_OVERRIDES,
@@ -309,7 +310,7 @@ def check_version(engine: sa.Engine) -> None:
 
 
 def _view(dialect: str) -> str:
-    """The definition of `decision_offers`: DecisionOffer's fields by position, and when the offer was presented."""
+    """The definition of `decision_offers`: what is kept of an offer by position, and when the offer was presented."""
     types: dict[str, Any] = {"rank": "bigint"} | dict.fromkeys(
         ("price", "probability", "expected_quantity", "expected_value", "score", "propensity", "discount"),
         "double precision",
@@ -319,12 +320,12 @@ def _view(dialect: str) -> str:
         f"CAST(o.value ->> {position} AS {types.get(name, 'text')}) AS {name}"
         if postgresql
         else f"o.value ->> {position} AS {name}"
-        for position, name in enumerate(DecisionOffer._fields)
+        for position, name in enumerate(LOGGED)
     )
     elements = "json_array_elements(d.offers) AS o(value)" if postgresql else "json_each(d.offers) AS o"
     kinds = ", ".join(f"'{kind}'" for kind in PRESENTING)
     no_earlier = f"{'GREATEST' if postgresql else 'max'}(x.occurred_at, d.decided_at)"
-    product = f"o.value ->> {DecisionOffer._fields.index('product_id')}"
+    product = f"o.value ->> {LOGGED.index('product_id')}"
     return (
         "CREATE VIEW decision_offers AS SELECT d.decision_id, d.decided_at, d.account_id, d.visitor_id, d.shown, "
         f"{fields}, CASE WHEN d.presented THEN d.decided_at ELSE ("

@@ -17,7 +17,6 @@ from recsys.contracts.events import (
     AccountUpdate,
     Context,
     Decision,
-    DecisionOffer,
     DecisionRow,
     Erasure,
     Event,
@@ -29,7 +28,7 @@ from recsys.contracts.events import (
     TableName,
     VisitorLink,
 )
-from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, OfferRequest
+from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, Offer, OfferRequest
 
 StoredRow = tuple[Any, ...]
 
@@ -74,7 +73,7 @@ def decision_row(event: Decision) -> StoredRow:
         event.presented,
         event.unknown_products,
         request_json(event.request),
-        event.offers,
+        [offer.logged() for offer in event.offers],
         None if event.context is NO_CONTEXT else context_json(event.context),
     )
 
@@ -176,7 +175,7 @@ def decision_of(row: Mapping[str, Any]) -> Decision:
     return Decision(
         **{name: row[name] for name in (*same, *optional, "assignment_probability", "shown", "presented")},
         request=OfferRequest(account_id=row["account_id"], **asked),
-        offers=tuple(DecisionOffer(*offer) for offer in row["offers"]),
+        offers=tuple(Offer.from_logged(offer) for offer in row["offers"]),
         unknown_products=tuple(row["unknown_products"]),
         context=_context_of(row["context"]),
     )

@@ -1,7 +1,7 @@
 """The tables of the event store, and how a row meets one that is kept already.
 
 A decision is one row, its returned offers packed into the JSON column `offers` (one array an offer, by the positions of
-`DecisionOffer`); the view `decision_offers` unpacks them, one row a returned offer, with the time when it was
+`LOGGED`); the view `decision_offers` unpacks them, one row a returned offer, with the time when it was
 presented. Writing one row a response instead of eleven is what keeps the durable write off the request's critical path.
 """
 

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final
 
-from recsys.contracts.offers import Offer, OfferRequest, Slate
+from recsys.contracts.offers import OfferRequest, Slate
 
 DEPTH: Final = 20
 """The last of k offers is drawn from the ranks k to k + 20."""
-
-
-class Drawn(NamedTuple):
-    """A slate and the probability with which its last offer stands there; the others stand there for certain."""
-
-    slate: Slate
-    propensity: float
 
 
 def widened(request: OfferRequest) -> OfferRequest:
@@ -24,8 +17,8 @@ def widened(request: OfferRequest) -> OfferRequest:
     return replace(request, limit=request.limit + DEPTH)
 
 
-def draw(wide: Slate, limit: int, share: float, rng: random.Random) -> Drawn | None:
-    """Return the first `limit` offers of a wide slate, the last one drawn.
+def draw(wide: Slate, limit: int, share: float, rng: random.Random) -> Slate | None:
+    """Return the first `limit` offers of a wide slate, the last one drawn, each with its propensity.
 
     With probability `1 - share` it is the one of rank k, else each of the n below it (n at most 20) with `share / n`.
     None where nothing stands below rank k.
@@ -35,6 +28,5 @@ def draw(wide: Slate, limit: int, share: float, rng: random.Random) -> Drawn | N
         return None
     explores = rng.random() < share
     last = wide.offers[limit + rng.randrange(below)] if explores else wide.offers[limit - 1]
-    offers: tuple[Offer, ...] = (*wide.offers[: limit - 1], replace(last, rank=limit))
-    slate = replace(wide, offers=offers, requested=limit, shortfall=None)
-    return Drawn(slate, share / below if explores else 1.0 - share)
+    drawn = replace(last, rank=limit, propensity=share / below if explores else 1.0 - share)
+    return replace(wide, offers=(*wide.offers[: limit - 1], drawn), requested=limit, shortfall=None)

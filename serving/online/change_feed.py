@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from recsys.contracts.events import PRESENTING, DecisionOffer, EventQuery, FeedPosition, Outcome, TableName
+from recsys.contracts.events import PRESENTING, EventQuery, FeedPosition, Outcome, TableName
+from recsys.contracts.offers import logged_products
 from recsys.errors import ConfigError
 from recsys.events.schema import FED
 from recsys.events.store import EventStore
@@ -207,7 +207,7 @@ class ChangeReader:
             wanted = ids[start : start + _IDS_A_QUERY]
             query = EventQuery("decisions", decision_ids=wanted, columns=_DECISION_COLUMNS)
             for row in self._store.read(query).to_pylist():
-                products = [DecisionOffer(*offer).product_id for offer in json.loads(row["offers"])]
+                products = logged_products(row["offers"])
                 subject = Subject(row["account_id"], row["visitor_id"])
                 found[row["decision_id"]] = DecisionRef(
                     subject, products, row["experiment_id"], row["arm"], row["decided_at"]
@@ -233,7 +233,7 @@ class ChangeReader:
             Feedback(
                 Subject(row["account_id"], row["visitor_id"]),
                 row["decision_id"],
-                [DecisionOffer(*offer).product_id for offer in json.loads(row["offers"])],
+                logged_products(row["offers"]),
                 row["decided_at"],
                 refuses=False,
             )

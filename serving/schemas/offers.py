@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from recsys.contracts.offers import KINDS, CartLine, Explain, Objective, OfferKind, OfferRequest, ProbabilityOf, Tier
+from recsys.contracts.offers import ANSWERED, KINDS, CartLine, Explain, Objective, Offer, OfferKind, OfferRequest, Tier
 from serving.http.problems import Problem
 from serving.schemas.fields import (
     MAX_CART_LINES,
@@ -151,27 +151,11 @@ class AccountOffersQuery(BaseModel):
     surface: Label | None = Field(default=None, description="The place of the offers.", examples=["crm"])
 
 
-class OfferAnswer(BaseModel):
-    """One ranked offer."""
+_OFFER_TYPES: Final = get_type_hints(Offer, include_extras=True)
+_ANSWERED: Final[dict[str, Any]] = {name: (_OFFER_TYPES[name], ...) for name in ANSWERED}
 
-    rank: int = Field(description="1 is best.")
-    product_id: str = Field(description="The product that is offered.")
-    kind: OfferKind = Field(description="`cross_sell`: a complement. `upsell`: a higher-value version.")
-    name: str | None = Field(description="Its name.")
-    price: float | None = Field(description="Money a unit in `currency`; null when it is not known.")
-    currency: str | None = Field(description="ISO 4217; null when the orders did not state one.")
-    probability: float = Field(ge=0, le=1, description="Of what `probability_of` names, within `horizon_days`.")
-    probability_of: ProbabilityOf = Field(description="What the probability is of.")
-    expected_quantity: float = Field(description="Units, if the offer succeeds.")
-    expected_value: float = Field(description="Money: probability x quantity x price, or margin where that is the aim.")
-    score: float = Field(description="What the order was made by; comparable within one answer only.")
-    tier: Tier = Field(description="The source of evidence for this offer.")
-    reason: str = Field(description="One sentence that a person can say aloud; empty with `explain: none`.")
-    from_product_id: str | None = Field(description="What an upsell displaces, or a cross-sell goes with.")
-    evidence: dict[str, float | int | str] = Field(description="The counts behind the reason, with `explain: full`.")
-    rule: str | None = Field(description="The business rule that placed, lifted or discounted it; null without one.")
-    discount: float | None = Field(description="Money off a unit, already taken off the value; null without one.")
-    text: str | None = Field(description="What the rule wants said with it; null without one.")
+OfferAnswer = create_model("OfferAnswer", __doc__="One ranked offer.", **_ANSWERED)
+"""An offer in an answer, as `Offer` declares it."""
 
 
 OFFERS_EXAMPLE: Final[dict[str, Any]] = {

@@ -16,7 +16,6 @@ from recsys.contracts.events import (
     AccountUpdate,
     Context,
     Decision,
-    DecisionOffer,
     Erasure,
     EventQuery,
     ExperimentRecord,
@@ -27,7 +26,7 @@ from recsys.contracts.events import (
     RecordedAssignment,
     VisitorLink,
 )
-from recsys.contracts.offers import AccountState, CartLine, OfferRequest, ProductChange
+from recsys.contracts.offers import LOGGED, AccountState, CartLine, Offer, OfferRequest, ProductChange
 from recsys.errors import ConfigError
 from recsys.events.memory import MemoryStore
 from recsys.events.reading import read_decisions, read_frame, read_ibis
@@ -49,10 +48,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventStore
     made.close()
 
 
-def offer(rank: int = 1, product_id: str = "P1") -> DecisionOffer:
-    return DecisionOffer(
-        rank, product_id, "cross_sell", 9.95, "GBP", 0.25, "buys_within_horizon", 2.0, 4.975, 0.5, "cart", 1.0, "P9"
-    )
+def offer(rank: int = 1, product_id: str = "P1") -> Offer:
+    values = (9.95, "GBP", 0.25, "buys_within_horizon", 2.0, 4.975, 0.5, "cart", 1.0, "P9")
+    return Offer.from_logged((rank, product_id, "cross_sell", *values))
 
 
 def decision(decision_id: str = "d1", **changes: object) -> Decision:
@@ -112,7 +110,7 @@ def test_a_full_decision_survives_the_round_trip(store: EventStore) -> None:
         assignment_probability=0.5,
         shown=False,
         presented=True,
-        offers=(offer()._replace(rule="autumn", discount=0.5), offer(2, "P2")),
+        offers=(replace(offer(), rule="autumn", discount=0.5, propensity=0.25), offer(2, "P2")),
         context=Context(state, {"P7": "out_of_stock"}, "abc123", "ended-1"),
     )
     store.append([full])
@@ -140,7 +138,7 @@ def test_any_text_number_and_time_survives(
 ) -> None:
     name = f"{when.isoformat()}{ids!r}{probability!r}{price!r}"
     offers = tuple(
-        offer(rank, product)._replace(price=price, probability=probability) for rank, product in enumerate(ids, 1)
+        replace(offer(rank, product), price=price, probability=probability) for rank, product in enumerate(ids, 1)
     )
     one = decision(name, decided_at=when, offers=offers, request=OfferRequest(cart=(CartLine(ids[0]),)))
     store.append([one])
@@ -208,7 +206,7 @@ def test_offer_rows_hold_every_field(store: EventStore) -> None:
             "account_id": "A1",
             "visitor_id": "v1",
             "shown": True,
-            **offer()._asdict(),
+            **dict(zip(LOGGED, offer().logged(), strict=True)),
             "presented_at": None,
         }
     ]

@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from recsys.contracts.events import (
     AccountUpdate,
     Decision,
-    DecisionOffer,
     Erasure,
     EventQuery,
     ExperimentRecord,
@@ -27,7 +26,7 @@ from recsys.contracts.events import (
     VisitorLink,
     forget_key,
 )
-from recsys.contracts.offers import OfferRequest, ProductChange
+from recsys.contracts.offers import Offer, OfferRequest, ProductChange
 from recsys.errors import ConfigError
 from recsys.events import maintenance as upkeep
 from recsys.events.maintenance import drop_before, erase_account, export_days
@@ -166,7 +165,7 @@ def test_a_table_is_exported_by_day_and_a_day_can_be_exported_again(store: SqlSt
 
 
 def test_every_table_can_be_exported(store: SqlStore, tmp_path: Path) -> None:
-    offer = DecisionOffer(1, "P1", "upsell", 9.5, "GBP", 0.25, "buys_within_horizon", 2.0, 4.9, 0.5, "cart", 1.0)
+    offer = Offer.from_logged((1, "P1", "upsell", 9.5, "GBP", 0.25, "buys_within_horizon", 2.0, 4.9, 0.5, "cart", 1.0))
     store.append(
         [
             replace(decision("d1", "A1"), offers=(offer,)),

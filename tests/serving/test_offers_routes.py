@@ -12,8 +12,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from recsys.contracts.events import DecisionOffer, EventQuery
-from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, OfferRequest
+from recsys.contracts.events import EventQuery
+from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, Offer, OfferRequest
 from recsys.errors import StoreBusyError, StoreError
 from recsys.events.memory import MemoryStore
 from recsys.events.reading import read_decisions
@@ -102,10 +102,8 @@ def test_every_answer_is_in_the_store_as_it_was_given(api: httpx.Client, store: 
     assert (kept.decided_at, kept.model_version, kept.tier) == (NOW, "fake-1", "account")
     assert (kept.unknown_products, kept.n_considered) == (("X",), 30)
     assert (kept.shown, kept.presented, kept.arm, kept.experiment_id) == (True, False, None, None)
-    assert kept.offers == tuple(
-        DecisionOffer(**{name: offer[name] for name in DecisionOffer._fields if name != "propensity"}, propensity=1.0)
-        for offer in answer["offers"]
-    )
+    assert [offer.logged() for offer in kept.offers] == [Offer(**offer).logged() for offer in answer["offers"]]
+    assert {offer.propensity for offer in kept.offers} == {1.0}
 
 
 def test_decision_ids_are_version_7_and_sort_by_time(api: httpx.Client) -> None:

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from recsys.contracts import columns as c
-from recsys.contracts.events import Decision, DecisionOffer, Event, Outcome, OutcomeKind
-from recsys.contracts.offers import OfferKind, OfferRequest
+from recsys.contracts.events import Decision, Event, Outcome, OutcomeKind
+from recsys.contracts.offers import Offer, OfferKind, OfferRequest
 from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.kpis.report import kpis_from_tables
 from recsys.evaluation.kpis.results import KpiReport
@@ -96,8 +96,8 @@ def _decision(name: str, account: str, day: str, surface: str, *offers: str, sho
         product, kind = item.split(":")
         kinds: dict[str, OfferKind] = {"x": "cross_sell", "u": "upsell"}
         packed.append(
-            DecisionOffer(
-                rank, product, kinds[kind], 1.0, "EUR", 0.1, "buys_within_horizon", 1.0, 0.1, 0.1, "account", 1.0
+            Offer.from_logged(
+                (rank, product, kinds[kind], 1.0, "EUR", 0.1, "buys_within_horizon", 1.0, 0.1, 0.1, "account")
             )
         )
     return Decision(

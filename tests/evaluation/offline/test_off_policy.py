@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from recsys.cli import main
-from recsys.contracts.events import Decision, DecisionOffer, Outcome
-from recsys.contracts.offers import OfferRequest
+from recsys.contracts.events import Decision, Outcome
+from recsys.contracts.offers import Offer, OfferRequest
 from recsys.errors import DataError, EmptyDataError
 from recsys.evaluation.offline.off_policy import LoggedActions, OffPolicy, drawn_slots, evaluate_policy
 from recsys.events.memory import MemoryStore
@@ -162,8 +162,8 @@ def fill(store: EventStore, n: int) -> None:
         product = f"below{rng.randrange(BELOW)}" if explores else "first"
         propensity = SHARE / BELOW if explores else 1 - SHARE
         offers = [
-            DecisionOffer(
-                rank, name, "cross_sell", 1.0, "EUR", 0.1, "buys_within_horizon", 1.0, 0.1, 0.1, "account", chance
+            Offer.from_logged(
+                (rank, name, "cross_sell", 1.0, "EUR", 0.1, "buys_within_horizon", 1.0, 0.1, 0.1, "account", chance)
             )
             for rank, name, chance in ((1, "best", 1.0), (2, product, propensity))
         ]

@@ -14,13 +14,12 @@ import pytest
 
 from recsys.contracts.events import (
     Decision,
-    DecisionOffer,
     ExperimentRecord,
     Outcome,
     PostedLine,
     RecordedAssignment,
 )
-from recsys.contracts.offers import OfferRequest
+from recsys.contracts.offers import Offer, OfferRequest
 from recsys.data.dataset import ReadSpec
 from recsys.errors import CurrencyError, ReadoutError
 from recsys.evaluation.readout.design import ReadoutConfig
@@ -159,7 +158,7 @@ def test_offer_conversion_stands_beside_its_denominator(log: ExperimentLog) -> N
     assert readout.effect("presented_offers per unit", "engine").role == "diagnostic"
 
 
-OFFER = DecisionOffer(1, "P1", "cross_sell", 5.0, "GBP", 0.1, "accepts_if_shown", 1.0, 0.5, 0.5, "account", 1.0)
+OFFER = Offer.from_logged((1, "P1", "cross_sell", 5.0, "GBP", 0.1, "accepts_if_shown", 1.0, 0.5, 0.5, "account", 1.0))
 
 
 def _stored(log: ExperimentLog, store: EventStore, currency: str | None = None) -> EventStore:
@@ -210,7 +209,7 @@ def _decision(row: Any, experiment_id: str) -> Decision:
         tier="account",
         horizon_days=30,
         n_considered=2,
-        offers=(OFFER, OFFER._replace(rank=2, product_id="P2")),
+        offers=(OFFER, replace(OFFER, rank=2, product_id="P2")),
         experiment_id=experiment_id,
         arm=row.arm,
         presented=True,

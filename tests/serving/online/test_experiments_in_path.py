@@ -224,11 +224,11 @@ def test_the_last_slot_is_drawn_with_the_probability_that_is_kept() -> None:
     moves = draw(wide, 3, 0.2, Dice(0.1, 7))
     assert stays is not None
     assert moves is not None
-    assert [offer.product_id for offer in stays.slate.offers] == ["P0", "P1", "P2"]
-    assert stays.propensity == pytest.approx(0.8)
-    assert [offer.product_id for offer in moves.slate.offers] == ["P0", "P1", "P10"]
-    assert (moves.slate.offers[-1].rank, moves.slate.requested, moves.slate.shortfall) == (3, 3, None)
-    assert moves.propensity == pytest.approx(0.2 / DEPTH)
+    assert [offer.product_id for offer in stays.offers] == ["P0", "P1", "P2"]
+    assert stays.offers[-1].propensity == pytest.approx(0.8)
+    assert [offer.product_id for offer in moves.offers] == ["P0", "P1", "P10"]
+    assert (moves.offers[-1].rank, moves.requested, moves.shortfall) == (3, 3, None)
+    assert moves.offers[-1].propensity == pytest.approx(0.2 / DEPTH)
     assert draw(FakeEngine(n_products=3).recommend(OfferRequest(limit=23)), 3, 0.2, Dice(0.1, 0)) is None
 
 
@@ -241,9 +241,9 @@ def test_draws_come_as_often_as_their_propensities_say(share: float, below: int)
     for _ in range(20_000):
         found = draw(wide, 3, share, rng)
         assert found is not None
-        product = found.slate.offers[-1].product_id
-        drawn[product] += 1
-        assert said.setdefault(product, found.propensity) == found.propensity
+        last = found.offers[-1]
+        drawn[last.product_id] += 1
+        assert said.setdefault(last.product_id, last.propensity) == last.propensity
     assert len(said) == 1 + below
     assert sum(said.values()) == pytest.approx(1.0)
     products = list(said)
