@@ -13,6 +13,21 @@ import pytest
 import sqlalchemy as sa
 
 ROOT = Path(__file__).resolve().parent.parent
+WORKING_FOLDER = ROOT / "var"
+"""Where commands write by default; a test has a folder of its own."""
+_WAS_THERE = pytest.StashKey[bool]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[_WAS_THERE] = WORKING_FOLDER.exists()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run in which a test wrote into the working folder; the first process looks once the others have ended."""
+    if hasattr(session.config, "workerinput") or session.config.stash[_WAS_THERE] or not WORKING_FOLDER.exists():
+        return
+    print(f"\nERROR: a test wrote {WORKING_FOLDER}; run its commands in tmp_path, then remove the folder")
+    session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _real_file(name: str) -> Path:

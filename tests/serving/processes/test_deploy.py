@@ -122,7 +122,7 @@ def test_the_server_of_the_composition_runs(bundle_folder: Path, tmp_path: Path)
     command = [_replaced(word, there) for word in COMPOSE["services"]["offers"]["command"]]
     command = [f"--store=sqlite:///{tmp_path}/e.db" if word.startswith("--store=") else word for word in command]
     assert listed("ENTRYPOINT") == ["offers"]
-    with subprocess.Popen([str(BIN / "offers"), *command], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([str(BIN / "offers"), *command], stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         assert process.stderr is not None
         url = json.loads(process.stderr.readline())["url"].replace("0.0.0.0", "127.0.0.1")
         try:
