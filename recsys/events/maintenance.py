@@ -14,9 +14,10 @@ import sqlalchemy as sa
 
 from recsys.contracts.events import Erasure, EventQuery, TableName, forget_key
 from recsys.errors import ConfigError
+from recsys.events.queries import arrow_schema
 from recsys.events.schema import ACCOUNT_OVERRIDES, ASSIGNMENTS, DECISIONS, ORDER_LINES, OUTCOMES, TABLES, TIME_COLUMN
 from recsys.events.schema import VISITOR_LINKS as LINKS
-from recsys.events.store import SqlStore, arrow_schema
+from recsys.events.store import SqlStore
 
 FILE: Final = "part.parquet"
 

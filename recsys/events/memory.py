@@ -13,10 +13,10 @@ from pydantic_core import to_json
 
 from recsys.contracts.events import PRESENTING, Event, EventQuery, FeedPosition, TableName
 from recsys.contracts.offers import LOGGED
-from recsys.events.merging import key_of, merge_row
+from recsys.events.inserts import key_of, merge_row
+from recsys.events.queries import arrow_schema, wanted_schema
 from recsys.events.rows import StoredRow, rows_by_table
 from recsys.events.schema import MERGES, TABLES, TIME_COLUMN, WRITTEN
-from recsys.events.store import arrow_schema, wanted_schema
 
 _Record = dict[str, Any]
 

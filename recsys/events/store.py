@@ -6,22 +6,21 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
 import sqlalchemy as sa
-from pydantic_core import to_json
 from sqlalchemy.pool import PoolProxiedConnection
 
 from recsys.contracts.events import Event, EventQuery, FeedPosition, TableName
 from recsys.errors import ConfigError, DataError, StoreBusyError, StoreError
-from recsys.events.merging import conflict_clause, without_doubles
+from recsys.events.inserts import Statement, insert_statements
 from recsys.events.migrations import ADDITIONS, MIGRATIONS, check_version, migrate
-from recsys.events.rows import StoredRow, rows_by_table
-from recsys.events.schema import FED, MERGES, TABLES, TIME_COLUMN, Utc
+from recsys.events.queries import record_batch, select_statement, wanted_schema
+from recsys.events.rows import rows_by_table
+from recsys.events.schema import TABLES
 from recsys.events.sqlite_files import SqliteFiles
 
 BUSY_SECONDS: Final = 5.0
@@ -38,8 +37,6 @@ _REFUSALS: Final = (
 )
 """What the drivers raise where a value does not fit."""
 _CHUNK_ROWS: Final = 20_000
-_ROWS_A_STATEMENT: Final = 64
-"""Of SQLite: what compiles and binds fast; the driver keeps 128 compiled statements."""
 
 _PROBE: Final = (
     "INSERT INTO offer_store_probe (probe_id, content) VALUES (1, {mark}) "
@@ -54,11 +51,6 @@ _POSTGRESQL_POSITION: Final = (
     "ARRAY(SELECT CAST(CAST(one AS text) AS bigint) FROM pg_snapshot_xip(taken) AS one) "
     "FROM (SELECT pg_current_snapshot() AS taken) AS snapshot"
 )
-
-_JSON_COLUMNS: Final = {
-    name: tuple(place for place, column in enumerate(table.columns) if isinstance(column.type, sa.JSON))
-    for name, table in TABLES.items()
-}
 
 
 class EventStore(Protocol):
@@ -152,7 +144,7 @@ class SqlStore:
         batch = rows_by_table(events)
         if not batch:
             return
-        statements = list(self._statements(batch))
+        statements = list(insert_statements(batch, self.engine.dialect.name))
         with _sentences(self.name):
             self._writing.run(statements)
 
@@ -167,7 +159,7 @@ class SqlStore:
         """
         mark = "?" if self.engine.dialect.name == "sqlite" else "%s"
         with _sentences(self.name):
-            self._writing.run([_Statement(_PROBE.format(mark=mark), (os.urandom(_PROBE_BYTES // 2).hex(),))])
+            self._writing.run([Statement(_PROBE.format(mark=mark), (os.urandom(_PROBE_BYTES // 2).hex(),))])
 
     def read(self, query: EventQuery) -> pa.Table:
         """Return the rows that `query` asks for, in order of time and id; JSON columns are text."""
@@ -177,9 +169,9 @@ class SqlStore:
         """Yield the same rows, some thousand at a time."""
         schema = wanted_schema(query)
         with _sentences(self.name), self._reading.connect() as connection:
-            result = connection.execution_options(yield_per=_CHUNK_ROWS).execute(_select(query))
+            result = connection.execution_options(yield_per=_CHUNK_ROWS).execute(select_statement(query))
             for rows in result.partitions():
-                yield _record_batch(rows, schema)
+                yield record_batch(rows, schema)
 
     def position(self) -> FeedPosition:
         """Return how far a reader gets who begins to read now.
@@ -208,39 +200,6 @@ class SqlStore:
         self._writing.close()
         self.engine.dispose()
 
-    def _statements(self, batch: dict[TableName, list[StoredRow]]) -> Iterator[_Statement]:
-        """What writes a batch: on SQLite some rows a statement, on PostgreSQL one JSON document a table."""
-        for name, rows in batch.items():
-            if name in MERGES:
-                rows = without_doubles(name, rows)
-            if self.engine.dialect.name == "sqlite":
-                for start in range(0, len(rows), _ROWS_A_STATEMENT):
-                    some = rows[start : start + _ROWS_A_STATEMENT]
-                    yield _Statement(_insert_rows(name, len(some)), _values(name, some))
-            else:
-                yield _Statement(_insert_document(name), (to_json(rows, inf_nan_mode="null").decode(),))
-
-
-def _values(name: TableName, rows: Sequence[StoredRow]) -> tuple[Any, ...]:
-    """The values of some rows one after the other, JSON columns as text."""
-    as_json = _JSON_COLUMNS[name]
-    values: list[Any] = []
-    for row in rows:
-        begin = len(values)
-        values += row
-        for position in as_json:
-            value = row[position]
-            if value is not None and type(value) is not str:  # text is JSON already
-                values[begin + position] = to_json(value, inf_nan_mode="null").decode()
-    return tuple(values)
-
-
-class _Statement(NamedTuple):
-    """SQL in the driver's own form, and its parameters."""
-
-    sql: str
-    parameters: tuple[Any, ...]
-
 
 class _SqliteWriting:
     """One connection that stays open and writes without SQLAlchemy, whose part of a small commit is the larger one."""
@@ -251,7 +210,7 @@ class _SqliteWriting:
         self._lock = Lock()
         self._connection: PoolProxiedConnection | None = None
 
-    def run(self, statements: Sequence[_Statement]) -> None:
+    def run(self, statements: Sequence[Statement]) -> None:
         """Run the statements in one transaction; after an error the next ones find a new connection."""
         with self._lock:
             if self._connection is None:
@@ -293,7 +252,7 @@ class _PostgresqlWriting:
         sa.event.listen(self._engine, "connect", _limit_statements)
         self._at_once = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
-    def run(self, statements: Sequence[_Statement]) -> None:
+    def run(self, statements: Sequence[Statement]) -> None:
         """Run the statements in one transaction; one alone is a transaction already."""
         with self._at_once.connect() if len(statements) == 1 else self._engine.begin() as connection:
             for statement in statements:
@@ -302,114 +261,6 @@ class _PostgresqlWriting:
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
-
-
-def arrow_schema(table: TableName) -> pa.Schema:
-    """Return the Arrow schema of a table of the store."""
-    return pa.schema([(column.name, _arrow_type(column)) for column in TABLES[table].columns])
-
-
-def wanted_schema(query: EventQuery) -> pa.Schema:
-    """Return the Arrow schema of what `query` asks for.
-
-    Raises:
-        ConfigError: the table has no such column, or can't answer one of the filters.
-    """
-    schema = arrow_schema(query.table)
-    filters = {
-        "account_id": query.account_id is not None,
-        "decision_id": bool(query.decision_ids) or query.from_decision_id is not None,
-        "outcome_id": bool(query.outcome_ids),
-        "order_id": bool(query.order_ids),
-        "recorded_at": query.recorded_since is not None,
-        "presented": query.presented is not None,
-    }
-    if query.changed_since is not None and query.table not in FED:
-        raise ConfigError(f"{query.table} has no feed of changes; leave changed_since out")
-    for name in [name for name, used in filters.items() if used] + list(query.columns):
-        if name not in schema.names:
-            raise ConfigError(f"{query.table} has no {name}; leave that filter or column out")
-    return pa.schema([schema.field(name) for name in query.columns]) if query.columns else schema
-
-
-def _arrow_type(column: sa.Column[Any]) -> pa.DataType:
-    if isinstance(column.type, Utc):
-        return pa.timestamp("us", tz="UTC")
-    if isinstance(column.type, sa.Boolean):
-        return pa.bool_()
-    if isinstance(column.type, sa.Double):
-        return pa.float64()
-    return pa.int64() if isinstance(column.type, sa.BigInteger) else pa.string()
-
-
-def _record_batch(rows: Sequence[sa.Row[Any]], schema: pa.Schema) -> pa.RecordBatch:
-    columns = [pa.array(values, kind) for values, kind in zip(zip(*rows, strict=True), schema.types, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _select(query: EventQuery) -> sa.Select[Any]:
-    table = TABLES[query.table]
-    time = table.c[TIME_COLUMN[query.table]]
-    wanted = [table.c[name] for name in query.columns] if query.columns else list(table.columns)
-    columns = [sa.cast(item, sa.Text) if isinstance(item.type, sa.JSON) else item for item in wanted]
-    statement = sa.select(*columns)
-    if query.since is not None:
-        statement = statement.where(time >= query.since)
-    if query.until is not None:
-        statement = statement.where(time < query.until)
-    if query.account_id is not None:
-        statement = statement.where(table.c.account_id == query.account_id)
-    wanted_ids = {"decision_id": query.decision_ids, "outcome_id": query.outcome_ids, "order_id": query.order_ids}
-    for name, ids in wanted_ids.items():
-        if ids:
-            statement = statement.where(table.c[name].in_(ids))
-    if query.from_decision_id is not None:
-        statement = statement.where(table.c.decision_id >= query.from_decision_id)
-    if query.presented is not None:
-        statement = statement.where(table.c.presented == query.presented)
-    if query.recorded_since is not None:
-        statement = statement.where(table.c.recorded_at >= query.recorded_since)
-    if query.changed_since is not None:
-        statement = statement.where(_is_unseen(query.table, query.changed_since))
-    identity = table.primary_key.columns or [table.c.decision_id, table.c.rank]
-    return statement.order_by(time, *identity)
-
-
-def _is_unseen(table: TableName, position: FeedPosition) -> sa.ColumnElement[bool]:
-    """What a position had not seen; the numbers are the database's, so they may stand in the text."""
-    condition = f"change >= '{position.following}'"
-    if position.under_way:
-        numbers = ", ".join(f"'{number}'" for number in position.under_way)
-        condition = f"({condition} OR change IN ({numbers}))"
-    return sa.text(f"{condition} AND presented" if table == "decisions" else condition)  # type: ignore[return-value]
-
-
-@cache
-def _insert_rows(name: TableName, n_rows: int) -> str:
-    """INSERT of some rows on SQLite, a parameter a value."""
-    columns = [column.name for column in TABLES[name].columns]
-    row = f"({', '.join('?' * len(columns))})"
-    values = ", ".join([row] * n_rows)
-    return f"INSERT INTO {name} ({', '.join(columns)}) VALUES {values} {conflict_clause(name, 'sqlite')}"
-
-
-@cache
-def _insert_document(name: TableName) -> str:
-    """INSERT ... SELECT on PostgreSQL from one JSON array of rows, each an array in the order of the columns."""
-    table = TABLES[name]
-    names = ", ".join(column.name for column in table.columns)
-    values = ", ".join(_postgresql_value(column, position) for position, column in enumerate(table.columns))
-    source = "json_array_elements(CAST(%s AS json)) AS t(value)"
-    return f"INSERT INTO {name} ({names}) SELECT {values} FROM {source} {conflict_clause(name, 'postgresql')}"
-
-
-def _postgresql_value(column: sa.Column[Any], position: int) -> str:
-    value = f"(value ->> {position})"
-    if isinstance(column.type, Utc):
-        return f"CAST({value} || '+00' AS timestamptz)"
-    kinds = {sa.Boolean: "boolean", sa.Double: "double precision", sa.BigInteger: "bigint", sa.JSON: "json"}
-    kind = next((sql for base, sql in kinds.items() if isinstance(column.type, base)), "text")
-    return f"CAST({value} AS {kind})"
 
 
 def _engine(url: sa.URL) -> sa.Engine:
