@@ -15,7 +15,8 @@ from recsys.errors import ReadoutError
 if TYPE_CHECKING:
     from recsys.evaluation.readout.design import ReadoutConfig
     from recsys.evaluation.readout.from_table import TableSpec
-    from recsys.evaluation.readout.results import Readout, VerdictOverride
+    from recsys.evaluation.readout.results import Readout
+    from recsys.evaluation.readout.verdict import VerdictOverride
     from recsys.experiments.plan import LockedPlan
 
 
@@ -197,7 +198,7 @@ def _shares(texts: list[str]) -> dict[str, float]:
 def _override(name: str | None, reason: str) -> VerdictOverride | None:
     if name is None:
         return None
-    from recsys.evaluation.readout.results import VerdictName, VerdictOverride
+    from recsys.evaluation.readout.verdict import VerdictName, VerdictOverride
 
     known = get_args(VerdictName)
     if name.upper() not in known:

@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from recsys.evaluation.kpis.definition import Basis, KpiUnit
-from recsys.evaluation.readout.results import Effect
+from recsys.evaluation.readout.arm_effects import Effect
 
 
 def number(value: float | None, *, signed: bool = False) -> str:

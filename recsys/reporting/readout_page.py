@@ -10,7 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from recsys.errors import ReadoutError
-from recsys.evaluation.readout.results import Effect, Histogram, Look, Novelty, Readout, SegmentEffect
+from recsys.evaluation.readout.arm_effects import Effect
+from recsys.evaluation.readout.breakdowns import Histogram, SegmentEffect
+from recsys.evaluation.readout.over_time import Look, Novelty
+from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.statistics.decomposition import Decomposition
 from recsys.reporting.formatting import interval, number, p_text, percent, relative_interval
 from recsys.reporting.page_template import page_template

@@ -16,9 +16,10 @@ from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.kpis.report import kpis_from_tables
 from recsys.evaluation.kpis.results import KpiReport
 from recsys.evaluation.kpis.tables import EventTables
+from recsys.evaluation.readout.arm_effects import Effect
 from recsys.evaluation.readout.design import ReadoutConfig
 from recsys.evaluation.readout.from_table import TableSpec, table_readout
-from recsys.evaluation.readout.results import Effect, Readout
+from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.simulation.config import MarketConfig
 from recsys.simulation.responses.experiment import (

@@ -1,17 +1,137 @@
-"""From moments to effects: every arm and metric, corrected, with the interval that decides."""
+"""From moments to effects: every arm and metric, corrected, with the interval that decides; the primary as money."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy import stats
 
 from recsys.evaluation.readout.design import Design, ReadoutConfig
-from recsys.evaluation.readout.results import Effect
 from recsys.evaluation.readout.units import ColumnFacts
 from recsys.evaluation.statistics.effects import EffectConfig, EffectEstimate, difference
-from recsys.evaluation.statistics.metric import Metric
+from recsys.evaluation.statistics.metric import Metric, Role
 from recsys.evaluation.statistics.moments import Moments
 from recsys.evaluation.statistics.significance_tests import adjusted_p_values, score_interval
+from recsys.experiments.plan import MetricDirection
+
+
+@dataclass(frozen=True, slots=True)
+class MonetaryImpact:
+    """The primary effect over the arm's units.
+
+    Attributes:
+        arm: the arm.
+        metric: the primary metric.
+        total: effect x units of the arm.
+        low: fixed-horizon interval.
+        high: its upper limit.
+        n_units: units of the arm.
+        coverage: of the interval.
+        share_of_units: units of the arm among all assigned.
+    """
+
+    arm: str
+    metric: str
+    total: float
+    low: float
+    high: float
+    n_units: int
+    coverage: float
+    share_of_units: float
+
+
+@dataclass(frozen=True, slots=True)
+class IncrementalShare:
+    """How much of the attributed revenue was added rather than moved.
+
+    Attributes:
+        arm: the arm.
+        incremental: effect on the primary per unit.
+        attributed: revenue credited to offers per treated unit.
+        share: incremental over attributed; None where nothing clear is attributed.
+        low: delta-method interval.
+        high: its upper limit.
+    """
+
+    arm: str
+    incremental: float
+    attributed: float
+    share: float | None
+    low: float | None
+    high: float | None
+
+
+Decider = Literal["fixed", "anytime"]
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One arm against control on one metric.
+
+    Attributes:
+        metric: its name.
+        arm: the arm.
+        role: what the metric is for.
+        direction: which way is good.
+        estimator: in words, with the cap where there is one.
+        control_mean: as it happened, without CUPED (capped where the estimator says so).
+        arm_mean: likewise.
+        n_control: units.
+        n_arm: units.
+        effect: absolute, adjusted by CUPED where the metric has a covariate.
+        effect_low: fixed-horizon interval at `1 - alpha`.
+        effect_high: its upper limit.
+        relative: share of the control's mean; None where the interval would not make sense.
+        relative_low: its interval.
+        relative_high: its upper limit.
+        p_value: two-sided.
+        p_adjusted: over the arms for the primary, over the family for secondary metrics and diagnostics.
+        anytime_low: interval at `1 - alpha` that holds at every look.
+        anytime_high: its upper limit.
+        standard_error: of the effect.
+        degrees_of_freedom: Welch-Satterthwaite.
+        variance_ratio: variance with CUPED over without.
+        decision_low: the interval that decides, corrected over arms for the primary.
+        decision_high: its upper limit.
+        decided_by: which kind of interval that is.
+        margin: of a guardrail, in the metric's unit.
+        is_non_inferior: whether the deciding interval excludes the margin; None for other roles.
+        is_harmed: whether it lies wholly on the bad side (of zero, or of a guardrail's margin).
+        denominator_metric: where to see whether this ratio's denominator moved.
+    """
+
+    metric: str
+    arm: str
+    role: Role
+    direction: MetricDirection
+    estimator: str
+    control_mean: float
+    arm_mean: float
+    n_control: int
+    n_arm: int
+    effect: float
+    effect_low: float
+    effect_high: float
+    relative: float | None
+    relative_low: float | None
+    relative_high: float | None
+    p_value: float
+    p_adjusted: float
+    anytime_low: float
+    anytime_high: float
+    standard_error: float
+    degrees_of_freedom: float
+    variance_ratio: float
+    decision_low: float
+    decision_high: float
+    decided_by: Decider
+    margin: float | None
+    is_non_inferior: bool | None
+    is_harmed: bool
+    denominator_metric: str | None
 
 
 def effects_of(
@@ -134,3 +254,50 @@ def _estimator(metric: Metric, design: Design, *, use_cuped: bool) -> str:
 def _known(value: object) -> float | None:
     number = float(value)  # type: ignore[arg-type]
     return number if number == number else None
+
+
+def money_of(effects: Sequence[Effect], counts: Mapping[str, int], config: ReadoutConfig) -> tuple[MonetaryImpact, ...]:
+    """Return the primary effect times the units of each arm, with its fixed-horizon interval."""
+    everybody = sum(counts.values())
+    return tuple(
+        MonetaryImpact(
+            arm=effect.arm,
+            metric=effect.metric,
+            total=effect.effect * effect.n_arm,
+            low=effect.effect_low * effect.n_arm,
+            high=effect.effect_high * effect.n_arm,
+            n_units=effect.n_arm,
+            coverage=1 - config.alpha,
+            share_of_units=effect.n_arm / everybody,
+        )
+        for effect in effects
+        if effect.role == "primary"
+    )
+
+
+def incremental_shares(
+    by_arm: Mapping[str, Moments], design: Design, config: ReadoutConfig
+) -> tuple[IncrementalShare, ...]:
+    """Return, for each arm, the effect on the primary over the revenue credited to its offers.
+
+    Formula: `s = (y_arm - y_control) / a_arm`, with variance `(var_arm(y - s a) / n_arm + var_control(y) / n_control) /
+    a_arm^2` (delta method). Near 1 the credited purchases were added; near 0 they were only moved.
+    """
+    primary, credited = design.primary, design.attributed
+    if primary is None or credited is None or primary.value.denominator is not None:
+        return ()
+    z = float(stats.norm.ppf(1 - config.alpha / 2))
+    control = by_arm[design.control]
+    return tuple(_share(control, by_arm[arm], arm, primary.value.numerator, credited, z) for arm in design.treatments)
+
+
+def _share(control: Moments, arm: Moments, name: str, value: str, credited: str, z: float) -> IncrementalShare:
+    y, a = arm.at(value), arm.at(credited)
+    effect, attributed = float(arm.mean[y] - control.mean[y]), float(arm.mean[a])
+    attributed_variance = float(arm.cov[a, a] / arm.n)
+    if attributed <= 0 or z**2 * attributed_variance >= attributed**2:
+        return IncrementalShare(name, effect, attributed, None, None, None)
+    share = effect / attributed
+    own = arm.cov[y, y] - 2 * share * arm.cov[y, a] + share**2 * arm.cov[a, a]
+    reach = z * float(np.sqrt(max(own, 0.0) / arm.n + control.cov[y, y] / control.n)) / attributed
+    return IncrementalShare(name, effect, attributed, share, share - reach, share + reach)

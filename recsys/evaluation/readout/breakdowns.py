@@ -1,32 +1,91 @@
-"""What stands beside the effects of a readout: sensitivity grid, money, segments, distribution of values."""
+"""What stands beside the effects of a readout: sensitivity grid, segments, distribution of values."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import ibis
 import numpy as np
-from scipy import stats
 
-from recsys.evaluation.readout.arm_effects import effects_of
+from recsys.evaluation.readout.arm_effects import Effect, effects_of
 from recsys.evaluation.readout.design import Design, ReadoutConfig
-from recsys.evaluation.readout.results import (
-    Effect,
-    HealthCheck,
-    Histogram,
-    IncrementalShare,
-    MonetaryImpact,
-    SegmentEffect,
-    Sums,
-    Variant,
-    Verdict,
-)
+from recsys.evaluation.readout.health import HealthCheck
 from recsys.evaluation.readout.units import ARM, UnitTable
-from recsys.evaluation.readout.verdict import arm_verdict, evidence_of
+from recsys.evaluation.readout.verdict import (
+    Verdict,
+    VerdictName,
+    arm_verdict,
+    evidence_of,
+)
 from recsys.evaluation.statistics.effects import EffectConfig, difference
-from recsys.evaluation.statistics.moments import Moments
+from recsys.evaluation.statistics.moments import Sums
 from recsys.evaluation.statistics.significance_tests import adjusted_p_values
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEffect:
+    """The primary effect in one level of a pre-declared segment; p-values are one family over all levels and arms."""
+
+    segment: str
+    level: str
+    arm: str
+    n_control: int
+    n_arm: int
+    effect: float
+    effect_low: float
+    effect_high: float
+    relative: float | None
+    p_value: float
+    p_adjusted: float
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One cell of the sensitivity grid.
+
+    Attributes:
+        arm: the arm.
+        cuped: with pre-period values.
+        cap: percentile of the cap; None without.
+        window: which attribution window.
+        triggered: exposed units only.
+        effect: on the primary metric.
+        low: the interval that decides.
+        high: its upper limit.
+        verdict: that this cell alone would give.
+        flips: whether it differs from the arm's verdict.
+    """
+
+    arm: str
+    cuped: bool
+    cap: float | None
+    window: str
+    triggered: bool
+    effect: float
+    low: float
+    high: float
+    verdict: VerdictName
+    flips: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How one column is distributed over the units of each arm.
+
+    Attributes:
+        column: its name.
+        edges: of the bins above zero.
+        shares: by arm, share of its units in each bin.
+        zero_share: by arm, share of units at zero or below.
+        cap: where the cap lies; None without.
+    """
+
+    column: str
+    edges: tuple[float, ...]
+    shares: Mapping[str, tuple[float, ...]]
+    zero_share: Mapping[str, float]
+    cap: float | None
 
 
 def sensitivity_grid(
@@ -95,53 +154,6 @@ def _estimated(
     by_arm = {arm: moments[table.arms.index(arm)] for arm in design.shares}
     for cuped in (True, False) if primary.before else (False,):
         yield cuped, effects_of(by_arm, narrowed, config, table.facts, use_cuped=cuped)
-
-
-def money_of(effects: Sequence[Effect], counts: Mapping[str, int], config: ReadoutConfig) -> tuple[MonetaryImpact, ...]:
-    """Return the primary effect times the units of each arm, with its fixed-horizon interval."""
-    everybody = sum(counts.values())
-    return tuple(
-        MonetaryImpact(
-            arm=effect.arm,
-            metric=effect.metric,
-            total=effect.effect * effect.n_arm,
-            low=effect.effect_low * effect.n_arm,
-            high=effect.effect_high * effect.n_arm,
-            n_units=effect.n_arm,
-            coverage=1 - config.alpha,
-            share_of_units=effect.n_arm / everybody,
-        )
-        for effect in effects
-        if effect.role == "primary"
-    )
-
-
-def incremental_shares(
-    by_arm: Mapping[str, Moments], design: Design, config: ReadoutConfig
-) -> tuple[IncrementalShare, ...]:
-    """Return, for each arm, the effect on the primary over the revenue credited to its offers.
-
-    Formula: `s = (y_arm - y_control) / a_arm`, with variance `(var_arm(y - s a) / n_arm + var_control(y) / n_control) /
-    a_arm^2` (delta method). Near 1 the credited purchases were added; near 0 they were only moved.
-    """
-    primary, credited = design.primary, design.attributed
-    if primary is None or credited is None or primary.value.denominator is not None:
-        return ()
-    z = float(stats.norm.ppf(1 - config.alpha / 2))
-    control = by_arm[design.control]
-    return tuple(_share(control, by_arm[arm], arm, primary.value.numerator, credited, z) for arm in design.treatments)
-
-
-def _share(control: Moments, arm: Moments, name: str, value: str, credited: str, z: float) -> IncrementalShare:
-    y, a = arm.at(value), arm.at(credited)
-    effect, attributed = float(arm.mean[y] - control.mean[y]), float(arm.mean[a])
-    attributed_variance = float(arm.cov[a, a] / arm.n)
-    if attributed <= 0 or z**2 * attributed_variance >= attributed**2:
-        return IncrementalShare(name, effect, attributed, None, None, None)
-    share = effect / attributed
-    own = arm.cov[y, y] - 2 * share * arm.cov[y, a] + share**2 * arm.cov[a, a]
-    reach = z * float(np.sqrt(max(own, 0.0) / arm.n + control.cov[y, y] / control.n)) / attributed
-    return IncrementalShare(name, effect, attributed, share, share - reach, share + reach)
 
 
 _MIN_UNITS = 2

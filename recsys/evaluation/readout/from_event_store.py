@@ -20,7 +20,8 @@ from recsys.evaluation.readout.from_orders import ExperimentData, readout_of
 from recsys.evaluation.readout.from_table import TableSpec, with_plan
 from recsys.evaluation.readout.health import LogFacts
 from recsys.evaluation.readout.purchases import DAY, REVENUE, Assigned, gather_purchases, seconds_of_times
-from recsys.evaluation.readout.results import Readout, VerdictOverride
+from recsys.evaluation.readout.results import Readout
+from recsys.evaluation.readout.verdict import VerdictOverride
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.events.store import EventStore
 from recsys.experiments.plan import ExperimentPlan, LockedPlan, parse_plan

@@ -44,8 +44,9 @@ from recsys.evaluation.readout.purchases import (
     seconds_of_times,
     window_values,
 )
-from recsys.evaluation.readout.results import Readout, VerdictOverride
+from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.readout.units import ARM, EXPOSED, UNIT, UnitTable, unit_table
+from recsys.evaluation.readout.verdict import VerdictOverride
 from recsys.evaluation.statistics.metric import Margin, Metric, Ratio
 
 MIN_MATURE_SHARE = 0.9

@@ -13,8 +13,9 @@ from recsys.errors import ReadoutError
 from recsys.evaluation.readout.design import FINISHED, INTERIM, Design, ReadoutConfig, Stage, metrics_of
 from recsys.evaluation.readout.health import LogFacts
 from recsys.evaluation.readout.pipeline import analyse_units
-from recsys.evaluation.readout.results import Readout, VerdictOverride
+from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.readout.units import ARM, UNIT, UnitTable, unit_table
+from recsys.evaluation.readout.verdict import VerdictOverride
 from recsys.evaluation.statistics.metric import Margin, Metric, Ratio
 from recsys.experiments.assignment import assign_many
 from recsys.experiments.plan import ExperimentPlan, LockedPlan, MetricDirection

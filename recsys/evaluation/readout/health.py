@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import stats
 
 from recsys.evaluation.readout.design import Design, ReadoutConfig
-from recsys.evaluation.readout.results import CheckStatus, HealthCheck
 from recsys.evaluation.readout.units import UnitTable
 from recsys.evaluation.statistics.effects import quadratic, ratio_and_gradient
 from recsys.evaluation.statistics.metric import Ratio
@@ -19,6 +19,25 @@ from recsys.evaluation.statistics.significance_tests import (
     sample_ratio_p_value,
     sequential_sample_ratio_p_value,
 )
+
+CheckStatus = Literal["passed", "failed", "warning", "not_checked"]
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """One check of the data.
+
+    Attributes:
+        name: stands in JSON and in the report.
+        status: `failed` makes the verdict INVALID; `not_checked` is not passed.
+        detail: one sentence with the figures.
+        p_value: of a test; None where the check is exact.
+    """
+
+    name: str
+    status: CheckStatus
+    detail: str
+    p_value: float | None = None
 
 
 @dataclass(frozen=True)

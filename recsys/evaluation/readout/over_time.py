@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -19,13 +20,50 @@ from recsys.evaluation.readout.purchases import (
     is_mature,
     window_values,
 )
-from recsys.evaluation.readout.results import DayEffect, Look, Novelty, Sums
 from recsys.evaluation.statistics.effects import EffectConfig, difference
 from recsys.evaluation.statistics.metric import Metric, Ratio
-from recsys.evaluation.statistics.moments import Moments, moments_of_rows
+from recsys.evaluation.statistics.moments import Moments, Sums, moments_of_rows
 
 MAX_LOOKS = 60
 _MIN_UNITS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The primary effect as it stood at the end of one day."""
+
+    day: str
+    arm: str
+    n_control: int
+    n_arm: int
+    effect: float
+    effect_low: float
+    effect_high: float
+    anytime_low: float
+    anytime_high: float
+
+
+@dataclass(frozen=True, slots=True)
+class DayEffect:
+    """The effect on the primary on one day since the start of a unit's window."""
+
+    arm: str
+    day: int
+    effect: float
+    effect_low: float
+    effect_high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Novelty:
+    """Whether the effect fades: slope of the daily effect over the days since exposure, clustered by unit."""
+
+    arm: str
+    slope: float
+    low: float
+    high: float
+    p_value: float
+    days: tuple[DayEffect, ...]
 
 
 def looks_of(

@@ -6,22 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from recsys.errors import ReadoutError
-from recsys.evaluation.readout.arm_effects import effects_of
-from recsys.evaluation.readout.breakdowns import (
-    histogram_of,
-    incremental_shares,
-    money_of,
-    segment_effects,
-    sensitivity_grid,
-)
+from recsys.evaluation.readout.arm_effects import effects_of, incremental_shares, money_of
+from recsys.evaluation.readout.breakdowns import histogram_of, segment_effects, sensitivity_grid
 from recsys.evaluation.readout.design import Design, ReadoutConfig, is_constant_within
-from recsys.evaluation.readout.health import NO_LOG, LogFacts, health_checks
-from recsys.evaluation.readout.results import HealthCheck, Look, Novelty, PlanFacts, Readout, Sums, VerdictOverride
+from recsys.evaluation.readout.health import NO_LOG, HealthCheck, LogFacts, health_checks
+from recsys.evaluation.readout.over_time import Look, Novelty
+from recsys.evaluation.readout.results import PlanFacts, Readout
 from recsys.evaluation.readout.units import ARM, UnitTable
-from recsys.evaluation.readout.verdict import decide_verdict, evidence_of
+from recsys.evaluation.readout.verdict import VerdictOverride, decide_verdict, evidence_of
 from recsys.evaluation.statistics.decomposition import Decomposition, decompose
 from recsys.evaluation.statistics.metric import Ratio
-from recsys.evaluation.statistics.moments import Moments
+from recsys.evaluation.statistics.moments import Moments, Sums
 
 
 @dataclass(frozen=True)

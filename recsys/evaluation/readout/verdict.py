@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from scipy import stats
 
+from recsys.evaluation.readout.arm_effects import Effect
 from recsys.evaluation.readout.design import Design, ReadoutConfig, Stage
-from recsys.evaluation.readout.results import ArmVerdict, Effect, HealthCheck, Verdict, VerdictName, VerdictOverride
+from recsys.evaluation.readout.health import HealthCheck
 
 RULES: dict[VerdictName, str] = {
     "INVALID": "a health check failed",
@@ -24,6 +26,60 @@ RULES: dict[VerdictName, str] = {
 _PRECEDENCE: tuple[VerdictName, ...] = ("INVALID", "SHIP", "KEEP RUNNING", "DISCUSS", "FLAT", "ROLL BACK")
 
 _POWER = 0.8
+
+
+VerdictName = Literal["INVALID", "ROLL BACK", "SHIP", "FLAT", "KEEP RUNNING", "DISCUSS"]
+
+
+@dataclass(frozen=True, slots=True)
+class ArmVerdict:
+    """What to do with one arm.
+
+    Attributes:
+        arm: its name.
+        verdict: the first rule that fitted.
+        rule: that rule in words.
+        reason: with the figures.
+    """
+
+    arm: str
+    verdict: VerdictName
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictOverride:
+    """A decision against the rules.
+
+    Attributes:
+        verdict: what was decided.
+        reason: why, in writing.
+    """
+
+    verdict: VerdictName
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do with the experiment.
+
+    Attributes:
+        verdict: of the arm that `arm` names, or INVALID for all.
+        rule: in words.
+        reason: with the figures.
+        arm: the arm that decides; None where data are invalid.
+        arms: a verdict each.
+        override: a person's decision against the rules, with its reason.
+    """
+
+    verdict: VerdictName
+    rule: str
+    reason: str
+    arm: str | None
+    arms: tuple[ArmVerdict, ...]
+    override: VerdictOverride | None = None
 
 
 @dataclass(frozen=True)

@@ -126,3 +126,18 @@ def _stacked(columns: Sequence[str], parts: Sequence[Moments | None]) -> Moments
         np.stack([part.mean for part in found]),
         np.stack([part.cov for part in found]),
     )
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sufficient statistics of one slice of the data.
+
+    Attributes:
+        slice: `all`, `day=...` or `segment=level`.
+        arms: in the order of the moments' leading axis.
+        moments: counts, means, covariances by arm.
+    """
+
+    slice: str
+    arms: tuple[str, ...]
+    moments: Moments

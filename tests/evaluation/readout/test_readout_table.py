@@ -17,7 +17,7 @@ from recsys.cli import main as door
 from recsys.errors import DataError, ReadoutError
 from recsys.evaluation.readout.design import ReadoutConfig
 from recsys.evaluation.readout.from_table import TableSpec, table_readout
-from recsys.evaluation.readout.results import VerdictOverride
+from recsys.evaluation.readout.verdict import VerdictOverride
 from recsys.evaluation.statistics.metric import Margin, Ratio, parse_margins, parse_ratios
 from recsys.reporting.readout_page import write_report
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from recsys.evaluation.readout.arm_effects import Effect
 from recsys.evaluation.readout.design import FINISHED, INTERIM, Stage
-from recsys.evaluation.readout.results import Effect, HealthCheck
+from recsys.evaluation.readout.health import HealthCheck
 from recsys.evaluation.readout.verdict import RULES, ArmEvidence, arm_verdict, decide_verdict
 
 RUNNING = Stage(is_final=False, has_min_run=True, is_mature=True, days_left=7)

@@ -17,7 +17,8 @@ from rich.console import Console
 
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.from_event_store import ExperimentLog, readout_from_log
-from recsys.evaluation.readout.results import Readout, VerdictOverride
+from recsys.evaluation.readout.results import Readout
+from recsys.evaluation.readout.verdict import VerdictOverride
 from recsys.experiments.plan import ExperimentPlan
 from recsys.reporting.readout_page import html_page, log_report
 from recsys.reporting.readout_text import markdown_page, readout_tables
