@@ -34,11 +34,11 @@ from serving.http.middleware import RequestMiddleware
 from serving.ids import DecisionIds
 from serving.metrics import Metrics
 from serving.models.by_alias import Models
-from serving.models.earlier import EarlierModels
 from serving.models.kept_models import KeptModels
+from serving.models.loading import EarlierModels
 from serving.online.model_reloader import ModelReloader
 from serving.online.state import OnlineState
-from serving.routes import batch, evaluation, experiments, offers, operations
+from serving.routes import evaluation, offers, operations
 from serving.routes import events as reports
 from serving.routes import insights as pages
 from serving.routes import overrides as live
@@ -64,11 +64,9 @@ _NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "lo
 
 _ROUTERS: Final = (
     offers.router,
-    batch.router,
     pages.router,
     reports.router,
     live.router,
-    experiments.router,
     evaluation.router,
     operations.router,
 )

@@ -19,7 +19,7 @@ from serving.http.admission import ADMISSION, Admission, AdmissionControl
 from serving.http.keyring import Keyring
 from serving.metrics import Metrics
 from serving.models.by_alias import Models
-from serving.models.earlier import EarlierModels
+from serving.models.loading import EarlierModels
 from serving.online.model_reloader import ModelReloader
 from serving.online.state import OnlineState
 from serving.settings import Clock, Settings

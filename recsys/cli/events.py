@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from recsys.cli.options import DEFAULT_STORE, Store
+from recsys.cli.main import DEFAULT_STORE, Store
 from recsys.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from recsys.cli.options import DEFAULT_STORE, Store
+from recsys.cli.main import DEFAULT_STORE, Store
 from recsys.cli.readout import readout_command
 from recsys.errors import PlanError, ReadoutError
 from recsys.experiments.lifecycle import is_unchanged, list_experiments, start_experiment, stop_experiment, units_by_arm

@@ -1,4 +1,7 @@
-"""The door: finds a sub-command by its entry point, loads only that one, and turns our errors into sentences."""
+"""The door: finds a sub-command by its entry point, loads only that one, and turns our errors into sentences.
+
+Options that several commands take stand here too.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points, version
 from types import ModuleType
+from typing import Annotated
 
 import typer
 
 from recsys.errors import OfferEngineError
+
+Store = Annotated[str, typer.Option(help="Event store of the servers: sqlite:///FILE or postgresql://HOST/NAME.")]
+DEFAULT_STORE = "sqlite:///var/offers.db"
 
 _GROUP = "offer_engine.commands"
 

@@ -13,7 +13,7 @@ from ibis.backends.duckdb import Backend
 
 from recsys.contracts import columns as c
 from recsys.contracts.tables import ACCOUNTS, CARRIED_ACCOUNT_COLUMNS, CARRIED_PRODUCT_COLUMNS, Column, TableSchema
-from recsys.data.fields import read_field
+from recsys.data.checks import read_field
 from recsys.data.mapping import resolve_columns
 from recsys.data.rejects import ReadResult
 from recsys.data.report import DropReason

@@ -1,7 +1,7 @@
 """What a bundle has to answer before it answers anybody: requests of every kind, drawn from its own ids.
 
 `python -m serving.models.exercise FOLDER SECONDS` compares the bundle's digests, lets it answer, and says on standard
-output what came of it; see `serving.models.trial`, which runs it in a process that may crash.
+output what came of it; see `serving.models.loading`, which runs it in a process that may crash.
 """
 
 from __future__ import annotations

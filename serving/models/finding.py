@@ -6,11 +6,12 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from datetime import datetime, timedelta
 from functools import partial
 from importlib import import_module
-from typing import Final
+from threading import Thread
+from typing import Any, Final, TypeVar
 
 from recsys.bundle.manifest import MANIFEST, model_version
 from recsys.bundle.resolve import (
@@ -26,12 +27,62 @@ from recsys.bundle.resolve import (
 )
 from recsys.errors import BundleError, OfferEngineError, RegistryError
 from serving import logs
-from serving.models.bounded import BoundedCalls
 from serving.models.by_alias import Away, LoadedModel, ModelSources
 from serving.models.kept_models import KeptModels
-from serving.models.loading import load_model
-from serving.models.trial import BundleTrial
+from serving.models.loading import BundleTrial, load_model
 from serving.settings import RegistryConfig, Settings
+
+_T = TypeVar("_T")
+
+
+class BoundedCalls:
+    """Calls to one service, in daemon threads; while one hangs, others would as well, and are not begun.
+
+    Neither who asked nor the end of the process waits for a call that hangs for ever.
+
+    Args:
+        closed: when it is done, nobody waits any longer.
+    """
+
+    def __init__(self, closed: Future[None]) -> None:
+        self._closed = closed
+        self._name = ""
+        self._under_way: Future[Any] | None = None
+
+    def ask(self, name: str, call: Callable[[], _T], seconds: float) -> _T:
+        """Return what `call` returns; one call at a time.
+
+        A call that takes longer goes on alone, and the next one of the same name waits for it instead of its own.
+
+        Raises:
+            TimeoutError: it takes longer than so many seconds, or another call hangs.
+        """
+        hanging = self._under_way
+        if hanging is None or hanging.done():  # what came after its time is old
+            self._name, self._under_way = name, _in_daemon_thread(call)
+        elif self._name != name:
+            raise TimeoutError
+        future: Future[_T] = self._under_way  # type: ignore[assignment]
+        either: list[Future[Any]] = [future, self._closed]
+        wait(either, seconds, FIRST_COMPLETED)
+        if not future.done():
+            raise TimeoutError
+        self._under_way = None
+        return future.result()
+
+
+def _in_daemon_thread(call: Callable[[], _T]) -> Future[_T]:
+    future: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - who waits for it raises it
+            future.set_exception(error)
+
+    Thread(target=run, name="bounded call", daemon=True).start()
+    return future
+
 
 _CHAMPION_URI: Final = f"@{CHAMPION}"
 _SAY_AGAIN: Final = timedelta(minutes=10)

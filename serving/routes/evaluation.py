@@ -1,4 +1,4 @@
-"""What the offers were worth: the evaluation module over the event log."""
+"""What is being tested, and what the offers were worth: the evaluation module over the event log."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from recsys.contracts import columns as c
-from recsys.contracts.events import EventQuery
+from recsys.contracts.events import EventQuery, ExperimentRecord
 from recsys.errors import DataError, PlanError, ReadoutError
 from recsys.evaluation.kpis.definition import Period
 from recsys.events.store import EventStore
+from recsys.experiments.lifecycle import is_unchanged, list_experiments, units_by_arm
+from recsys.experiments.plan import parse_plan
 from serving.http.problems import QUERY_PROBLEMS
-from serving.schemas.evaluation import KpisAnswer, ReadoutAnswer
+from serving.schemas.evaluation import ArmAnswer, ExperimentAnswer, ExperimentsAnswer, KpisAnswer, ReadoutAnswer
 from serving.schemas.fields import Currency, Id
 from serving.services import ServicesDep
 
-router = APIRouter(tags=["evaluation"])
+router = APIRouter()
 
 CurrencyQuery = Annotated[
     Currency | None,
@@ -37,8 +39,15 @@ LONGEST: Final = timedelta(days=3_653)
 """What a KPI report looks back over: ten years of days take a second or two; `offers kpis` takes any length."""
 
 
+@router.get("/v1/experiments", tags=["experiments"], responses=QUERY_PROBLEMS, summary="What is being tested")
+async def get_experiments(services: ServicesDep) -> ExperimentsAnswer:
+    """The experiments of the event store, running and stopped, with the units that each arm has."""
+    return ExperimentsAnswer(experiments=await services.read(_experiments, services.store))
+
+
 @router.get(
     "/v1/experiments/{experiment_id}/readout",
+    tags=["evaluation"],
     response_model=ReadoutAnswer,
     responses=QUERY_PROBLEMS,
     summary="Did it work, may we ship?",
@@ -54,7 +63,13 @@ async def get_readout(
     return Response(content, media_type="application/json")
 
 
-@router.get("/v1/kpis", response_model=KpisAnswer, responses=QUERY_PROBLEMS, summary="Upsell and cross-sell KPIs")
+@router.get(
+    "/v1/kpis",
+    tags=["evaluation"],
+    response_model=KpisAnswer,
+    responses=QUERY_PROBLEMS,
+    summary="Upsell and cross-sell KPIs",
+)
 async def get_kpis(
     services: ServicesDep,
     period: Annotated[Period, Query(description="Length of a period.", examples=["quarter"])] = "month",
@@ -105,3 +120,40 @@ def _kpis(store: EventStore, now: datetime, period: Period, window_days: int, cu
 
 def _json(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, allow_nan=False).encode()
+
+
+def _experiments(store: EventStore) -> list[ExperimentAnswer]:
+    units = units_by_arm(store)
+    found = [
+        _experiment(record, units.get((record.experiment_id, record.version), {})) for record in list_experiments(store)
+    ]
+    return [experiment for experiment in found if experiment is not None]
+
+
+def _experiment(record: ExperimentRecord, units: dict[str, int]) -> ExperimentAnswer | None:
+    try:
+        plan = parse_plan(record.plan)
+    except PlanError:  # another version of this software wrote it; `offers experiment status` shows it
+        return None
+    return ExperimentAnswer(
+        experiment_id=record.experiment_id,
+        version=record.version,
+        state="running" if record.stopped_at is None else "stopped",
+        unit=plan.unit,
+        started_at=record.started_at,
+        stopped_at=record.stopped_at,
+        planned_end=plan.planned_end,
+        plan_hash=record.plan_hash,
+        is_unchanged=is_unchanged(record),
+        arms=[
+            ArmAnswer(
+                name=arm.name,
+                share=share,
+                is_control=arm.is_control,
+                policy=arm.policy.kind,
+                alias=arm.policy.alias,
+                n_units=units.get(arm.name, 0),
+            )
+            for arm, share in zip(plan.arms, plan.shares, strict=True)
+        ],
+    )

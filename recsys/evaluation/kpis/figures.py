@@ -15,9 +15,21 @@ from recsys.evaluation.kpis.definition import LOG_DIMENSIONS, PRODUCT_DIMENSIONS
 from recsys.evaluation.kpis.formulas import FORMULAS, Additional, KpiSums
 from recsys.evaluation.kpis.registry import REGISTRY
 from recsys.evaluation.kpis.results import KpiValue, Missing
-from recsys.evaluation.kpis.rows import GROUP, bases_of, grouped_rows, order_rows, product_rows
 from recsys.evaluation.kpis.sales import Sales
-from recsys.evaluation.kpis.sums import Row, Scope, attributed_sums, by_scope, cell_of, offer_sums, sum_rows
+from recsys.evaluation.kpis.sums import (
+    GROUP,
+    Row,
+    Scope,
+    attributed_sums,
+    bases_of,
+    by_scope,
+    cell_of,
+    grouped_rows,
+    offer_sums,
+    order_rows,
+    product_rows,
+    sum_rows,
+)
 from recsys.evaluation.kpis.tables import TempTables
 
 _HOLDING: tuple[Dimension, ...] = ("product", "category", "segment", "region", "owner")

@@ -16,8 +16,8 @@ from recsys.evaluation.kpis.definition import Basis
 from recsys.evaluation.kpis.figures import KpiAggregates, aggregate, figures
 from recsys.evaluation.kpis.registry import REGISTRY
 from recsys.evaluation.kpis.results import KpiReport, Missing
-from recsys.evaluation.kpis.rows import bases_of
 from recsys.evaluation.kpis.sales import Sales, classify_sales
+from recsys.evaluation.kpis.sums import bases_of
 from recsys.evaluation.kpis.tables import EventTables, Table, TempTables, net_order_lines
 from recsys.ladder.tiers import edges_of
 

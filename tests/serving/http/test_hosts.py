@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from recsys.events.memory import MemoryStore
 from serving.app import create_app
 from serving.fakes import fake_model
-from serving.http.hosts import AllowedHosts
+from serving.http.middleware import AllowedHosts
 from serving.models.by_alias import FixedModel
 from serving.settings import Settings
 

@@ -31,8 +31,7 @@ from serving.models.by_alias import LoadedModel, ModelSources, WatchedModels
 from serving.models.exercise import N_REQUESTS
 from serving.models.finding import finder_of, sources_of
 from serving.models.kept_models import KeptModelsConfig
-from serving.models.loading import load_model
-from serving.models.trial import BundleTrial
+from serving.models.loading import BundleTrial, load_model
 from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
