@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -74,10 +75,17 @@ def fitted(data: Dataset) -> FittedModels:
     return fit(data, CONFIG)
 
 
+@pytest.fixture(scope="module")
+def saved(fitted: FittedModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "models"
+    save_models(folder, fitted.models)
+    return folder
+
+
 @pytest.fixture
-def folder(fitted: FittedModels, tmp_path: Path) -> Path:
-    save_models(tmp_path / "models", fitted.models)
-    return tmp_path / "models"
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy that a test may alter."""
+    return Path(shutil.copytree(saved, tmp_path / "models"))
 
 
 def reseal(folder: Path, name: str, content: bytes) -> None:

@@ -22,6 +22,7 @@ class Workers:
     """A running `offers serve --workers 2` and the load on it."""
 
     def __init__(self, folder: Path, store: str, rules: Path) -> None:
+        self.store, self.rules = store, rules
         command = [str(OFFERS), "serve", "--model", str(folder), "--port", "0", "--workers", "2"]
         self._process = subprocess.Popen(
             [*command, "--store", store, "--rules", str(rules)], stderr=subprocess.PIPE, text=True, cwd=rules.parent
@@ -70,15 +71,17 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-@pytest.fixture
-def workers(bundle_folder: Path, tmp_path: Path) -> Iterator[Workers]:
-    (tmp_path / "rules.toml").write_text("")
-    served = Workers(bundle_folder, f"sqlite:///{tmp_path}/e.db", tmp_path / "rules.toml")
+@pytest.fixture(scope="module")
+def workers(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    """For all tests here, each with accounts of its own."""
+    folder = tmp_path_factory.mktemp("workers")
+    (folder / "rules.toml").write_text("")
+    served = Workers(bundle_folder, f"sqlite:///{folder}/e.db", folder / "rules.toml")
     yield served
     served.close()
 
 
-def test_what_one_worker_takes_is_in_force_in_both_soon_after(workers: Workers, tmp_path: Path) -> None:
+def test_what_one_worker_takes_is_in_force_in_both_soon_after(workers: Workers) -> None:
     assert len(workers.workers()) == 2
     answer = workers.ask("A1", limit=4)
     first, second, third, fourth = [str(offer["product_id"]) for offer in answer["offers"]]
@@ -91,16 +94,17 @@ def test_what_one_worker_takes_is_in_force_in_both_soon_after(workers: Workers, 
     silent = {"accounts": [{"account_id": "A5", "do_not_offer": True}]}
     assert httpx.post(f"{workers.url}/v1/accounts", json=silent).status_code == 200
     assert httpx.post(f"{workers.url}/v1/visitors/v1:link", json={"account_id": "A5"}).status_code == 200
-    (tmp_path / "new.toml").write_text(RULE.format(product=third))
-    (tmp_path / "new.toml").replace(tmp_path / "rules.toml")
+    new = workers.rules.with_name("new.toml")
+    new.write_text(RULE.format(product=third))
+    new.replace(workers.rules)
     until(lambda: not {first, second, third, fourth} & workers.offered("A1"))
     until(lambda: not workers.offered("A5"))
     until(lambda: not any(workers.ask(visitor_id="v1")["returned"] for _ in range(20)))
 
 
-def test_an_erased_account_is_unknown_in_both_soon_after(workers: Workers, tmp_path: Path) -> None:
+def test_an_erased_account_is_unknown_in_both_soon_after(workers: Workers) -> None:
     assert workers.ask("A2")["tier"] == "account"
-    command = [str(OFFERS), "forget", "A2", "--store", f"sqlite:///{tmp_path}/e.db"]
+    command = [str(OFFERS), "forget", "A2", "--store", workers.store]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert "1 decisions" in told
     until(lambda: {workers.ask("A2")["tier"] for _ in range(30)} == {"popular"})
