@@ -12,9 +12,6 @@ from pydantic import Field
 from recsys.contracts.config import Config
 from recsys.contracts.offers import Objective
 from recsys.events.writer import WriterConfig
-from serving.models.kept_models import KeptModelsConfig
-from serving.online.activity import FrequencyCaps
-from serving.processes.http_server import ConnectionLimits
 
 Clock: TypeAlias = Callable[[], datetime]
 """Gives the time now, UTC."""
@@ -27,6 +24,40 @@ class RegistryConfig(Config):
     """For the answer where an alias leads; then the models that run go on, and the next look asks again."""
     download_seconds: float = Field(default=600.0, gt=0)
     """For the bundle of a remote store of artifacts; a gigabyte takes minutes on a slow line."""
+
+
+class KeptModelsConfig(Config):
+    """Where bundles are kept that served, and for how long."""
+
+    folder: Path = Path("var/models")
+    """A folder of this machine; several servers may share it."""
+    days: float = Field(default=90.0, ge=0)
+    """How long a bundle stays after it last served; until then why-not answers about its decisions."""
+    gigabytes: float = Field(default=20.0, ge=0)
+    """All of them together; beyond, those go first that served longest ago. What serves always stays."""
+
+
+class FrequencyCaps(Config):
+    """How often the same may be presented on one day, UTC."""
+
+    product_a_day: int = Field(default=10, ge=1)
+    """Presentations of one product to one account or visitor; after ten on one day another adds nothing."""
+    offers_a_day: int | None = Field(default=None, ge=1)
+    """Presented offers of one account or visitor, over all products; None: any number."""
+
+
+class ConnectionLimits(Config):
+    """What a worker lets its clients hold. The size and time of bodies are bounded by the application."""
+
+    head_bytes: int = Field(default=65_536, ge=8_192)
+    """Bytes of a request's line and headers, and what is read of a connection before the request at hand is answered;
+    longer heads get 431. Keys, cookies and traces together take some 10 kB."""
+    idle_seconds: float = Field(default=75.0, gt=0)
+    """Seconds from the end of an answer, or from the start of a connection, to the end of the next head; then the
+    connection is closed. Callers keep theirs for a minute, and must not write into one that closes."""
+    connections: int = Field(default=512, ge=1)
+    """Connections that are open at a time; the next one waits until one ends. Half of the 1,024 files that a process
+    may usually open: the rest is for the store and the model."""
 
 
 class Settings(Config):

@@ -22,13 +22,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field
-
 from recsys.bundle.load import check_file
 from recsys.bundle.manifest import MANIFEST, model_version, read_manifest
 from recsys.bundle.resolve import ResolvedModel, without_password
-from recsys.contracts.config import Config
 from recsys.errors import BundleCorruptError, BundleError
+from serving.settings import KeptModelsConfig
 
 _VERSION: Final = re.compile(r"[0-9a-f]{12}")
 _REFERENCES: Final = "references"
@@ -39,17 +37,6 @@ _LATELY: Final = _SECONDS_A_DAY
 """Seconds since a bundle last served within which another server may serve it still: those say so every hour."""
 
 _log = logging.getLogger("serving")
-
-
-class KeptModelsConfig(Config):
-    """Where bundles are kept that served, and for how long."""
-
-    folder: Path = Path("var/models")
-    """A folder of this machine; several servers may share it."""
-    days: float = Field(default=90.0, ge=0)
-    """How long a bundle stays after it last served; until then why-not answers about its decisions."""
-    gigabytes: float = Field(default=20.0, ge=0)
-    """All of them together; beyond, those go first that served longest ago. What serves always stays."""
 
 
 class KeptModels:

@@ -8,24 +8,13 @@ from datetime import datetime, timedelta
 from sys import intern
 from typing import Final, TypeAlias
 
-from pydantic import Field
-
-from recsys.contracts.config import Config
+from serving.settings import FrequencyCaps
 
 PurchaseLine: TypeAlias = tuple[datetime, str, float]
 """When, which product, how many units; negative where they came back."""
 
 DECLINED: Final = "declined lately"
 TIRED: Final = "presented often enough today"
-
-
-class FrequencyCaps(Config):
-    """How often the same may be presented on one day, UTC."""
-
-    product_a_day: int = Field(default=10, ge=1)
-    """Presentations of one product to one account or visitor; after ten on one day another adds nothing."""
-    offers_a_day: int | None = Field(default=None, ge=1)
-    """Presented offers of one account or visitor, over all products; None: any number."""
 
 
 class OnlineActivity:

@@ -18,33 +18,18 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.embed import Server
-from pydantic import Field
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from recsys.contracts.config import Config
 from recsys.errors import ServerError
 from serving.logs import granian_config
+from serving.settings import ConnectionLimits
 
 GRACE_SECONDS: Final = 10
 """How long a stopping server finishes what it accepted."""
 _BACKLOG: Final = 2_048
 
 _log = logging.getLogger("serving")
-
-
-class ConnectionLimits(Config):
-    """What a worker lets its clients hold. The size and time of bodies are bounded by the application."""
-
-    head_bytes: int = Field(default=65_536, ge=8_192)
-    """Bytes of a request's line and headers, and what is read of a connection before the request at hand is answered;
-    longer heads get 431. Keys, cookies and traces together take some 10 kB."""
-    idle_seconds: float = Field(default=75.0, gt=0)
-    """Seconds from the end of an answer, or from the start of a connection, to the end of the next head; then the
-    connection is closed. Callers keep theirs for a minute, and must not write into one that closes."""
-    connections: int = Field(default=512, ge=1)
-    """Connections that are open at a time; the next one waits until one ends. Half of the 1,024 files that a process
-    may usually open: the rest is for the store and the model."""
 
 
 @asynccontextmanager

@@ -16,9 +16,10 @@ import uvloop
 from fastapi import FastAPI, Query
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.processes.http_server import ConnectionLimits, serve
+from serving.processes.http_server import serve
 from serving.processes.server import reserve
 from serving.schemas.offers import AccountOffersQuery, OffersBody
+from serving.settings import ConnectionLimits
 
 
 def parsed(content: bytes) -> ASGIApp:

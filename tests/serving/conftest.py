@@ -30,9 +30,9 @@ from recsys.models.candidates import Candidates
 from serving.app import create_app
 from serving.fakes import fake_model
 from serving.models.by_alias import FixedModel
-from serving.processes.http_server import ConnectionLimits, serving
+from serving.processes.http_server import serving
 from serving.processes.server import reserve
-from serving.settings import Settings
+from serving.settings import ConnectionLimits, Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OFFERS = Path(sys.executable).parent / "offers"

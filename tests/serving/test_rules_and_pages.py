@@ -20,11 +20,10 @@ from recsys.events.store import open_store
 from serving.app import create_app
 from serving.fakes import fake_model
 from serving.models.by_alias import FixedModel
-from serving.models.kept_models import KeptModelsConfig
 from serving.models.loading import load_model
 from serving.online.state import OnlineState
 from serving.schemas.insights import BoardAnswer, CallListAnswer, WhyNotAnswer
-from serving.settings import Settings
+from serving.settings import KeptModelsConfig, Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RULE = '[[rule]]\nname = "{name}"\naction = "{action}"\nproducts = {products}\nowner = "o"\nreason = "r"\n{more}\n'

@@ -17,9 +17,9 @@ from recsys.bundle.resolve import resolve
 from recsys.events.memory import MemoryStore
 from serving.app import create_app
 from serving.models.by_alias import FixedModel
-from serving.models.kept_models import KeptModels, KeptModelsConfig
+from serving.models.kept_models import KeptModels
 from serving.models.loading import EarlierModels, load_model
-from serving.settings import Settings
+from serving.settings import KeptModelsConfig, Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

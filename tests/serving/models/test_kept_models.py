@@ -12,8 +12,8 @@ from recsys.bundle.manifest import model_version
 from recsys.bundle.resolve import ResolvedModel, resolve
 from recsys.errors import BundleCorruptError
 from serving.models.finding import ModelFinder, finder_of
-from serving.models.kept_models import KeptModels, KeptModelsConfig
-from serving.settings import Settings
+from serving.models.kept_models import KeptModels
+from serving.settings import KeptModelsConfig, Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

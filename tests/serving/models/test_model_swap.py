@@ -30,9 +30,8 @@ from serving.fakes import FakeEngine, fake_model
 from serving.models.by_alias import LoadedModel, ModelSources, WatchedModels
 from serving.models.exercise import N_REQUESTS
 from serving.models.finding import finder_of, sources_of
-from serving.models.kept_models import KeptModelsConfig
 from serving.models.loading import BundleTrial, load_model
-from serving.settings import Settings
+from serving.settings import KeptModelsConfig, Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -26,8 +26,7 @@ import pytest
 from recsys.bundle.manifest import model_version
 from recsys.errors import BundleCorruptError, ModelNotFoundError, RegistryError
 from serving.models.finding import ModelFinder, finder_of
-from serving.models.kept_models import KeptModelsConfig
-from serving.settings import RegistryConfig, Settings
+from serving.settings import KeptModelsConfig, RegistryConfig, Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 CHAMPION = "models:/offers@champion"

@@ -13,10 +13,10 @@ from recsys.contracts.offers import EMPTY_STATE
 from recsys.events.memory import MemoryStore
 from serving.fakes import fake_model
 from serving.models.by_alias import LoadedModel
-from serving.online.activity import FrequencyCaps, OnlineActivity
+from serving.online.activity import OnlineActivity
 from serving.online.change_feed import Feedback, Subject
 from serving.online.state import OnlineState
-from serving.settings import Settings
+from serving.settings import FrequencyCaps, Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -21,10 +21,9 @@ from serving.app import create_app
 from serving.fakes import FakeEngine, fake_model
 from serving.models.by_alias import FixedModel
 from serving.models.loading import load_model
-from serving.online.activity import FrequencyCaps
 from serving.online.change_feed import Feedback, RulesFile, Subject
 from serving.online.state import OnlineState
-from serving.settings import Settings
+from serving.settings import FrequencyCaps, Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
