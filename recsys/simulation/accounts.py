@@ -12,7 +12,7 @@ from scipy.special import expit
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY
-from recsys.simulation import fitted, names
+from recsys.simulation import constants
 from recsys.simulation.catalogue import Catalogue
 from recsys.simulation.config import MarketConfig
 from recsys.simulation.random_streams import Stream, account_keys, normal, uniform
@@ -23,7 +23,7 @@ N_SLOTS = 5
 SHARE_KEY_ACCOUNTS = 0.04
 _OWNERS_A_REGION = 4
 _OLDEST_DAYS = 1_500
-# In the order of names.SEGMENTS: share, and effects on the logs of order rate and quantity, and on order size.
+# In the order of constants.SEGMENTS: share, and effects on the logs of order rate and quantity, and on order size.
 _SEGMENT_SHARE = (0.42, 0.20, 0.18, 0.12, 0.08)
 SEGMENT_RATE = (0.0, 0.25, -0.05, -0.35, 0.30)
 _SEGMENT_QUANTITY = (-0.15, 0.10, -0.05, 0.15, 0.45)
@@ -92,22 +92,22 @@ def draw_accounts(config: MarketConfig, catalogue: Catalogue, clock: Seasonality
     segment = np.searchsorted(np.cumsum(_SEGMENT_SHARE)[:-1], share(Stream.SEGMENT))
     key_place = share(Stream.KEY_ACCOUNT) / SHARE_KEY_ACCOUNTS
     is_key = key_place < 1.0
-    is_one_off = share(Stream.ONE_OFF) < fitted.ONE_OFF_SHARE
-    log_rate = fitted.LOG_ORDER_RATE_MEAN + fitted.LOG_ORDER_RATE_SD * score(Stream.ORDER_RATE)
+    is_one_off = share(Stream.ONE_OFF) < constants.ONE_OFF_SHARE
+    log_rate = constants.LOG_ORDER_RATE_MEAN + constants.LOG_ORDER_RATE_SD * score(Stream.ORDER_RATE)
     log_rate += np.asarray(SEGMENT_RATE)[segment] + KEY_RATE * np.where(
         is_key, KEY_RATE_OFFSET - np.log(key_place), 0.0
     )
-    is_regular = ~is_one_off & (log_rate > fitted.REGULAR_LOG_RATE)
-    logit = np.where(is_regular, fitted.REGULAR_LAPSE_LOGIT_MEAN, fitted.LAPSE_LOGIT_MEAN)
-    logit += np.where(is_regular, fitted.REGULAR_LAPSE_LOGIT_SD, fitted.LAPSE_LOGIT_SD) * score(Stream.LAPSE_RATE)
+    is_regular = ~is_one_off & (log_rate > constants.REGULAR_LOG_RATE)
+    logit = np.where(is_regular, constants.REGULAR_LAPSE_LOGIT_MEAN, constants.LAPSE_LOGIT_MEAN)
+    logit += np.where(is_regular, constants.REGULAR_LAPSE_LOGIT_SD, constants.LAPSE_LOGIT_SD) * score(Stream.LAPSE_RATE)
     logit += KEY_LAPSE * is_key
-    log_quantity = fitted.LOG_QUANTITY_ACCOUNT_SD * score(Stream.QUANTITY_ACCOUNT)
+    log_quantity = constants.LOG_QUANTITY_ACCOUNT_SD * score(Stream.QUANTITY_ACCOUNT)
     created, entry, is_new = _arrivals(share(Stream.ARRIVAL), share(Stream.AGE), clock)
     slot_category, slot_until = _slots(config, catalogue, number, segment)
     return Accounts(
         number=number,
         segment=segment,
-        region=(share(Stream.REGION) * len(names.REGIONS)).astype(np.int64),
+        region=(share(Stream.REGION) * len(constants.REGIONS)).astype(np.int64),
         owner=(share(Stream.OWNER) * _OWNERS_A_REGION).astype(np.int64),
         is_key=is_key,
         created=created,
@@ -115,8 +115,8 @@ def draw_accounts(config: MarketConfig, catalogue: Catalogue, clock: Seasonality
         is_new=is_new,
         order_rate=config.activity * np.exp(log_rate),
         is_regular=is_regular,
-        lapse=np.where(is_one_off, fitted.ONE_OFF_LAPSE, expit(logit)),
-        size_score=np.sqrt(fitted.ORDER_SIZE_ACCOUNT_SHARE) * score(Stream.ORDER_SIZE_ACCOUNT) + _KEY_SIZE * is_key,
+        lapse=np.where(is_one_off, constants.ONE_OFF_LAPSE, expit(logit)),
+        size_score=np.sqrt(constants.ORDER_SIZE_ACCOUNT_SHARE) * score(Stream.ORDER_SIZE_ACCOUNT) + _KEY_SIZE * is_key,
         log_quantity=log_quantity + np.asarray(_SEGMENT_QUANTITY)[segment] + _KEY_QUANTITY * is_key,
         slot_category=slot_category,
         slot_until=slot_until,
@@ -125,12 +125,12 @@ def draw_accounts(config: MarketConfig, catalogue: Catalogue, clock: Seasonality
 
 def accounts_frame(accounts: Accounts) -> pd.DataFrame:
     """Return the accounts table in contract columns, and `employees`, which follows the account's quantities."""
-    regions = np.array(names.REGIONS, dtype=object)[accounts.region]
+    regions = np.array(constants.REGIONS, dtype=object)[accounts.region]
     owners = [f"{region}-{owner + 1}" for region, owner in zip(regions, accounts.owner, strict=True)]
     return pd.DataFrame(
         {
             c.ACCOUNT_ID: accounts.ids(),
-            c.SEGMENT: np.array(names.SEGMENTS, dtype=object)[accounts.segment],
+            c.SEGMENT: np.array(constants.SEGMENTS, dtype=object)[accounts.segment],
             c.REGION: regions,
             c.IS_KEY_ACCOUNT: pd.array(accounts.is_key, dtype="boolean"),
             c.OWNER: np.array(owners, dtype=object),
@@ -142,8 +142,8 @@ def accounts_frame(accounts: Accounts) -> pd.DataFrame:
 
 
 def _arrivals(place: FloatArray, age: FloatArray, clock: Seasonality) -> tuple[IntArray, FloatArray, NDArray[np.bool_]]:
-    is_new = place >= fitted.SHARE_EXISTING
-    entry = np.where(is_new, (place - fitted.SHARE_EXISTING) / (1 - fitted.SHARE_EXISTING) * clock.length, 0.0)
+    is_new = place >= constants.SHARE_EXISTING
+    entry = np.where(is_new, (place - constants.SHARE_EXISTING) / (1 - constants.SHARE_EXISTING) * clock.length, 0.0)
     before = clock.start - np.floor(age * _OLDEST_DAYS * SECONDS_A_DAY).astype(np.int64)
     return np.where(is_new, clock.seconds(entry), before), entry, is_new
 
@@ -170,5 +170,5 @@ def segment_shares(config: MarketConfig, catalogue: Catalogue) -> FloatArray:
     rng = np.random.default_rng(np.random.SeedSequence([config.seed, 0x5E6]))
     n_categories = len(catalogue.category_start) - 1
     mass = np.bincount(catalogue.category, weights=catalogue.popularity, minlength=n_categories)
-    tilted = mass * np.exp(rng.normal(0.0, 0.7, (len(names.SEGMENTS), n_categories)))
+    tilted = mass * np.exp(rng.normal(0.0, 0.7, (len(constants.SEGMENTS), n_categories)))
     return np.asarray(tilted / tilted.sum(axis=1, keepdims=True), dtype=np.float64)

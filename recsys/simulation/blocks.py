@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.arrays import FloatArray, IntArray
-from recsys.simulation import fitted
+from recsys.simulation import constants
 from recsys.simulation.accounts import Accounts, draw_accounts
 from recsys.simulation.catalogue import Catalogue, build_catalogue
 from recsys.simulation.config import MarketConfig
@@ -127,9 +127,11 @@ def _quantities(
     """Return units: cheap products go by the dozen, and so do those of short orders; from 12 on in sixes."""
     account = orders.account[basket.order]
     scores = normal(account_keys(world.config.seed, stream, accounts.number)[account], basket.position)
-    mean = fitted.LOG_QUANTITY_MEAN + fitted.LOG_QUANTITY_PRICE_SLOPE * np.log(world.catalogue.price[basket.product])
-    mean += fitted.LOG_QUANTITY_LINES_SLOPE * np.log(size[basket.order]) + accounts.log_quantity[account]
-    units = np.exp(mean + fitted.LOG_QUANTITY_LINE_SD * scores)
+    mean = constants.LOG_QUANTITY_MEAN + constants.LOG_QUANTITY_PRICE_SLOPE * np.log(
+        world.catalogue.price[basket.product]
+    )
+    mean += constants.LOG_QUANTITY_LINES_SLOPE * np.log(size[basket.order]) + accounts.log_quantity[account]
+    units = np.exp(mean + constants.LOG_QUANTITY_LINE_SD * scores)
     return np.where(units < 12, np.maximum(np.rint(units), 1), 6 * np.rint(units / 6)).astype(np.int64)
 
 

@@ -11,16 +11,16 @@ from scipy.special import ndtri
 
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
-from recsys.simulation import fitted, names
+from recsys.simulation import constants
 from recsys.simulation.config import MarketConfig
 
-MAX_RUNGS = len(names.RUNGS)
+MAX_RUNGS = len(constants.RUNGS)
 _NONE = -1
 # Logarithm of the climbing rate a day: base + price step + edge + segment + tenure + quantity.
 BASE = -5.9
 PRICE_STEP_EFFECT = -2.2  # a unit of log price ratio of the edge
 EDGE_SD = 0.05
-SEGMENT_EFFECT = (0.0, 1.0, -1.0, 0.5, -1.5)  # in the order of names.SEGMENTS
+SEGMENT_EFFECT = (0.0, 1.0, -1.0, 0.5, -1.5)  # in the order of constants.SEGMENTS
 TENURE_EFFECT = 1.8  # at a year on the rung and later, linear before
 QUANTITY_EFFECT = 1.8  # a unit of the log of the account's usual quantity over the family's
 QUANTITY_LIMIT = 1.5
@@ -103,7 +103,7 @@ def segment_effect(segment: IntArray) -> FloatArray:
 NONE = -1
 COMPLEMENT_STRENGTH = (0.10, 0.50)
 SUBSTITUTE_AVOIDANCE = 0.95
-_N_CATEGORIES = len(names.CATEGORIES)
+_N_CATEGORIES = len(constants.CATEGORIES)
 _FAMILY_SIZES = (0.35, 0.25, 0.18, 0.12, 0.10)  # of 1 to 5 colours
 _SHARE_LAUNCHED = 0.30
 _SHARE_RETIRED = 0.20
@@ -194,7 +194,7 @@ def products_frame(catalogue: Catalogue, config: MarketConfig) -> pd.DataFrame:
     """Return the products table, one row a product, in contract columns."""
     rng = np.random.default_rng(np.random.SeedSequence([config.seed, 0x570C]))
     n = len(catalogue)
-    labels = np.array(list(names.CATEGORIES), dtype=object)
+    labels = np.array(list(constants.CATEGORIES), dtype=object)
     return pd.DataFrame(
         {
             c.PRODUCT_ID: catalogue.ids,
@@ -237,7 +237,7 @@ def _sizes(total: int, smallest: int, shares: tuple[float, ...], rng: np.random.
 def _popularity(n: int, rng: np.random.Generator) -> FloatArray:
     """Return shares of the lines in random order, on the curve of Online Retail II."""
     score = -ndtri((np.arange(n) + 0.5) / n)
-    share = np.exp(np.polynomial.polynomial.polyval(score, fitted.LOG_POPULARITY))
+    share = np.exp(np.polynomial.polynomial.polyval(score, constants.LOG_POPULARITY))
     return np.asarray(rng.permutation(share / share.sum()), dtype=np.float64)
 
 
@@ -286,7 +286,7 @@ def _lifetimes(
 
 
 def _seasons(category: IntArray, evergreen: NDArray[np.bool_], rng: np.random.Generator) -> IntArray:
-    labels = list(names.CATEGORIES)
+    labels = list(constants.CATEGORIES)
     season = np.where(rng.random(len(category)) < _SHARE_SEASONAL, rng.integers(1, 3, len(category)), 0)
     season = np.where(category == labels.index("Christmas"), 1, season)
     season = np.where(np.isin(category, [labels.index("Garden"), labels.index("Outdoor")]), 2, season)
@@ -296,7 +296,7 @@ def _seasons(category: IntArray, evergreen: NDArray[np.bool_], rng: np.random.Ge
 def _prices(family: IntArray, tier: IntArray, rng: np.random.Generator) -> FloatArray:
     """Return prices: colours of a family cost nearly the same, each rung 1.25 to 2.0 times the one below."""
     n = len(family)
-    base = np.exp(rng.normal(fitted.LOG_PRICE_MEAN, fitted.LOG_PRICE_SD, int(family[-1]) + 1))[family]
+    base = np.exp(rng.normal(constants.LOG_PRICE_MEAN, constants.LOG_PRICE_SD, int(family[-1]) + 1))[family]
     step = np.where(tier > 1, np.log(rng.uniform(1.25, 2.0, n)), 0.0)
     total = np.cumsum(step)
     first = np.searchsorted(family, family)
@@ -309,13 +309,16 @@ def _names(category: IntArray, family: IntArray, tier: IntArray) -> NDArray[np.o
     first_family = family[np.searchsorted(category, category)]
     position = np.arange(len(family)) - np.searchsorted(family, family)
     stems = [family_stem(kind, number) for kind, number in zip(category, family - first_family, strict=True)]
-    ends = [names.RUNGS[rung - 1] if rung else names.COLOURS[place] for rung, place in zip(tier, position, strict=True)]
+    ends = [
+        constants.RUNGS[rung - 1] if rung else constants.COLOURS[place]
+        for rung, place in zip(tier, position, strict=True)
+    ]
     return np.array([f"{stem} {end}" for stem, end in zip(stems, ends, strict=True)], dtype=object)
 
 
 def family_stem(category: np.int64, number: np.int64) -> str:
     """Return the words that all products of a family share."""
-    return names.family_name(int(category), int(number))
+    return constants.family_name(int(category), int(number))
 
 
 def family_labels(family: IntArray) -> NDArray[np.object_]:

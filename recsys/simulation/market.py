@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.contracts import columns as c
-from recsys.simulation import names
+from recsys.simulation import constants
 from recsys.simulation.accounts import accounts_frame
 from recsys.simulation.blocks import MarketBlock, MarketWorld, build_world, draw_block
 from recsys.simulation.catalogue import products_frame
@@ -82,7 +82,7 @@ def orders_table(world: MarketWorld, block: MarketBlock) -> pa.Table:
     """Return the order lines of a block in contract columns."""
     order, orders, n = pa.array(block.order), block.orders, len(block.order)
     account = pa.array(block.accounts.ids(), pa.string()).take(pa.array(orders.account))
-    channel = pa.array(names.CHANNELS, pa.string()).take(pa.array(orders.channel))
+    channel = pa.array(constants.CHANNELS, pa.string()).take(pa.array(orders.channel))
     ordered_at = pa.array(orders.seconds * 1_000_000).cast(_UTC)
     columns = [
         _order_ids(block).take(order),

@@ -8,13 +8,13 @@ import numpy as np
 from scipy.special import ndtr
 
 from recsys.arrays import FloatArray, IntArray, positions, row_of_entry, running_sums
-from recsys.simulation import fitted, names
+from recsys.simulation import constants
 from recsys.simulation.accounts import Accounts
 from recsys.simulation.config import MarketConfig
 from recsys.simulation.random_streams import Stream, account_keys, normal, uniform
 from recsys.simulation.seasonality import Seasonality
 
-# Cumulative shares of the channels (names.CHANNELS) that accounts of each segment prefer.
+# Cumulative shares of the channels (constants.CHANNELS) that accounts of each segment prefer.
 _CHANNEL_UNTIL = ((0.70, 0.85, 1.0), (0.45, 0.65, 0.95), (0.75, 0.90, 0.97), (0.50, 0.80, 0.95), (0.15, 0.20, 0.45))
 _PREFERRED = 0.85
 
@@ -78,17 +78,17 @@ def _targets(
 ) -> IntArray:
     """Return order sizes: geometric with the mean asked for, alike within an account (a Gaussian copula)."""
     keys = account_keys(config.seed, Stream.ORDER_SIZE, accounts.number)[account]
-    own = np.sqrt(1 - fitted.ORDER_SIZE_ACCOUNT_SHARE) * normal(keys, position)
+    own = np.sqrt(1 - constants.ORDER_SIZE_ACCOUNT_SHARE) * normal(keys, position)
     upper = ndtr(-(accounts.size_score[account] + own))
     exponential = -np.log(np.maximum(upper, 1e-12))
     target = 1 + np.floor(_geometric_scale(mean_lines) * exponential).astype(np.int64)
     single_keys = account_keys(config.seed, Stream.SINGLE_LINE, accounts.number)[account]
-    return np.where(uniform(single_keys, position) < fitted.SINGLE_LINE_SHARE, 1, target)
+    return np.where(uniform(single_keys, position) < constants.SINGLE_LINE_SHARE, 1, target)
 
 
 def _geometric_scale(mean_lines: float) -> float:
     """Return the scale that gives the mean asked for, single-line orders counted."""
-    share = fitted.SINGLE_LINE_SHARE
+    share = constants.SINGLE_LINE_SHARE
     return (mean_lines - share) / (1.0 - share) - 0.5
 
 
@@ -96,5 +96,5 @@ def _channels(config: MarketConfig, accounts: Accounts, account: IntArray, posit
     usual = uniform(account_keys(config.seed, Stream.USUAL_CHANNEL, accounts.number))
     preferred = (usual[:, None] > np.asarray(_CHANNEL_UNTIL)[accounts.segment]).sum(axis=1)
     place: FloatArray = uniform(account_keys(config.seed, Stream.CHANNEL, accounts.number)[account], position)
-    other = ((place - _PREFERRED) / (1 - _PREFERRED) * len(names.CHANNELS)).astype(np.int64)
-    return np.where(place < _PREFERRED, preferred[account], np.clip(other, 0, len(names.CHANNELS) - 1))
+    other = ((place - _PREFERRED) / (1 - _PREFERRED) * len(constants.CHANNELS)).astype(np.int64)
+    return np.where(place < _PREFERRED, preferred[account], np.clip(other, 0, len(constants.CHANNELS) - 1))

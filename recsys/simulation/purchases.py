@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.arrays import FloatArray, IntArray, positions, row_of_entry, starts
-from recsys.simulation import fitted
+from recsys.simulation import constants
 from recsys.simulation.accounts import Accounts
 from recsys.simulation.catalogue import NONE, SUBSTITUTE_AVOIDANCE, Catalogue
 from recsys.simulation.config import MarketConfig
@@ -117,7 +117,7 @@ def fill_orders(
     """Return `n_lines` distinct products for each order (fewer where the redraws run out).
 
     A line repeats an earlier line of its account with probability limit x n / (n + half), where n is the number of
-    lines in the account's earlier orders (`fitted.REPEAT_LIMIT`, `REPEAT_HALF`); else it is drawn by popularity,
+    lines in the account's earlier orders (`constants.REPEAT_LIMIT`, `REPEAT_HALF`); else it is drawn by popularity,
     within a needed category or, with probability `BROWSE`, in the whole catalogue. Nothing stands twice in an order.
     """
     lines = _Lines(config, accounts, catalogue, shelf, clock, orders, n_lines)
@@ -179,7 +179,9 @@ class _Lines:
         if not self._config.needs:
             return own
         n = self._earlier
-        chance = np.where(n > 0, 1.0 - fitted.NEW_LEVEL * (1.0 + n / fitted.NEW_SCALE) ** -fitted.NEW_DECAY, 0.0)
+        chance = np.where(
+            n > 0, 1.0 - constants.NEW_LEVEL * (1.0 + n / constants.NEW_SCALE) ** -constants.NEW_DECAY, 0.0
+        )
         repeats = uniform(self._keys(Stream.REPEAT)[self._account], self.position) < chance
         place = np.sqrt(uniform(self._keys(Stream.REPEAT_WHICH)[self._account], self.position))
         return np.where(repeats, own - self.position + np.floor(n * place).astype(np.int64), own)

@@ -9,7 +9,7 @@ import numpy as np
 
 from recsys.arrays import FloatArray, IntArray
 from recsys.data.history import SECONDS_A_DAY, epoch_seconds
-from recsys.simulation import fitted
+from recsys.simulation import constants
 from recsys.simulation.config import MarketConfig
 
 PERIOD_DAYS = 30
@@ -58,11 +58,11 @@ def build_clock(config: MarketConfig) -> Seasonality:
     start = epoch_seconds(config.start)
     end = start + config.days * SECONDS_A_DAY
     knots = np.arange(start, end + 366 * SECONDS_A_DAY + 1, _HOUR)
-    hours = np.asarray(fitted.ORDERS_BY_HOUR)
-    weekday = np.asarray(fitted.ORDERS_BY_WEEKDAY)
+    hours = np.asarray(constants.ORDERS_BY_HOUR)
+    weekday = np.asarray(constants.ORDERS_BY_WEEKDAY)
     rate = (hours / hours.sum())[(knots // _HOUR) % 24] * (weekday / weekday.mean())[(knots // SECONDS_A_DAY + 3) % 7]
     if config.seasonality:
-        factor = np.asarray(fitted.ORDERS_BY_MONTH)
+        factor = np.asarray(constants.ORDERS_BY_MONTH)
         rate = rate * (factor / factor.mean())[months(knots)]
     busy = np.concatenate([[0.0], np.cumsum(rate[:-1])])
     return Seasonality(knots=knots.astype(np.float64), busy=busy, start=start, end=end)

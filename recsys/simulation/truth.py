@@ -12,7 +12,7 @@ import pandas as pd
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY, epoch_seconds
-from recsys.simulation import names
+from recsys.simulation import constants
 from recsys.simulation.blocks import MarketBlock, MarketWorld
 from recsys.simulation.catalogue import NONE, SUBSTITUTE_AVOIDANCE, Catalogue, climb_rate, family_labels, segment_effect
 from recsys.simulation.config import MarketConfig
@@ -109,7 +109,7 @@ def upgrades_frame(catalogue: Catalogue) -> pd.DataFrame:
             c.FROM_PRODUCT_ID: catalogue.ids[ladders.rungs[family, rung]],
             c.TO_PRODUCT_ID: catalogue.ids[ladders.rungs[family, rung + 1]],
             c.REASON: np.array(
-                [f"{names.RUNGS[step + 1]} replaces {names.RUNGS[step]}" for step in rung], dtype=object
+                [f"{constants.RUNGS[step + 1]} replaces {constants.RUNGS[step]}" for step in rung], dtype=object
             ),
         }
     )

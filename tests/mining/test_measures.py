@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from statsmodels.stats.proportion import proportion_confint
 
 from recsys.contracts import columns as c
-from recsys.mining.measures import measure
+from recsys.mining.rules import measure
 
 SYMMETRIC = (c.SUPPORT, c.LIFT, c.LEVERAGE, c.JACCARD, c.KULCZYNSKI, c.COSINE)
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from recsys.evaluation.readout.planning import detectable_effect
 from recsys.evaluation.statistics.decomposition import decompose
 from recsys.evaluation.statistics.effects import EffectConfig, EffectEstimate, difference
 from recsys.evaluation.statistics.metric import Metric, Ratio
 from recsys.evaluation.statistics.moments import Moments
-from recsys.evaluation.statistics.power import detectable_effect
 
 N_UNITS = 10_000
 N_SIMULATIONS = 2_000

@@ -19,13 +19,13 @@ from scipy.stats import exponnorm, norm
 
 from recsys.arrays import FloatArray
 from recsys.contracts import columns as c
-from recsys.simulation import fitted, names
+from recsys.simulation import constants
 from recsys.simulation.accounts import KEY_LAPSE, KEY_RATE, KEY_RATE_OFFSET, SEGMENT_RATE
 from recsys.simulation.config import MarketConfig
 from recsys.simulation.seasonality import Seasonality
 from recsys.simulation.truth import PlantedTruth, Watch, moments
 
-_LOG_RATES: Final = np.arange(fitted.REGULAR_LOG_RATE + 0.025, 3.0, 0.05)  # finer than ten orders can tell apart
+_LOG_RATES: Final = np.arange(constants.REGULAR_LOG_RATE + 0.025, 3.0, 0.05)  # finer than ten orders can tell apart
 _NODES: Final = 5  # of a Gauss-Hermite quadrature over the logit of the chance to lapse, whose spread is 0.3
 
 
@@ -93,7 +93,7 @@ class _Seen:
         # Who was there before the market starts waits from its start on; who arrives later comes with an order.
         was_there = moments(accounts[c.CREATED_AT]) < clock.start
         return cls(
-            segment=pd.Index(names.SEGMENTS).get_indexer(pd.Index(accounts[c.SEGMENT])),
+            segment=pd.Index(constants.SEGMENTS).get_indexer(pd.Index(accounts[c.SEGMENT])),
             is_key=accounts[c.IS_KEY_ACCOUNT].to_numpy(dtype=bool),
             orders=count,
             gaps=np.where(was_there, count, count - 1.0),
@@ -103,15 +103,15 @@ class _Seen:
 
     def rate_law(self) -> FloatArray:
         """Return the log density of each rate before any order was seen, `(n_accounts, n_rates)`; not normalised."""
-        mean = (fitted.LOG_ORDER_RATE_MEAN + np.asarray(SEGMENT_RATE)[self.segment])[:, None]
-        spread = fitted.LOG_ORDER_RATE_SD
+        mean = (constants.LOG_ORDER_RATE_MEAN + np.asarray(SEGMENT_RATE)[self.segment])[:, None]
+        spread = constants.LOG_ORDER_RATE_SD
         key = exponnorm.logpdf(_LOG_RATES, KEY_RATE / spread, loc=mean + KEY_RATE * KEY_RATE_OFFSET, scale=spread)
         return np.where(self.is_key[:, None], key, norm.logpdf(_LOG_RATES, mean, spread))
 
     def lapse(self, node: float) -> FloatArray:
         """Return the chance to lapse so many standard deviations from the mean of its logit."""
-        mean = fitted.REGULAR_LAPSE_LOGIT_MEAN + KEY_LAPSE * self.is_key
-        return np.asarray(expit(mean + fitted.REGULAR_LAPSE_LOGIT_SD * node), dtype=np.float64)
+        mean = constants.REGULAR_LAPSE_LOGIT_MEAN + KEY_LAPSE * self.is_key
+        return np.asarray(expit(mean + constants.REGULAR_LAPSE_LOGIT_SD * node), dtype=np.float64)
 
     def log_likelihood(self, log_rates: FloatArray, lapse: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return that of the orders, `(n_accounts, n_rates)`: with the account not lapsed, and either way."""

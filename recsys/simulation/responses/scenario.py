@@ -16,7 +16,7 @@ from pydantic import Field
 
 from recsys.arrays import FloatArray, IntArray, positions, row_of_entry
 from recsys.contracts.config import Config
-from recsys.simulation import fitted
+from recsys.simulation import constants
 from recsys.simulation.accounts import Accounts, draw_accounts
 from recsys.simulation.blocks import MarketWorld, build_world
 from recsys.simulation.catalogue import segment_effect
@@ -273,9 +273,9 @@ def _units(
     rng: np.random.Generator,
 ) -> FloatArray:
     """Units of a line: the market's law of quantities, tails and all."""
-    mean = fitted.LOG_QUANTITY_MEAN + fitted.LOG_QUANTITY_PRICE_SLOPE * np.log(world.catalogue.price[product])
-    mean = mean + fitted.LOG_QUANTITY_LINES_SLOPE * np.log(config.basket_lines) + accounts.log_quantity[account]
-    units = np.rint(np.exp(mean + fitted.LOG_QUANTITY_LINE_SD * rng.standard_normal(len(product))))
+    mean = constants.LOG_QUANTITY_MEAN + constants.LOG_QUANTITY_PRICE_SLOPE * np.log(world.catalogue.price[product])
+    mean = mean + constants.LOG_QUANTITY_LINES_SLOPE * np.log(config.basket_lines) + accounts.log_quantity[account]
+    units = np.rint(np.exp(mean + constants.LOG_QUANTITY_LINE_SD * rng.standard_normal(len(product))))
     return np.asarray(np.maximum(units, 1.0), dtype=np.float64)
 
 
