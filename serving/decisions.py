@@ -8,10 +8,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
-from recsys.contracts.events import Context, DecisionRow, Event
+from recsys.contracts.decisions import NO_CONTEXT, Context, Decision, record_decision
+from recsys.contracts.events import Event
 from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest
 from recsys.errors import ConfigError, StoreError
-from recsys.events.rows import context_json, request_json, time_text
 from recsys.ranking.exploration import draw, widened
 from serving.encoding import EncodedSlate, encode, json_text
 from serving.models.by_alias import LoadedModel
@@ -75,7 +75,7 @@ class PendingDecision:
         events: what has to be durable before the answer goes out.
     """
 
-    __slots__ = ("_begun", "_decision", "_entry", "_now", "_ranked", "_route", "_services", "events")
+    __slots__ = ("_begun", "_decision", "_now", "_ranked", "_route", "_services", "events")
 
     def __init__(self, services: Services, request: OfferRequest, asker: CallerContext) -> None:
         self._begun = time.perf_counter()
@@ -84,17 +84,16 @@ class PendingDecision:
         self._now = services.clock()
         self._ranked = _rank(services, request, asker, self._now)
         self._decision = _decision(services, self._now, self._ranked, asker)
-        self._entry = self._ranked.entry
-        self.events = _events(self._decision, self._entry, self._now)
+        self.events = _events(self._decision, self._ranked, self._now)
 
     def body(self, *, logged: bool = True) -> bytes:
         """Return the JSON of the answer."""
-        return _body(self._decision, self._ranked, logged=logged)
+        return answer_json(self._decision, self._ranked.slate, self._ranked.model, logged=logged)
 
     def durable(self) -> None:
         """Take note that the events are durable; the answer may go out."""
-        if self._entry is not None:
-            self._services.state.experiments.remember(self._entry)
+        if self._ranked.entry is not None:
+            self._services.state.experiments.remember(self._ranked.entry)
         self._done(logged=True)
 
     def unlogged(self, error: StoreError) -> bytes:
@@ -178,70 +177,70 @@ def _slate(services: Services, model: LoadedModel, request: OfferRequest, state:
     return model.engine.answer(request, state)
 
 
-def _decision(services: Services, now: datetime, ranked: _Ranked, asker: CallerContext) -> DecisionRow:
-    slate, entry, request = ranked.slate, ranked.entry, ranked.request
-    shown = not ranked.is_held_back
-    return DecisionRow(
-        services.next_decision_id(),
-        time_text(now),
-        request.account_id,
-        asker.visitor_id,
-        asker.channel,
-        asker.surface,
-        asker.request_id,
-        ranked.model.version,
-        None if entry is None else entry.experiment_id,
-        None if entry is None else entry.arm.name,
-        None if entry is None else entry.probability,
-        slate.objective,
-        slate.tier,
-        slate.horizon_days,
-        request.limit,
-        slate.returned,
-        slate.n_considered,
-        slate.shortfall,
-        shown,
-        shown and asker.surface in services.settings.returned_is_presented,
-        json_text(slate.unknown_products) if slate.unknown_products else "[]",
-        json_text(request_json(request)),
-        slate.kept,
-        _context(services, ranked),
+def _decision(services: Services, now: datetime, ranked: _Ranked, asker: CallerContext) -> Decision:
+    slate, entry, shown = ranked.slate, ranked.entry, not ranked.is_held_back
+    return Decision(
+        decision_id=services.next_decision_id(),
+        decided_at=now,
+        request=ranked.request,
+        model_version=ranked.model.version,
+        objective=slate.objective,
+        tier=slate.tier,
+        horizon_days=slate.horizon_days,
+        n_considered=slate.n_considered,
+        shortfall=slate.shortfall,
+        unknown_products=slate.unknown_products,
+        visitor_id=asker.visitor_id,
+        channel=asker.channel,
+        surface=asker.surface,
+        request_id=asker.request_id,
+        assignments=() if entry is None else (entry.assigned,),
+        shown=shown,
+        presented=shown and asker.surface in services.settings.returned_is_presented,
+        context=_context(services, ranked),
     )
 
 
-def _context(services: Services, ranked: _Ranked) -> str | None:
+def _context(services: Services, ranked: _Ranked) -> Context:
     rules_version, refused = services.state.rules_version, ranked.slate.refused
     unknown = ranked.unknown_experiment
     if ranked.state is EMPTY_STATE and not refused and rules_version is None and unknown is None:
-        return None
-    return json_text(context_json(Context(ranked.state, refused, rules_version, unknown)))
+        return NO_CONTEXT
+    return Context(ranked.state, refused, rules_version, unknown)
 
 
-def _events(decision: DecisionRow, entry: Entry | None, now: datetime) -> tuple[Event, ...]:
-    if entry is None or entry.is_recorded:
-        return (decision,)
-    return (entry.assignment(now), decision)
+def _events(decision: Decision, ranked: _Ranked, now: datetime) -> tuple[Event, ...]:
+    row, entry = record_decision(decision, ranked.slate.kept, ranked.slate.returned), ranked.entry
+    return (row,) if entry is None or entry.is_recorded else (entry.assignment(now), row)
 
 
-def _body(decision: DecisionRow, ranked: _Ranked, *, logged: bool) -> bytes:
-    """The fields of `schemas.offers.OffersAnswer`, written without building it: this is the hot path."""
-    slate, model, shown = ranked.slate, ranked.model, decision.shown
+def answer_json(decision: Decision, slate: EncodedSlate, model: LoadedModel, *, logged: bool) -> bytes:
+    """Return the fields of `schemas.offers.OffersAnswer`, written without building it: this is the hot path."""
+    shown, unknown = decision.shown, decision.context.unknown_experiment
     shortfall = slate.shortfall if shown else HELD_BACK
-    where = "null" if decision.experiment_id is None else json_text(decision.experiment_id)
-    arm = "null" if decision.arm is None else json_text(decision.arm)
-    unknown = "null" if ranked.unknown_experiment is None else json_text(ranked.unknown_experiment)
     text = (
         f'{{"decision_id":"{decision.decision_id}","logged":{"true" if logged else "false"},'
         f'{model.named},"horizon_days":{slate.horizon_days},"objective":"{slate.objective}",'
-        f'"experiment":{where},"arm":{arm},"tier":"{slate.tier}",'
+        f'{_assignments(decision)},"tier":"{slate.tier}",'
         f'"offers":{slate.offers if shown else "[]"},"requested":{slate.requested},'
         f'"returned":{slate.returned if shown else 0},'
         f'"shortfall":{"null" if shortfall is None else json_text(shortfall)},'
-        f'"unknown_products":{decision.unknown_products},'
+        f'"unknown_products":{json_text(slate.unknown_products) if slate.unknown_products else "[]"},'
         f'"unknown_categories":{json_text(slate.unknown_categories) if slate.unknown_categories else "[]"},'
-        f'"unknown_experiment":{unknown}}}'
+        f'"unknown_experiment":{"null" if unknown is None else json_text(unknown)}}}'
     )
     return text.encode()
+
+
+def _assignments(decision: Decision) -> str:
+    """The fields `experiment` and `arm`, which are the first assignment's, and `assignments`."""
+    if not decision.assignments:
+        return '"experiment":null,"arm":null,"assignments":[]'
+    first = decision.assignments[0]
+    listed = [{"experiment_id": assigned.experiment_id, "arm": assigned.arm} for assigned in decision.assignments]
+    return (
+        f'"experiment":{json_text(first.experiment_id)},"arm":{json_text(first.arm)},"assignments":{json_text(listed)}'
+    )
 
 
 def _count(services: Services, ranked: _Ranked, route: str, seconds: float, *, logged: bool) -> None:

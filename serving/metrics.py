@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from recsys.contracts.decisions import AssignedArm
 from recsys.events.writer import WriterState
 from serving.encoding import EncodedSlate
 from serving.models.by_alias import AliasStatus, Models
@@ -153,9 +154,10 @@ class Metrics:
         """Count offers that were presented."""
         self._presented.inc(n_offers)
 
-    def outcome(self, kind: str, experiment: str | None, arm: str | None) -> None:
-        """Count one outcome; its decision names experiment and arm. Acceptance is accepted over decisions of an arm."""
-        self._outcomes.labels(kind, experiment or _NO_ARM, arm or _NO_ARM).inc()
+    def outcome(self, kind: str, assignments: Sequence[AssignedArm]) -> None:
+        """Count one outcome under each arm of its decision. Acceptance is accepted over decisions of an arm."""
+        for assigned in assignments or (AssignedArm(_NO_ARM, _NO_ARM),):
+            self._outcomes.labels(kind, assigned.experiment_id, assigned.arm).inc()
 
     def committed(self, seconds: float) -> None:
         """Count one commit; called by the writer's thread."""

@@ -15,7 +15,7 @@ from uuid6 import uuid7
 
 from recsys.bundle.load import load_bundle
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI, ResolvedModel, resolve
-from recsys.contracts.events import Decision
+from recsys.contracts.decisions import Decision
 from recsys.contracts.offers import KINDS, Objective, OfferKind, OfferRequest, Slate
 from recsys.errors import ConfigError
 from recsys.events.store import EventStore, open_store

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from recsys.contracts.decisions import AssignedArm
 from recsys.contracts.events import LineStatus, OutcomeKind
 from recsys.contracts.offers import ANSWERED, Objective, Offer, OfferRequest, Tier
 
@@ -26,6 +27,7 @@ class Answer:
         requested: how many were asked for.
         shortfall: why fewer came than were asked for; None when all came.
         unknown_products: products of the cart, and the viewed one, that the model does not know.
+        assignments: the experiments that the request fell into, each with its arm.
         unknown_categories: categories of the request that the model does not know.
         unknown_experiment: that the request named and that does not run; None without one.
     """
@@ -41,8 +43,7 @@ class Answer:
     requested: int
     shortfall: str | None
     unknown_products: tuple[str, ...] = ()
-    experiment: str | None = None
-    arm: str | None = None
+    assignments: tuple[AssignedArm, ...] = ()
     unknown_categories: tuple[str, ...] = ()
     unknown_experiment: str | None = None
 
@@ -50,6 +51,16 @@ class Answer:
     def returned(self) -> int:
         """How many offers came."""
         return len(self.offers)
+
+    @property
+    def experiment(self) -> str | None:
+        """The first experiment that the request fell into, None where it fell into none."""
+        return self.assignments[0].experiment_id if self.assignments else None
+
+    @property
+    def arm(self) -> str | None:
+        """The arm of the first experiment."""
+        return self.assignments[0].arm if self.assignments else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +98,7 @@ def parse_answer(body: Mapping[str, Any]) -> Answer:
         requested=body["requested"],
         shortfall=body["shortfall"],
         unknown_products=tuple(body["unknown_products"]),
-        experiment=body["experiment"],
-        arm=body["arm"],
+        assignments=_assignments(body),
         unknown_categories=tuple(body.get("unknown_categories", ())),  # which an older server does not name
         unknown_experiment=body.get("unknown_experiment"),
     )
@@ -102,6 +112,13 @@ def parse_models(body: Mapping[str, Any]) -> tuple[RunningModel, ...]:
 def empty_answer(request: OfferRequest, reason: str) -> Answer:
     """Return the answer without offers that stands for a server that could not be asked in time."""
     return Answer(None, False, None, None, None, request.objective, None, (), request.limit, reason)
+
+
+def _assignments(body: Mapping[str, Any]) -> tuple[AssignedArm, ...]:
+    """The assignments; an older server names the first alone."""
+    if "assignments" in body:
+        return tuple(AssignedArm(item["experiment_id"], item["arm"]) for item in body["assignments"])
+    return () if body["experiment"] is None else (AssignedArm(body["experiment"], body["arm"]),)
 
 
 def _offer(item: Mapping[str, Any]) -> Offer:

@@ -7,20 +7,14 @@ event sent twice counts once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
 from typing import Literal, NamedTuple, TypeAlias
 
+from recsys.contracts.decisions import Decision, DecisionRow
 from recsys.contracts.offers import (
-    EMPTY_STATE,
-    AccountState,
-    Objective,
-    Offer,
-    OfferRequest,
     ProductChange,
-    Tier,
 )
 
 OutcomeKind = Literal["shown", "pitched", "clicked", "accepted", "declined", "deferred", "referred", "dismissed"]
@@ -30,115 +24,7 @@ PRESENTING: tuple[OutcomeKind, ...] = ("shown", "pitched")
 """The outcomes that turn a returned offer into a presented one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a decision rested on beyond its request and its model, kept so that it can be computed again.
-
-    Attributes:
-        state: what was known of the account beyond the bundle.
-        refused: product id -> why a candidate was not offered, for reasons that change: stock, flags, business rules.
-        rules_version: of the business rules that were in force; None without any.
-        unknown_experiment: that the request named and that did not run; None without one.
-    """
-
-    state: AccountState = EMPTY_STATE
-    refused: Mapping[str, str] = field(default_factory=dict)
-    rules_version: str | None = None
-    unknown_experiment: str | None = None
-
-
-NO_CONTEXT = Context()
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """One answer of the engine, with all that is needed to judge it later.
-
-    Attributes:
-        decision_id: UUIDv7, so that ids sort by time.
-        decided_at: UTC.
-        request: what was asked; the account stands in it.
-        model_version: the bundle that answered.
-        tier: the best source of evidence that answered.
-        horizon_days: the window of every probability.
-        n_considered: candidates that were looked at.
-        offers: what was returned, in order of rank.
-        shortfall: why fewer came than were asked for; None when all came.
-        unknown_products: product ids of the request that the model does not know.
-        visitor_id: someone without an account, or not logged in yet.
-        channel: where the request comes from (web, app, e-mail, phone).
-        surface: the place of the offers (cart page, sales view).
-        request_id: the caller's id of the request.
-        experiment_id: None outside experiments.
-        arm: of the experiment.
-        assignment_probability: with which the unit fell into its arm.
-        shown: False where the answer was held back (holdout): what would have been shown.
-        presented: True where the surface declares that returned is presented.
-        context: what else the answer rested on.
-    """
-
-    decision_id: str
-    decided_at: datetime
-    request: OfferRequest
-    model_version: str
-    objective: Objective
-    tier: Tier
-    horizon_days: int
-    n_considered: int
-    offers: tuple[Offer, ...] = ()
-    shortfall: str | None = None
-    unknown_products: tuple[str, ...] = ()
-    visitor_id: str | None = None
-    channel: str | None = None
-    surface: str | None = None
-    request_id: str | None = None
-    experiment_id: str | None = None
-    arm: str | None = None
-    assignment_probability: float | None = None
-    shown: bool = True
-    presented: bool = False
-    context: Context = NO_CONTEXT
-
-    @property
-    def account_id(self) -> str | None:
-        """The account that was answered, or None for a visitor."""
-        return self.request.account_id
-
-
-class DecisionRow(NamedTuple):
-    """A decision as its row in the store, in the order of the columns: times as text, and JSON as text.
-
-    The server writes an answer's text once; what it keeps is made of the same pieces. The fields are `Decision`'s, with
-    the request's beside them; `requested` and `returned` count offers.
-    """
-
-    decision_id: str
-    decided_at: str
-    account_id: str | None
-    visitor_id: str | None
-    channel: str | None
-    surface: str | None
-    request_id: str | None
-    model_version: str
-    experiment_id: str | None
-    arm: str | None
-    assignment_probability: float | None
-    objective: Objective
-    tier: Tier
-    horizon_days: int
-    requested: int
-    returned: int
-    n_considered: int
-    shortfall: str | None
-    shown: bool
-    presented: bool
-    unknown_products: str
-    request: str
-    offers: str
-    context: str | None
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What came of an offer, or of a whole decision.
 
@@ -154,15 +40,15 @@ class Outcome:
 
     outcome_id: str
     decision_id: str
+    product_id: str | None = None
     kind: OutcomeKind
     occurred_at: datetime
     recorded_at: datetime
-    product_id: str | None = None
     reason: str | None = None
     actor_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PostedLine:
     """One line of an order that was posted to the server.
 
@@ -176,33 +62,31 @@ class PostedLine:
 
     order_id: str
     line_id: str
-    product_id: str
-    quantity: float
-    ordered_at: datetime
-    recorded_at: datetime
     account_id: str | None = None
     visitor_id: str | None = None
+    product_id: str
+    ordered_at: datetime
+    quantity: float
     unit_price: float | None = None
-    currency: str | None = None
     discount: float = 0.0
+    currency: str | None = None
     channel: str | None = None
     status: LineStatus = "completed"
+    recorded_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class ProductUpdate:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductUpdate(ProductChange):
     """New values of one product; of each value the latest counts.
 
     Attributes:
-        change: the product and its values.
         recorded_at: when it reached the store, UTC.
     """
 
-    change: ProductChange
     recorded_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccountUpdate:
     """New values of one account; None leaves a value as it is, and of each value the latest counts.
 
@@ -212,10 +96,10 @@ class AccountUpdate:
     """
 
     account_id: str
-    recorded_at: datetime
     segment: str | None = None
     region: str | None = None
     do_not_offer: bool | None = None
+    recorded_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +111,7 @@ class VisitorLink:
     recorded_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedAssignment:
     """The arm that a unit of an experiment fell into; the first time in each arm stays.
 
@@ -241,8 +125,8 @@ class RecordedAssignment:
     experiment_id: str
     version: int
     unit_id: str
-    unit: Literal["account", "visitor"]
     arm: str
+    unit: Literal["account", "visitor"]
     probability: float
     assigned_at: datetime
 
@@ -339,6 +223,7 @@ class EventQuery:
         decision_ids: of decisions, their offers and outcomes; empty means all.
         outcome_ids: of outcomes; empty means all.
         order_ids: of order lines; empty means all.
+        experiment_id: of decisions, those that were part of the experiment, also beside others.
         recorded_since: what reached the store at or after this time, UTC; decisions and assignments refuse it.
         changed_since: rows that were written, or written over, since a position of the feed; decisions only where they
             declare that returned is presented. Tables that have no feed refuse it.
@@ -354,6 +239,7 @@ class EventQuery:
     decision_ids: tuple[str, ...] = ()
     outcome_ids: tuple[str, ...] = ()
     order_ids: tuple[str, ...] = ()
+    experiment_id: str | None = None
     recorded_since: datetime | None = None
     changed_since: FeedPosition | None = None
     from_decision_id: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -15,11 +16,6 @@ from recsys.events.schema import MERGES, TABLES, Utc
 
 _ROWS_A_STATEMENT: Final = 64
 """Of SQLite: what compiles and binds fast; the driver keeps 128 compiled statements."""
-
-_JSON_COLUMNS: Final = {
-    name: tuple(place for place, column in enumerate(table.columns) if isinstance(column.type, sa.JSON))
-    for name, table in TABLES.items()
-}
 
 
 class Statement(NamedTuple):
@@ -37,7 +33,7 @@ def insert_statements(batch: Mapping[TableName, Sequence[StoredRow]], dialect: s
         if dialect == "sqlite":
             for start in range(0, len(rows), _ROWS_A_STATEMENT):
                 some = rows[start : start + _ROWS_A_STATEMENT]
-                yield Statement(_insert_rows(name, len(some)), _values(name, some))
+                yield Statement(_insert_rows(name, len(some)), tuple(chain.from_iterable(some)))
         else:
             yield Statement(_insert_document(name), (to_json(rows, inf_nan_mode="null").decode(),))
 
@@ -92,20 +88,6 @@ def _value(column: sa.Column[Any], how: str, dialect: str) -> str:
     if column.name == "recorded_at":
         return f"{column.name} = {'max' if dialect == 'sqlite' else 'GREATEST'}({kept}, {new})"
     return f"{column.name} = COALESCE({new}, {kept})"
-
-
-def _values(name: TableName, rows: Sequence[StoredRow]) -> tuple[Any, ...]:
-    """The values of some rows one after the other, JSON columns as text."""
-    as_json = _JSON_COLUMNS[name]
-    values: list[Any] = []
-    for row in rows:
-        begin = len(values)
-        values += row
-        for position in as_json:
-            value = row[position]
-            if value is not None and type(value) is not str:  # text is JSON already
-                values[begin + position] = to_json(value, inf_nan_mode="null").decode()
-    return tuple(values)
 
 
 @cache

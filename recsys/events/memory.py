@@ -9,8 +9,8 @@ from threading import Lock
 from typing import Any
 
 import pyarrow as pa
-from pydantic_core import to_json
 
+from recsys.contracts.decisions import assignments_of
 from recsys.contracts.events import PRESENTING, Event, EventQuery, FeedPosition, TableName
 from recsys.contracts.offers import LOGGED
 from recsys.events.inserts import key_of, merge_row
@@ -103,14 +103,12 @@ class MemoryStore:
 
 
 def _record(name: TableName, row: StoredRow) -> _Record:
-    """A row as its table would give it back: times as times, JSON as text."""
+    """A row as its table would give it back, with times as times."""
     record: _Record = {}
     kinds = dict(zip(arrow_schema(name).names, arrow_schema(name).types, strict=True))
     for (column, kind), value in zip(kinds.items(), row, strict=True):
         if pa.types.is_timestamp(kind) and value is not None:
             value = datetime.fromisoformat(value).replace(tzinfo=UTC)
-        elif isinstance(value, (list, tuple, dict)):
-            value = to_json(value, inf_nan_mode="null").decode()
         record[column] = value
     return record
 
@@ -123,6 +121,9 @@ def _matches(record: _Record, query: EventQuery, time: str) -> bool:
         and (not query.decision_ids or record["decision_id"] in query.decision_ids)
         and (not query.outcome_ids or record["outcome_id"] in query.outcome_ids)
         and (not query.order_ids or record["order_id"] in query.order_ids)
+        and (
+            query.experiment_id is None or query.experiment_id in {one.experiment_id for one in assignments_of(record)}
+        )
         and (query.presented is None or record["presented"] == query.presented)
         and (query.from_decision_id is None or record["decision_id"] >= query.from_decision_id)
         and (query.recorded_since is None or record["recorded_at"] >= query.recorded_since)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
+from recsys.contracts.decisions import assignment_mark
 from recsys.contracts.events import EventQuery, FeedPosition, TableName
 from recsys.errors import ConfigError
 from recsys.events.schema import FED, TABLES, TIME_COLUMN, Utc
@@ -32,6 +33,7 @@ def wanted_schema(query: EventQuery) -> pa.Schema:
         "order_id": bool(query.order_ids),
         "recorded_at": query.recorded_since is not None,
         "presented": query.presented is not None,
+        "context": query.experiment_id is not None,
     }
     if query.changed_since is not None and query.table not in FED:
         raise ConfigError(f"{query.table} has no feed of changes; leave changed_since out")
@@ -63,27 +65,32 @@ def select_statement(query: EventQuery) -> sa.Select[Any]:
     time = table.c[TIME_COLUMN[query.table]]
     wanted = [table.c[name] for name in query.columns] if query.columns else list(table.columns)
     columns = [sa.cast(item, sa.Text) if isinstance(item.type, sa.JSON) else item for item in wanted]
-    statement = sa.select(*columns)
-    if query.since is not None:
-        statement = statement.where(time >= query.since)
-    if query.until is not None:
-        statement = statement.where(time < query.until)
-    if query.account_id is not None:
-        statement = statement.where(table.c.account_id == query.account_id)
-    wanted_ids = {"decision_id": query.decision_ids, "outcome_id": query.outcome_ids, "order_id": query.order_ids}
-    for name, ids in wanted_ids.items():
-        if ids:
-            statement = statement.where(table.c[name].in_(ids))
-    if query.from_decision_id is not None:
-        statement = statement.where(table.c.decision_id >= query.from_decision_id)
-    if query.presented is not None:
-        statement = statement.where(table.c.presented == query.presented)
-    if query.recorded_since is not None:
-        statement = statement.where(table.c.recorded_at >= query.recorded_since)
-    if query.changed_since is not None:
-        statement = statement.where(_is_unseen(query.table, query.changed_since))
     identity = table.primary_key.columns or [table.c.decision_id, table.c.rank]
-    return statement.order_by(time, *identity)
+    return sa.select(*columns).where(*_conditions(query, table, time)).order_by(time, *identity)
+
+
+def _conditions(query: EventQuery, table: sa.Table, time: sa.Column[Any]) -> Iterator[sa.ColumnElement[bool]]:
+    if query.since is not None:
+        yield time >= query.since
+    if query.until is not None:
+        yield time < query.until
+    equal = {"account_id": query.account_id, "presented": query.presented}
+    yield from (table.c[name] == value for name, value in equal.items() if value is not None)
+    least = {"decision_id": query.from_decision_id, "recorded_at": query.recorded_since}
+    yield from (table.c[name] >= value for name, value in least.items() if value is not None)
+    ids = {"decision_id": query.decision_ids, "outcome_id": query.outcome_ids, "order_id": query.order_ids}
+    yield from (table.c[name].in_(some) for name, some in ids.items() if some)
+    if query.experiment_id is not None:
+        yield _is_part_of(table, query.experiment_id)
+    if query.changed_since is not None:
+        yield _is_unseen(query.table, query.changed_since)
+
+
+def _is_part_of(table: sa.Table, experiment_id: str) -> sa.ColumnElement[bool]:
+    """Whether a decision has an experiment in its columns, or among several in its context."""
+    context = sa.cast(table.c.context, sa.Text)
+    without = sa.func.replace(context, assignment_mark(experiment_id), "")  # LIKE would take e for E on SQLite
+    return (table.c.experiment_id == experiment_id) | (context != without)
 
 
 def _is_unseen(table: TableName, position: FeedPosition) -> sa.ColumnElement[bool]:

@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
-from recsys.contracts.events import Decision, EventQuery
-from recsys.events.rows import decision_of
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys.contracts.decisions import ASSIGNMENT_COLUMNS, SEVERAL, Decision, assignments_of
+from recsys.contracts.events import EventQuery
 from recsys.events.store import EventStore
 
 if TYPE_CHECKING:
     import ibis
     import pandas as pd
 
-_JSON_COLUMNS = ("unknown_products", "request", "offers", "context")
+_ORDER: Final = ("decided_at", "decision_id")
 
 
 def read_decisions(store: EventStore, query: EventQuery | None = None) -> Iterator[Decision]:
     """Yield the decisions that `query` asks for (all by default), in order of time."""
     table = store.read(query or EventQuery("decisions"))
     for batch in table.to_batches(max_chunksize=1_000):
-        for row in batch.to_pylist():
-            yield decision_of(row | {name: _loaded(row[name]) for name in _JSON_COLUMNS})
+        yield from map(Decision.from_row, batch.to_pylist())
+
+
+def read_assigned(store: EventStore, query: EventQuery) -> pa.Table:
+    """Return decisions once for each experiment that they were part of, with its `experiment_id` and its `arm`.
+
+    Those outside experiments are left out; where `query` names an experiment, so are the others.
+    """
+    columns = tuple(dict.fromkeys((*query.columns, *_ORDER, *ASSIGNMENT_COLUMNS)))
+    table = store.read(replace(query, columns=columns))
+    in_several = pc.fill_null(pc.match_substring(table["context"], SEVERAL), False)
+    in_one = table.filter(pc.invert(in_several)).filter(pc.field("experiment_id").is_valid())
+    rows = [
+        row | {"experiment_id": assigned.experiment_id, "arm": assigned.arm}
+        for row in table.filter(in_several).to_pylist()
+        for assigned in assignments_of(row)
+        if query.experiment_id in {None, assigned.experiment_id}
+    ]
+    if rows:
+        several = pa.Table.from_pylist(rows, schema=table.schema)
+        in_one = pa.concat_tables([in_one, several]).sort_by([(name, "ascending") for name in _ORDER])
+    return in_one.select(query.columns)
 
 
 def read_frame(store: EventStore, query: EventQuery) -> pd.DataFrame:
@@ -36,7 +59,3 @@ def read_ibis(store: EventStore, query: EventQuery) -> ibis.Table:
     import ibis  # takes a second to import, and a server that only writes never needs it
 
     return ibis.memtable(store.read(query))
-
-
-def _loaded(text: str | None) -> object:
-    return None if text is None else json.loads(text)

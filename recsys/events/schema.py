@@ -1,18 +1,32 @@
-"""The tables of the event store, and how a row meets one that is kept already.
+"""The tables of the event store: the columns of each are the fields of the event that it keeps.
 
 A decision is one row, its returned offers packed into the JSON column `offers` (one array an offer, by the positions of
-`LOGGED`); the view `decision_offers` unpacks them, one row a returned offer, with the time when it was
-presented. Writing one row a response instead of eleven is what keeps the durable write off the request's critical path.
+`LOGGED`); the view `decision_offers` unpacks them, one row a returned offer, with the time when it was presented.
+Writing one row a response instead of eleven is what keeps the durable write off the request's critical path.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Final, Literal
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import sqlalchemy as sa
 
-from recsys.contracts.events import TableName
+from recsys.contracts.decisions import DecisionRow
+from recsys.contracts.events import (
+    AccountUpdate,
+    Erasure,
+    ExperimentRecord,
+    Outcome,
+    PostedLine,
+    ProductUpdate,
+    RecordedAssignment,
+    TableName,
+    VisitorLink,
+)
+from recsys.contracts.offers import LOGGED, Offer
 
 
 class Utc(sa.types.TypeDecorator[datetime]):
@@ -35,6 +49,84 @@ class Utc(sa.types.TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+Merge = Literal["first", "latest", "fill"]
+"""What becomes of a row whose key is kept already.
+
+`first`: the kept row stays. `latest`: a new value replaces the kept one, a null leaves it, `recorded_at` is the later
+of both. `fill`: a new value fills a null and replaces nothing.
+"""
+
+
+class EventTable(NamedTuple):
+    """How one kind of event is kept.
+
+    Attributes:
+        event: the declaration of its columns, the key first.
+        n_key: how many columns are the primary key.
+        time: the column that rows are ordered and filtered by.
+        indexes: columns with an index of their own.
+        merge: what becomes of a row whose key is kept already.
+        is_fed: whether the table has a column `change`, no part of its rows: the number of the change that last wrote a
+            row. The database gives it, so that servers read what others wrote whatever their clocks say.
+    """
+
+    event: type
+    n_key: int
+    time: str
+    indexes: tuple[str, ...] = ()
+    merge: Merge = "first"
+    is_fed: bool = False
+
+
+EVENT_TABLES: Final[dict[TableName, EventTable]] = {
+    "decisions": EventTable(DecisionRow, 1, "decided_at", is_fed=True),
+    "outcomes": EventTable(Outcome, 1, "occurred_at", ("decision_id", "recorded_at"), is_fed=True),
+    "order_lines": EventTable(PostedLine, 2, "ordered_at", ("account_id", "recorded_at"), is_fed=True),
+    "product_overrides": EventTable(ProductUpdate, 1, "recorded_at", ("recorded_at",), "latest", is_fed=True),
+    "account_overrides": EventTable(AccountUpdate, 1, "recorded_at", ("recorded_at",), "latest", is_fed=True),
+    "visitor_links": EventTable(VisitorLink, 1, "recorded_at", ("account_id", "recorded_at"), is_fed=True),
+    "assignments": EventTable(RecordedAssignment, 4, "assigned_at"),  # in two arms is two rows: the readout must see it
+    "experiments": EventTable(ExperimentRecord, 2, "started_at", merge="fill"),
+    "forgotten": EventTable(Erasure, 2, "recorded_at"),
+}
+
+_TYPES: Final[dict[type, type[sa.types.TypeEngine[Any]]]] = {
+    str: sa.Text,
+    float: sa.Double,
+    int: sa.BigInteger,
+    bool: sa.Boolean,
+    datetime: Utc,
+    dict: sa.JSON,
+}
+
+
+def declared_columns(declaration: type, names: Sequence[str] | None = None) -> Iterator[sa.Column[Any]]:
+    """Yield a column for each field of a dataclass or NamedTuple; one that may be None may be null.
+
+    Args:
+        declaration: a type in the metadata of an annotation is what the column holds in place of the field's own.
+        names: of the fields, in the order of the columns; None: all.
+    """
+    hints = get_type_hints(declaration, include_extras=True)
+    for name in names or hints:
+        held = set(_held_types(hints[name]))
+        (kind,) = held - {NoneType}
+        yield sa.Column(name, _TYPES[kind], nullable=NoneType in held)
+
+
+def _held_types(hint: Any) -> Iterator[type]:  # noqa: ANN401 - an annotation
+    """Yield the types that a column may hold, None among them."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        stored = [extra for extra in parts[1:] if isinstance(extra, type)]
+        yield from stored or _held_types(parts[0])
+    elif origin in {Union, UnionType}:
+        for part in parts:
+            yield from _held_types(part)
+    else:
+        yield str if origin is Literal else hint
+
+
 METADATA: Final = sa.MetaData()
 
 VERSION: Final = sa.Table(
@@ -50,160 +142,6 @@ ADDED: Final = sa.Table(
 )
 """What was added to the layout of that version since, which servers of earlier releases need not know of."""
 
-DECISIONS: Final = sa.Table(
-    "decisions",
-    METADATA,
-    sa.Column("decision_id", sa.Text, primary_key=True),
-    sa.Column("decided_at", Utc, nullable=False),
-    sa.Column("account_id", sa.Text),
-    sa.Column("visitor_id", sa.Text),
-    sa.Column("channel", sa.Text),
-    sa.Column("surface", sa.Text),
-    sa.Column("request_id", sa.Text),
-    sa.Column("model_version", sa.Text, nullable=False),
-    sa.Column("experiment_id", sa.Text),
-    sa.Column("arm", sa.Text),
-    sa.Column("assignment_probability", sa.Double),
-    sa.Column("objective", sa.Text, nullable=False),
-    sa.Column("tier", sa.Text, nullable=False),
-    sa.Column("horizon_days", sa.BigInteger, nullable=False),
-    sa.Column("requested", sa.BigInteger, nullable=False),
-    sa.Column("returned", sa.BigInteger, nullable=False),
-    sa.Column("n_considered", sa.BigInteger, nullable=False),
-    sa.Column("shortfall", sa.Text),
-    sa.Column("shown", sa.Boolean, nullable=False),
-    sa.Column("presented", sa.Boolean, nullable=False),
-    sa.Column("unknown_products", sa.JSON, nullable=False),
-    sa.Column("request", sa.JSON, nullable=False),
-    sa.Column("offers", sa.JSON, nullable=False),
-    sa.Column("context", sa.JSON),
-)
-
-OUTCOMES: Final = sa.Table(
-    "outcomes",
-    METADATA,
-    sa.Column("outcome_id", sa.Text, primary_key=True),
-    sa.Column("decision_id", sa.Text, nullable=False),
-    sa.Column("product_id", sa.Text),
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("occurred_at", Utc, nullable=False),
-    sa.Column("recorded_at", Utc, nullable=False),
-    sa.Column("reason", sa.Text),
-    sa.Column("actor_id", sa.Text),
-    sa.Index("ix_outcomes_decision", "decision_id"),
-    sa.Index("ix_outcomes_recorded", "recorded_at"),
-)
-
-ORDER_LINES: Final = sa.Table(
-    "order_lines",
-    METADATA,
-    sa.Column("order_id", sa.Text, primary_key=True),
-    sa.Column("line_id", sa.Text, primary_key=True),
-    sa.Column("account_id", sa.Text),
-    sa.Column("visitor_id", sa.Text),
-    sa.Column("product_id", sa.Text, nullable=False),
-    sa.Column("ordered_at", Utc, nullable=False),
-    sa.Column("quantity", sa.Double, nullable=False),
-    sa.Column("unit_price", sa.Double),
-    sa.Column("discount", sa.Double, nullable=False),
-    sa.Column("currency", sa.Text),
-    sa.Column("channel", sa.Text),
-    sa.Column("status", sa.Text, nullable=False),
-    sa.Column("recorded_at", Utc, nullable=False),
-    sa.Index("ix_order_lines_account", "account_id"),
-    sa.Index("ix_order_lines_recorded", "recorded_at"),
-)
-
-DECISION_OFFERS: Final = sa.Table(
-    "decision_offers",
-    sa.MetaData(),  # a view: `create_all` must not make a table of it
-    sa.Column("decision_id", sa.Text, nullable=False),
-    sa.Column("decided_at", Utc, nullable=False),
-    sa.Column("account_id", sa.Text),
-    sa.Column("visitor_id", sa.Text),
-    sa.Column("shown", sa.Boolean, nullable=False),
-    sa.Column("rank", sa.BigInteger, nullable=False),
-    sa.Column("product_id", sa.Text, nullable=False),
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("price", sa.Double),
-    sa.Column("currency", sa.Text),
-    sa.Column("probability", sa.Double, nullable=False),
-    sa.Column("probability_of", sa.Text, nullable=False),
-    sa.Column("expected_quantity", sa.Double, nullable=False),
-    sa.Column("expected_value", sa.Double, nullable=False),
-    sa.Column("score", sa.Double, nullable=False),
-    sa.Column("tier", sa.Text, nullable=False),
-    sa.Column("propensity", sa.Double, nullable=False),
-    sa.Column("from_product_id", sa.Text),
-    sa.Column("rule", sa.Text),
-    sa.Column("discount", sa.Double),
-    sa.Column("presented_at", Utc),
-)
-
-PRODUCT_OVERRIDES: Final = sa.Table(
-    "product_overrides",
-    METADATA,
-    sa.Column("product_id", sa.Text, primary_key=True),
-    sa.Column("price", sa.Double),
-    sa.Column("cost", sa.Double),
-    sa.Column("active", sa.Boolean),
-    sa.Column("stock", sa.Double),
-    sa.Column("do_not_offer", sa.Boolean),
-    sa.Column("recorded_at", Utc, nullable=False),
-    sa.Index("ix_product_overrides_recorded", "recorded_at"),
-)
-
-ACCOUNT_OVERRIDES: Final = sa.Table(
-    "account_overrides",
-    METADATA,
-    sa.Column("account_id", sa.Text, primary_key=True),
-    sa.Column("segment", sa.Text),
-    sa.Column("region", sa.Text),
-    sa.Column("do_not_offer", sa.Boolean),
-    sa.Column("recorded_at", Utc, nullable=False),
-    sa.Index("ix_account_overrides_recorded", "recorded_at"),
-)
-
-VISITOR_LINKS: Final = sa.Table(
-    "visitor_links",
-    METADATA,
-    sa.Column("visitor_id", sa.Text, primary_key=True),
-    sa.Column("account_id", sa.Text, nullable=False),
-    sa.Column("recorded_at", Utc, nullable=False),
-    sa.Index("ix_visitor_links_account", "account_id"),
-    sa.Index("ix_visitor_links_recorded", "recorded_at"),
-)
-
-ASSIGNMENTS: Final = sa.Table(
-    "assignments",
-    METADATA,
-    sa.Column("experiment_id", sa.Text, primary_key=True),
-    sa.Column("version", sa.BigInteger, primary_key=True),
-    sa.Column("unit_id", sa.Text, primary_key=True),
-    sa.Column("arm", sa.Text, primary_key=True),  # a unit in two arms is two rows: the readout must see it
-    sa.Column("unit", sa.Text, nullable=False),
-    sa.Column("probability", sa.Double, nullable=False),
-    sa.Column("assigned_at", Utc, nullable=False),
-)
-
-EXPERIMENTS: Final = sa.Table(
-    "experiments",
-    METADATA,
-    sa.Column("experiment_id", sa.Text, primary_key=True),
-    sa.Column("version", sa.BigInteger, primary_key=True),
-    sa.Column("plan", sa.Text, nullable=False),
-    sa.Column("plan_hash", sa.Text, nullable=False),
-    sa.Column("started_at", Utc, nullable=False),
-    sa.Column("stopped_at", Utc),
-)
-
-FORGOTTEN: Final = sa.Table(
-    "forgotten",
-    METADATA,
-    sa.Column("account_key", sa.Text, primary_key=True),
-    sa.Column("recorded_at", Utc, primary_key=True),
-)
-
 PROBE: Final = sa.Table(
     "offer_store_probe",
     METADATA,
@@ -212,49 +150,39 @@ PROBE: Final = sa.Table(
 )
 """One row at the most, overwritten whenever somebody asks whether the store can keep anything."""
 
-FED: Final[tuple[TableName, ...]] = (
-    *("decisions", "outcomes", "order_lines", "product_overrides", "account_overrides", "visitor_links"),
+
+def _table(name: TableName, kept: EventTable) -> sa.Table:
+    columns = list(declared_columns(kept.event))
+    indexes = [sa.Index(f"ix_{name}_{column.rpartition('_')[0]}", column) for column in kept.indexes]
+    return sa.Table(name, METADATA, *columns, sa.PrimaryKeyConstraint(*columns[: kept.n_key]), *indexes)
+
+
+_VIEW: Final = sa.Table(
+    "decision_offers",
+    sa.MetaData(),  # a view: `create_all` must not make a table of it
+    *declared_columns(DecisionRow, ("decision_id", "decided_at", "account_id", "visitor_id", "shown")),
+    *declared_columns(Offer, LOGGED),
+    sa.Column("presented_at", Utc),
 )
-"""Tables with a column `change`, no part of their rows: the number of the change that last wrote a row. The database
-gives it, so that servers read what others wrote whatever their clocks say."""
 
-TABLES: Final[dict[TableName, sa.Table]] = {
-    "decisions": DECISIONS,
-    "decision_offers": DECISION_OFFERS,
-    "outcomes": OUTCOMES,
-    "order_lines": ORDER_LINES,
-    "product_overrides": PRODUCT_OVERRIDES,
-    "account_overrides": ACCOUNT_OVERRIDES,
-    "visitor_links": VISITOR_LINKS,
-    "assignments": ASSIGNMENTS,
-    "experiments": EXPERIMENTS,
-    "forgotten": FORGOTTEN,
-}
-WRITTEN: Final[tuple[TableName, ...]] = tuple(name for name in TABLES if name != "decision_offers")
+WRITTEN: Final[tuple[TableName, ...]] = tuple(EVENT_TABLES)
 """What is a table; `decision_offers` is a view."""
-
-TIME_COLUMN: Final[dict[TableName, str]] = {
-    "decisions": "decided_at",
-    "decision_offers": "decided_at",
-    "outcomes": "occurred_at",
-    "order_lines": "ordered_at",
-    "product_overrides": "recorded_at",
-    "account_overrides": "recorded_at",
-    "visitor_links": "recorded_at",
-    "assignments": "assigned_at",
-    "experiments": "started_at",
-    "forgotten": "recorded_at",
-}
-
-Merge = Literal["first", "latest", "fill"]
-
+FED: Final[tuple[TableName, ...]] = tuple(name for name, kept in EVENT_TABLES.items() if kept.is_fed)
 MERGES: Final[dict[TableName, Merge]] = {
-    "product_overrides": "latest",
-    "account_overrides": "latest",
-    "experiments": "fill",
+    name: kept.merge for name, kept in EVENT_TABLES.items() if kept.merge != "first"
 }
-"""What becomes of a row whose key is kept already. `first` (where nothing stands here): the kept row stays.
-
-`latest`: a new value replaces the kept one, a null leaves it, `recorded_at` is the later of both. `fill`: a new value
-fills a null and replaces nothing.
-"""
+TIME_COLUMN: Final[dict[TableName, str]] = {name: kept.time for name, kept in EVENT_TABLES.items()} | {
+    "decision_offers": "decided_at"
+}
+TABLES: Final[dict[TableName, sa.Table]] = {name: _table(name, kept) for name, kept in EVENT_TABLES.items()} | {
+    "decision_offers": _VIEW
+}
+DECISIONS: Final = TABLES["decisions"]
+OUTCOMES: Final = TABLES["outcomes"]
+ORDER_LINES: Final = TABLES["order_lines"]
+PRODUCT_OVERRIDES: Final = TABLES["product_overrides"]
+ACCOUNT_OVERRIDES: Final = TABLES["account_overrides"]
+VISITOR_LINKS: Final = TABLES["visitor_links"]
+ASSIGNMENTS: Final = TABLES["assignments"]
+EXPERIMENTS: Final = TABLES["experiments"]
+FORGOTTEN: Final = TABLES["forgotten"]

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from recsys.contracts.decisions import ASSIGNMENT_COLUMNS, AssignedArm, assignments_of
 from recsys.contracts.events import PRESENTING, EventQuery, FeedPosition, Outcome, TableName
 from recsys.contracts.offers import logged_products
 from recsys.errors import ConfigError
@@ -74,7 +75,7 @@ _LINE_COLUMNS: Final = (
 )
 _LIVE: Final[tuple[TableName, ...]] = ("product_overrides", "account_overrides", "visitor_links")
 _OUTCOME_COLUMNS: Final = ("outcome_id", "decision_id", "product_id", "kind", "occurred_at", "recorded_at")
-_DECISION_COLUMNS: Final = ("decision_id", "account_id", "visitor_id", "experiment_id", "arm", "offers", "decided_at")
+_DECISION_COLUMNS: Final = ("decision_id", "account_id", "visitor_id", "decided_at", "offers", *ASSIGNMENT_COLUMNS)
 
 
 class Subject(NamedTuple):
@@ -99,8 +100,7 @@ class DecisionRef(NamedTuple):
 
     subject: Subject
     product_ids: Sequence[str]
-    experiment_id: str | None
-    arm: str | None
+    assignments: Sequence[AssignedArm]
     decided_at: datetime
 
 
@@ -209,9 +209,7 @@ class ChangeReader:
             for row in self._store.read(query).to_pylist():
                 products = logged_products(row["offers"])
                 subject = Subject(row["account_id"], row["visitor_id"])
-                found[row["decision_id"]] = DecisionRef(
-                    subject, products, row["experiment_id"], row["arm"], row["decided_at"]
-                )
+                found[row["decision_id"]] = DecisionRef(subject, products, assignments_of(row), row["decided_at"])
         return found
 
     def _erasures(self, n_known: int) -> list[ErasedKey]:

@@ -45,15 +45,15 @@ class ProductOverrides:
     def update(self, updates: Iterable[ProductUpdate]) -> None:
         """Put in force what this worker has just written."""
         for update in updates:
-            product_id = update.change.product_id
-            self._put(filled(self._changes.get(product_id, update.change), update.change), update.recorded_at)
+            change = _values_of(update)
+            self._put(filled(self._changes.get(change.product_id, change), change), update.recorded_at)
 
     def read(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Put in force rows of the store, but for those that this worker has overtaken since they were read."""
         for row in rows:
             recorded = self._recorded.get(row["product_id"])
             if recorded is None or row["recorded_at"] >= recorded:
-                self._put(ProductChange(**{name: row[name] for name in _PRODUCT_VALUES}), row["recorded_at"])
+                self._put(_values_of(ProductUpdate(**row)), row["recorded_at"])
 
     def use_rules(self, rules: Sequence[BusinessRule]) -> None:
         """Put business rules in force in every model."""
@@ -115,6 +115,10 @@ class AccountOverrides:
     def ids(self) -> list[str]:
         """Return the accounts with posted values."""
         return list(self._updates)
+
+
+def _values_of(update: ProductUpdate) -> ProductChange:
+    return ProductChange(**{name: getattr(update, name) for name in _PRODUCT_VALUES})
 
 
 def filled(kept: _T, new: _T) -> _T:

@@ -10,6 +10,7 @@ from datetime import datetime
 from itertools import accumulate
 from typing import Any, Final
 
+from recsys.contracts.decisions import AssignedArm
 from recsys.contracts.events import RecordedAssignment
 from recsys.errors import PlanError
 from recsys.experiments.assignment import hash_point
@@ -37,6 +38,11 @@ class Entry:
     arm: Arm
     probability: float
     is_recorded: bool
+
+    @property
+    def assigned(self) -> AssignedArm:
+        """The arm that the decision is made under."""
+        return AssignedArm(self.experiment_id, self.arm.name, self.probability)
 
     def assignment(self, now: datetime) -> RecordedAssignment:
         """Return the assignment to be recorded."""

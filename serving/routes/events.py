@@ -118,11 +118,10 @@ def _before_decision(
 
 
 def _count(metrics: Metrics, events: Sequence[Outcome], told: Mapping[str, DecisionRef]) -> None:
-    """Count what came of offers, under the arm of their decision."""
+    """Count what came of offers, under each arm of their decision."""
     for event in events:
         decision = told.get(event.decision_id)
-        experiment, arm = (None, None) if decision is None else (decision.experiment_id, decision.arm)
-        metrics.outcome(event.kind, experiment, arm)
+        metrics.outcome(event.kind, () if decision is None else decision.assignments)
         if event.kind in PRESENTING and decision is not None:
             metrics.presented(len(decision.product_ids) if event.product_id is None else 1)
 

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Depends, Path, Query
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from recsys.contracts.events import Decision, EventQuery
+from recsys.contracts.decisions import Decision
+from recsys.contracts.events import EventQuery
 from recsys.contracts.offers import Explain, OfferKind, OfferRequest
 from recsys.errors import BundleError
 from recsys.events.reading import read_decisions

@@ -167,6 +167,7 @@ OFFERS_EXAMPLE: Final[dict[str, Any]] = {
     "objective": "conversion",
     "experiment": "autumn-cards-1",
     "arm": "treatment",
+    "assignments": [{"experiment_id": "autumn-cards-1", "arm": "treatment"}],
     "tier": "account",
     "offers": [
         {
@@ -199,6 +200,13 @@ OFFERS_EXAMPLE: Final[dict[str, Any]] = {
 }
 
 
+class AssignmentAnswer(BaseModel):
+    """An experiment that a request fell into."""
+
+    experiment_id: str = Field(description="The experiment.")
+    arm: str = Field(description="The arm that the unit fell into.")
+
+
 class OffersAnswer(BaseModel):
     """The ranked answer to one request. It was in the event store before it was sent."""
 
@@ -212,6 +220,9 @@ class OffersAnswer(BaseModel):
     objective: Objective = Field(description="What the ranking maximised.")
     experiment: str | None = Field(description="The experiment that the request fell into.")
     arm: str | None = Field(description="Its arm.")
+    assignments: list[AssignmentAnswer] = Field(
+        description="Every experiment that the request fell into; `experiment` and `arm` are the first. Empty without."
+    )
     tier: Tier = Field(description="The best source of evidence that answered; an unknown account gets a fallback.")
     offers: list[OfferAnswer] = Field(description="In order of rank.")
     requested: int = Field(description="How many were asked for.")

@@ -8,7 +8,6 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from recsys.contracts.events import AccountUpdate, ProductUpdate
-from recsys.contracts.offers import ProductChange
 from serving.schemas.fields import Id, Label, Money
 
 MAX_PRODUCTS = 2_000
@@ -31,7 +30,7 @@ class ProductBody(BaseModel):
 
     def to_event(self, now: datetime) -> ProductUpdate:
         """Return the event, recorded `now`."""
-        return ProductUpdate(ProductChange(**self.model_dump()), now)
+        return ProductUpdate(recorded_at=now, **self.model_dump())
 
 
 class ProductsBody(BaseModel):

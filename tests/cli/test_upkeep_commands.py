@@ -19,7 +19,20 @@ NOW = datetime.now(UTC)
 def url(tmp_path: Path) -> str:
     store = open_store(f"sqlite:///{tmp_path}/e.db")
     times = [NOW - timedelta(days=days) for days in (0, 10, 400)]
-    store.append([PostedLine(f"o{i}", "1", "P1", 1.0, at, at, account_id=f"A{i % 2}") for i, at in enumerate(times)])
+    store.append(
+        [
+            PostedLine(
+                order_id=f"o{i}",
+                line_id="1",
+                product_id="P1",
+                quantity=1.0,
+                ordered_at=at,
+                recorded_at=at,
+                account_id=f"A{i % 2}",
+            )
+            for i, at in enumerate(times)
+        ]
+    )
     store.close()
     return f"sqlite:///{tmp_path}/e.db"
 

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recsys.contracts.decisions import AssignedArm, Context, Decision
 from recsys.contracts.events import (
     AccountUpdate,
-    Context,
-    Decision,
     Erasure,
     EventQuery,
     ExperimentRecord,
@@ -26,10 +25,10 @@ from recsys.contracts.events import (
     RecordedAssignment,
     VisitorLink,
 )
-from recsys.contracts.offers import LOGGED, AccountState, CartLine, Offer, OfferRequest, ProductChange
+from recsys.contracts.offers import LOGGED, AccountState, CartLine, Offer, OfferRequest
 from recsys.errors import ConfigError
 from recsys.events.memory import MemoryStore
-from recsys.events.reading import read_decisions, read_frame, read_ibis
+from recsys.events.reading import read_assigned, read_decisions, read_frame, read_ibis
 from recsys.events.schema import FED, TABLES, WRITTEN
 from recsys.events.store import EventStore, open_store
 
@@ -70,11 +69,30 @@ def decision(decision_id: str = "d1", **changes: object) -> Decision:
 
 def outcome(outcome_id: str, kind: str, product_id: str | None, minutes: float) -> Outcome:
     when = NOON + timedelta(minutes=minutes)
-    return Outcome(outcome_id, "d1", kind, when, when, product_id=product_id, reason="price", actor_id="rep-1")
+    return Outcome(
+        outcome_id=outcome_id,
+        decision_id="d1",
+        kind=kind,
+        occurred_at=when,
+        recorded_at=when,
+        product_id=product_id,
+        reason="price",
+        actor_id="rep-1",
+    )
 
 
 def line(order_id: str = "o1", line_id: str = "1", quantity: float = 3.0) -> PostedLine:
-    return PostedLine(order_id, line_id, "P1", quantity, NOON, NOON, account_id="A1", unit_price=2.5, currency="GBP")
+    return PostedLine(
+        order_id=order_id,
+        line_id=line_id,
+        product_id="P1",
+        quantity=quantity,
+        ordered_at=NOON,
+        recorded_at=NOON,
+        account_id="A1",
+        unit_price=2.5,
+        currency="GBP",
+    )
 
 
 def test_a_full_decision_survives_the_round_trip(store: EventStore) -> None:
@@ -105,9 +123,7 @@ def test_a_full_decision_survives_the_round_trip(store: EventStore) -> None:
         channel="web",
         surface="cart",
         request_id="r-1",
-        experiment_id="e1",
-        arm="treatment",
-        assignment_probability=0.5,
+        assignments=(AssignedArm("e1", "treatment", 0.5), AssignedArm('é"2_', "big", 0.25)),
         shown=False,
         presented=True,
         offers=(replace(offer(), rule="autumn", discount=0.5, propensity=0.25), offer(2, "P2")),
@@ -281,7 +297,7 @@ def test_a_position_tells_what_changed_since_whatever_the_clocks_said(store: Eve
     middle = store.position()
     store.append([product(minutes=long_ago, stock=0.0), product("P2", minutes=long_ago, stock=0.0)])
     store.append([VisitorLink("v0", "A2", NOON), VisitorLink("v1", "A1", NOON - timedelta(days=99))])
-    store.append([AccountUpdate("A1", NOON - timedelta(days=99), segment="s")])
+    store.append([AccountUpdate(account_id="A1", recorded_at=NOON - timedelta(days=99), segment="s")])
     assert changed(store, middle) == {"product_overrides": 2, "visitor_links": 1, "account_overrides": 1}
     assert changed(store, store.position()) == {}
 
@@ -332,7 +348,7 @@ def test_requests_are_kept_without_their_defaults(store: EventStore) -> None:
 
 
 def product(product_id: str = "P1", minutes: float = 0, **values: object) -> ProductUpdate:
-    return ProductUpdate(ProductChange(product_id, **values), NOON + timedelta(minutes=minutes))
+    return ProductUpdate(product_id, **values, recorded_at=NOON + timedelta(minutes=minutes))
 
 
 def test_of_a_products_values_the_latest_counts_and_what_is_not_named_stays(store: EventStore) -> None:
@@ -352,14 +368,18 @@ def test_a_product_twice_in_one_batch_is_one_row(store: EventStore) -> None:
 
 
 def test_of_an_accounts_values_the_latest_counts(store: EventStore) -> None:
-    store.append([AccountUpdate("A1", NOON, segment="retail", do_not_offer=True)])
-    store.append([AccountUpdate("A1", NOON + timedelta(minutes=1), region="DE", do_not_offer=False)])
+    store.append([AccountUpdate(account_id="A1", recorded_at=NOON, segment="retail", do_not_offer=True)])
+    store.append(
+        [AccountUpdate(account_id="A1", recorded_at=NOON + timedelta(minutes=1), region="DE", do_not_offer=False)]
+    )
     (row,) = store.read(EventQuery("account_overrides")).to_pylist()
     assert tuple(row.values()) == ("A1", "retail", "DE", False, NOON + timedelta(minutes=1))
 
 
 def test_a_visitor_stays_with_the_first_account_and_a_unit_in_two_arms_is_two_rows(store: EventStore) -> None:
-    assigned = RecordedAssignment("e1", 1, "A1", "account", "offers", 0.9, NOON)
+    assigned = RecordedAssignment(
+        experiment_id="e1", version=1, unit_id="A1", unit="account", arm="offers", probability=0.9, assigned_at=NOON
+    )
     store.append([VisitorLink("v1", "A1", NOON), assigned])
     later = replace(assigned, assigned_at=NOON + timedelta(days=1))
     store.append([VisitorLink("v1", "A2", NOON), later, replace(later, arm="holdout"), replace(later, version=2)])
@@ -387,3 +407,20 @@ def test_every_erasure_of_an_account_is_kept(store: EventStore) -> None:
     kept = [{"account_key": "k1", "recorded_at": at} for at in (NOON, again)]
     assert store.read(EventQuery("forgotten", recorded_since=NOON)).to_pylist() == kept
     assert store.size("forgotten") == 2
+
+
+def test_the_decisions_of_an_experiment_are_found_beside_other_layers(store: EventStore) -> None:
+    """Ids that differ in case, hold what SQL and JSON give a meaning, or stand elsewhere too are not mixed up."""
+    one, other, odd = (AssignedArm(name, "a", 0.5) for name in ("e1", "E1", 'e"_%1'))
+    events = {"d1": (one, odd), "d2": (odd,), "d3": (other, odd), "d4": (), "d5": (other, one)}
+    bought = Context(AccountState(bought=("e1", "experiment_id"), withheld={"P1": "e1"}))
+    store.append([decision(name, assignments=arms, context=bought) for name, arms in events.items()])
+    columns = ("decision_id", "experiment_id")
+    for wanted in (one, other, odd):
+        query = EventQuery("decisions", experiment_id=wanted.experiment_id, columns=columns)
+        expected = [name for name, arms in events.items() if wanted in arms]
+        assert store.read(query)["decision_id"].to_pylist() == expected
+        found = read_assigned(store, query)
+        assert found.to_pylist() == [{"decision_id": name, "experiment_id": wanted.experiment_id} for name in expected]
+    with pytest.raises(ConfigError, match="outcomes has no context"):
+        store.read(EventQuery("outcomes", experiment_id="e1"))

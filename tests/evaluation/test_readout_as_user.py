@@ -230,12 +230,26 @@ def _fill(store: EventStore, plan: ExperimentPlan) -> list[str]:
     store.append([ExperimentRecord(plan.id, plan.version, canonical_json(plan), plan_hash(plan), START)])
     arms = [plan.arms[at].name for at in assign_many(plan, units)]
     store.append(
-        [RecordedAssignment("q1", 1, unit, "account", arm, 0.5, START) for unit, arm in zip(units, arms, strict=True)]
+        [
+            RecordedAssignment(
+                experiment_id="q1", version=1, unit_id=unit, unit="account", arm=arm, probability=0.5, assigned_at=START
+            )
+            for unit, arm in zip(units, arms, strict=True)
+        ]
     )
     at = START + timedelta(days=2)
     store.append(
         [
-            PostedLine(f"O{i}", "1", "P1", 1.0, at, at, account_id=unit, unit_price=float(rng.lognormal(3, 0.5)))
+            PostedLine(
+                order_id=f"O{i}",
+                line_id="1",
+                product_id="P1",
+                quantity=1.0,
+                ordered_at=at,
+                recorded_at=at,
+                account_id=unit,
+                unit_price=float(rng.lognormal(3, 0.5)),
+            )
             for i, unit in enumerate(units)
             if rng.random() < 0.6
         ]

@@ -19,7 +19,7 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def line(i: int) -> PostedLine:
-    return PostedLine(f"o{i}", "1", "P1", 1.0, NOW, NOW)
+    return PostedLine(order_id=f"o{i}", line_id="1", product_id="P1", quantity=1.0, ordered_at=NOW, recorded_at=NOW)
 
 
 class SlowStore(MemoryStore):

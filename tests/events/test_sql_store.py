@@ -22,7 +22,7 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def line(order_id: str) -> PostedLine:
-    return PostedLine(order_id, "1", "P1", 1.0, NOW, NOW)
+    return PostedLine(order_id=order_id, line_id="1", product_id="P1", quantity=1.0, ordered_at=NOW, recorded_at=NOW)
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,9 @@ from recsys.events.store import open_store
 now = datetime(2026, 3, 1, tzinfo=UTC)
 store = open_store(sys.argv[1])
 for i in range(150):
-    shared, own = (f"o{i}", "1"), (sys.argv[2], str(i))
-    store.append([PostedLine(*shared, "P", 1.0, now, now), PostedLine(*own, "P", 1.0, now, now)])
+    rest = {"product_id": "P", "quantity": 1.0, "ordered_at": now, "recorded_at": now}
+    keys = (f"o{i}", "1"), (sys.argv[2], str(i))
+    store.append([PostedLine(order_id=order_id, line_id=line_id, **rest) for order_id, line_id in keys])
 store.close()
 """
 

@@ -21,7 +21,7 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def line(order_id: str) -> PostedLine:
-    return PostedLine(order_id, "1", "P1", 1.0, NOW, NOW)
+    return PostedLine(order_id=order_id, line_id="1", product_id="P1", quantity=1.0, ordered_at=NOW, recorded_at=NOW)
 
 
 def orders(store: SqlStore) -> list[str]:

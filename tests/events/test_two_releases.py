@@ -11,7 +11,6 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.contracts.events import EventQuery, FeedPosition, PostedLine, ProductUpdate
-from recsys.contracts.offers import ProductChange
 from recsys.errors import StoreError
 from recsys.events.migrations import ADDITIONS, check_version, missing_additions
 from recsys.events.schema import ADDED, FED, VERSION
@@ -55,7 +54,9 @@ def test_a_store_of_the_release_before_is_brought_forward_and_taken_back(before:
     (decision,) = store.read(EventQuery("decisions", columns=("offers", "context"))).to_pylist()
     assert '"P1"' in decision["offers"]
     assert store.read(EventQuery("decision_offers", columns=("product_id",)))["product_id"].to_pylist() == ["P1"]
-    store.append([PostedLine("o2", "1", "P1", 1.0, NOON, NOON)])
+    store.append(
+        [PostedLine(order_id="o2", line_id="1", product_id="P1", quantity=1.0, ordered_at=NOON, recorded_at=NOON)]
+    )
     store.close()
     with before.begin() as connection:
         assert layout_4.is_accepted(connection)
@@ -75,7 +76,7 @@ def test_a_new_store_is_one_that_the_release_before_accepts(url: str) -> None:
 
 def test_what_servers_of_the_release_before_write_is_read_as_changes(before: sa.Engine, url: str) -> None:
     store = open_store(url)
-    store.append([ProductUpdate(ProductChange("P1", price=2.0), NOON)])
+    store.append([ProductUpdate("P1", price=2.0, recorded_at=NOON)])
     begun = store.position()
     assert changed(store, begun) == []
     with before.begin() as connection:
@@ -96,7 +97,9 @@ def changed(store: SqlStore, since: FeedPosition) -> list[str]:
 @pytest.mark.parametrize("version", [5, 6, 7])
 def test_a_version_that_no_release_had_is_put_right(url: str, version: int) -> None:
     store = open_store(url)
-    store.append([PostedLine("o1", "1", "P1", 1.0, NOON, NOON)])
+    store.append(
+        [PostedLine(order_id="o1", line_id="1", product_id="P1", quantity=1.0, ordered_at=NOON, recorded_at=NOON)]
+    )
     with store.engine.begin() as connection:
         ADDED.drop(connection)
         connection.execute(sa.insert(VERSION), [{"version": number} for number in range(5, version + 1)])
@@ -108,7 +111,9 @@ def test_a_version_that_no_release_had_is_put_right(url: str, version: int) -> N
     with again.engine.connect() as connection:
         assert layout_4.is_accepted(connection)
     begun = again.position()
-    again.append([PostedLine("o2", "1", "P1", 1.0, NOON, NOON)])
+    again.append(
+        [PostedLine(order_id="o2", line_id="1", product_id="P1", quantity=1.0, ordered_at=NOON, recorded_at=NOON)]
+    )
     assert changed(again, begun) == ["order_lines"]
     assert again.size("order_lines") == 2
     again.close()

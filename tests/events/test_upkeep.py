@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
+from recsys.contracts.decisions import Decision
 from recsys.contracts.events import (
     AccountUpdate,
-    Decision,
     Erasure,
     EventQuery,
     ExperimentRecord,
@@ -26,7 +26,7 @@ from recsys.contracts.events import (
     VisitorLink,
     forget_key,
 )
-from recsys.contracts.offers import Offer, OfferRequest, ProductChange
+from recsys.contracts.offers import Offer, OfferRequest
 from recsys.errors import ConfigError
 from recsys.events import maintenance as upkeep
 from recsys.events.maintenance import drop_before, erase_account, export_days
@@ -69,12 +69,23 @@ def decision(decision_id: str, account_id: str | None, visitor_id: str | None = 
 
 
 def outcome(outcome_id: str, decision_id: str, days: float = 0) -> Outcome:
-    return Outcome(outcome_id, decision_id, "shown", NOON + days * DAY, NOON)
+    return Outcome(
+        outcome_id=outcome_id, decision_id=decision_id, kind="shown", occurred_at=NOON + days * DAY, recorded_at=NOON
+    )
 
 
 def line(order_id: str, account_id: str | None, visitor_id: str | None = None, days: float = 0) -> PostedLine:
     at = NOON + days * DAY
-    return PostedLine(order_id, "1", "P1", 1.0, at, at, account_id=account_id, visitor_id=visitor_id)
+    return PostedLine(
+        order_id=order_id,
+        line_id="1",
+        product_id="P1",
+        quantity=1.0,
+        ordered_at=at,
+        recorded_at=at,
+        account_id=account_id,
+        visitor_id=visitor_id,
+    )
 
 
 def drop_additions(connection: sa.Connection) -> None:
@@ -98,10 +109,20 @@ def counts(store: SqlStore) -> dict[str, int]:
 
 
 def test_an_erased_account_leaves_nothing_but_its_key(store: SqlStore) -> None:
-    assigned = RecordedAssignment("e1", 1, "A1", "account", "offers", 0.5, NOON)
+    assigned = RecordedAssignment(
+        experiment_id="e1", version=1, unit_id="A1", unit="account", arm="offers", probability=0.5, assigned_at=NOON
+    )
     of_a1 = [decision("d1", "A1"), decision("d2", None, "v1"), outcome("x1", "d1"), outcome("x2", "d2")]
     of_a2 = [decision("d3", "A2"), decision("d4", None, "v2"), outcome("x3", "d3"), line("o3", "A2")]
-    store.append([*of_a1, *of_a2, line("o1", "A1"), line("o2", None, "v1"), AccountUpdate("A1", NOON, segment="s")])
+    store.append(
+        [
+            *of_a1,
+            *of_a2,
+            line("o1", "A1"),
+            line("o2", None, "v1"),
+            AccountUpdate(account_id="A1", recorded_at=NOON, segment="s"),
+        ]
+    )
     store.append(
         [VisitorLink("v1", "A1", NOON), assigned, replace(assigned, unit_id="v1"), replace(assigned, version=2)]
     )
@@ -171,10 +192,18 @@ def test_every_table_can_be_exported(store: SqlStore, tmp_path: Path) -> None:
             replace(decision("d1", "A1"), offers=(offer,)),
             outcome("x1", "d1"),
             line("o1", "A1"),
-            ProductUpdate(ProductChange("P1", price=2.0), NOON),
-            AccountUpdate("A1", NOON, segment="s"),
+            ProductUpdate("P1", price=2.0, recorded_at=NOON),
+            AccountUpdate(account_id="A1", recorded_at=NOON, segment="s"),
             VisitorLink("v1", "A1", NOON),
-            RecordedAssignment("e1", 1, "A1", "account", "offers", 0.5, NOON),
+            RecordedAssignment(
+                experiment_id="e1",
+                version=1,
+                unit_id="A1",
+                unit="account",
+                arm="offers",
+                probability=0.5,
+                assigned_at=NOON,
+            ),
             ExperimentRecord("e1", 1, "{}", "hash", NOON),
             Erasure("k1", NOON),
         ]

@@ -103,7 +103,19 @@ def test_the_commands_start_show_and_stop(tmp_path: Path, capsys: pytest.Capture
     assert "no experiment; start one" in run("status", code=1)
     assert run("start", str(tmp_path / "plan.toml")).startswith("spring version 1 runs; plan ")
     store = open_store(url)
-    store.append([RecordedAssignment("spring", 1, "A1", "account", "offers", 0.5, NOW)])
+    store.append(
+        [
+            RecordedAssignment(
+                experiment_id="spring",
+                version=1,
+                unit_id="A1",
+                unit="account",
+                arm="offers",
+                probability=0.5,
+                assigned_at=NOW,
+            )
+        ]
+    )
     shown = run("status")
     assert ("spring" in shown, "runs, day 1" in shown, "unchanged" in shown, "offers 1" in shown) == (True,) * 4
     assert run("stop", "spring").startswith("spring version 1 is stopped")

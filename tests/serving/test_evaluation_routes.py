@@ -82,7 +82,17 @@ def test_figures_over_a_log_of_several_currencies_keep_one(
     shop(api, clock, 60)
     before = api.get("/v1/kpis").json(), api.get("/v1/experiments/cards/readout").json()
     when = NOW + timedelta(hours=2)
-    usd = PostedLine("usd", "1", "P0", 1.0, when, when, account_id="U1", unit_price=1e6, currency="USD")
+    usd = PostedLine(
+        order_id="usd",
+        line_id="1",
+        product_id="P0",
+        quantity=1.0,
+        ordered_at=when,
+        recorded_at=when,
+        account_id="U1",
+        unit_price=1e6,
+        currency="USD",
+    )
     store.append([usd])  # by a server whose model was in another currency
     after = api.get("/v1/kpis").json(), api.get("/v1/experiments/cards/readout").json()
     assert (after[0]["values"], after[1]["effects"]) == (before[0]["values"], before[1]["effects"])

@@ -47,14 +47,39 @@ def test_an_outcome_at_the_end_of_time_in_the_log_stops_no_answer(
     api: httpx.Client, store: MemoryStore, running: Any, when: datetime, kind: OutcomeKind
 ) -> None:
     decision = api.post("/v1/offers", json={"account_id": "A1"}).json()
-    store.append([Outcome("O1", decision["decision_id"], kind, when, NOW, "P3")])
+    store.append(
+        [
+            Outcome(
+                outcome_id="O1",
+                decision_id=decision["decision_id"],
+                kind=kind,
+                occurred_at=when,
+                recorded_at=NOW,
+                product_id="P3",
+            )
+        ]
+    )
     with running(create_app(Settings(), bundles=FixedModel(fake_model()), store=store, clock=lambda: NOW)) as later:
         assert later.post("/v1/offers", json={"account_id": "A1"}).status_code == 200
 
 
 def test_an_order_of_the_year_1_in_the_log_does_not_stretch_the_report(api: httpx.Client, store: MemoryStore) -> None:
     days = (datetime(1, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
-    store.append([PostedLine(str(day), "1", "P3", 1.0, day, NOW, account_id="A1", unit_price=2.0) for day in days])
+    store.append(
+        [
+            PostedLine(
+                order_id=str(day),
+                line_id="1",
+                product_id="P3",
+                quantity=1.0,
+                ordered_at=day,
+                recorded_at=NOW,
+                account_id="A1",
+                unit_price=2.0,
+            )
+            for day in days
+        ]
+    )
     begun = time.process_time()
     report = api.get("/v1/kpis", params={"period": "month"}).json()
     assert report["periods"] == ["2026-02", "2026-03"]
@@ -63,11 +88,20 @@ def test_an_order_of_the_year_1_in_the_log_does_not_stretch_the_report(api: http
 
 @pytest.mark.parametrize("when", [datetime(9999, 12, 31, tzinfo=UTC), datetime(2026, 9, 1, tzinfo=UTC)])
 def test_an_outcome_of_the_future_counts_from_when_it_was_reported(when: datetime) -> None:
-    told = {"D1": DecisionRef(Subject("A1", None), ["P3"], None, None, NOW)}
-    early = Outcome("O1", "D1", "declined", when, NOW, "P3")
+    told = {"D1": DecisionRef(Subject("A1", None), ["P3"], (), NOW)}
+    early = Outcome(
+        outcome_id="O1", decision_id="D1", kind="declined", occurred_at=when, recorded_at=NOW, product_id="P3"
+    )
     (reaction,) = reactions_of([early], told)
     assert reaction.when == NOW
-    (kept,) = reactions_of([Outcome("O2", "D1", "declined", NOW, when, "P3")], told)
+    (kept,) = reactions_of(
+        [
+            Outcome(
+                outcome_id="O2", decision_id="D1", kind="declined", occurred_at=NOW, recorded_at=when, product_id="P3"
+            )
+        ],
+        told,
+    )
     assert kept.when == NOW
 
 
@@ -170,7 +204,19 @@ class ErasedMeanwhile:
 
 def test_what_was_read_while_an_account_was_erased_goes_with_the_next_news(tmp_path: Path) -> None:
     store = ErasedMeanwhile(open_store(f"sqlite:///{tmp_path / 'events.db'}"))
-    store.append([PostedLine("O1", "1", "P3", 1.0, NOW, NOW, account_id="A1")])
+    store.append(
+        [
+            PostedLine(
+                order_id="O1",
+                line_id="1",
+                product_id="P3",
+                quantity=1.0,
+                ordered_at=NOW,
+                recorded_at=NOW,
+                account_id="A1",
+            )
+        ]
+    )
     state = OnlineState(store, Settings(), since=NOW - timedelta(days=9), clock=lambda: NOW)
     for _ in range(2):
         state.apply(state.read_news())

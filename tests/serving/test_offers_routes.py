@@ -101,7 +101,7 @@ def test_every_answer_is_in_the_store_as_it_was_given(api: httpx.Client, store: 
     assert (kept.visitor_id, kept.channel, kept.surface, kept.request_id) == ("v9", "web", "cart", "r-77")
     assert (kept.decided_at, kept.model_version, kept.tier) == (NOW, "fake-1", "account")
     assert (kept.unknown_products, kept.n_considered) == (("X",), 30)
-    assert (kept.shown, kept.presented, kept.arm, kept.experiment_id) == (True, False, None, None)
+    assert (kept.shown, kept.presented, kept.assignments) == (True, False, ())
     assert [offer.logged() for offer in kept.offers] == [Offer(**offer).logged() for offer in answer["offers"]]
     assert {offer.propensity for offer in kept.offers} == {1.0}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from recsys.contracts import columns as c
 from recsys.contracts.events import PRESENTING, EventQuery
@@ -23,6 +24,7 @@ from recsys.evaluation.readout.purchases import DAY, REVENUE, Assigned, gather_p
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.readout.verdict import VerdictOverride
 from recsys.evaluation.statistics.metric import Ratio
+from recsys.events.reading import read_assigned
 from recsys.events.store import EventStore
 from recsys.experiments.plan import ExperimentPlan, LockedPlan, parse_plan
 
@@ -268,13 +270,10 @@ def read_log(
     assignments = assignments[
         (assignments["experiment_id"] == experiment_id) & (assignments["version"] == record["version"])
     ]
-    decisions = _frame(
-        store,
-        EventQuery(
-            "decisions", since=since, until=now, columns=(c.DECISION_ID, who, "experiment_id", _ARM, DECIDED_AT)
-        ),
-    ).rename(columns={who: UNIT_ID})
-    decisions = decisions[(decisions["experiment_id"] == experiment_id) & decisions[UNIT_ID].notna()]
+    columns = (c.DECISION_ID, who, "experiment_id", _ARM, DECIDED_AT)
+    asked = EventQuery("decisions", since=since, until=now, experiment_id=experiment_id, columns=columns)
+    decisions = _typed(read_assigned(store, asked)).rename(columns={who: UNIT_ID})
+    decisions = decisions[decisions[UNIT_ID].notna()]
     offers = _frame(
         store,
         EventQuery("decision_offers", since=since, until=now, columns=(c.DECISION_ID, c.PRODUCT_ID, PRESENTED_AT)),
@@ -327,7 +326,11 @@ def _lines(store: EventStore, now: datetime, who: str, chosen: str | None) -> tu
 
 
 def _frame(store: EventStore, query: EventQuery) -> pd.DataFrame:
-    frame: pd.DataFrame = store.read(query).to_pandas()
+    return _typed(store.read(query))
+
+
+def _typed(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas()
     for name in (ASSIGNED_AT, DECIDED_AT, PRESENTED_AT, OCCURRED_AT):
         if name in frame:
             frame[name] = frame[name].astype("datetime64[us, UTC]")

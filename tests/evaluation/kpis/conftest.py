@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from recsys.contracts import columns as c
-from recsys.contracts.events import Decision, Event, Outcome, OutcomeKind
+from recsys.contracts.decisions import Decision
+from recsys.contracts.events import Event, Outcome, OutcomeKind
 from recsys.contracts.offers import Offer, OfferKind, OfferRequest
 from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.kpis.report import kpis_from_tables
@@ -120,7 +121,16 @@ def _decision(name: str, account: str, day: str, surface: str, *offers: str, sho
 def _outcome(
     number: int, decision: str, product: str | None, kind: OutcomeKind, day: str, actor: str | None
 ) -> Outcome:
-    return Outcome(f"e{number:02d}", decision, kind, moment(day), moment("2024-09-30"), product, None, actor)
+    return Outcome(
+        outcome_id=f"e{number:02d}",
+        decision_id=decision,
+        kind=kind,
+        occurred_at=moment(day),
+        recorded_at=moment("2024-09-30"),
+        product_id=product,
+        reason=None,
+        actor_id=actor,
+    )
 
 
 def log() -> list[Event]:

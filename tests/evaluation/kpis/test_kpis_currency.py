@@ -42,7 +42,17 @@ def posted(*orders: tuple[str, float, str | None]) -> EventTables:
     store = MemoryStore()
     store.append(
         [
-            PostedLine(order, "1", "p1", 1.0, START, START, account_id="B", unit_price=money, currency=currency)
+            PostedLine(
+                order_id=order,
+                line_id="1",
+                product_id="p1",
+                quantity=1.0,
+                ordered_at=START,
+                recorded_at=START,
+                account_id="B",
+                unit_price=money,
+                currency=currency,
+            )
             for order, money, currency in orders
         ]
     )
@@ -84,7 +94,20 @@ def test_lines_at_or_after_as_of_say_nothing_about_the_currency() -> None:
 def test_the_command_keeps_the_currency_of_the_orders(tmp_path: Path) -> None:
     lines(("o1", 5.0, "EUR")).to_csv(tmp_path / "orders.csv", index=False)
     store = open_store(f"sqlite:///{tmp_path}/e.db")
-    store.append([PostedLine("b1", "1", "p1", 1.0, START, START, unit_price=1e6, currency="USD")])
+    store.append(
+        [
+            PostedLine(
+                order_id="b1",
+                line_id="1",
+                product_id="p1",
+                quantity=1.0,
+                ordered_at=START,
+                recorded_at=START,
+                unit_price=1e6,
+                currency="USD",
+            )
+        ]
+    )
     store.close()
     out = tmp_path / "kpis.json"
     kpis_command(

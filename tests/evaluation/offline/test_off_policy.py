@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from recsys.cli import main
-from recsys.contracts.events import Decision, Outcome
+from recsys.contracts.decisions import Decision
+from recsys.contracts.events import Outcome
 from recsys.contracts.offers import Offer, OfferRequest
 from recsys.errors import DataError, EmptyDataError
 from recsys.evaluation.offline.off_policy import LoggedActions, OffPolicy, drawn_slots, evaluate_policy
@@ -183,7 +184,18 @@ def fill(store: EventStore, n: int) -> None:
         if rng.random() < TAKEN["below" if explores else "first"]:
             at = decision.decided_at
             named = None if number % 7 == 0 else product  # without a product: every offer of the decision
-            store.append([Outcome(f"x{number:05d}", decision.decision_id, "accepted", at, at, named)])
+            store.append(
+                [
+                    Outcome(
+                        outcome_id=f"x{number:05d}",
+                        decision_id=decision.decision_id,
+                        kind="accepted",
+                        occurred_at=at,
+                        recorded_at=at,
+                        product_id=named,
+                    )
+                ]
+            )
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,15 @@ def test_an_experiment_of_the_store(
     store.append([ExperimentRecord(plan.id, 1, canonical_json(plan), plan_hash(plan), log.plan.started_at)])
     store.append(
         [
-            RecordedAssignment(plan.id, 1, row.unit_id, "account", row.arm, 0.5, row.assigned_at)
+            RecordedAssignment(
+                experiment_id=plan.id,
+                version=1,
+                unit_id=row.unit_id,
+                unit="account",
+                arm=row.arm,
+                probability=0.5,
+                assigned_at=row.assigned_at,
+            )
             for row in log.assignments.itertuples()
         ]
     )

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recsys.contracts.decisions import AssignedArm, Decision
 from recsys.contracts.events import (
-    Decision,
     ExperimentRecord,
     Outcome,
     PostedLine,
@@ -161,7 +161,9 @@ def test_offer_conversion_stands_beside_its_denominator(log: ExperimentLog) -> N
 OFFER = Offer.from_logged((1, "P1", "cross_sell", 5.0, "GBP", 0.1, "accepts_if_shown", 1.0, 0.5, 0.5, "account", 1.0))
 
 
-def _stored(log: ExperimentLog, store: EventStore, currency: str | None = None) -> EventStore:
+def _stored(
+    log: ExperimentLog, store: EventStore, currency: str | None = None, others: tuple[AssignedArm, ...] = ()
+) -> EventStore:
     """The same log as the events that serving would have written."""
     plan = log.plan.plan
     store.append(
@@ -169,14 +171,29 @@ def _stored(log: ExperimentLog, store: EventStore, currency: str | None = None) 
     )
     store.append(
         [
-            RecordedAssignment(plan.id, plan.version, row.unit_id, "account", row.arm, 0.5, row.assigned_at)
+            RecordedAssignment(
+                experiment_id=plan.id,
+                version=plan.version,
+                unit_id=row.unit_id,
+                unit="account",
+                arm=row.arm,
+                probability=0.5,
+                assigned_at=row.assigned_at,
+            )
             for row in log.assignments.itertuples()
         ]
     )
-    store.append([_decision(row, plan.id) for row in log.decisions.itertuples()])
+    store.append([_decision(row, plan.id, others) for row in log.decisions.itertuples()])
     store.append(
         [
-            Outcome(f"U{i}", row.decision_id, row.kind, row.occurred_at, row.occurred_at, row.product_id)
+            Outcome(
+                outcome_id=f"U{i}",
+                decision_id=row.decision_id,
+                kind=row.kind,
+                occurred_at=row.occurred_at,
+                recorded_at=row.occurred_at,
+                product_id=row.product_id,
+            )
             for i, row in enumerate(log.outcomes.itertuples())
         ]
     )
@@ -199,7 +216,7 @@ def _stored(log: ExperimentLog, store: EventStore, currency: str | None = None) 
     return store
 
 
-def _decision(row: Any, experiment_id: str) -> Decision:
+def _decision(row: Any, experiment_id: str, others: tuple[AssignedArm, ...]) -> Decision:
     return Decision(
         decision_id=row.decision_id,
         decided_at=row.decided_at,
@@ -210,8 +227,7 @@ def _decision(row: Any, experiment_id: str) -> Decision:
         horizon_days=30,
         n_considered=2,
         offers=(OFFER, replace(OFFER, rank=2, product_id="P2")),
-        experiment_id=experiment_id,
-        arm=row.arm,
+        assignments=(*others, AssignedArm(experiment_id, row.arm, 0.5)),
         presented=True,
     )
 
@@ -230,6 +246,15 @@ def test_the_store_gives_what_the_log_gives(
     assert from_store.verdict == expected.verdict
     assert from_store.plan is not None
     assert from_store.plan.plan_hash == plan_hash(plan)
+
+
+def test_an_experiment_that_is_second_in_its_decisions_is_read_out_as_if_it_stood_alone(
+    plan: ExperimentPlan, make_log: Callable[..., ExperimentLog]
+) -> None:
+    log = make_log(plan, 300)
+    other = AssignedArm("layout", "wide", 0.5)
+    second, alone = (store_readout(_stored(log, MemoryStore(), None, first), plan.id, NOW) for first in ((other,), ()))
+    assert (second.effects, second.health) == (alone.effects, alone.health)
 
 
 def line(order_id: str, unit: str, day: datetime, currency: str | None, **more: Any) -> PostedLine:

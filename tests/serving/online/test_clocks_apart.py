@@ -120,7 +120,19 @@ def test_a_change_that_becomes_visible_after_later_ones_is_read(postgresql_url: 
             )
         )
         for number in range(3):
-            store.append([PostedLine(f"o{number}", "1", "P2", 1.0, now, now, account_id="A1")])
+            store.append(
+                [
+                    PostedLine(
+                        order_id=f"o{number}",
+                        line_id="1",
+                        product_id="P2",
+                        quantity=1.0,
+                        ordered_at=now,
+                        recorded_at=now,
+                        account_id="A1",
+                    )
+                ]
+            )
             state.apply(state.read_news())
         assert state.of("A1", None, now).bought == ("P2",)
     state.apply(state.read_news())
@@ -136,7 +148,19 @@ def test_changes_of_many_writers_are_all_read(url: str) -> None:
 
     def write(store: SqlStore, name: int) -> None:
         for number in range(40):
-            store.append([PostedLine(f"{name}-{number}", "1", "P1", 1.0, now, now, account_id="A1")])
+            store.append(
+                [
+                    PostedLine(
+                        order_id=f"{name}-{number}",
+                        line_id="1",
+                        product_id="P1",
+                        quantity=1.0,
+                        ordered_at=now,
+                        recorded_at=now,
+                        account_id="A1",
+                    )
+                ]
+            )
 
     writers = [threading.Thread(target=write, args=(store, name)) for name, store in enumerate(stores[:3])]
     position, seen = stores[3].position(), set()
@@ -157,7 +181,20 @@ def test_changes_of_many_writers_are_all_read(url: str) -> None:
 def test_an_older_copy_of_the_store_is_read_from_the_start(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path}/e.db")
     now = datetime.now(UTC)
-    store.append([PostedLine(f"o{number}", "1", "P1", 1.0, now, now, account_id="A1") for number in range(9)])
+    store.append(
+        [
+            PostedLine(
+                order_id=f"o{number}",
+                line_id="1",
+                product_id="P1",
+                quantity=1.0,
+                ordered_at=now,
+                recorded_at=now,
+                account_id="A1",
+            )
+            for number in range(9)
+        ]
+    )
     state = OnlineState(store, Settings(), since=now - timedelta(days=9), clock=lambda: now)
     state.apply(state.read_news())
     with store.engine.begin() as connection:

@@ -31,7 +31,15 @@ ERASED = AccountState(is_forgotten=True)
 
 
 def line(order_id: str, account_id: str, recorded_at: datetime = NOW) -> PostedLine:
-    return PostedLine(order_id, "1", "P3", 1.0, recorded_at, recorded_at, account_id=account_id)
+    return PostedLine(
+        order_id=order_id,
+        line_id="1",
+        product_id="P3",
+        quantity=1.0,
+        ordered_at=recorded_at,
+        recorded_at=recorded_at,
+        account_id=account_id,
+    )
 
 
 def fresh(store: Any) -> OnlineState:
@@ -73,7 +81,9 @@ def test_a_worker_that_slept_hears_of_every_erasure(store: MemoryStore) -> None:
 
 
 def test_an_account_that_came_back_can_be_erased_again(sql: SqlStore) -> None:
-    sql.append([line("o1", "A1"), VisitorLink("v1", "A1", NOW), AccountUpdate("A1", NOW, segment="s")])
+    sql.append(
+        [line("o1", "A1"), VisitorLink("v1", "A1", NOW), AccountUpdate(account_id="A1", recorded_at=NOW, segment="s")]
+    )
     state = fresh(sql)
     erase_account(sql, "A1", NOW)
     assert refresh(state).of("A1", None, NOW) == ERASED
@@ -89,7 +99,12 @@ def test_what_a_worker_writes_before_it_has_heard_goes_too(sql: SqlStore) -> Non
     state = fresh(sql)
 
     def settle() -> None:
-        sql.append([line("late", "A1"), Outcome("x9", "d9", "shown", NOW, NOW)])
+        sql.append(
+            [
+                line("late", "A1"),
+                Outcome(outcome_id="x9", decision_id="d9", kind="shown", occurred_at=NOW, recorded_at=NOW),
+            ]
+        )
         refresh(state)
 
     erase_account(sql, "A1", NOW, settle)

@@ -101,7 +101,7 @@ def test_every_account_falls_into_the_arm_of_its_hash_and_is_recorded_once(store
     assert len(rows) == 40
     assert {row["unit_id"]: row["arm"] for row in rows} == {f"U{i}": assign(plan(), f"U{i}").arm for i in range(40)}
     assert {(row["version"], row["unit"], row["probability"]) for row in rows} == {(1, "account", 0.5)}
-    assert {made.assignment_probability for made in read_decisions(store)} == {0.5}
+    assert {one.probability for made in read_decisions(store) for one in made.assignments} == {0.5}
 
 
 def test_a_holdout_gets_nothing_and_what_it_would_have_got_is_kept_as_not_shown(
@@ -144,7 +144,7 @@ def test_arms_choose_model_objective_and_popular(store: MemoryStore, running: An
         "fake-1",
     ]
     assert [answers[name]["objective"] for name in ("champion", "challenger")] == ["conversion", "revenue"]
-    kept = {made.arm: made.request for made in read_decisions(store)}
+    kept = {made.assignments[0].arm: made.request for made in read_decisions(store)}
     assert {arm: request.sources for arm, request in kept.items() if request.sources != "all"} == {"popular": "popular"}
 
 

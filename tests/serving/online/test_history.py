@@ -32,7 +32,16 @@ class Clock:
 
 
 def line(order_id: str, when: datetime, account_id: str | None = "A1", visitor_id: str | None = None) -> PostedLine:
-    return PostedLine(order_id, "1", f"P-{order_id}", 1.0, when, when, account_id=account_id, visitor_id=visitor_id)
+    return PostedLine(
+        order_id=order_id,
+        line_id="1",
+        product_id=f"P-{order_id}",
+        quantity=1.0,
+        ordered_at=when,
+        recorded_at=when,
+        account_id=account_id,
+        visitor_id=visitor_id,
+    )
 
 
 def model(as_of: datetime) -> LoadedModel:
@@ -141,7 +150,7 @@ def test_of_visitors_the_latest_are_remembered() -> None:
 def test_what_was_read_is_not_read_again() -> None:
     store = MemoryStore()
     state = OnlineState(store, Settings(), since=NOW - DAY, clock=Clock())
-    store.append([Outcome("x1", "d", "declined", NOW, NOW)])
+    store.append([Outcome(outcome_id="x1", decision_id="d", kind="declined", occurred_at=NOW, recorded_at=NOW)])
     state.apply(state.read_news())
     store.append([line("o1", NOW)])
     news = state.read_news()

@@ -15,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 
 from recsys.contracts.events import Erasure, EventQuery, Outcome, ProductUpdate, forget_key
-from recsys.contracts.offers import OfferRequest, ProductChange
+from recsys.contracts.offers import OfferRequest
 from recsys.events.memory import MemoryStore
 from serving.app import create_app
 from serving.fakes import FakeEngine, fake_model
@@ -220,9 +220,9 @@ def test_a_batch_that_the_writer_has_overtaken_does_not_turn_a_value_back(store:
     state = OnlineState(store, Settings(), since=NOW, clock=lambda: NOW)
     model = fake_model()
     state.adopt(model)
-    store.append([ProductUpdate(ProductChange("P0", stock=5.0), NOW)])
+    store.append([ProductUpdate("P0", stock=5.0, recorded_at=NOW)])
     read_before = state.read_news()
-    later = ProductUpdate(ProductChange("P0", stock=0.0), NOW + timedelta(seconds=1))
+    later = ProductUpdate("P0", stock=0.0, recorded_at=NOW + timedelta(seconds=1))
     store.append([later])
     state.products.update([later])
     state.apply(read_before)
@@ -246,7 +246,7 @@ class ListeningStore(MemoryStore):
 def test_outcomes_are_looked_up_once() -> None:
     store = ListeningStore()
     state = OnlineState(store, Settings(), since=NOW, clock=lambda: NOW)
-    store.append([Outcome("x1", "d1", "shown", NOW, NOW)])
+    store.append([Outcome(outcome_id="x1", decision_id="d1", kind="shown", occurred_at=NOW, recorded_at=NOW)])
     state.apply(state.read_news())
     assert store.asked == ["d1"]
     state.apply(state.read_news())

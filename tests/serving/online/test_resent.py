@@ -108,7 +108,19 @@ def test_the_same_moment_in_another_zone_is_the_same_content(api: httpx.Client) 
 
 
 def test_a_line_that_was_kept_without_a_currency_is_the_same_content(shared: EventStore, api: httpx.Client) -> None:
-    shared.append([PostedLine("o1", "1", "P5", 1.0, NOW, NOW, account_id="A0")])  # by a server that left it open
+    shared.append(
+        [
+            PostedLine(
+                order_id="o1",
+                line_id="1",
+                product_id="P5",
+                quantity=1.0,
+                ordered_at=NOW,
+                recorded_at=NOW,
+                account_id="A0",
+            )
+        ]
+    )  # by a server that left it open
     again = line("P5") | {"ordered_at": NOW.isoformat()}
     assert post(api, "/v1/orders", orders=[again])["conflicts"] == []
     assert post(api, "/v1/orders", orders=[again | {"currency": "EUR"}])["conflicts"] == []
