@@ -1,20 +1,20 @@
 """The HTTP client of the offer engine."""
 
 from recsys.client._answers import (
-    AccountChange,
     Answer,
     Order,
     OrderLine,
     PostedOrders,
     Reported,
     ReportedOutcome,
-    RunningModel,
 )
 from recsys.client._async import AsyncOfferClient
 from recsys.client._exchange import ClientConfig, RequestRefusedError, ServiceError
-from recsys.client._pages import BatchItem, BoardCell, CallEntry, Explanation, RunningExperiment
+from recsys.client._pages import BatchItem, BoardCell, RunningExperiment
 from recsys.client._sync import OfferClient
+from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
 from recsys.contracts.decisions import AssignedArm
+from recsys.contracts.offers import AccountChange
 
 __all__ = [
     "AccountChange",
@@ -23,9 +23,8 @@ __all__ = [
     "AsyncOfferClient",
     "BatchItem",
     "BoardCell",
-    "CallEntry",
+    "CallListEntry",
     "ClientConfig",
-    "Explanation",
     "OfferClient",
     "Order",
     "OrderLine",
@@ -36,4 +35,5 @@ __all__ = [
     "RunningExperiment",
     "RunningModel",
     "ServiceError",
+    "WhyNotResult",
 ]

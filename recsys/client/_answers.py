@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from recsys.contracts.answers import RunningModel
 from recsys.contracts.decisions import AssignedArm
 from recsys.contracts.events import LineStatus, OutcomeKind
 from recsys.contracts.offers import ANSWERED, Objective, Offer, OfferRequest, Tier
@@ -63,27 +64,6 @@ class Answer:
         return self.assignments[0].arm if self.assignments else None
 
 
-@dataclass(frozen=True, slots=True)
-class RunningModel:
-    """A model that runs in the server.
-
-    Attributes:
-        version: what decisions name as their model.
-        source: the URI or folder that it was loaded by.
-        as_of: no purchase at or after it was used in training.
-        loaded_at: when the server loaded it.
-    """
-
-    version: str
-    source: str
-    as_of: datetime
-    horizon_days: int
-    currency: str | None
-    n_accounts: int
-    n_products: int
-    loaded_at: datetime
-
-
 def parse_answer(body: Mapping[str, Any]) -> Answer:
     """Return the answer that stands in the server's JSON; fields that a newer server adds are left out."""
     return Answer(
@@ -126,16 +106,9 @@ def _offer(item: Mapping[str, Any]) -> Offer:
 
 
 def _model(item: Mapping[str, Any]) -> RunningModel:
-    return RunningModel(
-        version=item["version"],
-        source=item["source"],
-        as_of=datetime.fromisoformat(item["as_of"]),
-        horizon_days=item["horizon_days"],
-        currency=item["currency"],
-        n_accounts=item["n_accounts"],
-        n_products=item["n_products"],
-        loaded_at=datetime.fromisoformat(item["loaded_at"]),
-    )
+    known = {one.name: item[one.name] for one in fields(RunningModel)}
+    times = {name: datetime.fromisoformat(item[name]) for name in ("as_of", "loaded_at")}
+    return RunningModel(**known | times)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,16 +169,6 @@ class Order:
     ordered_at: datetime | None = None
     channel: str | None = None
     currency: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AccountChange:
-    """New values of one account; None leaves a value as it is."""
-
-    account_id: str
-    segment: str | None = None
-    region: str | None = None
-    do_not_offer: bool | None = None
 
 
 class Reported(NamedTuple):

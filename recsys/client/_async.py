@@ -12,13 +12,11 @@ import httpx
 
 from recsys.client import _calls as calls
 from recsys.client._answers import (
-    AccountChange,
     Answer,
     Order,
     PostedOrders,
     Reported,
     ReportedOutcome,
-    RunningModel,
     empty_answer,
     parse_answer,
 )
@@ -33,8 +31,9 @@ from recsys.client._exchange import (
     pause_seconds,
     read_answer,
 )
-from recsys.client._pages import BatchItem, BoardCell, CallEntry, Explanation, RunningExperiment, parse_line, read_line
-from recsys.contracts.offers import OfferRequest, ProductChange
+from recsys.client._pages import BatchItem, BoardCell, RunningExperiment, parse_line, read_line
+from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
+from recsys.contracts.offers import AccountChange, OfferRequest, ProductChange
 
 _T = TypeVar("_T")
 
@@ -149,7 +148,7 @@ class AsyncOfferClient:
         """Let a visitor become an account; return the account. Raises what `outcomes_call` does."""
         return await self._do(calls.link_visitor(visitor_id, account_id))
 
-    async def why_not(self, decision_id: str, product_id: str) -> Explanation:
+    async def why_not(self, decision_id: str, product_id: str) -> WhyNotResult:
         """Return why a decision did not offer a product. Raises what `outcomes_call` does."""
         return await self._do(calls.why_not_call(decision_id, product_id))
 
@@ -161,7 +160,7 @@ class AsyncOfferClient:
         """Return higher-value versions of a product. Raises what `outcomes_call` does."""
         return await self._do(calls.upgrades(product_id, limit))
 
-    async def call_list(self, product_id: str, *, capacity: int = 50) -> tuple[CallEntry, ...]:
+    async def call_list(self, product_id: str, *, capacity: int = 50) -> tuple[CallListEntry, ...]:
         """Return whom to call about a product. Raises what `outcomes_call` does."""
         return await self._do(calls.call_list_call(product_id, capacity))
 

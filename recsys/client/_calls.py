@@ -9,13 +9,11 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from recsys.client._answers import (
-    AccountChange,
     Answer,
     Order,
     PostedOrders,
     Reported,
     ReportedOutcome,
-    RunningModel,
     parse_answer,
     parse_models,
     parse_posted,
@@ -24,15 +22,14 @@ from recsys.client._answers import (
 from recsys.client._exchange import ApiQuestion, offers_question
 from recsys.client._pages import (
     BoardCell,
-    CallEntry,
-    Explanation,
     RunningExperiment,
     parse_board,
     parse_calls,
     parse_experiments,
     parse_explanation,
 )
-from recsys.contracts.offers import OfferRequest, ProductChange
+from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
+from recsys.contracts.offers import AccountChange, OfferRequest, ProductChange
 
 _T = TypeVar("_T")
 
@@ -75,7 +72,7 @@ def link_visitor(visitor_id: str, account_id: str) -> ApiCall[str]:
     return ApiCall(question, lambda found: str(found["account_id"]))
 
 
-def why_not_call(decision_id: str, product_id: str) -> ApiCall[Explanation]:
+def why_not_call(decision_id: str, product_id: str) -> ApiCall[WhyNotResult]:
     """Return the call that asks why a product was not offered."""
     question = ApiQuestion(f"/v1/decisions/{quote(decision_id, safe='')}/why-not", json={"product_id": product_id})
     return ApiCall(question, parse_explanation)
@@ -91,7 +88,7 @@ def upgrades(product_id: str, limit: int) -> ApiCall[Answer]:
     return ApiCall(ApiQuestion(_product(product_id, "upgrades"), params={"limit": limit}), parse_answer)
 
 
-def call_list_call(product_id: str, capacity: int) -> ApiCall[tuple[CallEntry, ...]]:
+def call_list_call(product_id: str, capacity: int) -> ApiCall[tuple[CallListEntry, ...]]:
     """Return the call that asks whom to call about a product."""
     return ApiCall(ApiQuestion(_product(product_id, "accounts"), params={"capacity": capacity}), parse_calls)
 

@@ -10,76 +10,16 @@ from typing import Any, TypeVar
 
 from recsys.client._answers import Answer, parse_answer
 from recsys.client._exchange import ServiceError
-from recsys.contracts.offers import OfferKind
+from recsys.contracts.answers import CallListEntry, WhiteSpaceItem, WhyNotResult
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why a product was not offered.
-
-    Attributes:
-        code: the first rule that removed it; `offered` where it was offered.
-        sentence: the same for people.
-        rule: the business rule that removed it; None where none did.
-        values: what the rule looked at.
-        rules_changed: whether the business rules have changed since the decision.
-        product_changed: whether price, stock or flags of the product have changed since.
-    """
-
-    code: str
-    sentence: str
-    rule: str | None
-    values: Mapping[str, float | int | str | bool | None]
-    rules_changed: bool
-    product_changed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CallEntry:
-    """One account of a call list.
-
-    Attributes:
-        rank: 1 is the most likely.
-        probability: that it buys the product within the model's horizon.
-        expected_quantity: units, if it does.
-        expected_value: money.
-        reason: one sentence that a person can say aloud.
-        from_product_id: what an upgrade would displace; None for a cross-sell.
-    """
-
-    rank: int
-    account_id: str
-    kind: OfferKind
-    probability: float
-    expected_quantity: float
-    expected_value: float
-    reason: str
-    from_product_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class BoardCell:
-    """One product of a white-space board.
-
-    Attributes:
-        category: None for a product without one.
-        standing: owned, offered, gap or not_eligible.
-        why: why it is not eligible.
-        probability: of buying it within the horizon; None without an estimate.
-        expected_value: money; None without an estimate.
-        penetration: share of the peers that have bought it.
-    """
+class BoardCell(WhiteSpaceItem):
+    """One product of a white-space board and its category, None for a product without one."""
 
     category: str | None
-    product_id: str
-    name: str | None
-    standing: str
-    why: str | None
-    probability: float | None
-    expected_value: float | None
-    penetration: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +60,14 @@ class BatchItem:
     problem: str | None
 
 
-def parse_explanation(body: Mapping[str, Any]) -> Explanation:
+def parse_explanation(body: Mapping[str, Any]) -> WhyNotResult:
     """Return the explanation that stands in the server's JSON."""
-    return _picked(Explanation, body)
+    return _picked(WhyNotResult, body)
 
 
-def parse_calls(body: Mapping[str, Any]) -> tuple[CallEntry, ...]:
+def parse_calls(body: Mapping[str, Any]) -> tuple[CallListEntry, ...]:
     """Return the call list that stands in the server's JSON."""
-    return tuple(_picked(CallEntry, call) for call in body["calls"])
+    return tuple(_picked(CallListEntry, call) for call in body["calls"])
 
 
 def parse_board(body: Mapping[str, Any]) -> tuple[BoardCell, ...]:

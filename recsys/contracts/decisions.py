@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Annotated, Any, Final, NamedTuple, Self, TypeAlias
 
+from pydantic import Field
 from pydantic_core import to_json
 
 from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, Objective, Offer, OfferRequest, Tier
@@ -58,15 +59,13 @@ class DecisionRow(NamedTuple):
 
 
 class AssignedArm(NamedTuple):
-    """The arm of an experiment that a decision was made under.
+    """The arm of an experiment that a decision was made under."""
 
-    Attributes:
-        probability: with which the unit fell into the arm; None in an answer, which does not tell it.
-    """
-
-    experiment_id: str
-    arm: str
-    probability: float | None = None
+    experiment_id: Annotated[str, Field(description="The experiment.")]
+    arm: Annotated[str, Field(description="The arm that the unit fell into.")]
+    probability: Annotated[
+        float | None, Field(description="With which it fell into the arm; None in an answer, which does not tell it.")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +88,7 @@ class Context:
 NO_CONTEXT: Final = Context()
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """One answer of the engine, with all that is needed to judge it later.
 
     Attributes:
@@ -140,14 +138,16 @@ class Decision:
 
         What a newer release has added to the request or the context is left out.
         """
-        context = NO_CONTEXT if row["context"] is None else _read_context(json.loads(row["context"]))
+        kept = json.loads(row["context"] or "{}")
         return cls(
             **{name: row[name] for name in _AS_KEPT},
             request=OfferRequest(account_id=row["account_id"], **_known(OfferRequest, json.loads(row["request"]))),
             offers=tuple(Offer.from_logged(values) for values in json.loads(row["offers"])),
             unknown_products=tuple(json.loads(row["unknown_products"])),
             assignments=assignments_of(row),
-            context=context,
+            context=Context(AccountState(**_known(AccountState, kept)), **_known(Context, kept))
+            if kept
+            else NO_CONTEXT,
         )
 
     @property
@@ -157,7 +157,7 @@ class Decision:
 
 
 _JSON: Final = frozenset({"unknown_products", "request", "offers", "context"})
-_AS_KEPT: Final = tuple(item.name for item in fields(Decision) if item.name in {*DecisionRow._fields} - _JSON)
+_AS_KEPT: Final = tuple(name for name in Decision._fields if name in {*DecisionRow._fields} - _JSON)
 ASSIGNMENT_COLUMNS: Final = ("experiment_id", "arm", "assignment_probability", "context")
 """Which columns of a decision say what it was assigned to."""
 SEVERAL: Final = '"assignments"'
@@ -266,12 +266,7 @@ def _context_values(decision: Decision) -> dict[str, Any]:
 
 
 def _unlike(value: object, usual: object, names: Sequence[str]) -> dict[str, Any]:
-    found = ((name, getattr(value, name)) for name in names)
-    return {name: one for name, one in found if one != getattr(usual, name)}
-
-
-def _read_context(kept: Mapping[str, Any]) -> Context:
-    return Context(AccountState(**_known(AccountState, kept)), **_known(Context, kept))
+    return {name: getattr(value, name) for name in names if getattr(value, name) != getattr(usual, name)}
 
 
 def _known(kind: type[Any], kept: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,7 @@ from hashlib import blake2b
 from typing import Literal, NamedTuple, TypeAlias
 
 from recsys.contracts.decisions import Decision, DecisionRow
-from recsys.contracts.offers import (
-    ProductChange,
-)
+from recsys.contracts.offers import AccountChange, ProductChange
 
 OutcomeKind = Literal["shown", "pitched", "clicked", "accepted", "declined", "deferred", "referred", "dismissed"]
 LineStatus = Literal["completed", "cancelled", "returned"]
@@ -87,18 +85,13 @@ class ProductUpdate(ProductChange):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccountUpdate:
-    """New values of one account; None leaves a value as it is, and of each value the latest counts.
+class AccountUpdate(AccountChange):
+    """New values of one account; of each value the latest counts.
 
     Attributes:
         recorded_at: when it reached the store, UTC.
-        do_not_offer: the account wants no offers.
     """
 
-    account_id: str
-    segment: str | None = None
-    region: str | None = None
-    do_not_offer: bool | None = None
     recorded_at: datetime
 
 

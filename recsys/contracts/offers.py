@@ -116,6 +116,16 @@ class ProductChange:
     do_not_offer: bool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class AccountChange:
+    """New values of one account; None leaves a value as it is."""
+
+    account_id: str
+    segment: str | None = None
+    region: str | None = None
+    do_not_offer: bool | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
     """One ranked offer: as it is ranked, answered, kept and read again.

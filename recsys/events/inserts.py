@@ -12,7 +12,7 @@ from pydantic_core import to_json
 
 from recsys.contracts.events import TableName
 from recsys.events.rows import StoredRow
-from recsys.events.schema import MERGES, TABLES, Utc
+from recsys.events.schema import EVENT_TABLES, TABLES, Utc
 
 _ROWS_A_STATEMENT: Final = 64
 """Of SQLite: what compiles and binds fast; the driver keeps 128 compiled statements."""
@@ -28,7 +28,7 @@ class Statement(NamedTuple):
 def insert_statements(batch: Mapping[TableName, Sequence[StoredRow]], dialect: str) -> Iterator[Statement]:
     """Yield what writes a batch: on SQLite some rows a statement, on PostgreSQL one JSON document a table."""
     for name, rows in batch.items():
-        if name in MERGES:
+        if EVENT_TABLES[name].merge != "first":
             rows = without_doubles(name, rows)
         if dialect == "sqlite":
             for start in range(0, len(rows), _ROWS_A_STATEMENT):
@@ -51,7 +51,7 @@ def merge_row(name: TableName, kept: StoredRow, new: StoredRow) -> StoredRow:
         ...        ("P1", None, 4.0, False, None, None, "2026-01-01"))
         ('P1', 9.0, 4.0, False, None, None, '2026-01-02')
     """
-    how = MERGES.get(name, "first")
+    how = EVENT_TABLES[name].merge
     if how == "first":
         return kept
     if how == "fill":
@@ -72,7 +72,7 @@ def without_doubles(name: TableName, rows: Iterable[StoredRow]) -> list[StoredRo
 
 def conflict_clause(name: TableName, dialect: str) -> str:
     """Return `merge_row` as the end of an INSERT."""
-    how = MERGES.get(name, "first")
+    how = EVENT_TABLES[name].merge
     if how == "first":
         return "ON CONFLICT DO NOTHING"
     table = TABLES[name]

@@ -15,8 +15,7 @@ import sqlalchemy as sa
 from recsys.contracts.events import Erasure, EventQuery, TableName, forget_key
 from recsys.errors import ConfigError
 from recsys.events.queries import arrow_schema
-from recsys.events.schema import ACCOUNT_OVERRIDES, ASSIGNMENTS, DECISIONS, ORDER_LINES, OUTCOMES, TABLES, TIME_COLUMN
-from recsys.events.schema import VISITOR_LINKS as LINKS
+from recsys.events.schema import TABLES, TIME_COLUMN
 from recsys.events.store import SqlStore
 
 FILE: Final = "part.parquet"
@@ -114,15 +113,16 @@ def erase_account(
 
 def _erase(store: SqlStore, account_id: str) -> dict[TableName, int]:
     """Delete what belongs to an account, the links that name its visitors last: a second run finds what is left."""
-    visitors = sa.select(LINKS.c.visitor_id).where(LINKS.c.account_id == account_id)
-    decisions = sa.select(DECISIONS.c.decision_id).where(_belongs(DECISIONS, account_id, visitors))
+    decisions, units, links = TABLES["decisions"], TABLES["assignments"].c.unit_id, TABLES["visitor_links"].c
+    visitors = sa.select(links.visitor_id).where(links.account_id == account_id)
+    own = sa.select(decisions.c.decision_id).where(_belongs(decisions, account_id, visitors))
     steps: dict[TableName, sa.ColumnElement[bool]] = {
-        "outcomes": OUTCOMES.c.decision_id.in_(decisions),
-        "decisions": _belongs(DECISIONS, account_id, visitors),
-        "order_lines": _belongs(ORDER_LINES, account_id, visitors),
-        "assignments": (ASSIGNMENTS.c.unit_id == account_id) | ASSIGNMENTS.c.unit_id.in_(visitors),
-        "account_overrides": ACCOUNT_OVERRIDES.c.account_id == account_id,
-        "visitor_links": LINKS.c.account_id == account_id,
+        "outcomes": TABLES["outcomes"].c.decision_id.in_(own),
+        "decisions": _belongs(decisions, account_id, visitors),
+        "order_lines": _belongs(TABLES["order_lines"], account_id, visitors),
+        "assignments": (units == account_id) | units.in_(visitors),
+        "account_overrides": TABLES["account_overrides"].c.account_id == account_id,
+        "visitor_links": links.account_id == account_id,
     }
     return {name: _delete(store, TABLES[name], what) for name, what in steps.items()}
 

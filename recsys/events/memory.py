@@ -16,7 +16,7 @@ from recsys.contracts.offers import LOGGED
 from recsys.events.inserts import key_of, merge_row
 from recsys.events.queries import arrow_schema, wanted_schema
 from recsys.events.rows import StoredRow, rows_by_table
-from recsys.events.schema import MERGES, TABLES, TIME_COLUMN, WRITTEN
+from recsys.events.schema import EVENT_TABLES, TABLES, TIME_COLUMN, WRITTEN
 
 _Record = dict[str, Any]
 
@@ -42,7 +42,7 @@ class MemoryStore:
                 records = self._records[name]
                 for row in rows:
                     record, key = _record(name, row), key_of(name, row)
-                    if key not in records or name in MERGES:
+                    if key not in records or EVENT_TABLES[name].merge != "first":
                         self._position += 1
                         self._changes[name, key] = self._position
                     if key in records:

@@ -10,31 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
 from recsys.contracts.events import PRESENTING, TableName
 from recsys.contracts.offers import LOGGED
 from recsys.errors import StoreError
-from recsys.events.schema import (
-    ACCOUNT_OVERRIDES,
-    ADDED,
-    ASSIGNMENTS,
-    DECISIONS,
-    EXPERIMENTS,
-    FED,
-    FORGOTTEN,
-    MERGES,
-    METADATA,
-    ORDER_LINES,
-    OUTCOMES,
-    PROBE,
-    PRODUCT_OVERRIDES,
-    TABLES,
-    VERSION,
-    VISITOR_LINKS,
-)
+from recsys.events.schema import ADDED, EVENT_TABLES, FED, METADATA, PROBE, TABLES, VERSION, WRITTEN
 
 Migration = Callable[[sa.Connection], None]
 Addition = Callable[[sa.Engine], None]
@@ -42,18 +25,18 @@ Addition = Callable[[sa.Engine], None]
 
 def create_tables(connection: sa.Connection) -> None:
     """Version 1: decisions, outcomes, order lines, and the view."""
-    METADATA.create_all(connection, tables=[DECISIONS, OUTCOMES, ORDER_LINES])
-    connection.execute(sa.text(_view(connection.dialect.name)))
+    METADATA.create_all(connection, tables=[TABLES[name] for name in ("decisions", "outcomes", "order_lines")])
+    connection.execute(sa.text(_view(connection.dialect)))
 
 
 def add_live_state(connection: sa.Connection) -> None:
     """Version 2: overrides, visitors, experiments and erasures; what decisions rested on; rules in the view."""
-    added = (PRODUCT_OVERRIDES, ACCOUNT_OVERRIDES, VISITOR_LINKS, ASSIGNMENTS, EXPERIMENTS, FORGOTTEN)
-    METADATA.create_all(connection, tables=added)
+    added = (name for name in WRITTEN if name not in {"decisions", "outcomes", "order_lines"})
+    METADATA.create_all(connection, tables=[TABLES[name] for name in added])
     if "context" not in {column["name"] for column in sa.inspect(connection).get_columns("decisions")}:
         connection.execute(sa.text("ALTER TABLE decisions ADD COLUMN context JSON"))
     connection.execute(sa.text("DROP VIEW decision_offers"))
-    connection.execute(sa.text(_view(connection.dialect.name)))
+    connection.execute(sa.text(_view(connection.dialect)))
 
 
 def keep_every_erasure(connection: sa.Connection) -> None:
@@ -61,8 +44,8 @@ def keep_every_erasure(connection: sa.Connection) -> None:
     if len(sa.inspect(connection).get_pk_constraint("forgotten")["constrained_columns"]) > 1:
         return
     connection.execute(sa.text("CREATE TABLE forgotten_before AS SELECT account_key, recorded_at FROM forgotten"))
-    FORGOTTEN.drop(connection)
-    FORGOTTEN.create(connection)
+    TABLES["forgotten"].drop(connection)
+    TABLES["forgotten"].create(connection)
     connection.execute(sa.text("INSERT INTO forgotten SELECT account_key, recorded_at FROM forgotten_before"))
     connection.execute(sa.text("DROP TABLE forgotten_before"))
 
@@ -82,7 +65,7 @@ def present_after_deciding(engine: sa.Engine) -> None:
     """No offer is presented before its decision, so that no purchase before it is credited to it."""
     with engine.begin() as connection:
         connection.execute(sa.text("DROP VIEW decision_offers"))
-        connection.execute(sa.text(_view(connection.dialect.name)))
+        connection.execute(sa.text(_view(connection.dialect)))
 
 
 def add_feed(engine: sa.Engine) -> None:
@@ -182,7 +165,7 @@ def _drop_numbers_of_another_server(connection: sa.Connection) -> None:
 
 def _numbered_on_postgresql(table: TableName) -> Iterator[str]:
     yield f"ALTER TABLE {table} ALTER COLUMN change SET DEFAULT CAST(CAST(pg_current_xact_id() AS text) AS bigint)"
-    if table in MERGES:
+    if EVENT_TABLES[table].merge != "first":
         yield f"DROP TRIGGER IF EXISTS {table}_change ON {table}"
         yield (
             f"CREATE TRIGGER {table}_change BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION offer_store_change()"
@@ -196,7 +179,7 @@ def _numbered_on_sqlite(table: TableName) -> Iterator[str]:
     )
     when = "WHEN NEW.presented" if table == "decisions" else ""
     yield f"CREATE TRIGGER IF NOT EXISTS {table}_written AFTER INSERT ON {table} {when} BEGIN {number} END"
-    if table in MERGES:
+    if EVENT_TABLES[table].merge != "first":
         columns = ", ".join(column.name for column in TABLES[table].columns)
         yield f"CREATE TRIGGER IF NOT EXISTS {table}_changed AFTER UPDATE OF {columns} ON {table} BEGIN {number} END"
 
@@ -309,15 +292,11 @@ def check_version(engine: sa.Engine) -> None:
         )
 
 
-def _view(dialect: str) -> str:
+def _view(dialect: sa.Dialect) -> str:
     """The definition of `decision_offers`: what is kept of an offer by position, and when the offer was presented."""
-    types: dict[str, Any] = {"rank": "bigint"} | dict.fromkeys(
-        ("price", "probability", "expected_quantity", "expected_value", "score", "propensity", "discount"),
-        "double precision",
-    )
-    postgresql = dialect == "postgresql"
+    columns, postgresql = TABLES["decision_offers"].c, dialect.name == "postgresql"
     fields = ", ".join(
-        f"CAST(o.value ->> {position} AS {types.get(name, 'text')}) AS {name}"
+        f"CAST(o.value ->> {position} AS {columns[name].type.compile(dialect)}) AS {name}"
         if postgresql
         else f"o.value ->> {position} AS {name}"
         for position, name in enumerate(LOGGED)

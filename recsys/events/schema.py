@@ -168,21 +168,9 @@ _VIEW: Final = sa.Table(
 WRITTEN: Final[tuple[TableName, ...]] = tuple(EVENT_TABLES)
 """What is a table; `decision_offers` is a view."""
 FED: Final[tuple[TableName, ...]] = tuple(name for name, kept in EVENT_TABLES.items() if kept.is_fed)
-MERGES: Final[dict[TableName, Merge]] = {
-    name: kept.merge for name, kept in EVENT_TABLES.items() if kept.merge != "first"
-}
 TIME_COLUMN: Final[dict[TableName, str]] = {name: kept.time for name, kept in EVENT_TABLES.items()} | {
     "decision_offers": "decided_at"
 }
 TABLES: Final[dict[TableName, sa.Table]] = {name: _table(name, kept) for name, kept in EVENT_TABLES.items()} | {
     "decision_offers": _VIEW
 }
-DECISIONS: Final = TABLES["decisions"]
-OUTCOMES: Final = TABLES["outcomes"]
-ORDER_LINES: Final = TABLES["order_lines"]
-PRODUCT_OVERRIDES: Final = TABLES["product_overrides"]
-ACCOUNT_OVERRIDES: Final = TABLES["account_overrides"]
-VISITOR_LINKS: Final = TABLES["visitor_links"]
-ASSIGNMENTS: Final = TABLES["assignments"]
-EXPERIMENTS: Final = TABLES["experiments"]
-FORGOTTEN: Final = TABLES["forgotten"]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.contracts.offers import AccountState, OfferKind, OfferRequest
+from recsys.contracts.answers import CallListEntry
+from recsys.contracts.offers import AccountState, OfferRequest
 from recsys.offer_model.tables import Int64
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.explanations import Reasons
@@ -17,29 +18,6 @@ from recsys.ranking.white_space import WhiteSpace, WhiteSpaceBuilder
 from recsys.ranking.why_not import WhyNot, why_not
 
 StateOf = Callable[[str], AccountState]
-
-
-@dataclass(frozen=True, slots=True)
-class CallListEntry:
-    """One account of a call list.
-
-    Attributes:
-        rank: 1 is the most likely.
-        probability: that it buys the product within the model's horizon.
-        expected_quantity: units, if it does.
-        expected_value: money: probability x quantity x price; of an upgrade the difference to what it displaces.
-        reason: one sentence that a person can say aloud.
-        from_product_id: what an upgrade would displace; None for a cross-sell.
-    """
-
-    rank: int
-    account_id: str
-    kind: OfferKind
-    probability: float
-    expected_quantity: float
-    expected_value: float
-    reason: str
-    from_product_id: str | None
 
 
 @dataclass(frozen=True, slots=True)

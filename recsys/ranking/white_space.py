@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import Lock
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
+from recsys.contracts.answers import WhiteSpaceItem
 from recsys.contracts.offers import AccountState, Offer, OfferRequest
 from recsys.offer_model.tables import EVERYONE, Float64, Int64
 from recsys.ranking.engine import OfferEngine
@@ -17,31 +18,8 @@ from recsys.ranking.request import ResolvedRequest
 from recsys.ranking.retrieval import owned_by
 from recsys.ranking.why_not import SENTENCES
 
-Standing = Literal["owned", "offered", "gap", "not_eligible"]
-
 N_OFFERED: Final = 100
 """Offers that the board asks the engine for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One product of the board.
-
-    Attributes:
-        standing: `owned`; `offered` where the engine would offer it; `gap`; `not_eligible`.
-        why: why it is not eligible; None for the others.
-        probability: that the account buys it within the horizon; None where the model made no estimate.
-        expected_value: money; None where the model made no estimate.
-        penetration: share of the peers that have bought it, in [0, 1].
-    """
-
-    product_id: str
-    name: str | None
-    standing: Standing
-    why: str | None
-    probability: float | None
-    expected_value: float | None
-    penetration: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +38,7 @@ class WhiteSpaceCategory:
     n_products: int
     n_owned: int
     penetration: float
-    cells: tuple[Cell, ...]
+    cells: tuple[WhiteSpaceItem, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +124,18 @@ class WhiteSpaceBuilder:
 
     def _cell(
         self, row: int, situation: ResolvedRequest, owned: set[int], offered: dict[str, Offer], penetration: float
-    ) -> Cell:
+    ) -> WhiteSpaceItem:
         product_id = self._engine.catalogue.ids[row]
         name = self._engine.model.products.names[row] or None
         offer = offered.get(product_id)
         if offer is not None:
-            return Cell(product_id, name, "offered", None, offer.probability, offer.expected_value, penetration)
+            return WhiteSpaceItem(
+                product_id, name, "offered", None, offer.probability, offer.expected_value, penetration
+            )
         if row in owned:
-            return Cell(product_id, name, "owned", None, None, None, penetration)
+            return WhiteSpaceItem(product_id, name, "owned", None, None, None, penetration)
         why = self._why(row, situation)
-        return Cell(product_id, name, "gap" if why is None else "not_eligible", why, None, None, penetration)
+        return WhiteSpaceItem(product_id, name, "gap" if why is None else "not_eligible", why, None, None, penetration)
 
     def _why(self, row: int, situation: ResolvedRequest) -> str | None:
         if situation.silent:
@@ -187,7 +167,7 @@ class WhiteSpaceBuilder:
             return self._counts[segment]
 
 
-def _place(cell: Cell) -> tuple[int, float, float, str]:
+def _place(cell: WhiteSpaceItem) -> tuple[int, float, float, str]:
     order = ("owned", "offered", "gap", "not_eligible").index(cell.standing)
     return order, -(cell.probability or 0.0), -cell.penetration, cell.product_id
 

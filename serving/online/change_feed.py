@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from recsys.contracts.decisions import ASSIGNMENT_COLUMNS, AssignedArm, assignments_of
-from recsys.contracts.events import PRESENTING, EventQuery, FeedPosition, Outcome, TableName
+from recsys.contracts.events import PRESENTING, Erasure, EventQuery, FeedPosition, Outcome, TableName
 from recsys.contracts.offers import logged_products
 from recsys.errors import ConfigError
 from recsys.events.schema import FED
@@ -104,13 +104,6 @@ class DecisionRef(NamedTuple):
     decided_at: datetime
 
 
-class ErasedKey(NamedTuple):
-    """One erasure of one account, under its key."""
-
-    account_key: str
-    recorded_at: datetime
-
-
 @dataclass(frozen=True, slots=True)
 class StateDelta:
     """What was read from the store, ready to be applied.
@@ -132,7 +125,7 @@ class StateDelta:
     products: list[dict[str, Any]] = field(default_factory=list)
     accounts: list[dict[str, Any]] = field(default_factory=list)
     links: list[dict[str, Any]] = field(default_factory=list)
-    erasures: list[ErasedKey] = field(default_factory=list)
+    erasures: list[Erasure] = field(default_factory=list)
     experiments: list[dict[str, Any]] = field(default_factory=list)
     rules: BusinessRules | None = None
     position: FeedPosition | None = None
@@ -212,7 +205,7 @@ class ChangeReader:
                 found[row["decision_id"]] = DecisionRef(subject, products, assignments_of(row), row["decided_at"])
         return found
 
-    def _erasures(self, n_known: int) -> list[ErasedKey]:
+    def _erasures(self, n_known: int) -> list[Erasure]:
         """Return every erasure where their number has changed.
 
         None is ever taken back, so that equal numbers are equal sets: no clock that is late, no command that takes
@@ -220,7 +213,7 @@ class ChangeReader:
         """
         if self._store.size("forgotten") == n_known:
             return []
-        return [ErasedKey(**row) for row in self._rows(EventQuery("forgotten"))]
+        return [Erasure(**row) for row in self._rows(EventQuery("forgotten"))]
 
     def _declared(self, query: EventQuery) -> list[Feedback]:
         """Return what surfaces that show whatever they get have presented."""

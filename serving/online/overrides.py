@@ -10,50 +10,45 @@ from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 from recsys.contracts.events import AccountUpdate, ProductUpdate
-from recsys.contracts.offers import ProductChange
 from recsys.offer_catalogue.business_rules import BusinessRule, unknown_in_rules
 from serving.models.by_alias import LoadedModel, OfferRanker
 
-_T = TypeVar("_T", ProductChange, AccountUpdate)
+_T = TypeVar("_T", ProductUpdate, AccountUpdate)
 
 _MOST_NAMED: Final = 20
 """Unknown names of business rules in one line of the log."""
 
 _log = logging.getLogger("serving")
 
-_PRODUCT_VALUES = tuple(item.name for item in fields(ProductChange))
-
 
 class ProductOverrides:
     """The latest values of products and the business rules in force, brought to every model that answers."""
 
     def __init__(self) -> None:
-        self._changes: dict[str, ProductChange] = {}
-        self._recorded: dict[str, datetime] = {}
+        self._updates: dict[str, ProductUpdate] = {}
         self._engines: WeakSet[OfferRanker] = WeakSet()
         self._unknown: set[str] = set()
         self._rules: Sequence[BusinessRule] = ()
 
     def adopt(self, model: LoadedModel) -> None:
         """Put all of it in force in a model before it answers."""
-        for change in self._changes.values():
-            if model.engine.apply(change):
-                self._unknown.discard(change.product_id)
+        for update in self._updates.values():
+            if model.engine.apply(update):
+                self._unknown.discard(update.product_id)
         model.engine.use_rules(self._rules)
         self._engines.add(model.engine)
 
     def update(self, updates: Iterable[ProductUpdate]) -> None:
         """Put in force what this worker has just written."""
         for update in updates:
-            change = _values_of(update)
-            self._put(filled(self._changes.get(change.product_id, change), change), update.recorded_at)
+            self._put(filled(self._updates.get(update.product_id, update), update))
 
     def read(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Put in force rows of the store, but for those that this worker has overtaken since they were read."""
         for row in rows:
-            recorded = self._recorded.get(row["product_id"])
-            if recorded is None or row["recorded_at"] >= recorded:
-                self._put(_values_of(ProductUpdate(**row)), row["recorded_at"])
+            kept = self._updates.get(row["product_id"])
+            if kept is None or row["recorded_at"] >= kept.recorded_at:
+                self._put(ProductUpdate(**row))
 
     def use_rules(self, rules: Sequence[BusinessRule]) -> None:
         """Put business rules in force in every model."""
@@ -72,15 +67,18 @@ class ProductOverrides:
 
     def recorded_at(self, product_id: str) -> datetime | None:
         """Return when a product's values last changed here, None where they never did."""
-        return self._recorded.get(product_id)
+        update = self._updates.get(product_id)
+        return None if update is None else update.recorded_at
 
-    def _put(self, change: ProductChange, recorded_at: datetime) -> None:
-        if self._changes.get(change.product_id) != change:
-            self._changes[change.product_id] = change
-            known = [engine.apply(change) for engine in self._engines]
+    def _put(self, update: ProductUpdate) -> None:
+        kept = self._updates.get(update.product_id)
+        if kept is not None:
+            update = replace(update, recorded_at=max(update.recorded_at, kept.recorded_at))
+        self._updates[update.product_id] = update
+        if kept is None or replace(kept, recorded_at=update.recorded_at) != update:
+            known = [engine.apply(update) for engine in self._engines]
             if not any(known):
-                self._unknown.add(change.product_id)
-        self._recorded[change.product_id] = max(recorded_at, self._recorded.get(change.product_id, recorded_at))
+                self._unknown.add(update.product_id)
 
 
 class AccountOverrides:
@@ -115,10 +113,6 @@ class AccountOverrides:
     def ids(self) -> list[str]:
         """Return the accounts with posted values."""
         return list(self._updates)
-
-
-def _values_of(update: ProductUpdate) -> ProductChange:
-    return ProductChange(**{name: getattr(update, name) for name in _PRODUCT_VALUES})
 
 
 def filled(kept: _T, new: _T) -> _T:

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
-from recsys.contracts.events import AccountUpdate, FeedPosition, Outcome, PostedLine, forget_key
+from recsys.contracts.events import AccountUpdate, Erasure, FeedPosition, Outcome, PostedLine, forget_key
 from recsys.contracts.offers import EMPTY_STATE, AccountState
 from recsys.events.store import EventStore
 from serving.models.by_alias import LoadedModel
 from serving.online.activity import OnlineActivity
-from serving.online.change_feed import ChangeReader, DecisionRef, ErasedKey, Feedback, RulesFile, StateDelta, Subject
+from serving.online.change_feed import ChangeReader, DecisionRef, Feedback, RulesFile, StateDelta, Subject
 from serving.online.overrides import AccountOverrides, ProductOverrides
 from serving.online.running_experiments import Experiments
 from serving.settings import Clock, Settings
@@ -45,7 +45,7 @@ class OnlineState:
         self._of_visitors: dict[str, OnlineActivity] = {}
         self._links: dict[str, str] = {}
         self._most_visitors = settings.remembered_visitors
-        self._erasures: set[ErasedKey] = set()
+        self._erasures: set[Erasure] = set()
         self._forgotten: set[str] = set()
         self._to_tidy: Iterator[str] = iter(())
 
@@ -125,7 +125,7 @@ class OnlineState:
         """Return the account that a visitor has become, None where it has not."""
         return self._links.get(visitor_id)
 
-    def forget(self, erasures: Iterable[ErasedKey]) -> None:
+    def forget(self, erasures: Iterable[Erasure]) -> None:
         """Drop erased accounts, and let what the bundles hold of them count for nothing from now on."""
         new = set(erasures) - self._erasures
         if new:

@@ -7,9 +7,11 @@ from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from recsys.contracts.answers import WhyNotResult
 from recsys.contracts.decisions import Decision
 from recsys.contracts.events import EventQuery
 from recsys.contracts.offers import Explain, OfferKind, OfferRequest
@@ -148,7 +150,7 @@ async def post_why_not(
     model = await _model_of(services, decision)
     found = _why_not(model, decision, body.product_id)
     changed = services.state.products.recorded_at(body.product_id)
-    content = WhyNotAnswer(
+    content = WhyNotResult(
         decision_id=decision_id,
         product_id=body.product_id,
         model_version=model.version,
@@ -159,7 +161,7 @@ async def post_why_not(
         rules_changed=services.state.rules_version != decision.context.rules_version,
         product_changed=changed is not None and changed > decision.decided_at,
     )
-    return Response(content.model_dump_json(), media_type="application/json")
+    return Response(to_json(content), media_type="application/json")
 
 
 async def _beside(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any, get_type_hints
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
@@ -34,3 +35,9 @@ Quantity = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 """ISO 4217."""
+
+
+def answered_fields(declaration: type, names: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return the fields of a dataclass, those of `names` or all, as `create_model` takes them: each always there."""
+    hints = get_type_hints(declaration, include_extras=True)
+    return {name: (hints[name], ...) for name in names or hints}

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from recsys.contracts.offers import OfferKind
-from serving.schemas.fields import Id
+from recsys.contracts.answers import CallListEntry, WhiteSpaceItem, WhyNotResult
+from serving.schemas.fields import Id, answered_fields
 
 Capacity = Annotated[int, Field(ge=1, le=1_000)]
 CellsPerCategory = Annotated[int, Field(ge=1, le=200)]
 
 
-class CallAnswer(BaseModel):
-    """One account to be called."""
-
-    rank: int = Field(description="1 is the most likely.")
-    account_id: str = Field(description="The account.")
-    kind: OfferKind = Field(description="`cross_sell`: new to it. `upsell`: a higher-value version of what it buys.")
-    probability: float = Field(ge=0, le=1, description="That it buys the product within `horizon_days`.")
-    expected_quantity: float = Field(description="Units, if it does.")
-    expected_value: float = Field(description="Money: probability x quantity x price; an upgrade's is the difference.")
-    reason: str = Field(description="One sentence that a person can say aloud.")
-    from_product_id: str | None = Field(description="What an upgrade would displace; null for a cross-sell.")
+CallAnswer = create_model("CallAnswer", __doc__="One account to be called.", **answered_fields(CallListEntry))
 
 
 class CallListAnswer(BaseModel):
@@ -66,18 +56,7 @@ class CallListAnswer(BaseModel):
     calls: list[CallAnswer] = Field(description="The most likely account first, each once.")
 
 
-class CellAnswer(BaseModel):
-    """One product of a board."""
-
-    product_id: str = Field(description="The product.")
-    name: str | None = Field(description="Its name.")
-    standing: Literal["owned", "offered", "gap", "not_eligible"] = Field(
-        description="`offered`: the engine would offer it. `gap`: neither owned nor offered."
-    )
-    why: str | None = Field(description="Why it is not eligible; null for the others.")
-    probability: float | None = Field(description="Of buying it within `horizon_days`; null without an estimate.")
-    expected_value: float | None = Field(description="Money; null without an estimate.")
-    penetration: float = Field(ge=0, le=1, description="Share of the peers that have bought it.")
+CellAnswer = create_model("CellAnswer", __doc__="One product of a board.", **answered_fields(WhiteSpaceItem))
 
 
 class ShelfAnswer(BaseModel):
@@ -155,10 +134,10 @@ class WhyNotBody(BaseModel):
     product_id: Id = Field(description="Any product.")
 
 
-class WhyNotAnswer(BaseModel):
-    """The first rule that removed the product, computed again from what the decision rested on."""
-
-    model_config = ConfigDict(
+WhyNotAnswer = create_model(
+    "WhyNotAnswer",
+    __doc__="The first rule that removed the product, computed again from what the decision rested on.",
+    __config__=ConfigDict(
         json_schema_extra={
             "examples": [
                 {
@@ -174,14 +153,6 @@ class WhyNotAnswer(BaseModel):
                 }
             ]
         }
-    )
-
-    decision_id: str = Field(description="The decision.")
-    product_id: str = Field(description="The product.")
-    model_version: str = Field(description="The model that made the decision.")
-    code: str = Field(description="The first rule that removed it; `offered` where it was offered.")
-    sentence: str = Field(description="The same for people.")
-    rule: str | None = Field(description="The business rule that removed it; null where none did.")
-    values: dict[str, float | int | str | bool | None] = Field(description="What the rule looked at.")
-    rules_changed: bool = Field(description="Whether the business rules have changed since the decision.")
-    product_changed: bool = Field(description="Whether price, stock or flags of the product have changed since.")
+    ),
+    **answered_fields(WhyNotResult),
+)

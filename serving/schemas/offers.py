@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final, get_type_hints
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from recsys.contracts.decisions import AssignedArm
 from recsys.contracts.offers import ANSWERED, KINDS, CartLine, Explain, Objective, Offer, OfferKind, OfferRequest, Tier
 from serving.http.problems import Problem
 from serving.schemas.fields import (
@@ -19,6 +20,7 @@ from serving.schemas.fields import (
     Label,
     Money,
     Quantity,
+    answered_fields,
 )
 
 Kinds = Annotated[list[OfferKind], Field(min_length=1, max_length=2)]
@@ -151,10 +153,7 @@ class AccountOffersQuery(BaseModel):
     surface: Label | None = Field(default=None, description="The place of the offers.", examples=["crm"])
 
 
-_OFFER_TYPES: Final = get_type_hints(Offer, include_extras=True)
-_ANSWERED: Final[dict[str, Any]] = {name: (_OFFER_TYPES[name], ...) for name in ANSWERED}
-
-OfferAnswer = create_model("OfferAnswer", __doc__="One ranked offer.", **_ANSWERED)
+OfferAnswer = create_model("OfferAnswer", __doc__="One ranked offer.", **answered_fields(Offer, ANSWERED))
 """An offer in an answer, as `Offer` declares it."""
 
 
@@ -200,11 +199,11 @@ OFFERS_EXAMPLE: Final[dict[str, Any]] = {
 }
 
 
-class AssignmentAnswer(BaseModel):
-    """An experiment that a request fell into."""
-
-    experiment_id: str = Field(description="The experiment.")
-    arm: str = Field(description="The arm that the unit fell into.")
+AssignmentAnswer = create_model(
+    "AssignmentAnswer",
+    __doc__="An experiment that a request fell into.",
+    **answered_fields(AssignedArm, ("experiment_id", "arm")),
+)
 
 
 class OffersAnswer(BaseModel):

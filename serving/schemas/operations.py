@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from recsys.contracts.answers import RunningModel
+from serving.schemas.fields import answered_fields
 
 
 class Liveness(BaseModel):
@@ -28,18 +31,7 @@ class Readiness(BaseModel):
     warnings: list[str] = Field(description="What somebody should look at; the server answers all the same.")
 
 
-class ModelAnswer(BaseModel):
-    """A model that runs in this server."""
-
-    alias: str = Field(description="`champion` answers; the others answer arms of experiments.")
-    version: str = Field(description="What decisions name as their model.")
-    source: str = Field(description="The URI or folder that it was loaded by.")
-    as_of: datetime = Field(description="No purchase at or after this time was used in training.")
-    horizon_days: int = Field(description="The window of every probability.")
-    currency: str | None = Field(description="Of every price.")
-    n_accounts: int = Field(description="Accounts that it knows.")
-    n_products: int = Field(description="Products that it knows.")
-    loaded_at: datetime = Field(description="When this process loaded it.")
+ModelAnswer = create_model("ModelAnswer", __doc__="A model that runs in this server.", **answered_fields(RunningModel))
 
 
 class RefusedAnswer(BaseModel):

@@ -190,7 +190,15 @@ def test_what_a_route_does_not_take_is_refused_before_it_is_sent(ask: Any) -> No
 
 def test_what_runs(ask: Any) -> None:
     times = {"as_of": "2026-01-01T00:00:00Z", "loaded_at": "2026-01-02T00:00:00Z"}
-    plain = {"version": "7", "source": "s", "horizon_days": 30, "currency": None, "n_accounts": 1, "n_products": 2}
+    plain = {
+        "alias": "champion",
+        "version": "7",
+        "source": "s",
+        "horizon_days": 30,
+        "currency": None,
+        "n_accounts": 1,
+        "n_products": 2,
+    }
     assert ask(Script(good({"models": [plain | times]})), "models") == (
         RunningModel(**plain, as_of=datetime(2026, 1, 1, tzinfo=UTC), loaded_at=datetime(2026, 1, 2, tzinfo=UTC)),
     )

@@ -64,7 +64,7 @@ def decision(decision_id: str = "d1", **changes: object) -> Decision:
         n_considered=42,
         offers=(offer(1, "P1"), offer(2, "P2")),
     )
-    return replace(base, **changes)
+    return base._replace(**changes)
 
 
 def outcome(outcome_id: str, kind: str, product_id: str | None, minutes: float) -> Outcome:

@@ -189,7 +189,7 @@ def test_every_table_can_be_exported(store: SqlStore, tmp_path: Path) -> None:
     offer = Offer.from_logged((1, "P1", "upsell", 9.5, "GBP", 0.25, "buys_within_horizon", 2.0, 4.9, 0.5, "cart", 1.0))
     store.append(
         [
-            replace(decision("d1", "A1"), offers=(offer,)),
+            decision("d1", "A1")._replace(offers=(offer,)),
             outcome("x1", "d1"),
             line("o1", "A1"),
             ProductUpdate("P1", price=2.0, recorded_at=NOON),
