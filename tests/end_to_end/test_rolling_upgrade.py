@@ -63,8 +63,8 @@ RELEASES: Final[tuple[ReleaseName, ...]] = get_args(ReleaseName)
 
 READER = """
 import hashlib, json, sys
-from dataclasses import replace
 from pathlib import Path
+import recsys
 from recsys.bundle.load import load_bundle
 from recsys.contracts.events import EventQuery
 from recsys.contracts.offers import OfferRequest
@@ -72,10 +72,14 @@ from recsys.events.reading import read_decisions
 from recsys.events.store import open_store
 from recsys.ranking.engine import OfferEngine
 
+FIELDS = (
+    *("rank", "product_id", "kind", "price", "currency", "probability", "probability_of", "expected_quantity"),
+    *("expected_value", "score", "tier", "propensity", "from_product_id", "rule", "discount"),
+)
 store = open_store(sys.argv[1])
 decisions = {}
 for decision in read_decisions(store):
-    offers = [tuple(offer) for offer in decision.offers]
+    offers = [[getattr(offer, name) for name in FIELDS] for offer in decision.offers]
     facts = (decision.request.account_id, decision.model_version, decision.experiment_id, decision.arm, offers)
     assert decision.decision_id not in decisions
     decisions[decision.decision_id] = hashlib.sha256(repr(facts).encode()).hexdigest()
@@ -83,7 +87,8 @@ offers = store.read(EventQuery("decision_offers", columns=("decision_id",))).num
 outcomes = store.read(EventQuery("outcomes", columns=("outcome_id",)))["outcome_id"].to_pylist()
 engine = OfferEngine(load_bundle(Path(sys.argv[2])).model)
 n_offers = len(engine.recommend(OfferRequest(limit=5)).offers)
-print(json.dumps({"decisions": decisions, "n_offers": offers, "outcomes": outcomes, "offers_of_bundle": n_offers}))
+found = {"decisions": decisions, "n_offers": offers, "outcomes": outcomes, "offers_of_bundle": n_offers}
+print(json.dumps(found | {"code": str(Path(recsys.__file__).parent)}))
 """
 """Read by each release with its own code: all decisions, the view of their offers, outcomes, and a bundle."""
 
@@ -281,6 +286,12 @@ def started() -> Iterator[list[Server]]:
             server.process.wait(30)
 
 
+def read_by(release: Release, store: str, bundle: Path) -> dict[str, Any]:
+    """Return what a release reads with its own code: `-P` keeps that of the working folder out."""
+    found: dict[str, Any] = json.loads(release.run("python", "-P", "-c", READER, store, bundle))
+    return found
+
+
 def make_key(release: Release, file: Path) -> str:
     scopes = [f"--scope={scope}" for scope in ("offers", "outcomes", "sales", "admin")]
     return release.run("offers", "key", "create", "--name", "shop", *scopes, "--keys", file).split()[0]
@@ -386,11 +397,12 @@ def test_an_installation_is_upgraded_and_taken_back_under_load(
     begun = time.monotonic()
     told = asyncio.run(everything())
     seconds = time.monotonic() - begun
-    read = {one.name: json.loads(one.run("python", "-c", READER, postgresql_url, bundle_of_new)) for one in releases}
+    read = {one.name: read_by(one, postgresql_url, bundle_of_new) for one in releases}
     store = open_store(postgresql_url, create=False)
     kept = Counter(store.read(EventQuery("decisions", columns=("decision_id",)))["decision_id"].to_pylist())
     store.close()
     write_proof(told, kept, read, seconds)
+    assert read["last"]["code"] != read["new"]["code"]
     assert told.refused == []
     assert all(status == 200 for _, status in told.statuses)
     assert told.answered.keys() - kept.keys() == set()
