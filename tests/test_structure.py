@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
@@ -44,8 +44,13 @@ class Figures(NamedTuple):
 
 @pytest.fixture(scope="module")
 def sources() -> Sources:
-    files = [file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
-    return {file.relative_to(ROOT): file.read_text(encoding="utf-8") for file in files}
+    return read_sources(ROOT)
+
+
+def read_sources(root: Path, packages: Sequence[str] = PACKAGES) -> Sources:
+    """Return the modules of a checkout's packages."""
+    files = [file for package in packages for file in sorted((root / package).rglob("*.py"))]
+    return {file.relative_to(root): file.read_text(encoding="utf-8") for file in files}
 
 
 def public_names(text: str) -> Iterator[str]:
