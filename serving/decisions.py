@@ -12,8 +12,8 @@ from recsys.contracts.decisions import NO_CONTEXT, Context, Decision, record_dec
 from recsys.contracts.events import Event
 from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest
 from recsys.errors import ConfigError, StoreError
-from recsys.ranking.exploration import draw, widened
-from serving.encoding import EncodedSlate, encode, json_text
+from recsys.ranking.exploration import Exploration
+from serving.encoding import EncodedSlate, json_text
 from serving.models.by_alias import LoadedModel
 from serving.online.change_feed import Subject
 from serving.online.running_experiments import Entry
@@ -170,11 +170,8 @@ def _under(
 
 def _slate(services: Services, model: LoadedModel, request: OfferRequest, state: AccountState) -> EncodedSlate:
     share = services.settings.exploration
-    if share > 0:
-        drawn = draw(model.engine.recommend(widened(request), state), request.limit, share, services.rng)
-        if drawn is not None:
-            return encode(drawn)
-    return model.engine.answer(request, state)
+    exploration = Exploration(share, services.rng) if share > 0 else None
+    return model.engine.answer(request, state, exploration)
 
 
 def _decision(services: Services, now: datetime, ranked: _Ranked, asker: CallerContext) -> Decision:

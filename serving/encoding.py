@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import to_json
 
-from recsys.contracts.offers import AccountState, Explain, Objective, OfferRequest, Slate, Tier, logged_products
-from recsys.offer_model.tables import EVERYONE
-from recsys.ranking.compiled_ranker import CompiledRanker, RankedSlate
+from recsys.contracts.offers import (
+    EMPTY_STATE,
+    AccountState,
+    Explain,
+    NameKind,
+    Objective,
+    OfferRequest,
+    ProductChange,
+    Slate,
+    Tier,
+    logged_products,
+)
+from recsys.offer_catalogue.business_rules import BusinessRule
+from recsys.ranking.active_rules import RuleAnnotation
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.explanations import Reason, Reasons
-from recsys.ranking.kernel import N_NUMBERS, TIER_SEGMENT
-from recsys.ranking.pool import TIERS
+from recsys.ranking.exploration import Exploration, draw, widened
+from recsys.ranking.kernel.layout import NO_ROW
+from recsys.ranking.ranked import TIERS, RankedOffer, RankedSlate
 
 _MOST_KEPT: Final = 50_000
 """Pieces of text that are kept once written, some 50 MB at the most; then all are written anew."""
 _OF: Final = "buys_within_horizon"
 _NO_RULE: Final = '"rule":null,"discount":null,"text":null'
+_NO_RULE_KEPT: Final = "null,null"
+_N_ROWS: Final = RankedOffer._fields.index("price")
+"""The first fields of a ranked offer are rows, the others numbers."""
 
 
 class EncodedSlate(NamedTuple):
@@ -73,109 +87,140 @@ class _Piece(NamedTuple):
 
     Attributes:
         begin: of the offer as it goes out, from the product's id to the price.
-        end: from the tier on.
+        end: from the tier to what business rules say.
         kept_begin: of the offer as it is kept, from the product's id to the price.
-        kept_end: from the tier on.
+        kept_tier: of the offer as it is kept.
+        kept_source: the product that it comes from.
     """
 
     begin: str
     end: str
     kept_begin: str
-    kept_end: str
+    kept_tier: str
+    kept_source: str
 
 
-class ResponseEncoder:
-    """Ranks usual requests of one model and writes their answers from pieces that are kept once written."""
+class EncodingEngine:
+    """An offer engine whose answers are text, made of pieces that are kept once written.
+
+    The text is what `encode` makes of the engine's slate: tests/serving/test_encoding.py compares.
+    """
 
     def __init__(self, engine: OfferEngine) -> None:
-        self._ranker = CompiledRanker(engine)
+        self._engine = engine
         self._model = engine.model
         self._ids = engine.catalogue.ids
-        self._reasons = Reasons(engine.model, engine.config.least_buyers)
         currency = json_text(engine.model.facts.currency)
         self._of = f'"currency":{currency},"probability":', f'"probability_of":"{_OF}","expected_quantity":'
         self._of_kept = f"{currency},", f'"{_OF}",'
-        self._horizon_days = engine.model.facts.horizon_days
         self._named: dict[int, tuple[str, str]] = {}  # at most one entry a product
-        self._pieces: dict[Explain, dict[tuple[int, ...], _Piece]] = {"none": {}, "brief": {}, "full": {}}
+        self._pieces: dict[Explain, dict[tuple[float, ...], _Piece]] = {"none": {}, "brief": {}, "full": {}}
 
-    def packed(self, request: OfferRequest, state: AccountState) -> EncodedSlate | None:
-        """Return the answer that `encode` makes of the engine's slate; None where the request is not a usual one."""
-        ranked = self._ranker.rank(request, state)
-        if ranked is None:
-            return None
-        offers, kept = self._written(ranked, request.explain)
+    def answer(
+        self, request: OfferRequest, state: AccountState = EMPTY_STATE, exploration: Exploration | None = None
+    ) -> EncodedSlate:
+        """Return the ranked answer to one request.
+
+        Raises:
+            ConfigError: the model can't answer such a request.
+        """
+        if exploration is not None:
+            wide = self._engine.rank(widened(request), state)
+            drawn = draw(len(wide.offers), request.limit, exploration)
+            if drawn is not None:
+                offers = [*wide.offers[: request.limit - 1], wide.offers[drawn.position]]
+                ranked = wide._replace(offers=offers, requested=request.limit, shortfall=None)
+                return self._encoded(ranked, request, drawn.propensity)
+        return self._encoded(self._engine.rank(request, state), request, 1.0)
+
+    def knows(self, kind: NameKind, name: str) -> bool:
+        """Return whether the model has anything to say about what is called so."""
+        return self._engine.knows(kind, name)
+
+    def apply(self, change: ProductChange) -> bool:
+        """Put new values of a product in force; return whether the model knows the product."""
+        return self._engine.apply(change)
+
+    def use_rules(self, rules: Sequence[BusinessRule]) -> None:
+        """Put business rules in force, and no other."""
+        self._engine.use_rules(rules)
+
+    def _encoded(self, ranked: RankedSlate, request: OfferRequest, propensity: float) -> EncodedSlate:
+        offers, kept = self._written(ranked, request.explain, propensity) if ranked.offers else ("[]", "[]")
         return EncodedSlate(
             offers,
             kept,
-            len(ranked.numbers) // N_NUMBERS,
-            request.limit,
+            len(ranked.offers),
+            ranked.requested,
             ranked.shortfall,
             TIERS[ranked.tier],
             request.objective,
-            self._horizon_days,
-            ranked.unknown,
-            (),  # a request that names categories is not a usual one
+            self._model.facts.horizon_days,
+            ranked.resolved.unknown_products,
+            ranked.resolved.unknown_categories,
             ranked.n_considered,
             ranked.refused,
         )
 
-    def _written(self, ranked: RankedSlate, explain: Explain) -> tuple[str, str]:
-        if not ranked.ids:
-            return "[]", "[]"
-        pieces = self._pieces[explain]
+    def _written(self, ranked: RankedSlate, explain: Explain, propensity: float) -> tuple[str, str]:
+        pieces, annotations = self._pieces[explain], ranked.resolved.rules.annotations
         if len(pieces) > _MOST_KEPT:
             pieces.clear()
         out: list[str] = []
         kept: list[str] = []
-        each, texts = iter(ranked.ids), iter(json_text(ranked.numbers)[1:-1].split(","))
-        offers = zip(each, each, each, each, each, each)  # noqa: B905 - one iterator, six at a time
-        numbers = zip(texts, texts, texts, texts, texts)  # noqa: B905 - five at a time
-        of, of_kept = self._of, self._of_kept
-        for rank, (offer, told) in enumerate(zip(offers, numbers, strict=True), start=1):
-            price, probability, units, value, score = told
-            begin, end, kept_begin, kept_end = pieces.get(offer) or self._piece(offer, ranked.segment, explain)
+        texts = iter(json_text([number for offer in ranked.offers for number in offer[_N_ROWS:]])[1:-1].split(","))
+        numbers = zip(texts, texts, texts, texts, texts)  # noqa: B905 - one iterator, five at a time
+        of, of_kept, last = self._of, self._of_kept, len(ranked.offers)
+        last_propensity = json_text(propensity)
+        for rank, (offer, (price, probability, units, value, score)) in enumerate(
+            zip(ranked.offers, numbers, strict=True), start=1
+        ):
+            key = offer[:_N_ROWS]
+            begin, end, kept_begin, tier, source = pieces.get(key) or self._piece(offer, ranked.segment, explain)
+            rule, kept_rule = _NO_RULE, _NO_RULE_KEPT
+            if annotations and offer.product in annotations:
+                rule, kept_rule = _annotated(annotations[offer.product], offer.price)
             out.append(
                 f'{{"rank":{rank},{begin}{price},{of[0]}{probability},{of[1]}{units},"expected_value":{value},'
-                f'"score":{score},{end}'
+                f'"score":{score},{end}{rule}}}'
             )
             kept.append(
-                f"[{rank},{kept_begin}{price},{of_kept[0]}{probability},{of_kept[1]}{units},{value},{score},{kept_end}"
+                f"[{rank},{kept_begin}{price},{of_kept[0]}{probability},{of_kept[1]}{units},{value},{score},{tier},"
+                f"{last_propensity if rank == last else '1.0'},{source},{kept_rule}]"
             )
         return f"[{','.join(out)}]", f"[{','.join(kept)}]"
 
-    def _piece(self, offer: tuple[int, ...], segment: int, explain: Explain) -> _Piece:
-        product, origin, _, tier, _, _ = offer
-        reason = self._reason(offer, segment)
-        source = origin if origin >= 0 else reason.anchor
-        source_id = (self._named.get(source) or self._name(source))[0] if source >= 0 else "null"
+    def _piece(self, offer: RankedOffer, segment: int, explain: Explain) -> _Piece:
+        reason = self._engine.reasons.of_offer(offer, segment)
+        source = offer.from_product if offer.from_product != NO_ROW else reason.anchor
+        source_id = "null" if source == NO_ROW else self._name(source)[0]
         sentence = json_text("" if explain == "none" else reason.sentence)
         counts = json_text(reason.evidence) if explain == "full" else "{}"
-        kind = "upsell" if origin >= 0 else "cross_sell"
-        product_id, name = self._named.get(product) or self._name(product)
+        kind, tier = "cross_sell" if offer.from_product == NO_ROW else "upsell", TIERS[offer.tier]
+        product_id, name = self._name(offer.product)
         piece = _Piece(
             f'"product_id":{product_id},"kind":"{kind}","name":{name},"price":',
-            f'"tier":"{TIERS[tier]}","reason":{sentence},"from_product_id":{source_id},"evidence":{counts},{_NO_RULE}}}',
+            f'"tier":"{tier}","reason":{sentence},"from_product_id":{source_id},"evidence":{counts},',
             f'{product_id},"{kind}",',
-            f'"{TIERS[tier]}",1.0,{source_id},null,null]',
+            f'"{tier}"',
+            source_id,
         )
-        self._pieces[explain][offer] = piece
+        self._pieces[explain][offer[:_N_ROWS]] = piece
         return piece
 
     def _name(self, product: int) -> tuple[str, str]:
-        texts = json_text(self._ids[product]), json_text(self._model.products.names[product] or None)
-        self._named[product] = texts
+        texts = self._named.get(product)
+        if texts is None:
+            texts = json_text(self._ids[product]), json_text(self._model.products.names[product] or None)
+            self._named[product] = texts
         return texts
 
-    def _reason(self, offer: tuple[int, ...], segment: int) -> Reason:
-        product, origin, evidence, tier, rule, antecedent = offer
-        if tier >= TIER_SEGMENT:
-            return self._reasons.of_fallback(evidence, segment if tier == TIER_SEGMENT else EVERYONE)
-        if rule >= 0:
-            return self._reasons.of_rule(rule, antecedent)
-        if evidence >= 0:
-            return self._reasons.of_evidence(evidence, climbs=origin >= 0)
-        return self._reasons.of_popularity(product)
+
+def _annotated(annotation: RuleAnnotation, price: float) -> tuple[str, str]:
+    """Return what a business rule says of an offer, as it goes out and as it is kept."""
+    rule = json_text(annotation.rule)
+    off = "null" if annotation.discount is None else json_text(annotation.discount * price)
+    return f'"rule":{rule},"discount":{off},"text":{json_text(annotation.text)}', f"{rule},{off}"
 
 
 def json_text(value: Any) -> str:  # noqa: ANN401 - whatever is part of an answer

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, Offer, OfferRequest, ProductChange, Slate, Tier
 from recsys.errors import ConfigError
 from recsys.offer_catalogue.business_rules import BusinessRule
+from recsys.ranking.exploration import Exploration, draw, widened
 from serving.encoding import EncodedSlate, encode
 from serving.models.by_alias import LoadedModel
 
@@ -50,6 +52,23 @@ class FakeEngine:
         """Put business rules in force; it knows those that block products."""
         self._rules = rules
 
+    def answer(
+        self, request: OfferRequest, state: AccountState = EMPTY_STATE, exploration: Exploration | None = None
+    ) -> EncodedSlate:
+        """Return the ranked answer to one request as text, its last offer drawn where that is wanted.
+
+        Raises:
+            ConfigError: as `recommend`.
+        """
+        if exploration is not None:
+            wide = self.recommend(widened(request), state)
+            drawn = draw(len(wide.offers), request.limit, exploration)
+            if drawn is not None:
+                last = replace(wide.offers[drawn.position], rank=request.limit, propensity=drawn.propensity)
+                offers = (*wide.offers[: request.limit - 1], last)
+                return encode(replace(wide, offers=offers, requested=request.limit, shortfall=None))
+        return encode(self.recommend(request, state))
+
     def recommend(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Slate:
         """Return the ranked answer to one request.
 
@@ -84,10 +103,6 @@ class FakeEngine:
             n_considered=len(order),
             refused=refused,
         )
-
-    def answer(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> EncodedSlate:
-        """Return the same as text."""
-        return encode(self.recommend(request, state))
 
     def _offer(self, rank: int, product: str, tier: Tier, request: OfferRequest) -> Offer:
         probability = 1 / (1 + rank)

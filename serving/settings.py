@@ -109,9 +109,6 @@ class Settings(Config):
     trial_seconds: float = Field(default=120.0, gt=0)
     """How long a new model may take to compare its digests and answer varied requests in a process of its own, before
     it is loaded; the first on a machine compiles the ranking, some fifteen seconds of it."""
-    remembered_slates: int = Field(default=4_096, ge=0)
-    """Answers that a worker keeps for the same question asked again, of those that are not ranked in microseconds (an
-    objective, filters, rules that pin or discount); at ten offers each some 30 MB. 0: none."""
     remembered_visitors: int = Field(default=100_000, ge=1)
     """Visitors without an account whose purchases, refusals and presentations a worker remembers; the latest count.
     Each takes about a kilobyte."""

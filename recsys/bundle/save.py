@@ -19,7 +19,7 @@ from recsys.bundle.arrow import write_table
 from recsys.bundle.manifest import FACTS, MANIFEST, FileEntry, Manifest, WarmUp, digest
 from recsys.errors import BundleError
 from recsys.offer_model.tables import OfferModel
-from recsys.ranking.engine import RankingConfig
+from recsys.ranking.config import RankingConfig
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,7 +20,6 @@ from recsys.contracts.offers import KINDS, Objective, OfferKind, OfferRequest, S
 from recsys.errors import ConfigError
 from recsys.events.store import EventStore, open_store
 from recsys.ranking.batch import BLOCK_ACCOUNTS, Answered, Record, answers, write_offers
-from recsys.ranking.value import check_objective
 
 SURFACE = "bulk"
 
@@ -42,7 +41,7 @@ def recommend_command(
     )
     found = resolve(model, tracking_uri=tracking_uri)
     engine = load_bundle(found.path).engine()
-    check_objective(pattern.objective, engine.catalogue)
+    engine.check_objective(pattern.objective)
     blocks = _shown(answers(engine, pattern), len(engine.model.accounts.ids))
     n_offers = _write_logged(out, blocks, found, store) if log else write_offers(out, blocks)
     Console().print(f"{n_offers:,} offers for {len(engine.model.accounts.ids):,} accounts in {out}", highlight=False)

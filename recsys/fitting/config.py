@@ -14,7 +14,7 @@ from recsys.models.cart import CartConfig
 from recsys.models.next_product.cold_start import ColdStartConfig
 from recsys.models.next_product.model import NextProductConfig
 from recsys.models.upgrade.model import UpgradeConfig
-from recsys.ranking.engine import RankingConfig
+from recsys.ranking.config import RankingConfig
 
 QUICK: dict[str, Any] = {
     "next_product": {

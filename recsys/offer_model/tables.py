@@ -277,6 +277,14 @@ class OfferModel:
         check_tables(self)
 
 
+def owned_by(model: OfferModel, account: int, *, ever: bool) -> Int32:
+    """Return the sorted rows of what the account in row `account` owns, or `ever` bought."""
+    start = int(model.accounts.owned_start[account])
+    rows = slice(start, start + int(model.accounts.owned_count[account]))
+    product = model.owned.product[rows]
+    return product if ever else product[model.owned.owned[rows]]
+
+
 STRONGEST_CONFIDENCE = 0.99
 
 CURVE_KNOTS = 200

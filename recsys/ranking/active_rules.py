@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.offer_catalogue.business_rules import BusinessRule
-from recsys.offer_model.tables import EVERYONE, Float64, Int32, OfferModel
-from recsys.ranking.eligibility import NO_ROWS
+from recsys.offer_model.tables import EVERYONE, OfferModel
+from recsys.ranking.kernel.layout import RULES_TABLE, SLOT
+from recsys.ranking.kernel.native import ColumnAddresses
 from recsys.ranking.live_catalogue import LiveCatalogue
 
-_MOST_EFFECTS: Final = 10_000
+RULE_PREFIX: Final = "rule:"
+"""Before the name of the business rule that removed a candidate."""
+
+_MOST_KEPT: Final = 10_000
 """Region and channel come from requests: their combinations must not grow without bound."""
 
 
@@ -25,47 +29,27 @@ class RuleAnnotation(NamedTuple):
     text: str | None
 
 
-class PinnedSlot(NamedTuple):
-    """A rank that a rule speaks of: one of `rows` stands there, or stood before where `or_before`."""
-
-    rank: int
-    rows: frozenset[int]
-    or_before: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AppliedRules:
+class AppliedRules(NamedTuple):
     """What the rules in force do to the requests of one segment, region and channel.
 
     Attributes:
-        blocked: rows that are never offered, sorted.
-        blocking: row -> the rule that blocks it.
-        pinned: rows that are candidates in any case.
-        places: who stands at which rank, in order of rank.
-        told: row -> what goes out with its offer.
-        boosted: rows whose worth is multiplied, sorted.
-        factors: by what, of the same shape.
-        discounted: rows with money off, sorted.
-        shares: of the price, of the same shape, in (0, 1).
+        blocking: row of a product -> the rule that blocks it.
+        annotations: row of a product -> what goes out with its offer.
+        columns: of `RULES_TABLE`: what the ranking reads.
     """
 
-    blocked: Int32 = field(default_factory=lambda: NO_ROWS)
-    blocking: dict[int, str] = field(default_factory=dict)
-    pinned: Int32 = field(default_factory=lambda: NO_ROWS)
-    places: tuple[PinnedSlot, ...] = ()
-    told: dict[int, RuleAnnotation] = field(default_factory=dict)
-    boosted: Int32 = field(default_factory=lambda: NO_ROWS)
-    factors: Float64 = field(default_factory=lambda: np.ones(0))
-    discounted: Int32 = field(default_factory=lambda: NO_ROWS)
-    shares: Float64 = field(default_factory=lambda: np.zeros(0))
+    blocking: Mapping[int, str]
+    annotations: Mapping[int, RuleAnnotation]
+    columns: ColumnAddresses
 
-    def boost(self, products: Int32) -> Float64:
-        """Return what the worth of each product is multiplied by."""
-        return _looked_up(products, self.boosted, self.factors, 1.0)
 
-    def discount(self, products: Int32) -> Float64:
-        """Return the share of its price that comes off each product."""
-        return _looked_up(products, self.discounted, self.shares, 0.0)
+def _columns(**arrays: NDArray[Any]) -> ColumnAddresses:
+    empty = {name: np.zeros(0, dtype=kind) for name, kind in RULES_TABLE.types.items()}
+    return RULES_TABLE.at(empty | arrays)
+
+
+NO_RULES: Final = AppliedRules({}, {}, _columns())
+NO_ANNOTATION: Final = RuleAnnotation(None, None, None)
 
 
 class ActiveRules:
@@ -75,41 +59,42 @@ class ActiveRules:
         self._rules = rules
         self._model = model
         self._catalogue = catalogue
-        self._effects: dict[tuple[str | None, str | None, str | None], AppliedRules | None] = {}
+        self._applied: dict[tuple[str | None, str | None, str | None], AppliedRules] = {}
         self._of_category: dict[str, list[int]] = {}
 
-    def effect(self, segment: str | None, region: str | None, channel: str | None) -> AppliedRules | None:
-        """Return what the rules do to such a request; None where no rule is about it."""
+    def applied(self, segment: str | None, region: str | None, channel: str | None) -> AppliedRules:
+        """Return what the rules do to such a request."""
         key = (segment, region, channel)
-        if key not in self._effects:
-            if len(self._effects) >= _MOST_EFFECTS:
-                self._effects.clear()
-            self._effects[key] = self._compute([rule for rule in self._rules if rule.applies(*key)])
-        return self._effects[key]
+        if key not in self._applied:
+            if len(self._applied) >= _MOST_KEPT:
+                self._applied.clear()
+            self._applied[key] = self._compute([rule for rule in self._rules if rule.applies(*key)])
+        return self._applied[key]
 
-    def _compute(self, rules: Sequence[BusinessRule]) -> AppliedRules | None:
+    def _compute(self, rules: Sequence[BusinessRule]) -> AppliedRules:
         if not rules:
-            return None
+            return NO_RULES
         rows = {rule.name: self._rows(rule) for rule in rules}
         blocking: dict[int, str] = {}
         for rule in rules:
             if rule.action == "block":
                 blocking |= {row: rule.name for row in rows[rule.name] if row not in blocking}
         offering = [rule for rule in rules if rule.action != "block"]
-        boosts = _product((rows[rule.name], rule.factor) for rule in offering if rule.factor is not None)
-        told = _told(offering, rows)
-        shares = {row: said.discount for row, said in told.items() if said.discount is not None}
-        return AppliedRules(
+        boosts = _boosts((rows[rule.name], rule.factor) for rule in offering if rule.factor is not None)
+        annotations = _annotations(offering, rows)
+        shares = {row: said.discount for row, said in annotations.items() if said.discount is not None}
+        slots, slot_products = _slots(offering, rows)
+        columns = _columns(
             blocked=_sorted(blocking),
-            blocking=blocking,
-            pinned=_sorted(row for rule in offering if rule.action == "pin" for row in rows[rule.name]),
-            places=_places(offering, rows),
-            told=told,
+            pinned=_sorted({row for rule in offering if rule.action == "pin" for row in rows[rule.name]}),
             boosted=_sorted(boosts),
             factors=np.array([boosts[row] for row in sorted(boosts)], dtype=np.float64),
             discounted=_sorted(shares),
             shares=np.array([shares[row] for row in sorted(shares)], dtype=np.float64),
+            slots=slots,
+            slot_products=slot_products,
         )
+        return AppliedRules(blocking, annotations, columns)
 
     def _rows(self, rule: BusinessRule) -> list[int]:
         named = [row for row in map(self._catalogue.row, rule.products) if row >= 0]
@@ -127,27 +112,31 @@ def segment_name(model: OfferModel, row: int) -> str | None:
     return None if row == EVERYONE else model.segments.names[row]
 
 
-def _told(rules: Sequence[BusinessRule], rows: dict[str, list[int]]) -> dict[int, RuleAnnotation]:
+def _annotations(rules: Sequence[BusinessRule], rows: dict[str, list[int]]) -> dict[int, RuleAnnotation]:
     """Return what goes out with each product: of several rules a pin's, then a require's, then a boost's."""
-    told: dict[int, RuleAnnotation] = {}
+    annotations: dict[int, RuleAnnotation] = {}
     for rule in sorted(rules, key=lambda rule: ("pin", "require", "boost").index(rule.action)):
         discount = None if rule.discount_percent is None else rule.discount_percent / 100
         for row in rows[rule.name]:
-            told.setdefault(row, RuleAnnotation(rule.name, discount, rule.text))
-    return told
+            annotations.setdefault(row, RuleAnnotation(rule.name, discount, rule.text))
+    return annotations
 
 
-def _places(rules: Sequence[BusinessRule], rows: dict[str, list[int]]) -> tuple[PinnedSlot, ...]:
-    """Return the places that rules speak of; of two rules for one rank the first of the file has it."""
-    places: dict[int, PinnedSlot] = {}
+def _slots(rules: Sequence[BusinessRule], rows: dict[str, list[int]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the ranks that rules speak of, and their products: of two rules for one rank the file's first has it."""
+    slots: dict[int, tuple[bool, list[int]]] = {}
     for rule in rules:
         if rule.action in {"pin", "require"} and rows[rule.name]:
-            place = PinnedSlot(rule.place, frozenset(rows[rule.name]), rule.action == "require")
-            places.setdefault(rule.place, place)
-    return tuple(places[rank] for rank in sorted(places))
+            slots.setdefault(rule.place, (rule.action == "require", sorted(rows[rule.name])))
+    products: list[int] = []
+    found = np.zeros(len(slots), dtype=SLOT)
+    for position, (rank, (or_before, members)) in enumerate(sorted(slots.items())):
+        found[position] = (rank, len(products), len(products) + len(members), or_before)
+        products += members
+    return found, np.array(products, dtype=np.int32)
 
 
-def _product(boosts: Iterable[tuple[list[int], float]]) -> dict[int, float]:
+def _boosts(boosts: Iterable[tuple[list[int], float]]) -> dict[int, float]:
     factors: dict[int, float] = {}
     for rows, factor in boosts:
         for row in rows:
@@ -155,13 +144,5 @@ def _product(boosts: Iterable[tuple[list[int], float]]) -> dict[int, float]:
     return factors
 
 
-def _sorted(rows: Iterable[int]) -> Int32:
+def _sorted(rows: Iterable[int]) -> NDArray[np.int32]:
     return np.array(sorted(rows), dtype=np.int32)
-
-
-def _looked_up(products: Int32, rows: Int32, values: Float64, default: float) -> Float64:
-    if not len(rows):
-        return np.full(len(products), default)
-    position = np.minimum(rows.searchsorted(products), len(rows) - 1)
-    found: Float64 = np.where(rows[position] == products, values[position], default)
-    return found

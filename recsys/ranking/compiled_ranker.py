@@ -1,232 +1,284 @@
-"""Ranks the usual request in microseconds: what `OfferEngine` would answer, as rows and numbers instead of offers."""
+"""Ranks requests in microseconds: fills in what the compiled function reads, calls it, and reads what it wrote."""
 
 from __future__ import annotations
 
+import struct
+import threading
 from array import array
 from collections import Counter
-from collections.abc import Iterable
 from operator import attrgetter
-from threading import Lock
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.contracts.offers import EMPTY_STATE, KINDS, AccountState, OfferKind, OfferRequest
-from recsys.offer_model.tables import Float64, Int32
-from recsys.ranking import kernel
-from recsys.ranking.active_rules import AppliedRules, segment_name
-from recsys.ranking.compiling import ColumnAddresses
-from recsys.ranking.eligibility import RULE_PREFIX
-from recsys.ranking.engine import OfferEngine
-from recsys.ranking.explanations import shortfall_sentence
-from recsys.ranking.kernel import TIER_ACCOUNT, TIER_CART, TIER_POPULAR, TIER_RECENT
-from recsys.ranking.live_catalogue import REFUSALS
+from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest
+from recsys.offer_model.tables import Float64, Int32, OfferModel
+from recsys.ranking.active_rules import NO_RULES, RULE_PREFIX, ActiveRules, AppliedRules
+from recsys.ranking.config import RankingConfig
+from recsys.ranking.explanations import OPTED_OUT_SENTENCE, shortfall_sentence
+from recsys.ranking.kernel import layout
+from recsys.ranking.kernel.layout import MODEL_TABLE, NO_ROW, TIER_ACCOUNT, TIER_CART, TIER_POPULAR, TIER_RECENT
+from recsys.ranking.kernel.rank import rank
+from recsys.ranking.live_catalogue import REFUSALS, LiveCatalogue
+from recsys.ranking.ranked import RankedOffer, RankedSlate, Watched
+from recsys.ranking.request import RequestResolver, ResolvedRequest
 
-_MOST_ROWS: Final = 4_096
-"""Rows that one question may name: cart, exclusions, what is withheld, blocked and bought."""
-_MOST_OFFERS: Final = 1_000
-_MOST_REFUSED: Final = 4_096
-_MOST_CANDIDATES: Final = 100_000
-"""Working memory of some 8 MB, of which a usual request touches the first 30 kB."""
+_FEW: Final = 1_024
+"""Rows and candidates that a working memory has room for at first."""
 _CELLS: Final = 4_096
 """Of the table that says where the curve's knots are; the search then looks at one or two."""
-_KINDS: Final[dict[tuple[OfferKind, ...], int]] = {
-    KINDS: kernel.KIND_CROSS_SELL | kernel.KIND_UPSELL,
-    KINDS[::-1]: kernel.KIND_CROSS_SELL | kernel.KIND_UPSELL,
-    KINDS[:1]: kernel.KIND_CROSS_SELL,
-    KINDS[1:]: kernel.KIND_UPSELL,
-}
 
 
-class RankedSlate(NamedTuple):
-    """The ranked answer to one request.
+def _packing(record: np.dtype[Any]) -> struct.Struct:
+    """Return the reader and writer of a record's bytes as Python numbers, several times as fast as numpy's."""
+    return struct.Struct("@" + "".join(record[name].char for name in record.names or ()))
 
-    Attributes:
-        ids: product, origin, evidence, tier, rule, antecedent of the first offer, then of the second, and so on: rows
-            of the model's tables, -1 for none.
-        numbers: price, probability, expected quantity, expected value and score of the first offer, and so on.
-        segment: row of the segment that was answered.
-        tier: position in `pool.TIERS` of the best evidence.
-        unknown: product ids of the request that the model does not know.
-        n_considered: candidates that were looked at.
-        shortfall: why fewer came than were asked for; None when all came.
-        refused: product id -> why a candidate was not offered, for reasons that change.
-    """
 
-    ids: list[int]
-    numbers: list[float]
-    segment: int
-    tier: int
-    unknown: tuple[str, ...]
-    n_considered: int
-    shortfall: str | None
-    refused: dict[str, str]
+_REQUEST: Final = _packing(layout.REQUEST)
+_OFFER: Final = _packing(layout.OFFER)
+_ANSWER: Final = _packing(layout.ANSWER)
 
 
 class CompiledRanker:
-    """Answers usual requests from the tables of one engine, and from what is in force in it.
+    """Ranks requests from the tables of one model, and from what is in force in its catalogue.
 
-    Usual is what a storefront and a sales tool ask: ranked by conversion, whatever account, cart and exclusions, and
-    without filters; with business rules that block, not with those that pin, require, boost or discount. The first one
-    on a machine compiles the kernel, some ten seconds; later processes read it from numba's cache.
+    The first one on a machine compiles the kernel, some fifteen seconds; later processes read it from numba's cache.
     """
 
-    def __init__(self, engine: OfferEngine) -> None:
-        self._engine = engine
-        self._row = engine.catalogue.row
-        self._lock = Lock()
-        self._columns = _columns(engine)
-        self._book = ColumnAddresses(list(self._columns.values()), list(kernel.COLUMNS.values()))
-        # A list goes into a memoryview by way of an array in a third of the time that numpy takes for it.
-        self._ask = memoryview(self._columns["ask"].data).cast("B").cast("q")
-        self._units = memoryview(self._columns["units"].data).cast("B").cast("d")
-        self._told, self._refused = self._columns["told"], self._columns["refused"]
-        self._offers, self._numbers = self._columns["offers"], self._columns["offer_numbers"]
-        self.rank(OfferRequest(limit=1), EMPTY_STATE)  # compiles the kernel here, not while somebody waits
+    def __init__(self, model: OfferModel, catalogue: LiveCatalogue, config: RankingConfig) -> None:
+        self._model = model
+        self._catalogue = catalogue
+        self.resolver = RequestResolver(model, catalogue)
+        self._columns = _model_columns(model, catalogue, config)
+        self._sizes = len(model.products.ids), len(model.families.names), len(model.categories.names)
+        self._n_recent = config.recent_purchases
+        self._memories = threading.local()
+        self.rank(OfferRequest(limit=1), EMPTY_STATE, None)  # compiles the kernel here, not while somebody waits
 
-    def rank(self, request: OfferRequest, state: AccountState) -> RankedSlate | None:
-        """Return what the engine would answer; None where the request is not a usual one, and the engine must say."""
-        if not _is_usual(request, state):
-            return None
-        effect = self._effect(request, state)
-        if effect is not None and (effect.told or effect.places or len(effect.pinned)):
-            return None
-        quantities, unknown = self._cart(request)
-        excluded = self._known(request.exclude) if request.exclude else []
-        withheld = self._known(state.withheld) if state.withheld else []
-        blocked = [] if effect is None else effect.blocked.tolist()
-        bought = self._known(state.bought) if state.bought else []
-        asked = [
+    def rank(
+        self, request: OfferRequest, state: AccountState, rules: ActiveRules | None, watched: int = NO_ROW
+    ) -> RankedSlate:
+        """Return the ranked answer to one request.
+
+        Args:
+            request: who asks, and for what.
+            state: what is known of the account beyond the model.
+            rules: the business rules in force.
+            watched: row of a product of which it is asked what became of it.
+        """
+        asked = self.resolver.resolve(request, state, rules)
+        lists = asked.cart, asked.excluded, asked.suppressed, asked.bought, asked.categories or ()
+        rows = [row for members in lists for row in members]
+        memory: _WorkingMemory = getattr(self._memories, "memory", None) or self._memory(_FEW, _FEW)
+        if len(rows) > memory.n_rows:
+            memory = self._memory(2 * len(rows), memory.n_candidates)
+        _REQUEST.pack_into(
+            memory.request,
+            0,
+            asked.rules.columns.address,
+            asked.rules is not NO_RULES,
             request.account_id is not None and not state.is_forgotten,
-            request.limit,
-            _KINDS[request.kinds],
-            request.new_only,
-            -1 if state.segment is None else self._engine.segment_row(state.segment),
+            bool(state.do_not_offer or state.silence),
             state.do_not_offer is None,
-            *(len(quantities), len(excluded), len(withheld), len(blocked), len(bought)),
-            *(*quantities, *excluded, *withheld, *blocked, *bought),
-        ]
-        if len(asked) > _MOST_ROWS:
-            return None
-        with self._lock:
-            self._ask[: len(asked)] = array("q", asked)
-            if quantities:
-                self._units[: len(quantities)] = array("d", quantities.values())
-            n = kernel.rank(self._book.address, _key(request))
-            return None if n < 0 else self._slate(n, request, len(quantities), unknown, effect)
+            NO_ROW if asked.segment is None else asked.segment,
+            request.limit,
+            "cross_sell" in request.kinds,
+            "upsell" in request.kinds,
+            request.new_only,
+            layout.OBJECTIVES[request.objective],
+            request.raw,
+            layout.SOURCES[request.sources],
+            watched,
+            asked.categories is not None or request.min_price is not None or request.max_price is not None,
+            np.nan if request.min_price is None else request.min_price,
+            np.nan if request.max_price is None else request.max_price,
+            *(len(members) for members in lists[:4]),
+            NO_ROW if asked.categories is None else len(asked.categories),
+        )
+        if rows:
+            memory.rows[: len(rows)] = array("q", rows)
+            if asked.cart:
+                memory.units[: len(asked.cart)] = array("d", asked.cart.values())
+        key = b"" if request.account_id is None else request.account_id.encode("utf-8", "surrogatepass")
+        n = rank(memory.address, key)
+        if n == layout.TOO_LARGE:
+            return self._rank_in_larger(memory, request, state, rules, watched)
+        return self._slate(n, memory, request, state, asked, watched)
 
-    def _effect(self, request: OfferRequest, state: AccountState) -> AppliedRules | None:
-        rules = self._engine.rules
-        if rules is None:
-            return None
-        name = state.segment
-        if name is None and request.account_id is not None and not state.is_forgotten:
-            model = self._engine.model
-            row = model.accounts.ids.find(request.account_id)
-            name = segment_name(model, int(model.accounts.segment[row])) if row >= 0 else None
-        return rules.effect(name, request.region or state.region, request.channel)
+    def _rank_in_larger(
+        self,
+        memory: _WorkingMemory,
+        request: OfferRequest,
+        state: AccountState,
+        rules: ActiveRules | None,
+        watched: int,
+    ) -> RankedSlate:
+        needed = _Answer._make(_ANSWER.unpack(memory.answer)).n_needed
+        self._memory(memory.n_rows, 2 * needed)
+        return self.rank(request, state, rules, watched)
 
-    def _cart(self, request: OfferRequest) -> tuple[dict[int, float], tuple[str, ...]]:
-        """Units by row of the cart's products and of the viewed one, and what is not known."""
-        units: dict[int, float] = {}
-        unknown: dict[str, None] = {}
-        for line in request.cart:
-            row = self._row(line.product_id)
-            if row < 0:
-                unknown[line.product_id] = None
-            else:
-                units[row] = units.get(row, 0.0) + line.quantity
-        viewed = request.viewed_product_id
-        if viewed is not None:
-            row = self._row(viewed)
-            if row < 0:
-                unknown[viewed] = None
-            else:
-                units.setdefault(row, 1.0)
-        return units, tuple(unknown)
-
-    def _known(self, product_ids: Iterable[str]) -> list[int]:
-        return [row for row in map(self._row, product_ids) if row >= 0]
+    def _memory(self, n_rows: int, n_candidates: int) -> _WorkingMemory:
+        """Give the thread a working memory of its own, for so many rows and candidates."""
+        memory = _WorkingMemory(self._columns, self._sizes, self._n_recent, n_rows, n_candidates)
+        self._memories.memory = memory
+        return memory
 
     def _slate(
-        self, n: int, request: OfferRequest, n_cart: int, unknown: tuple[str, ...], effect: AppliedRules | None
-    ) -> RankedSlate | None:
-        told: list[int] = self._told.tolist()
-        n_considered, n_refused = told[kernel.TOLD_CONSIDERED], told[kernel.TOLD_REFUSED]
-        if n_refused > _MOST_REFUSED:
-            return None
-        ids: list[int] = self._offers[: kernel.N_IDS * n].tolist()
-        if n:
-            tier = min(ids[kernel.ROW_TIER :: kernel.N_IDS])
-        elif told[kernel.TOLD_ACCOUNT] >= 0:
+        self,
+        n: int,
+        memory: _WorkingMemory,
+        request: OfferRequest,
+        state: AccountState,
+        asked: ResolvedRequest,
+        watched: int,
+    ) -> RankedSlate:
+        found = _Answer._make(_ANSWER.unpack(memory.answer))
+        offers = [RankedOffer._make(offer) for offer in _OFFER.iter_unpack(memory.offers[: max(n, 0) * _OFFER.size])]
+        if offers:
+            tier = min(offer.tier for offer in offers)
+        elif found.account != NO_ROW:
             tier = TIER_ACCOUNT
         else:
-            tier = TIER_RECENT if told[kernel.TOLD_RECENT] else TIER_CART if n_cart else TIER_POPULAR
+            tier = TIER_RECENT if found.n_recent else TIER_CART if asked.cart else TIER_POPULAR
         shortfall = None
-        if n < request.limit:
-            barred = Counter(dict(zip(kernel.FILTERS, told[kernel.TOLD_BARRED :], strict=True)))
-            shortfall = shortfall_sentence(request.limit, n, n_considered, barred)
+        if n == layout.OPTED_OUT:
+            shortfall = self._opted_out(found.account, state)
+        elif n < request.limit:
+            removed = Counter(dict(zip(layout.FILTERS, memory.removed.tolist(), strict=True)))
+            shortfall = shortfall_sentence(request.limit, n, found.n_considered, removed)
         return RankedSlate(
-            ids,
-            self._numbers[: kernel.N_NUMBERS * n].tolist(),
-            told[kernel.TOLD_SEGMENT],
+            offers,
+            found.account,
+            found.segment,
             tier,
-            unknown,
-            n_considered,
+            request.limit,
             shortfall,
-            self._spoken(self._refused[:n_refused].tolist(), effect) if n_refused else {},
+            n == layout.OPTED_OUT,
+            found.n_considered,
+            self._refused(memory.refused[: found.n_refused].tolist(), asked.rules) if found.n_refused else {},
+            asked,
+            None if watched == NO_ROW else found.watched(),
         )
 
-    def _spoken(self, refused: list[int], effect: AppliedRules | None) -> dict[str, str]:
+    def _opted_out(self, account: int, state: AccountState) -> str | None:
+        wants_none = state.do_not_offer
+        if wants_none is None:
+            wants_none = account != NO_ROW and bool(self._model.accounts.do_not_offer[account])
+        return OPTED_OUT_SENTENCE if wants_none else state.silence
+
+    def _refused(self, rows: list[int], rules: AppliedRules) -> dict[str, str]:
         """Refused products by id; a business rule is named."""
-        catalogue = self._engine.catalogue
-        blocking = {} if effect is None else effect.blocking
-        codes = [int(catalogue.refusal[row]) for row in refused]
+        catalogue = self._catalogue
+        codes = [int(catalogue.refusal[row]) for row in rows]
         return {
-            catalogue.ids[row]: REFUSALS[code] if code else f"{RULE_PREFIX}{blocking[row]}"
-            for row, code in zip(refused, codes, strict=True)
+            catalogue.ids[row]: REFUSALS[code] if code else f"{RULE_PREFIX}{rules.blocking[row]}"
+            for row, code in zip(rows, codes, strict=True)
         }
+
+
+class _Answer(NamedTuple):
+    """The fields of `layout.ANSWER`."""
+
+    account: int
+    segment: int
+    n_recent: int
+    n_considered: int
+    n_refused: int
+    n_needed: int
+    watched_state: int
+    watched_filter: int
+    watched_place: int
+    n_eligible: int
+    watched_utility: float
+    watched_probability: float
+
+    def watched(self) -> Watched:
+        return Watched(
+            self.watched_state,
+            layout.FILTERS[self.watched_filter],
+            self.watched_place,
+            self.n_eligible,
+            self.watched_utility,
+            self.watched_probability,
+        )
+
+
+class _WorkingMemory:
+    """What one thread writes and reads while it ranks: all zero by product, family and category between two calls."""
+
+    def __init__(
+        self,
+        model: dict[str, NDArray[Any]],
+        sizes: tuple[int, int, int],
+        n_recent: int,
+        n_rows: int,
+        n_candidates: int,
+    ) -> None:
+        n_products, n_families, n_categories = sizes
+        self.n_rows, self.n_candidates = n_rows, n_candidates
+        lengths = {
+            "request": 1,
+            "answer": 1,
+            "rows": n_rows,
+            "units": n_rows,
+            "recent": n_recent,
+            "removed": len(layout.FILTERS),
+            "marks": n_products,
+            "places": n_products,
+            "family_marks": n_families,
+            "category_counts": n_categories,
+            "lists": 2,
+            **dict.fromkeys(layout.PER_CANDIDATE, n_candidates),
+        }
+        work = {f"work.{name}": np.zeros(length, MODEL_TABLE.types[f"work.{name}"]) for name, length in lengths.items()}
+        self._columns = MODEL_TABLE.at(model | work)
+        self.address = self._columns.address
+        # A list goes into a memoryview by way of an array in a third of the time that numpy takes for it.
+        self.rows = memoryview(work["work.rows"].data).cast("B").cast("q")
+        self.units = memoryview(work["work.units"].data).cast("B").cast("d")
+        self.request, self.answer = _bytes(work["work.request"]), _bytes(work["work.answer"])
+        self.offers = _bytes(work["work.offers"])
+        self.removed, self.refused = work["work.removed"], work["work.refused"]
+
+
+def _bytes(records: np.ndarray[Any, Any]) -> memoryview:
+    return memoryview(records.view(np.uint8).data)
 
 
 def compile_kernel() -> None:
     """Let numba compile the kernel and keep it, which the first start of a server would do else."""
-    from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model  # loads pandas, which nothing else needs
+    from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model  # only this needs a model out of nothing
 
-    CompiledRanker(OfferEngine(synthetic_model(SyntheticModelConfig(), np.random.default_rng(0))))
-
-
-def _is_usual(request: OfferRequest, state: AccountState) -> bool:
-    bounded = request.categories or request.min_price is not None or request.max_price is not None
-    special = bounded or request.raw or request.sources != "all" or request.objective != "conversion"
-    silent = state.silence is not None or state.do_not_offer
-    return not special and not silent and 1 <= request.limit <= _MOST_OFFERS and request.kinds in _KINDS
+    model = synthetic_model(SyntheticModelConfig(), np.random.default_rng(0))
+    CompiledRanker(model, LiveCatalogue(model), RankingConfig())
 
 
-def _key(request: OfferRequest) -> bytes:
-    """The account's id in bytes; a lone surrogate is in no id."""
-    return b"" if request.account_id is None else request.account_id.encode("utf-8", "surrogatepass")
-
-
-def _columns(engine: OfferEngine) -> dict[str, NDArray[Any]]:
-    model, config = engine.model, engine.config
-    diversity = config.diversity
-    knots = model.cart_curve.score
-    cells_a_score = _CELLS / (knots[-1] - knots[0]) if len(knots) > 1 else 0.0
-    settings = [
-        *(config.min_probability, config.relevance_floor, config.repeat_weight, config.repeat_prior_orders),
-        *(config.recent_purchases, config.least_buyers, diversity.max_kind_share, diversity.max_category_share),
-        *(diversity.free_ranks, diversity.least_worth, cells_a_score),
-    ]
+def _model_columns(model: OfferModel, catalogue: LiveCatalogue, config: RankingConfig) -> dict[str, NDArray[Any]]:
+    diversity, knots = config.diversity, model.cart_curve.score
+    settings = np.zeros(1, dtype=layout.SETTINGS)
+    settings[0] = (
+        config.min_probability,
+        config.relevance_floor,
+        config.repeat_weight,
+        config.repeat_prior_orders,
+        config.least_buyers,
+        diversity.max_kind_share,
+        diversity.max_category_share,
+        diversity.free_ranks,
+        diversity.least_worth,
+        catalogue.margin_rate or 0.0,
+        _CELLS / (knots[-1] - knots[0]) if len(knots) > 1 else 0.0,
+    )
     made: dict[str, NDArray[Any]] = {
-        "price": engine.catalogue.price,
-        "refusal": engine.catalogue.refusal,
-        "settings": np.array(settings, dtype=np.float64),
-        "knot_before": _knots_before(knots),
-        **_memory(len(model.products.ids), len(model.families.names), len(model.categories.names)),
-        "recent": np.zeros(config.recent_purchases, dtype=np.int64),
+        "catalogue.price": catalogue.price,
+        "catalogue.cost": catalogue.cost,
+        "catalogue.refusal": catalogue.refusal,
+        "made.settings": settings,
+        "made.knot_before": _knots_before(knots),
     }
-    columns = {name: made[name] if name in made else attrgetter(name)(model) for name in kernel.COLUMNS}
+    names = [name for name in MODEL_TABLE.types if not name.startswith("work.")]
+    columns: dict[str, NDArray[Any]] = {name: made[name] if name in made else attrgetter(name)(model) for name in names}
     return {
         name: np.ascontiguousarray(column.view(np.uint8) if column.dtype == np.bool_ else column)
         for name, column in columns.items()
@@ -239,27 +291,3 @@ def _knots_before(knots: Float64) -> Int32:
         return np.zeros(1, dtype=np.int32)
     begins = np.linspace(knots[0], knots[-1], _CELLS + 1)
     return np.clip(np.searchsorted(knots, begins, side="right") - 1, 0, len(knots) - 2).astype(np.int32)
-
-
-def _memory(n_products: int, n_families: int, n_categories: int) -> dict[str, NDArray[Any]]:
-    per_candidate = ("keys", "line", "leads", "listed", "gone")
-    sizes = {
-        "ask": _MOST_ROWS,
-        "units": _MOST_ROWS,
-        "told": kernel.N_TOLD,
-        "refused": _MOST_REFUSED,
-        "offers": kernel.N_IDS * _MOST_OFFERS,
-        "offer_numbers": kernel.N_NUMBERS * _MOST_OFFERS,
-        "marks": n_products,
-        "slots": n_products,
-        "families": n_families,
-        "categories": n_categories,
-        "ids": 4 * _MOST_CANDIDATES,
-        "numbers": 4 * _MOST_CANDIDATES,
-        **dict.fromkeys(per_candidate, _MOST_CANDIDATES),
-        "of_lists": 8,
-        "best_faint": 2,
-        "taken": _MOST_OFFERS,
-        "of_kind": 2,
-    }
-    return {name: np.zeros(size, dtype=kernel.COLUMNS[name]) for name, size in sizes.items()}

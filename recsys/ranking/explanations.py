@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from recsys.offer_model.tables import EVERYONE, OfferModel
+from recsys.ranking.kernel.layout import NO_ROW, TIER_SEGMENT
+from recsys.ranking.ranked import RankedOffer
 
 EvidenceCounts = dict[str, float | int | str]
 _K = TypeVar("_K")
@@ -35,11 +35,16 @@ class Reasons:
         self._names: dict[int, str] = {}  # of the products that were named so far; at most one entry a product
         self._of_evidence: dict[tuple[int, bool], Reason] = {}
         self._of_rule: dict[int, Reason] = {}
-        # Single elements of a memoryview are read several times as fast as those of an array.
-        self._consequent = memoryview(model.rules.consequent)  # type: ignore[arg-type]
-        self._n_buyers = memoryview(model.rules.n_buyers)  # type: ignore[arg-type]
-        self._n_both = memoryview(model.rules.n_both)  # type: ignore[arg-type]
-        self._n_antecedent = memoryview(model.rules.n_antecedent)  # type: ignore[arg-type]
+
+    def of_offer(self, offer: RankedOffer, segment: int) -> Reason:
+        """Return why an offer is made; `segment` is the row of the segment that was answered."""
+        if offer.tier >= TIER_SEGMENT and offer.evidence != NO_ROW:
+            return self.of_fallback(offer.evidence, segment if offer.tier == TIER_SEGMENT else EVERYONE)
+        if offer.rule != NO_ROW:
+            return self.of_rule(offer.rule, offer.antecedent)
+        if offer.evidence != NO_ROW:
+            return self.of_evidence(offer.evidence, is_upgrade=offer.from_product != NO_ROW)
+        return self.of_popularity(offer.product)
 
     def name(self, product: int) -> str:
         """Return a product's name, or its id where it has none."""
@@ -49,15 +54,15 @@ class Reasons:
             self._names[product] = name
         return name
 
-    def of_evidence(self, row: int, *, climbs: bool) -> Reason:
+    def of_evidence(self, row: int, *, is_upgrade: bool) -> Reason:
         """Return the reason that stands in row `row` of the evidence table."""
-        reason = self._of_evidence.get((row, climbs))
+        reason = self._of_evidence.get((row, is_upgrade))
         if reason is None:
             _make_room(self._of_evidence)
-            reason = self._of_evidence[row, climbs] = self._counted(row, climbs=climbs)
+            reason = self._of_evidence[row, is_upgrade] = self._counted(row, is_upgrade=is_upgrade)
         return reason
 
-    def _counted(self, row: int, *, climbs: bool) -> Reason:
+    def _counted(self, row: int, *, is_upgrade: bool) -> Reason:
         table = self._model.evidence
         segment, anchor, product = int(table.segment[row]), int(table.anchor[row]), int(table.product[row])
         n_anchor, n_followed = int(table.n_anchor[row]), int(table.n_followed[row])
@@ -72,7 +77,7 @@ class Reasons:
             "n_follow_ons_overall": overall,
             "n_purchases_overall": facts.n_first_purchases,
         }
-        verb = "went on to" if climbs else "added"
+        verb = "went on to" if is_upgrade else "added"
         share = _percent(overall / max(facts.n_first_purchases, 1))
         return Reason(
             f"{who} that buy {self.name(anchor)} {verb} {self.name(product)} "
@@ -80,25 +85,6 @@ class Reasons:
             counts,
             anchor,
         )
-
-    def beside(self, cart: Sequence[int]) -> CartReasons:
-        """Return the reasons that the products of a cart give."""
-        return CartReasons(self, cart)
-
-    def rules_of(self, antecedent: int) -> tuple[int, int]:
-        """Return the rows of a product's rules: the first, and the one after the last."""
-        start, count = self._model.products.rules_start[antecedent], self._model.products.rules_count[antecedent]
-        return int(start), int(start) + int(count)
-
-    def rule(self, product: int, begin: int, end: int) -> tuple[int, int, int] | None:
-        """Return row, orders with both and orders with the antecedent of a rule; None where too few stand behind it.
-
-        `begin` and `end` are those of one antecedent.
-        """
-        row = bisect_left(self._consequent, product, begin, end)
-        if row == end or self._consequent[row] != product or self._n_buyers[row] < self._least:
-            return None
-        return row, self._n_both[row], self._n_antecedent[row]
 
     def of_rule(self, row: int, antecedent: int) -> Reason:
         """Return the reason that row `row` of the rules gives for its consequent."""
@@ -109,8 +95,9 @@ class Reasons:
         return reason
 
     def _together(self, row: int, antecedent: int) -> Reason:
-        n_both, n_antecedent = self._n_both[row], self._n_antecedent[row]
-        names = self.name(self._consequent[row]), self.name(antecedent)
+        rules = self._model.rules
+        n_both, n_antecedent = int(rules.n_both[row]), int(rules.n_antecedent[row])
+        names = self.name(int(rules.consequent[row])), self.name(antecedent)
         sentence = f"{names[0]} was in {_spoken(n_both)} of {_spoken(n_antecedent)} orders with {names[1]}"
         counts: EvidenceCounts = {
             "anchor_product_id": self._model.products.ids[antecedent],
@@ -150,28 +137,6 @@ class Reasons:
         return "all accounts" if segment == EVERYONE else f"segment {self._model.segments.names[segment]}"
 
 
-class CartReasons:
-    """How often orders with a product of one cart hold another product."""
-
-    def __init__(self, reasons: Reasons, cart: Sequence[int]) -> None:
-        self._reasons = reasons
-        self._rows = [(antecedent, *reasons.rules_of(antecedent)) for antecedent in cart]
-
-    def reason(self, product: int) -> Reason | None:
-        """Return the sentence of one product; None where too few buyers stand behind it.
-
-        Of several products of the cart, the one whose orders hold this product most often is named.
-        """
-        best: tuple[float, int, int] | None = None
-        for antecedent, begin, end in self._rows:
-            found = self._reasons.rule(product, begin, end)
-            if found is not None:
-                row, n_both, n_antecedent = found
-                share = (n_both / max(n_antecedent, 1), -antecedent, row)
-                best = share if best is None else max(best, share)
-        return None if best is None else self._reasons.of_rule(best[2], -best[1])
-
-
 def _make_room(kept: dict[_K, Reason]) -> None:
     if len(kept) >= _MOST_KEPT:
         kept.clear()
@@ -202,10 +167,10 @@ SPOKEN = {
     "near_duplicate": "near-duplicates",
     "substitute": "substitutes",
 }
-SILENT = "the account wants no offers"
+OPTED_OUT_SENTENCE = "the account wants no offers"
 
 
-def shortfall_sentence(requested: int, returned: int, n_considered: int, barred: Counter[str]) -> str | None:
+def shortfall_sentence(requested: int, returned: int, n_considered: int, removed: Counter[str]) -> str | None:
     """Return why `returned < requested`, None where all came.
 
     Example:
@@ -219,5 +184,5 @@ def shortfall_sentence(requested: int, returned: int, n_considered: int, barred:
     if n_considered == 0:
         return f"asked for {requested}, there is no candidate: nothing goes with this account, cart or product"
     found = f"asked for {requested}, found {returned or 'nothing credible'} in {n_considered} candidates"
-    parts = [f"{barred[name]} {words}" for name, words in SPOKEN.items() if barred[name]]
+    parts = [f"{removed[name]} {words}" for name, words in SPOKEN.items() if removed[name]]
     return f"{found}; left out: {', '.join(parts)}" if parts else found

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
-from recsys.contracts.offers import OfferRequest, Slate
+from recsys.contracts.offers import OfferRequest
 
 DEPTH: Final = 20
 """The last of k offers is drawn from the ranks k to k + 20."""
+
+
+class Exploration(NamedTuple):
+    """How often the last slot shows another offer than the one of its rank: with probability `share`."""
+
+    share: float
+    rng: random.Random
+
+
+class Drawn(NamedTuple):
+    """Which offer of a wide slate stands last, by its position from 0, and the probability with which it does."""
+
+    position: int
+    propensity: float
 
 
 def widened(request: OfferRequest) -> OfferRequest:
@@ -17,16 +31,16 @@ def widened(request: OfferRequest) -> OfferRequest:
     return replace(request, limit=request.limit + DEPTH)
 
 
-def draw(wide: Slate, limit: int, share: float, rng: random.Random) -> Slate | None:
-    """Return the first `limit` offers of a wide slate, the last one drawn, each with its propensity.
+def draw(n_offers: int, limit: int, exploration: Exploration) -> Drawn | None:
+    """Draw the last of `limit` offers from a wide slate of `n_offers`; the others stand at their ranks for certain.
 
-    With probability `1 - share` it is the one of rank k, else each of the n below it (n at most 20) with `share / n`.
-    None where nothing stands below rank k.
+    With probability `1 - share` it is the one of rank `limit`, else each of the n below it (n at most 20) with
+    `share / n`. None where nothing stands below that rank.
     """
-    below = len(wide.offers) - limit
+    below = n_offers - limit
     if below < 1:
         return None
-    explores = rng.random() < share
-    last = wide.offers[limit + rng.randrange(below)] if explores else wide.offers[limit - 1]
-    drawn = replace(last, rank=limit, propensity=share / below if explores else 1.0 - share)
-    return replace(wide, offers=(*wide.offers[: limit - 1], drawn), requested=limit, shortfall=None)
+    share, rng = exploration
+    if rng.random() < share:
+        return Drawn(limit + rng.randrange(below), share / below)
+    return Drawn(limit - 1, 1.0 - share)

@@ -11,9 +11,6 @@ from recsys.contracts.answers import CallListEntry
 from recsys.contracts.offers import AccountState, OfferRequest
 from recsys.offer_model.tables import Int64
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.explanations import Reasons
-from recsys.ranking.retrieval import candidate_rows
-from recsys.ranking.value import unit_worth
 from recsys.ranking.white_space import WhiteSpace, WhiteSpaceBuilder
 from recsys.ranking.why_not import WhyNot, why_not
 
@@ -60,7 +57,6 @@ def likely_buyers(
         capacity: how many calls can be made.
         state_of: what is known of an account beyond the bundle; asked for those only that may be on the list.
     """
-    reasons = Reasons(engine.model, engine.config.least_buyers)
     calls: list[CallListEntry] = []
     seen: set[int] = set()
     for candidate, account in zip(takers.candidates.tolist(), takers.accounts.tolist(), strict=True):
@@ -69,7 +65,7 @@ def likely_buyers(
         if account in seen:
             continue
         seen.add(account)
-        call = _call(engine, candidate, engine.model.accounts.ids[account], len(calls) + 1, reasons)
+        call = _call(engine, candidate, engine.model.accounts.ids[account], len(calls) + 1)
         if _may_be_called(engine, account, candidate, state_of(call.account_id)):
             calls.append(call)
     return tuple(calls)
@@ -91,22 +87,21 @@ def _may_be_called(engine: OfferEngine, account: int, candidate: int, state: Acc
     return product_id not in state.bought and product_id not in state.withheld
 
 
-def _call(engine: OfferEngine, candidate: int, account_id: str, rank: int, reasons: Reasons) -> CallListEntry:
-    pool = candidate_rows(engine.model, slice(candidate, candidate + 1))
-    lower = int(pool.from_product[0])
-    probability, evidence = float(pool.probability[0]), int(pool.evidence[0])
-    climbs = lower >= 0
-    product = int(pool.product[0])
-    said = reasons.of_evidence(evidence, climbs=climbs) if evidence >= 0 else reasons.of_popularity(product)
+def _call(engine: OfferEngine, candidate: int, account_id: str, rank: int) -> CallListEntry:
+    table, reasons = engine.model.candidates, engine.reasons
+    product, lower = int(table.product[candidate]), int(table.from_product[candidate])
+    probability, quantity = float(table.probability[candidate]), float(table.expected_quantity[candidate])
+    evidence, is_upgrade = int(table.evidence[candidate]), lower >= 0
+    said = reasons.of_evidence(evidence, is_upgrade=is_upgrade) if evidence >= 0 else reasons.of_popularity(product)
     return CallListEntry(
         rank=rank,
         account_id=account_id,
-        kind="upsell" if climbs else "cross_sell",
+        kind="upsell" if is_upgrade else "cross_sell",
         probability=probability,
-        expected_quantity=float(pool.quantity[0]),
-        expected_value=probability * float(unit_worth(pool, "revenue", engine.catalogue)[0]),
+        expected_quantity=quantity,
+        expected_value=probability * engine.catalogue.money(product, lower, quantity),
         reason=said.sentence,
-        from_product_id=engine.catalogue.ids[lower] if climbs else None,
+        from_product_id=engine.catalogue.ids[lower] if is_upgrade else None,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,6 +63,17 @@ class LiveCatalogue:
         numbers = {"price": self.price[row], "cost": self.cost[row], "stock": self._stock[row]}
         known = {name: None if np.isnan(value) else float(value) for name, value in numbers.items()}
         return {**known, "active": bool(self._active[row]), "do_not_offer": bool(self._do_not_offer[row])}
+
+    def money(self, product: int, from_product: int, quantity: float) -> float:
+        """Return the money that units of a product bring by price, less what an upgrade displaces (-1: nothing).
+
+        It is 0 where a price is not known.
+        """
+        value = float(self.price[product])
+        if from_product >= 0:
+            value -= float(self.price[from_product])
+        value *= quantity
+        return 0.0 if math.isnan(value) else value
 
     def _refusal(self, row: int) -> int:
         if not self._active[row]:

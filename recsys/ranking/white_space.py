@@ -10,12 +10,11 @@ from typing import Final
 import numpy as np
 
 from recsys.contracts.answers import WhiteSpaceItem
-from recsys.contracts.offers import AccountState, Offer, OfferRequest
-from recsys.offer_model.tables import EVERYONE, Float64, Int64
+from recsys.contracts.offers import AccountState, OfferRequest
+from recsys.offer_model.tables import EVERYONE, Float64, Int64, owned_by
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.live_catalogue import REFUSALS
-from recsys.ranking.request import ResolvedRequest
-from recsys.ranking.retrieval import owned_by
+from recsys.ranking.ranked import RankedOffer, RankedSlate
 from recsys.ranking.why_not import SENTENCES
 
 N_OFFERED: Final = 100
@@ -76,16 +75,16 @@ class WhiteSpaceBuilder:
         """
         engine, model = self._engine, self._engine.model
         request = OfferRequest(account_id=account_id, limit=N_OFFERED, explain="none")
-        situation = engine.situation(request, state)
-        offered = {offer.product_id: offer for offer in engine.recommend(request, state).offers}
-        n_peers = max(int(model.segments.n_accounts[situation.segment]), 1)
-        penetration = np.minimum(self._owners(situation.segment) / n_peers, 1.0)
-        owned = self._owned(situation, state)
+        ranked = engine.rank(request, state)
+        offered = {offer.product: offer for offer in ranked.offers}
+        n_peers = max(int(model.segments.n_accounts[ranked.segment]), 1)
+        penetration = np.minimum(self._owners(ranked.segment) / n_peers, 1.0)
+        owned = self._owned(ranked)
         shelves = [
-            self._shelf(code, rows, situation, owned, offered, penetration, cells_per_category)
+            self._shelf(code, rows, ranked, owned, offered, penetration, cells_per_category)
             for code, rows in self._categories()
         ]
-        group = "all accounts" if situation.segment == EVERYONE else model.segments.names[situation.segment]
+        group = "all accounts" if ranked.segment == EVERYONE else model.segments.names[ranked.segment]
         return WhiteSpace(group, n_peers, tuple(sorted(shelves, key=_on_offer, reverse=True)))
 
     def _categories(self) -> Iterable[tuple[int, Int64]]:
@@ -98,19 +97,19 @@ class WhiteSpaceBuilder:
         self,
         code: int,
         rows: Int64,
-        situation: ResolvedRequest,
+        ranked: RankedSlate,
         owned: set[int],
-        offered: dict[str, Offer],
+        offered: dict[int, RankedOffer],
         penetration: Float64,
         most: int,
     ) -> WhiteSpaceCategory:
         model = self._engine.model
         likely = rows[np.argsort(-penetration[rows], kind="stable")]
-        cells = [self._cell(row, situation, owned, offered, float(penetration[row])) for row in likely.tolist()[:most]]
+        cells = [self._cell(row, ranked, owned, offered, float(penetration[row])) for row in likely.tolist()[:most]]
         shown = {cell.product_id for cell in cells}
-        more = [row for row in rows.tolist() if row in owned or self._engine.catalogue.ids[row] in offered]
+        more = [row for row in rows.tolist() if row in owned or row in offered]
         cells += [
-            self._cell(row, situation, owned, offered, float(penetration[row]))
+            self._cell(row, ranked, owned, offered, float(penetration[row]))
             for row in more
             if self._engine.catalogue.ids[row] not in shown
         ]
@@ -123,35 +122,35 @@ class WhiteSpaceBuilder:
         )
 
     def _cell(
-        self, row: int, situation: ResolvedRequest, owned: set[int], offered: dict[str, Offer], penetration: float
+        self, row: int, ranked: RankedSlate, owned: set[int], offered: dict[int, RankedOffer], penetration: float
     ) -> WhiteSpaceItem:
         product_id = self._engine.catalogue.ids[row]
         name = self._engine.model.products.names[row] or None
-        offer = offered.get(product_id)
+        offer = offered.get(row)
         if offer is not None:
             return WhiteSpaceItem(
                 product_id, name, "offered", None, offer.probability, offer.expected_value, penetration
             )
         if row in owned:
             return WhiteSpaceItem(product_id, name, "owned", None, None, None, penetration)
-        why = self._why(row, situation)
+        why = self._why(row, ranked)
         return WhiteSpaceItem(product_id, name, "gap" if why is None else "not_eligible", why, None, None, penetration)
 
-    def _why(self, row: int, situation: ResolvedRequest) -> str | None:
-        if situation.silent:
-            return situation.silent
-        effect, refusal = situation.effect, int(self._engine.catalogue.refusal[row])
+    def _why(self, row: int, ranked: RankedSlate) -> str | None:
+        if ranked.is_opted_out:
+            return ranked.shortfall
+        refusal, blocking = int(self._engine.catalogue.refusal[row]), ranked.resolved.rules.blocking
         if refusal:
             return SENTENCES[REFUSALS[refusal]]
-        if effect is not None and row in effect.blocking:
-            return SENTENCES["blocked"].format(rule=effect.blocking[row])
-        return "it is withheld for this account" if row in situation.barriers.withheld else None
+        if row in blocking:
+            return SENTENCES["blocked"].format(rule=blocking[row])
+        return "it is withheld for this account" if row in ranked.resolved.suppressed else None
 
-    def _owned(self, situation: ResolvedRequest, state: AccountState) -> set[int]:
-        posted = {row for row in map(self._engine.catalogue.row, state.bought) if row >= 0}
-        if situation.account < 0:
+    def _owned(self, ranked: RankedSlate) -> set[int]:
+        posted = set(ranked.resolved.bought)
+        if ranked.account < 0:
             return posted
-        return posted | set(owned_by(self._engine.model, situation.account, ever=False).tolist())
+        return posted | set(owned_by(self._engine.model, ranked.account, ever=False).tolist())
 
     def _owners(self, segment: int) -> Int64:
         """Return how many accounts of a segment have bought each product, shape `(n_products,)`."""

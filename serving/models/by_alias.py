@@ -10,9 +10,10 @@ from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from recsys.bundle.resolve import CHAMPION, ResolvedModel
-from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, OfferRequest, ProductChange, Slate
+from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, OfferRequest, ProductChange
 from recsys.errors import ModelNotFoundError, OfferEngineError, RegistryError
 from recsys.offer_catalogue.business_rules import BusinessRule
+from recsys.ranking.exploration import Exploration
 from recsys.ranking.explorer import ModelExplorer
 from serving.encoding import EncodedSlate, json_text
 
@@ -20,13 +21,12 @@ _log = logging.getLogger("serving")
 
 
 class OfferRanker(Protocol):
-    """What ranks: `serving.slates.RankingEngine`, or a fake in tests."""
+    """What ranks: `serving.encoding.EncodingEngine`, or a fake in tests."""
 
-    def recommend(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Slate:
-        """Return the ranked answer to one request."""
-
-    def answer(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> EncodedSlate:
-        """Return the same as text."""
+    def answer(
+        self, request: OfferRequest, state: AccountState = EMPTY_STATE, exploration: Exploration | None = None
+    ) -> EncodedSlate:
+        """Return the ranked answer to one request as text, its last offer drawn where that is wanted."""
 
     def knows(self, kind: NameKind, name: str) -> bool:
         """Return whether the model has anything to say about what is called so."""

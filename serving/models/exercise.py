@@ -24,11 +24,10 @@ from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.offer_model.tables import OfferModel
 from recsys.offer_model.utf8_column import Utf8Column
 from recsys.ranking.explorer import ModelExplorer
-from serving.encoding import encode, json_text
-from serving.slates import RankingEngine
+from serving.encoding import EncodingEngine, encode, json_text
 
 N_REQUESTS: Final = 200
-"""Of the compiled ranking and of the plain one each; some tenths of a second together."""
+"""As text and as offers each; some tenths of a second together."""
 _N_PAGES: Final = 5
 """Boards and call lists: each looks through all accounts, tenths of a second where they are a million."""
 _MOST_SHOWN: Final = 100
@@ -104,18 +103,18 @@ def exercise(bundle: Bundle, n: int = N_REQUESTS) -> int:
         BundleCorruptError: an offer names a product that is not the model's, or a number that can't be.
     """
     engine = bundle.engine()
-    ranking, insight, known = RankingEngine(engine, 0), ModelExplorer(engine), frozenset(engine.catalogue.ids)
+    encoding, insight, known = EncodingEngine(engine), ModelExplorer(engine), frozenset(engine.catalogue.ids)
     for item in bundle.manifest.warm_up:
         cart = tuple(CartLine(product) for product in item.cart)
-        _check_offers(ranking.answer(OfferRequest(account_id=item.account_id, cart=cart)).offers, known)
+        _check_offers(encoding.answer(OfferRequest(account_id=item.account_id, cart=cart)).offers, known)
     answers = len(bundle.manifest.warm_up)
     for step, (request, state) in enumerate(questions(bundle.model, n)):
         if request.objective == "margin" and engine.catalogue.margin_rate is None:
             continue
         if step == 3 * n // 4:
-            ranking.use_rules(_rules(engine.catalogue.ids))
-        _check_offers(ranking.answer(request, state).offers, known)
-        plain = encode(ranking.recommend(request, state))
+            encoding.use_rules(_rules(engine.catalogue.ids))
+        _check_offers(encoding.answer(request, state).offers, known)
+        plain = encode(engine.recommend(request, state))
         _check_offers(plain.offers, known)
         insight.why_not(request, state, engine.catalogue.ids[step % len(known)] if known else "unknown", plain.refused)
         answers += 3
@@ -166,7 +165,7 @@ def _is_no_number(value: float | None) -> bool:
 
 
 def _rules(ids: list[str]) -> list[BusinessRule]:
-    """Rules that place and lift, so that the plain ranking answers what the compiled one would."""
+    """Rules that place, lift and discount."""
     named = [name for name in ids if name]
     if not named:
         return []

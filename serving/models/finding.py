@@ -101,7 +101,6 @@ class ModelFinder:
         kept: the bundles on disk.
         config: how long to wait.
         clock: says since when the registry is away.
-        remembered: answers that a model keeps.
         trial: tries a bundle in a process of its own before it is loaded.
     """
 
@@ -111,14 +110,12 @@ class ModelFinder:
         kept: KeptModels,
         config: RegistryConfig,
         clock: Callable[[], datetime],
-        remembered: int,
         trial: BundleTrial,
     ) -> None:
         self.kept = kept
         self._tracking_uri = tracking_uri
         self._config = config
         self._clock = clock
-        self._remembered = remembered
         self._trial = trial
         self._away: dict[str, Away] = {}
         self._said_at: datetime | None = None
@@ -180,8 +177,7 @@ class ModelFinder:
         known = self.kept.find(found.version) is not None
         place = self._keep(found, reference)
         try:
-            now, remembered = self._clock(), self._remembered
-            return load_model(place.path, source=reference, now=now, remembered=remembered, trial=self._trial)
+            return load_model(place.path, source=reference, now=self._clock(), trial=self._trial)
         except BundleError:
             if self.kept.is_whole(found.version):  # it is not the copy's fault
                 raise
@@ -295,7 +291,7 @@ class ModelFinder:
 def finder_of(settings: Settings, tracking_uri: str, clock: Callable[[], datetime]) -> ModelFinder:
     """Return what finds and loads models as the settings say."""
     kept, trial = KeptModels(settings.kept_models, clock), BundleTrial(settings.trial_seconds)
-    return ModelFinder(tracking_uri, kept, settings.registry, clock, settings.remembered_slates, trial)
+    return ModelFinder(tracking_uri, kept, settings.registry, clock, trial)
 
 
 def sources_of(reference: str, settings: Settings, finder: ModelFinder) -> ModelSources:

@@ -23,9 +23,9 @@ from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.errors import BundleCorruptError
 from recsys.ranking.explorer import ModelExplorer
 from serving import logs
+from serving.encoding import EncodingEngine
 from serving.models.by_alias import LoadedModel
 from serving.models.kept_models import KeptModels
-from serving.slates import RankingEngine
 
 _COMMAND: Final = (sys.executable, "-m", "serving.models.exercise")
 _MOST_LOGGED: Final = 4_000
@@ -129,7 +129,6 @@ def load_model(
     *,
     source: str,
     now: datetime,
-    remembered: int = 0,
     verify: bool = True,
     trial: BundleTrial | None = None,
 ) -> LoadedModel:
@@ -139,7 +138,6 @@ def load_model(
         folder: of the bundle.
         source: what the model was asked for by, for people to read.
         now: becomes `loaded_at`.
-        remembered: answers that are kept for the same question asked again, of those that are not usual.
         verify: compare every file with its digest; left out by workers whose parent has done it.
         trial: tries the bundle in another process first, which compares the digests instead of this one.
 
@@ -153,7 +151,7 @@ def load_model(
     return LoadedModel(
         version=version,
         source=source,
-        engine=RankingEngine(engine, remembered),
+        engine=EncodingEngine(engine),
         as_of=_utc(bundle.manifest.as_of),
         horizon_days=bundle.manifest.horizon_days,
         currency=bundle.manifest.currency,

@@ -206,8 +206,7 @@ def _verified(plan: ServerConfig, finder: ModelFinder) -> LoadedModel:
     if kept is None:  # the parent could keep no copy, or it went since: what the folder holds may have changed
         found = finder.first(plan.source)
         return finder.load(found, plan.source)
-    remembered = plan.settings.remembered_slates
-    return load_model(kept.path, source=plan.source, now=_now(), remembered=remembered, verify=False)
+    return load_model(kept.path, source=plan.source, now=_now(), verify=False)
 
 
 def _watched(plan: ServerConfig, finder: ModelFinder, model: LoadedModel) -> WatchedModels:

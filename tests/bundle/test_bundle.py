@@ -19,7 +19,8 @@ from recsys.bundle.save import BundleDetails, save_bundle
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.errors import BundleCorruptError, BundleError, BundleVersionError
 from recsys.offer_model.tables import OfferModel
-from recsys.ranking.engine import OfferEngine, RankingConfig
+from recsys.ranking.config import RankingConfig
+from recsys.ranking.engine import OfferEngine
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 
 SIZE = SyntheticModelConfig(n_accounts=30, n_products=60)

@@ -18,9 +18,10 @@ from recsys.data.history import History
 from recsys.fitting.assembly import LearnedParts, OfferModelConfig, build_offer_model
 from recsys.fitting.links import CartWeights, without_steps
 from recsys.models.candidates import Candidates
-from recsys.offer_model.tables import CartCurve, OfferModel, noisy_or_curve
-from recsys.ranking.engine import OfferEngine, RankingConfig
-from recsys.ranking.retrieval import owned_by, repeat_rate
+from recsys.offer_model.tables import CartCurve, OfferModel, noisy_or_curve, owned_by
+from recsys.ranking.config import RankingConfig
+from recsys.ranking.engine import OfferEngine
+from tests.support.reference_ranker.candidates import repeat_rate
 
 AS_OF = datetime(2026, 1, 31, tzinfo=UTC)
 

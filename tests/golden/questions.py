@@ -148,7 +148,7 @@ def sessions(market: Market) -> tuple[Session, ...]:
     own = {"objective": market.objective}
     tired = {"fatigue": {"product_a_day": 2, "offers_a_day": 12}, "returned_is_presented": ["newsletter"]}
     return (
-        Session("plain", market.seed, 450, own | {"remembered_slates": 0}),
+        Session("plain", market.seed, 450, own),
         Session("rules", market.seed + 1, 400, own | tired, rules=RULES),
         Session("experiments", market.seed + 2, 400, own, experiments=True),
     )

@@ -3,9 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recsys.ranking.combine import combine, in_this_order, merge_weights, noisy_or
-from recsys.ranking.kernel import TIER_ACCOUNT, TIER_CART
-from recsys.ranking.pool import Pool, crosses
+from recsys.ranking.kernel.layout import TIER_ACCOUNT, TIER_CART
+from tests.support.reference_ranker.candidates import (
+    Pool,
+    combine,
+    crosses,
+    in_this_order,
+    merge_weights,
+    noisy_or,
+)
 
 
 def pool(products: list[int], probabilities: list[float], tier: int) -> Pool:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from recsys.offer_model.tables import OfferModel
-from recsys.ranking.diversity import DiversityConfig, Picker
+from recsys.ranking.config import DiversityConfig
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
+from tests.support.reference_ranker.picker import Picker
 
 PLAIN = synthetic_model(SyntheticModelConfig(n_products=20), np.random.default_rng(0))
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from recsys.contracts.offers import KINDS, AccountState, CartLine, OfferRequest, ProductChange
 from recsys.errors import ConfigError
-from recsys.offer_model.tables import EVERYONE, OfferModel
-from recsys.ranking.engine import OfferEngine, RankingConfig
-from recsys.ranking.retrieval import owned_by
+from recsys.offer_model.tables import EVERYONE, OfferModel, owned_by
+from recsys.ranking.config import RankingConfig
+from recsys.ranking.engine import OfferEngine
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 
 N_ACCOUNTS, N_PRODUCTS = 40, 120
@@ -155,7 +155,7 @@ def test_raw_gives_each_kind_in_the_ranker_s_own_order() -> None:
 def test_raw_leaves_the_cap_on_categories_off() -> None:
     def first_ranks(*, raw: bool) -> list[str]:
         request = OfferRequest(account_id="A0000005", limit=8, raw=raw, kinds=("cross_sell",))
-        model = replace(MODEL, products=replace(MODEL.products, category=np.where(np.arange(N_PRODUCTS) % 2, 1, 0)))
+        model = replace(MODEL, products=replace(MODEL.products, category=(np.arange(N_PRODUCTS, dtype=np.int32) % 2)))
         return [offer.product_id for offer in OfferEngine(_crowded(model)).recommend(request).offers]
 
     assert first_ranks(raw=True) != first_ranks(raw=False)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, Offer, OfferRequest, ProductChange
 from recsys.offer_catalogue.business_rules import BusinessRule
+from recsys.offer_model.tables import owned_by
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.retrieval import owned_by
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 
 MODEL = synthetic_model(SyntheticModelConfig(n_accounts=40, n_products=120, n_categories=4), np.random.default_rng(11))

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from recsys.contracts.offers import AccountState, CartLine, OfferRequest, ProductChange
 from recsys.offer_catalogue.business_rules import BusinessRule
+from recsys.offer_model.tables import owned_by
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.explorer import likely_buyers, takers_of
-from recsys.ranking.retrieval import owned_by
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from recsys.ranking.white_space import WhiteSpaceBuilder
 from recsys.ranking.why_not import SENTENCES, WhyNot, why_not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections import Counter
@@ -15,13 +16,13 @@ from fastapi import FastAPI
 from scipy import stats
 
 from recsys.contracts.events import Erasure, EventQuery, ExperimentRecord, forget_key
-from recsys.contracts.offers import OfferRequest
+from recsys.contracts.offers import EMPTY_STATE, OfferRequest
 from recsys.events.memory import MemoryStore
 from recsys.events.reading import read_decisions
 from recsys.experiments.assignment import assign
 from recsys.experiments.lifecycle import start_experiment, stop_experiment
 from recsys.experiments.plan import Arm, ExperimentPlan, Policy
-from recsys.ranking.exploration import DEPTH, draw
+from recsys.ranking.exploration import DEPTH, Exploration, draw
 from serving.app import create_app
 from serving.decisions import HELD_BACK
 from serving.fakes import FakeEngine, fake_model
@@ -219,35 +220,33 @@ class Dice:
 
 
 def test_the_last_slot_is_drawn_with_the_probability_that_is_kept() -> None:
-    wide = FakeEngine(n_products=60).recommend(OfferRequest(limit=3 + DEPTH))
-    stays = draw(wide, 3, 0.2, Dice(0.2, 7))
-    moves = draw(wide, 3, 0.2, Dice(0.1, 7))
-    assert stays is not None
-    assert moves is not None
-    assert [offer.product_id for offer in stays.offers] == ["P0", "P1", "P2"]
-    assert stays.offers[-1].propensity == pytest.approx(0.8)
-    assert [offer.product_id for offer in moves.offers] == ["P0", "P1", "P10"]
-    assert (moves.offers[-1].rank, moves.requested, moves.shortfall) == (3, 3, None)
-    assert moves.offers[-1].propensity == pytest.approx(0.2 / DEPTH)
-    assert draw(FakeEngine(n_products=3).recommend(OfferRequest(limit=23)), 3, 0.2, Dice(0.1, 0)) is None
+    engine, request = FakeEngine(n_products=60), OfferRequest(limit=3)
+    stays = engine.answer(request, EMPTY_STATE, Exploration(0.2, Dice(0.2, 7)))
+    moves = engine.answer(request, EMPTY_STATE, Exploration(0.2, Dice(0.1, 7)))
+    assert stays.product_ids == ["P0", "P1", "P2"]
+    assert moves.product_ids == ["P0", "P1", "P10"]
+    assert (json.loads(moves.offers)[-1]["rank"], moves.requested, moves.shortfall) == (3, 3, None)
+    few = FakeEngine(n_products=3)
+    assert few.answer(request, EMPTY_STATE, Exploration(1.0, Dice(0.1, 0))) == few.answer(request)
+    assert draw(23, 3, Exploration(0.2, Dice(0.2, 7))) == (2, pytest.approx(0.8))
+    assert draw(23, 3, Exploration(0.2, Dice(0.1, 7))) == (10, pytest.approx(0.2 / DEPTH))
+    assert draw(3, 3, Exploration(0.2, Dice(0.1, 0))) is None
 
 
 @pytest.mark.parametrize(("share", "below"), [(0.5, DEPTH), (0.2, DEPTH), (0.3, 4)])
 def test_draws_come_as_often_as_their_propensities_say(share: float, below: int) -> None:
     """Chi-square over 20,000 draws; a test at 0.001 that would also catch one rank drawn a third too often."""
-    wide = FakeEngine(n_products=3 + below).recommend(OfferRequest(limit=3 + DEPTH))
-    rng, drawn = random.Random(5), Counter[str]()
-    said: dict[str, float] = {}
+    exploration, drawn = Exploration(share, random.Random(5)), Counter[int]()
+    said: dict[int, float] = {}
     for _ in range(20_000):
-        found = draw(wide, 3, share, rng)
+        found = draw(3 + below, 3, exploration)
         assert found is not None
-        last = found.offers[-1]
-        drawn[last.product_id] += 1
-        assert said.setdefault(last.product_id, last.propensity) == last.propensity
+        drawn[found.position] += 1
+        assert said.setdefault(found.position, found.propensity) == found.propensity
     assert len(said) == 1 + below
     assert sum(said.values()) == pytest.approx(1.0)
-    products = list(said)
-    test = stats.chisquare([drawn[one] for one in products], [20_000 * said[one] for one in products])
+    positions = list(said)
+    test = stats.chisquare([drawn[one] for one in positions], [20_000 * said[one] for one in positions])
     assert test.pvalue > 0.001
 
 

@@ -226,9 +226,9 @@ def test_a_batch_that_the_writer_has_overtaken_does_not_turn_a_value_back(store:
     store.append([later])
     state.products.update([later])
     state.apply(read_before)
-    assert model.engine.recommend(OfferRequest(limit=1)).offers[0].product_id == "P1"
+    assert model.engine.answer(OfferRequest(limit=1)).product_ids == ["P1"]
     state.apply(state.read_news())
-    assert model.engine.recommend(OfferRequest(limit=1)).offers[0].product_id == "P1"
+    assert model.engine.answer(OfferRequest(limit=1)).product_ids == ["P1"]
 
 
 class ListeningStore(MemoryStore):

@@ -33,7 +33,7 @@ PROOF = Path(__file__).resolve().parents[3] / "docs" / "proof" / "serving_soak.j
 Serve = Callable[..., Any]
 Step = Callable[[httpx.Client], httpx.Response | None]
 
-CONFIG = "model_look_seconds = 0.5\nremembered_visitors = 100\nremembered_slates = 200\n"
+CONFIG = "model_look_seconds = 0.5\nremembered_visitors = 100\n"
 """Bounds reached within a minute or two: what is flat beyond them is flat beyond the defaults too."""
 
 

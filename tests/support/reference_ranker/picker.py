@@ -10,30 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
-from pydantic import Field
 
-from recsys.contracts.config import Config
 from recsys.offer_model.tables import Bool, Float64, Int32, OfferModel
-from recsys.ranking.active_rules import PinnedSlot
+from recsys.ranking.config import DiversityConfig
 
 
-class DiversityConfig(Config):
-    """How alike the offers of one slate may be.
+class Slot(NamedTuple):
+    """A rank that a business rule speaks of: one of `rows` stands there, or stood before where `or_before`."""
 
-    Attributes:
-        max_kind_share: of the ranks so far that one kind may fill; 0.75 keeps one offer in four for the other kind.
-        max_category_share: of the ranks so far that one category may fill; half leaves the best category its weight.
-        free_ranks: offers of one kind or category that are always allowed: a share of two ranks means nothing.
-        least_worth: share of the worth of an offer that another must have to go before it for the mix's sake; variety
-            that nobody wants is none.
-    """
-
-    max_kind_share: float = Field(default=0.75, gt=0, le=1)
-    max_category_share: float = Field(default=0.5, gt=0, le=1)
-    free_ranks: int = Field(default=2, ge=1, le=1_000)
-    least_worth: float = Field(default=0.1, ge=0, le=1)
+    rank: int
+    rows: frozenset[int]
+    or_before: bool
 
 
 @dataclass(slots=True)
@@ -86,7 +76,7 @@ class Picker:
         self._mixed = mixed
         self._chosen = _Chosen()
         self._beside = _Chosen()
-        self._places: Sequence[PinnedSlot] = ()
+        self._places: Sequence[Slot] = ()
         self.dropped: dict[int, str] = {}
 
     def stand_beside(self, cart: Sequence[int]) -> None:
@@ -94,7 +84,7 @@ class Picker:
         for product in cart:
             self._rule_out(self._beside, product, int(self._products.family[product]))
 
-    def stand_by(self, places: Sequence[PinnedSlot]) -> None:
+    def stand_by(self, places: Sequence[Slot]) -> None:
         """Let business rules say who stands at which rank."""
         self._places = places
 
@@ -111,7 +101,7 @@ class Picker:
             worth,
         )
         taken: list[int] = []
-        waiting = self._waiting(listed) if self._places else {}
+        waiting = self._waiting(listed) if self._places else []
         while len(taken) < n:
             position = self._placed(listed, waiting) if self._places else None
             if position is None:
@@ -123,23 +113,23 @@ class Picker:
             taken.append(position)
         return taken
 
-    def _waiting(self, listed: _Listed) -> dict[int, int]:
-        """Set those aside that are pinned to a later rank; return their positions by product."""
+    def _waiting(self, listed: _Listed) -> list[int]:
+        """Set those aside that are pinned to a rank; return their positions."""
         pinned = {row for place in self._places if not place.or_before for row in place.rows}
-        waiting = {row: at for at, row in enumerate(listed.product) if row in pinned}
+        waiting = [at for at, row in enumerate(listed.product) if row in pinned]
         if len(waiting) == len(listed.product):
-            return {}
-        for at in waiting.values():
+            return []
+        for at in waiting:
             listed.gone[at] = 1
         return waiting
 
-    def _placed(self, listed: _Listed, waiting: dict[int, int]) -> int | None:
+    def _placed(self, listed: _Listed, waiting: list[int]) -> int | None:
         """Return the position of whom a business rule wants at this rank, None where it wants nobody there."""
         rank = len(self._chosen.products) + 1
         for place in self._places:
             if place.rank != rank or (place.or_before and place.rows & self._chosen.products):
                 continue
-            for at in waiting.values():  # a pin stands beside its near-duplicates too: somebody wants it there
+            for at in waiting:  # a pin stands beside its near-duplicates too: somebody wants it there
                 pinned = not place.or_before and listed.product[at] in place.rows
                 if pinned and listed.product[at] not in self._chosen.products:
                     return at

@@ -10,14 +10,11 @@ import numpy as np
 
 from recsys.offer_model.tables import Bool, Int32
 from recsys.ranking.live_catalogue import REFUSALS, LiveCatalogue
-from recsys.ranking.pool import Pool, member
+from tests.support.reference_ranker.candidates import Pool, member
 
 NO_ROWS: Int32 = np.zeros(0, dtype=np.int32)
 
 BLOCKED_BY_RULE: Final = "blocked"
-RULE_PREFIX: Final = "rule:"
-"""Before the name of the business rule that removed a candidate."""
-
 CHANGING: Final = frozenset({*REFUSALS[1:], BLOCKED_BY_RULE})
 """Reasons that change from moment to moment: a decision keeps which of its candidates they removed."""
 

@@ -1,0 +1,49 @@
+"""How candidates become a slate, as options."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from recsys.contracts.config import Config
+
+
+class DiversityConfig(Config):
+    """How alike the offers of one slate may be.
+
+    Attributes:
+        max_kind_share: of the ranks so far that one kind may fill; 0.75 keeps one offer in four for the other kind.
+        max_category_share: of the ranks so far that one category may fill; half leaves the best category its weight.
+        free_ranks: offers of one kind or category that are always allowed: a share of two ranks means nothing.
+        least_worth: share of the utility of an offer that another must have to go before it for the mix's sake; variety
+            that nobody wants is none.
+    """
+
+    max_kind_share: float = Field(default=0.75, gt=0, le=1)
+    max_category_share: float = Field(default=0.5, gt=0, le=1)
+    free_ranks: int = Field(default=2, ge=1, le=1_000)
+    least_worth: float = Field(default=0.1, ge=0, le=1)
+
+
+class RankingConfig(Config):
+    """How candidates become a slate.
+
+    Attributes:
+        min_probability: below it an offer is not credible and is not made: one in ten thousand wastes a slot.
+        relevance_floor: share of the best probability of its kind that a candidate must reach to be ranked by value;
+            those below come after all that reach it, so that a high price alone never leads a slate.
+        repeat_weight: share of an account's repeat rate that speaks for a product of the cart; what comes back anyway
+            needs no offer: 0.3 lifts repeats in cart completion and takes little from what is new.
+        repeat_prior_orders: orders that an account's repeat rate is shrunk by; one or two complete real carts best,
+            five and more do worse.
+        recent_purchases: the latest purchases that stand for the account where the bundle does not know it.
+        least_buyers: a reason that rests on fewer is not spoken.
+        diversity: how alike the offers of one slate may be.
+    """
+
+    min_probability: float = Field(default=1e-4, ge=0, lt=1)
+    relevance_floor: float = Field(default=0.1, ge=0, le=1)
+    repeat_weight: float = Field(default=0.3, ge=0, le=1)
+    repeat_prior_orders: float = Field(default=2.0, gt=0, le=1e6)
+    recent_purchases: int = Field(default=10, ge=1, le=1_000)
+    least_buyers: int = Field(default=5, ge=5, le=1_000_000)
+    diversity: DiversityConfig = DiversityConfig()

@@ -1,0 +1,65 @@
+"""Which mined rule explains a cross-sell."""
+
+from __future__ import annotations
+
+from recsys.ranking.kernel.layout import (
+    NO_ROW,
+    TIER_CART,
+    TIER_RECENT,
+    answer,
+    recent,
+    request,
+    rows,
+    rule_consequent,
+    rule_n_antecedent,
+    rule_n_both,
+    rule_n_buyers,
+    rules_count,
+    rules_start,
+    settings,
+)
+from recsys.ranking.kernel.native import inner
+
+
+@inner
+def best_rule(t: int, product: int, tier: int) -> int:
+    """Return which of the cart's products, or of the latest purchases, explains a product best; `NO_ROW` for none.
+
+    It is the position of the antecedent whose orders hold the product most often, ties to the smaller row.
+    """
+    n = request(t)[0].n_cart if tier == TIER_CART else answer(t)[0].n_recent if tier == TIER_RECENT else 0
+    best, best_share, best_antecedent = NO_ROW, 0.0, NO_ROW
+    for position in range(n):
+        antecedent = antecedent_at(t, position, tier)
+        rule = rule_of(t, product, antecedent)
+        if rule != NO_ROW:
+            share = rule_n_both(t)[rule] / max(rule_n_antecedent(t)[rule], 1)
+            if best == NO_ROW or share > best_share or (share == best_share and antecedent < best_antecedent):
+                best, best_share, best_antecedent = position, share, antecedent
+    return best
+
+
+@inner
+def antecedent_at(t: int, position: int, tier: int) -> int:
+    """Return the product at a position of the cart, or of the latest purchases."""
+    return rows(t)[position] if tier == TIER_CART else recent(t)[position]
+
+
+@inner
+def rule_of(t: int, product: int, antecedent: int) -> int:
+    """Return the row of the rule from `antecedent` to `product`.
+
+    `NO_ROW` without one, or where too few buyers stand behind it.
+    """
+    low = rules_start(t)[antecedent]
+    end = low + rules_count(t)[antecedent]
+    high = end
+    while low < high:
+        middle = (low + high) // 2
+        if rule_consequent(t)[middle] < product:
+            low = middle + 1
+        else:
+            high = middle
+    if low == end or rule_consequent(t)[low] != product or rule_n_buyers(t)[low] < settings(t)[0].least_buyers:
+        return NO_ROW
+    return low

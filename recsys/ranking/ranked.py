@@ -1,0 +1,76 @@
+"""What the ranking of one request comes to, as rows of the model's tables."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from recsys.contracts.offers import Tier
+from recsys.ranking.request import ResolvedRequest
+
+TIERS: Final[tuple[Tier, ...]] = ("account", "recent", "cart", "segment", "popular")
+"""By number, best evidence first."""
+
+
+class RankedOffer(NamedTuple):
+    """One ranked offer as rows of the model's tables, -1 for none: the fields of `layout.OFFER`."""
+
+    product: int
+    from_product: int
+    evidence: int
+    tier: int
+    rule: int
+    antecedent: int
+    price: float
+    probability: float
+    quantity: float
+    expected_value: float
+    utility: float
+
+
+class Watched(NamedTuple):
+    """What became of a watched product.
+
+    Attributes:
+        state: `NOT_A_CANDIDATE` to `WAS_OFFERED` of `layout`.
+        filter: what removed it, or let it be passed over: one of `FILTERS`.
+        place: from 1, among `n_eligible`, where others went before it.
+        utility: of it there.
+        probability: of it, where a filter looked at that.
+    """
+
+    state: int
+    filter: str
+    place: int
+    n_eligible: int
+    utility: float
+    probability: float
+
+
+class RankedSlate(NamedTuple):
+    """The ranked answer to one request.
+
+    Attributes:
+        offers: in order of rank.
+        account: row of the account; -1 where there is none or the model does not know it.
+        segment: row of the segment that was answered.
+        tier: position in `TIERS` of the best evidence; without offers, of what would have been asked first.
+        requested: how many were asked for.
+        shortfall: why fewer came than were asked for; None when all came.
+        is_opted_out: whether it is short because no offer may be made.
+        n_considered: candidates that were looked at.
+        refused: product id -> why a candidate was not offered, for reasons that change.
+        resolved: what was asked.
+        watched: what became of the watched product; None without one.
+    """
+
+    offers: list[RankedOffer]
+    account: int
+    segment: int
+    tier: int
+    requested: int
+    shortfall: str | None
+    is_opted_out: bool
+    n_considered: int
+    refused: dict[str, str]
+    resolved: ResolvedRequest
+    watched: Watched | None
