@@ -45,8 +45,9 @@ from recsys.ranking.kernel.layout import (
     taken,
 )
 from recsys.ranking.kernel.native import compiled, inner
+from recsys.ranking.kernel.ordering import goes_before, place_of
 from recsys.ranking.kernel.reasons import antecedent_at, best_rule, rule_of
-from recsys.ranking.kernel.selection import goes_before, place_of, take_offers
+from recsys.ranking.kernel.selection import take_offers
 
 
 @inner
