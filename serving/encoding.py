@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import to_json
 
 from recsys.contracts.offers import (
+    ANSWERED,
     EMPTY_STATE,
+    LOGGED,
     AccountState,
     Explain,
     NameKind,
     Objective,
+    Offer,
     OfferRequest,
     ProductChange,
     Slate,
@@ -23,16 +27,18 @@ from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.active_rules import RuleAnnotation
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.exploration import Exploration, draw, widened
-from recsys.ranking.kernel.layout import NO_ROW
-from recsys.ranking.ranked import TIERS, RankedOffer, RankedSlate
+from recsys.ranking.ranked import TIERS, RankedSlate, Rows
 
 _MOST_KEPT: Final = 50_000
 """Pieces of text that are kept once written, some 50 MB at the most; then all are written anew."""
-_OF: Final = "buys_within_horizon"
-_NO_RULE: Final = '"rule":null,"discount":null,"text":null'
-_NO_RULE_KEPT: Final = "null,null"
-_N_ROWS: Final = RankedOffer._fields.index("price")
-"""The first fields of a ranked offer are rows, the others numbers."""
+_VARYING: Final = (
+    *("rank", "price", "probability", "expected_quantity", "expected_value", "score"),
+    *("propensity", "rule", "discount", "text"),
+)
+"""The fields that differ between two offers made for the same reason, in the order of `ANSWERED` and of `LOGGED`."""
+_CUT: Final = "\0"
+"""Stands in no JSON."""
+_NO_RULE: Final = ("null", "null", "null")
 
 
 class EncodedSlate(NamedTuple):
@@ -82,39 +88,34 @@ def encode(slate: Slate) -> EncodedSlate:
     )
 
 
-class _Piece(NamedTuple):
-    """What is the same of an offer whenever it is made for the same reason: the text before and behind its numbers.
+class _Template(NamedTuple):
+    """The text of an offer whenever it is made for the same reason, cut where a field of `_VARYING` stands.
 
     Attributes:
-        begin: of the offer as it goes out, from the product's id to the price.
-        end: from the tier to what business rules say.
-        kept_begin: of the offer as it is kept, from the product's id to the price.
-        kept_tier: of the offer as it is kept.
-        kept_source: the product that it comes from.
+        answered: as it goes out.
+        logged: as it is kept.
     """
 
-    begin: str
-    end: str
-    kept_begin: str
-    kept_tier: str
-    kept_source: str
+    answered: tuple[str, ...]
+    logged: tuple[str, ...]
+
+
+def _template(offer: Offer) -> _Template:
+    fixed = {name: json_text(getattr(offer, name)) for name in {*ANSWERED, *LOGGED} - {*_VARYING}}
+    answered = ",".join(f'"{name}":{fixed.get(name, _CUT)}' for name in ANSWERED)
+    logged = ",".join(fixed.get(name, _CUT) for name in LOGGED)
+    return _Template(tuple(f"{{{answered}}}".split(_CUT)), tuple(f"[{logged}]".split(_CUT)))
 
 
 class EncodingEngine:
-    """An offer engine whose answers are text, made of pieces that are kept once written.
+    """An offer engine whose answers are text, made from templates that are kept once written.
 
     The text is what `encode` makes of the engine's slate: tests/serving/test_encoding.py compares.
     """
 
     def __init__(self, engine: OfferEngine) -> None:
         self._engine = engine
-        self._model = engine.model
-        self._ids = engine.catalogue.ids
-        currency = json_text(engine.model.facts.currency)
-        self._of = f'"currency":{currency},"probability":', f'"probability_of":"{_OF}","expected_quantity":'
-        self._of_kept = f"{currency},", f'"{_OF}",'
-        self._named: dict[int, tuple[str, str]] = {}  # at most one entry a product
-        self._pieces: dict[Explain, dict[tuple[float, ...], _Piece]] = {"none": {}, "brief": {}, "full": {}}
+        self._templates: dict[Explain, dict[Rows, _Template]] = {"none": {}, "brief": {}, "full": {}}
 
     def answer(
         self, request: OfferRequest, state: AccountState = EMPTY_STATE, exploration: Exploration | None = None
@@ -126,10 +127,9 @@ class EncodingEngine:
         """
         if exploration is not None:
             wide = self._engine.rank(widened(request), state)
-            drawn = draw(len(wide.offers), request.limit, exploration)
+            drawn = draw(len(wide.rows), request.limit, exploration)
             if drawn is not None:
-                offers = [*wide.offers[: request.limit - 1], wide.offers[drawn.position]]
-                ranked = wide._replace(offers=offers, requested=request.limit, shortfall=None)
+                ranked = wide.with_last(drawn.position, request.limit)
                 return self._encoded(ranked, request, drawn.propensity)
         return self._encoded(self._engine.rank(request, state), request, 1.0)
 
@@ -146,81 +146,59 @@ class EncodingEngine:
         self._engine.use_rules(rules)
 
     def _encoded(self, ranked: RankedSlate, request: OfferRequest, propensity: float) -> EncodedSlate:
-        offers, kept = self._written(ranked, request.explain, propensity) if ranked.offers else ("[]", "[]")
+        offers, kept = self._written(ranked, request.explain, propensity) if ranked.rows else ("[]", "[]")
         return EncodedSlate(
             offers,
             kept,
-            len(ranked.offers),
+            len(ranked.rows),
             ranked.requested,
             ranked.shortfall,
             TIERS[ranked.tier],
             request.objective,
-            self._model.facts.horizon_days,
+            self._engine.model.facts.horizon_days,
             ranked.resolved.unknown_products,
             ranked.resolved.unknown_categories,
             ranked.n_considered,
             ranked.refused,
         )
 
-    def _written(self, ranked: RankedSlate, explain: Explain, propensity: float) -> tuple[str, str]:
-        pieces, annotations = self._pieces[explain], ranked.resolved.rules.annotations
-        if len(pieces) > _MOST_KEPT:
-            pieces.clear()
-        out: list[str] = []
-        kept: list[str] = []
-        texts = iter(json_text([number for offer in ranked.offers for number in offer[_N_ROWS:]])[1:-1].split(","))
+    def _written(self, ranked: RankedSlate, explain: Explain, last_propensity: float) -> tuple[str, str]:
+        templates, annotations = self._templates[explain], ranked.resolved.rules.annotations
+        if len(templates) > _MOST_KEPT:
+            templates.clear()
+        answered: list[str] = []
+        logged: list[str] = []
+        texts = iter(json_text(ranked.numbers)[1:-1].split(","))
         numbers = zip(texts, texts, texts, texts, texts)  # noqa: B905 - one iterator, five at a time
-        of, of_kept, last = self._of, self._of_kept, len(ranked.offers)
-        last_propensity = json_text(propensity)
-        for rank, (offer, (price, probability, units, value, score)) in enumerate(
-            zip(ranked.offers, numbers, strict=True), start=1
+        last, drawn = len(ranked.rows), json_text(last_propensity)
+        for rank, (rows, (price, probability, quantity, value, score)) in enumerate(
+            zip(ranked.rows, numbers, strict=True), start=1
         ):
-            key = offer[:_N_ROWS]
-            begin, end, kept_begin, tier, source = pieces.get(key) or self._piece(offer, ranked.segment, explain)
-            rule, kept_rule = _NO_RULE, _NO_RULE_KEPT
-            if annotations and offer.product in annotations:
-                rule, kept_rule = _annotated(annotations[offer.product], offer.price)
-            out.append(
-                f'{{"rank":{rank},{begin}{price},{of[0]}{probability},{of[1]}{units},"expected_value":{value},'
-                f'"score":{score},{end}{rule}}}'
+            template = templates.get(rows) or self._template(rank, ranked, explain)
+            rule, off, text = _NO_RULE
+            if annotations and rows[0] in annotations:
+                rule, off, text = _annotated(annotations[rows[0]], float(price) if price != "null" else math.nan)
+            a, b, c, d, e, f, g, h, i, j = template.answered
+            answered.append(
+                f"{a}{rank}{b}{price}{c}{probability}{d}{quantity}{e}{value}{f}{score}{g}{rule}{h}{off}{i}{text}{j}"
             )
-            kept.append(
-                f"[{rank},{kept_begin}{price},{of_kept[0]}{probability},{of_kept[1]}{units},{value},{score},{tier},"
-                f"{last_propensity if rank == last else '1.0'},{source},{kept_rule}]"
+            propensity = drawn if rank == last else "1.0"
+            a, b, c, d, e, f, g, h, i, j = template.logged
+            logged.append(
+                f"{a}{rank}{b}{price}{c}{probability}{d}{quantity}{e}{value}{f}{score}{g}{propensity}{h}{rule}{i}{off}{j}"
             )
-        return f"[{','.join(out)}]", f"[{','.join(kept)}]"
+        return f"[{','.join(answered)}]", f"[{','.join(logged)}]"
 
-    def _piece(self, offer: RankedOffer, segment: int, explain: Explain) -> _Piece:
-        reason = self._engine.reasons.of_offer(offer, segment)
-        source = offer.from_product if offer.from_product != NO_ROW else reason.anchor
-        source_id = "null" if source == NO_ROW else self._name(source)[0]
-        sentence = json_text("" if explain == "none" else reason.sentence)
-        counts = json_text(reason.evidence) if explain == "full" else "{}"
-        kind, tier = "cross_sell" if offer.from_product == NO_ROW else "upsell", TIERS[offer.tier]
-        product_id, name = self._name(offer.product)
-        piece = _Piece(
-            f'"product_id":{product_id},"kind":"{kind}","name":{name},"price":',
-            f'"tier":"{tier}","reason":{sentence},"from_product_id":{source_id},"evidence":{counts},',
-            f'{product_id},"{kind}",',
-            f'"{tier}"',
-            source_id,
-        )
-        self._pieces[explain][offer[:_N_ROWS]] = piece
-        return piece
-
-    def _name(self, product: int) -> tuple[str, str]:
-        texts = self._named.get(product)
-        if texts is None:
-            texts = json_text(self._ids[product]), json_text(self._model.products.names[product] or None)
-            self._named[product] = texts
-        return texts
+    def _template(self, rank: int, ranked: RankedSlate, explain: Explain) -> _Template:
+        offer = self._engine.builder.offer(rank, ranked.offers[rank - 1], ranked, explain)
+        self._templates[explain][ranked.rows[rank - 1]] = template = _template(offer)
+        return template
 
 
-def _annotated(annotation: RuleAnnotation, price: float) -> tuple[str, str]:
-    """Return what a business rule says of an offer, as it goes out and as it is kept."""
-    rule = json_text(annotation.rule)
+def _annotated(annotation: RuleAnnotation, price: float) -> tuple[str, str, str]:
+    """Return what a business rule says of an offer: its name, the money off and its text."""
     off = "null" if annotation.discount is None else json_text(annotation.discount * price)
-    return f'"rule":{rule},"discount":{off},"text":{json_text(annotation.text)}', f"{rule},{off}"
+    return json_text(annotation.rule), off, json_text(annotation.text)
 
 
 def json_text(value: Any) -> str:  # noqa: ANN401 - whatever is part of an answer

@@ -21,7 +21,7 @@ from recsys.ranking.kernel import layout
 from recsys.ranking.kernel.layout import MODEL_TABLE, NO_ROW, TIER_ACCOUNT, TIER_CART, TIER_POPULAR, TIER_RECENT
 from recsys.ranking.kernel.rank import rank
 from recsys.ranking.live_catalogue import REFUSALS, LiveCatalogue
-from recsys.ranking.ranked import RankedOffer, RankedSlate, Watched
+from recsys.ranking.ranked import N_NUMBERS, RankedOffer, RankedSlate, Watched
 from recsys.ranking.request import RequestResolver, ResolvedRequest
 
 _FEW: Final = 1_024
@@ -37,6 +37,7 @@ def _packing(record: np.dtype[Any]) -> struct.Struct:
 
 _REQUEST: Final = _packing(layout.REQUEST)
 _OFFER: Final = _packing(layout.OFFER)
+_TIER: Final = RankedOffer._fields.index("tier")
 _ANSWER: Final = _packing(layout.ANSWER)
 
 
@@ -68,8 +69,7 @@ class CompiledRanker:
             watched: row of a product of which it is asked what became of it.
         """
         asked = self.resolver.resolve(request, state, rules)
-        lists = asked.cart, asked.excluded, asked.suppressed, asked.bought, asked.categories or ()
-        rows = [row for members in lists for row in members]
+        rows = [*asked.cart, *asked.excluded, *asked.suppressed, *asked.bought, *(asked.categories or ())]
         memory: _WorkingMemory = getattr(self._memories, "memory", None) or self._memory(_FEW, _FEW)
         if len(rows) > memory.n_rows:
             memory = self._memory(2 * len(rows), memory.n_candidates)
@@ -93,7 +93,10 @@ class CompiledRanker:
             asked.categories is not None or request.min_price is not None or request.max_price is not None,
             np.nan if request.min_price is None else request.min_price,
             np.nan if request.max_price is None else request.max_price,
-            *(len(members) for members in lists[:4]),
+            len(asked.cart),
+            len(asked.excluded),
+            len(asked.suppressed),
+            len(asked.bought),
             NO_ROW if asked.categories is None else len(asked.categories),
         )
         if rows:
@@ -134,9 +137,9 @@ class CompiledRanker:
         watched: int,
     ) -> RankedSlate:
         found = _Answer._make(_ANSWER.unpack(memory.answer))
-        offers = [RankedOffer._make(offer) for offer in _OFFER.iter_unpack(memory.offers[: max(n, 0) * _OFFER.size])]
-        if offers:
-            tier = min(offer.tier for offer in offers)
+        rows: list[Any] = list(_OFFER.iter_unpack(memory.offers[: n * _OFFER.size])) if n > 0 else []
+        if rows:
+            tier = min([offer[_TIER] for offer in rows])
         elif found.account != NO_ROW:
             tier = TIER_ACCOUNT
         else:
@@ -148,7 +151,8 @@ class CompiledRanker:
             removed = Counter(dict(zip(layout.FILTERS, memory.removed.tolist(), strict=True)))
             shortfall = shortfall_sentence(request.limit, n, found.n_considered, removed)
         return RankedSlate(
-            offers,
+            rows,
+            memory.offer_numbers[: N_NUMBERS * len(rows)].tolist(),
             found.account,
             found.segment,
             tier,
@@ -238,7 +242,7 @@ class _WorkingMemory:
         self.rows = memoryview(work["work.rows"].data).cast("B").cast("q")
         self.units = memoryview(work["work.units"].data).cast("B").cast("d")
         self.request, self.answer = _bytes(work["work.request"]), _bytes(work["work.answer"])
-        self.offers = _bytes(work["work.offers"])
+        self.offers, self.offer_numbers = _bytes(work["work.offers"]), work["work.offer_numbers"].view(np.float64)
         self.removed, self.refused = work["work.removed"], work["work.refused"]
 
 

@@ -24,6 +24,7 @@ class OfferEngine:
     Attributes:
         catalogue: takes changes of prices and flags while it runs.
         reasons: why each offer is made.
+        builder: makes offers of ranked rows.
         rules: the business rules in force; None without any.
     """
 
@@ -34,7 +35,7 @@ class OfferEngine:
         self.reasons = Reasons(model, self.config.least_buyers)
         self.rules: ActiveRules | None = None
         self._ranker = CompiledRanker(model, self.catalogue, self.config)
-        self._builder = OfferBuilder(model, self.catalogue, self.reasons)
+        self.builder = OfferBuilder(model, self.catalogue, self.reasons)
 
     def apply(self, change: ProductChange) -> bool:
         """Put new values of a product in force; return whether the model knows the product."""
@@ -70,7 +71,7 @@ class OfferEngine:
         """
         ranked = self.rank(request, state)
         return Slate(
-            offers=self._builder.offers(ranked, request.explain),
+            offers=self.builder.offers(ranked, request.explain),
             requested=request.limit,
             shortfall=ranked.shortfall,
             tier=TIERS[ranked.tier],

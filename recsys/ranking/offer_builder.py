@@ -23,9 +23,10 @@ class OfferBuilder:
 
     def offers(self, ranked: RankedSlate, explain: Explain) -> tuple[Offer, ...]:
         """Return the offers of a slate, in order of rank."""
-        return tuple(self._offer(rank, offer, ranked, explain) for rank, offer in enumerate(ranked.offers, start=1))
+        return tuple(self.offer(rank, offer, ranked, explain) for rank, offer in enumerate(ranked.offers, start=1))
 
-    def _offer(self, rank: int, offer: RankedOffer, ranked: RankedSlate, explain: Explain) -> Offer:
+    def offer(self, rank: int, offer: RankedOffer, ranked: RankedSlate, explain: Explain) -> Offer:
+        """Return one offer of a slate, which stands at `rank`."""
         reason = self._reasons.of_offer(offer, ranked.segment)
         source = offer.from_product if offer.from_product != NO_ROW else reason.anchor
         price = None if math.isnan(offer.price) else offer.price

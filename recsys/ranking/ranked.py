@@ -11,8 +11,12 @@ TIERS: Final[tuple[Tier, ...]] = ("account", "recent", "cart", "segment", "popul
 """By number, best evidence first."""
 
 
+Rows = tuple[int, int, int, int, int, int]
+"""Of an offer: the first six fields of `RankedOffer`."""
+
+
 class RankedOffer(NamedTuple):
-    """One ranked offer as rows of the model's tables, -1 for none: the fields of `layout.OFFER`."""
+    """One ranked offer: rows of tables, -1 for none, and numbers (`layout.OFFER`, `layout.OFFER_NUMBERS`)."""
 
     product: int
     from_product: int
@@ -25,6 +29,10 @@ class RankedOffer(NamedTuple):
     quantity: float
     expected_value: float
     utility: float
+
+
+N_NUMBERS: Final = len(RankedOffer._fields) - 6
+"""Of an offer."""
 
 
 class Watched(NamedTuple):
@@ -50,7 +58,8 @@ class RankedSlate(NamedTuple):
     """The ranked answer to one request.
 
     Attributes:
-        offers: in order of rank.
+        rows: of each offer, in order of rank.
+        numbers: of the first offer, then of the second, and so on.
         account: row of the account; -1 where there is none or the model does not know it.
         segment: row of the segment that was answered.
         tier: position in `TIERS` of the best evidence; without offers, of what would have been asked first.
@@ -63,7 +72,8 @@ class RankedSlate(NamedTuple):
         watched: what became of the watched product; None without one.
     """
 
-    offers: list[RankedOffer]
+    rows: list[Rows]
+    numbers: list[float]
     account: int
     segment: int
     tier: int
@@ -74,3 +84,17 @@ class RankedSlate(NamedTuple):
     refused: dict[str, str]
     resolved: ResolvedRequest
     watched: Watched | None
+
+    @property
+    def offers(self) -> list[RankedOffer]:
+        """The offers, in order of rank."""
+        return [RankedOffer(*rows, *self._numbers(place)) for place, rows in enumerate(self.rows)]
+
+    def with_last(self, position: int, limit: int) -> RankedSlate:
+        """Return the first `limit` offers, of which the last is the one at `position`."""
+        numbers = [*self.numbers[: (limit - 1) * N_NUMBERS], *self._numbers(position)]
+        rows = [*self.rows[: limit - 1], self.rows[position]]
+        return self._replace(rows=rows, numbers=numbers, requested=limit, shortfall=None)
+
+    def _numbers(self, place: int) -> list[float]:
+        return self.numbers[place * N_NUMBERS : (place + 1) * N_NUMBERS]

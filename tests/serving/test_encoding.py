@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recsys.contracts.offers import EMPTY_STATE, KINDS, CartLine, Explain, OfferRequest
+from recsys.contracts.offers import ANSWERED, EMPTY_STATE, KINDS, LOGGED, CartLine, Explain, OfferRequest
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.exploration import DEPTH, Exploration
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
-from serving.encoding import EncodedSlate, EncodingEngine, encode
+from serving.encoding import _VARYING, EncodedSlate, EncodingEngine, encode
 
 SIZE = SyntheticModelConfig(n_accounts=30, n_products=110, n_categories=3)
 MODEL = synthetic_model(SIZE, np.random.default_rng(1))
@@ -83,3 +83,9 @@ def test_names_with_quotes_and_percent_signs_stay_what_they_are() -> None:
     engine = OfferEngine(replace(MODEL, products=replace(MODEL.products, names=type(MODEL.products.names).of(names))))
     request = OfferRequest("A0000001", explain="full")
     assert read(EncodingEngine(engine).answer(request)) == read(encode(engine.recommend(request)))
+
+
+def test_the_fields_that_vary_come_in_the_order_of_both_lists() -> None:
+    """A template is filled in by position."""
+    assert [name for name in ANSWERED if name in _VARYING] == [name for name in _VARYING if name != "propensity"]
+    assert [name for name in LOGGED if name in _VARYING] == [name for name in _VARYING if name != "text"]
