@@ -27,7 +27,7 @@ from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.active_rules import RuleAnnotation
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.exploration import Exploration, draw, widened
-from recsys.ranking.ranked import TIERS, RankedSlate, Rows
+from recsys.ranking.ranked import TIERS, RankedSlate, OfferRows
 
 _MOST_KEPT: Final = 50_000
 """Pieces of text that are kept once written, some 50 MB at the most; then all are written anew."""
@@ -115,7 +115,7 @@ class EncodingEngine:
 
     def __init__(self, engine: OfferEngine) -> None:
         self._engine = engine
-        self._templates: dict[Explain, dict[Rows, _Template]] = {"none": {}, "brief": {}, "full": {}}
+        self._templates: dict[Explain, dict[OfferRows, _Template]] = {"none": {}, "brief": {}, "full": {}}
 
     def answer(
         self, request: OfferRequest, state: AccountState = EMPTY_STATE, exploration: Exploration | None = None

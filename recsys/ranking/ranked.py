@@ -11,7 +11,7 @@ TIERS: Final[tuple[Tier, ...]] = ("account", "recent", "cart", "segment", "popul
 """By number, best evidence first."""
 
 
-Rows = tuple[int, int, int, int, int, int]
+OfferRows = tuple[int, int, int, int, int, int]
 """Of an offer: the first six fields of `RankedOffer`."""
 
 
@@ -72,7 +72,7 @@ class RankedSlate(NamedTuple):
         watched: what became of the watched product; None without one.
     """
 
-    rows: list[Rows]
+    rows: list[OfferRows]
     numbers: list[float]
     account: int
     segment: int
