@@ -27,7 +27,7 @@ from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.active_rules import RuleAnnotation
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.exploration import Exploration, draw, widened
-from recsys.ranking.ranked import TIERS, RankedSlate, OfferRows
+from recsys.ranking.ranked import TIERS, OfferRows, RankedSlate
 
 _MOST_KEPT: Final = 50_000
 """Pieces of text that are kept once written, some 50 MB at the most; then all are written anew."""

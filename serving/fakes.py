@@ -84,8 +84,8 @@ class FakeEngine:
         blocking = [rule for rule in self._rules if rule.applies(state.segment, region, request.channel)]
         blocked = {product: f"rule:{rule.name}" for rule in blocking for product in rule.products}
         refused = {**blocked, **self._withdrawn}
-        barred = {*cart, *request.exclude, *state.bought, *state.withheld, *refused}
-        if state.silence or state.do_not_offer:
+        barred = {*cart, *request.exclude, *state.bought, *state.suppressed, *refused}
+        if state.opt_out_reason or state.do_not_offer:
             barred |= set(self._products)
         tier: Tier = "account" if request.account_id in self._accounts else "cart" if known else "popular"
         order = [f"P{(shift + i) % len(self._products)}" for i in range(len(self._products))]

@@ -235,6 +235,8 @@ _ASKED_OF: Final = attrgetter(*_ASKED)
 _USUAL: Final = _ASKED_OF(OfferRequest())
 _STATE: Final = tuple(item.name for item in fields(AccountState))
 _BESIDE_STATE: Final = tuple(item.name for item in fields(Context) if item.name != "state")
+_STORED_NAMES: Final = {"suppressed": "withheld", "opt_out_reason": "silence"}
+"""What stores call a field, where it is not its name here: written names never change."""
 _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "cart": lambda lines: tuple(CartLine(*line) for line in lines),
     "kinds": tuple,
@@ -266,12 +268,14 @@ def _context_values(decision: Decision) -> dict[str, Any]:
 
 
 def _unlike(value: object, usual: object, names: Sequence[str]) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in names if getattr(value, name) != getattr(usual, name)}
+    unlike = [name for name in names if getattr(value, name) != getattr(usual, name)]
+    return {_STORED_NAMES.get(name, name): getattr(value, name) for name in unlike}
 
 
 def _known(kind: type[Any], kept: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `kind` that are kept; what a newer release has added is left out."""
-    found = ((item.name, kept[item.name]) for item in fields(kind) if item.name in kept)
+    stored = {item.name: _STORED_NAMES.get(item.name, item.name) for item in fields(kind)}
+    found = ((name, kept[key]) for name, key in stored.items() if key in kept)
     return {name: _READERS[name](value) if name in _READERS else value for name, value in found}
 
 

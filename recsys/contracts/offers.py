@@ -84,20 +84,20 @@ class AccountState:
     Attributes:
         bought: product ids bought since the bundle's `as_of`, latest first; owned at once, and the evidence for an
             account that the bundle does not know.
-        withheld: product id -> why it is held back now (declined lately, shown too often).
+        suppressed: product id -> why it is held back now (declined lately, shown too often).
         segment: the account's segment, where it is newer than the bundle's.
         region: the account's region.
         do_not_offer: the account wants no offers; None leaves the bundle's flag.
-        silence: why the account gets no offer at all now; None where it may.
+        opt_out_reason: why the account gets no offer at all now; None where it may.
         is_forgotten: its data were erased: what the bundle still holds of it is not used.
     """
 
     bought: tuple[str, ...] = ()
-    withheld: Mapping[str, str] = field(default_factory=dict)
+    suppressed: Mapping[str, str] = field(default_factory=dict)
     segment: str | None = None
     region: str | None = None
     do_not_offer: bool | None = None
-    silence: str | None = None
+    opt_out_reason: str | None = None
     is_forgotten: bool = False
 
 

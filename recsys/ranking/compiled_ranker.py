@@ -79,7 +79,7 @@ class CompiledRanker:
             asked.rules.columns.address,
             asked.rules is not NO_RULES,
             request.account_id is not None and not state.is_forgotten,
-            bool(state.do_not_offer or state.silence),
+            bool(state.do_not_offer or state.opt_out_reason),
             state.do_not_offer is None,
             NO_ROW if asked.segment is None else asked.segment,
             request.limit,
@@ -169,7 +169,7 @@ class CompiledRanker:
         wants_none = state.do_not_offer
         if wants_none is None:
             wants_none = account != NO_ROW and bool(self._model.accounts.do_not_offer[account])
-        return OPTED_OUT_SENTENCE if wants_none else state.silence
+        return OPTED_OUT_SENTENCE if wants_none else state.opt_out_reason
 
     def _refused(self, rows: list[int], rules: AppliedRules) -> dict[str, str]:
         """Refused products by id; a business rule is named."""

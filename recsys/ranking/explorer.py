@@ -81,10 +81,10 @@ def _owners(rows: Int64, engine: OfferEngine) -> Int64:
 
 def _may_be_called(engine: OfferEngine, account: int, candidate: int, state: AccountState) -> bool:
     wants_none = engine.model.accounts.do_not_offer[account] if state.do_not_offer is None else state.do_not_offer
-    if wants_none or state.silence or state.is_forgotten:
+    if wants_none or state.opt_out_reason or state.is_forgotten:
         return False
     product_id = engine.catalogue.ids[int(engine.model.candidates.product[candidate])]
-    return product_id not in state.bought and product_id not in state.withheld
+    return product_id not in state.bought and product_id not in state.suppressed
 
 
 def _call(engine: OfferEngine, candidate: int, account_id: str, rank: int) -> CallListEntry:

@@ -58,7 +58,7 @@ class RequestResolver:
         return ResolvedRequest(
             cart,
             self._known(request.exclude) if request.exclude else [],
-            self._known(state.withheld) if state.withheld else [],
+            self._known(state.suppressed) if state.suppressed else [],
             self._known(state.bought) if state.bought else [],
             None if state.segment is None else self.segment_row(state.segment),
             [self.categories[name] for name in set(wanted) & self.categories.keys()] if wanted else None,

@@ -124,7 +124,7 @@ def _filtered(engine: OfferEngine, row: int, ranked: RankedSlate, watched: Watch
     if name == "blocked":
         return reason_for(name, rule=ranked.resolved.rules.blocking[row])
     if name == "withheld":
-        return reason_for(name, why=state.withheld[catalogue.ids[row]])
+        return reason_for(name, why=state.suppressed[catalogue.ids[row]])
     if name == "filtered":
         code = int(engine.model.products.category[row])
         category = engine.model.categories.names[code] if code >= 0 else None

@@ -89,7 +89,7 @@ def questions(model: OfferModel, n: int) -> Iterator[Question]:
         if step % 4 == 3:
             state = AccountState(
                 bought=tuple(islice(ware, step % 3)),
-                withheld=dict.fromkeys(islice(ware, 1), "declined lately"),
+                suppressed=dict.fromkeys(islice(ware, 1), "declined lately"),
                 segment=segments[step % len(segments)] or None,
                 do_not_offer=False,
             )

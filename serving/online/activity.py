@@ -90,7 +90,7 @@ class OnlineActivity:
         kept = [product for product in latest if units[product] > 0]
         return tuple(sorted(kept, key=lambda product: (latest[product], product), reverse=True))
 
-    def withheld(self, now: datetime, cooldown: timedelta, caps: FrequencyCaps) -> dict[str, str]:
+    def suppressed(self, now: datetime, cooldown: timedelta, caps: FrequencyCaps) -> dict[str, str]:
         """Return the products that rest now, and why."""
         found = {product: DECLINED for product, at in self._refused.items() if now < at + cooldown}
         if self._day == now.toordinal():
@@ -99,7 +99,7 @@ class OnlineActivity:
                     found.setdefault(product, TIRED)
         return found
 
-    def silence(self, now: datetime, caps: FrequencyCaps) -> str | None:
+    def opt_out_reason(self, now: datetime, caps: FrequencyCaps) -> str | None:
         """Return why no offer at all may be made now, None where one may."""
         if caps.offers_a_day is None or self._day != now.toordinal():
             return None

@@ -182,11 +182,11 @@ class OnlineState:
     ) -> AccountState:
         return AccountState(
             bought=() if history is None else history.bought(),
-            withheld={} if history is None else history.withheld(now, self._cooldown, self._caps),
+            suppressed={} if history is None else history.suppressed(now, self._cooldown, self._caps),
             segment=None if posted is None else posted.segment,
             region=None if posted is None else posted.region,
             do_not_offer=None if posted is None else posted.do_not_offer,
-            silence=None if history is None else history.silence(now, self._caps),
+            opt_out_reason=None if history is None else history.opt_out_reason(now, self._caps),
             is_forgotten=forgotten,
         )
 

@@ -413,7 +413,7 @@ def test_the_decisions_of_an_experiment_are_found_beside_other_layers(store: Eve
     """Ids that differ in case, hold what SQL and JSON give a meaning, or stand elsewhere too are not mixed up."""
     one, other, odd = (AssignedArm(name, "a", 0.5) for name in ("e1", "E1", 'e"_%1'))
     events = {"d1": (one, odd), "d2": (odd,), "d3": (other, odd), "d4": (), "d5": (other, one)}
-    bought = Context(AccountState(bought=("e1", "experiment_id"), withheld={"P1": "e1"}))
+    bought = Context(AccountState(bought=("e1", "experiment_id"), suppressed={"P1": "e1"}))
     store.append([decision(name, assignments=arms, context=bought) for name, arms in events.items()])
     columns = ("decision_id", "experiment_id")
     for wanted in (one, other, odd):

@@ -101,3 +101,11 @@ def test_an_experiment_finds_its_decisions_beside_other_layers() -> None:
         ("d1", "ranking", "engine"),
         ("d2", "page", "large"),
     ]
+
+
+def test_what_is_kept_of_an_accounts_state_has_the_names_it_always_had() -> None:
+    state = AccountState(suppressed={"P1": "declined lately"}, opt_out_reason="12 offers were presented today")
+    row = record_decision(decision(context=Context(state)))
+    assert row.context is not None
+    assert json.loads(row.context) == {"withheld": dict(state.suppressed), "silence": state.opt_out_reason}
+    assert Decision.from_row(as_read(row)).context.state == state

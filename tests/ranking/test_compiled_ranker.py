@@ -130,11 +130,11 @@ class Questions:
             return EMPTY_STATE
         return AccountState(
             bought=tuple(self.products(14)),
-            withheld=dict.fromkeys(self.products(3), "declined lately"),
+            suppressed=dict.fromkeys(self.products(3), "declined lately"),
             segment=self.one(None, "segment 0", "segment 1", "nobody's"),
             region=self.one(None, "north"),
             do_not_offer=self.one(None, None, None, False, False, True),
-            silence=self.one(*[None] * 9, "enough for today"),
+            opt_out_reason=self.one(*[None] * 9, "enough for today"),
             is_forgotten=self.chance(0.1),
         )
 

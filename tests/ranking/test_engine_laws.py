@@ -209,7 +209,7 @@ def test_what_was_bought_since_the_bundle_is_owned_at_once() -> None:
 def test_withheld_products_stay_out_and_are_counted() -> None:
     request = OfferRequest(account_id="A0000001", limit=500)
     best = ENGINE.recommend(request).offers[0].product_id
-    after = ENGINE.recommend(request, AccountState(withheld={best: "declined yesterday"}))
+    after = ENGINE.recommend(request, AccountState(suppressed={best: "declined yesterday"}))
     assert best not in {offer.product_id for offer in after.offers}
     assert "withheld for this account now" in (after.shortfall or "")
 

@@ -112,7 +112,7 @@ def test_a_pin_stands_at_its_rank_for_somebody_unknown() -> None:
 def test_a_pin_brings_back_nothing_that_may_not_be_offered() -> None:
     pin = rule("pin", products=[STRANGER])
     assert STRANGER not in ids(offers(replace(ASKED, exclude=frozenset({STRANGER})), pin))
-    assert STRANGER not in ids(offers(ASKED, pin, state=AccountState(withheld={STRANGER: "declined lately"})))
+    assert STRANGER not in ids(offers(ASKED, pin, state=AccountState(suppressed={STRANGER: "declined lately"})))
     assert STRANGER not in ids(offers(ASKED, pin, state=AccountState(bought=(STRANGER,))))
     assert STRANGER not in ids(offers(ASKED, pin, rule("block", "b", products=[STRANGER])))
     sold_out = engine(pin)
@@ -225,5 +225,5 @@ def test_a_forgotten_account_is_nobody() -> None:
 
 
 def test_a_silent_account_says_why() -> None:
-    slate = PLAIN.recommend(ASKED, AccountState(silence="12 offers were presented today"))
+    slate = PLAIN.recommend(ASKED, AccountState(opt_out_reason="12 offers were presented today"))
     assert (slate.offers, slate.shortfall) == ((), "12 offers were presented today")

@@ -42,7 +42,7 @@ def ask(
         ("excluded", replace(ASKED, exclude=frozenset(ALL[:1])), NEW),
         ("in_cart", replace(ASKED, cart=(CartLine(ALL[0]),)), NEW),
         ("filtered", replace(ASKED, max_price=0.01), NEW),
-        ("withheld", ASKED, AccountState(withheld={ALL[0]: "declined lately"})),
+        ("withheld", ASKED, AccountState(suppressed={ALL[0]: "declined lately"})),
         ("owned", ASKED, AccountState(bought=(ALL[0],))),
         ("silent", ASKED, AccountState(do_not_offer=True)),
         ("offered_now", ASKED, NEW),
@@ -53,7 +53,7 @@ def test_each_filter_is_named(code: str, request_: OfferRequest, state: AccountS
 
 
 def test_the_reason_of_a_withheld_product_is_told() -> None:
-    found = ask(ALL[0], state=AccountState(withheld={ALL[0]: "declined lately"}))
+    found = ask(ALL[0], state=AccountState(suppressed={ALL[0]: "declined lately"}))
     assert (found.sentence, found.values) == (
         "it is withheld for this account: declined lately",
         {"why": "declined lately"},
@@ -168,7 +168,7 @@ def test_who_must_not_be_called_is_not_on_the_list() -> None:
         **{
             first: AccountState(do_not_offer=True),
             second: AccountState(bought=(product,)),
-            third: AccountState(withheld={product: "declined lately"}),
+            third: AccountState(suppressed={product: "declined lately"}),
             fourth: AccountState(is_forgotten=True),
         },
     )
@@ -180,7 +180,7 @@ def test_who_must_not_be_called_is_not_on_the_list() -> None:
 
 def test_the_board_says_of_every_product_where_it_stands() -> None:
     declined = ALL[1]
-    state = AccountState(bought=(ALL[0],), withheld={declined: "declined lately"})
+    state = AccountState(bought=(ALL[0],), suppressed={declined: "declined lately"})
     board = WhiteSpaceBuilder(ENGINE).board("A0000003", state, 1_000)
     cells = {cell.product_id: cell for shelf in board.shelves for cell in shelf.cells}
     assert len(cells) == 120

@@ -72,9 +72,9 @@ def test_presentations_of_a_day_are_distinct_pairs_of_decision_and_product(
             pairs |= {(decision, product) for product in products}
     now = NOW + today * DAY
     for cap in (1, 2, 3):
-        found = history.withheld(now, COOLDOWN, FrequencyCaps(product_a_day=cap))
+        found = history.suppressed(now, COOLDOWN, FrequencyCaps(product_a_day=cap))
         assert set(found) == {p for p in "abcd" if sum(product == p for _, product in pairs) >= cap}
-    silence = history.silence(now, FrequencyCaps(offers_a_day=1))
+    silence = history.opt_out_reason(now, FrequencyCaps(offers_a_day=1))
     assert silence == (f"{len(pairs)} offers were presented today" if pairs else None)
 
 
@@ -83,7 +83,7 @@ def test_what_a_visitor_saw_counts_after_login_once() -> None:
     visitor.present(["a", "b"], "d1", NOW)
     account.present(["a"], "d1", NOW)
     account.absorb(visitor)
-    assert account.silence(NOW, FrequencyCaps(offers_a_day=1)) == "2 offers were presented today"
+    assert account.opt_out_reason(NOW, FrequencyCaps(offers_a_day=1)) == "2 offers were presented today"
 
 
 def test_what_changes_no_answer_any_more_is_let_go() -> None:
@@ -92,7 +92,7 @@ def test_what_changes_no_answer_any_more_is_let_go() -> None:
     history.refuse("b", NOW)
     history.present(["c"], "d1", NOW)
     assert history.prune(NOW, NOW, NOW.toordinal())
-    assert (history.bought(), set(history.withheld(NOW, COOLDOWN, FrequencyCaps(product_a_day=1)))) == (
+    assert (history.bought(), set(history.suppressed(NOW, COOLDOWN, FrequencyCaps(product_a_day=1)))) == (
         ("a",),
         {"b", "c"},
     )
@@ -124,10 +124,10 @@ def test_refusals_and_presentations_go_with_their_time() -> None:
     state = OnlineState(store, Settings(fatigue=FrequencyCaps(product_a_day=1)), since=NOW - DAY, clock=clock)
     state.react([Feedback(Subject("A1", None), "d1", ["P1"], NOW, refuses=True)])
     state.react([Feedback(Subject("A2", None), "d2", ["P1"], NOW, refuses=False)])
-    assert set(tidied(state, NOW).of("A2", None, NOW).withheld) == {"P1"}
+    assert set(tidied(state, NOW).of("A2", None, NOW).suppressed) == {"P1"}
     clock.now = NOW + DAY
     assert tidied(state, NOW).of("A2", None, clock.now) is EMPTY_STATE
-    assert set(state.of("A1", None, clock.now).withheld) == {"P1"}
+    assert set(state.of("A1", None, clock.now).suppressed) == {"P1"}
     clock.now = NOW + 31 * DAY
     assert tidied(state, NOW).of("A1", None, clock.now) is EMPTY_STATE
 

@@ -147,8 +147,8 @@ def test_a_surface_that_shows_what_it_gets_tires_in_every_worker(store: MemorySt
 def test_presentations_of_yesterday_do_not_count(store: MemoryStore) -> None:
     state = OnlineState(store, Settings(fatigue=FrequencyCaps(product_a_day=1)), since=NOW, clock=lambda: NOW)
     state.react([Feedback(Subject("A0", None), "d1", ["P1"], NOW, refuses=False)])
-    assert dict(state.of("A0", None, NOW).withheld) == {"P1": "presented often enough today"}
-    assert dict(state.of("A0", None, NOW + timedelta(days=1)).withheld) == {}
+    assert dict(state.of("A0", None, NOW).suppressed) == {"P1": "presented often enough today"}
+    assert dict(state.of("A0", None, NOW + timedelta(days=1)).suppressed) == {}
 
 
 def test_a_visitor_has_a_history_of_its_own_and_takes_it_along_at_login(store: MemoryStore, running: Any) -> None:

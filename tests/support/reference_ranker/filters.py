@@ -55,7 +55,7 @@ class Barriers:
     Attributes:
         in_cart: products of the cart and the one that is viewed.
         excluded: product ids that the request names.
-        withheld: held back for this account now.
+        suppressed: held back for this account now.
         owned: left out of cross-sell, or of everything for `new_only`.
         new_only: whether `owned` bars upgrades too.
         blocked: barred by business rules.
@@ -64,7 +64,7 @@ class Barriers:
 
     in_cart: Int32
     excluded: Int32
-    withheld: Int32
+    suppressed: Int32
     owned: Int32
     new_only: bool
     blocked: Int32 = field(default_factory=lambda: NO_ROWS)
@@ -99,7 +99,7 @@ class Barriers:
             yield BLOCKED_BY_RULE, member(pool.product, self.blocked)
         if self.bounds is not None:
             yield "filtered", self.bounds.outside(pool.product, catalogue)
-        for name, rows in (("in_cart", self.in_cart), ("excluded", self.excluded), ("withheld", self.withheld)):
+        for name, rows in (("in_cart", self.in_cart), ("excluded", self.excluded), ("withheld", self.suppressed)):
             if len(rows):
                 yield name, member(pool.product, rows)
         if len(self.owned):

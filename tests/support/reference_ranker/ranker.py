@@ -164,7 +164,7 @@ class ReferenceRanker:
         barriers = Barriers(
             in_cart=_sorted(list(cart)),
             excluded=_sorted(self._known(request.exclude)),
-            withheld=_sorted(self._known(state.withheld)),
+            suppressed=_sorted(self._known(state.suppressed)),
             owned=self._owned(account, bought, rules_out=not cart or request.new_only, ever=request.new_only),
             new_only=request.new_only,
             blocked=rules.columns.arrays["blocked"],
@@ -177,7 +177,7 @@ class ReferenceRanker:
             list(cart.values()),
             recent[: self.engine.config.recent_purchases],
             barriers,
-            OPTED_OUT_SENTENCE if wants_none else state.silence,
+            OPTED_OUT_SENTENCE if wants_none else state.opt_out_reason,
             rules,
         )
 
