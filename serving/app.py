@@ -27,8 +27,7 @@ from recsys.events.writer import GroupCommitWriter
 from serving.fast_path import FastPath
 from serving.http import docs, problems
 from serving.http.access import SCOPES
-from serving.http.admission import AdmissionControl, QueryParameters
-from serving.http.json_body import JsonBody
+from serving.http.admission import AdmissionControl, JsonBody, QueryParameters
 from serving.http.keyring import Keyring
 from serving.http.middleware import RequestMiddleware
 from serving.ids import DecisionIds

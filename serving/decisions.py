@@ -12,7 +12,7 @@ from recsys.contracts.decisions import NO_CONTEXT, Context, Decision, record_dec
 from recsys.contracts.events import Event
 from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest
 from recsys.errors import ConfigError, StoreError
-from recsys.ranking.exploration import Exploration
+from recsys.ranking.ranked import Exploration
 from serving.encoding import EncodedSlate, json_text
 from serving.models.by_alias import LoadedModel
 from serving.online.change_feed import Subject

@@ -26,8 +26,7 @@ from recsys.contracts.offers import (
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.active_rules import RuleAnnotation
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.exploration import Exploration, draw, widened
-from recsys.ranking.ranked import TIERS, OfferRows, RankedSlate
+from recsys.ranking.ranked import TIERS, Exploration, OfferRows, RankedSlate, draw, widened
 
 _MOST_KEPT: Final = 50_000
 """Pieces of text that are kept once written, some 50 MB at the most; then all are written anew."""
@@ -190,7 +189,7 @@ class EncodingEngine:
         return f"[{','.join(answered)}]", f"[{','.join(logged)}]"
 
     def _template(self, rank: int, ranked: RankedSlate, explain: Explain) -> _Template:
-        offer = self._engine.builder.offer(rank, ranked.offers[rank - 1], ranked, explain)
+        offer = self._engine.offer(rank, ranked.offers[rank - 1], ranked, explain)
         self._templates[explain][ranked.rows[rank - 1]] = template = _template(offer)
         return template
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, Offer, OfferRequest, ProductChange, Slate, Tier
 from recsys.errors import ConfigError
 from recsys.offer_catalogue.business_rules import BusinessRule
-from recsys.ranking.exploration import Exploration, draw, widened
+from recsys.ranking.ranked import Exploration, draw, widened
 from serving.encoding import EncodedSlate, encode
 from serving.models.by_alias import LoadedModel
 

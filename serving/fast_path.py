@@ -14,8 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.decisions import decide
-from serving.http.admission import ADMISSION, Admission
-from serving.http.json_body import read_body
+from serving.http.admission import ADMISSION, Admission, read_body
 from serving.routes.offers import person_question, shop_question
 from serving.schemas.fields import Id
 from serving.schemas.offers import AccountOffersQuery, OffersBody

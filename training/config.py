@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recsys.fitting.config import FitConfig
+from recsys.fitting.pipeline import FitConfig
 from training.gate import EvaluationConfig
 
 

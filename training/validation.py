@@ -25,8 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from recsys.arrays import RowArray
 from recsys.backtesting.backtest import RAW, BacktestConfig, Split, score_lists
-from recsys.backtesting.baseline import Baseline
-from recsys.backtesting.baselines import default_baselines
+from recsys.backtesting.baselines import Baseline, default_baselines
 from recsys.backtesting.results import CutoffResult, MethodDifference, MethodScores, UpsellScores
 from recsys.backtesting.trainer import Read, over_history
 from recsys.backtesting.upgrade_scores import first_of_each, score_upsell

@@ -17,8 +17,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from recsys.arrays import RowArray
-from recsys.backtesting.baseline import Baseline
-from recsys.backtesting.baselines import default_baselines
+from recsys.backtesting.baselines import Baseline, default_baselines
 from recsys.backtesting.cart_completion import CartCompletion
 from recsys.backtesting.results import Backtest, CutoffResult, MethodDifference, MethodKind, MethodScores
 from recsys.backtesting.upgrade_scores import first_of_each, score_upsell

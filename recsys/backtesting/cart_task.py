@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.arrays import RowArray, sparse_lookup
-from recsys.backtesting.baseline import BLOCK_CELLS, FloatMatrix, diagonal, top_k_mask, without_owned
+from recsys.backtesting.baselines import BLOCK_CELLS, FloatMatrix, diagonal, top_k_mask, without_owned
 from recsys.data.history import SECONDS_A_DAY, UNKNOWN_ACCOUNT, History, binary, epoch_seconds
 from recsys.errors import EmptyDataError
 from recsys.models.cart import CartModel

@@ -20,8 +20,7 @@ from recsys.contracts.offers import OfferRequest
 from recsys.data.dataset import Dataset
 from recsys.data.history import History
 from recsys.errors import EmptyDataError
-from recsys.fitting.config import FitConfig
-from recsys.fitting.pipeline import Step, fit, no_progress, write_bundle
+from recsys.fitting.pipeline import FitConfig, Step, fit, no_progress, write_bundle
 from recsys.ladder.edges import Ladder, build_ladder
 from recsys.models.candidates import NO_PRODUCT, Candidates
 from recsys.ranking.engine import OfferEngine

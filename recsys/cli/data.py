@@ -73,7 +73,7 @@ def simulate_command(
     from pydantic import ValidationError
 
     from recsys.contracts.config import validation_sentences
-    from recsys.simulation.config import MarketConfig
+    from recsys.simulation.constants import MarketConfig
     from recsys.simulation.market import write_market
 
     try:

@@ -11,8 +11,7 @@ import sqlalchemy as sa
 from pydantic_core import to_json
 
 from recsys.contracts.events import TableName
-from recsys.events.rows import StoredRow
-from recsys.events.schema import EVENT_TABLES, TABLES, Utc
+from recsys.events.schema import EVENT_TABLES, TABLES, StoredRow, Utc
 
 _ROWS_A_STATEMENT: Final = 64
 """Of SQLite: what compiles and binds fast; the driver keeps 128 compiled statements."""

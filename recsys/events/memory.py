@@ -15,8 +15,7 @@ from recsys.contracts.events import PRESENTING, Event, EventQuery, FeedPosition,
 from recsys.contracts.offers import LOGGED
 from recsys.events.inserts import key_of, merge_row
 from recsys.events.queries import arrow_schema, wanted_schema
-from recsys.events.rows import StoredRow, rows_by_table
-from recsys.events.schema import EVENT_TABLES, TABLES, TIME_COLUMN, WRITTEN
+from recsys.events.schema import EVENT_TABLES, TABLES, TIME_COLUMN, WRITTEN, StoredRow, rows_by_table
 
 _Record = dict[str, Any]
 

@@ -3,21 +3,28 @@
 A decision is one row, its returned offers packed into the JSON column `offers` (one array an offer, by the positions of
 `LOGGED`); the view `decision_offers` unpacks them, one row a returned offer, with the time when it was presented.
 Writing one row a response instead of eleven is what keeps the durable write off the request's critical path.
+
+Events as rows of their tables.
+
+Rows are plain tuples in the order of the table's columns, with times as text, so that a batch of them is one JSON
+document.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import sqlalchemy as sa
 
-from recsys.contracts.decisions import DecisionRow
+from recsys.contracts.decisions import Decision, DecisionRow, record_decision, time_text
 from recsys.contracts.events import (
     AccountUpdate,
     Erasure,
+    Event,
     ExperimentRecord,
     Outcome,
     PostedLine,
@@ -174,3 +181,27 @@ TIME_COLUMN: Final[dict[TableName, str]] = {name: kept.time for name, kept in EV
 TABLES: Final[dict[TableName, sa.Table]] = {name: _table(name, kept) for name, kept in EVENT_TABLES.items()} | {
     "decision_offers": _VIEW
 }
+
+
+StoredRow = tuple[Any, ...]
+
+_TABLE_OF: Final[dict[type, TableName]] = {kept.event: name for name, kept in EVENT_TABLES.items()}
+_VALUES_OF: Final[dict[type, Callable[[Event], StoredRow]]] = {
+    kept.event: attrgetter(*TABLES[name].columns.keys()) for name, kept in EVENT_TABLES.items()
+}
+
+
+def rows_by_table(events: Iterable[Event]) -> dict[TableName, list[StoredRow]]:
+    """Return the rows of `events` under the table that each belongs to."""
+    batch: dict[TableName, list[StoredRow]] = {}
+    for event in events:
+        kept = record_decision(event) if isinstance(event, Decision) else event
+        batch.setdefault(_TABLE_OF[type(kept)], []).append(_row(kept))
+    return batch
+
+
+def _row(event: Event) -> StoredRow:
+    if isinstance(event, DecisionRow):  # which has its times as text, and is one of many a second
+        return tuple(event)
+    values = _VALUES_OF[type(event)](event)
+    return tuple([time_text(value) if isinstance(value, datetime) else value for value in values])

@@ -19,8 +19,7 @@ from recsys.errors import ConfigError, DataError, StoreBusyError, StoreError
 from recsys.events.inserts import Statement, insert_statements
 from recsys.events.migrations import ADDITIONS, MIGRATIONS, check_version, migrate
 from recsys.events.queries import record_batch, select_statement, wanted_schema
-from recsys.events.rows import rows_by_table
-from recsys.events.schema import TABLES
+from recsys.events.schema import TABLES, rows_by_table
 from recsys.events.sqlite_files import SqliteFiles
 
 BUSY_SECONDS: Final = 5.0

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, Objective, OfferRequest, ProductChange, Slate
+from recsys.contracts.offers import (
+    EMPTY_STATE,
+    AccountState,
+    Explain,
+    NameKind,
+    Objective,
+    Offer,
+    OfferRequest,
+    ProductChange,
+    Slate,
+)
 from recsys.errors import ConfigError
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.offer_model.tables import EVERYONE, OfferModel
-from recsys.ranking.active_rules import ActiveRules
+from recsys.ranking.active_rules import NO_ANNOTATION, ActiveRules
 from recsys.ranking.compiled_ranker import CompiledRanker
 from recsys.ranking.config import RankingConfig
 from recsys.ranking.explanations import Reasons
 from recsys.ranking.kernel.layout import NO_ROW
 from recsys.ranking.live_catalogue import LiveCatalogue
-from recsys.ranking.offer_builder import OfferBuilder
-from recsys.ranking.ranked import TIERS, RankedSlate
+from recsys.ranking.ranked import TIERS, RankedOffer, RankedSlate
 
 
 class OfferEngine:
@@ -24,7 +34,6 @@ class OfferEngine:
     Attributes:
         catalogue: takes changes of prices and flags while it runs.
         reasons: why each offer is made.
-        builder: makes offers of ranked rows.
         rules: the business rules in force; None without any.
     """
 
@@ -35,7 +44,6 @@ class OfferEngine:
         self.reasons = Reasons(model, self.config.least_buyers)
         self.rules: ActiveRules | None = None
         self._ranker = CompiledRanker(model, self.catalogue, self.config)
-        self.builder = OfferBuilder(model, self.catalogue, self.reasons)
 
     def apply(self, change: ProductChange) -> bool:
         """Put new values of a product in force; return whether the model knows the product."""
@@ -71,7 +79,9 @@ class OfferEngine:
         """
         ranked = self.rank(request, state)
         return Slate(
-            offers=self.builder.offers(ranked, request.explain),
+            offers=tuple(
+                self.offer(rank, offer, ranked, request.explain) for rank, offer in enumerate(ranked.offers, start=1)
+            ),
             requested=request.limit,
             shortfall=ranked.shortfall,
             tier=TIERS[ranked.tier],
@@ -81,6 +91,34 @@ class OfferEngine:
             unknown_categories=ranked.resolved.unknown_categories,
             n_considered=ranked.n_considered,
             refused=ranked.refused,
+        )
+
+    def offer(self, rank: int, offer: RankedOffer, ranked: RankedSlate, explain: Explain) -> Offer:
+        """Return one offer of a slate, which stands at `rank`."""
+        reason = self.reasons.of_offer(offer, ranked.segment)
+        source = offer.from_product if offer.from_product != NO_ROW else reason.anchor
+        price = None if math.isnan(offer.price) else offer.price
+        rule, share, text = ranked.resolved.rules.annotations.get(offer.product, NO_ANNOTATION)
+        ids = self.catalogue.ids
+        return Offer(
+            rank=rank,
+            product_id=ids[offer.product],
+            kind="cross_sell" if offer.from_product == NO_ROW else "upsell",
+            name=self.model.products.names[offer.product] or None,
+            price=price,
+            currency=self.model.facts.currency,
+            probability=offer.probability,
+            probability_of="buys_within_horizon",
+            expected_quantity=offer.quantity,
+            expected_value=offer.expected_value,
+            score=offer.utility,
+            tier=TIERS[offer.tier],
+            reason="" if explain == "none" else reason.sentence,
+            from_product_id=None if source == NO_ROW else ids[source],
+            evidence=reason.evidence if explain == "full" else {},
+            rule=rule,
+            discount=None if share is None or price is None else share * price,
+            text=text,
         )
 
     def check_objective(self, objective: Objective) -> None:

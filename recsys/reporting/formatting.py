@@ -1,12 +1,19 @@
-"""Numbers, intervals, p-values and KPI figures as people read them."""
+"""Numbers, intervals, p-values and KPI figures as people read them.
+
+The templates of all pages: one set-up, so that text is escaped and a misspelt name is an error everywhere.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from recsys.evaluation.kpis.definition import Basis, KpiUnit
 from recsys.evaluation.readout.arm_effects import Effect
+from recsys.reporting.svg import PALETTE
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
@@ -121,3 +128,20 @@ def counted(value: float) -> str:
         ('1,234', '12.35')
     """
     return f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
+
+
+def page_template(name: str, package: str = "recsys.reporting", **filters: Callable[..., Any]) -> Template:
+    """Return the template `NAME.html.j2` in a package's folder `templates`.
+
+    Values are escaped but for those with `__html__`, as a `Drawing` has; `palette` holds the charts' colours.
+    """
+    environment = Environment(
+        loader=PackageLoader(package),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= filters
+    environment.globals["palette"] = PALETTE
+    return environment.get_template(f"{name}.html.j2")

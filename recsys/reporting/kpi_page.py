@@ -10,9 +10,8 @@ from typing import Final
 
 from recsys.evaluation.kpis.definition import Basis, Dimension, KpiDefinition
 from recsys.evaluation.kpis.results import Change, Figure, KpiReport
-from recsys.reporting.formatting import BASIS_WORDS, counted, shown
+from recsys.reporting.formatting import BASIS_WORDS, counted, page_template, shown
 from recsys.reporting.kpi_text import MEANING, change_text, effect_lines, kpi_figures, missing_lines, target_text
-from recsys.reporting.page_template import page_template
 from recsys.reporting.svg import PALETTE, Drawing, Scale, x_labels, y_axis
 
 _ASKS: Final = 5

@@ -21,8 +21,7 @@ from recsys.evaluation.kpis.definition import (
 )
 from recsys.evaluation.kpis.registry import REGISTRY
 from recsys.evaluation.kpis.results import Change, KpiReport
-from recsys.reporting.formatting import BASIS_WORDS, DASH, shown, shown_difference
-from recsys.reporting.page_template import page_template
+from recsys.reporting.formatting import BASIS_WORDS, DASH, page_template, shown, shown_difference
 
 
 def report_table(report: KpiReport) -> RenderableType:

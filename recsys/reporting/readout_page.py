@@ -15,8 +15,7 @@ from recsys.evaluation.readout.breakdowns import Histogram, SegmentEffect
 from recsys.evaluation.readout.over_time import Look, Novelty
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.statistics.decomposition import Decomposition
-from recsys.reporting.formatting import interval, number, p_text, percent, relative_interval
-from recsys.reporting.page_template import page_template
+from recsys.reporting.formatting import interval, number, p_text, page_template, percent, relative_interval
 from recsys.reporting.readout_text import markdown_page
 from recsys.reporting.svg import (
     CONTROL,

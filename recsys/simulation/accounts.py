@@ -14,7 +14,7 @@ from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY
 from recsys.simulation import constants
 from recsys.simulation.catalogue import Catalogue
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.random_streams import Stream, account_keys, normal, uniform
 from recsys.simulation.seasonality import Seasonality
 

@@ -10,7 +10,7 @@ from recsys.arrays import FloatArray, IntArray
 from recsys.simulation import constants
 from recsys.simulation.accounts import Accounts, draw_accounts
 from recsys.simulation.catalogue import Catalogue, build_catalogue
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.orders import Orders, draw_orders
 from recsys.simulation.purchases import Basket, SamplingTable, add_consequents, build_shelf, fill_orders
 from recsys.simulation.random_streams import Stream, account_keys, normal, uniform

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
 from recsys.simulation import constants
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 
 MAX_RUNGS = len(constants.RUNGS)
 _NONE = -1

@@ -22,7 +22,7 @@ from recsys.simulation import constants
 from recsys.simulation.accounts import accounts_frame
 from recsys.simulation.blocks import MarketBlock, MarketWorld, build_world, draw_block
 from recsys.simulation.catalogue import products_frame
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.truth import (
     PlantedTruth,
     climb_probabilities,

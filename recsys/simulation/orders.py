@@ -10,7 +10,7 @@ from scipy.special import ndtr
 from recsys.arrays import FloatArray, IntArray, positions, row_of_entry, running_sums
 from recsys.simulation import constants
 from recsys.simulation.accounts import Accounts
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.random_streams import Stream, account_keys, normal, uniform
 from recsys.simulation.seasonality import Seasonality
 

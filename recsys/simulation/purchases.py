@@ -12,7 +12,7 @@ from recsys.arrays import FloatArray, IntArray, positions, row_of_entry, starts
 from recsys.simulation import constants
 from recsys.simulation.accounts import Accounts
 from recsys.simulation.catalogue import NONE, SUBSTITUTE_AVOIDANCE, Catalogue
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.orders import Orders
 from recsys.simulation.random_streams import Keys, Stream, account_keys, uniform
 from recsys.simulation.seasonality import PERIOD_DAYS, Seasonality, period_months

@@ -11,7 +11,7 @@ from recsys.arrays import FloatArray, IntArray, positions, row_of_entry, starts
 from recsys.data.history import SECONDS_A_DAY
 from recsys.simulation.accounts import Accounts
 from recsys.simulation.catalogue import MAX_RUNGS, Catalogue, Ladders, climb_rate, segment_effect
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.orders import Orders
 from recsys.simulation.random_streams import Stream, account_keys, normal, uniform
 from recsys.simulation.seasonality import Seasonality

@@ -10,7 +10,7 @@ import numpy as np
 from recsys.arrays import FloatArray, IntArray
 from recsys.data.history import SECONDS_A_DAY, epoch_seconds
 from recsys.simulation import constants
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 
 PERIOD_DAYS = 30
 _HOUR = 3_600

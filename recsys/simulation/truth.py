@@ -15,7 +15,7 @@ from recsys.data.history import SECONDS_A_DAY, epoch_seconds
 from recsys.simulation import constants
 from recsys.simulation.blocks import MarketBlock, MarketWorld
 from recsys.simulation.catalogue import NONE, SUBSTITUTE_AVOIDANCE, Catalogue, climb_rate, family_labels, segment_effect
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.replenishment import tenure_days
 from recsys.simulation.seasonality import Seasonality, build_clock
 

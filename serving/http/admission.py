@@ -1,15 +1,23 @@
-"""May this request pass: decided once a request, before its body, for every way through the server."""
+"""May this request pass: decided once a request, before its body, for every way through the server.
+
+A JSON body as its model, validated in one step from its bytes.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 from serving.http.access import SCOPES, RouteScopes, TokenBucket, retry_after
 from serving.http.keyring import Keyring
@@ -189,3 +197,52 @@ def _refuse_repeated(headers: Sequence[Header]) -> None:
     repeated = sorted(name.decode() for name, n in counts.items() if n > 1 and name in _SINGLE)
     if repeated:
         raise HTTPException(400, f"the header {repeated[0]} came more than once; send it once", CLOSE)
+
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+_JSON: Final = re.compile(r"application/([a-z0-9.+-]*\+)?json\s*(;.*)?", re.IGNORECASE)
+
+
+class JsonBody(Generic[BodyT]):
+    """Dependency that reads the body of a request: `body: Annotated[OffersBody, Depends(JsonBody(OffersBody))]`.
+
+    FastAPI makes Python objects of a body before it validates them. The models here are strict, which holds for JSON
+    only as pydantic reads it (a date is a text there), and a post of 1,000 outcomes takes a third of the time so.
+
+    Args:
+        kind: the model of the body.
+    """
+
+    def __init__(self, kind: type[BodyT]) -> None:
+        self.kind = kind
+
+    async def __call__(self, request: Request) -> BodyT:
+        """Return the validated body.
+
+        Raises:
+            HTTPException: 415 where it is not declared as JSON.
+            ValidationError: it is no JSON, or breaks a rule of the model.
+        """
+        if not _JSON.fullmatch(request.headers.get("content-type", "")):
+            raise HTTPException(415, "the body must be JSON: send Content-Type: application/json")
+        return self.kind.model_validate_json(await read_body(request.receive))
+
+    def described(self) -> dict[str, Any]:
+        """Return the body as a route of the OpenAPI document declares it."""
+        schema = {"$ref": f"#/components/schemas/{self.kind.__name__}"}
+        return {"content": {"application/json": {"schema": schema}}, "required": True}
+
+
+async def read_body(receive: Receive) -> bytes:
+    """Return the whole body of a request.
+
+    Raises:
+        ClientDisconnect: the caller left before its end.
+    """
+    pieces = []
+    while (message := await receive())["type"] == "http.request":
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+    raise ClientDisconnect

@@ -12,7 +12,7 @@ from jinja2 import Template
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from recsys.reporting.page_template import page_template
+from recsys.reporting.formatting import page_template
 
 _POLICY: Final = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
 

@@ -13,8 +13,8 @@ from recsys.bundle.resolve import CHAMPION, ResolvedModel
 from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, OfferRequest, ProductChange
 from recsys.errors import ModelNotFoundError, OfferEngineError, RegistryError
 from recsys.offer_catalogue.business_rules import BusinessRule
-from recsys.ranking.exploration import Exploration
 from recsys.ranking.explorer import ModelExplorer
+from recsys.ranking.ranked import Exploration
 from serving.encoding import EncodedSlate, json_text
 
 _log = logging.getLogger("serving")

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from recsys.contracts.events import PRESENTING, Outcome
-from serving.http.json_body import JsonBody
+from serving.http.admission import JsonBody
 from serving.http.problems import BODY_PROBLEMS
 from serving.metrics import Metrics
 from serving.models.by_alias import unknown_names

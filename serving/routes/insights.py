@@ -21,7 +21,7 @@ from recsys.ranking.explorer import ModelExplorer
 from recsys.ranking.why_not import WhyNot
 from recsys.ranking.why_not import reason_for as told
 from serving.decisions import CallerContext, decide
-from serving.http.json_body import JsonBody
+from serving.http.admission import JsonBody
 from serving.http.problems import BODY_PROBLEMS, QUERY_PROBLEMS, problem_responses
 from serving.models.by_alias import LoadedModel
 from serving.schemas.fields import Id, Label

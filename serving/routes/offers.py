@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from recsys.contracts.offers import OfferRequest
 from serving.decisions import CallerContext, decide
-from serving.http.json_body import JsonBody
+from serving.http.admission import JsonBody
 from serving.http.problems import BODY_PROBLEMS, QUERY_PROBLEMS, problem_of
 from serving.schemas.fields import Id
 from serving.schemas.offers import AccountOffersQuery, BatchLine, OffersAnswer, OffersBatchBody, OffersBody

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from recsys.contracts.events import EventQuery, VisitorLink
-from serving.http.json_body import JsonBody
+from serving.http.admission import JsonBody
 from serving.http.problems import BODY_PROBLEMS
 from serving.models.by_alias import unknown_names
 from serving.schemas.fields import Id

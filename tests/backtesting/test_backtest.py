@@ -13,8 +13,7 @@ import pytest
 
 from recsys.arrays import RowArray
 from recsys.backtesting.backtest import RAW, SERVED, BacktestConfig, backtest
-from recsys.backtesting.baseline import Baseline
-from recsys.backtesting.baselines import PopularBaseline, RecentlyPopularBaseline
+from recsys.backtesting.baselines import Baseline, PopularBaseline, RecentlyPopularBaseline
 from recsys.backtesting.results import slug
 from recsys.backtesting.trainer import over_history
 from recsys.backtesting.upgrade_scores import first_of_each

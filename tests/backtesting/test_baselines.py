@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from recsys.backtesting.baseline import Baseline, purchase_weights, top_k_mask
 from recsys.backtesting.baselines import (
     AccountCosineBaseline,
+    Baseline,
     EaseBaseline,
     PopularBaseline,
     RecentlyPopularBaseline,
@@ -20,6 +20,8 @@ from recsys.backtesting.baselines import (
     default_baselines,
     ease_weights,
     order_confidence,
+    purchase_weights,
+    top_k_mask,
 )
 from recsys.data.history import History
 

@@ -48,7 +48,7 @@ RELEASES: Final[dict[str, dict[str, str]]] = {
     "now": {
         "ReadSpec": "recsys.data.dataset:ReadSpec",
         "read": "recsys.data.dataset:read_dataset",
-        "Config": "recsys.fitting.config:FitConfig",
+        "Config": "recsys.fitting.pipeline:FitConfig",
         "fit": "recsys.fitting.pipeline:fit",
         "write_bundle": "recsys.fitting.pipeline:write_bundle",
         "load_model": "serving.models.loading:load_model",

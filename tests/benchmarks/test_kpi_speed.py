@@ -19,7 +19,7 @@ import pytest
 from recsys.data.sources import connect
 from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.kpis.report import kpis_from_tables
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import write_market
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "kpis.json"

@@ -21,7 +21,7 @@ from recsys.contracts.offers import OfferRequest
 from recsys.data.dataset import ReadSpec, read_dataset
 from recsys.fitting.pipeline import fit
 from recsys.ranking.engine import OfferEngine
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import write_market
 from training.config import TrainConfig
 from training.registry import EXPERIMENT, Registry

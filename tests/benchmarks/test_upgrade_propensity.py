@@ -21,7 +21,7 @@ from recsys.ladder.edges import Ladder, LadderConfig, build_ladder
 from recsys.ladder.upgrade_events import find_upgrade_events
 from recsys.models.upgrade.model import UpgradeConfig, UpgradeModel, climbs_within
 from recsys.models.upgrade.snapshot import ClimbSnapshot
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import simulate_market
 from tests.support.market_inference import inferred_climb_probabilities
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import write_market
 
 SMALL = """

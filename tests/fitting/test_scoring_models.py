@@ -21,10 +21,9 @@ from sklearn.neighbors import KDTree
 from recsys.bundle.manifest import digest
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.errors import BundleCorruptError, BundleError, BundleVersionError, MissingColumnError
-from recsys.fitting.config import FitConfig
-from recsys.fitting.pipeline import FittedModels, fit
+from recsys.fitting.pipeline import FitConfig, FittedModels, fit
 from recsys.fitting.scoring_models import MODELS_MANIFEST, TRUSTED_TYPES, load_models, models_folder, save_models
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import write_market
 
 AS_OF = datetime(2025, 7, 1, tzinfo=UTC)

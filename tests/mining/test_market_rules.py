@@ -14,7 +14,7 @@ import pytest
 
 from recsys.contracts import columns as c
 from recsys.mining.rules import RuleConfig, mine_rules
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import Market, simulate_market
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "mining.json"

@@ -23,7 +23,7 @@ from recsys.models.upgrade.snapshot import (
     peer_quantities,
     usual_quantity,
 )
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import Market, simulate_market
 
 AS_OF = datetime(2025, 8, 1, tzinfo=UTC)

@@ -12,7 +12,7 @@ import pytest
 from recsys.contracts.offers import ANSWERED, EMPTY_STATE, KINDS, LOGGED, CartLine, Explain, OfferRequest
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.exploration import DEPTH, Exploration
+from recsys.ranking.ranked import DEPTH, Exploration
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from serving.encoding import _VARYING, EncodedSlate, EncodingEngine, encode
 

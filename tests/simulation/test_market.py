@@ -17,7 +17,7 @@ from recsys.contracts.tables import ACCOUNTS, ORDERS, PRODUCTS, UPGRADES
 from recsys.data.dataset import ReadSpec, read_dataset
 from recsys.simulation.accounts import EMPLOYEES
 from recsys.simulation.catalogue import build_catalogue
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import Market, simulate_market, write_market
 
 SMALL = MarketConfig(n_accounts=400, n_products=500, seed=5)

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from recsys.contracts import columns as c
 from recsys.data.dataset import ReadSpec, read_dataset
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import simulate_market
 from tests.support.market_marginals import EARLIER_LINES, Marginals, measure_marginals
 
@@ -30,7 +30,7 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 WRITE = """
 import resource, sys
 from pathlib import Path
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import write_market
 config = MarketConfig.model_validate_json(sys.argv[1])
 print(write_market(config, Path(sys.argv[2])), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -11,7 +11,7 @@ from scipy.stats import binom
 from sklearn.metrics import log_loss
 
 from recsys.contracts import columns as c
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import Market, simulate_market
 from recsys.simulation.truth import CLIMBED_AT
 from tests.support.market_inference import inferred_climb_probabilities

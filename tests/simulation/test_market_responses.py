@@ -8,7 +8,7 @@ import pytest
 
 from recsys.contracts import columns as c
 from recsys.errors import ConfigError
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.responses.experiment import (
     HOLDOUT,
     WORLDS,

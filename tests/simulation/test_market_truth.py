@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score
 
 from recsys.contracts import columns as c
 from recsys.simulation.catalogue import QUANTITY_EFFECT, TENURE_EFFECT, climb_rate
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import Market, simulate_market
 from recsys.simulation.truth import (
     AVOIDANCE,

@@ -21,7 +21,7 @@ from recsys.evaluation.readout.design import ReadoutConfig
 from recsys.evaluation.readout.from_table import TableSpec, table_readout
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.statistics.metric import Ratio
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.responses.experiment import (
     HOLDOUT,
     WORLDS,

@@ -21,7 +21,7 @@ from recsys.arrays import FloatArray
 from recsys.contracts import columns as c
 from recsys.simulation import constants
 from recsys.simulation.accounts import KEY_LAPSE, KEY_RATE, KEY_RATE_OFFSET, SEGMENT_RATE
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.seasonality import Seasonality
 from recsys.simulation.truth import PlantedTruth, Watch, moments
 

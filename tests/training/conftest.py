@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import write_market
 from training.config import TrainConfig
 

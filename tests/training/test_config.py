@@ -8,7 +8,7 @@ import pytest
 
 from recsys.contracts.config import read_config
 from recsys.errors import ConfigError
-from recsys.fitting.config import QUICK
+from recsys.fitting.pipeline import QUICK
 from recsys.models.next_product.model import NextProductConfig
 from recsys.models.upgrade.model import UpgradeConfig
 from training.config import TrainConfig

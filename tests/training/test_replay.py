@@ -12,8 +12,7 @@ import pytest
 
 from recsys.arrays import RowArray
 from recsys.backtesting.backtest import RAW
-from recsys.backtesting.baseline import Baseline
-from recsys.backtesting.baselines import PopularBaseline, RecentlyPopularBaseline
+from recsys.backtesting.baselines import Baseline, PopularBaseline, RecentlyPopularBaseline
 from recsys.contracts.offers import OfferRequest
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.history import History

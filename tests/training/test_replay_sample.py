@@ -7,7 +7,7 @@ import pytest
 
 from recsys.contracts import columns as c
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import write_market
 from training.validation import of_accounts, sample_accounts
 

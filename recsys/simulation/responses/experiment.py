@@ -22,7 +22,7 @@ from recsys.contracts.tables import COMPLETED
 from recsys.errors import ConfigError
 from recsys.simulation.accounts import EMPLOYEES, accounts_frame
 from recsys.simulation.catalogue import products_frame
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import MARKET_CURRENCY
 from recsys.simulation.responses.policy_run import PolicyRun, planned_purchases, run_policy
 from recsys.simulation.responses.scenario import HOLDOUT, WORLDS, OfferPolicy, ResponseConfig, Scene, draw_scene

@@ -20,7 +20,7 @@ from recsys.simulation import constants
 from recsys.simulation.accounts import Accounts, draw_accounts
 from recsys.simulation.blocks import MarketWorld, build_world
 from recsys.simulation.catalogue import segment_effect
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 
 ResponseWorld = Literal["adds", "moves_only", "harm"]
 

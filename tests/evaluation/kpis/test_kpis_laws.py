@@ -20,7 +20,7 @@ from recsys.evaluation.kpis.report import kpis_from_tables
 from recsys.evaluation.kpis.results import KpiReport
 from recsys.evaluation.kpis.tables import EventTables
 from recsys.ladder.tiers import edges_of, higher_rungs
-from recsys.simulation.config import MarketConfig
+from recsys.simulation.constants import MarketConfig
 from recsys.simulation.responses.experiment import (
     HOLDOUT,
     WORLDS,

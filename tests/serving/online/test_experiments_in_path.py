@@ -22,7 +22,7 @@ from recsys.events.reading import read_decisions
 from recsys.experiments.assignment import assign
 from recsys.experiments.lifecycle import start_experiment, stop_experiment
 from recsys.experiments.plan import Arm, ExperimentPlan, Policy
-from recsys.ranking.exploration import DEPTH, Exploration, draw
+from recsys.ranking.ranked import DEPTH, Exploration, draw
 from serving.app import create_app
 from serving.decisions import HELD_BACK
 from serving.fakes import FakeEngine, fake_model
