@@ -21,6 +21,7 @@ from recsys.fitting.scoring_models import models_folder, save_models
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import fixed_ladder, ladder_from_data, ladder_from_file, with_names
 from recsys.reporting.backtest_text import strongest_pairs
+from recsys.threads import single_threaded
 from training.champion import EVIDENCE_FILE, Champion, compare_with, present_champion
 from training.config import TrainConfig
 from training.evidence import gather_evidence
@@ -64,6 +65,7 @@ class _Trained:
     figures: dict[str, float]
 
 
+@single_threaded()
 def train_and_register(
     spec: ReadSpec,
     config: TrainConfig,

@@ -21,7 +21,6 @@ import ibis
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from recsys.arrays import RowArray
 from recsys.backtesting.backtest import RAW, BacktestConfig, Split, score_lists
@@ -43,6 +42,7 @@ from recsys.models.candidates import NO_PRODUCT, Candidates
 from recsys.models.next_product.examples import balanced_sample
 from recsys.models.next_product.model import NextProductModel
 from recsys.models.upgrade.model import UpgradeModel
+from recsys.threads import one_openmp_thread
 from training.config import TrainConfig
 
 _T = TypeVar("_T")
@@ -154,7 +154,7 @@ def validate_on_past(
     climb_cutoff = cutoff - timedelta(days=config.upgrades.climbs.follow_days)
     notes: list[str] = []
     workers = 2 if len(history) <= SIDE_BY_SIDE_LINES else 1
-    with step("replay of the last horizon"), ThreadPoolExecutor(workers, initializer=_one_openmp_thread) as pool:
+    with step("replay of the last horizon"), ThreadPoolExecutor(workers, initializer=one_openmp_thread) as pool:
         up = pool.submit(lambda: replay_upgrades(read(climb_cutoff), history, config, ladder_of))
         cross = _noted(
             lambda: _cross_sell(pool, lambda: read(cutoff), take_window(history, cutoff, config), config, baselines),
@@ -294,10 +294,6 @@ def _noted(find: Callable[[], _T], kind: str, notes: list[str]) -> _T | None:
     except EmptyDataError as error:
         notes.append(f"{kind} was not replayed: {error}")
         return None
-
-
-def _one_openmp_thread() -> None:
-    threadpool_limits(limits=1, user_api="openmp")  # counts for the thread that calls it
 
 
 def _that_still_exist(candidates: Candidates) -> Candidates:

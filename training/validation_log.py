@@ -12,7 +12,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
-from threadpoolctl import threadpool_limits
 
 from recsys.arrays import sparse_lookup
 from recsys.backtesting.results import Backtest, CutoffResult, slug
@@ -21,6 +20,7 @@ from recsys.models.upgrade.features import climb_features
 from recsys.models.upgrade.model import climbs_within
 from recsys.models.upgrade.snapshot import ClimbSnapshot
 from recsys.reporting.backtest_plots import calibration_figure, coverage_figure, ndcg_figure
+from recsys.threads import one_openmp_thread
 from training.champion import ACCOUNTS_FILE, ndcg_table
 from training.config import TrainConfig
 from training.tracking import TrackedRun
@@ -159,7 +159,7 @@ def permutation_importances(
 
 def _each_model(replay: PastValidation, config: TrainConfig, rng: np.random.Generator) -> Iterator[pd.DataFrame]:
     first, second = rng.spawn(2)
-    with ThreadPoolExecutor(2, initializer=_one_openmp_thread) as pool:
+    with ThreadPoolExecutor(2, initializer=one_openmp_thread) as pool:
         parts = {
             "next_product": pool.submit(_of_ranker, replay.cross, config.evaluation.importance_rows, first),
             "upgrades": pool.submit(_of_upgrades, replay.up, config, second),
@@ -168,10 +168,6 @@ def _each_model(replay: PastValidation, config: TrainConfig, rng: np.random.Gene
             found = part.result()
             if found is not None:
                 yield found.assign(**{c.MODEL: name})[[c.MODEL, c.FEATURE, c.IMPORTANCE]]
-
-
-def _one_openmp_thread() -> None:
-    threadpool_limits(limits=1, user_api="openmp")  # counts for the thread that calls it
 
 
 def _of_ranker(replay: CrossReplay | None, rows: int, rng: np.random.Generator) -> pd.DataFrame | None:

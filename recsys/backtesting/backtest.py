@@ -38,6 +38,7 @@ from recsys.evaluation.statistics.bootstrap import BootstrapConfig, bootstrap_me
 from recsys.ladder.edges import Ladder
 from recsys.ladder.upgrade_events import UpgradeEventConfig
 from recsys.models.candidates import Candidates
+from recsys.threads import single_threaded
 
 RAW = "raw ranker"
 SERVED = "served list"
@@ -108,6 +109,7 @@ class Split:
     config: BacktestConfig
 
 
+@single_threaded()
 def backtest(
     history: History,
     config: BacktestConfig,

@@ -18,7 +18,6 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
-from threadpoolctl import threadpool_limits
 
 from recsys.bundle.save import BundleDetails, save_bundle
 from recsys.contracts.config import Config
@@ -37,6 +36,7 @@ from recsys.models.next_product.model import NextProductConfig, NextProductModel
 from recsys.models.upgrade.model import UpgradeConfig, UpgradeModel
 from recsys.offer_model.tables import CartCurve, OfferModel
 from recsys.ranking.config import RankingConfig
+from recsys.threads import single_threaded
 
 QUICK: dict[str, Any] = {
     "next_product": {
@@ -142,6 +142,7 @@ def no_progress(_name: str) -> AbstractContextManager[object]:
     return nullcontext()
 
 
+@single_threaded()
 def fit(data: Dataset, config: FitConfig, *, step: Step = no_progress, ladder: Ladder | None = None) -> FittedModels:
     """Return what the order lines before `data.as_of` teach.
 
@@ -154,12 +155,6 @@ def fit(data: Dataset, config: FitConfig, *, step: Step = no_progress, ladder: L
     Raises:
         EmptyDataError: no line has an account.
     """
-    # Threads of OpenMP spin while they wait: beside any other load two are slower than one, up to five times.
-    with threadpool_limits(limits=1, user_api="openmp"):
-        return _fit(data, config, step, ladder)
-
-
-def _fit(data: Dataset, config: FitConfig, step: Step, ladder: Ladder | None) -> FittedModels:
     with step("history"):
         history = known_history(data)
     with step("complements"):

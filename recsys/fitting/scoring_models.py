@@ -32,6 +32,7 @@ from recsys.models.candidates import Candidates
 from recsys.models.next_product.cold_start import ColdStartModel, with_cold_starts
 from recsys.models.next_product.model import NextProductModel
 from recsys.models.upgrade.model import UpgradeModel
+from recsys.threads import single_threaded
 
 MODELS_MANIFEST: Final = "models.json"
 TRUSTED_TYPES: Final = (
@@ -99,6 +100,7 @@ class ScoringModels:
     cold_start: ColdStartModel
     upgrades: UpgradeModel
 
+    @single_threaded()
     def cross_sell(self, history: History, as_of: datetime, accounts: RowArray | None = None) -> Candidates:
         """Return the best new products of each account, those that wait for their first sale included.
 
@@ -110,6 +112,7 @@ class ScoringModels:
         cross = self.next_product.score(history, as_of, accounts)
         return with_cold_starts(cross, self.cold_start.score(history, as_of, unique_sorted(cross.account)))
 
+    @single_threaded()
     def upsell(self, history: History, as_of: datetime) -> Candidates:
         """Return the best upgrade to each product of each account that stands on a rung."""
         return self.upgrades.score(history, as_of)

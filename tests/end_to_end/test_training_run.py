@@ -59,9 +59,10 @@ def _scored(models: Path, market: Path) -> Candidates:
     return load_models(models, data.products, data.accounts).cross_sell(known_history(data), AS_OF)
 
 
-def test_another_hash_seed_gives_the_same_bundle(
+def test_another_process_with_other_threads_and_hash_seed_gives_the_same_bundle(
     trained: Path, market: Path, unjudged_config: Path, tmp_path: Path
 ) -> None:
+    other_threads = "2" if os.environ.get("OMP_NUM_THREADS") == "1" else "1"  # OpenBLAS obeys it too
     script = "import sys; from recsys.cli import main; main(sys.argv[1:])"
     arguments = ["train", "--orders", str(market / "orders.parquet"), "--as-of", AS_OF.date().isoformat()]
     for name in ("products", "accounts", "upgrades"):
@@ -69,7 +70,7 @@ def test_another_hash_seed_gives_the_same_bundle(
     arguments += ["--config", str(unjudged_config), "--out", str(tmp_path / "again")]
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments, "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"],
-        env=os.environ | {"PYTHONHASHSEED": "4711"},
+        env=os.environ | {"PYTHONHASHSEED": "4711", "OMP_NUM_THREADS": other_threads},
         capture_output=True,
         text=True,
         check=False,

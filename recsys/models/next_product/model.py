@@ -14,7 +14,6 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import Field
-from threadpoolctl import threadpool_limits
 
 from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
@@ -39,6 +38,7 @@ from recsys.models.next_product.ranker import ActivityConfig, IncidenceModel, Ra
 from recsys.models.retrieval.retriever import latest_accounts
 from recsys.models.retrieval.retrievers import RetrieversConfig, make_retrievers
 from recsys.models.snapshot import CutoffConfig, rolling_cutoffs, take_snapshot
+from recsys.threads import one_openmp_thread
 
 logger = logging.getLogger(__name__)
 
@@ -299,12 +299,8 @@ def parallel_map(work: Callable[..., _T], *arguments: Sequence[Any]) -> list[_T]
         >>> parallel_map(pow, [2, 3], [3, 2])
         [8, 9]
     """
-    with ThreadPoolExecutor(THREADS, initializer=_one_openmp_thread) as pool:
+    with ThreadPoolExecutor(THREADS, initializer=one_openmp_thread) as pool:
         return list(pool.map(work, *arguments))
-
-
-def _one_openmp_thread() -> None:
-    threadpool_limits(limits=1, user_api="openmp")  # counts for the thread that calls it
 
 
 def _joined(parts: Sequence[Candidates]) -> Candidates:
