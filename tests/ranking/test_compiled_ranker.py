@@ -21,9 +21,11 @@ import pytest
 from recsys.contracts.offers import EMPTY_STATE, KINDS, AccountState, CartLine, OfferRequest, ProductChange
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.offer_model.tables import OfferModel
+from recsys.ranking.compiled_ranker import _Answer
 from recsys.ranking.config import DiversityConfig, RankingConfig
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.kernel import rank as rank_module
+from recsys.ranking.kernel.layout import ANSWER, OFFER, OFFER_NUMBERS
 from recsys.ranking.kernel.rank import sources_digest
 from recsys.ranking.ranked import RankedOffer
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
@@ -219,6 +221,11 @@ def test_a_change_of_any_file_of_the_kernel_is_compiled_anew(tmp_path: Path) -> 
         file.write_text(text, "utf-8")
     closed_over = {cell.cell_contents for cell in rank_module.rank.py_func.__closure__}
     assert closed_over == {before}
+
+
+def test_what_is_read_of_a_record_has_its_names() -> None:
+    assert RankedOffer._fields == (*OFFER.names, *OFFER_NUMBERS.names)  # type: ignore[misc]
+    assert _Answer._fields == ANSWER.names
 
 
 @pytest.mark.proof
