@@ -123,9 +123,11 @@ class Questions:
             new_only=self.chance(0.3),
             objective=self.one("conversion", "revenue", "margin"),
             raw=self.chance(0.2),
-            categories=self.one((), (), ("Category 1",), ("Category 0", "Category 2", "unheard of"), ("unheard of",)),
-            min_price=self.one(None, None, None, 5.0, 12.0),
-            max_price=self.one(None, None, None, 8.0, 20.0),
+            categories=self.one(
+                *[()] * 9, ("Category 1",), ("Category 0", "Category 2", "unheard of"), ("unheard of",)
+            ),
+            min_price=self.one(*[None] * 7, 5.0, 12.0),
+            max_price=self.one(*[None] * 7, 8.0, 20.0),
             channel=self.one(None, "web"),
             region=self.one(None, "north"),
             sources=self.one("all", "all", "all", "evidence", "popular"),
@@ -149,9 +151,9 @@ class Questions:
             f"P{int(self._rng.integers(0, N_PRODUCTS)):06d}",
             price=self.one(None, 5.0, 7.5),
             cost=self.one(None, 4.0, 9.0),
-            active=self.one(None, True, True, False),
-            stock=self.one(None, 0.0, 3.0, 3.0),
-            do_not_offer=self.one(None, False, False, True),
+            active=self.one(*[True] * 9, False),
+            stock=self.one(*[3.0] * 9, 0.0),
+            do_not_offer=self.one(*[False] * 9, True),
         )
 
     def rules(self) -> list[BusinessRule]:
