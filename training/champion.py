@@ -30,8 +30,7 @@ from recsys.data.history import SECONDS_A_DAY, History
 from recsys.data.times import as_utc
 from recsys.evaluation.offline.ranking_metrics import score_ranking
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig, Interval, paired_difference
-from training.config import TrainConfig
-from training.gate import Comparison, GateEvidence
+from training.gate import Comparison, GateEvidence, TrainConfig
 from training.registry import MODEL_NAME, ModelVersion, Registry
 from training.validation import CrossReplay, learn_cross_sell
 

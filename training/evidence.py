@@ -16,8 +16,7 @@ from recsys.evaluation.offline.calibration import Calibration
 from recsys.evaluation.offline.ranking_metrics import active_products
 from recsys.fitting.pipeline import FittedModels
 from recsys.ranking.engine import OfferEngine
-from training.config import TrainConfig
-from training.gate import BinEvidence, Comparison, DataFacts, GateEvidence, KindCalibration
+from training.gate import BinEvidence, Comparison, DataFacts, GateEvidence, KindCalibration, TrainConfig
 from training.validation import CrossReplay, PastValidation
 
 Rival = Callable[[CrossReplay], Comparison | None]

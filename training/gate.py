@@ -2,6 +2,8 @@
 
 The evidence is written by the training run (`gate.json` in MLflow) and judged here, by one short function a rule.
 What the evidence cannot answer is not passed: it fails with "not measured".
+
+The whole configuration of a training run: what a fit takes, and how the run is measured.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from scipy.stats import chi2, norm
 from recsys.contracts.config import Config
 from recsys.contracts.offers import OfferKind
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig
+from recsys.fitting.pipeline import FitConfig
 
 GATE_CONFIDENCE = 0.95
 """Of the intervals within which a ratio may be outside of the band by chance."""
@@ -270,3 +273,13 @@ def _data_is_whole(data: DataFacts, champion: DataFacts | None, limits: GateConf
         GateCheck(f"data: {name}", ours >= keep * theirs, f"{ours:,.0f}", f"at least {keep * theirs:,.0f}")
         for name, ours, theirs in pairs
     )
+
+
+class TrainConfig(FitConfig):
+    """What `offers train --config FILE` reads (TOML); every section may be left out.
+
+    Attributes:
+        evaluation: how the run measures what the gate judges; changes nothing in the bundle.
+    """
+
+    evaluation: EvaluationConfig = EvaluationConfig()

@@ -23,9 +23,8 @@ from recsys.ladder.file import fixed_ladder, ladder_from_data, ladder_from_file,
 from recsys.reporting.backtest_text import strongest_pairs
 from recsys.threads import single_threaded
 from training.champion import EVIDENCE_FILE, Champion, compare_with, present_champion
-from training.config import TrainConfig
 from training.evidence import gather_evidence
-from training.gate import GateEvidence
+from training.gate import GateEvidence, TrainConfig
 from training.registry import BUNDLE_FOLDER, MODELS_FOLDER, Registry
 from training.tracking import StepTime, Stopwatch, TrackedRun, open_run
 from training.validation import SIDE_BY_SIDE_LINES, PastValidation, of_accounts, sample_accounts, validate_on_past

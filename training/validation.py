@@ -43,7 +43,7 @@ from recsys.models.next_product.examples import balanced_sample
 from recsys.models.next_product.model import NextProductModel
 from recsys.models.upgrade.model import UpgradeModel
 from recsys.threads import one_openmp_thread
-from training.config import TrainConfig
+from training.gate import TrainConfig
 
 _T = TypeVar("_T")
 

@@ -22,7 +22,7 @@ from recsys.models.upgrade.snapshot import ClimbSnapshot
 from recsys.reporting.backtest_plots import calibration_figure, coverage_figure, ndcg_figure
 from recsys.threads import one_openmp_thread
 from training.champion import ACCOUNTS_FILE, ndcg_table
-from training.config import TrainConfig
+from training.gate import TrainConfig
 from training.tracking import TrackedRun
 from training.validation import CrossReplay, PastValidation, UpReplay
 

@@ -27,7 +27,7 @@ from recsys.models.candidates import Candidates
 from recsys.reporting.backtest_plots import write_plots
 from recsys.reporting.backtest_text import backtest_tables
 from training.cli.backtest import backtest_command, config_of, parse_cutoffs, with_horizon
-from training.config import TrainConfig
+from training.gate import TrainConfig
 from training.registry import EXPERIMENT, Registry
 
 JUNE, JULY = datetime(2024, 6, 1, tzinfo=UTC), datetime(2024, 7, 1, tzinfo=UTC)

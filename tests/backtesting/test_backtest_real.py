@@ -26,7 +26,7 @@ from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.history import History
 from recsys.evaluation.offline.calibration import Calibration, CalibrationCheckConfig
 from recsys.reporting.backtest_plots import write_plots
-from training.config import TrainConfig
+from training.gate import TrainConfig
 
 CUTOFFS = tuple(datetime(2011, month, 1, tzinfo=UTC) for month in (6, 7, 8))
 ROOT = Path(__file__).resolve().parents[2]

@@ -37,7 +37,7 @@ from recsys.data.dataset import ReadSpec, read_dataset
 from recsys.data.history import History, binary
 from recsys.evaluation.statistics.bootstrap import paired_difference
 from recsys.models.cart import CartConfig, CartModel
-from training.config import TrainConfig
+from training.gate import TrainConfig
 
 OURS = "cart weights"
 K = 10

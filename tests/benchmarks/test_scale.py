@@ -23,7 +23,7 @@ from recsys.fitting.pipeline import fit
 from recsys.ranking.engine import OfferEngine
 from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import write_market
-from training.config import TrainConfig
+from training.gate import TrainConfig
 from training.registry import EXPERIMENT, Registry
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "scale.json"

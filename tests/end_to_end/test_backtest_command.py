@@ -15,7 +15,7 @@ from recsys.backtesting.trainer import CART_ALONE, CART_AND_ACCOUNT, CART_AS_SER
 from recsys.bundle.load import load_bundle
 from recsys.cli import main
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
-from training.config import TrainConfig
+from training.gate import TrainConfig
 from training.registry import EXPERIMENT, Registry
 
 CUTOFF = "2025-06-01"

@@ -14,8 +14,7 @@ from recsys.contracts.config import read_config
 from recsys.data.dataset import ReadSpec
 from training.champion import ACCOUNTS_FILE, EVIDENCE_FILE, read_evidence, read_ndcg
 from training.cli.models import gate_checks
-from training.config import TrainConfig
-from training.gate import BinEvidence, Comparison, GateEvidence
+from training.gate import BinEvidence, Comparison, GateEvidence, TrainConfig
 from training.registry import Registry
 from training.run import train_and_register
 from training.tracking import open_run

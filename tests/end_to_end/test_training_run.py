@@ -25,7 +25,7 @@ from recsys.fitting.scoring_models import load_models
 from recsys.models.candidates import Candidates
 from training.champion import read_evidence
 from training.cli.models import promote_command
-from training.config import TrainConfig
+from training.gate import TrainConfig
 from training.registry import Registry
 from training.run import TrainingRun, train_and_register
 

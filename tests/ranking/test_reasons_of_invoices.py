@@ -18,7 +18,7 @@ from recsys.contracts.offers import CartLine, Offer, OfferRequest
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.fitting.pipeline import fit
 from recsys.ranking.engine import OfferEngine
-from training.config import TrainConfig
+from training.gate import TrainConfig
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof"
 SPRING, JUNE = datetime(2010, 4, 1, tzinfo=UTC), datetime(2011, 6, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ import pytest
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import write_market
-from training.config import TrainConfig
+from training.gate import TrainConfig
 
 AS_OF = datetime(2025, 7, 1, tzinfo=UTC)
 

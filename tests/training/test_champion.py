@@ -16,8 +16,7 @@ from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.fitting.pipeline import fit, write_bundle
 from recsys.ladder.file import ladder_from_data
 from training.champion import Champion, compare_kept, compare_with, present_champion, same_window
-from training.config import TrainConfig
-from training.gate import DataFacts, GateEvidence
+from training.gate import DataFacts, GateEvidence, TrainConfig
 from training.registry import Registry
 from training.run import TrainingRun, train_and_register
 from training.validation import CrossReplay, validate_on_past

@@ -11,7 +11,7 @@ from recsys.errors import ConfigError
 from recsys.fitting.pipeline import QUICK
 from recsys.models.next_product.model import NextProductConfig
 from recsys.models.upgrade.model import UpgradeConfig
-from training.config import TrainConfig
+from training.gate import TrainConfig
 
 CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
 

@@ -22,9 +22,8 @@ from recsys.fitting.pipeline import FittedModels, fit
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import fixed_ladder, ladder_from_data
 from recsys.ranking.engine import OfferEngine
-from training.config import TrainConfig
 from training.evidence import data_facts, gather_evidence, kind_calibration, offered_share
-from training.gate import DataFacts, GateCheck, GateEvidence, judge_evidence
+from training.gate import DataFacts, GateCheck, GateEvidence, TrainConfig, judge_evidence
 from training.validation import PastValidation, replay_upgrades, take_window, validate_on_past
 
 

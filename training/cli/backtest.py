@@ -24,7 +24,7 @@ from recsys.errors import ConfigError
 from recsys.ladder.edges import Ladder
 from recsys.reporting.backtest_plots import write_plots
 from recsys.reporting.backtest_text import backtest_tables
-from training.config import TrainConfig
+from training.gate import TrainConfig
 from training.tracking import track_backtest
 
 RESULTS = "backtest.json"

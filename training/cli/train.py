@@ -39,7 +39,7 @@ def train_command(
     ] = None,
     currency: Annotated[str | None, typer.Option(help="The currency to keep where there are several.")] = None,
     time_format: Annotated[str | None, typer.Option(help="How times are written, as %d/%m/%Y %H:%M.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of options; see training/config.py.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of options; see training/gate.py.")] = None,
     ladder: Annotated[
         Path | None, typer.Option(help="An edited ladder, from `offers ladder`; default: built from the data.")
     ] = None,
@@ -55,7 +55,7 @@ def train_command(
     from recsys.data.mapping import parse_map
     from recsys.data.times import parse_moment
     from recsys.fitting.scoring_models import models_folder
-    from training.config import TrainConfig
+    from training.gate import TrainConfig
     from training.run import train_and_register
 
     options = TrainConfig() if config is None else read_config(config, TrainConfig)
