@@ -124,13 +124,13 @@ class EncodingEngine:
         Raises:
             ConfigError: the model can't answer such a request.
         """
+        ranked = self._engine.rank(request, state)
         if exploration is not None:
             wide = self._engine.rank(widened(request), state)
             drawn = draw(len(wide.rows), request.limit, exploration)
             if drawn is not None:
-                ranked = wide.with_last(drawn.position, request.limit)
-                return self._encoded(ranked, request, drawn.propensity)
-        return self._encoded(self._engine.rank(request, state), request, 1.0)
+                return self._encoded(ranked.with_last(wide, drawn.position), request, drawn.propensity)
+        return self._encoded(ranked, request, 1.0)
 
     def knows(self, kind: NameKind, name: str) -> bool:
         """Return whether the model has anything to say about what is called so."""

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
@@ -43,6 +43,10 @@ def _moment(value: object) -> object:
 
 TomlMoment = Annotated[datetime, BeforeValidator(_moment)]
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=100_000)]
+
+
+_FIRST_PRINTABLE: Final = 32
+"""Below it stand control characters: PostgreSQL reads no JSON with a NUL, and none can be said aloud."""
 
 
 class BusinessRule(Config):
@@ -81,6 +85,10 @@ class BusinessRule(Config):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> BusinessRule:
+        if any(ord(letter) < _FIRST_PRINTABLE for letter in f"{self.name}{(self.text or '')}"):
+            raise ValueError(
+                "name and text hold a control character (NUL, tab, line break), must hold none; take it out"
+            )
         if not self.products and not self.categories:
             raise ValueError("products and categories are empty, one must name something; name what it is about")
         if self.valid_from is not None and self.valid_to is not None and self.valid_to <= self.valid_from:

@@ -21,6 +21,10 @@ _MOST_KEPT: Final = 10_000
 """Region and channel come from requests: their combinations must not grow without bound."""
 
 
+_MOST_BOOST: Final = 1e6
+"""Of all rules about one product together: beyond it a score says nothing, and far beyond it is no number."""
+
+
 class RuleAnnotation(NamedTuple):
     """What goes out with an offer: the rule's name, the share off its price, and its text."""
 
@@ -65,11 +69,13 @@ class ActiveRules:
     def applied(self, segment: str | None, region: str | None, channel: str | None) -> AppliedRules:
         """Return what the rules do to such a request."""
         key = (segment, region, channel)
-        if key not in self._applied:
+        found = self._applied.get(key)
+        if found is None:  # another thread may compute or clear at the same time: what is returned is at hand
+            found = self._compute([rule for rule in self._rules if rule.applies(*key)])
             if len(self._applied) >= _MOST_KEPT:
                 self._applied.clear()
-            self._applied[key] = self._compute([rule for rule in self._rules if rule.applies(*key)])
-        return self._applied[key]
+            self._applied[key] = found
+        return found
 
     def _compute(self, rules: Sequence[BusinessRule]) -> AppliedRules:
         if not rules:
@@ -88,7 +94,7 @@ class ActiveRules:
             blocked=_sorted(blocking),
             pinned=_sorted({row for rule in offering if rule.action == "pin" for row in rows[rule.name]}),
             boosted=_sorted(boosts),
-            factors=np.array([boosts[row] for row in sorted(boosts)], dtype=np.float64),
+            factors=np.clip([boosts[row] for row in sorted(boosts)], 1 / _MOST_BOOST, _MOST_BOOST).astype(np.float64),
             discounted=_sorted(shares),
             shares=np.array([shares[row] for row in sorted(shares)], dtype=np.float64),
             slots=slots,

@@ -20,7 +20,7 @@ from recsys.ranking.explanations import OPTED_OUT_SENTENCE, shortfall_sentence
 from recsys.ranking.kernel import layout
 from recsys.ranking.kernel.layout import MODEL_TABLE, NO_ROW, TIER_ACCOUNT, TIER_CART, TIER_POPULAR, TIER_RECENT
 from recsys.ranking.kernel.rank import rank
-from recsys.ranking.live_catalogue import REFUSALS, LiveCatalogue
+from recsys.ranking.live_catalogue import LiveCatalogue
 from recsys.ranking.ranked import N_NUMBERS, RankedOffer, RankedSlate, Watched
 from recsys.ranking.request import RequestResolver, ResolvedRequest
 
@@ -160,7 +160,7 @@ class CompiledRanker:
             shortfall,
             n == layout.OPTED_OUT,
             found.n_considered,
-            self._refused(memory.refused[: found.n_refused].tolist(), asked.rules) if found.n_refused else {},
+            self._refused(*memory.refused(found.n_refused), asked.rules) if found.n_refused else {},
             asked,
             None if watched == NO_ROW else found.watched(),
         )
@@ -171,13 +171,13 @@ class CompiledRanker:
             wants_none = account != NO_ROW and bool(self._model.accounts.do_not_offer[account])
         return OPTED_OUT_SENTENCE if wants_none else state.opt_out_reason
 
-    def _refused(self, rows: list[int], rules: AppliedRules) -> dict[str, str]:
-        """Refused products by id; a business rule is named."""
-        catalogue = self._catalogue
-        codes = [int(catalogue.refusal[row]) for row in rows]
+    def _refused(self, rows: list[int], filters: list[int], rules: AppliedRules) -> dict[str, str]:
+        """Refused products by id, and why; a business rule is named."""
         return {
-            catalogue.ids[row]: REFUSALS[code] if code else f"{RULE_PREFIX}{rules.blocking[row]}"
-            for row, code in zip(rows, codes, strict=True)
+            self._catalogue.ids[row]: layout.FILTERS[code]
+            if code < layout.FILTER_BLOCKED
+            else f"{RULE_PREFIX}{rules.blocking[row]}"
+            for row, code in zip(rows, filters, strict=True)
         }
 
 
@@ -243,7 +243,12 @@ class _WorkingMemory:
         self.units = memoryview(work["work.units"].data).cast("B").cast("d")
         self.request, self.answer = _bytes(work["work.request"]), _bytes(work["work.answer"])
         self.offers, self.offer_numbers = _bytes(work["work.offers"]), work["work.offer_numbers"].view(np.float64)
-        self.removed, self.refused = work["work.removed"], work["work.refused"]
+        self.removed = work["work.removed"]
+        self._refused, self._refused_by = work["work.refused"], work["work.refused_by"]
+
+    def refused(self, n: int) -> tuple[list[int], list[int]]:
+        """Return the rows of `n` refused products, and positions in `FILTERS` of what removed each."""
+        return self._refused[:n].tolist(), self._refused_by[:n].tolist()
 
 
 def _bytes(records: np.ndarray[Any, Any]) -> memoryview:

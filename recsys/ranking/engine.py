@@ -19,7 +19,7 @@ from recsys.contracts.offers import (
 from recsys.errors import ConfigError
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.offer_model.tables import EVERYONE, OfferModel
-from recsys.ranking.active_rules import NO_ANNOTATION, ActiveRules
+from recsys.ranking.active_rules import NO_ANNOTATION, ActiveRules, AppliedRules
 from recsys.ranking.compiled_ranker import CompiledRanker
 from recsys.ranking.config import RankingConfig
 from recsys.ranking.explanations import Reasons
@@ -70,6 +70,10 @@ class OfferEngine:
             raise ConfigError("kinds is empty, must name at least one; give cross_sell, upsell or both")
         self.check_objective(request.objective)
         return self._ranker.rank(request, state, self.rules, watched)
+
+    def applied_rules(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> AppliedRules:
+        """Return what the business rules in force do to a request."""
+        return self._ranker.resolver.applied(self.rules, request, state)
 
     def recommend(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Slate:
         """Return exactly `request.limit` offers, or fewer and why.

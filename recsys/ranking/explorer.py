@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.contracts.answers import CallListEntry
-from recsys.contracts.offers import AccountState, OfferRequest
+from recsys.contracts.offers import AccountState, Objective, OfferRequest
 from recsys.offer_model.tables import Int64
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.white_space import WhiteSpace, WhiteSpaceBuilder
@@ -49,7 +49,8 @@ def likely_buyers(
 ) -> tuple[CallListEntry, ...]:
     """Return the likeliest takers, each account once, `capacity` at the most.
 
-    Left out are accounts that want no offers, own the product by now, have declined it lately or were erased.
+    Left out are accounts that want no offers, own the product by now, have declined it lately or were erased, and those
+    for which a business rule blocks it.
 
     Args:
         engine: of the model.
@@ -83,8 +84,11 @@ def _may_be_called(engine: OfferEngine, account: int, candidate: int, state: Acc
     wants_none = engine.model.accounts.do_not_offer[account] if state.do_not_offer is None else state.do_not_offer
     if wants_none or state.opt_out_reason or state.is_forgotten:
         return False
-    product_id = engine.catalogue.ids[int(engine.model.candidates.product[candidate])]
-    return product_id not in state.bought and product_id not in state.suppressed
+    product = int(engine.model.candidates.product[candidate])
+    product_id, request = engine.catalogue.ids[product], OfferRequest(engine.model.accounts.ids[account])
+    if product_id in state.bought or product_id in state.suppressed:
+        return False
+    return product not in engine.applied_rules(request, state).blocking
 
 
 def _call(engine: OfferEngine, candidate: int, account_id: str, rank: int) -> CallListEntry:
@@ -130,6 +134,8 @@ class ModelExplorer:
         """Return the likeliest takers; see `recsys.ranking.explorer`."""
         return likely_buyers(self._engine, takers, capacity, state_of)
 
-    def board(self, account_id: str, state: AccountState, cells_per_category: int) -> WhiteSpace:
+    def board(
+        self, account_id: str, state: AccountState, cells_per_category: int, objective: Objective = "conversion"
+    ) -> WhiteSpace:
         """Return an account's white-space board; see `recsys.ranking.white_space`."""
-        return self._white_space.board(account_id, state, cells_per_category)
+        return self._white_space.board(account_id, state, cells_per_category, objective)

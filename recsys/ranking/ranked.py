@@ -36,6 +36,7 @@ class RankedOffer(NamedTuple):
     utility: float
 
 
+_TIER: Final = RankedOffer._fields.index("tier")
 N_NUMBERS: Final = len(RankedOffer._fields) - 6
 """Of an offer."""
 
@@ -95,11 +96,11 @@ class RankedSlate(NamedTuple):
         """The offers, in order of rank."""
         return [RankedOffer(*rows, *self._numbers(place)) for place, rows in enumerate(self.rows)]
 
-    def with_last(self, position: int, limit: int) -> RankedSlate:
-        """Return the first `limit` offers, of which the last is the one at `position`."""
-        numbers = [*self.numbers[: (limit - 1) * N_NUMBERS], *self._numbers(position)]
-        rows = [*self.rows[: limit - 1], self.rows[position]]
-        return self._replace(rows=rows, numbers=numbers, requested=limit, shortfall=None)
+    def with_last(self, wide: RankedSlate, position: int) -> RankedSlate:
+        """Return this slate with another last offer: the one at `position` of a wider slate of the same request."""
+        numbers = [*self.numbers[:-N_NUMBERS], *wide._numbers(position)]
+        rows = [*self.rows[:-1], wide.rows[position]]
+        return self._replace(rows=rows, numbers=numbers, tier=min(offer[_TIER] for offer in rows))
 
     def _numbers(self, place: int) -> list[float]:
         return self.numbers[place * N_NUMBERS : (place + 1) * N_NUMBERS]

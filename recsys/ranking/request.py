@@ -62,7 +62,7 @@ class RequestResolver:
             self._known(state.bought) if state.bought else [],
             None if state.segment is None else self.segment_row(state.segment),
             [self.categories[name] for name in set(wanted) & self.categories.keys()] if wanted else None,
-            NO_RULES if rules is None or request.raw else self._applied(rules, request, state),
+            self.applied(rules, request, state),
             unknown,
             tuple(name for name in dict.fromkeys(wanted) if name not in self.categories) if wanted else (),
         )
@@ -71,7 +71,10 @@ class RequestResolver:
         """Return the row of a segment, `EVERYONE` for one that the model does not know."""
         return self._segments.get(name, EVERYONE)
 
-    def _applied(self, rules: ActiveRules, request: OfferRequest, state: AccountState) -> AppliedRules:
+    def applied(self, rules: ActiveRules | None, request: OfferRequest, state: AccountState) -> AppliedRules:
+        """Return what business rules do to a request; the model's own order is without them."""
+        if rules is None or request.raw:
+            return NO_RULES
         name, model = state.segment, self._model
         if name is None and request.account_id is not None and not state.is_forgotten:
             row = model.accounts.ids.find(request.account_id)

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from recsys.contracts.answers import WhiteSpaceItem
-from recsys.contracts.offers import AccountState, OfferRequest
+from recsys.contracts.offers import AccountState, Objective, OfferRequest
 from recsys.offer_model.tables import EVERYONE, Float64, Int64, owned_by
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.live_catalogue import REFUSALS
@@ -63,7 +63,9 @@ class WhiteSpaceBuilder:
         self._counts: dict[int, Int64] = {}
         self._lock = Lock()
 
-    def board(self, account_id: str, state: AccountState, cells_per_category: int) -> WhiteSpace:
+    def board(
+        self, account_id: str, state: AccountState, cells_per_category: int, objective: Objective = "conversion"
+    ) -> WhiteSpace:
         """Return the board of an account; one that the model does not know owns what it has posted.
 
         Counting the peers of a segment for the first time takes some tenths of a second for a million accounts.
@@ -72,9 +74,13 @@ class WhiteSpaceBuilder:
             account_id: the account.
             state: what is known of it beyond the bundle.
             cells_per_category: gaps and products that are not eligible are cut to this many a category.
+            objective: what the offers are ranked by.
+
+        Raises:
+            ConfigError: `margin` where no product has a cost.
         """
         engine, model = self._engine, self._engine.model
-        request = OfferRequest(account_id=account_id, limit=N_OFFERED, explain="none")
+        request = OfferRequest(account_id=account_id, limit=N_OFFERED, objective=objective, explain="none")
         ranked = engine.rank(request, state)
         offered = {offer.product: offer for offer in ranked.offers}
         n_peers = max(int(model.segments.n_accounts[ranked.segment]), 1)

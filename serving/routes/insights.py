@@ -120,7 +120,9 @@ async def get_whitespace(
     """Category by product: owned, offered, gap, not eligible. Opening this page presents nothing."""
     model = services.models.current()
     state = services.state.of(account_id, None, services.clock())
-    board = await asyncio.to_thread(_insight(model).board, account_id, state, products_per_category)
+    board = await asyncio.to_thread(
+        _insight(model).board, account_id, state, products_per_category, services.settings.objective
+    )
     return BoardAnswer(
         account_id=account_id,
         model_version=model.version,

@@ -227,3 +227,17 @@ def test_a_forgotten_account_is_nobody() -> None:
 def test_a_silent_account_says_why() -> None:
     slate = PLAIN.recommend(ASKED, AccountState(opt_out_reason="12 offers were presented today"))
     assert (slate.offers, slate.shortfall) == ((), "12 offers were presented today")
+
+
+def test_boosts_of_one_product_are_bounded_together() -> None:
+    many = [rule("boost", name=f"b{number}", products=[STRANGER, BEFORE[1]], factor=1_000.0) for number in range(110)]
+    found = offers(replace(ASKED, objective="revenue"), *many)
+    assert all(np.isfinite(offer.score) for offer in found)
+    assert found[0].product_id == BEFORE[1]
+
+
+@pytest.mark.parametrize("text", ["a \0 b", "a \n b"])
+def test_control_characters_in_a_rule_are_refused(text: str) -> None:
+    for change in ({"name": text}, {"text": text}):
+        with pytest.raises(ValueError, match="control character"):
+            rule("boost", **{"products": BEFORE[:1], "factor": 2.0} | change)

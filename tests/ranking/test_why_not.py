@@ -214,3 +214,25 @@ def test_a_board_is_cut_to_the_most_common_gaps_but_keeps_what_is_owned_and_offe
     assert {cell.product_id for cell in cells if cell.standing == "owned"} >= set(OWNED) - set(ALL)
     assert len([cell for cell in cells if cell.standing == "gap"]) <= 2 * len(board.shelves)
     assert [shelf.n_products for shelf in board.shelves] == [30, 30, 30, 30]
+
+
+def test_nobody_is_called_about_what_a_business_rule_blocks() -> None:
+    product, engine = ALL[0], OfferEngine(MODEL)
+    everybody = likely_buyers(engine, takers_of(engine, product), 1_000, lambda _: NEW)
+    segment = MODEL.segments.names[1]
+    of = {account_id: int(MODEL.accounts.segment[row]) for row, account_id in enumerate(MODEL.accounts.ids)}
+    rule = BusinessRule(
+        name="not to them",
+        action="block",
+        products=(product,),
+        segments=(segment,),
+        owner="A. Buyer",
+        reason="recalled",
+    )
+    engine.use_rules([rule])
+    found = likely_buyers(engine, takers_of(engine, product), 1_000, lambda _: NEW)
+    assert (
+        {of[call.account_id] for call in everybody}
+        > {of[call.account_id] for call in found}
+        == {of[call.account_id] for call in everybody} - {1}
+    )

@@ -12,7 +12,7 @@ import pytest
 from recsys.contracts.offers import ANSWERED, EMPTY_STATE, KINDS, LOGGED, CartLine, Explain, OfferRequest
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.ranked import DEPTH, Exploration
+from recsys.ranking.ranked import DEPTH, TIERS, Exploration
 from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from serving.encoding import _VARYING, EncodedSlate, EncodingEngine, encode
 
@@ -62,7 +62,7 @@ def test_a_request_with_a_great_many_rows_is_answered_like_any_other() -> None:
 
 def test_the_last_offer_is_drawn_and_keeps_its_propensity() -> None:
     encoding, request = EncodingEngine(OfferEngine(MODEL)), OfferRequest("A0000001", limit=3)
-    wide = encoding.answer(replace(request, limit=3 + DEPTH)).product_ids
+    wide, usual = encoding.answer(replace(request, limit=3 + DEPTH)).product_ids, encoding.answer(request)
     seen = set()
     for seed in range(60):
         drawn = read(encoding.answer(request, EMPTY_STATE, Exploration(0.8, random.Random(seed))))
@@ -73,6 +73,8 @@ def test_the_last_offer_is_drawn_and_keeps_its_propensity() -> None:
         share = 0.2 if last == wide[2] else 0.8 / (len(wide) - 3)
         assert propensities == [1.0, 1.0, pytest.approx(share)]
         assert (drawn.returned, drawn.requested, drawn.shortfall) == (3, 3, None)
+        assert drawn.tier == min((offer["tier"] for offer in drawn.offers), key=TIERS.index)
+        assert drawn.n_considered == usual.n_considered
         seen.add(last)
     assert len(seen) > 10
     assert seen <= set(wide[2:])
@@ -89,3 +91,17 @@ def test_the_fields_that_vary_come_in_the_order_of_both_lists() -> None:
     """A template is filled in by position."""
     assert [name for name in ANSWERED if name in _VARYING] == [name for name in _VARYING if name != "propensity"]
     assert [name for name in LOGGED if name in _VARYING] == [name for name in _VARYING if name != "text"]
+
+
+def test_the_tier_of_a_drawn_answer_is_the_best_of_what_it_offers() -> None:
+    """With a cart, ranks further down may rest on better evidence: the widest slate has another tier."""
+    encoding, differ = EncodingEngine(OfferEngine(MODEL)), 0
+    for row in range(30):
+        cart = tuple(CartLine(f"P{(7 * row + step) % 110:06d}") for step in range(2))
+        request = OfferRequest(f"A{row:07d}", cart, limit=2)
+        wide = encoding.answer(replace(request, limit=2 + DEPTH)).tier
+        for seed in range(4):
+            drawn = read(encoding.answer(request, EMPTY_STATE, Exploration(0.5, random.Random(seed))))
+            assert drawn.tier == min((offer["tier"] for offer in drawn.offers), key=TIERS.index)
+            differ += drawn.tier != wide
+    assert differ > 0

@@ -232,6 +232,19 @@ def test_a_call_list_is_capped_and_knows_the_latest_orders(real: httpx.Client) -
     assert real.get(f"/v1/products/{first}/accounts").json()["calls"] == []
 
 
+def test_the_white_space_offers_what_the_server_would_offer(
+    store: MemoryStore, running: Any, bundle_folder: Path
+) -> None:
+    model = load_model(bundle_folder, source="test", now=NOW)
+    for objective in ("conversion", "revenue"):
+        app = create_app(Settings(objective=objective), bundles=FixedModel(model), store=store, clock=lambda: NOW)
+        with running(app) as api:
+            board = api.get("/v1/accounts/A1/whitespace").json()
+            offered_ = {offer["product_id"] for offer in ask(api, limit=100)["offers"]}
+            cells = [cell for shelf in board["shelves"] for cell in shelf["cells"]]
+            assert {cell["product_id"] for cell in cells if cell["standing"] == "offered"} == offered_
+
+
 def test_the_white_space_of_an_account(real: httpx.Client, store: MemoryStore) -> None:
     first = offered(real)[0]
     board = BoardAnswer.model_validate(real.get("/v1/accounts/A1/whitespace").json(), extra="forbid")

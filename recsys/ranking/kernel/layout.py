@@ -224,6 +224,7 @@ offers = MODEL_TABLE.column("work.offers", OFFER)
 offer_numbers = MODEL_TABLE.column("work.offer_numbers", OFFER_NUMBERS)  # of each of `offers`
 removed = MODEL_TABLE.column("work.removed", np.int64)  # candidates that each of `FILTERS` was the first to remove
 refused = MODEL_TABLE.column("work.refused", np.int64)  # products that stock, flags or a business rule removed
+refused_by = MODEL_TABLE.column("work.refused_by", np.int64)  # position in `FILTERS` of what removed each
 marks = MODEL_TABLE.column(
     "work.marks", np.int16
 )  # of each product; this and the next three are zero between two calls
@@ -241,7 +242,7 @@ waiting = MODEL_TABLE.column("work.waiting", np.int32)  # candidates that are pi
 
 PER_CANDIDATE: Final = (
     *("candidates", "line", "block_best", "listed", "levels", "taken", "waiting"),
-    *("offers", "offer_numbers", "refused"),
+    *("offers", "offer_numbers", "refused", "refused_by"),
 )
 """The columns of `work` that have room for as many as there may be candidates."""
 

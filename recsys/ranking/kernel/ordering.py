@@ -24,6 +24,7 @@ from recsys.ranking.kernel.layout import (
     listed,
     lists,
     refused,
+    refused_by,
     removed,
     request,
     settings,
@@ -121,6 +122,7 @@ def _count_removed(t: int, i: int) -> None:
     removed(t)[candidate.removed_by] += 1
     if candidate.removed_by <= FILTER_BLOCKED:  # for a reason that changes from moment to moment
         refused(t)[answered.n_refused] = candidate.product
+        refused_by(t)[answered.n_refused] = candidate.removed_by
         answered.n_refused += 1
 
 
