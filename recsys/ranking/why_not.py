@@ -37,6 +37,7 @@ SENTENCES: Final = {
     "not_reached": "enough offers came from better evidence; it is among the popular products below",
     "not_a_candidate": "neither the account's history nor the cart speaks for it, and it is not among the popular",
     "offered": "it was offered",
+    "displaced": "another offer was drawn for the last place, to learn what else is wanted",
     "offered_now": "it would be offered now: prices, stock or business rules have changed since",
 }
 """What each code says."""

@@ -213,7 +213,9 @@ def _why_not(model: LoadedModel, decision: Decision, product_id: str) -> WhyNot:
         if offer.product_id == product_id:
             return told("offered", {"rank": offer.rank, "shown": decision.shown})
     context = decision.context
-    return _insight(model).why_not(decision.request, context.state, product_id, context.refused)
+    found = _insight(model).why_not(decision.request, context.state, product_id, context.refused)
+    was_drawn = bool(decision.offers) and decision.offers[-1].propensity < 1
+    return told("displaced") if was_drawn and found.code == "offered_now" else found
 
 
 def _insight(model: LoadedModel) -> ModelExplorer:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from recsys.cli.recommend import recommend_command
+from recsys.contracts.offers import OfferRequest
 from recsys.errors import ConfigError
 from recsys.events.memory import MemoryStore
 from recsys.events.reading import read_decisions
@@ -230,6 +231,17 @@ def test_a_call_list_is_capped_and_knows_the_latest_orders(real: httpx.Client) -
     assert [call["account_id"] for call in again][:4] == [call.account_id for call in answer.calls][1:]
     real.post("/v1/products", json={"products": [{"product_id": first, "active": False}]})
     assert real.get(f"/v1/products/{first}/accounts").json()["calls"] == []
+
+
+def test_why_not_says_that_another_offer_was_drawn(store: MemoryStore, running: Any, bundle_folder: Path) -> None:
+    model = load_model(bundle_folder, source="test", now=NOW)
+    usual = model.engine.answer(OfferRequest("A1", limit=1)).product_ids[0]
+    app = create_app(Settings(exploration=0.5), bundles=FixedModel(model), store=store, clock=lambda: NOW)
+    with running(app) as api:
+        drawn = (ask(api, limit=1) for _ in range(100))
+        decision = next(answer for answer in drawn if answer["offers"][0]["product_id"] != usual)
+        path = f"/v1/decisions/{decision['decision_id']}/why-not"
+        assert api.post(path, json={"product_id": usual}).json()["code"] == "displaced"
 
 
 def test_the_white_space_offers_what_the_server_would_offer(
