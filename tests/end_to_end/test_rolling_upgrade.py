@@ -80,7 +80,10 @@ store = open_store(sys.argv[1])
 decisions = {}
 for decision in read_decisions(store):
     offers = [[getattr(offer, name) for name in FIELDS] for offer in decision.offers]
-    facts = (decision.request.account_id, decision.model_version, decision.experiment_id, decision.arm, offers)
+    assigned = [(one.experiment_id, one.arm) for one in getattr(decision, "assignments", ())]
+    if hasattr(decision, "arm"):  # a decision of the last release has one at most
+        assigned = [(decision.experiment_id, decision.arm)] if decision.experiment_id else []
+    facts = (decision.request.account_id, decision.model_version, assigned, offers)
     assert decision.decision_id not in decisions
     decisions[decision.decision_id] = hashlib.sha256(repr(facts).encode()).hexdigest()
 offers = store.read(EventQuery("decision_offers", columns=("decision_id",))).num_rows
