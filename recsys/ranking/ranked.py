@@ -94,7 +94,11 @@ class RankedSlate(NamedTuple):
     @property
     def offers(self) -> list[RankedOffer]:
         """The offers, in order of rank."""
-        return [RankedOffer(*rows, *self._numbers(place)) for place, rows in enumerate(self.rows)]
+        return [self.offer_at(position) for position in range(len(self.rows))]
+
+    def offer_at(self, position: int) -> RankedOffer:
+        """Return the offer at a position from 0."""
+        return RankedOffer(*self.rows[position], *self._numbers(position))
 
     def with_last(self, wide: RankedSlate, position: int) -> RankedSlate:
         """Return this slate with another last offer: the one at `position` of a wider slate of the same request."""
