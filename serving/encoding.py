@@ -49,11 +49,6 @@ _CUT: Final = "\0"
 _FORMS: Final = {name: _CUT if name in _VARYING else "%s" for name in (*ANSWERED, *LOGGED)}
 _ANSWERED_FORM: Final = "{" + ",".join(f'"{name}":{_FORMS[name]}' for name in ANSWERED) + "}"
 _LOGGED_FORM: Final = "[" + ",".join(_FORMS[name] for name in LOGGED) + "]"
-_FIXED: Final = (
-    *("product_id", "kind", "name", "currency", "probability_of"),
-    *("tier", "reason", "from_product_id", "evidence"),
-)
-"""The other fields, in the order of `ANSWERED` and of `LOGGED`, which has no name, reason or evidence."""
 _PROBABILITY_OF: Final = '"buys_within_horizon"'
 _TIER_TEXTS: Final = tuple(f'"{tier}"' for tier in TIERS)
 _NO_NUMBERS: Final = (math.nan,) * N_NUMBERS
