@@ -1,6 +1,6 @@
 """What the ranking of one request comes to, as rows of the model's tables.
 
-The last slot of a slate, drawn now and then from what stands below it, with probabilities that are known.
+With exploration, its last offer is drawn now and then from what stands below it, with probabilities that are known.
 """
 
 from __future__ import annotations
