@@ -3,7 +3,7 @@
 The evidence is written by the training run (`gate.json` in MLflow) and judged here, by one short function a rule.
 What the evidence cannot answer is not passed: it fails with "not measured".
 
-The whole configuration of a training run: what a fit takes, and how the run is measured.
+`TrainConfig` is the whole configuration of a training run: what a fit takes, and how the run is measured.
 """
 
 from __future__ import annotations

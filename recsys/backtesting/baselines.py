@@ -1,6 +1,6 @@
 """The baselines in the order of reports: popularity, association rules, item likeness, neighbours, EASE.
 
-What every baseline does: fit on the lines before a cutoff, then rank products that the account does not own.
+Every baseline is fitted on the lines before a cutoff, then ranks products that the account does not own.
 """
 
 from __future__ import annotations

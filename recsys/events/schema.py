@@ -4,10 +4,8 @@ A decision is one row, its returned offers packed into the JSON column `offers` 
 `LOGGED`); the view `decision_offers` unpacks them, one row a returned offer, with the time when it was presented.
 Writing one row a response instead of eleven is what keeps the durable write off the request's critical path.
 
-Events as rows of their tables.
-
-Rows are plain tuples in the order of the table's columns, with times as text, so that a batch of them is one JSON
-document.
+Rows of events are plain tuples in the order of the table's columns, with times as text, so that a batch of them is
+one JSON document.
 """
 
 from __future__ import annotations

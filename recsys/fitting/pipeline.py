@@ -3,7 +3,7 @@
 `fit` is the whole of learning; it looks at nothing at or after `as_of`. This module is the composition root of
 training: nothing else puts miners, models and the bundle together. `training.run` registers what it makes.
 
-The whole configuration of a fit: one section a room, each with its own defaults.
+`FitConfig` is the whole configuration of a fit: one section a room, each with its own defaults.
 """
 
 from __future__ import annotations

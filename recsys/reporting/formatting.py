@@ -1,6 +1,6 @@
 """Numbers, intervals, p-values and KPI figures as people read them.
 
-The templates of all pages: one set-up, so that text is escaped and a misspelt name is an error everywhere.
+`page_template` is the one set-up of all pages: text is escaped and a misspelt name is an error everywhere.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ customer, 2009-12-01 to 2011-08-31, the overlap of the sheets, cancellations and
 for each order and product: 600,828 lines, 29,534 orders, 5,224 accounts, 4,403 products. Only these summaries stand
 here, no rows.
 
-What can be chosen about a simulated market.
+`MarketConfig` is what can be chosen about one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """May this request pass: decided once a request, before its body, for every way through the server.
 
-A JSON body as its model, validated in one step from its bytes.
+`read_body` and `JsonBody` take a body after it: bounded, and validated in one step from its bytes.
 """
 
 from __future__ import annotations
