@@ -46,7 +46,8 @@ def _train(frame: pd.DataFrame | str, folder: Path, *more: str) -> list[str]:
     return ["train", "--orders", str(file), "--tracking-uri", f"sqlite:///{folder}/mlflow.db", *more]
 
 
-def test_no_such_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_such_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # without --tracking-uri the run is kept in the working folder
     assert "nowhere.csv" in _fails(["train", "--orders", str(tmp_path / "nowhere.csv")], capsys)
 
 
