@@ -37,23 +37,15 @@ def insert_statements(batch: Mapping[TableName, Sequence[StoredRow]], dialect: s
             yield Statement(_insert_document(name), (to_json(rows, inf_nan_mode="null").decode(),))
 
 
-def key_of(name: TableName, row: StoredRow) -> StoredRow:
-    """Return the primary key of a row, which stands in its first columns."""
-    return row[: len(TABLES[name].primary_key.columns)]
-
-
 def merge_row(name: TableName, kept: StoredRow, new: StoredRow) -> StoredRow:
-    """Return what a kept row and a new one of the same key become.
+    """Return what a kept row and a new one of the same key become, where a new one changes anything.
 
     Example:
         >>> merge_row("product_overrides", ("P1", 9.0, None, True, None, None, "2026-01-02"),
         ...        ("P1", None, 4.0, False, None, None, "2026-01-01"))
         ('P1', 9.0, 4.0, False, None, None, '2026-01-02')
     """
-    how = EVENT_TABLES[name].merge
-    if how == "first":
-        return kept
-    if how == "fill":
+    if EVENT_TABLES[name].merge == "fill":
         return tuple(new_one if kept_one is None else kept_one for kept_one, new_one in zip(kept, new, strict=True))
     values = [kept_one if new_one is None else new_one for kept_one, new_one in zip(kept, new, strict=True)]
     values[-1] = max(kept[-1], new[-1])
@@ -64,7 +56,7 @@ def without_doubles(name: TableName, rows: Iterable[StoredRow]) -> list[StoredRo
     """Return one row a key: PostgreSQL updates no row twice in one statement."""
     found: dict[StoredRow, StoredRow] = {}
     for row in rows:
-        key = key_of(name, row)
+        key = row[: EVENT_TABLES[name].n_key]
         found[key] = merge_row(name, found[key], row) if key in found else row
     return list(found.values())
 

@@ -44,7 +44,7 @@ _PROBE: Final = (
 _PROBE_BYTES: Final = 4_096
 """As much as a decision takes, and noise that can't be packed: the database needs room for it, as for a decision."""
 
-_SQLITE_POSITION: Final = "SELECT position + 1, NULL FROM offer_store_feed"
+SQLITE_POSITION: Final = "SELECT position + 1, NULL FROM offer_store_feed"
 _POSTGRESQL_POSITION: Final = (
     "SELECT CAST(CAST(pg_snapshot_xmax(taken) AS text) AS bigint), "
     "ARRAY(SELECT CAST(CAST(one AS text) AS bigint) FROM pg_snapshot_xip(taken) AS one) "
@@ -180,9 +180,7 @@ class SqlStore:
         """
         sqlite = self.engine.dialect.name == "sqlite"
         with _sentences(self.name), self.autocommit.connect() as connection:
-            following, under_way = connection.exec_driver_sql(
-                _SQLITE_POSITION if sqlite else _POSTGRESQL_POSITION
-            ).one()
+            following, under_way = connection.exec_driver_sql(SQLITE_POSITION if sqlite else _POSTGRESQL_POSITION).one()
         return FeedPosition(following, tuple(under_way or ()))
 
     def size(self, table: TableName) -> int:

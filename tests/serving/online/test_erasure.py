@@ -65,7 +65,8 @@ def test_a_command_that_took_long_or_whose_clock_is_late_is_heard_of(store: Memo
     store.append([line("o1", "A1"), line("o2", "A2")])
     state = fresh(store)
     assert state.of("A1", None, NOW).bought == ("P3",)
-    del store._records["order_lines"]["o1", "1"]
+    with store.connection() as connection:
+        connection.exec_driver_sql("DELETE FROM order_lines WHERE order_id = 'o1'")
     store.append([Erasure(forget_key("A1"), NOW - begun)])
     assert refresh(state).of("A1", None, NOW) == ERASED
     assert state.of("A2", None, NOW).bought == ("P3",)

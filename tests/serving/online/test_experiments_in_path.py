@@ -280,6 +280,7 @@ def test_a_unit_whose_assignment_was_erased_is_recorded_anew(store: MemoryStore,
     start_experiment(store, plan(), NOW)
     with running(make(store)) as api:
         ask(api, "U1")
-        store._records["assignments"].clear()
+        with store.connection() as connection:
+            connection.exec_driver_sql("DELETE FROM assignments")
         store.append([Erasure(forget_key("U1"), NOW)])
         assert eventually(lambda: ask(api, "U1") is not None and store.size("assignments") == 1)

@@ -209,7 +209,8 @@ def test_an_erased_account_counts_as_unknown_in_every_worker(
         post(api, "/v1/orders", orders=[{"order_id": "o1", "account_id": "A1", "lines": [{"product_id": "P06"}]}])
         assert post(api, "/v1/offers", account_id="A1")["tier"] == "account"
         store.append([Erasure(forget_key("A1"), NOW)])
-        store._records["order_lines"].clear()
+        with store.connection() as connection:
+            connection.exec_driver_sql("DELETE FROM order_lines")
         assert eventually(lambda: post(api, "/v1/offers", account_id="A1")["tier"] == "popular")
         assert post(api, "/v1/offers", account_id="A2")["tier"] == "account"
     with running(make(store, model)) as api:
