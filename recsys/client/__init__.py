@@ -2,15 +2,17 @@
 
 from recsys.client._answers import (
     Answer,
+    BatchItem,
+    BoardCell,
     Order,
     OrderLine,
     PostedOrders,
     Reported,
     ReportedOutcome,
+    RunningExperiment,
 )
 from recsys.client._async import AsyncOfferClient
 from recsys.client._exchange import ClientConfig, RequestRefusedError, ServiceError
-from recsys.client._pages import BatchItem, BoardCell, RunningExperiment
 from recsys.client._sync import OfferClient
 from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
 from recsys.contracts.decisions import AssignedArm

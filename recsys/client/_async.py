@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import httpx
 
 from recsys.client import _calls as calls
 from recsys.client._answers import (
     Answer,
+    BatchItem,
+    BoardCell,
     Order,
     PostedOrders,
     Reported,
     ReportedOutcome,
+    RunningExperiment,
     empty_answer,
     parse_answer,
+    parse_line,
+    read_line,
 )
 from recsys.client._calls import ApiCall
 from recsys.client._exchange import (
@@ -31,7 +36,6 @@ from recsys.client._exchange import (
     pause_seconds,
     read_answer,
 )
-from recsys.client._pages import BatchItem, BoardCell, RunningExperiment, parse_line, read_line
 from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
 from recsys.contracts.offers import AccountChange, OfferRequest, ProductChange
 
@@ -87,7 +91,9 @@ class AsyncOfferClient:
             RequestRefusedError: the server refused the request.
             ServiceError: it did not answer, or could not serve, after all retries.
         """
-        return await self._ask(offers_question(request, visitor_id, channel, surface, experiment_id), parse_answer)
+        return await self._ask(
+            ApiCall(offers_question(request, visitor_id, channel, surface, experiment_id), parse_answer)
+        )
 
     async def offers_or_empty(
         self,
@@ -117,11 +123,11 @@ class AsyncOfferClient:
             RequestRefusedError: the server refused the request.
             ServiceError: it did not answer, or could not serve, after all retries.
         """
-        return await self._ask(account_question(request, channel, surface), parse_answer)
+        return await self._ask(ApiCall(account_question(request, channel, surface), parse_answer))
 
     async def models(self) -> tuple[RunningModel, ...]:
         """Return the models that run in the server; the first one answers."""
-        return await self._do(calls.models())
+        return await self._ask(calls.models())
 
     async def report(self, outcomes: Iterable[ReportedOutcome]) -> Reported:
         """Report what came of offers; return what the server makes of it: sending the same again is safe.
@@ -130,47 +136,47 @@ class AsyncOfferClient:
             RequestRefusedError: the server refused the request.
             ServiceError: it did not answer, or could not serve, after all retries; trying again later is safe.
         """
-        return await self._do(calls.outcomes_call(outcomes))
+        return await self._ask(calls.outcomes_call(outcomes))
 
     async def post_orders(self, orders: Iterable[Order]) -> PostedOrders:
         """Post orders as they come; sending the same again is safe. Raises what `outcomes_call` does."""
-        return await self._do(calls.orders_call(orders))
+        return await self._ask(calls.orders_call(orders))
 
     async def update_products(self, changes: Iterable[ProductChange]) -> int:
         """Post prices, stock and flags of products; return how many. Raises what `outcomes_call` does."""
-        return await self._do(calls.update_products(changes))
+        return await self._ask(calls.update_call("products", changes))
 
     async def update_accounts(self, changes: Iterable[AccountChange]) -> int:
         """Post segment, region and flags of accounts; return how many. Raises what `outcomes_call` does."""
-        return await self._do(calls.update_accounts(changes))
+        return await self._ask(calls.update_call("accounts", changes))
 
     async def link_visitor(self, visitor_id: str, account_id: str) -> str:
         """Let a visitor become an account; return the account. Raises what `outcomes_call` does."""
-        return await self._do(calls.link_visitor(visitor_id, account_id))
+        return await self._ask(calls.link_visitor(visitor_id, account_id))
 
     async def why_not(self, decision_id: str, product_id: str) -> WhyNotResult:
         """Return why a decision did not offer a product. Raises what `outcomes_call` does."""
-        return await self._do(calls.why_not_call(decision_id, product_id))
+        return await self._ask(calls.why_not_call(decision_id, product_id))
 
     async def complements(self, product_id: str, *, limit: int = 10) -> Answer:
         """Return what goes with a product. Raises what `outcomes_call` does."""
-        return await self._do(calls.complements(product_id, limit))
+        return await self._ask(calls.product_offers(product_id, "complements", limit))
 
     async def upgrades(self, product_id: str, *, limit: int = 10) -> Answer:
         """Return higher-value versions of a product. Raises what `outcomes_call` does."""
-        return await self._do(calls.upgrades(product_id, limit))
+        return await self._ask(calls.product_offers(product_id, "upgrades", limit))
 
     async def call_list(self, product_id: str, *, capacity: int = 50) -> tuple[CallListEntry, ...]:
         """Return whom to call about a product. Raises what `outcomes_call` does."""
-        return await self._do(calls.call_list_call(product_id, capacity))
+        return await self._ask(calls.call_list_call(product_id, capacity))
 
     async def white_space(self, account_id: str, *, products_per_category: int = 20) -> tuple[BoardCell, ...]:
         """Return what is left to sell to an account. Raises what `outcomes_call` does."""
-        return await self._do(calls.white_space(account_id, products_per_category))
+        return await self._ask(calls.white_space(account_id, products_per_category))
 
     async def experiments(self) -> tuple[RunningExperiment, ...]:
         """Return what is being tested. Raises what `outcomes_call` does."""
-        return await self._do(calls.experiments())
+        return await self._ask(calls.experiments())
 
     async def offers_batch(
         self, requests: Iterable[OfferRequest], *, channel: str | None = None, surface: str | None = None
@@ -192,16 +198,13 @@ class AsyncOfferClient:
         except httpx.TransportError as error:
             raise ServiceError(f"the answer broke off: {error or type(error).__name__}") from error
 
-    async def _do(self, call: ApiCall[_T]) -> _T:
-        return await self._ask(call.question, call.parse)
-
-    async def _ask(self, question: ApiQuestion, parse: Callable[[dict[str, Any]], _T]) -> _T:
+    async def _ask(self, call: ApiCall[_T]) -> _T:
         attempt = 0
         while True:
-            result = await self._send(question)
+            result = await self._send(call.question)
             pause = pause_seconds(attempt, result, self._config, self._rng)
             if pause is None:
-                return read_answer(result, parse)
+                return read_answer(result, call.parse)
             await asyncio.sleep(pause)
             attempt += 1
 

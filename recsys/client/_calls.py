@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -10,24 +10,22 @@ from urllib.parse import quote
 
 from recsys.client._answers import (
     Answer,
+    BoardCell,
     Order,
     PostedOrders,
     Reported,
     ReportedOutcome,
+    RunningExperiment,
     parse_answer,
+    parse_board,
+    parse_calls,
+    parse_experiments,
+    parse_explanation,
     parse_models,
     parse_posted,
     parse_reported,
 )
 from recsys.client._exchange import ApiQuestion, offers_question
-from recsys.client._pages import (
-    BoardCell,
-    RunningExperiment,
-    parse_board,
-    parse_calls,
-    parse_experiments,
-    parse_explanation,
-)
 from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
 from recsys.contracts.offers import AccountChange, OfferRequest, ProductChange
 
@@ -44,26 +42,17 @@ class ApiCall(Generic[_T]):
 
 def outcomes_call(outcomes: Iterable[ReportedOutcome]) -> ApiCall[Reported]:
     """Return the call that reports outcomes."""
-    body = {"outcomes": [_plain(outcome) for outcome in outcomes]}
-    return ApiCall(ApiQuestion("/v1/outcomes", json=body), parse_reported)
+    return ApiCall(_posted("outcomes", outcomes), parse_reported)
 
 
 def orders_call(orders: Iterable[Order]) -> ApiCall[PostedOrders]:
     """Return the call that posts orders."""
-    body = {"orders": [_plain(order) for order in orders]}
-    return ApiCall(ApiQuestion("/v1/orders", json=body), parse_posted)
+    return ApiCall(_posted("orders", orders), parse_posted)
 
 
-def update_products(changes: Iterable[ProductChange]) -> ApiCall[int]:
-    """Return the call that posts new values of products; it answers with their number."""
-    body = {"products": [_plain(change) for change in changes]}
-    return ApiCall(ApiQuestion("/v1/products", json=body), lambda found: int(found["received"]))
-
-
-def update_accounts(changes: Iterable[AccountChange]) -> ApiCall[int]:
-    """Return the call that posts new values of accounts; it answers with their number."""
-    body = {"accounts": [_plain(change) for change in changes]}
-    return ApiCall(ApiQuestion("/v1/accounts", json=body), lambda found: int(found["received"]))
+def update_call(name: str, changes: Iterable[ProductChange] | Iterable[AccountChange]) -> ApiCall[int]:
+    """Return the call that posts new values of products or accounts; it answers with their number."""
+    return ApiCall(_posted(name, changes), lambda found: int(found["received"]))
 
 
 def link_visitor(visitor_id: str, account_id: str) -> ApiCall[str]:
@@ -78,14 +67,9 @@ def why_not_call(decision_id: str, product_id: str) -> ApiCall[WhyNotResult]:
     return ApiCall(question, parse_explanation)
 
 
-def complements(product_id: str, limit: int) -> ApiCall[Answer]:
-    """Return the call that asks what goes with a product."""
-    return ApiCall(ApiQuestion(_product(product_id, "complements"), params={"limit": limit}), parse_answer)
-
-
-def upgrades(product_id: str, limit: int) -> ApiCall[Answer]:
-    """Return the call that asks for higher-value versions of a product."""
-    return ApiCall(ApiQuestion(_product(product_id, "upgrades"), params={"limit": limit}), parse_answer)
+def product_offers(product_id: str, page: str, limit: int) -> ApiCall[Answer]:
+    """Return the call that asks for the complements or the upgrades of a product."""
+    return ApiCall(ApiQuestion(_product(product_id, page), params={"limit": limit}), parse_answer)
 
 
 def call_list_call(product_id: str, capacity: int) -> ApiCall[tuple[CallListEntry, ...]]:
@@ -119,18 +103,12 @@ def _product(product_id: str, page: str) -> str:
     return f"/v1/products/{quote(product_id, safe='')}/{page}"
 
 
-def _plain(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the reported dataclasses
-    """A dataclass as JSON, without what was not given."""
-    return _given(asdict(value))
+def _posted(name: str, items: Iterable[Any]) -> ApiQuestion:
+    """A batch of dataclasses, each without what was not given."""
+    return ApiQuestion(f"/v1/{name}", json={name: [asdict(item, dict_factory=_given) for item in items]})
 
 
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _json(value) for name, value in values.items() if value is not None}
-
-
-def _json(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, (list, tuple)):
-        return [_given(item) for item in value]
-    return value
+def _given(fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields of a dataclass as JSON takes them."""
+    given = ((name, value) for name, value in fields if value is not None)
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in given}

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import httpx
 
 from recsys.client import _calls as calls
 from recsys.client._answers import (
     Answer,
+    BatchItem,
+    BoardCell,
     Order,
     PostedOrders,
     Reported,
     ReportedOutcome,
+    RunningExperiment,
     empty_answer,
     parse_answer,
+    parse_line,
+    read_line,
 )
 from recsys.client._calls import ApiCall
 from recsys.client._exchange import (
@@ -32,7 +37,6 @@ from recsys.client._exchange import (
     pause_seconds,
     read_answer,
 )
-from recsys.client._pages import BatchItem, BoardCell, RunningExperiment, parse_line, read_line
 from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
 from recsys.contracts.offers import AccountChange, OfferRequest, ProductChange
 
@@ -91,7 +95,7 @@ class OfferClient:
             RequestRefusedError: the server refused the request.
             ServiceError: it did not answer, or could not serve, after all retries.
         """
-        return self._ask(offers_question(request, visitor_id, channel, surface, experiment_id), parse_answer)
+        return self._ask(ApiCall(offers_question(request, visitor_id, channel, surface, experiment_id), parse_answer))
 
     def offers_or_empty(
         self,
@@ -125,11 +129,11 @@ class OfferClient:
             RequestRefusedError: the server refused the request.
             ServiceError: it did not answer, or could not serve, after all retries.
         """
-        return self._ask(account_question(request, channel, surface), parse_answer)
+        return self._ask(ApiCall(account_question(request, channel, surface), parse_answer))
 
     def models(self) -> tuple[RunningModel, ...]:
         """Return the models that run in the server; the first one answers."""
-        return self._do(calls.models())
+        return self._ask(calls.models())
 
     def report(self, outcomes: Iterable[ReportedOutcome]) -> Reported:
         """Report what came of offers; return what the server makes of it: sending the same again is safe.
@@ -138,47 +142,47 @@ class OfferClient:
             RequestRefusedError: the server refused the request.
             ServiceError: it did not answer, or could not serve, after all retries; trying again later is safe.
         """
-        return self._do(calls.outcomes_call(outcomes))
+        return self._ask(calls.outcomes_call(outcomes))
 
     def post_orders(self, orders: Iterable[Order]) -> PostedOrders:
         """Post orders as they come; sending the same again is safe. Raises what `outcomes_call` does."""
-        return self._do(calls.orders_call(orders))
+        return self._ask(calls.orders_call(orders))
 
     def update_products(self, changes: Iterable[ProductChange]) -> int:
         """Post prices, stock and flags of products; return how many. Raises what `outcomes_call` does."""
-        return self._do(calls.update_products(changes))
+        return self._ask(calls.update_call("products", changes))
 
     def update_accounts(self, changes: Iterable[AccountChange]) -> int:
         """Post segment, region and flags of accounts; return how many. Raises what `outcomes_call` does."""
-        return self._do(calls.update_accounts(changes))
+        return self._ask(calls.update_call("accounts", changes))
 
     def link_visitor(self, visitor_id: str, account_id: str) -> str:
         """Let a visitor become an account; return the account. Raises what `outcomes_call` does."""
-        return self._do(calls.link_visitor(visitor_id, account_id))
+        return self._ask(calls.link_visitor(visitor_id, account_id))
 
     def why_not(self, decision_id: str, product_id: str) -> WhyNotResult:
         """Return why a decision did not offer a product. Raises what `outcomes_call` does."""
-        return self._do(calls.why_not_call(decision_id, product_id))
+        return self._ask(calls.why_not_call(decision_id, product_id))
 
     def complements(self, product_id: str, *, limit: int = 10) -> Answer:
         """Return what goes with a product. Raises what `outcomes_call` does."""
-        return self._do(calls.complements(product_id, limit))
+        return self._ask(calls.product_offers(product_id, "complements", limit))
 
     def upgrades(self, product_id: str, *, limit: int = 10) -> Answer:
         """Return higher-value versions of a product. Raises what `outcomes_call` does."""
-        return self._do(calls.upgrades(product_id, limit))
+        return self._ask(calls.product_offers(product_id, "upgrades", limit))
 
     def call_list(self, product_id: str, *, capacity: int = 50) -> tuple[CallListEntry, ...]:
         """Return whom to call about a product. Raises what `outcomes_call` does."""
-        return self._do(calls.call_list_call(product_id, capacity))
+        return self._ask(calls.call_list_call(product_id, capacity))
 
     def white_space(self, account_id: str, *, products_per_category: int = 20) -> tuple[BoardCell, ...]:
         """Return what is left to sell to an account. Raises what `outcomes_call` does."""
-        return self._do(calls.white_space(account_id, products_per_category))
+        return self._ask(calls.white_space(account_id, products_per_category))
 
     def experiments(self) -> tuple[RunningExperiment, ...]:
         """Return what is being tested. Raises what `outcomes_call` does."""
-        return self._do(calls.experiments())
+        return self._ask(calls.experiments())
 
     def offers_batch(
         self, requests: Iterable[OfferRequest], *, channel: str | None = None, surface: str | None = None
@@ -209,22 +213,19 @@ class OfferClient:
         end = time.monotonic() + seconds
         while True:
             try:
-                return self._ask(ApiQuestion("/readyz"), lambda body: str(body["model_version"]))
+                return self._ask(ApiCall(ApiQuestion("/readyz"), lambda body: str(body["model_version"])))
             except ServiceError:
                 if time.monotonic() >= end:
                     raise
                 time.sleep(0.1)
 
-    def _do(self, call: ApiCall[_T]) -> _T:
-        return self._ask(call.question, call.parse)
-
-    def _ask(self, question: ApiQuestion, parse: Callable[[dict[str, Any]], _T]) -> _T:
+    def _ask(self, call: ApiCall[_T]) -> _T:
         attempt = 0
         while True:
-            result = self._send(question)
+            result = self._send(call.question)
             pause = pause_seconds(attempt, result, self._config, self._rng)
             if pause is None:
-                return read_answer(result, parse)
+                return read_answer(result, call.parse)
             time.sleep(pause)
             attempt += 1
 
