@@ -257,10 +257,10 @@ def _bytes(records: np.ndarray[Any, Any]) -> memoryview:
 
 def compile_kernel() -> None:
     """Let numba compile the kernel and keep it, which the first start of a server would do else."""
-    from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model  # only this needs a model out of nothing
-
-    model = synthetic_model(SyntheticModelConfig(), np.random.default_rng(0))
-    CompiledRanker(model, LiveCatalogue(model), RankingConfig())
+    columns = MODEL_TABLE.at({name: np.zeros(2, kind) for name, kind in MODEL_TABLE.types.items()})
+    asked = columns.arrays["work.request"]
+    asked["rules"], asked["wants_none"] = NO_RULES.columns.address, True  # no offer: nothing of a model is read
+    rank(columns.address, b"")
 
 
 def _model_columns(model: OfferModel, catalogue: LiveCatalogue, config: RankingConfig) -> dict[str, NDArray[Any]]:

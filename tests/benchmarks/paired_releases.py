@@ -46,9 +46,10 @@ MOST_WORSE: Final = 0.10
 MAKE_BUNDLE: Final = f"""
 import sys
 from pathlib import Path
+sys.path.insert(0, {str(ROOT)!r})
 import numpy as np
 from recsys.bundle.save import save_bundle
-from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 size = SyntheticModelConfig(n_accounts={N_ACCOUNTS}, n_products={N_PRODUCTS}, candidates_per_account=60,
                             owned_per_account=20, links_per_product=100)
 save_bundle(Path(sys.argv[1]), synthetic_model(size, np.random.default_rng(0)))

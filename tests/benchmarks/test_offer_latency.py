@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from recsys.bundle.save import save_bundle
-from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "offer_latency.json"
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from recsys.bundle.save import save_bundle
-from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "serving_size.json"
 OFFERS = Path(sys.executable).parent / "offers"

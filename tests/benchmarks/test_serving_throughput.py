@@ -23,7 +23,7 @@ from recsys.bundle.load import load_bundle
 from recsys.bundle.save import save_bundle
 from recsys.contracts.events import EventQuery
 from recsys.events.store import open_store
-from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 
 HERE = Path(__file__).parent
 OFFERS = Path(sys.executable).parent / "offers"

@@ -1,7 +1,7 @@
 """Bundles with a right seal and wrong content, tried one after the other; as a program it is the child that may die.
 
-`python hostile_bundles.py FOLDER REQUESTS UNCHECKED` reads numbers of mutations from standard input and writes, for
-each, a line when it begins and a line of what came of it.
+`python -m tests.bundle.hostile_bundles FOLDER REQUESTS UNCHECKED` reads numbers of mutations from standard input and
+writes, for each, a line when it begins and a line of what came of it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from recsys.errors import OfferEngineError
 from recsys.offer_model.column_rules import columns_of
 from recsys.offer_model.tables import OfferModel
 from recsys.offer_model.utf8_column import Utf8Column
-from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from serving.models.exercise import exercise
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 
 TABLES = tuple(table.name for table in fields(OfferModel) if table.name != "facts")
 NUMBERS = (-1, 0, 1, 2**31 - 1, -(2**31), 2**32, 2**53, 2**63 - 1, -(2**63), 2**62 + 7, "rows", "rows+1")

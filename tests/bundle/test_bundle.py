@@ -21,8 +21,9 @@ from recsys.errors import BundleCorruptError, BundleError, BundleVersionError
 from recsys.offer_model.tables import OfferModel
 from recsys.ranking.config import RankingConfig
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 SIZE = SyntheticModelConfig(n_accounts=30, n_products=60)
 
 
@@ -106,7 +107,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from recsys.bundle.save import save_bundle
-from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 frame = pd.DataFrame({"name": sorted({"a", "b", "c"}), "n": [1, 2, 3]})
 model = synthetic_model(SyntheticModelConfig(n_accounts=30, n_products=60), np.random.default_rng(5))
 save_bundle(Path(sys.argv[1]), model, frames={"f": frame})
@@ -116,7 +117,9 @@ save_bundle(Path(sys.argv[1]), model, frames={"f": frame})
 def test_the_same_model_gives_the_same_digests_under_another_hash_seed(tmp_path: Path) -> None:
     for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
-        subprocess.run([sys.executable, "-c", WRITER, str(tmp_path / seed)], check=True, env=environment)
+        subprocess.run(
+            [sys.executable, "-c", WRITER, str(tmp_path / seed)], check=True, cwd=REPOSITORY, env=environment
+        )
     one, two = read_manifest(tmp_path / "1"), read_manifest(tmp_path / "2")
     assert one.data_digests() == two.data_digests()
     assert one == two

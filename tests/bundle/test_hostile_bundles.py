@@ -5,7 +5,6 @@ The long form (`make proof`) tries a thousand and writes docs/proof/bundle_fuzz.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -14,26 +13,14 @@ import sys
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
-CHILD = Path(__file__).with_name("hostile_bundles.py")
-PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "bundle_fuzz.json"
+from tests.bundle import hostile_bundles as hostile
 
-
-def load_child() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hostile_bundles", CHILD)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-hostile = load_child()
+REPOSITORY = Path(__file__).resolve().parents[2]
+PROOF = REPOSITORY / "docs" / "proof" / "bundle_fuzz.json"
 LABELS = [mutation.label for mutation in hostile.mutations()]
 
 
@@ -43,7 +30,8 @@ def tried(folder: Path, numbers: list[int], n_requests: int, *, checked: bool = 
     left = list(numbers)
     while left:
         child = subprocess.run(
-            [sys.executable, CHILD, folder, str(n_requests), "checked" if checked else "unchecked"],
+            [sys.executable, "-m", hostile.__name__, folder, str(n_requests), "checked" if checked else "unchecked"],
+            cwd=REPOSITORY,
             input="".join(f"{number}\n" for number in left),
             capture_output=True,
             text=True,

@@ -13,7 +13,7 @@ from recsys.bundle.manifest import model_version
 from recsys.bundle.resolve import resolve, resolve_model
 from recsys.bundle.save import save_bundle
 from recsys.errors import BundleCorruptError, ModelNotFoundError
-from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 
 
 @pytest.fixture(scope="module")

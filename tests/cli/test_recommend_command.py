@@ -24,7 +24,7 @@ from recsys.events.store import open_store
 from recsys.offer_model.tables import owned_by
 from recsys.ranking.batch import LOGGED_SCHEMA, SCHEMA, answers, write_offers
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 
 MODEL = synthetic_model(SyntheticModelConfig(n_accounts=30, n_products=80), np.random.default_rng(9))
 

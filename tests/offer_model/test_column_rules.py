@@ -20,7 +20,7 @@ from recsys.errors import BundleCorruptError
 from recsys.offer_model.column_rules import columns_of
 from recsys.offer_model.tables import OfferModel
 from recsys.offer_model.utf8_column import Utf8Column
-from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 
 MODEL = synthetic_model(SyntheticModelConfig(n_accounts=30, n_products=60), np.random.default_rng(5))
 

@@ -21,15 +21,15 @@ import pytest
 from recsys.contracts.offers import EMPTY_STATE, KINDS, AccountState, CartLine, OfferRequest, ProductChange
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.offer_model.tables import OfferModel
-from recsys.ranking.compiled_ranker import _Answer
+from recsys.ranking.compiled_ranker import _Answer, compile_kernel
 from recsys.ranking.config import DiversityConfig, RankingConfig
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.kernel import rank as rank_module
 from recsys.ranking.kernel.layout import ANSWER, OFFER, OFFER_NUMBERS
 from recsys.ranking.kernel.rank import sources_digest
 from recsys.ranking.ranked import RankedOffer
-from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from tests.support.reference_ranker.ranker import ReferenceRanker, ReferenceSlate
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROOF = REPOSITORY / "docs" / "proof" / "ranker_oracle.json"
@@ -223,6 +223,14 @@ def test_a_change_of_any_file_of_the_kernel_is_compiled_anew(tmp_path: Path) -> 
         file.write_text(text, "utf-8")
     closed_over = {cell.cell_contents for cell in rank_module.rank.py_func.__closure__}
     assert closed_over == {before}
+
+
+def test_compiling_beforehand_compiles_what_requests_call() -> None:
+    compile_kernel()
+    compiled = list(rank_module.rank.signatures)
+    OfferEngine(model_of(0)).recommend(OfferRequest(account_id="A0000000", limit=3))
+    assert len(compiled) == 1
+    assert rank_module.rank.signatures == compiled
 
 
 def test_what_is_read_of_a_record_has_its_names() -> None:

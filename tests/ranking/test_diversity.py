@@ -8,8 +8,8 @@ import numpy as np
 
 from recsys.offer_model.tables import OfferModel
 from recsys.ranking.config import DiversityConfig
-from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from tests.support.reference_ranker.picker import Picker
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 
 PLAIN = synthetic_model(SyntheticModelConfig(n_products=20), np.random.default_rng(0))
 

@@ -14,7 +14,7 @@ from recsys.errors import ConfigError
 from recsys.offer_model.tables import EVERYONE, OfferModel, owned_by
 from recsys.ranking.config import RankingConfig
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 
 N_ACCOUNTS, N_PRODUCTS = 40, 120
 MODEL = synthetic_model(

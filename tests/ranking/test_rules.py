@@ -14,7 +14,7 @@ from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, Offer, 
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.offer_model.tables import owned_by
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 
 MODEL = synthetic_model(SyntheticModelConfig(n_accounts=40, n_products=120, n_categories=4), np.random.default_rng(11))
 ROW = int((MODEL.accounts.segment > 0).argmax())

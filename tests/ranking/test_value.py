@@ -10,9 +10,9 @@ import pytest
 from recsys.contracts.offers import Objective
 from recsys.ranking.kernel.layout import TIER_ACCOUNT
 from recsys.ranking.live_catalogue import LiveCatalogue
-from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from tests.support.reference_ranker.candidates import Pool
 from tests.support.reference_ranker.order import credible, raw_order, unit_worth, value_order
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 
 MODEL = synthetic_model(SyntheticModelConfig(n_products=20), np.random.default_rng(0))
 

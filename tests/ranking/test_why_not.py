@@ -16,9 +16,9 @@ from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.offer_model.tables import owned_by
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.explorer import likely_buyers, takers_of
-from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from recsys.ranking.white_space import WhiteSpaceBuilder
 from recsys.ranking.why_not import SENTENCES, WhyNot, why_not
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 
 MODEL = synthetic_model(
     SyntheticModelConfig(n_accounts=40, n_products=120, n_categories=4, fallback_size=30), np.random.default_rng(11)

@@ -13,8 +13,8 @@ from recsys.contracts.offers import ANSWERED, EMPTY_STATE, KINDS, LOGGED, CartLi
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.ranked import DEPTH, TIERS, Exploration
-from recsys.ranking.synthetic import SyntheticModelConfig, synthetic_model
 from serving.encoding import _VARYING, EncodedSlate, EncodingEngine, encode
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 
 SIZE = SyntheticModelConfig(n_accounts=30, n_products=110, n_categories=3)
 MODEL = synthetic_model(SIZE, np.random.default_rng(1))

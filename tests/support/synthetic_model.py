@@ -1,4 +1,4 @@
-"""A model of any size without training: for tests, benchmarks and a first look at the tables."""
+"""A model of any size without training."""
 
 from __future__ import annotations
 
