@@ -56,8 +56,7 @@ def weighted_edges(given: NDArray[np.float64], weight: NDArray[np.float64]) -> N
         return None
     wanted = np.arange(1, _BINS) / _BINS * mass[-1]
     low, high = (np.minimum(np.searchsorted(mass, wanted, side), len(mass) - 1) for side in ("left", "right"))
-    edges: NDArray[np.float64] = np.unique((rising[low] + rising[high]) / 2)
-    return edges
+    return np.unique((rising[low] + rising[high]) / 2)
 
 
 _BINS = 255  # of scikit-learn, those of missing values apart

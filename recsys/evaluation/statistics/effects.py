@@ -47,8 +47,7 @@ def anytime_multiplier(n: FloatArray | float, tuned_at: float, alpha: float) -> 
         3.04
     """
     spread = np.asarray(n, dtype=np.float64) * tuned_rho_squared(tuned_at, alpha)
-    result: FloatArray = np.sqrt(2 * (spread + 1) / spread * np.log(np.sqrt(spread + 1) / alpha))
-    return result
+    return np.sqrt(2 * (spread + 1) / spread * np.log(np.sqrt(spread + 1) / alpha))
 
 
 class EffectConfig(Config):
@@ -207,8 +206,7 @@ def _side(sample: Moments, value: Ratio, before: Ratio | None, theta: FloatArray
 
 def _is_rounding(effect: FloatArray, c: _Side, a: _Side) -> np.ndarray:
     """Whether an effect is no more than what two equal means differ by when each is rounded."""
-    result: np.ndarray = np.abs(effect) <= 1e-12 * np.maximum(np.abs(c.mean), np.abs(a.mean))
-    return result
+    return np.abs(effect) <= 1e-12 * np.maximum(np.abs(c.mean), np.abs(a.mean))
 
 
 def _welch(v_c: FloatArray, v_a: FloatArray, n_c: FloatArray, n_a: FloatArray) -> FloatArray:

@@ -134,8 +134,7 @@ def sample_ratio_p_value(counts: ArrayLike, shares: ArrayLike) -> FloatArray:
     statistic = ((observed - expected) ** 2 / np.maximum(expected, np.finfo(np.float64).tiny)).sum(axis=-1)
     pearson = stats.chi2.sf(statistic, observed.shape[-1] - 1)
     at_any_size = sequential_sample_ratio_p_value(observed[..., None, :], np.asarray(shares, dtype=np.float64))[..., 0]
-    result: FloatArray = np.where(expected.min(axis=-1) < MIN_EXPECTED, at_any_size, pearson)
-    return result
+    return np.where(expected.min(axis=-1) < MIN_EXPECTED, at_any_size, pearson)
 
 
 def sequential_sample_ratio_p_value(counts: ArrayLike, shares: Sequence[float] | FloatArray) -> FloatArray:
@@ -162,5 +161,4 @@ def sequential_sample_ratio_p_value(counts: ArrayLike, shares: Sequence[float] |
         + (gammaln(prior + n) - gammaln(prior) - n * np.log(planned)).sum(axis=-1)
     )
     best = np.maximum.accumulate(log_factor, axis=-1)
-    result: FloatArray = np.exp(-np.maximum(best, 0.0))
-    return result
+    return np.exp(-np.maximum(best, 0.0))

@@ -130,8 +130,7 @@ class Calibrator:
     def _alone(self, inputs: AnyFloatArray) -> NDArray[np.float64]:
         if self.logistic_ is None or not len(inputs):
             return np.full(len(inputs), self.rate_)
-        curved: NDArray[np.float64] = np.clip(self.curve_(self._first(inputs)), 0.0, 1.0)
-        return curved
+        return np.clip(self.curve_(self._first(inputs)), 0.0, 1.0)
 
     def _first(self, inputs: AnyFloatArray) -> NDArray[np.float64]:
         assert self.logistic_ is not None
@@ -192,8 +191,7 @@ def _slope(log_odds: NDArray[np.float64], weight: AnyFloatArray) -> float:
 def _stretched(probability: NDArray[np.float64], slope: float, pivot: float) -> NDArray[np.float64]:
     """Return the probabilities with their log-odds `slope` times as far from `pivot`."""
     log_odds = logit(np.clip(probability, _SMALLEST, 1.0 - _SMALLEST))
-    stretched: NDArray[np.float64] = expit(pivot + slope * (log_odds - pivot))
-    return stretched
+    return expit(pivot + slope * (log_odds - pivot))
 
 
 def _pivot(probability: NDArray[np.float64], weight: AnyFloatArray, slope: float) -> float:

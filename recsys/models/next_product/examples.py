@@ -106,8 +106,7 @@ def join_examples(parts: Sequence[LabelledCandidates]) -> LabelledCandidates:
 def account_weight(novel: sp.csr_array, account: NDArray[np.int32], power: float) -> AnyFloatArray:
     """Return `n^-power` for each row, n the products that its account bought for the first time, `(n,)`."""
     n_novel = np.maximum(np.diff(novel.indptr), 1)
-    weight: AnyFloatArray = (n_novel.astype(np.float32) ** -power)[account]
-    return weight
+    return (n_novel.astype(np.float32) ** -power)[account]
 
 
 def sample(rows: RowArray, limit: int, rng: np.random.Generator) -> RowArray:

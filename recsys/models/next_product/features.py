@@ -106,8 +106,7 @@ class FeatureBuilder:
     def popularity(self, values: AnyFloatArray) -> AnyFloatArray:
         """Return log first purchases of the last 30 days, ties by owners, `(n,)`: the order without a model."""
         fresh, owners = (values[:, self.names.index(f"product_{name}")] for name in ("new_30d", "owners"))
-        order: AnyFloatArray = np.log1p(fresh) + 1e-3 * np.log1p(owners)
-        return order
+        return np.log1p(fresh) + 1e-3 * np.log1p(owners)
 
     def _open(self, scores: AnyFloatArray, owned: sp.csr_array) -> OpenScores | SharedScores:
         """Return a source's scores without what may not be offered or is owned."""
@@ -118,8 +117,7 @@ class FeatureBuilder:
     def _lifts(self, found: AnyFloatArray, product: RowArray) -> AnyFloatArray:
         """Return each fresh vote over the product's new owners: above the usual where mine are like this account."""
         new_owners = self.products.column("product_new_30d")[product] + 2.0
-        lifts: AnyFloatArray = (found[self._fresh] / new_owners).T.astype(np.float32)
-        return lifts
+        return (found[self._fresh] / new_owners).T.astype(np.float32)
 
 
 def _channel_features(found: AnyFloatArray, best: AnyFloatArray, row: RowArray) -> AnyFloatArray:

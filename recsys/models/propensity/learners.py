@@ -74,8 +74,7 @@ class LinearDesign(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def _plain(self, numbers: FloatArray) -> FloatArray:
         filled = np.where(np.isnan(numbers), self.median_, numbers)
-        plain: FloatArray = np.where(self.logs_, np.sign(filled) * np.log1p(np.abs(filled)), filled)
-        return plain
+        return np.where(self.logs_, np.sign(filled) * np.log1p(np.abs(filled)), filled)
 
 
 def _median(column: FloatArray) -> float:

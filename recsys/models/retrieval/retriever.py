@@ -70,8 +70,7 @@ _PARTS_A_PLACE = 4  # so many parts a wanted place: little of a row then lies ab
 
 def _nth_of_few(scores: AnyFloatArray, n: int) -> AnyFloatArray:
     # Sorted, not partitioned: where many values are equal, as zeros are, np.partition takes twenty times as long.
-    found: AnyFloatArray = np.sort(scores, axis=1)[:, scores.shape[1] - n]
-    return found
+    return np.sort(scores, axis=1)[:, scores.shape[1] - n]
 
 
 @dataclass(frozen=True)
