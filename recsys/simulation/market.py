@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -25,7 +24,6 @@ from recsys.simulation.catalogue import products_frame
 from recsys.simulation.constants import MarketConfig
 from recsys.simulation.truth import (
     PlantedTruth,
-    climb_probabilities,
     edge_table,
     hazard_table,
     pair_tables,
@@ -215,10 +213,6 @@ class Market:
     accounts: pd.DataFrame
     upgrades: pd.DataFrame
     truth: PlantedTruth
-
-    def climb_probabilities(self, as_of: datetime, horizon_days: int) -> pd.DataFrame:
-        """Return what an oracle knows at `as_of`: see `recsys.simulation.truth.climb_probabilities`."""
-        return climb_probabilities(self.config, self.truth, self.orders, as_of, horizon_days)
 
     def write(self, folder: Path) -> int:
         """Write the files that `write_market` writes, byte for byte, and return the number of order lines."""

@@ -23,6 +23,7 @@ from recsys.models.upgrade.model import UpgradeConfig, UpgradeModel, climbs_with
 from recsys.models.upgrade.snapshot import ClimbSnapshot
 from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import simulate_market
+from tests.support.climb_oracle import climb_probabilities
 from tests.support.market_inference import inferred_climb_probabilities
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof"
@@ -121,7 +122,7 @@ def market_table(seed: int) -> pd.DataFrame:
         ladder = build_ladder(market.products, history.before(as_of), market.upgrades, LadderConfig(infer="never"))
         table = scored(history, market.products, market.accounts, ladder, as_of)
         seconds.append(table.attrs["seconds"])
-        told = market.climb_probabilities(as_of, CONFIG.horizon_days)
+        told = climb_probabilities(market, as_of, CONFIG.horizon_days)
         inferred = inferred_climb_probabilities(
             market.config, market.truth, market.orders, market.accounts, as_of, CONFIG.horizon_days
         )

@@ -25,6 +25,7 @@ from recsys.models.upgrade.snapshot import (
 )
 from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import Market, simulate_market
+from tests.support.climb_oracle import climb_probabilities
 
 AS_OF = datetime(2025, 8, 1, tzinfo=UTC)
 CONFIG = UpgradeConfig(n_cutoffs=6)
@@ -86,7 +87,7 @@ def test_it_ranks_like_an_oracle_and_beats_the_edges_own_rates(
             "edge": ladder.edges["climb_rate"].to_numpy()[pairs.edge],
         }
     )
-    oracle = market.climb_probabilities(AS_OF, CONFIG.horizon_days)
+    oracle = climb_probabilities(market, AS_OF, CONFIG.horizon_days)
     table = table.merge(oracle, on=["account_id", "from_product_id", "to_product_id"], validate="one_to_one")
     reached = {name: average_precision_score(table["climbed"], table[name]) for name in ("mine", "edge", "probability")}
     print(reached, int(table["climbed"].sum()))

@@ -14,6 +14,7 @@ from recsys.contracts import columns as c
 from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import Market, simulate_market
 from recsys.simulation.truth import CLIMBED_AT
+from tests.support.climb_oracle import climb_probabilities
 from tests.support.market_inference import inferred_climb_probabilities
 
 HORIZON_DAYS = 30
@@ -31,7 +32,7 @@ def inferred(market: Market, as_of: datetime, orders: pd.DataFrame | None = None
 
 def with_outcomes(market: Market, day: int) -> pd.DataFrame:
     as_of = market.config.start + timedelta(days=day)
-    scored, told = inferred(market, as_of), market.climb_probabilities(as_of, HORIZON_DAYS)
+    scored, told = inferred(market, as_of), climb_probabilities(market, as_of, HORIZON_DAYS)
     key = [c.ACCOUNT_ID, c.FROM_PRODUCT_ID]
     joined = scored.merge(market.truth.hazards[[*key, CLIMBED_AT]], on=key, validate="one_to_one")
     climbs = (joined[CLIMBED_AT] < pd.Timestamp(as_of + timedelta(days=HORIZON_DAYS))).to_numpy()

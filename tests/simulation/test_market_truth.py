@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
@@ -25,9 +25,8 @@ from recsys.simulation.truth import (
     STANDING_SINCE,
     STRENGTH,
     SUBSTITUTE_ID,
-    TENURE_DAYS,
-    climb_probabilities,
 )
+from tests.support.climb_oracle import TENURE_DAYS, climb_probabilities
 
 HORIZON_DAYS = 60
 
@@ -207,12 +206,12 @@ class TestHazards:
     def test_nothing_at_or_after_the_cutoff_is_used(self, full: Market) -> None:
         as_of = full.config.start + timedelta(days=500)
         before = full.orders[full.orders[c.ORDERED_AT] < pd.Timestamp(as_of)]
-        cut = climb_probabilities(full.config, full.truth, before, as_of, HORIZON_DAYS)
-        pd.testing.assert_frame_equal(cut, full.climb_probabilities(as_of, HORIZON_DAYS))
+        cut = climb_probabilities(replace(full, orders=before), as_of, HORIZON_DAYS)
+        pd.testing.assert_frame_equal(cut, climb_probabilities(full, as_of, HORIZON_DAYS))
 
     def test_a_longer_horizon_is_more_probable_and_tenure_counts_from_the_first_purchase(self, full: Market) -> None:
         as_of = full.config.start + timedelta(days=500)
-        short, long = full.climb_probabilities(as_of, 30), full.climb_probabilities(as_of, 90)
+        short, long = climb_probabilities(full, as_of, 30), climb_probabilities(full, as_of, 90)
         assert (long[c.PROBABILITY] > short[c.PROBABILITY]).all()
         key = [c.ACCOUNT_ID, c.FROM_PRODUCT_ID]
         lines = full.orders.rename(columns={c.PRODUCT_ID: c.FROM_PRODUCT_ID})
@@ -247,7 +246,7 @@ class TestHazards:
 def with_outcomes(market: Market, day: int) -> pd.DataFrame:
     """The oracle's table at a day of the market, and whether each rung was climbed within the horizon."""
     as_of = market.config.start + timedelta(days=day)
-    scored = market.climb_probabilities(as_of, HORIZON_DAYS)
+    scored = climb_probabilities(market, as_of, HORIZON_DAYS)
     key = [c.ACCOUNT_ID, c.FROM_PRODUCT_ID]
     joined = scored.merge(market.truth.hazards[[*key, CLIMBED_AT]], on=key, validate="one_to_one")
     end = pd.Timestamp(as_of + timedelta(days=HORIZON_DAYS))

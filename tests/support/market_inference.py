@@ -2,7 +2,7 @@
 
 It knows every law and every planted hazard, and for each account only what a seller sees: segment, key account, when it
 was created, and its orders. No model of the same data can rank better on average: it is the bound, not
-`recsys.simulation.truth`, which is told each account's own rate of orders and chance to lapse.
+`climb_oracle`, which is told each account's own rate of orders and chance to lapse.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from recsys.simulation import constants
 from recsys.simulation.accounts import KEY_LAPSE, KEY_RATE, KEY_RATE_OFFSET, SEGMENT_RATE
 from recsys.simulation.constants import MarketConfig
 from recsys.simulation.seasonality import Seasonality
-from recsys.simulation.truth import PlantedTruth, Watch, moments
+from recsys.simulation.truth import PlantedTruth
+from tests.support.climb_oracle import Watch, moments
 
 _LOG_RATES: Final = np.arange(constants.REGULAR_LOG_RATE + 0.025, 3.0, 0.05)  # finer than ten orders can tell apart
 _NODES: Final = 5  # of a Gauss-Hermite quadrature over the logit of the chance to lapse, whose spread is 0.3
