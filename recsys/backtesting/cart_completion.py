@@ -19,7 +19,6 @@ from recsys.evaluation.statistics.bootstrap import (
     BootstrapConfig,
     Interval,
     bootstrap_mean,
-    paired_difference,
 )
 from recsys.ranking.engine import OfferEngine
 
@@ -60,10 +59,6 @@ class CartCompletion:
     def method(self, name: str) -> CartScores:
         """Return the method of that name."""
         return next(method for method in self.methods if method.name == name)
-
-    def best_of(self, names: Sequence[str]) -> CartScores:
-        """Return the method with the highest hit rate among `names`."""
-        return max((self.method(name) for name in names), key=lambda method: method.hit_rate.estimate)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the single carts as plain values for JSON."""
@@ -145,12 +140,6 @@ def complete_carts(
         )
     counts = {kind: int((task.kind == kind).sum()) for kind in kinds}
     return CartCompletion(k, len(task), counts, tuple(scored))
-
-
-def hit_rate_gain(found: CartCompletion, name: str, against: str, rng: np.random.Generator) -> Interval:
-    """Return the paired difference in hit rate of two methods over the same carts."""
-    ours, rival = found.method(name).hits, found.method(against).hits
-    return paired_difference(ours.astype(np.float64), rival.astype(np.float64), rng)
 
 
 def cart_completion_table(found: CartCompletion, title: str) -> Table:

@@ -15,7 +15,6 @@ from recsys.arrays import RowArray, sparse_lookup
 from recsys.backtesting.baselines import BLOCK_CELLS, FloatMatrix, diagonal, top_k_mask, without_owned
 from recsys.data.history import SECONDS_A_DAY, UNKNOWN_ACCOUNT, History, binary, epoch_seconds
 from recsys.errors import EmptyDataError
-from recsys.models.cart import CartModel
 
 LineKind = Literal["new", "repeat", "unknown"]
 
@@ -190,19 +189,6 @@ class PopularCart:
     def recommend(self, task: CartTask, k: int) -> RowArray:
         """Return the best k products that are not in the cart, rows `(n_carts, k)`, -1 where there are fewer."""
         return in_blocks(task.carts, k, lambda carts: np.tile(self.counts_, (carts.shape[0], 1)))
-
-
-class CartWeightsMethod:
-    """Products by the learned cart weights: prior and the sum of the rows of the cart's products."""
-
-    name = "cart weights"
-
-    def __init__(self, model: CartModel) -> None:
-        self.model = model
-
-    def recommend(self, task: CartTask, k: int) -> RowArray:
-        """Return the best k products that are not in the cart, rows `(n_carts, k)`, -1 where there are fewer."""
-        return in_blocks(task.carts, k, self.model.score)
 
 
 def cart_lineup(orders: sp.csr_array) -> tuple[CartMethod, ...]:

@@ -10,10 +10,9 @@ import pytest
 import scipy.sparse as sp
 
 from recsys.arrays import RowArray
-from recsys.backtesting.cart_completion import complete_carts, hit_rate_gain
+from recsys.backtesting.cart_completion import complete_carts
 from recsys.backtesting.cart_task import (
     CartTask,
-    CartWeightsMethod,
     PairCart,
     PopularCart,
     cart_lineup,
@@ -23,6 +22,7 @@ from recsys.backtesting.cart_task import (
 from recsys.data.history import History
 from recsys.errors import EmptyDataError
 from recsys.models.cart import CartConfig, CartModel
+from tests.backtesting.cart_comparison import CartWeightsMethod, best_of, hit_rate_gain
 
 CUTOFF = datetime(2024, 6, 1, tzinfo=UTC)
 
@@ -135,7 +135,7 @@ def test_hit_rates_are_told_by_kind_of_line() -> None:
     assert found.n_by_kind == {"new": 2, "repeat": 2}
     assert found.method("one").by_kind == {"new": 1 / 2, "repeat": 1 / 2}
     assert found.method("two").hit_rate.estimate == pytest.approx(3 / 4)
-    assert found.best_of(["one", "two"]).name == "two"
+    assert best_of(found, ["one", "two"]).name == "two"
     gain = hit_rate_gain(found, "two", "one", np.random.default_rng(0))
     assert gain.estimate == pytest.approx(1 / 4)
     assert found.to_dict()["methods"][1]["by_kind"] == {"new": 1 / 2, "repeat": 1.0}
@@ -161,5 +161,5 @@ def test_learned_weights_beat_every_pair_measure_where_bestsellers_drown_it() ->
     methods = [*cart_lineup(train), CartWeightsMethod(model)]
     found = complete_carts(task, methods, 3, np.random.default_rng(4))
     rivals = [method.name for method in methods[:-1]]
-    best = found.best_of(rivals).name
+    best = best_of(found, rivals).name
     assert hit_rate_gain(found, "cart weights", best, np.random.default_rng(5)).low > 0

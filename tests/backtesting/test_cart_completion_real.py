@@ -20,12 +20,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
 from recsys.arrays import RowArray
-from recsys.backtesting.cart_completion import CartCompletion, complete_carts, hit_rate_gain
+from recsys.backtesting.cart_completion import CartCompletion, complete_carts
 from recsys.backtesting.cart_task import (
     CartMethod,
     CartSplit,
     CartTask,
-    CartWeightsMethod,
     cart_lineup,
     hide_one_line,
     in_blocks,
@@ -37,6 +36,7 @@ from recsys.data.dataset import ReadSpec, read_dataset
 from recsys.data.history import History, binary
 from recsys.evaluation.statistics.bootstrap import paired_difference
 from recsys.models.cart import CartConfig, CartModel
+from tests.backtesting.cart_comparison import CartWeightsMethod, best_of, hit_rate_gain
 from training.gate import TrainConfig
 
 OURS = "cart weights"
@@ -79,7 +79,7 @@ def fold_of(baskets: sp.csr_array, fold: int, n_folds: int = 5) -> CartSplit:
 
 
 def best_baseline(found: CartCompletion) -> str:
-    return found.best_of([one.name for one in found.methods if "," in one.name]).name
+    return best_of(found, [one.name for one in found.methods if "," in one.name]).name
 
 
 def ratio(found: CartCompletion, name: str = OURS) -> float:
