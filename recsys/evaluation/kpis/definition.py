@@ -26,7 +26,6 @@ LOG: Final[tuple[Basis, ...]] = ("log",)
 ORDER_DIMENSIONS: Final[tuple[Dimension, ...]] = ("channel", "segment", "region", "owner", "key_account")
 PRODUCT_DIMENSIONS: Final[tuple[Dimension, ...]] = ("product", "category")
 LOG_DIMENSIONS: Final[tuple[Dimension, ...]] = ("surface", "actor")
-DIMENSIONS: Final[tuple[Dimension, ...]] = (*PRODUCT_DIMENSIONS, *ORDER_DIMENSIONS, *LOG_DIMENSIONS)
 
 ORGANIC_MEANS: Final = (
     "Organic is read off the purchase history alone. A product new to the account, of a family from which it has "

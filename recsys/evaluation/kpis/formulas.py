@@ -105,10 +105,6 @@ def _rate(cell: KpiSums, _all: KpiSums, extra: Additional) -> Figure:
     return _ratio(extra.orders, cell.orders, later)
 
 
-def _aov(cell: KpiSums, _all: KpiSums, _extra: Additional) -> Figure:
-    return _ratio(cell.revenue, cell.orders)
-
-
 def _aov_increase(cell: KpiSums, _all: KpiSums, extra: Additional) -> Figure:
     """The two means stand in the places of numerator and denominator."""
     n_without = cell.orders - extra.orders
@@ -122,10 +118,6 @@ def _contribution(cell: KpiSums, _all: KpiSums, extra: Additional) -> Figure:
     return _ratio(extra.revenue, cell.revenue)
 
 
-def _volume(cell: KpiSums, _all: KpiSums, _extra: Additional) -> Figure:
-    return _ratio(cell.volume_revenue, cell.revenue)
-
-
 def _customer_share(_cell: KpiSums, everybody: KpiSums, extra: Additional) -> Figure:
     beside = _beside("of all customers", extra.all_customers, everybody.customers)
     return _ratio(extra.customers, everybody.existing, beside)
@@ -135,53 +127,29 @@ def _key_accounts(cell: KpiSums, _all: KpiSums, extra: Additional) -> Figure:
     return _ratio(extra.key_sales, cell.key_sales, _beside("of all sales to everybody", extra.key_sales, cell.sales))
 
 
-def _revenue_per_customer(cell: KpiSums, _all: KpiSums, _extra: Additional) -> Figure:
-    return _ratio(cell.known_revenue, cell.customers)
-
-
-def _units_per_customer(cell: KpiSums, _all: KpiSums, _extra: Additional) -> Figure:
-    return _ratio(cell.known_units, cell.customers)
-
-
-def _breadth(cell: KpiSums, _all: KpiSums, _extra: Additional) -> Figure:
-    return _ratio(cell.pairs, cell.customers)
-
-
-def _held(cell: KpiSums, everybody: KpiSums, _extra: Additional) -> Figure:
-    return _ratio(cell.held, everybody.holders)
-
-
-def _attrition(cell: KpiSums, _all: KpiSums, _extra: Additional) -> Figure:
-    return _ratio(cell.lost, cell.active_last or 0.0)
-
-
 def _conversion(cell: KpiSums, _all: KpiSums, _extra: Additional) -> Figure:
     still_open = _beside("of them with a window that is still open", cell.still_open, cell.presented)
     return _ratio(cell.accepted, cell.presented, still_open)
-
-
-def _purchase(cell: KpiSums, _all: KpiSums, _extra: Additional) -> Figure:
-    return _ratio(cell.bought, cell.presented)
 
 
 FORMULAS: Final[dict[str, Formula]] = {
     "upsell_cross_sell_rate": _rate,
     "upsell_rate": _rate,
     "cross_sell_rate": _rate,
-    "aov": _aov,
+    "aov": lambda cell, _all, _extra: _ratio(cell.revenue, cell.orders),
     "aov_increase": _aov_increase,
     "revenue_contribution": _contribution,
     "upsell_revenue_contribution": _contribution,
     "cross_sell_revenue_contribution": _contribution,
-    "volume_share": _volume,
+    "volume_share": lambda cell, _all, _extra: _ratio(cell.volume_revenue, cell.revenue),
     "offer_conversion_rate": _conversion,
-    "offer_purchase_rate": _purchase,
+    "offer_purchase_rate": lambda cell, _all, _extra: _ratio(cell.bought, cell.presented),
     "upsell_ratio": _customer_share,
     "customer_cross_sell_rate": _customer_share,
     "key_account_ratio": _key_accounts,
-    "revenue_per_customer": _revenue_per_customer,
-    "units_per_customer": _units_per_customer,
-    "sales_breadth": _breadth,
-    "aggregate_cross_selling_ratio": _held,
-    "attrition": _attrition,
+    "revenue_per_customer": lambda cell, _all, _extra: _ratio(cell.known_revenue, cell.customers),
+    "units_per_customer": lambda cell, _all, _extra: _ratio(cell.known_units, cell.customers),
+    "sales_breadth": lambda cell, _all, _extra: _ratio(cell.pairs, cell.customers),
+    "aggregate_cross_selling_ratio": lambda cell, everybody, _extra: _ratio(cell.held, everybody.holders),
+    "attrition": lambda cell, _all, _extra: _ratio(cell.lost, cell.active_last or 0.0),
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import reduce
 from typing import Any, Final, NamedTuple
 
 import ibis
@@ -192,7 +194,7 @@ def _sums(rows: ibis.Table, keys: list[str], bases: tuple[Basis, ...]) -> ibis.T
     }
     for basis in bases:
         for kind in SALE_KINDS:
-            count, money = _count(rows, basis, kind), _money(rows, basis, kind)
+            count, money = (_of_kind(rows, column, basis, kind) for column in (count_column, money_column))
             end = f"{basis}_{kind}"
             columns |= {
                 f"orders_{end}": (count > 0).sum(),
@@ -209,7 +211,7 @@ def _customers(rows: ibis.Table, keys: list[str], bases: tuple[Basis, ...]) -> i
     flags: dict[str, ibis.Value] = {"existing": known["existing"].any()}
     for basis in bases:
         for kind in SALE_KINDS:
-            has = _count(known, basis, kind) > 0
+            has = _of_kind(known, count_column, basis, kind) > 0
             flags[f"has_{basis}_{kind}"] = has.any()
             flags[f"had_{basis}_{kind}"] = (has & known["existing"]).any()
     people = known.group_by([*keys, "account"]).agg(**flags)
@@ -233,20 +235,10 @@ def _attrition(history: ibis.Table, keys: list[str], periods: Sequence[int]) -> 
     return joined.group_by(keys).agg(active_last=joined.count(), lost=(~came).sum())
 
 
-def _count(rows: ibis.Table, basis: Basis, kind: Kind) -> ibis.ir.NumericValue:
-    parts = PARTS if kind == "any" else (kind,)
-    total = rows[count_column(basis, parts[0])]
-    for part in parts[1:]:
-        total += rows[count_column(basis, part)]
-    return total
-
-
-def _money(rows: ibis.Table, basis: Basis, kind: Kind) -> ibis.ir.NumericValue:
-    parts = PARTS if kind == "any" else (kind,)
-    total = rows[money_column(basis, parts[0])]
-    for part in parts[1:]:
-        total += rows[money_column(basis, part)]
-    return total
+def _of_kind(rows: ibis.Table, column: Callable[[Basis, Kind], str], basis: Basis, kind: Kind) -> ibis.ir.NumericValue:
+    """The count or money of one kind, or of both together."""
+    parts = [rows[column(basis, part)] for part in (PARTS if kind == "any" else (kind,))]
+    return reduce(operator.add, parts)
 
 
 def offer_sums(

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recsys.contracts import columns as c
-from recsys.errors import ConfigError, DataError, EmptyDataError, MissingColumnError
+from recsys.errors import DataError, EmptyDataError, MissingColumnError
 from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.kpis.formulas import FORMULAS
-from recsys.evaluation.kpis.registry import REGISTRY, find_kpi
+from recsys.evaluation.kpis.registry import REGISTRY
 from recsys.evaluation.kpis.report import kpis_from_tables
 from recsys.evaluation.kpis.results import KpiReport
 from recsys.evaluation.kpis.tables import EventTables
@@ -279,8 +279,6 @@ def test_wrong_input_is_told(log: SimulatedExperiment) -> None:
         kpis_from_tables(log.orders, as_of=datetime(1999, 1, 1, tzinfo=UTC))
     with pytest.raises(EmptyDataError, match="no order since 2030-01-01"):
         report_of(log, since=datetime(2030, 1, 1, tzinfo=UTC))
-    with pytest.raises(ConfigError, match="did you mean 'attrition'"):
-        find_kpi("atrition")
     with pytest.raises(ValueError, match="as top:5%"):
         KpiConfig(key_accounts="best")
     with pytest.raises(ValueError, match="no KPI is called"):
