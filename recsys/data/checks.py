@@ -20,7 +20,7 @@ from recsys.contracts.tables import (
     RETURNED,
     Column,
 )
-from recsys.data.presets.registry import Preset
+from recsys.data.presets import Preset
 from recsys.data.report import DropReason
 from recsys.data.reversals import is_reversal
 from recsys.data.sources import TableSource

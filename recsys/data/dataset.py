@@ -31,7 +31,7 @@ from recsys.data.cleaning import ORDER_REASONS, CleanLines, clean_lines
 from recsys.data.entities import CleanTable, complete, conform, derive_accounts, derive_products, read_entity_table
 from recsys.data.history import History
 from recsys.data.mapping import refuse_unused, resolve_columns
-from recsys.data.presets.registry import Preset, find_preset
+from recsys.data.presets import Preset, find_preset
 from recsys.data.rejects import ReadResult, check_rejects_path, write_rejects
 from recsys.data.report import DataReport, TableReport
 from recsys.data.sources import TableSource, connect, open_source

@@ -13,7 +13,7 @@ import pandas as pd
 from recsys.contracts import columns as c
 from recsys.contracts.tables import CARRIED_ACCOUNT_COLUMNS, CARRIED_PRODUCT_COLUMNS, ORDERS
 from recsys.data.mapping import SYNONYMS, normalise
-from recsys.data.presets.registry import PRESETS
+from recsys.data.presets import PRESETS
 from recsys.data.sources import TableSource
 from recsys.data.times import FORMATS, as_time
 

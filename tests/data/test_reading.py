@@ -12,7 +12,7 @@ from rich.console import Console
 
 from recsys.contracts import columns as c
 from recsys.data.dataset import ReadSpec, read_dataset
-from recsys.data.presets.registry import PRESETS, find_preset
+from recsys.data.presets import PRESETS, find_preset
 from recsys.errors import ConfigError, MissingColumnError
 
 HEADER = "order_id,account_id,product_id,ordered_at,quantity,unit_price\n"

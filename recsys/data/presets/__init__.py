@@ -1,1 +1,0 @@
-"""Well-known layouts, by name."""
