@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
@@ -30,11 +31,8 @@ def export_command(
     from recsys.events.maintenance import export_days
     from recsys.events.store import open_store
 
-    events = open_store(store)
-    try:
+    with closing(open_store(store)) as events:
         days = export_days(events, _table(table), out, _day("--since", since), _day("--until", until))
-    finally:
-        events.close()
     typer.echo(f"{sum(days.values()):,} rows of {len(days):,} days in {out / table}")
 
 
@@ -47,11 +45,8 @@ def retention_command(
     from recsys.events.store import open_store
 
     before = datetime.now(UTC) - timedelta(days=days)
-    events = open_store(store)
-    try:
+    with closing(open_store(store)) as events:
         gone = {name: drop_before(events, name, before) for name in RETAINED}
-    finally:
-        events.close()
     counts = ", ".join(f"{count:,} {name}" for name, count in gone.items())
     typer.echo(f"Dropped from before {before:%Y-%m-%d %H:%M}: {counts}")
 
@@ -66,11 +61,8 @@ def forget_command(
     from recsys.events.maintenance import erase_account as erase
     from recsys.events.store import open_store
 
-    events = open_store(store)
-    try:
+    with closing(open_store(store)) as events:
         gone = erase(events, account, datetime.now(UTC), lambda: time.sleep(_SETTLE_SECONDS))
-    finally:
-        events.close()
     counts = ", ".join(f"{count:,} {name}" for name, count in gone.items() if count) or "nothing"
     typer.echo(
         f"Erased from the store: {counts}. Bundles and exports still hold what they were made from; train again."

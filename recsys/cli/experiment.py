@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,11 +31,8 @@ def start(
     from recsys.events.store import open_store
     from recsys.experiments.plan import read_plan
 
-    events = open_store(store)
-    try:
+    with closing(open_store(store)) as events:
         record = start_experiment(events, read_plan(plan), datetime.now(UTC))
-    finally:
-        events.close()
     typer.echo(f"{record.experiment_id} version {record.version} runs; plan {record.plan_hash}")
 
 
@@ -47,22 +45,16 @@ def status(
 
     from recsys.events.store import open_store
 
-    events = open_store(store)
-    try:
+    with closing(open_store(store)) as events:
         Console().print(_experiments_table(events, experiment_id, datetime.now(UTC)))
-    finally:
-        events.close()
 
 
 def stop(experiment_id: Annotated[str, typer.Argument(help="The experiment.")], store: Store = DEFAULT_STORE) -> None:
     """Stop an experiment: no server assigns units to it any more; what was logged stays."""
     from recsys.events.store import open_store
 
-    events = open_store(store)
-    try:
+    with closing(open_store(store)) as events:
         record = stop_experiment(events, experiment_id, datetime.now(UTC))
-    finally:
-        events.close()
     typer.echo(f"{record.experiment_id} version {record.version} is stopped; it ran since {record.started_at:%Y-%m-%d}")
 
 
@@ -196,11 +188,8 @@ def _of_store(policy: str, url: str) -> LoggedActions:
     known = next((one for one in SLOT_POLICIES if one == policy), None)
     if known is None:
         raise ReadoutError(f"policy == {policy!r}, must be one of {', '.join(SLOT_POLICIES)}")
-    events = open_store(url)
-    try:
+    with closing(open_store(url)) as events:
         return drawn_slots(events, known)
-    finally:
-        events.close()
 
 
 def _table(found: OffPolicy, level: float) -> Table:

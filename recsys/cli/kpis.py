@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,11 +65,16 @@ def kpis_command(
         return
     if orders is None:
         raise ConfigError("--orders is missing: name the order lines, or ask for the definitions with --explain")
+    from recsys.data.dataset import ReadSpec, read_dataset
+    from recsys.data.mapping import parse_map
+    from recsys.data.times import parse_moment
+    from recsys.evaluation.kpis.report import kpis_from_tables
+
     config = _config(
         {
             "period": period,
             "by": tuple(part.strip() for part in by.split(",") if part.strip()) if by else (),
-            "since": _moment(since),
+            "since": None if since is None else parse_moment(since),
             "window_days": window_days,
             "families_by": families,
             "key_accounts": key_accounts,
@@ -77,9 +82,29 @@ def kpis_command(
         }
     )
     log = _events(events)
-    data = _read(orders, products, accounts, upgrades, preset, map_, as_of, currency, time_format)
-    edges = _ladder(data) if infer_ladder else data.upgrades
-    report = _report(data, edges, log, config)
+    data = read_dataset(
+        ReadSpec(
+            orders=orders,
+            products=products,
+            accounts=accounts,
+            upgrades=upgrades,
+            preset=preset,
+            mapping={} if map_ is None else parse_map(map_),
+            as_of=None if as_of is None else parse_moment(as_of),
+            currency=currency,
+            time_format=time_format,
+        )
+    )
+    report = kpis_from_tables(
+        data.orders,
+        as_of=data.as_of,
+        products=data.products,
+        accounts=data.accounts,
+        upgrades=_inferred_upgrades(data) if infer_ladder else data.upgrades,
+        events=log,
+        currency=data.currency,
+        config=config,
+    )
     _write(_rendered(report, format_), out)
 
 
@@ -119,41 +144,6 @@ def _config(given: dict[str, object]) -> KpiConfig:
         raise ConfigError(validation_sentences(error)) from None
 
 
-def _moment(text: str | None) -> datetime | None:
-    from recsys.data.times import parse_moment
-
-    return parse_moment(text) if text is not None else None
-
-
-def _read(
-    orders: str,
-    products: str | None,
-    accounts: str | None,
-    upgrades: str | None,
-    preset: str | None,
-    mapping: str | None,
-    as_of: str | None,
-    currency: str | None,
-    time_format: str | None,
-) -> Dataset:
-    from recsys.data.dataset import ReadSpec, read_dataset
-    from recsys.data.mapping import parse_map
-
-    return read_dataset(
-        ReadSpec(
-            orders=orders,
-            products=products,
-            accounts=accounts,
-            upgrades=upgrades,
-            preset=preset,
-            mapping=parse_map(mapping) if mapping is not None else {},
-            as_of=_moment(as_of),
-            currency=currency,
-            time_format=time_format,
-        )
-    )
-
-
 def _events(url: str | None) -> EventTables | None:
     """The event log; a store that is not there is a mistake here, where serving would make one."""
     if url is None:
@@ -164,32 +154,14 @@ def _events(url: str | None) -> EventTables | None:
     path = url.removeprefix("sqlite:///")
     if path != url and not Path(path).is_file():
         raise SourceNotFoundError(f"--events {url}: no such file {path}; name the store that `offers serve` writes")
-    store = open_store(url)
-    try:
+    with closing(open_store(url)) as store:
         return read_events(store)
-    finally:
-        store.close()
 
 
-def _ladder(data: Dataset) -> pd.DataFrame:
+def _inferred_upgrades(data: Dataset) -> pd.DataFrame:
     from recsys.ladder.edges import LadderConfig, build_ladder
 
     return build_ladder(data.products, data.history(), data.upgrades, LadderConfig()).edges
-
-
-def _report(data: Dataset, edges: pd.DataFrame | None, log: EventTables | None, config: KpiConfig) -> KpiReport:
-    from recsys.evaluation.kpis.report import kpis_from_tables
-
-    return kpis_from_tables(
-        data.orders,
-        as_of=data.as_of,
-        products=data.products,
-        accounts=data.accounts,
-        upgrades=edges,
-        events=log,
-        currency=data.currency,
-        config=config,
-    )
 
 
 def _explained(form: str, targets: dict[str, float]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
@@ -133,11 +134,8 @@ def _from_store(
     from recsys.evaluation.readout.from_event_store import store_readout
     from recsys.events.store import open_store
 
-    store = open_store(url)
-    try:
+    with closing(open_store(url)) as store:
         return store_readout(store, experiment_id, now, override=override, accounts=accounts, currency=currency)
-    finally:
-        store.close()
 
 
 def _report(found: Readout, out: Path | None, mlflow_run: str | None) -> None:

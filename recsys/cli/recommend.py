@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, get_args
@@ -88,11 +89,8 @@ def _shown(blocks: Iterable[list[Answered]], n_accounts: int) -> Iterator[list[A
 def _write_logged(out: Path, blocks: Iterable[list[Answered]], found: ResolvedModel, url: str) -> int:
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    events = open_store(url)
-    try:
+    with closing(open_store(url)) as events:
         return write_offers(out, blocks, _recorder(events, found.version))
-    finally:
-        events.close()
 
 
 def _recorder(events: EventStore, model_version: str) -> Record:
@@ -138,7 +136,6 @@ def rules() -> None:
 @rules_application.command("check")
 def check_rules_command(file: Annotated[Path, typer.Argument(help="TOML file of the business rules.")]) -> None:
     """Check a file of business rules, and show what each rule is about and whether it holds now."""
-    from rich.console import Console
     from rich.table import Table
 
     from recsys.offer_catalogue.business_rules import read_rules
