@@ -10,12 +10,11 @@ import pandas as pd
 from recsys.arrays import unique_sorted
 from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY, History
-from recsys.fitting.products import Codes, Vocabulary, distinct_pairs, ranges, rank_within
+from recsys.fitting.products import Codes, Ranges, Vocabulary, distinct_pairs, ranges, rank_within
 from recsys.models.candidates import Candidates
 from recsys.offer_model.tables import (
     EVERYONE,
     AccountTable,
-    Bool,
     CandidateTable,
     FallbackTable,
     Float32,
@@ -27,29 +26,11 @@ from recsys.offer_model.utf8_column import Utf8Column
 
 
 @dataclass(frozen=True)
-class OwnedProducts:
-    """What accounts have bought, one row an account and product, sorted by both; rows of the model's tables."""
-
-    account: Int32
-    product: Int32
-    owned: Bool
-    n_orders: Int32
-
-
-@dataclass(frozen=True)
 class OrderRates:
     """How often accounts order, by row of the accounts."""
 
     n_orders: Int32
     orders_in_horizon: Float32
-
-
-@dataclass(frozen=True)
-class Portfolio:
-    """Candidates of accounts as parallel arrays in the order of `CandidateTable`."""
-
-    account: Int32
-    table: CandidateTable
 
 
 def purchases(
@@ -59,7 +40,7 @@ def purchases(
     *,
     as_of_seconds: int,
     window_days: np.ndarray[tuple[int], np.dtype[np.float64]],
-) -> OwnedProducts:
+) -> tuple[OwnedTable, Ranges]:
     """Return what each account has bought; `owned` where the last purchase lies within the product's window.
 
     Args:
@@ -75,42 +56,36 @@ def purchases(
     last = np.zeros(len(pairs), dtype=np.int64)
     np.maximum.at(last, position, lines.seconds)
     product = (pairs % max(len(products), 1)).astype(np.int32)
-    return OwnedProducts(
-        account=(pairs // max(len(products), 1)).astype(np.int32),
+    table = OwnedTable(
         product=product,
         owned=last >= as_of_seconds - window_days[product] * SECONDS_A_DAY,
         n_orders=_orders_per_pair(position, lines, len(pairs)),
     )
+    return table, ranges(pairs // max(len(products), 1), len(accounts))
 
 
-def portfolio(cross: Candidates, up: Candidates | None, accounts: Vocabulary, products: Vocabulary) -> Portfolio:
-    """Return the candidates of both kinds in one table, without evidence yet."""
+def candidate_table(
+    cross: Candidates, up: Candidates | None, accounts: Vocabulary, products: Vocabulary, per_kind: int
+) -> tuple[CandidateTable, Ranges]:
+    """Return the first `per_kind` candidates of each account and kind, without evidence yet."""
     parts = [cross] if up is None else [cross, up]
     account = accounts.history_rows[np.concatenate([part.account for part in parts])]
     product = products.history_rows[np.concatenate([part.product for part in parts])]
     origin = np.concatenate([part.from_product for part in parts])
     from_product = np.where(origin >= 0, products.history_rows[origin], -1).astype(np.int32)
     score = np.concatenate([part.score for part in parts]).astype(np.float32)
-    order = np.lexsort((from_product, product, -score, from_product >= 0, account))
-    return Portfolio(
-        account=account[order],
-        table=CandidateTable(
-            product=product[order],
-            from_product=from_product[order],
-            score=score[order],
-            probability=np.concatenate([part.probability for part in parts]).astype(np.float32)[order],
-            expected_quantity=np.concatenate([part.expected_quantity for part in parts]).astype(np.float32)[order],
-            evidence=np.full(len(order), -1, dtype=np.int32),
-        ),
+    kind = account.astype(np.int64) * 2 + (from_product >= 0)
+    order = np.lexsort((from_product, product, -score, kind))
+    order = order[rank_within(kind[order]) < per_kind]
+    table = CandidateTable(
+        product=product[order],
+        from_product=from_product[order],
+        score=score[order],
+        probability=np.concatenate([part.probability for part in parts]).astype(np.float32)[order],
+        expected_quantity=np.concatenate([part.expected_quantity for part in parts]).astype(np.float32)[order],
+        evidence=np.full(len(order), -1, dtype=np.int32),
     )
-
-
-def best_of(ready: Portfolio, per_kind: int) -> Portfolio:
-    """Return the first `per_kind` candidates of each account and kind."""
-    kind = ready.account.astype(np.int64) * 2 + (ready.table.from_product >= 0)
-    keep = rank_within(kind) < per_kind
-    table = {name: getattr(ready.table, name)[keep] for name in CandidateTable.__dataclass_fields__}
-    return Portfolio(ready.account[keep], CandidateTable(**table))
+    return table, ranges(account[order], len(accounts))
 
 
 def account_table(
@@ -118,28 +93,21 @@ def account_table(
     frame: pd.DataFrame,
     paces: OrderRates,
     segment: Int32,
-    ready: Portfolio,
-    bought: OwnedProducts,
+    candidates: Ranges,
+    owned: Ranges,
 ) -> AccountTable:
     """Return the accounts with the ranges of their candidates and purchases."""
-    candidates_start, candidates_count = ranges(ready.account, len(vocabulary))
-    owned_start, owned_count = ranges(bought.account, len(vocabulary))
     return AccountTable(
         ids=Utf8Column.of(vocabulary.ids.tolist()),
         segment=segment,
         do_not_offer=vocabulary.column(frame, c.DO_NOT_OFFER, False).astype(bool),
         n_orders=paces.n_orders,
         orders_in_horizon=paces.orders_in_horizon,
-        candidates_start=candidates_start,
-        candidates_count=candidates_count,
-        owned_start=owned_start,
-        owned_count=owned_count,
+        candidates_start=candidates.start,
+        candidates_count=candidates.count,
+        owned_start=owned.start,
+        owned_count=owned.count,
     )
-
-
-def owned_table(bought: OwnedProducts) -> OwnedTable:
-    """Return the columns of `bought` that a model keeps."""
-    return OwnedTable(product=bought.product, owned=bought.owned, n_orders=bought.n_orders)
 
 
 def paces(history: History, accounts: Vocabulary, *, as_of_seconds: int, horizon_days: int) -> OrderRates:
@@ -232,10 +200,10 @@ def _tables(
 ) -> tuple[SegmentTable, FallbackTable]:
     order = np.lexsort((product, -n_buyers, owner))
     order = order[rank_within(owner[order]) < size]
-    start, count = ranges(owner[order], len(segments.names))
+    lists = ranges(owner[order], len(segments.names))
     share = n_buyers[order] / np.maximum(sizes[owner[order]], 1)
     return (
-        SegmentTable(Utf8Column.of(segments.names), sizes, start, count),
+        SegmentTable(Utf8Column.of(segments.names), sizes, lists.start, lists.count),
         FallbackTable(
             product=product[order].astype(np.int32),
             probability=np.minimum(share, 1.0).astype(np.float32),

@@ -16,11 +16,9 @@ from recsys.contracts.config import Config
 from recsys.data.history import History, epoch_seconds
 from recsys.fitting.accounts import (
     account_table,
-    best_of,
+    candidate_table,
     fallback_tables,
-    owned_table,
     paces,
-    portfolio,
     purchases,
     segments_of,
     window_start,
@@ -207,29 +205,34 @@ def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:
     segment_rows, fallback = fallback_tables(
         history, parts.accounts, parts.products, segments, since_seconds=since, size=config.fallback_size
     )
-    bought = purchases(
+    owned, owned_rows = purchases(
         history,
         parts.accounts,
         parts.products,
         as_of_seconds=parts.as_of_seconds,
         window_days=_owned_windows(parts.products.column(parts.product_frame, c.CATEGORY, None), config),
     )
-    ready = best_of(
-        portfolio(parts.learned.cross, parts.learned.up, parts.accounts, parts.products), config.candidates_per_kind
+    candidates, candidate_rows = candidate_table(
+        parts.learned.cross, parts.learned.up, parts.accounts, parts.products, config.candidates_per_kind
     )
     peers = FirstPurchases.of(history, parts.accounts, parts.products, segments)
     linked = _linked(parts)
     edges = Edges(lower=row_of_entries(linked.links.ladder.count), upper=linked.ladder.to_product)
-    evidence = choose_evidence(ready, edges, bought, peers, segments.of_account, config.evidence)
+    account = row_of_entries(candidate_rows.count)
+    evidence = choose_evidence(
+        candidates, account, edges, owned, owned_rows, peers, segments.of_account, config.evidence
+    )
     catalogue, categories, families = product_table(
         parts.products, parts.product_frame, history, linked.links, evidence.n_follow_ons
     )
     return OfferModel(
         facts=facts,
         products=catalogue,
-        accounts=account_table(parts.accounts, parts.account_frame, pace, segments.of_account, ready, bought),
-        candidates=replace(ready.table, evidence=evidence.of_candidates),
-        owned=owned_table(bought),
+        accounts=account_table(
+            parts.accounts, parts.account_frame, pace, segments.of_account, candidate_rows, owned_rows
+        ),
+        candidates=replace(candidates, evidence=evidence.of_candidates),
+        owned=owned,
         rules=linked.rules,
         substitutes=linked.substitutes,
         cart=linked.cart,

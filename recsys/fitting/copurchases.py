@@ -201,7 +201,7 @@ def rule_table(
         n_buyers=counts.n_buyers[keep],
         relation=relation[first][keep],
     )
-    return table, Ranges(*ranges(antecedent[keep], len(products)))
+    return table, ranges(antecedent[keep], len(products))
 
 
 def count_together(history: History, products: Vocabulary, one: Int32, other: Int32) -> CopurchaseCounts:

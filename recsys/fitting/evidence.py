@@ -13,10 +13,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.arrays import sparse_lookup
-from recsys.fitting.accounts import OwnedProducts, Portfolio
 from recsys.fitting.copurchases import EvidenceConfig, FirstPurchases, FollowOns, follow_on_pairs
-from recsys.fitting.products import ranges
-from recsys.offer_model.tables import EVERYONE, Bool, EvidenceTable, Int32, Int64
+from recsys.fitting.products import Ranges
+from recsys.offer_model.tables import EVERYONE, Bool, CandidateTable, EvidenceTable, Int32, Int64, OwnedTable
 
 NO_EVIDENCE = -1
 NO_ANCHOR = -1
@@ -57,9 +56,11 @@ class _Explained:
 
 
 def choose_evidence(
-    ready: Portfolio,
+    candidates: CandidateTable,
+    account: Int32,
     edges: Edges,
-    bought: OwnedProducts,
+    owned: OwnedTable,
+    owned_rows: Ranges,
     peers: FirstPurchases,
     segment_of_account: Int32,
     config: EvidenceConfig,
@@ -68,25 +69,37 @@ def choose_evidence(
 
     A cross-sell is explained by the account's own purchase after which most of its peers, by the lower end of the
     interval, went on to the product; an upgrade by the rung it starts from. Ties go to the smaller product id.
+
+    Args:
+        candidates: what is explained.
+        account: of each candidate, `(n_candidates,)`.
+        edges: what is explained of upgrades from a cart.
+        owned: what accounts have bought.
+        owned_rows: where the rows of each account are in `owned`.
+        peers: the first purchases that are counted.
+        segment_of_account: by row of the accounts.
+        config: how they are counted.
     """
     buyers = peers.buyers()
     follow = follow_on_pairs(peers, buyers, config)
-    own = segment_of_account[ready.account]
+    own = segment_of_account[account]
     segment = np.full(len(own), NO_EVIDENCE, dtype=np.int32)
     anchor = np.full(len(own), NO_ANCHOR, dtype=np.int32)
-    search = _AnchorSearch(ready, bought, follow.strength, peers.n_products, config.block_pairs)
+    search = _AnchorSearch(
+        candidates, account, owned, owned_rows, follow.strength, peers.n_products, config.block_pairs
+    )
     for level in (own, np.full(len(own), EVERYONE, dtype=np.int32)):
         open_rows = np.flatnonzero((anchor == NO_ANCHOR) & (segment != level))
         segment[open_rows] = level[open_rows]
         anchor[open_rows] = search.best(open_rows, level)
     segment[anchor == NO_ANCHOR] = NO_EVIDENCE
-    popular = (anchor == NO_ANCHOR) & _popular(ready.table.product, own, peers, buyers, config.least_accounts)
+    popular = (anchor == NO_ANCHOR) & _popular(candidates.product, own, peers, buyers, config.least_accounts)
     segment[popular] = own[popular]
     climbed = (
         sparse_lookup(follow.count, edges.lower.astype(np.int64), edges.upper) > 0
     )  # the rows of everyone come first
     explained = _Explained(
-        product=np.concatenate([ready.table.product, edges.upper]),
+        product=np.concatenate([candidates.product, edges.upper]),
         anchor=np.concatenate([anchor, edges.lower]),
         segment=np.concatenate([segment, np.where(climbed, EVERYONE, NO_EVIDENCE)]).astype(np.int32),
     )
@@ -107,8 +120,10 @@ def _popular(product: Int32, own: Int32, peers: FirstPurchases, buyers: Int64, l
 class _AnchorSearch:
     """Looks for the purchase that explains a candidate best."""
 
-    ready: Portfolio
-    bought: OwnedProducts
+    candidates: CandidateTable
+    account: Int32
+    owned: OwnedTable
+    owned_rows: Ranges
     strength: sp.csr_array
     n_products: int
     block_pairs: int
@@ -116,21 +131,20 @@ class _AnchorSearch:
     def best(self, rows: NDArray[np.intp], level: Int32) -> Int32:
         """Return the strongest anchor of the candidates in `rows` under the segments `level`, -1 for none.
 
-        `level` is by candidate, as all of `ready`.
+        `level` is by candidate, as all of `candidates`.
         """
         best = np.full(len(rows), NO_ANCHOR, dtype=np.int32)
-        climbs = self.ready.table.from_product[rows] >= 0
+        climbs = self.candidates.from_product[rows] >= 0
         best[climbs] = self._rung(rows[climbs], level)
-        n_accounts = int(max(self.ready.account.max(initial=-1), self.bought.account.max(initial=-1))) + 1
-        start, count = ranges(self.bought.account, n_accounts)
-        crosses = np.flatnonzero(~climbs & (count[self.ready.account[rows]] > 0))
-        for block in _blocks(count[self.ready.account[rows[crosses]]], self.block_pairs):
-            account = self.ready.account[rows[crosses[block]]]
+        start, count = self.owned_rows.start, self.owned_rows.count
+        crosses = np.flatnonzero(~climbs & (count[self.account[rows]] > 0))
+        for block in _blocks(count[self.account[rows[crosses]]], self.block_pairs):
+            account = self.account[rows[crosses[block]]]
             best[crosses[block]] = self._purchase(rows[crosses[block]], level, start[account], count[account])
         return best
 
     def _rung(self, rows: NDArray[np.intp], level: Int32) -> Int32:
-        lower, product = self.ready.table.from_product[rows], self.ready.table.product[rows]
+        lower, product = self.candidates.from_product[rows], self.candidates.product[rows]
         followed = sparse_lookup(self.strength, level[rows].astype(np.int64) * self.n_products + lower, product) != 0
         return np.where(followed, lower, NO_ANCHOR).astype(np.int32)
 
@@ -138,15 +152,15 @@ class _AnchorSearch:
         """Compare all of each account's purchases, one or more; `start` and `count` say which they are."""
         ends = np.cumsum(count)
         offset = np.arange(ends[-1]) - np.repeat(ends - count, count)
-        anchor = self.bought.product[np.repeat(start, count) + offset]
+        anchor = self.owned.product[np.repeat(start, count) + offset]
         segment = np.repeat(level[rows].astype(np.int64), count)
-        product = np.repeat(self.ready.table.product[rows], count)
+        product = np.repeat(self.candidates.product[rows], count)
         found = sparse_lookup(self.strength, segment * self.n_products + anchor, product)
         top = np.maximum.reduceat(found, ends - count)
         # The first anchor that reaches the top: purchases are sorted by product, so ties go to the smaller id.
         place = np.where(found == np.repeat(top, count), offset, np.iinfo(np.int64).max)
         winner = np.minimum.reduceat(place, ends - count)
-        return np.where(top > 0, self.bought.product[start + winner], NO_ANCHOR).astype(np.int32)
+        return np.where(top > 0, self.owned.product[start + winner], NO_ANCHOR).astype(np.int32)
 
 
 def _blocks(sizes: Int32, limit: int) -> Iterator[slice]:

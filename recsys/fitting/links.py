@@ -65,7 +65,7 @@ def substitute_table(rules: pd.DataFrame, products: Vocabulary) -> tuple[Substit
     known = (one >= 0) & (other >= 0)
     both = np.concatenate([one[known], other[known]]), np.concatenate([other[known], one[known]])
     product, substitute = distinct_pairs(*both)
-    return SubstituteTable(substitute), Ranges(*ranges(product, len(products)))
+    return SubstituteTable(substitute), ranges(product, len(products))
 
 
 def cart_table(cart: CartWeights, products: Vocabulary, per_antecedent: int) -> tuple[CartTable, Ranges]:
@@ -137,4 +137,4 @@ def without_steps(curve: CartCurve) -> CartCurve:
 
 def _sorted(table: _T, owner: Int32, order: NDArray[np.intp], n_products: int) -> tuple[_T, Ranges]:
     rows = {field.name: getattr(table, field.name)[order] for field in fields(table)}
-    return replace(table, **rows), Ranges(*ranges(owner[order], n_products))
+    return replace(table, **rows), ranges(owner[order], n_products)

@@ -72,11 +72,19 @@ class Codes:
         return cls(tuple(str(name) for name in names), codes.astype(np.int32))
 
 
-def ranges(owner: NDArray[np.integer], n_owners: int) -> tuple[Int64, Int32]:
-    """Return where each owner's rows start and how many there are; `owner` is sorted."""
+@dataclass(frozen=True)
+class Ranges:
+    """Where each owner's rows of a sorted table start, and how many there are."""
+
+    start: Int64
+    count: Int32
+
+
+def ranges(owner: NDArray[np.integer], n_owners: int) -> Ranges:
+    """Return where the rows of each owner are; `owner` is sorted."""
     counts = np.bincount(owner, minlength=n_owners).astype(np.int32)
     starts = np.concatenate([[0], np.cumsum(counts[:-1], dtype=np.int64)]).astype(np.int64)
-    return starts[:n_owners], counts
+    return Ranges(starts[:n_owners], counts)
 
 
 def row_of_entries(counts: NDArray[np.integer]) -> Int32:
@@ -91,14 +99,6 @@ def rank_within(owner: NDArray[np.integer]) -> Int64:
     first = np.concatenate([[True], owner[1:] != owner[:-1]])
     starts = np.flatnonzero(first)
     return np.arange(len(owner), dtype=np.int64) - np.repeat(starts, np.diff(np.append(starts, len(owner))))
-
-
-@dataclass(frozen=True)
-class Ranges:
-    """Where each product's rows of a sorted table start, and how many there are."""
-
-    start: Int64
-    count: Int32
 
 
 @dataclass(frozen=True)
@@ -172,9 +172,11 @@ def _median_quantity(vocabulary: Vocabulary, history: History) -> Float32:
     quantity = np.ones(len(vocabulary), dtype=np.float32)
     if len(history):
         order = np.lexsort((history.quantity, history.product))
-        start, count = ranges(history.product[order], history.n_products)
-        bought = np.flatnonzero(count)
-        middle = order[start[bought] + (count[bought] - 1) // 2]  # the lower median: a quantity that was really bought
+        lines = ranges(history.product[order], history.n_products)
+        bought = np.flatnonzero(lines.count)
+        middle = order[
+            lines.start[bought] + (lines.count[bought] - 1) // 2
+        ]  # the lower median: a quantity that was really bought
         quantity[vocabulary.history_rows[bought]] = history.quantity[middle]
     return quantity
 
