@@ -71,20 +71,6 @@ class _Card:
     further: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Page:
-    until: str
-    head: str
-    rules: str
-    last: str
-    rows: tuple[_Row, ...]
-    asks: tuple[_Ask, ...]
-    cards: tuple[_Card, ...]
-    missing: tuple[str, ...]
-    notes: tuple[str, ...]
-    meaning: tuple[str, ...]
-
-
 def report_page(report: KpiReport) -> str:
     """Return a report as an HTML page without external requests."""
     rows = tuple(_row(report, definition, basis) for definition, basis in kpi_figures(report))
@@ -93,7 +79,7 @@ def report_page(report: KpiReport) -> str:
     )
     cards = tuple(_card(report, definition) for definition in report.definitions if _bases(report, definition))
     last = _last_complete(report)
-    page = _Page(
+    return page_template("kpis").render(
         until=f"{report.as_of:%Y-%m-%d}",
         head=(
             f"{report.n_orders:,} orders of {report.n_customers:,} customers, from {report.start:%Y-%m-%d} "
@@ -111,7 +97,6 @@ def report_page(report: KpiReport) -> str:
         notes=report.notes,
         meaning=MEANING,
     )
-    return page_template("kpis").render(page=page)
 
 
 def _last_complete(report: KpiReport) -> str | None:
