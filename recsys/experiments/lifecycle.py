@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from recsys.contracts.events import EventQuery, ExperimentRecord
 from recsys.errors import PlanError
+from recsys.experiments.plan import ExperimentPlan, canonical_json, lock_plan, parse_plan, plan_hash
 
 if TYPE_CHECKING:
-    from recsys.contracts.events import ExperimentRecord
     from recsys.events.store import EventStore
-    from recsys.experiments.plan import ExperimentPlan
 
 
 def start_experiment(store: EventStore, plan: ExperimentPlan, now: datetime) -> ExperimentRecord:
@@ -19,9 +20,6 @@ def start_experiment(store: EventStore, plan: ExperimentPlan, now: datetime) -> 
     Raises:
         PlanError: the planned end has passed, another version runs, or this version has run already.
     """
-    from recsys.contracts.events import ExperimentRecord
-    from recsys.experiments.plan import canonical_json, lock_plan
-
     for record in list_experiments(store, plan.id):
         if record.version == plan.version:
             state = "runs already" if record.stopped_at is None else "has been stopped"
@@ -43,8 +41,6 @@ def stop_experiment(store: EventStore, experiment_id: str, now: datetime) -> Exp
     Raises:
         PlanError: no version of it runs.
     """
-    from dataclasses import replace
-
     found = list_experiments(store, experiment_id)
     running = [record for record in found if record.stopped_at is None]
     if not running:
@@ -57,16 +53,12 @@ def stop_experiment(store: EventStore, experiment_id: str, now: datetime) -> Exp
 
 def list_experiments(store: EventStore, experiment_id: str | None = None) -> list[ExperimentRecord]:
     """Return the experiments of a store, or the versions of one, the earliest start first."""
-    from recsys.contracts.events import EventQuery, ExperimentRecord
-
     rows: list[dict[str, Any]] = store.read(EventQuery("experiments")).to_pylist()
     return [ExperimentRecord(**row) for row in rows if experiment_id in {None, row["experiment_id"]}]
 
 
 def units_by_arm(store: EventStore) -> dict[tuple[str, int], dict[str, int]]:
     """Return how many units each experiment and version has in each arm."""
-    from recsys.contracts.events import EventQuery
-
     columns = ("experiment_id", "version", "arm")
     counted = (
         store.read(EventQuery("assignments", columns=columns)).group_by(list(columns)).aggregate([([], "count_all")])
@@ -79,8 +71,6 @@ def units_by_arm(store: EventStore) -> dict[tuple[str, int], dict[str, int]]:
 
 def is_unchanged(record: ExperimentRecord) -> bool:
     """Return whether the stored plan still has the hash that it was locked with."""
-    from recsys.experiments.plan import parse_plan, plan_hash
-
     try:
         return plan_hash(parse_plan(record.plan)) == record.plan_hash
     except PlanError:
