@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from recsys.contracts.decisions import NO_CONTEXT, Context, Decision, record_decision
 from recsys.contracts.events import Event
+from recsys.contracts.json_text import json_text
 from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest
 from recsys.errors import ConfigError, StoreError
 from recsys.ranking.ranked import Exploration
-from serving.encoding import EncodedSlate, json_text
+from serving.encoding import EncodedSlate
 from serving.models.by_alias import LoadedModel
 from serving.online.change_feed import Subject
 from serving.online.running_experiments import Entry

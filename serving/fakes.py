@@ -64,7 +64,7 @@ class FakeEngine:
             wide = self.recommend(widened(request), state)
             drawn = draw(len(wide.offers), request.limit, exploration)
             if drawn is not None:
-                last = replace(wide.offers[drawn.position], rank=request.limit, propensity=drawn.propensity)
+                last = wide.offers[drawn.position]._replace(rank=request.limit, propensity=drawn.propensity)
                 offers = (*wide.offers[: request.limit - 1], last)
                 return encode(replace(wide, offers=offers, requested=request.limit, shortfall=None))
         return encode(self.recommend(request, state))

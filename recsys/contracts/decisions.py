@@ -15,8 +15,8 @@ from operator import attrgetter
 from typing import Annotated, Any, Final, NamedTuple, Self, TypeAlias
 
 from pydantic import Field
-from pydantic_core import to_json
 
+from recsys.contracts.json_text import json_text
 from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, Objective, Offer, OfferRequest, Tier
 
 TimeText: TypeAlias = Annotated[str, datetime]
@@ -175,7 +175,7 @@ def record_decision(decision: Decision, offers: str | None = None, returned: int
     request, several = decision.request, len(decision.assignments) > 1
     experiment_id, arm, probability = decision.assignments[0] if decision.assignments else (None, None, None)
     if offers is None:
-        offers, returned = _json([offer.logged() for offer in decision.offers]), len(decision.offers)
+        offers, returned = json_text([offer.logged() for offer in decision.offers]), len(decision.offers)
     return DecisionRow(
         decision.decision_id,
         time_text(decision.decided_at),
@@ -197,10 +197,10 @@ def record_decision(decision: Decision, offers: str | None = None, returned: int
         decision.shortfall,
         decision.shown,
         decision.presented,
-        _json(decision.unknown_products) if decision.unknown_products else "[]",
-        _json(_request_values(request)),
+        json_text(decision.unknown_products) if decision.unknown_products else "[]",
+        json_text(_request_values(request)),
         offers,
-        _json(_context_values(decision)) if several or decision.context is not NO_CONTEXT else None,
+        json_text(_context_values(decision)) if several or decision.context is not NO_CONTEXT else None,
     )
 
 
@@ -220,7 +220,7 @@ def assignments_of(row: Mapping[str, Any]) -> tuple[AssignedArm, ...]:
 
 def assignment_mark(experiment_id: str) -> str:
     """Return how the context of a decision in several experiments names one of them, and nothing else."""
-    return f'{{"experiment_id":{_json(experiment_id)},'
+    return f'{{"experiment_id":{json_text(experiment_id)},'
 
 
 def time_text(when: datetime) -> str:
@@ -277,7 +277,3 @@ def _known(kind: type[Any], kept: Mapping[str, Any]) -> dict[str, Any]:
     stored = {item.name: _STORED_NAMES.get(item.name, item.name) for item in fields(kind)}
     found = ((name, kept[key]) for name, key in stored.items() if key in kept)
     return {name: _READERS[name](value) if name in _READERS else value for name, value in found}
-
-
-def _json(value: Any) -> str:  # noqa: ANN401 - whatever a row holds
-    return to_json(value, inf_nan_mode="null").decode()

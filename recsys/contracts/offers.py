@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from operator import attrgetter
+from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import Field
@@ -25,6 +25,8 @@ NameKind = Literal["product", "segment", "category"]
 """What names and ids that come from outside may be of."""
 
 KINDS: tuple[OfferKind, ...] = ("cross_sell", "upsell")
+PROBABILITY_OF: Final[ProbabilityOf] = "buys_within_horizon"
+"""What the engine's probabilities are of."""
 
 
 class CartLine(NamedTuple):
@@ -126,8 +128,7 @@ class AccountChange:
     do_not_offer: bool | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class Offer(NamedTuple):
     """One ranked offer: as it is ranked, answered, kept and read again.
 
     This is the only declaration of its fields. The answer's schema, the values that a store keeps, the columns of the
@@ -137,7 +138,7 @@ class Offer:
     rank: Annotated[int, Field(description="1 is best.")]
     product_id: Annotated[str, Field(description="The product that is offered.")]
     kind: Annotated[OfferKind, Field(description="`cross_sell`: a complement. `upsell`: a higher-value version.")]
-    name: Annotated[str | None, Field(description="Its name.")] = None
+    name: Annotated[str | None, Field(description="Its name.")]
     price: Annotated[float | None, Field(description="Money a unit in `currency`; null when it is not known.")]
     currency: Annotated[str | None, Field(description="ISO 4217; null when the orders did not state one.")]
     probability: Annotated[
@@ -150,15 +151,11 @@ class Offer:
     ]
     score: Annotated[float, Field(description="What the order was made by; comparable within one answer only.")]
     tier: Annotated[Tier, Field(description="The source of evidence for this offer.")]
-    reason: Annotated[
-        str, Field(description="One sentence that a person can say aloud; empty with `explain: none`.")
-    ] = ""
-    from_product_id: Annotated[
-        str | None, Field(description="What an upsell displaces, or a cross-sell goes with.")
-    ] = None
+    reason: Annotated[str, Field(description="One sentence that a person can say aloud; empty with `explain: none`.")]
+    from_product_id: Annotated[str | None, Field(description="What an upsell displaces, or a cross-sell goes with.")]
     evidence: Annotated[
         dict[str, float | int | str], Field(description="The counts behind the reason, with `explain: full`.")
-    ] = field(default_factory=dict)
+    ]
     rule: Annotated[
         str | None, Field(description="The business rule that placed, lifted or discounted it; null without one.")
     ] = None
@@ -176,21 +173,21 @@ class Offer:
         """Return the offer that a store kept as `values`, by the positions of `LOGGED`.
 
         An older store has fewer values, and what a newer one has beyond them is left out; fields that no store keeps
-        have their defaults.
+        are empty.
         """
-        return cls(**dict(zip(LOGGED, values, strict=False)))
+        return cls(**{**_EMPTY, "evidence": {}, **dict(zip(LOGGED, values, strict=False))})
 
     def answered(self) -> dict[str, Any]:
         """Return the fields of an answer by name."""
-        return dict(zip(ANSWERED, _ANSWERED_OF(self), strict=True))
+        return dict(zip(ANSWERED, self))  # noqa: B905 - the propensity, which is last, is not answered
 
     def logged(self) -> tuple[Any, ...]:
         """Return the values that a store keeps, by the positions of `LOGGED`."""
         return _LOGGED_OF(self)
 
 
-ANSWERED: Final = tuple(item.name for item in fields(Offer) if item.name != "propensity")
-"""The fields of an offer in an answer, in its order."""
+ANSWERED: Final = Offer._fields[:-1]
+"""The fields of an offer in an answer, in its order: all but the propensity."""
 
 LOGGED: Final = (
     *("rank", "product_id", "kind", "price", "currency", "probability", "probability_of", "expected_quantity"),
@@ -198,8 +195,8 @@ LOGGED: Final = (
 )
 """The fields of an offer in the event store, which keeps them by position: new ones go to the end."""
 
-_ANSWERED_OF: Final = attrgetter(*ANSWERED)
-_LOGGED_OF: Final[Callable[[Offer], tuple[Any, ...]]] = attrgetter(*LOGGED)
+_LOGGED_OF: Final[Callable[[Offer], tuple[Any, ...]]] = itemgetter(*map(Offer._fields.index, LOGGED))
+_EMPTY: Final = {"name": None, "reason": "", "from_product_id": None}
 _PRODUCT: Final = LOGGED.index("product_id")
 
 

@@ -21,7 +21,7 @@ from recsys.ranking.kernel import layout
 from recsys.ranking.kernel.layout import MODEL_TABLE, NO_ROW, TIER_ACCOUNT, TIER_CART, TIER_POPULAR, TIER_RECENT
 from recsys.ranking.kernel.rank import rank
 from recsys.ranking.live_catalogue import LiveCatalogue
-from recsys.ranking.ranked import N_NUMBERS, RankedOffer, RankedSlate, Watched
+from recsys.ranking.ranked import RankedOffer, RankedSlate, Watched
 from recsys.ranking.request import RequestResolver, ResolvedRequest
 
 _FEW: Final = 1_024
@@ -37,7 +37,6 @@ def _packing(record: np.dtype[Any]) -> struct.Struct:
 
 _REQUEST: Final = _packing(layout.REQUEST)
 _OFFER: Final = _packing(layout.OFFER)
-_TIER: Final = RankedOffer._fields.index("tier")
 _ANSWER: Final = _packing(layout.ANSWER)
 
 
@@ -137,9 +136,10 @@ class CompiledRanker:
         watched: int,
     ) -> RankedSlate:
         found = _Answer._make(_ANSWER.unpack(memory.answer))
-        rows: list[Any] = list(_OFFER.iter_unpack(memory.offers[: n * _OFFER.size])) if n > 0 else []
-        if rows:
-            tier = min([offer[_TIER] for offer in rows])
+        written = memory.offers[: max(n, 0) * _OFFER.size]
+        offers = [RankedOffer._make(values) for values in _OFFER.iter_unpack(written)]
+        if offers:
+            tier = min([offer.tier for offer in offers])
         elif found.account != NO_ROW:
             tier = TIER_ACCOUNT
         else:
@@ -151,8 +151,7 @@ class CompiledRanker:
             removed = Counter(dict(zip(layout.FILTERS, memory.removed.tolist(), strict=True)))
             shortfall = shortfall_sentence(request.limit, n, found.n_considered, removed)
         return RankedSlate(
-            rows,
-            memory.offer_numbers[: N_NUMBERS * len(rows)].tolist(),
+            offers,
             found.account,
             found.segment,
             tier,
@@ -242,7 +241,7 @@ class _WorkingMemory:
         self.rows = memoryview(work["work.rows"].data).cast("B").cast("q")
         self.units = memoryview(work["work.units"].data).cast("B").cast("d")
         self.request, self.answer = _bytes(work["work.request"]), _bytes(work["work.answer"])
-        self.offers, self.offer_numbers = _bytes(work["work.offers"]), work["work.offer_numbers"].view(np.float64)
+        self.offers = _bytes(work["work.offers"])
         self.removed = work["work.removed"]
         self._refused, self._refused_by = work["work.refused"], work["work.refused_by"]
 

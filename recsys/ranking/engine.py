@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from recsys.contracts.offers import (
     EMPTY_STATE,
+    PROBABILITY_OF,
     AccountState,
     Explain,
     NameKind,
@@ -25,7 +26,7 @@ from recsys.ranking.config import RankingConfig
 from recsys.ranking.explanations import Reasons
 from recsys.ranking.kernel.layout import NO_ROW
 from recsys.ranking.live_catalogue import LiveCatalogue
-from recsys.ranking.ranked import TIERS, RankedOffer, RankedSlate
+from recsys.ranking.ranked import TIERS, Exploration, RankedOffer, RankedSlate, draw, widened
 
 
 class OfferEngine:
@@ -53,12 +54,19 @@ class OfferEngine:
         """Put business rules in force, and no other."""
         self.rules = ActiveRules(rules, self.model, self.catalogue) if rules else None
 
-    def rank(self, request: OfferRequest, state: AccountState = EMPTY_STATE, watched: int = NO_ROW) -> RankedSlate:
+    def rank(
+        self,
+        request: OfferRequest,
+        state: AccountState = EMPTY_STATE,
+        exploration: Exploration | None = None,
+        watched: int = NO_ROW,
+    ) -> RankedSlate:
         """Return exactly `request.limit` offers as rows, or fewer and why.
 
         Args:
             request: who asks, and for what.
             state: what is known of the account beyond the bundle.
+            exploration: how often the last offer is drawn from those below it; None: never.
             watched: row of a product of which it is asked what became of it.
 
         Raises:
@@ -69,22 +77,35 @@ class OfferEngine:
         if not request.kinds:
             raise ConfigError("kinds is empty, must name at least one; give cross_sell, upsell or both")
         self.check_objective(request.objective)
-        return self._ranker.rank(request, state, self.rules, watched)
+        ranked = self._ranker.rank(request, state, self.rules, watched)
+        if exploration is not None:
+            wide = self._ranker.rank(widened(request), state, self.rules)
+            drawn = draw(len(wide.offers), request.limit, exploration)
+            if drawn is not None:
+                return ranked.with_last(wide, drawn)
+        return ranked
 
     def applied_rules(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> AppliedRules:
         """Return what the business rules in force do to a request."""
         return self._ranker.resolver.applied(self.rules, request, state)
 
-    def recommend(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Slate:
+    def recommend(
+        self, request: OfferRequest, state: AccountState = EMPTY_STATE, exploration: Exploration | None = None
+    ) -> Slate:
         """Return exactly `request.limit` offers, or fewer and why.
+
+        Args:
+            request: who asks, and for what.
+            state: what is known of the account beyond the bundle.
+            exploration: how often the last offer is drawn from those below it; None: never.
 
         Raises:
             ConfigError: as `rank`.
         """
-        ranked = self.rank(request, state)
+        ranked = self.rank(request, state, exploration)
         return Slate(
             offers=tuple(
-                self.offer(rank, offer, ranked, request.explain) for rank, offer in enumerate(ranked.offers, start=1)
+                self._offer(rank, offer, ranked, request.explain) for rank, offer in enumerate(ranked.offers, start=1)
             ),
             requested=request.limit,
             shortfall=ranked.shortfall,
@@ -97,8 +118,7 @@ class OfferEngine:
             refused=ranked.refused,
         )
 
-    def offer(self, rank: int, offer: RankedOffer, ranked: RankedSlate, explain: Explain) -> Offer:
-        """Return one offer of a slate, which stands at `rank`."""
+    def _offer(self, rank: int, offer: RankedOffer, ranked: RankedSlate, explain: Explain) -> Offer:
         reason = self.reasons.of_offer(offer, ranked.segment)
         source = offer.from_product if offer.from_product != NO_ROW else reason.anchor
         price = None if math.isnan(offer.price) else offer.price
@@ -112,7 +132,7 @@ class OfferEngine:
             price=price,
             currency=self.model.facts.currency,
             probability=offer.probability,
-            probability_of="buys_within_horizon",
+            probability_of=PROBABILITY_OF,
             expected_quantity=offer.quantity,
             expected_value=offer.expected_value,
             score=offer.utility,
@@ -123,6 +143,7 @@ class OfferEngine:
             rule=rule,
             discount=None if share is None or price is None else share * price,
             text=text,
+            propensity=ranked.last_propensity if rank == len(ranked.offers) else 1.0,
         )
 
     def check_objective(self, objective: Objective) -> None:

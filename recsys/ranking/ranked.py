@@ -16,12 +16,8 @@ TIERS: Final[tuple[Tier, ...]] = ("account", "recent", "cart", "segment", "popul
 """By number, best evidence first."""
 
 
-OfferRows = tuple[int, int, int, int, int, int]
-"""Of an offer: the first six fields of `RankedOffer`."""
-
-
 class RankedOffer(NamedTuple):
-    """One ranked offer: rows of tables, -1 for none, and numbers (`layout.OFFER`, `layout.OFFER_NUMBERS`)."""
+    """One ranked offer: rows of tables, -1 for none, and numbers, as `kernel.layout.OFFER` has them."""
 
     product: int
     from_product: int
@@ -34,11 +30,6 @@ class RankedOffer(NamedTuple):
     quantity: float
     expected_value: float
     utility: float
-
-
-_TIER: Final = RankedOffer._fields.index("tier")
-N_NUMBERS: Final = len(RankedOffer._fields) - 6
-"""Of an offer."""
 
 
 class Watched(NamedTuple):
@@ -64,8 +55,7 @@ class RankedSlate(NamedTuple):
     """The ranked answer to one request.
 
     Attributes:
-        rows: of each offer, in order of rank.
-        numbers: of the first offer, then of the second, and so on.
+        offers: in order of rank.
         account: row of the account; -1 where there is none or the model does not know it.
         segment: row of the segment that was answered.
         tier: position in `TIERS` of the best evidence; without offers, of what would have been asked first.
@@ -76,10 +66,10 @@ class RankedSlate(NamedTuple):
         refused: product id -> why a candidate was not offered, for reasons that change.
         resolved: what was asked.
         watched: what became of the watched product; None without one.
+        last_propensity: the probability with which the last offer stands there.
     """
 
-    rows: list[OfferRows]
-    numbers: list[float]
+    offers: list[RankedOffer]
     account: int
     segment: int
     tier: int
@@ -90,24 +80,13 @@ class RankedSlate(NamedTuple):
     refused: dict[str, str]
     resolved: ResolvedRequest
     watched: Watched | None
+    last_propensity: float = 1.0
 
-    @property
-    def offers(self) -> list[RankedOffer]:
-        """The offers, in order of rank."""
-        return [self.offer_at(position) for position in range(len(self.rows))]
-
-    def offer_at(self, position: int) -> RankedOffer:
-        """Return the offer at a position from 0."""
-        return RankedOffer(*self.rows[position], *self._numbers(position))
-
-    def with_last(self, wide: RankedSlate, position: int) -> RankedSlate:
-        """Return this slate with another last offer: the one at `position` of a wider slate of the same request."""
-        numbers = [*self.numbers[:-N_NUMBERS], *wide._numbers(position)]
-        rows = [*self.rows[:-1], wide.rows[position]]
-        return self._replace(rows=rows, numbers=numbers, tier=min(offer[_TIER] for offer in rows))
-
-    def _numbers(self, place: int) -> list[float]:
-        return self.numbers[place * N_NUMBERS : (place + 1) * N_NUMBERS]
+    def with_last(self, wide: RankedSlate, drawn: Drawn) -> RankedSlate:
+        """Return this slate with the last offer that was drawn from a wider slate of the same request."""
+        offers = [*self.offers[:-1], wide.offers[drawn.position]]
+        tier = min(offer.tier for offer in offers)
+        return self._replace(offers=offers, tier=tier, last_propensity=drawn.propensity)
 
 
 DEPTH: Final = 20

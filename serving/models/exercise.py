@@ -18,13 +18,14 @@ from typing import Any, Final, NamedTuple
 
 from recsys.bundle.load import Bundle, load_bundle
 from recsys.bundle.manifest import model_version
+from recsys.contracts.json_text import json_text
 from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, OfferRequest
 from recsys.errors import BundleCorruptError, OfferEngineError
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.offer_model.tables import OfferModel
 from recsys.offer_model.utf8_column import Utf8Column
 from recsys.ranking.explorer import ModelExplorer
-from serving.encoding import EncodingEngine, encode, json_text
+from serving.encoding import EncodingEngine, encode
 
 N_REQUESTS: Final = 200
 """As text and as offers each; some tenths of a second together."""

@@ -25,7 +25,7 @@ from recsys.ranking.compiled_ranker import _Answer, compile_kernel
 from recsys.ranking.config import DiversityConfig, RankingConfig
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.kernel import rank as rank_module
-from recsys.ranking.kernel.layout import ANSWER, OFFER, OFFER_NUMBERS
+from recsys.ranking.kernel.layout import ANSWER, OFFER
 from recsys.ranking.kernel.rank import sources_digest
 from recsys.ranking.ranked import RankedOffer
 from tests.support.reference_ranker.ranker import ReferenceRanker, ReferenceSlate
@@ -191,7 +191,7 @@ def check(seed: int, n_requests: int) -> Counter[str]:
             ranked = engine.rank(request, state)
             assert answered(ranked) == answered(oracle.rank(request, state)), (name, number, request, state)
             asked.update([f"model: {name}", f"objective: {request.objective}", f"sources: {request.sources}"])
-            asked.update([f"raw: {request.raw}", f"any offer: {bool(ranked.rows)}"])
+            asked.update([f"raw: {request.raw}", f"any offer: {bool(ranked.offers)}"])
     return asked
 
 
@@ -234,7 +234,7 @@ def test_compiling_beforehand_compiles_what_requests_call() -> None:
 
 
 def test_what_is_read_of_a_record_has_its_names() -> None:
-    assert RankedOffer._fields == (*OFFER.names, *OFFER_NUMBERS.names)  # type: ignore[misc]
+    assert RankedOffer._fields == OFFER.names  # type: ignore[misc]
     assert _Answer._fields == ANSWER.names
 
 

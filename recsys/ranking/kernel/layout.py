@@ -151,8 +151,13 @@ OFFER: Final = _record(
     tier=np.int32,
     rule=np.int32,  # row of the mined rule that explains it
     antecedent=np.int32,  # of that rule
+    price=_F,
+    probability=_F,
+    quantity=_F,
+    expected_value=_F,
+    utility=_F,
 )
-OFFER_NUMBERS: Final = _record(price=_F, probability=_F, quantity=_F, expected_value=_F, utility=_F)
+"""The fields of `ranked.RankedOffer`."""
 SLOT: Final = _record(rank=_I, begin=_I, end=_I, or_before=_I)
 """A rank that a business rule speaks of: one of `slot_products[begin:end]` stands there, or before."""
 
@@ -221,7 +226,6 @@ units = MODEL_TABLE.column("work.units", np.float64)  # of each product of the c
 recent = MODEL_TABLE.column("work.recent", np.int64)  # purchases that speak for an account without candidates
 answer = MODEL_TABLE.column("work.answer", ANSWER)  # one record
 offers = MODEL_TABLE.column("work.offers", OFFER)
-offer_numbers = MODEL_TABLE.column("work.offer_numbers", OFFER_NUMBERS)  # of each of `offers`
 removed = MODEL_TABLE.column("work.removed", np.int64)  # candidates that each of `FILTERS` was the first to remove
 refused = MODEL_TABLE.column("work.refused", np.int64)  # products that stock, flags or a business rule removed
 refused_by = MODEL_TABLE.column("work.refused_by", np.int64)  # position in `FILTERS` of what removed each
@@ -242,7 +246,7 @@ waiting = MODEL_TABLE.column("work.waiting", np.int32)  # candidates that are pi
 
 PER_CANDIDATE: Final = (
     *("candidates", "line", "block_best", "listed", "levels", "taken", "waiting"),
-    *("offers", "offer_numbers", "refused", "refused_by"),
+    *("offers", "refused", "refused_by"),
 )
 """The columns of `work` that have room for as many as there may be candidates."""
 

@@ -36,7 +36,6 @@ from recsys.ranking.kernel.layout import (
     line,
     lists,
     marks,
-    offer_numbers,
     offers,
     opted_out,
     price,
@@ -123,10 +122,9 @@ def _write_offers(t: int, n: int) -> None:
             if position != NO_ROW:
                 offer.antecedent = antecedent_at(t, position, candidate.tier)
                 offer.rule = rule_of(t, candidate.product, offer.antecedent)
-        numbers = offer_numbers(t)[rank]
-        numbers.price, numbers.probability = price(t)[candidate.product], candidate.probability
-        numbers.quantity, numbers.utility = candidate.quantity, candidate.utility
-        numbers.expected_value = candidate.probability * money(t, i)
+        offer.price, offer.probability = price(t)[candidate.product], candidate.probability
+        offer.quantity, offer.utility = candidate.quantity, candidate.utility
+        offer.expected_value = candidate.probability * money(t, i)
 
 
 def _closed_over(sources: str) -> Callable[[int, bytes], int]:
