@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from typing import NamedTuple
 
 from recsys.offer_model.tables import EVERYONE, OfferModel
 from recsys.ranking.kernel.layout import NO_ROW, TIER_SEGMENT
 from recsys.ranking.ranked import RankedOffer
 
 EvidenceCounts = dict[str, float | int | str]
-_K = TypeVar("_K")
-
-_MOST_KEPT: Final = 50_000
-"""Sentences that are kept once made, some 25 MB at the most; then all are made anew."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """A sentence, the counts that it speaks, and the product that it starts from (-1: none)."""
+class Reason(NamedTuple):
+    """Why an offer is made.
+
+    Attributes:
+        sentence: that a person can say aloud.
+        anchor: the product that it starts from; -1: none.
+        counted: makes `evidence`, which few ask for.
+    """
 
     sentence: str
-    evidence: EvidenceCounts
-    anchor: int = -1
+    anchor: int
+    counted: Callable[[], EvidenceCounts]
+
+    @property
+    def evidence(self) -> EvidenceCounts:
+        """The counts that the sentence speaks, by name."""
+        return self.counted()
 
 
 class Reasons:
@@ -33,8 +41,14 @@ class Reasons:
         self._model = model
         self._least = least
         self._names: dict[int, str] = {}  # of the products that were named so far; at most one entry a product
-        self._of_evidence: dict[tuple[int, bool], Reason] = {}
-        self._of_rule: dict[int, Reason] = {}
+        self._groups = ["all accounts", *(f"segment {name}" for name in islice(model.segments.names, 1, None))]
+        # A memoryview gives a number of Python's in a third of the time that an array takes.
+        evidence, rules = model.evidence, model.rules
+        self._evidence = [
+            column.data
+            for column in (evidence.segment, evidence.anchor, evidence.product, evidence.n_anchor, evidence.n_followed)
+        ]
+        self._rules = [column.data for column in (rules.consequent, rules.n_both, rules.n_antecedent)]
 
     def of_offer(self, offer: RankedOffer, segment: int) -> Reason:
         """Return why an offer is made; `segment` is the row of the segment that was answered."""
@@ -56,55 +70,47 @@ class Reasons:
 
     def of_evidence(self, row: int, *, is_upgrade: bool) -> Reason:
         """Return the reason that stands in row `row` of the evidence table."""
-        reason = self._of_evidence.get((row, is_upgrade))
-        if reason is None:
-            _make_room(self._of_evidence)
-            reason = self._of_evidence[row, is_upgrade] = self._counted(row, is_upgrade=is_upgrade)
-        return reason
-
-    def _counted(self, row: int, *, is_upgrade: bool) -> Reason:
-        table = self._model.evidence
-        segment, anchor, product = int(table.segment[row]), int(table.anchor[row]), int(table.product[row])
-        n_anchor, n_followed = int(table.n_anchor[row]), int(table.n_followed[row])
-        counts: EvidenceCounts = {"peer_group": self._peer_group(segment), "n_peers": n_anchor, "n_buyers": n_followed}
-        who = f"{_spoken(n_followed)} of {_spoken(n_anchor)} accounts{self._like_this(segment)}"
+        segment, anchor, product, n_anchor, n_followed = (column[row] for column in self._evidence)
+        who = f"{n_followed:,} of {n_anchor:,} accounts{self._like_this(segment)}"
+        count = partial(self._followed, row)
         if anchor < 0:
-            return Reason(f"{who} have bought {self.name(product)}", counts)
-        facts, overall = self._model.facts, int(self._model.products.n_follow_ons[product])
-        counts |= {
+            return Reason(f"{who} have bought {self.name(product)}", anchor, count)
+        facts = self._model.facts
+        verb = "went on to" if is_upgrade else "added"
+        share = _percent(int(self._model.products.n_follow_ons[product]) / max(facts.n_first_purchases, 1))
+        sentence = (
+            f"{who} that buy {self.name(anchor)} {verb} {self.name(product)} "
+            f"within {facts.reason_window_days} days; {share} overall"
+        )
+        return Reason(sentence, anchor, count)
+
+    def _followed(self, row: int) -> EvidenceCounts:
+        segment, anchor, product, n_anchor, n_followed = (column[row] for column in self._evidence)
+        counts: EvidenceCounts = {"peer_group": self._groups[segment], "n_peers": n_anchor, "n_buyers": n_followed}
+        if anchor < 0:
+            return counts
+        facts = self._model.facts
+        return counts | {
             "anchor_product_id": self._model.products.ids[anchor],
             "window_days": facts.reason_window_days,
-            "n_follow_ons_overall": overall,
+            "n_follow_ons_overall": int(self._model.products.n_follow_ons[product]),
             "n_purchases_overall": facts.n_first_purchases,
         }
-        verb = "went on to" if is_upgrade else "added"
-        share = _percent(overall / max(facts.n_first_purchases, 1))
-        return Reason(
-            f"{who} that buy {self.name(anchor)} {verb} {self.name(product)} "
-            f"within {facts.reason_window_days} days; {share} overall",
-            counts,
-            anchor,
-        )
 
     def of_rule(self, row: int, antecedent: int) -> Reason:
         """Return the reason that row `row` of the rules gives for its consequent."""
-        reason = self._of_rule.get(row)
-        if reason is None:
-            _make_room(self._of_rule)
-            reason = self._of_rule[row] = self._together(row, antecedent)
-        return reason
+        consequent, n_both, n_antecedent = (column[row] for column in self._rules)
+        names = self.name(consequent), self.name(antecedent)
+        sentence = f"{names[0]} was in {n_both:,} of {n_antecedent:,} orders with {names[1]}"
+        return Reason(sentence, antecedent, partial(self._together, row, antecedent))
 
-    def _together(self, row: int, antecedent: int) -> Reason:
-        rules = self._model.rules
-        n_both, n_antecedent = int(rules.n_both[row]), int(rules.n_antecedent[row])
-        names = self.name(int(rules.consequent[row])), self.name(antecedent)
-        sentence = f"{names[0]} was in {_spoken(n_both)} of {_spoken(n_antecedent)} orders with {names[1]}"
-        counts: EvidenceCounts = {
+    def _together(self, row: int, antecedent: int) -> EvidenceCounts:
+        _, n_both, n_antecedent = (column[row] for column in self._rules)
+        return {
             "anchor_product_id": self._model.products.ids[antecedent],
             "n_orders_with_both": n_both,
             "n_orders_with_anchor": n_antecedent,
         }
-        return Reason(sentence, counts, antecedent)
 
     def of_fallback(self, row: int, segment: int) -> Reason:
         """Return how many of a segment bought the product in row `row` of the fallback table lately."""
@@ -116,34 +122,24 @@ class Reasons:
         what = f"{facts.fallback_unit}{self._like_this(segment)}"
         verb = "bought" if facts.fallback_unit == "accounts" else "hold"
         window = f" in the {days} days before {facts.as_of[:10]}" if days else ""
-        counts: EvidenceCounts = {"peer_group": self._peer_group(segment), "n_peers": n_peers, "n_buyers": n_buyers}
+        counts: EvidenceCounts = {"peer_group": self._groups[segment], "n_peers": n_peers, "n_buyers": n_buyers}
         if days:
             counts["window_days"] = days
-        sentence = f"{_spoken(n_buyers)} of {_spoken(n_peers)} {what} {verb} {self.name(product)}{window}"
-        return Reason(sentence, counts)
+        sentence = f"{n_buyers:,} of {n_peers:,} {what} {verb} {self.name(product)}{window}"
+        return Reason(sentence, NO_ROW, lambda: counts)
 
     def of_popularity(self, product: int) -> Reason:
         """Return how many accounts ever bought a product, or a sentence without a count where they are too few."""
         n_buyers, n_accounts = int(self._model.products.n_accounts[product]), self._model.facts.n_accounts
         if n_buyers < self._least:
-            return Reason(f"{self.name(product)} is close to what was bought before; few have bought it yet", {})
-        sentence = f"{_spoken(n_buyers)} of {_spoken(n_accounts)} accounts have bought {self.name(product)}"
-        return Reason(sentence, {"peer_group": "all accounts", "n_peers": n_accounts, "n_buyers": n_buyers})
+            sentence = f"{self.name(product)} is close to what was bought before; few have bought it yet"
+            return Reason(sentence, NO_ROW, dict)
+        sentence = f"{n_buyers:,} of {n_accounts:,} accounts have bought {self.name(product)}"
+        counts: EvidenceCounts = {"peer_group": self._groups[EVERYONE], "n_peers": n_accounts, "n_buyers": n_buyers}
+        return Reason(sentence, NO_ROW, lambda: counts)
 
     def _like_this(self, segment: int) -> str:
-        return "" if segment == EVERYONE else f" like this one (segment {self._model.segments.names[segment]})"
-
-    def _peer_group(self, segment: int) -> str:
-        return "all accounts" if segment == EVERYONE else f"segment {self._model.segments.names[segment]}"
-
-
-def _make_room(kept: dict[_K, Reason]) -> None:
-    if len(kept) >= _MOST_KEPT:
-        kept.clear()
-
-
-def _spoken(count: int) -> str:
-    return f"{count:,}"
+        return "" if segment == EVERYONE else f" like this one ({self._groups[segment]})"
 
 
 def _percent(share: float) -> str:
