@@ -8,8 +8,6 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from recsys.arrays import RowArray
 from recsys.backtesting.backtest import BacktestConfig, CartScorer, Trainer
@@ -18,7 +16,7 @@ from recsys.backtesting.cart_task import CartMethod, cart_lineup, split_carts
 from recsys.bundle.load import load_bundle
 from recsys.contracts.offers import OfferRequest
 from recsys.data.dataset import Dataset
-from recsys.data.history import History
+from recsys.data.history import History, codes_of
 from recsys.errors import EmptyDataError
 from recsys.fitting.pipeline import FitConfig, Step, fit, no_progress, write_bundle
 from recsys.ladder.edges import Ladder, build_ladder
@@ -103,8 +101,8 @@ def over_history(candidates: Candidates, learned: History, whole: History) -> Ca
 
     Both vocabularies are sorted, so that the order of accounts, and with it the order of candidates, stays.
     """
-    accounts = _rows(learned.account_ids, whole.account_ids)
-    products = _rows(learned.product_ids, whole.product_ids)
+    accounts = codes_of(learned.account_ids, whole.account_ids)
+    products = codes_of(learned.product_ids, whole.product_ids)
     lower = candidates.from_product
     return replace(
         candidates,
@@ -112,10 +110,6 @@ def over_history(candidates: Candidates, learned: History, whole: History) -> Ca
         product=products[candidates.product],
         from_product=np.where(lower == NO_PRODUCT, NO_PRODUCT, products[lower]).astype(np.int32),
     )
-
-
-def _rows(some: NDArray[np.object_], all_ids: NDArray[np.object_]) -> RowArray:
-    return pd.Index(all_ids).get_indexer(pd.Index(some)).astype(np.int32)
 
 
 EngineAt = Callable[[datetime], OfferEngine]

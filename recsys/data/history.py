@@ -69,7 +69,7 @@ class History:
         Raises:
             DataError: a product of `lines` is not in `product_ids`.
         """
-        seconds = _epoch_seconds(lines[c.ORDERED_AT])
+        seconds = seconds_of_times(lines[c.ORDERED_AT])
         order_key = lines[c.ORDER_ID].astype(str).to_numpy(dtype=object)
         order, order_vocabulary = pd.factorize(order_key, sort=True)
         rank = np.lexsort((np.arange(len(lines)), order, seconds))
@@ -165,7 +165,7 @@ def epoch_seconds(moment: datetime) -> int:
     return int(aware.timestamp())
 
 
-def codes_of(values: pd.Series, vocabulary: NDArray[np.object_]) -> RowArray:
+def codes_of(values: pd.Series | NDArray[np.object_], vocabulary: NDArray[np.object_]) -> RowArray:
     """Return the row of each value in a sorted vocabulary, -1 where it is null or not in it."""
     return pd.Index(vocabulary).get_indexer(pd.Index(values.astype(object))).astype(np.int32)
 
@@ -176,7 +176,8 @@ def _vocabulary(values: pd.Series, given: NDArray[np.object_] | None) -> NDArray
     return np.array(sorted(values.dropna().astype(str).unique()), dtype=object)
 
 
-def _epoch_seconds(times: pd.Series) -> NDArray[np.int64]:
+def seconds_of_times(times: pd.Series) -> NDArray[np.int64]:
+    """Return seconds since 1970-01-01 UTC; times without a zone are UTC."""
     utc = pd.to_datetime(times, utc=True)
     return utc.dt.tz_localize(None).astype("datetime64[s]").to_numpy().astype(np.int64)
 

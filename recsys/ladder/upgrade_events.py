@@ -19,13 +19,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys.arrays import FloatArray, IntArray, RowArray
 from recsys.contracts.config import Config
-from recsys.data.history import SECONDS_A_DAY, History
+from recsys.data.history import SECONDS_A_DAY, History, codes_of
 
 NEVER = -1
 
@@ -200,7 +199,7 @@ class EdgeRows:
     @classmethod
     def of(cls, history: History, from_ids: NDArray[np.object_], to_ids: NDArray[np.object_]) -> EdgeRows:
         """Return the rows of both ends of each edge."""
-        return cls(_rows(history.product_ids, from_ids), _rows(history.product_ids, to_ids))
+        return cls(codes_of(from_ids, history.product_ids), codes_of(to_ids, history.product_ids))
 
     def __len__(self) -> int:
         return len(self.lower)
@@ -271,7 +270,3 @@ def find_upgrade_events(history: History, edges: EdgeRows, config: UpgradeEventC
         lower_share=share[order],
         climbed=(share <= config.max_lower_share)[order],
     )
-
-
-def _rows(vocabulary: NDArray[np.object_], ids: NDArray[np.object_]) -> RowArray:
-    return pd.Index(vocabulary).get_indexer(pd.Index(ids, dtype=object)).astype(np.int32)

@@ -14,13 +14,14 @@ import pyarrow as pa
 from recsys.contracts import columns as c
 from recsys.contracts.events import PRESENTING, EventQuery
 from recsys.data.cleaning import figure_currency
+from recsys.data.history import seconds_of_times
 from recsys.data.sources import connect, open_source
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.design import ReadoutConfig, refuse_missing
 from recsys.evaluation.readout.from_orders import ExperimentData, readout_of
 from recsys.evaluation.readout.from_table import TableSpec, with_plan
 from recsys.evaluation.readout.health import LogFacts
-from recsys.evaluation.readout.purchases import DAY, REVENUE, Assigned, gather_purchases, seconds_of_times
+from recsys.evaluation.readout.purchases import DAY, REVENUE, Assigned, gather_purchases
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.readout.verdict import VerdictOverride
 from recsys.evaluation.statistics.metric import Ratio

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from recsys.data.dataset import ReadSpec, read_dataset
+from recsys.data.history import seconds_of_times
 from recsys.data.sources import connect, open_source
 from recsys.data.times import as_time, as_utc
 from recsys.errors import ReadoutError
@@ -41,7 +42,6 @@ from recsys.evaluation.readout.purchases import (
     gather_purchases,
     is_mature,
     revenue_lines,
-    seconds_of_times,
     window_values,
 )
 from recsys.evaluation.readout.results import Readout

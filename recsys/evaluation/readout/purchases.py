@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
+from recsys.data.history import seconds_of_times
 
 DAY = 86_400
 
@@ -121,12 +122,6 @@ def gather_purchases(lines: pd.DataFrame, assigned: Assigned) -> tuple[UnitPurch
     return UnitPurchases(
         joined["row"].to_numpy(np.int64), seconds_of_times(joined[c.ORDERED_AT]), joined[REVENUE].to_numpy(np.float64)
     ), strangers
-
-
-def seconds_of_times(times: pd.Series) -> IntArray:
-    """Return seconds since 1970-01-01 UTC; times without a zone are UTC."""
-    naive = times if times.dt.tz is None else times.dt.tz_convert("UTC").dt.tz_localize(None)
-    return naive.to_numpy().astype("datetime64[s]").astype(np.int64)
 
 
 def revenue_lines(orders: ibis.Table) -> pd.DataFrame:
