@@ -13,6 +13,7 @@ from typing import Any, Final
 import ibis
 
 from recsys.contracts.events import PRESENTING
+from recsys.data.times import naive_utc
 from recsys.evaluation.kpis.config import KpiConfig, period_number
 from recsys.evaluation.kpis.results import AovEffect
 from recsys.evaluation.kpis.sales import Sales
@@ -42,7 +43,7 @@ def attribute(
 ) -> Attribution:
     """Return the presented offers before `as_of`, and the sales that are attributed to them."""
     outcomes = scratch.load(events.outcomes, "outcomes")
-    outcomes = outcomes.filter(outcomes["occurred_at"] < _naive(as_of))
+    outcomes = outcomes.filter(outcomes["occurred_at"] < naive_utc(as_of))
     returned = scratch.load(events.decision_offers, "returned")
     offers = scratch.keep(_presented(scratch, sales, events, returned, as_of, config), "presented")
     said = scratch.keep(_said(offers, outcomes, config), "said")
@@ -56,7 +57,7 @@ def attribute(
             actor=kept["actor"],
             accepted=buys | kept["said_yes"].fill_null(False),
             bought=buys,
-            is_open=kept["presented_at"] + window > _naive(as_of),
+            is_open=kept["presented_at"] + window > naive_utc(as_of),
         ),
         "offers",
     )
@@ -69,7 +70,7 @@ def _presented(
 ) -> ibis.Table:
     decisions = scratch.load(events.decisions, "decisions").select("decision_id", "channel", "surface")
     known = returned.filter(
-        returned["shown"] & returned["presented_at"].notnull() & (returned["presented_at"] < _naive(as_of))
+        returned["shown"] & returned["presented_at"].notnull() & (returned["presented_at"] < naive_utc(as_of))
     )
     wanted = known.select("decision_id", "account_id", "rank", "product_id", "kind", "presented_at")
     joined = wanted.left_join(decisions, "decision_id").select(*wanted.columns, "channel", "surface")
@@ -126,10 +127,6 @@ def _unpresented(returned: ibis.Table, outcomes: ibis.Table) -> int:
     return int(both.count().to_pyarrow().as_py())
 
 
-def _naive(moment: datetime) -> ibis.ir.TimestampScalar:
-    return ibis.literal(moment.replace(tzinfo=None), type="timestamp(6)")
-
-
 _CONTROL: Final = "control"
 _Z: Final = 1.959963984540054
 _NEEDED: Final = frozenset({"account_id", "decided_at", "shown", "experiment_id", "arm"})
@@ -158,7 +155,7 @@ def aov_effects(scratch: TempTables, sales: Sales, events: EventTables, as_of: d
 
 def _units(decisions: ibis.Table, sales: Sales, as_of: datetime) -> ibis.Table:
     """One row an experiment and account: arm, whether it was held back, its revenue and orders since then."""
-    until = ibis.literal(as_of.replace(tzinfo=None), type="timestamp(6)")
+    until = naive_utc(as_of)
     known = decisions.filter(
         decisions["account_id"].notnull()
         & decisions["experiment_id"].notnull()

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import ibis
 
+from recsys.data.times import naive_utc
 from recsys.errors import DataError, EmptyDataError
 from recsys.evaluation.kpis.attribution import Attribution
 from recsys.evaluation.kpis.config import KpiConfig, label_of, number_of
@@ -171,7 +172,7 @@ class _Work:
     def _in_range(self, rows: ibis.Table) -> ibis.Table:
         if self._since is None:
             return rows
-        return rows.filter(rows["ordered_at"] >= ibis.literal(self._since.replace(tzinfo=None), type="timestamp(6)"))
+        return rows.filter(rows["ordered_at"] >= naive_utc(self._since))
 
     def _cells(self, sums: dict[Scope, Row]) -> dict[Scope, KpiSums]:
         return {scope: cell_of(row, self._bases) for scope, row in sums.items()}

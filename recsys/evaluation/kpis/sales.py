@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from recsys.contracts import columns as c
+from recsys.data.times import naive_utc
 from recsys.evaluation.kpis.config import KpiConfig, period_number
 from recsys.evaluation.kpis.tables import TempTables
 from recsys.ladder.tiers import higher_rungs
@@ -184,7 +185,7 @@ def _sales(
         period_before=known["period"].lag(1).over(before), time_before=known[c.ORDERED_AT].lag(1).over(before)
     )
     is_new = judged["period_before"].isnull()
-    in_range = is_new if since is None else is_new | (judged["time_before"] < _naive(since))
+    in_range = is_new if since is None else is_new | (judged["time_before"] < naive_utc(since))
     judged = judged.mutate(
         is_new=is_new, new_in_period=is_new | (judged["period_before"] < judged["period"]), new_in_range=in_range
     ).drop("period_before", "time_before")
@@ -238,7 +239,3 @@ def _upsells(firsts: ibis.Table, rungs: ibis.Table) -> ibis.Table:
     )
     beyond = above.filter(above["held_place"] < above["place"]).select(*_PAIR).distinct()
     return climbed.anti_join(beyond, _PAIR).select(*_PAIR)
-
-
-def _naive(moment: datetime) -> ibis.ir.TimestampScalar:
-    return ibis.literal(moment.replace(tzinfo=None), type="timestamp(6)")

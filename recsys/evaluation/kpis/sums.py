@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import ibis
 
+from recsys.data.times import naive_utc
 from recsys.evaluation.kpis.attribution import Attribution
 from recsys.evaluation.kpis.definition import LOG_DIMENSIONS, Basis, Dimension, Kind
 from recsys.evaluation.kpis.formulas import SALE_KINDS, Additional, KpiSums
@@ -247,7 +248,7 @@ def offer_sums(
     """Return presented, accepted, bought and still open offers by scope; an offer stands where it was presented."""
     offers = log.offers
     if since is not None:
-        offers = offers.filter(offers["presented_at"] >= ibis.literal(since.replace(tzinfo=None), type="timestamp(6)"))
+        offers = offers.filter(offers["presented_at"] >= naive_utc(since))
     if dimension is not None:
         offers = _grouped(offers, sales, dimension)
     columns = {
@@ -266,7 +267,7 @@ def attributed_sums(
     """Return the money of attributed sales by surface or actor of the offer; a sale stands where it was ordered."""
     placed = log.attributed.join(sales.orders.select("order", "period", "ordered_at"), "order")
     if since is not None:
-        placed = placed.filter(placed["ordered_at"] >= ibis.literal(since.replace(tzinfo=None), type="timestamp(6)"))
+        placed = placed.filter(placed["ordered_at"] >= naive_utc(since))
     placed = placed.mutate(**{GROUP: placed[dimension].fill_null(NOT_STATED)})
     columns: dict[str, ibis.Value] = {"revenue_attributed_any": placed["revenue"].sum()}
     for kind in PARTS:

@@ -17,7 +17,7 @@ from recsys.contracts.events import EventQuery, TableName
 from recsys.contracts.tables import COMPLETED, ORDERS
 from recsys.data.cleaning import figure_currency
 from recsys.data.reversals import REMAINING, net_reversals
-from recsys.data.times import as_time
+from recsys.data.times import as_time, naive_utc
 from recsys.errors import EmptyDataError, MissingColumnError
 
 if TYPE_CHECKING:
@@ -139,8 +139,7 @@ def net_order_lines(
     lines = _contract(scratch.load(orders, "orders"))
     if posted is not None:
         lines = _merged(lines, _contract(scratch.load(posted, "posted")))
-    moment = ibis.literal(as_of.replace(tzinfo=None), type="timestamp(6)")
-    before, currency, left_out = _in_one_currency(lines.filter(lines[c.ORDERED_AT] < moment), currency)
+    before, currency, left_out = _in_one_currency(lines.filter(lines[c.ORDERED_AT] < naive_utc(as_of)), currency)
     asked = before.agg(
         rows=before.count(),
         least=before[c.QUANTITY].min(),
