@@ -24,7 +24,7 @@ from recsys.fitting.accounts import (
     window_start,
 )
 from recsys.fitting.copurchases import EvidenceConfig, FirstPurchases, rule_table
-from recsys.fitting.evidence import Edges, choose_evidence
+from recsys.fitting.evidence import choose_evidence
 from recsys.fitting.links import (
     CartWeights,
     cart_table,
@@ -35,6 +35,7 @@ from recsys.fitting.links import (
     without_steps,
 )
 from recsys.fitting.products import Links, Vocabulary, product_table, row_of_entries
+from recsys.ladder.upgrade_events import EdgeRows
 from recsys.models.candidates import Candidates
 from recsys.offer_model.tables import (
     CartCurve,
@@ -217,7 +218,7 @@ def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:
     )
     peers = FirstPurchases.of(history, parts.accounts, parts.products, segments)
     linked = _linked(parts)
-    edges = Edges(lower=row_of_entries(linked.links.ladder.count), upper=linked.ladder.to_product)
+    edges = EdgeRows(lower=row_of_entries(linked.links.ladder.count), upper=linked.ladder.to_product)
     account = row_of_entries(candidate_rows.count)
     evidence = choose_evidence(
         candidates, account, edges, owned, owned_rows, peers, segments.of_account, config.evidence

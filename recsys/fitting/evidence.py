@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from recsys.arrays import sparse_lookup
 from recsys.fitting.copurchases import EvidenceConfig, FirstPurchases, FollowOns, follow_on_pairs
 from recsys.fitting.products import Ranges
+from recsys.ladder.upgrade_events import EdgeRows
 from recsys.offer_model.tables import EVERYONE, Bool, CandidateTable, EvidenceTable, Int32, Int64, OwnedTable
 
 NO_EVIDENCE = -1
@@ -39,14 +40,6 @@ class ChosenEvidence:
 
 
 @dataclass(frozen=True)
-class Edges:
-    """Upgrade edges: rows of the lower and of the higher rung, shape `(n_edges,)` each."""
-
-    lower: Int32
-    upper: Int32
-
-
-@dataclass(frozen=True)
 class _Explained:
     """An offered product, what it is explained by, and whose peers were counted; parallel arrays."""
 
@@ -58,7 +51,7 @@ class _Explained:
 def choose_evidence(
     candidates: CandidateTable,
     account: Int32,
-    edges: Edges,
+    edges: EdgeRows,
     owned: OwnedTable,
     owned_rows: Ranges,
     peers: FirstPurchases,

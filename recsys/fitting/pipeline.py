@@ -34,7 +34,7 @@ from recsys.models.cart import CartConfig, CartModel, fit_cart_curve
 from recsys.models.next_product.cold_start import ColdStartConfig, ColdStartModel
 from recsys.models.next_product.model import NextProductConfig, NextProductModel
 from recsys.models.upgrade.model import UpgradeConfig, UpgradeModel
-from recsys.offer_model.tables import CartCurve, OfferModel
+from recsys.offer_model.tables import OfferModel
 from recsys.ranking.config import RankingConfig
 from recsys.threads import single_threaded
 
@@ -202,7 +202,7 @@ def fit_cart(history: History, as_of: datetime, config: FitConfig) -> CartWeight
     if curve is None:
         return None
     cart = CartModel(config.cart).fit(orders, age_days)
-    return CartWeights(cart.weights_, cart.prior_, CartCurve(curve.score, curve.probability))
+    return CartWeights(cart.weights_, cart.prior_, curve)
 
 
 def write_bundle(

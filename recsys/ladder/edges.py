@@ -134,8 +134,7 @@ def count_upgrades(edges: pd.DataFrame, history: History, config: UpgradeEventCo
 
     An account stood on an edge if it bought the lower rung before its first purchase of the higher one.
     """
-    lower_ids, upper_ids = (edges[name].to_numpy(dtype=object) for name in (c.FROM_PRODUCT_ID, c.TO_PRODUCT_ID))
-    rows = EdgeRows.of(history, lower_ids, upper_ids)
+    rows = Ladder(edges).rows(history)
     index = PurchaseIndex.of(history)
     pairs = pair_up(index, rows)
     never = pairs.upper < 0

@@ -21,6 +21,7 @@ from sklearn.isotonic import IsotonicRegression
 from recsys.arrays import FloatArray
 from recsys.contracts.config import Config
 from recsys.errors import DataError, EmptyDataError
+from recsys.offer_model.tables import CartCurve
 
 # Cells of a block of rows (antecedents x products); dense only where both are of the head: 160 MB of float64 at most.
 _BLOCK_CELLS = 20_000_000
@@ -223,21 +224,9 @@ LOWEST, HIGHEST = -0.1, 1.5
 """Scores beyond count as these; a score estimates a probability and seldom leaves [0, 1]."""
 
 
-class Curve(NamedTuple):
-    """Knots of a curve that never falls; straight lines between them, constant beyond.
-
-    Attributes:
-        score: increasing, `(n_knots,)`.
-        probability: in [0, 1], `(n_knots,)`.
-    """
-
-    score: FloatArray
-    probability: FloatArray
-
-
 def fit_cart_curve(
     orders: sp.csr_array, age_days: FloatArray, config: CartConfig, rng: np.random.Generator
-) -> Curve | None:
+) -> CartCurve | None:
     """Return the probability that a product is in the rest of an order, by its score from the cart.
 
     Args:
@@ -296,10 +285,10 @@ def _bin_of(score: NDArray[np.float32]) -> NDArray[np.intp]:
     return np.minimum((share * _N_BINS).astype(np.intp), _N_BINS - 1)
 
 
-def _steady(trials: FloatArray, hits: FloatArray) -> Curve:
+def _steady(trials: FloatArray, hits: FloatArray) -> CartCurve:
     used = np.flatnonzero(trials)
     centre = LOWEST + (used + 0.5) * (HIGHEST - LOWEST) / _N_BINS
     rate = IsotonicRegression().fit(centre, hits[used] / trials[used], sample_weight=trials[used]).predict(centre)
     steps = np.flatnonzero(np.diff(rate, prepend=-1.0, append=2.0)[:-1] > 0)
     ends = np.unique(np.concatenate([steps, np.maximum(steps - 1, 0), [len(rate) - 1]]))
-    return Curve(score=centre[ends], probability=rate[ends])
+    return CartCurve(score=centre[ends], probability=rate[ends])
