@@ -301,7 +301,7 @@ class PopularBaseline(BlockBaseline):
         return np.tile(self.counts_, (len(accounts), 1))
 
 
-class RecentlyPopularBaseline(BlockBaseline):
+class RecentlyPopularBaseline(PopularBaseline):
     """Products by the number of accounts that bought them for the first time in the last days before the cutoff."""
 
     def __init__(self, window_days: int = 30) -> None:
@@ -315,9 +315,6 @@ class RecentlyPopularBaseline(BlockBaseline):
         recent = past.first_purchases().between(cutoff - timedelta(days=self.window_days), self.window_days)
         self.counts_ = np.bincount(recent.product, minlength=history.n_products).astype(np.float32)
         return self
-
-    def _scores(self, accounts: RowArray) -> FloatMatrix:
-        return np.tile(self.counts_, (len(accounts), 1))
 
 
 DECAYS: tuple[tuple[float | None, Counted], ...] = ((None, "every"), (90.0, "every"), (90.0, "latest"))

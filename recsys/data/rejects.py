@@ -122,13 +122,11 @@ class ReadResult:
 
     def _malformed(self) -> list[Dropped]:
         lines = self.source.malformed
-        if not lines:
-            return []
-        examples = []
-        for line in lines[:EXAMPLES_A_REASON]:
-            file, number = self.source.locate(line.source_row)
-            examples.append(Example(file, number, {"line": line.text, "found": line.why}))
-        return [Dropped(MALFORMED, len(lines), tuple(examples))]
+        examples = tuple(
+            Example(*self.source.locate(line.source_row), {"line": line.text, "found": line.why})
+            for line in lines[:EXAMPLES_A_REASON]
+        )
+        return [Dropped(MALFORMED, len(lines), examples)] if lines else []
 
 
 def write_rejects(outcomes: Sequence[ReadResult], path: Path) -> None:

@@ -17,11 +17,6 @@ class BetaPrior(NamedTuple):
     a: float
     b: float
 
-    @property
-    def mean(self) -> float:
-        """The rate of a group that nothing is known about."""
-        return self.a / (self.a + self.b)
-
     def rate(self, successes: FloatArray, trials: FloatArray) -> FloatArray:
         """Return the posterior mean `(successes + a) / (trials + a + b)` of each group.
 

@@ -43,8 +43,7 @@ def write_plots(backtest: Backtest, folder: Path) -> tuple[Path, ...]:
 def ndcg_figure(backtest: Backtest) -> Figure:
     """Return one panel a cutoff: mean NDCG with its interval, a bar a method."""
     n = len(backtest.cutoffs)
-    figure = _figure(n, n_rows=len(backtest.cutoffs[0].methods))
-    panels = list(figure.subplots(1, n, squeeze=False, sharex=True, sharey=True)[0])
+    figure, panels = _figure(n, n_rows=len(backtest.cutoffs[0].methods))
     for panel, result in zip(panels, backtest.cutoffs, strict=True):
         _draw_ndcg(panel, result)
     _entitle(
@@ -56,9 +55,8 @@ def ndcg_figure(backtest: Backtest) -> Figure:
 def coverage_figure(backtest: Backtest) -> Figure:
     """Return NDCG against coverage, one panel a cutoff: what a method wins in rank and what it leaves unsold."""
     n = len(backtest.cutoffs)
-    columns = _columns(n)
-    figure = _figure(n, n_rows=14 + len(backtest.cutoffs[0].methods) // columns)
-    panels = list(figure.subplots(1, n, squeeze=False, sharex=True, sharey=True)[0])
+    columns = 2 if n == 1 else 4
+    figure, panels = _figure(n, n_rows=14 + len(backtest.cutoffs[0].methods) // columns)
     for panel, result in zip(panels, backtest.cutoffs, strict=True):
         _draw_coverage(panel, result)
     panels[0].set(ylabel=f"NDCG@{backtest.config['k']}", xlim=(0, None), ylim=(0, None))
@@ -69,8 +67,7 @@ def coverage_figure(backtest: Backtest) -> Figure:
 
 def calibration_figure(calibrations: list[tuple[CutoffResult, Calibration]], name: str) -> Figure:
     """Return one panel a cutoff: observed over expected by probability, the accepted band shaded."""
-    figure = _figure(len(calibrations), n_rows=12)
-    panels = list(figure.subplots(1, len(calibrations), squeeze=False, sharex=True, sharey=True)[0])
+    figure, panels = _figure(len(calibrations), n_rows=12)
     for panel, (result, calibration) in zip(panels, calibrations, strict=True):
         _draw_calibration(panel, calibration)
         panel.set_title(f"{result.cutoff:%Y-%m-%d}")
@@ -81,8 +78,7 @@ def calibration_figure(calibrations: list[tuple[CutoffResult, Calibration]], nam
 
 def carts_figure(carts: list[tuple[CutoffResult, CartCompletion]]) -> Figure:
     """Return one panel a cutoff: hit rate of each cart method with its interval, lines of each kind as marks."""
-    figure = _figure(len(carts), n_rows=len(carts[0][1].methods) + 2)
-    panels = list(figure.subplots(1, len(carts), squeeze=False, sharex=True, sharey=True)[0])
+    figure, panels = _figure(len(carts), n_rows=len(carts[0][1].methods) + 2)
     for panel, (result, found) in zip(panels, carts, strict=True):
         _draw_carts(panel, found)
         panel.set_title(f"{result.cutoff:%Y-%m-%d}, {found.n_carts:,} carts")
@@ -149,15 +145,11 @@ def _draw_calibration(panel: Axes, calibration: Calibration) -> None:
     panel.grid(alpha=0.3)
 
 
-def _figure(n_panels: int, n_rows: int) -> Figure:
+def _figure(n_panels: int, n_rows: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its panels, side by side."""
     figure = Figure(figsize=(4.6 * n_panels + 1.2, max(3.6, 0.3 * n_rows + 1.2)), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure
-
-
-def _columns(n_panels: int) -> int:
-    """Of a legend of method names below so many panels."""
-    return 2 if n_panels == 1 else 4
+    return figure, list(figure.subplots(1, n_panels, squeeze=False, sharex=True, sharey=True)[0])
 
 
 def _entitle(figure: Figure, title: str) -> None:

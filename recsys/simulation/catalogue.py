@@ -308,17 +308,15 @@ def _prices(family: IntArray, tier: IntArray, rng: np.random.Generator) -> Float
 def _names(category: IntArray, family: IntArray, tier: IntArray) -> NDArray[np.object_]:
     first_family = family[np.searchsorted(category, category)]
     position = np.arange(len(family)) - np.searchsorted(family, family)
-    stems = [family_stem(kind, number) for kind, number in zip(category, family - first_family, strict=True)]
+    stems = [
+        constants.family_name(int(kind), int(number))
+        for kind, number in zip(category, family - first_family, strict=True)
+    ]
     ends = [
         constants.RUNGS[rung - 1] if rung else constants.COLOURS[place]
         for rung, place in zip(tier, position, strict=True)
     ]
     return np.array([f"{stem} {end}" for stem, end in zip(stems, ends, strict=True)], dtype=object)
-
-
-def family_stem(category: np.int64, number: np.int64) -> str:
-    """Return the words that all products of a family share."""
-    return constants.family_name(int(category), int(number))
 
 
 def family_labels(family: IntArray) -> NDArray[np.object_]:

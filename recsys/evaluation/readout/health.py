@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -221,7 +221,7 @@ def _balance(units: UnitTable, moments: Moments, design: Design, config: Readout
     if not before:
         return HealthCheck(name, "not_checked", "no pre-period values; give them with --covariate")
     ratios = list(dict.fromkeys(before.values()))
-    used = moments_of_arms(moments, [units.arms.index(arm) for arm in design.shares])
+    used = moments[[units.arms.index(arm) for arm in design.shares]]
     adjusted = adjusted_p_values([balance_p_value(used, ratio) for ratio in ratios], "holm")
     worst = int(np.argmin(adjusted))
     status = _tested(adjusted[worst], config)
@@ -243,12 +243,6 @@ def balance_p_value(moments: Moments, ratio: Ratio) -> float:
     weight = 1 / variance
     centre = (weight * value).sum() / weight.sum()
     return float(stats.chi2.sf((weight * (value - centre) ** 2).sum(), len(value) - 1))
-
-
-def moments_of_arms(moments: Moments, positions: Sequence[int]) -> Moments:
-    """Return the moments of some arms, in the order of `positions`."""
-    at = list(positions)
-    return Moments(moments.columns, moments.n[at], moments.mean[at], moments.cov[at])
 
 
 def _size(units: UnitTable, design: Design, config: ReadoutConfig) -> HealthCheck:

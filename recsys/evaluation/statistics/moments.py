@@ -37,8 +37,8 @@ class Moments:
         """Return the position of a column."""
         return self.columns.index(name)
 
-    def __getitem__(self, index: int) -> Moments:
-        """Return the moments at one position of the first leading axis."""
+    def __getitem__(self, index: int | list[int]) -> Moments:
+        """Return the moments at one position of the first leading axis, or at several in their order."""
         return Moments(self.columns, self.n[index], self.mean[index], self.cov[index])
 
     def __add__(self, other: Moments) -> Moments:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +34,6 @@ class Blend:
     intercept: float = 0.0
     slope: float = 1.0
     losses: dict[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def alone(cls, name: str) -> Self:
-        """Return the choice of one learner as it is."""
-        return cls(name, {name: 1.0})
 
     def log_odds(self, odds: dict[str, FloatArray]) -> FloatArray:
         """Return the calibrated log odds of each row."""

@@ -164,7 +164,7 @@ class PropensityClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         self.settings_: dict[str, Setting] = {"logistic": setting}
         model = self._learner(setting).fit(examples.table, examples.y, examples.weight)
         self.models_: dict[str, list[Learner]] = {"logistic": [model]}
-        self.choice_ = Blend.alone("logistic")
+        self.choice_ = Blend("logistic", {"logistic": 1.0})
         return self
 
     def _fit_folds(self, examples: TrainingRows) -> Self:

@@ -21,7 +21,6 @@ from recsys.errors import MissingColumnError
 ColumnKind = Literal["number", "code", "category", "dropped"]
 
 MISSING: Final = -1
-_NUMERIC: Final = (int, float, np.number)
 _SECONDS_A_DAY: Final = 86_400.0
 _NANOSECONDS_A_DAY: Final = _SECONDS_A_DAY * 1e9
 

@@ -42,13 +42,10 @@ class AssociationRetriever:
     Asymmetric cosine: Aiolli, Efficient top-N recommendation for very large scale binary rated datasets, 2013, eq. 4.
     """
 
+    channels = ("account_cosine", "follow_on")
+
     def __init__(self, config: AssociationsConfig) -> None:
         self.config = config
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """Bought together by accounts, and followed on."""
-        return ("account_cosine", "follow_on")
 
     def fit(self, snapshot: Snapshot) -> Self:
         """Count the pairs of the head."""

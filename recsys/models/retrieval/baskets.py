@@ -37,13 +37,10 @@ class BasketRetriever:
     x decays with the age of u's last purchase.
     """
 
+    channels = ("basket_confidence",)
+
     def __init__(self, config: BasketsConfig) -> None:
         self.config = config
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """One channel."""
-        return ("basket_confidence",)
 
     def fit(self, snapshot: Snapshot) -> Self:
         """Count the pairs of the head in the orders of the window."""

@@ -68,13 +68,10 @@ class SeasonConfig(Config):
 class SeasonRetriever:
     """Lines sold in `[as_of - 365 d, as_of - 365 d + ahead_days)`: what this time of the year brought last time."""
 
+    channels = ("same_season_last_year",)
+
     def __init__(self, config: SeasonConfig) -> None:
         self.config = config
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """One channel."""
-        return ("same_season_last_year",)
 
     def fit(self, snapshot: Snapshot) -> Self:
         """Count the lines of last year's window; none where the history is younger than a year."""

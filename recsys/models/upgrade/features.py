@@ -12,7 +12,7 @@ from recsys.arrays import FloatArray
 from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY, History
 from recsys.ladder.edges import Ladder
-from recsys.ladder.upgrade_events import EdgePairs, PurchaseIndex
+from recsys.ladder.upgrade_events import EdgePairs
 from recsys.models.order_process import count_orders
 from recsys.models.upgrade.snapshot import (
     RECENT_DAYS,
@@ -76,14 +76,10 @@ def _premium_share(snapshot: ClimbSnapshot) -> FloatArray:
     higher, any_rung = (np.zeros(index.n_products, dtype=bool) for _ in range(2))
     higher[snapshot.edges.upper[snapshot.edges.upper >= 0]] = True
     any_rung[snapshot.edges.lower[snapshot.edges.lower >= 0]] = True
-    revenue = _pair_revenue(index, snapshot.now)
+    revenue = index.sums(np.arange(len(index), dtype=np.int64), 0, snapshot.now).revenue
     spent = np.bincount(index.account, weights=revenue * (higher | any_rung)[index.product], minlength=n)
     premium = np.bincount(index.account, weights=revenue * higher[index.product], minlength=n)
     return np.asarray(np.divide(premium, spent, out=np.full(n, np.nan), where=spent > 0), dtype=np.float64)
-
-
-def _pair_revenue(index: PurchaseIndex, now: int) -> FloatArray:
-    return index.sums(np.arange(len(index), dtype=np.int64), 0, now).revenue
 
 
 FEATURES: Final = (
@@ -136,11 +132,12 @@ def climb_features(
         accounts: one row an account; every column but ids becomes a feature by its dtype.
         horizon_days: days over which peers' climb rate is stated.
     """
-    columns: dict[str, object] = {}
     peer_shares = peer_order_shares(snapshot, len(ladder))
-    columns.update(_rung_features(snapshot, pairs, peer_shares, horizon_days))
-    columns.update(_edge_features(snapshot, pairs, ladder, peer_shares, horizon_days))
-    columns.update(account_features(snapshot, pairs))
+    columns = {
+        **_rung_features(snapshot, pairs, peer_shares, horizon_days),
+        **_edge_features(snapshot, pairs, ladder, peer_shares, horizon_days),
+        **account_features(snapshot, pairs),
+    }
     frame = pd.DataFrame(columns, columns=list(FEATURES))
     table = account_columns(accounts, snapshot.history.account_ids, snapshot.now)
     return pd.concat([frame, table.iloc[pairs.account].reset_index(drop=True)], axis=1)

@@ -17,7 +17,7 @@ from recsys.arrays import FloatArray, IntArray
 from recsys.contracts.config import Config
 from recsys.data.history import History, epoch_seconds
 from recsys.ladder.edges import Ladder
-from recsys.ladder.upgrade_events import EdgePairs, UpgradeEventConfig, UpgradeEvents, find_upgrade_events
+from recsys.ladder.upgrade_events import EdgePairs, UpgradeEventConfig, find_upgrade_events
 from recsys.models.candidates import Candidates
 from recsys.models.order_process import log_orders, log_orders_ahead
 from recsys.models.propensity.blending import calibrate
@@ -238,11 +238,8 @@ def climbs_within(history: History, snapshot: ClimbSnapshot, pairs: EdgePairs, c
     bought = find_upgrade_events(history, snapshot.edges, config.climbs)
     within = bought.climbed & (bought.seconds >= snapshot.now) & (bought.seconds < until)
     n = max(len(snapshot.edges), 1)
-    return np.isin(pairs.account.astype(np.int64) * n + pairs.edge, _keys(bought, within, n)).astype(int)
-
-
-def _keys(bought: UpgradeEvents, keep: NDArray[np.bool_], n_edges: int) -> NDArray[np.int64]:
-    return bought.account[keep].astype(np.int64) * n_edges + bought.edge[keep]
+    climbed = bought.account[within].astype(np.int64) * n + bought.edge[within]
+    return np.isin(pairs.account.astype(np.int64) * n + pairs.edge, climbed).astype(int)
 
 
 def _draw(
