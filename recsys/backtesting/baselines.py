@@ -118,11 +118,6 @@ def purchase_weights(
     return sp.csr_array(sp.coo_array((weight[::-1][latest], (rows, columns)), shape=shape))
 
 
-def diagonal(values: NDArray[np.float64]) -> sp.dia_array:
-    """Return the square matrix with `values` on its diagonal: rows or columns are scaled by a product with it."""
-    return sp.dia_array((values[None, :].astype(np.float32), [0]), shape=(len(values), len(values)))
-
-
 def half_life_suffix(half_life_days: float | None, counted: Counted = "every") -> str:
     """Return how a half-life reads in a baseline's name: `""`, `", decay 90 d"` or `", latest 90 d"`."""
     if half_life_days is None:
@@ -199,7 +194,9 @@ class UserKnnBaseline(BlockBaseline):
         self.owned_ = history.before(cutoff).owned()
         self.weights_ = purchase_weights(history, cutoff, self.half_life_days, self.counted)
         length = np.sqrt(np.asarray(self.weights_.power(2).sum(axis=1)).ravel())
-        self.unit_ = sp.csr_array(diagonal(1.0 / np.where(length > 0, length, 1.0)) @ self.weights_).astype(np.float32)
+        self.unit_ = sp.csr_array(
+            sp.diags_array(1.0 / np.where(length > 0, length, 1.0), dtype=np.float32) @ self.weights_
+        ).astype(np.float32)
         self.unit_transposed_ = sp.csr_array(self.unit_.T)
         return self
 
@@ -240,7 +237,8 @@ class AccountCosineBaseline(BlockBaseline):
         together = sp.csr_array(self.weights_.T @ self.weights_)
         norms = together.diagonal()
         safe = np.where(norms > 0, norms, 1.0)
-        self.likeness_ = diagonal(safe**-self.alpha) @ together @ diagonal(safe ** (self.alpha - 1.0))
+        left, right = (sp.diags_array(safe**power, dtype=np.float32) for power in (-self.alpha, self.alpha - 1.0))
+        self.likeness_ = left @ together @ right
         return self
 
     def _scores(self, accounts: RowArray) -> FloatMatrix:
@@ -283,7 +281,9 @@ def order_confidence(orders: sp.csr_array, min_orders: int) -> sp.csr_array:
     pairs.setdiag(0)
     pairs.data[pairs.data < min_orders] = 0
     pairs.eliminate_zeros()
-    return sp.csr_array(diagonal(1.0 / np.where(totals > 0, totals, 1.0)) @ pairs).astype(np.float32)
+    return sp.csr_array(sp.diags_array(1.0 / np.where(totals > 0, totals, 1.0), dtype=np.float32) @ pairs).astype(
+        np.float32
+    )
 
 
 class PopularBaseline(BlockBaseline):

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.arrays import RowArray, sparse_lookup
-from recsys.backtesting.baselines import BLOCK_CELLS, FloatMatrix, diagonal, top_k_mask, without_owned
+from recsys.backtesting.baselines import BLOCK_CELLS, FloatMatrix, top_k_mask, without_owned
 from recsys.data.history import SECONDS_A_DAY, UNKNOWN_ACCOUNT, History, binary, epoch_seconds
 from recsys.errors import EmptyDataError
 
@@ -211,4 +211,4 @@ def _measured(pairs: sp.csr_array, n: NDArray[np.float64], n_orders: int, measur
         "cosine": (n**-0.5, n**-0.5),
         "lift": (n_orders / n, 1.0 / n),
     }[measure]
-    return sp.csr_array(diagonal(left) @ pairs @ diagonal(right))
+    return sp.csr_array(sp.diags_array(left, dtype=np.float32) @ pairs @ sp.diags_array(right, dtype=np.float32))

@@ -87,7 +87,7 @@ class CartModel:
         """
         filled = _checked(orders, age_days)
         weight = self._order_weights(orders, age_days)
-        scaled = sp.csr_array(_diagonal(np.sqrt(weight[filled])) @ orders[filled].astype(np.float64))
+        scaled = sp.csr_array(sp.diags_array(np.sqrt(weight[filled])) @ orders[filled].astype(np.float64))
         root = np.sqrt(weight[filled])
         counts = scaled.T @ root
         self.ridge_ = self.config.penalty * float(counts[counts > 0].mean())
@@ -209,10 +209,6 @@ def _checked(orders: sp.csr_array, age_days: FloatArray | None) -> NDArray[np.bo
     if age_days is not None and len(age_days) != orders.shape[0]:
         raise DataError(f"{len(age_days)} ages for {orders.shape[0]} orders, must be one an order; align the two")
     return filled
-
-
-def _diagonal(values: FloatArray) -> sp.dia_array:
-    return sp.dia_array((values[None, :], [0]), shape=(len(values), len(values)))
 
 
 HELD_OUT_SHARE = 0.1
