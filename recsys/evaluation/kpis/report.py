@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -121,7 +122,8 @@ def kpis_from_tables(
     since = as_utc(config.since) if config.since is not None else None
     edges, ladder = edges_of(products, upgrades)
     connection = orders.get_backend() if isinstance(orders, ibis.Table) else connect()
-    with TempTables(connection) as scratch:
+    with ExitStack() as until:
+        scratch = TempTables(connection, until)
         posted = events.order_lines if events is not None else None
         lines, currency, left_out = net_order_lines(scratch, orders, posted, moment, currency)
         sales = classify_sales(

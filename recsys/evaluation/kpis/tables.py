@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import ibis
 import pandas as pd
@@ -24,28 +24,23 @@ if TYPE_CHECKING:
     from recsys.events.store import EventStore
 
 
+@dataclass(frozen=True)
 class TempTables:
-    """Keeps expressions as temporary tables; leaving the block drops them."""
+    """Keeps expressions as temporary tables.
 
-    def __init__(self, connection: Backend) -> None:
-        self.connection = connection
-        self._names: list[str] = []
+    Attributes:
+        connection: where they lie.
+        until: leaving this stack drops them, the last one first.
+    """
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for name in reversed(self._names):
-            self.connection.drop_table(name, force=True)
-        self._names.clear()
+    connection: Backend
+    until: ExitStack
 
     def keep(self, table: ibis.Table, name: str) -> ibis.Table:
         """Return an expression computed once."""
         unique = ibis.util.gen_name(f"kpi_{name}")
         kept = self.connection.create_table(unique, table, temp=True)
-        self._names.append(unique)
+        self.until.callback(self.connection.drop_table, unique, force=True)
         return kept
 
     def load(self, table: ibis.Table | pa.Table | pd.DataFrame, name: str) -> ibis.Table:
