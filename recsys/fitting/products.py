@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recsys.arrays import unique_sorted
 from recsys.contracts import columns as c
 from recsys.data.history import History
-from recsys.offer_model.tables import Bool, Float32, Float64, Int32, Int64, NameTable, ProductTable
+from recsys.offer_model.tables import Float32, Float64, Int32, Int64, NameTable, ProductTable
 from recsys.offer_model.utf8_column import Utf8Column
 
 
@@ -121,7 +121,7 @@ def product_table(
     """
     category = Codes.of(vocabulary.column(frame, c.CATEGORY, None))
     family = Codes.of(vocabulary.column(frame, c.FAMILY, None))
-    price = _numbers(vocabulary.column(frame, c.PRICE, np.nan))
+    price = vocabulary.column(frame, c.PRICE, np.nan).astype(np.float64)
     table = ProductTable(
         ids=Utf8Column.of(vocabulary.ids.tolist()),
         names=Utf8Column.of(_texts(vocabulary.column(frame, c.NAME, None))),
@@ -129,10 +129,10 @@ def product_table(
         family=family.codes,
         tier=Utf8Column.of(_texts(vocabulary.column(frame, c.TIER, None))),
         price=np.where(np.isnan(price), _last_price(vocabulary, history), price),
-        cost=_numbers(vocabulary.column(frame, c.COST, np.nan)),
-        active=_flags(vocabulary.column(frame, c.ACTIVE, True)),
-        stock=_numbers(vocabulary.column(frame, c.STOCK, np.nan)),
-        do_not_offer=_flags(vocabulary.column(frame, c.DO_NOT_OFFER, False)),
+        cost=vocabulary.column(frame, c.COST, np.nan).astype(np.float64),
+        active=vocabulary.column(frame, c.ACTIVE, True).astype(bool),
+        stock=vocabulary.column(frame, c.STOCK, np.nan).astype(np.float64),
+        do_not_offer=vocabulary.column(frame, c.DO_NOT_OFFER, False).astype(bool),
         n_accounts=_distinct(vocabulary, history.known().product, history.known().account),
         n_orders=_distinct(vocabulary, history.product, history.order),
         n_follow_ons=n_follow_ons,
@@ -185,14 +185,6 @@ def _spread(values: Float32, vocabulary: Vocabulary) -> Float32:
     spread = np.zeros(len(vocabulary), dtype=np.float32)
     spread[vocabulary.history_rows] = values
     return spread
-
-
-def _numbers(values: NDArray[np.object_]) -> Float64:
-    return values.astype(np.float64)
-
-
-def _flags(values: NDArray[np.object_]) -> Bool:
-    return values.astype(bool)
 
 
 def _texts(values: NDArray[np.object_]) -> list[str | None]:

@@ -175,14 +175,12 @@ class UpgradeEvents:
         account: row of the account.
         edge: row of the edge.
         seconds: time of the first purchase of the higher rung.
-        lower_share: the lower rung's share of the spend on both afterwards, in [0, 1].
         climbed: whether it is a climb; else an add-on.
     """
 
     account: RowArray
     edge: RowArray
     seconds: IntArray
-    lower_share: NDArray[np.float64]
     climbed: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -267,6 +265,5 @@ def find_upgrade_events(history: History, edges: EdgeRows, config: UpgradeEventC
         account=pairs.account[order],
         edge=pairs.edge[order],
         seconds=moment[order],
-        lower_share=share[order],
         climbed=(share <= config.max_lower_share)[order],
     )

@@ -103,15 +103,10 @@ def rung_climbs(
     low = epoch_seconds(cutoff)
     within = bought.climbed & (bought.seconds >= low) & (bought.seconds < low + horizon_days * SECONDS_A_DAY)
     account, edge = bought.account[within], bought.edge[within]
-    stood = _stood_at(history, cutoff, account, edges.lower[edge])
+    stood = sparse_lookup(history.before(cutoff).owned(), account, edges.lower[edge]) > 0
     future = history.between(cutoff, horizon_days).known()
     climbed = binary(account[stood], edges.upper[edge][stood], shape)
     return ground_truth_of(known_accounts(history, cutoff), climbed, _revenue(future, shape))
-
-
-def _stood_at(history: History, cutoff: datetime, account: RowArray, lower: RowArray) -> NDArray[np.bool_]:
-    owned = history.before(cutoff).owned()
-    return sparse_lookup(owned, account, lower) > 0
 
 
 def cross_sell_pairs(

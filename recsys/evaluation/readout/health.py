@@ -79,7 +79,12 @@ def health_checks(
         _segments(units, design, config),
         _sequential(units, design, config, log),
         _mixed(units, log),
-        _assignment_hash(log),
+        _count_check(
+            "assignment_hash",
+            log.n_reassigned,
+            "units are not in the arm that the plan's hash gives",
+            "needs the plan that assigned the units",
+        ),
         _count_check(
             "exposure_without_assignment",
             log.n_exposed_unassigned,
@@ -189,15 +194,6 @@ def _mixed(units: UnitTable, log: LogFacts) -> HealthCheck:
     if other:
         parts.append(f"{other:,} units were answered by another arm than their assignment's")
     return HealthCheck(name, "failed", "; ".join(parts))
-
-
-def _assignment_hash(log: LogFacts) -> HealthCheck:
-    return _count_check(
-        "assignment_hash",
-        log.n_reassigned,
-        "units are not in the arm that the plan's hash gives",
-        "needs the plan that assigned the units",
-    )
 
 
 def _count_check(name: str, count: int | None, what: str, needs: str) -> HealthCheck:

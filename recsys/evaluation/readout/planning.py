@@ -31,14 +31,12 @@ class SampleSize:
         relative: the effect that shall be found, as a share of the mean.
         effect: the same in the metric's unit.
         n_per_arm: units an arm.
-        with_cuped: whether pre-period values take out variance.
     """
 
     metric: str
     relative: float
     effect: float
     n_per_arm: int
-    with_cuped: bool
 
 
 def sample_size(
@@ -60,7 +58,7 @@ def sample_size(
     with_cuped = use_cuped and metric.before is not None
     found = _test(metric, with_cuped=with_cuped, alpha=alpha, power=power, rel_effect_size=relative)
     result = found.solve_power_from_aggregates(aggregates(history, metric.columns), "n_obs")[0]
-    return SampleSize(metric.name, relative, float(result.effect_size), math.ceil(float(result.n_obs) / 2), with_cuped)
+    return SampleSize(metric.name, relative, float(result.effect_size), math.ceil(float(result.n_obs) / 2))
 
 
 def detectable_effect(
@@ -70,7 +68,7 @@ def detectable_effect(
     with_cuped = use_cuped and metric.before is not None
     found = _test(metric, with_cuped=with_cuped, alpha=alpha, power=power, n_obs=2 * n_per_arm)
     result = found.solve_power_from_aggregates(aggregates(history, metric.columns), "effect_size")[0]
-    return SampleSize(metric.name, float(result.rel_effect_size), float(result.effect_size), n_per_arm, with_cuped)
+    return SampleSize(metric.name, float(result.rel_effect_size), float(result.effect_size), n_per_arm)
 
 
 def aggregates(moments: Moments, columns: Sequence[str]) -> Aggregates:

@@ -26,6 +26,7 @@ from recsys.contracts.config import Config
 from recsys.data.history import History, novel_purchases, stands_in
 from recsys.models.candidates import NO_PRODUCT, Candidates
 from recsys.models.next_product.examples import blocks, sample
+from recsys.models.next_product.features import CandidateFeatures
 from recsys.models.next_product.product_features import Quantities
 from recsys.models.retrieval.content import ContentConfig, name_vectors
 from recsys.models.retrieval.retriever import scaled_rows
@@ -53,14 +54,6 @@ class ColdStartConfig(Config):
     per_account: int = Field(default=5, ge=1)
     most_waiting: int = Field(default=2_000, ge=1)
     min_purchases: int = Field(default=20, ge=1)
-
-
-class _Pairs(NamedTuple):
-    """Accounts and launches: rows, and what is known of each pair, `(n, 3)`: see `_described`."""
-
-    account: RowArray
-    product: RowArray
-    values: AnyFloatArray
 
 
 class ColdStartModel:
@@ -191,12 +184,12 @@ class _Likeness(NamedTuple):
         return nearest, np.asarray(mine @ self.alike)
 
 
-def _described(likeness: _Likeness, accounts: RowArray, products: RowArray) -> _Pairs:
+def _described(likeness: _Likeness, accounts: RowArray, products: RowArray) -> CandidateFeatures:
     """Return all pairs: likeness of the nearest owned name, mean likeness, log(1 + new products in 90 days)."""
     nearest, taste = likeness.to(accounts)
     added = np.repeat(np.log1p(likeness.n_fresh[accounts]), len(products))
     values = np.column_stack([nearest.ravel(), taste.ravel(), added]).astype(np.float32)
-    return _Pairs(np.repeat(accounts, len(products)), np.tile(products, len(accounts)), values)
+    return CandidateFeatures(np.repeat(accounts, len(products)), np.tile(products, len(accounts)), values)
 
 
 def _best_pairs(
