@@ -104,10 +104,6 @@ class TableReport:
         """Rows that are fine and not wanted."""
         return sum(item.rows for item in self.dropped if item.reason.outcome == "left_out")
 
-    def rows(self, reason: str) -> int:
-        """Return how many rows were not kept for the reason of this name, 0 if none."""
-        return sum(item.rows for item in self.dropped if item.reason.name == reason)
-
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values for JSON."""
         return {

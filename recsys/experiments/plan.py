@@ -137,17 +137,6 @@ class ExperimentPlan(Config):
         total = sum(arm.weight for arm in self.arms)
         return tuple(arm.weight / total for arm in self.arms)
 
-    def arm(self, name: str) -> Arm:
-        """Return the arm called `name`.
-
-        Raises:
-            PlanError: the plan has no such arm.
-        """
-        for arm in self.arms:
-            if arm.name == name:
-                return arm
-        raise PlanError(f"arm {name!r} is not in the plan of {self.id}, must be one of {_listed(self.arms)}")
-
     @model_validator(mode="after")
     def _is_consistent(self) -> ExperimentPlan:
         names = [arm.name for arm in self.arms]
@@ -251,7 +240,3 @@ def _refuse_twice(what: str, names: Sequence[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"{what} {twice} stand twice, each name must be its own")
-
-
-def _listed(arms: Sequence[Arm]) -> str:
-    return ", ".join(repr(arm.name) for arm in arms)

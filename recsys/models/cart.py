@@ -162,11 +162,6 @@ class _Cells(NamedTuple):
     values: FloatArray
 
 
-def largest_per_row(block: FloatArray, k: int) -> sp.csr_array:
-    """Return the k entries of each row that are largest in size, ties to the lower column, as float32."""
-    return _rows_of(_largest_cells(block, k), block.shape, k)
-
-
 def _largest_cells(block: FloatArray, k: int) -> _Cells:
     """Return the k entries of each row that are largest in size, and those that tie with the last of them."""
     size = np.abs(block)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import DataError, EmptyDataError
-from recsys.models.cart import CartConfig, CartModel, largest_per_row
+from recsys.models.cart import CartConfig, CartModel, _largest_cells, _rows_of
 
 PLAIN = CartConfig(penalty=0.3, half_life_days=None, weights_per_product=50)
 
@@ -86,7 +86,7 @@ def test_a_bestseller_is_not_counted_once_for_every_product_it_is_bought_with() 
 
 def test_only_the_largest_weights_are_kept_ties_to_the_lower_column() -> None:
     block = np.array([[0.1, -0.5, 0.3, 0.3], [0.0, 0.0, 0.2, 0.0]])
-    kept = largest_per_row(block, 2)
+    kept = _rows_of(_largest_cells(block, 2), block.shape, 2)
     assert kept.toarray() == pytest.approx(np.array([[0, -0.5, 0.3, 0], [0, 0, 0.2, 0]]))
     assert kept.has_sorted_indices
 
