@@ -15,7 +15,6 @@ from pandas.api import types
 from sklearn.base import BaseEstimator
 
 from recsys.arrays import FloatArray
-from recsys.contracts.config import Config
 from recsys.errors import MissingColumnError
 
 ColumnKind = Literal["number", "code", "category", "dropped"]
@@ -23,21 +22,13 @@ ColumnKind = Literal["number", "code", "category", "dropped"]
 MISSING: Final = -1
 _SECONDS_A_DAY: Final = 86_400.0
 _NANOSECONDS_A_DAY: Final = _SECONDS_A_DAY * 1e9
-
-
-class EncodingConfig(Config):
-    """When a column is a category and when a level is rare."""
-
-    max_code_levels: int = 255
-    """A column of whole numbers with at most so many levels may be a code; boosting has no more bins."""
-    min_code_levels: int = 3
-    """Two levels are a flag: as a number and as a category they say the same."""
-    rare_count: int = 20
-    """Rows that a level needs to stand for itself; rarer levels share one, too few to estimate an effect of each."""
-    rare_share: float = 0.0005
-    """The same as a share of the rows, for large tables; the greater of the two counts."""
-    max_levels: int = 200
-    """Most levels of one category that stand for themselves, the most frequent first; bounds the width."""
+_MOST_CODE_LEVELS: Final = 255  # of whole numbers that may be codes; boosting has no more bins
+_FEWEST_CODE_LEVELS: Final = 3  # two are a flag: as a number and as a category they say the same
+# Rows that a level needs to stand for itself, or that share of a large table; rarer ones share a level, too few to
+# estimate an effect of each.
+_RARE_COUNT: Final = 20
+_RARE_SHARE: Final = 0.0005
+_MOST_LEVELS: Final = 200  # of a category that stand for themselves, the most frequent first; bounds the width
 
 
 @dataclass(frozen=True)
@@ -73,23 +64,21 @@ class TableEncoder(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             is its position, `len(levels)` is any other label.
     """
 
-    def __init__(self, numbers: tuple[str, ...] = (), config: EncodingConfig | None = None) -> None:
+    def __init__(self, numbers: tuple[str, ...] = ()) -> None:
         self.numbers = numbers
-        self.config = config
 
     def fit(self, X: pd.DataFrame) -> Self:  # noqa: N803
         """Learn kinds and levels from a table."""
-        config = self.config or EncodingConfig()
         self.columns_ = [str(name) for name in X.columns]
         self.kinds_: list[str] = []
         self.levels_: dict[str, list[str]] = {}
         for name, position in zip(self.columns_, range(X.shape[1]), strict=True):
             column = X.iloc[:, position]
-            kind = _kind(column, config)
+            kind = _kind(column)
             if kind == "code" and name in self.numbers:
                 kind = "number"
             if kind in ("code", "category"):
-                self.levels_[name] = _frequent_levels(_labels(column), config)
+                self.levels_[name] = _frequent_levels(_labels(column))
             self.kinds_.append(kind)
         return self
 
@@ -142,11 +131,11 @@ class TableEncoder(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         return [len(self.levels_[name]) + 1 for name in self.level_names]
 
 
-def _kind(column: pd.Series, config: EncodingConfig) -> ColumnKind:
+def _kind(column: pd.Series) -> ColumnKind:
     if not _is_numeric(column):
         labels = _labels(column)
         counts = labels.value_counts()
-        varies = len(_frequent_levels(labels, config)) > 0 and len(counts) + labels.isna().any() > 1
+        varies = len(_frequent_levels(labels)) > 0 and len(counts) + labels.isna().any() > 1
         return "category" if varies else "dropped"
     values = _numbers(column)
     known = values[~np.isnan(values)]
@@ -154,7 +143,7 @@ def _kind(column: pd.Series, config: EncodingConfig) -> ColumnKind:
     if len(distinct) + (len(known) < len(values)) <= 1:
         return "dropped"
     whole = bool(np.all(distinct == np.round(distinct)))
-    few = config.min_code_levels <= len(distinct) <= min(config.max_code_levels, len(known) // 5)
+    few = _FEWEST_CODE_LEVELS <= len(distinct) <= min(_MOST_CODE_LEVELS, len(known) // 5)
     return "code" if whole and few else "number"
 
 
@@ -188,11 +177,11 @@ def _labels(column: pd.Series) -> pd.Series:
     return column.astype(object).reset_index(drop=True).map(str, na_action="ignore")
 
 
-def _frequent_levels(labels: pd.Series, config: EncodingConfig) -> list[str]:
+def _frequent_levels(labels: pd.Series) -> list[str]:
     counts = labels.value_counts()
-    least = min(max(config.rare_count, config.rare_share * len(labels)), max(len(labels) / 20, 2))
+    least = min(max(_RARE_COUNT, _RARE_SHARE * len(labels)), max(len(labels) / 20, 2))
     frequent = counts[counts >= least].sort_index().sort_values(ascending=False, kind="stable")
-    return sorted(str(label) for label in frequent.index[: config.max_levels])
+    return sorted(str(label) for label in frequent.index[:_MOST_LEVELS])
 
 
 def _level_numbers(labels: pd.Series, levels: list[str]) -> NDArray[np.int32]:
