@@ -48,13 +48,9 @@ def experiment_accounts(
     about = accounts_frame(scene.accounts).drop(columns=[EMPLOYEES, c.CREATED_AT, c.DO_NOT_OFFER])
     about.insert(1, "arm", arm)
     about.insert(2, "assigned_at", pd.Series(started, index=about.index).dt.as_unit("us"))
-    did = next(iter(outcomes.values())).drop(columns=c.ACCOUNT_ID)
-    for name, frame in outcomes.items():
-        own = arm == name
-        for column in did:
-            values = did[column].to_numpy(copy=True)
-            values[own] = frame[column].to_numpy()[own]
-            did[column] = values
+    shown: list[pd.DataFrame] = [frame[arm == name] for name, frame in outcomes.items()]
+    did = pd.concat(shown).drop(columns=c.ACCOUNT_ID).sort_index()
+    did.index = about.index
     return pd.concat([about, did], axis=1)
 
 
@@ -128,15 +124,16 @@ def decision_tables(
             "actor_id": pd.Series([None] * len(said), dtype=object),
         }
     )
-    decisions = offers.drop_duplicates(c.DECISION_ID)[[c.DECISION_ID, "decided_at", c.ACCOUNT_ID, "shown"]]
-    decisions = decisions.reset_index(drop=True)
     visits = np.unique(visit)
-    decisions[c.CHANNEL] = "web"
-    decisions["surface"] = _SURFACES[scene.visits.is_order[visits].astype(np.int64)]
-    decisions["experiment_id"] = experiment_id
-    decisions["arm"] = arm[scene.visits.account[visits]]
-    decisions["assignment_probability"] = 1.0 / len(runs)
-    decisions["presented"] = decisions["shown"].to_numpy()
+    first = offers.drop_duplicates(c.DECISION_ID, ignore_index=True)
+    decisions = first[[c.DECISION_ID, "decided_at", c.ACCOUNT_ID, "shown"]].assign(
+        **{c.CHANNEL: "web"},
+        surface=_SURFACES[scene.visits.is_order[visits].astype(np.int64)],
+        experiment_id=experiment_id,
+        arm=arm[scene.visits.account[visits]],
+        assignment_probability=1.0 / len(runs),
+        presented=first["shown"],
+    )
     return decisions, offers, outcomes
 
 
