@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from functools import cache
 from importlib.metadata import version
 from typing import Any, Final, get_type_hints
@@ -40,7 +40,6 @@ from serving.online.state import OnlineState
 from serving.routes import evaluation, offers, operations
 from serving.routes import events as reports
 from serving.routes import insights as pages
-from serving.routes import overrides as live
 from serving.services import Services
 from serving.settings import Clock, Settings
 
@@ -65,7 +64,6 @@ _ROUTERS: Final = (
     offers.router,
     pages.router,
     reports.router,
-    live.router,
     evaluation.router,
     operations.router,
 )
@@ -145,7 +143,7 @@ def _lifespan(
                 state.adopt(running.model)
         state.apply(await asyncio.to_thread(state.read_news))
         metrics = Metrics(bundles, clock)
-        with GroupCommitWriter(store, settings.writer, metrics.committed) as writer:
+        with closing(GroupCommitWriter(store, settings.writer, metrics.committed)) as writer:
             follower = ModelReloader(bundles, state, metrics.swapped)
             await follower.look()  # the challengers, and what became champion while this process started
             earlier = EarlierModels(KeptModels(settings.kept_models, clock), clock)

@@ -91,7 +91,7 @@ def create_key(
     """Make a key, print it once, and write its hash to the file."""
     from datetime import UTC, datetime, timedelta
 
-    from serving.http.keys import change_keys, new_key, parse_role, parse_scopes, with_key
+    from serving.http.keys import KeyFile, change_keys, new_key, parse_role, parse_scopes
 
     now = datetime.now(UTC)
     text, entry = new_key(
@@ -104,7 +104,7 @@ def create_key(
         requests_per_second=rate,
         burst=burst,
     )
-    change_keys(keys, lambda known: with_key(known, entry))
+    change_keys(keys, lambda known: KeyFile(keys=(*known.keys, entry)))
     typer.echo(text)
     typer.echo(f"Key {entry.key_id} of {name} is in {keys}; the key itself is not shown again.", err=True)
 

@@ -83,13 +83,6 @@ class Manifest(Config):
         """Return the manifest as JSON with sorted keys."""
         return (json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
-    def data_digests(self) -> dict[str, str]:
-        """Return the digests of the data files: equal for the same data, configuration and seed.
-
-        Bundles of earlier releases also hold classifiers, whose bytes differ from run to run.
-        """
-        return {file.name: file.sha256 for file in self.files if not file.name.endswith(".skops")}
-
     def entry(self, name: str) -> FileEntry | None:
         """Return the entry of a file, None where the bundle has none of that name."""
         return next((file for file in self.files if file.name == name), None)

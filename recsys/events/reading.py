@@ -1,4 +1,4 @@
-"""The event store read back for evaluation: as typed decisions, as a DataFrame, as an Ibis table."""
+"""The event store read back for evaluation: as typed decisions, as a DataFrame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from recsys.contracts.events import EventQuery
 from recsys.events.store import EventStore
 
 if TYPE_CHECKING:
-    import ibis
     import pandas as pd
 
 _ORDER: Final = ("decided_at", "decision_id")
@@ -52,10 +51,3 @@ def read_frame(store: EventStore, query: EventQuery) -> pd.DataFrame:
     """Return the rows that `query` asks for as a DataFrame."""
     frame: pd.DataFrame = store.read(query).to_pandas()
     return frame
-
-
-def read_ibis(store: EventStore, query: EventQuery) -> ibis.Table:
-    """Return the rows that `query` asks for as an Ibis table, to be counted in DuckDB."""
-    import ibis  # takes a second to import, and a server that only writes never needs it
-
-    return ibis.memtable(store.read(query))

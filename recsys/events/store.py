@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, Protocol
@@ -100,7 +100,7 @@ def open_store(url: str, *, create: bool = True) -> SqlStore:
         if files is not None:
             files.listen(store.engine)
             sa.event.listen(store.engine, "begin", _begin_sqlite)
-        with _sentences(store.name):
+        with store.answering():
             if create:
                 migrate(store.engine)
             else:
@@ -144,7 +144,7 @@ class SqlStore:
         if not batch:
             return
         statements = list(insert_statements(batch, self.engine.dialect.name))
-        with _sentences(self.name):
+        with self.answering():
             self._writing.run(statements)
 
     def probe(self) -> None:
@@ -157,7 +157,7 @@ class SqlStore:
             StoreError: the database keeps nothing, or does not answer.
         """
         mark = "?" if self.engine.dialect.name == "sqlite" else "%s"
-        with _sentences(self.name):
+        with self.answering():
             self._writing.run([Statement(_PROBE.format(mark=mark), (os.urandom(_PROBE_BYTES // 2).hex(),))])
 
     def read(self, query: EventQuery) -> pa.Table:
@@ -167,7 +167,7 @@ class SqlStore:
     def stream(self, query: EventQuery) -> Iterator[pa.RecordBatch]:
         """Yield the same rows, some thousand at a time."""
         schema = wanted_schema(query)
-        with _sentences(self.name), self._reading.connect() as connection:
+        with self.answering(), self._reading.connect() as connection:
             result = connection.execution_options(yield_per=_CHUNK_ROWS).execute(select_statement(query))
             for rows in result.partitions():
                 yield record_batch(rows, schema)
@@ -179,18 +179,29 @@ class SqlStore:
         position is taken first.
         """
         sqlite = self.engine.dialect.name == "sqlite"
-        with _sentences(self.name), self.autocommit.connect() as connection:
+        with self.answering(), self.autocommit.connect() as connection:
             following, under_way = connection.exec_driver_sql(SQLITE_POSITION if sqlite else _POSTGRESQL_POSITION).one()
         return FeedPosition(following, tuple(under_way or ()))
 
     def size(self, table: TableName) -> int:
         """Return how many rows a table holds."""
-        with _sentences(self.name), self.autocommit.connect() as connection:
+        with self.answering(), self.autocommit.connect() as connection:
             return int(connection.execute(sa.select(sa.func.count()).select_from(TABLES[table])).scalar_one())
 
-    def answering(self) -> AbstractContextManager[None]:
-        """Return a block in which the driver's errors become ours."""
-        return _sentences(self.name)
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Turn the driver's errors within the block into ours."""
+        try:
+            yield
+        except _REFUSALS as error:
+            raise DataError(f"{self.name} refused the events: {_first_line(error)}") from error
+        except (sa.exc.DBAPIError, sqlite3.Error) as error:
+            text = _first_line(error)
+            if "database is locked" in text:
+                raise StoreBusyError(
+                    f"{self.name} was locked for more than {BUSY_SECONDS:g} s; try again later"
+                ) from error
+            raise StoreError(f"{self.name} does not answer: {text}") from error
 
     def close(self) -> None:
         """Close the connections."""
@@ -279,20 +290,6 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 def _shown(url: sa.URL) -> str:
     return url.render_as_string(hide_password=True)
-
-
-@contextmanager
-def _sentences(name: str) -> Iterator[None]:
-    """Turn the driver's errors into ours."""
-    try:
-        yield
-    except _REFUSALS as error:
-        raise DataError(f"{name} refused the events: {_first_line(error)}") from error
-    except (sa.exc.DBAPIError, sqlite3.Error) as error:
-        text = _first_line(error)
-        if "database is locked" in text:
-            raise StoreBusyError(f"{name} was locked for more than {BUSY_SECONDS:g} s; try again later") from error
-        raise StoreError(f"{name} does not answer: {text}") from error
 
 
 def _first_line(error: sa.exc.DBAPIError | sqlite3.Error) -> str:

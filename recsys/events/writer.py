@@ -10,8 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Final, TypeAlias
 
 from pydantic import Field
 
@@ -42,17 +41,15 @@ _LOOK_SECONDS: Final = 0.1
 """How often the writer looks for requests that wait for too long."""
 
 
+@dataclass(slots=True)
 class _Waiting:
     """A request that is to be told of its commit, once: by the commit, or before it when its time is up."""
 
-    __slots__ = ("events", "is_told", "loop", "told", "until")
-
-    def __init__(self, events: Sequence[Event], loop: asyncio.AbstractEventLoop, told: OnCommit, until: float) -> None:
-        self.events = events
-        self.loop = loop
-        self.told = told
-        self.until = until
-        self.is_told = False
+    events: Sequence[Event]
+    loop: asyncio.AbstractEventLoop
+    told: OnCommit
+    until: float
+    is_told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +108,6 @@ class GroupCommitWriter:
         self._thread = threading.Thread(target=self._run, name="event-writer", daemon=True)
         self._thread.start()
         threading.Thread(target=self._watch, name="event-writer-watch", daemon=True).start()
-
-    def __enter__(self) -> Self:
-        """Return the writer, to be closed at the end of the block."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Write what waits, then stop."""
-        self.close()
 
     @property
     def state(self) -> WriterState:

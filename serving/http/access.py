@@ -59,12 +59,8 @@ class RouteScopes:
             return path
         return next((route for pattern, route in self._patterns if pattern.fullmatch(path)), None)
 
-    def scope_of(self, method: str, path: str) -> KeyScope | None:
-        """Return the scope that a request asks for, None where it is open to all."""
-        return self.scope_of_route(method, self.route_of(path))
-
     def scope_of_route(self, method: str, route: str | None) -> KeyScope | None:
-        """Return the same for a path of the table."""
+        """Return the scope that a method asks for at a path of the table, None where it is open to all."""
         return ELSEWHERE if route is None else self._table[route].get(method, ELSEWHERE)
 
 

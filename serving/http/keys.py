@@ -209,16 +209,6 @@ def change_keys(path: Path, change: Callable[[KeyFile], KeyFile]) -> None:
     mounted_file.change(path, changed)
 
 
-def write_keys(path: Path, keys: KeyFile) -> None:
-    """Put keys in place of those that a file holds; it is made where there is none."""
-    change_keys(path, lambda _: keys)
-
-
-def with_key(keys: KeyFile, entry: KeyEntry) -> KeyFile:
-    """Return the file with one more key."""
-    return KeyFile(keys=(*keys.keys, entry))
-
-
 def without_key(keys: KeyFile, key_id: str) -> KeyFile:
     """Return the file without one key.
 

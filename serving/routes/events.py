@@ -1,4 +1,4 @@
-"""Outcomes and orders: kept first, then in force, then answered."""
+"""What is posted: outcomes and orders, products, accounts and visitors: kept first, then in force, then answered."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
-from starlette.responses import Response
+from fastapi import APIRouter, Depends, Path
+from starlette.exceptions import HTTPException
 
-from recsys.contracts.events import PRESENTING, Outcome
+from recsys.contracts.events import PRESENTING, EventQuery, Outcome, VisitorLink
 from serving.http.admission import JsonBody
 from serving.http.problems import BODY_PROBLEMS
 from serving.metrics import Metrics
@@ -17,6 +17,8 @@ from serving.models.by_alias import unknown_names
 from serving.online.change_feed import DecisionRef, reactions_of
 from serving.online.idempotency import WriteResult, kept_lines, kept_outcomes
 from serving.schemas.events import LineId, OrdersAnswer, OrdersBody, OutcomesAnswer, OutcomesBody
+from serving.schemas.fields import Id
+from serving.schemas.overrides import AccountsAnswer, AccountsBody, LinkAnswer, LinkBody, ProductsAnswer, ProductsBody
 from serving.schemas.plausibility import ReportTimes, check_orders, check_outcomes
 from serving.services import Services, ServicesDep
 
@@ -25,14 +27,13 @@ router = APIRouter()
 
 @router.post(
     "/v1/outcomes",
-    response_model=OutcomesAnswer,
     responses=BODY_PROBLEMS,
     tags=["outcomes"],
     summary="What came of offers",
 )
 async def post_outcomes(
     services: ServicesDep, body: Annotated[OutcomesBody, Depends(JsonBody(OutcomesBody))]
-) -> Response:
+) -> OutcomesAnswer:
     """Keep a batch of outcomes, all or none. Idempotent by `outcome_id`. A declined product rests for that account.
 
     An id that is kept with other content stays as it is, and the answer names it under `conflicts`. A time that can't
@@ -46,20 +47,19 @@ async def post_outcomes(
     services.state.react(reactions_of(kept.events.values(), told))
     _count(services.metrics, [kept.events[outcome_id] for outcome_id in kept.new], told)
     unknown = [one for one in dict.fromkeys(event.decision_id for event in events) if one not in told]
-    answer = OutcomesAnswer(
+    return OutcomesAnswer(
         received=len(events),
         unknown_decisions=unknown,
         not_offered=_not_offered(kept.events.values(), told),
         before_decision=_before_decision(events, told, services.settings.future_tolerance_seconds),
         conflicts=list(kept.conflicts),
     )
-    return _json(answer)
 
 
-@router.post(
-    "/v1/orders", response_model=OrdersAnswer, responses=BODY_PROBLEMS, tags=["orders"], summary="Orders as they come"
-)
-async def post_orders(services: ServicesDep, body: Annotated[OrdersBody, Depends(JsonBody(OrdersBody))]) -> Response:
+@router.post("/v1/orders", responses=BODY_PROBLEMS, tags=["orders"], summary="Orders as they come")
+async def post_orders(
+    services: ServicesDep, body: Annotated[OrdersBody, Depends(JsonBody(OrdersBody))]
+) -> OrdersAnswer:
     """Keep a batch of orders, all or none, idempotent by `order_id` and `line_id`. What they hold is owned at once.
 
     A line that is kept with other content stays as it is, and the answer names it under `conflicts`. What can't be
@@ -74,14 +74,73 @@ async def post_orders(services: ServicesDep, body: Annotated[OrdersBody, Depends
     kept = await services.read(kept_lines, services.store, events)
     services.state.buy(kept.events.values())
     conflicts = [LineId(order_id=order_id, line_id=line_id) for order_id, line_id in kept.conflicts]
-    answer = OrdersAnswer(
+    return OrdersAnswer(
         received_lines=len(events),
         conflicts=conflicts,
         unknown_products=unknown_names(services.models, "product", [event.product_id for event in events]),
         anonymous_orders=sum(order.account_id is None and order.visitor_id is None for order in body.orders),
         before_as_of=sum(event.ordered_at < model.as_of for event in events),
     )
-    return _json(answer)
+
+
+@router.post(
+    "/v1/products",
+    responses=BODY_PROBLEMS,
+    tags=["live values"],
+    summary="Prices, stock and flags of products",
+)
+async def post_products(
+    services: ServicesDep, body: Annotated[ProductsBody, Depends(JsonBody(ProductsBody))]
+) -> ProductsAnswer:
+    """Keep new values of products, all or none, over those of the models; they survive a restart and a new model."""
+    now = services.clock()
+    events = [product.to_event(now) for product in body.products]
+    await services.writer.submit(events)
+    products = services.state.products
+    products.update(events)
+    unknown = [product.product_id for product in body.products if products.is_unknown(product.product_id)]
+    return ProductsAnswer(received=len(events), unknown_products=list(dict.fromkeys(unknown)))
+
+
+@router.post(
+    "/v1/accounts",
+    responses=BODY_PROBLEMS,
+    tags=["live values"],
+    summary="Segment, region and flags of accounts",
+)
+async def post_accounts(
+    services: ServicesDep, body: Annotated[AccountsBody, Depends(JsonBody(AccountsBody))]
+) -> AccountsAnswer:
+    """Keep new values of accounts, all or none, over those of the models; they survive a restart and a new model."""
+    now = services.clock()
+    events = [account.to_event(now) for account in body.accounts]
+    await services.writer.submit(events)
+    services.state.accounts.update(events)
+    segments = [event.segment for event in events if event.segment is not None]
+    unknown = unknown_names(services.models, "segment", segments)
+    return AccountsAnswer(received=len(events), unknown_segments=unknown)
+
+
+@router.post(
+    "/v1/visitors/{visitor_id:path}:link",
+    responses=BODY_PROBLEMS,
+    tags=["visitors"],
+    summary="A visitor logs in",
+)
+async def post_link(
+    services: ServicesDep,
+    body: Annotated[LinkBody, Depends(JsonBody(LinkBody))],
+    visitor_id: Annotated[
+        Id,
+        Path(description="The visitor; give each person at a shared device an id of its own.", examples=["v-77"]),
+    ],
+) -> LinkAnswer:
+    """Let a visitor become an account, with its purchases and refusals. The first account stays: another one is 409."""
+    await services.writer.submit([VisitorLink(visitor_id, body.account_id, services.clock())])
+    if not await services.read(_is_linked, services, visitor_id, body.account_id):
+        raise HTTPException(409, "the visitor is another account already; give the new person another visitor id")
+    services.state.link(visitor_id, body.account_id)
+    return LinkAnswer(visitor_id=visitor_id, account_id=body.account_id)
 
 
 def _clock(services: Services, now: datetime) -> ReportTimes:
@@ -126,5 +185,6 @@ def _count(metrics: Metrics, events: Sequence[Outcome], told: Mapping[str, Decis
             metrics.presented(len(decision.product_ids) if event.product_id is None else 1)
 
 
-def _json(answer: OutcomesAnswer | OrdersAnswer) -> Response:
-    return Response(answer.model_dump_json(), media_type="application/json")
+def _is_linked(services: Services, visitor_id: str, account_id: str) -> bool:
+    query = EventQuery("visitor_links", account_id=account_id, columns=("visitor_id",))
+    return visitor_id in services.store.read(query)["visitor_id"].to_pylist()

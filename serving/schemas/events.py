@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from recsys.contracts.events import LineStatus, Outcome, OutcomeKind, PostedLine
-from serving.schemas.fields import Currency, Id, Label, Money, Quantity
+from serving.schemas.fields import Currency, Id, Label, Money, Quantity, StrictBody
 
 MAX_OUTCOMES = 1_000
 MAX_ORDERS = 200
@@ -26,10 +26,8 @@ Time = Annotated[AwareDatetime, AfterValidator(_utc)]
 Note = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
 
 
-class OutcomeBody(BaseModel):
+class OutcomeBody(StrictBody):
     """What came of one offer."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     outcome_id: Id = Field(description="Yours to give. The first outcome with an id counts; sending it again is safe.")
     decision_id: Id = Field(description="From the answer that returned the offer.")
@@ -55,12 +53,10 @@ class OutcomeBody(BaseModel):
         )
 
 
-class OutcomesBody(BaseModel):
+class OutcomesBody(StrictBody):
     """A batch of outcomes."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
         json_schema_extra={
             "examples": [
                 {
@@ -122,10 +118,8 @@ class OutcomesAnswer(BaseModel):
     )
 
 
-class OrderLineBody(BaseModel):
+class OrderLineBody(StrictBody):
     """One line of an order."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     product_id: Id = Field(description="The product.")
     quantity: Quantity = Field(default=1.0, description="Units; also of a return, above zero.")
@@ -137,10 +131,8 @@ class OrderLineBody(BaseModel):
     )
 
 
-class OrderBody(BaseModel):
+class OrderBody(StrictBody):
     """One order."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     order_id: Id = Field(description="Yours to give. The first line with an order and line id counts.")
     account_id: Id | None = Field(
@@ -179,12 +171,10 @@ class OrderBody(BaseModel):
         ]
 
 
-class OrdersBody(BaseModel):
+class OrdersBody(StrictBody):
     """A batch of orders."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
         json_schema_extra={
             "examples": [
                 {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, get_type_hints
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 MAX_LIMIT = 100
 """Offers in one answer."""
@@ -35,6 +35,12 @@ Quantity = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 """ISO 4217."""
+
+
+class StrictBody(BaseModel):
+    """A body that takes what the document says and nothing else: a text is no number, 0 is no boolean."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 def answered_fields(declaration: type, names: Sequence[str] | None = None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from recsys.contracts.answers import CallListEntry, WhiteSpaceItem, WhyNotResult
-from serving.schemas.fields import Id, answered_fields
+from serving.schemas.fields import Id, StrictBody, answered_fields
 
 Capacity = Annotated[int, Field(ge=1, le=1_000)]
 CellsPerCategory = Annotated[int, Field(ge=1, le=200)]
@@ -126,10 +126,10 @@ class BoardAnswer(BaseModel):
     shelves: list[ShelfAnswer] = Field(description="The category with the largest value on offer first.")
 
 
-class WhyNotBody(BaseModel):
+class WhyNotBody(StrictBody):
     """The product in question."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [{"product_id": "22720"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"product_id": "22720"}]})
 
     product_id: Id = Field(description="Any product.")
 

@@ -20,6 +20,7 @@ from serving.schemas.fields import (
     Label,
     Money,
     Quantity,
+    StrictBody,
     answered_fields,
 )
 
@@ -28,19 +29,15 @@ Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
 BodyLimit = Annotated[int, Field(ge=1, le=MAX_LIMIT), WHOLE]
 
 
-class CartLineBody(BaseModel):
+class CartLineBody(StrictBody):
     """One product in the cart."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     product_id: Id = Field(description="The product.")
     quantity: Quantity = Field(default=1.0, description="Units in the cart.")
 
 
-class FiltersBody(BaseModel):
+class FiltersBody(StrictBody):
     """Which products may be offered at all."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     categories: list[Label] = Field(
         default_factory=list, max_length=MAX_CATEGORIES, description="Only products of these; empty: of any category."
@@ -53,12 +50,10 @@ class FiltersBody(BaseModel):
         return {"categories": tuple(self.categories), "min_price": self.min_price, "max_price": self.max_price}
 
 
-class OffersBody(BaseModel):
+class OffersBody(StrictBody):
     """What a storefront asks."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        strict=True,  # the document says what is taken: a text is no number, 0 is no boolean
         json_schema_extra={
             "examples": [
                 {
@@ -242,12 +237,10 @@ class OffersAnswer(BaseModel):
 MAX_REQUESTS = 500
 
 
-class OffersBatchBody(BaseModel):
+class OffersBatchBody(StrictBody):
     """Many questions."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
         json_schema_extra={"examples": [{"requests": [{"account_id": "17850", "limit": 3}, {"account_id": "13089"}]}]},
     )
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from recsys.contracts.events import AccountUpdate, ProductUpdate
-from serving.schemas.fields import Id, Label, Money
+from serving.schemas.fields import Id, Label, Money, StrictBody
 
 MAX_PRODUCTS = 2_000
 MAX_ACCOUNTS = 2_000
@@ -16,10 +16,8 @@ MAX_ACCOUNTS = 2_000
 Stock = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
-class ProductBody(BaseModel):
+class ProductBody(StrictBody):
     """New values of one product; what is left out stays as it is."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     product_id: Id = Field(description="The product.")
     price: Money | None = Field(default=None, description="Money a unit, in the currency of the models.")
@@ -33,12 +31,10 @@ class ProductBody(BaseModel):
         return ProductUpdate(recorded_at=now, **self.model_dump())
 
 
-class ProductsBody(BaseModel):
+class ProductsBody(StrictBody):
     """A batch of products."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
         json_schema_extra={
             "examples": [
                 {
@@ -67,10 +63,8 @@ class ProductsAnswer(BaseModel):
     )
 
 
-class AccountBody(BaseModel):
+class AccountBody(StrictBody):
     """New values of one account; what is left out stays as it is."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     account_id: Id = Field(description="The account; the models need not know it.")
     segment: Label | None = Field(default=None, description="Its segment: chooses fallbacks and business rules.")
@@ -82,12 +76,10 @@ class AccountBody(BaseModel):
         return AccountUpdate(recorded_at=now, **self.model_dump())
 
 
-class AccountsBody(BaseModel):
+class AccountsBody(StrictBody):
     """A batch of accounts."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
         json_schema_extra={
             "examples": [
                 {
@@ -116,10 +108,10 @@ class AccountsAnswer(BaseModel):
     )
 
 
-class LinkBody(BaseModel):
+class LinkBody(StrictBody):
     """A login."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [{"account_id": "17850"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"account_id": "17850"}]})
 
     account_id: Id = Field(description="The account that the visitor turned out to be.")
 

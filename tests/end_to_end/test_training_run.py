@@ -15,6 +15,7 @@ import pytest
 
 from recsys.backtesting.baselines import default_baselines
 from recsys.bundle.load import load_bundle
+from recsys.bundle.manifest import FileEntry
 from recsys.cli import main
 from recsys.contracts.config import read_config
 from recsys.contracts.offers import OfferRequest
@@ -50,8 +51,8 @@ def trained(market: Path, small_config: Path, tmp_path_factory: pytest.TempPathF
     return folder
 
 
-def _digests(bundle: Path) -> dict[str, str]:
-    return load_bundle(bundle).manifest.data_digests()
+def _digests(bundle: Path) -> tuple[FileEntry, ...]:
+    return load_bundle(bundle).manifest.files
 
 
 def _scored(models: Path, market: Path) -> Candidates:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -54,7 +55,7 @@ def test_requests_that_come_during_a_commit_share_the_next_one() -> None:
     store = SlowStore()
 
     async def scenario() -> None:
-        with GroupCommitWriter(store) as writer:
+        with closing(GroupCommitWriter(store)) as writer:
             first = writer.submit([line(0)])
             while writer.state.queued:
                 await asyncio.sleep(0.001)
@@ -71,7 +72,7 @@ def test_nobody_is_answered_before_the_commit() -> None:
     store = SlowStore()
 
     async def scenario() -> None:
-        with GroupCommitWriter(store) as writer:
+        with closing(GroupCommitWriter(store)) as writer:
             future = writer.submit([line(0)])
             await asyncio.sleep(0.05)
             assert not future.done()
@@ -86,7 +87,7 @@ def test_a_full_queue_refuses_and_what_waits_is_still_written() -> None:
     store = SlowStore()
 
     async def scenario() -> None:
-        with GroupCommitWriter(store, WriterConfig(max_queue=3)) as writer:
+        with closing(GroupCommitWriter(store, WriterConfig(max_queue=3))) as writer:
             first = writer.submit([line(0)])
             while writer.state.queued:
                 await asyncio.sleep(0.001)
@@ -105,7 +106,7 @@ def test_a_commit_takes_at_most_max_batch() -> None:
     store.gate.release(100)
 
     async def scenario() -> None:
-        with GroupCommitWriter(store, WriterConfig(max_batch=4)) as writer:
+        with closing(GroupCommitWriter(store, WriterConfig(max_batch=4))) as writer:
             await asyncio.gather(*[writer.submit([line(i)]) for i in range(20)])
 
     asyncio.run(scenario())
@@ -118,7 +119,7 @@ def test_a_failing_store_fails_those_who_wait_and_the_writer_goes_on() -> None:
     store.gate.release(100)
 
     async def scenario() -> None:
-        with GroupCommitWriter(store) as writer:
+        with closing(GroupCommitWriter(store)) as writer:
             store.failure = StoreError("the disk is full")
             with pytest.raises(StoreError, match="disk is full"):
                 await writer.submit([line(0)])
@@ -139,7 +140,7 @@ def test_events_that_do_not_fit_fail_alone() -> None:
     store.poison = "o2"
 
     async def scenario() -> list[object]:
-        with GroupCommitWriter(store) as writer:
+        with closing(GroupCommitWriter(store)) as writer:
             waiting = [writer.submit([line(0)])]
             while writer.state.queued:
                 await asyncio.sleep(0.001)
@@ -172,7 +173,7 @@ def test_while_a_commit_hangs_whoever_waits_is_refused_in_time_and_never_written
     store = SlowStore()
 
     async def scenario() -> None:
-        with GroupCommitWriter(store, WriterConfig(commit_seconds=1)) as writer:
+        with closing(GroupCommitWriter(store, WriterConfig(commit_seconds=1))) as writer:
             first = writer.submit([line(0)])
             while writer.state.queued:
                 await asyncio.sleep(0.001)
@@ -213,7 +214,7 @@ def test_a_probe_shares_a_commit_or_makes_one_of_its_own() -> None:
     store = SlowStore()
 
     async def scenario() -> None:
-        with GroupCommitWriter(store) as writer:
+        with closing(GroupCommitWriter(store)) as writer:
             await writer.probe()
             assert store.probes == 1
             first = writer.submit([line(0)])
@@ -232,7 +233,7 @@ def test_events_that_could_not_be_kept_count_until_some_are_whatever_a_probe_say
     store.gate.release(100)
 
     async def scenario() -> None:
-        with GroupCommitWriter(store) as writer:
+        with closing(GroupCommitWriter(store)) as writer:
             store.failure = StoreError("the disk is full")
             with pytest.raises(StoreError):
                 await writer.submit([line(0)])
@@ -249,7 +250,7 @@ def test_a_caller_who_left_does_not_disturb_the_others() -> None:
     store = SlowStore()
 
     async def scenario() -> None:
-        with GroupCommitWriter(store) as writer:
+        with closing(GroupCommitWriter(store)) as writer:
             gone, stays = writer.submit([line(0)]), writer.submit([line(1)])
             gone.cancel()
             store.gate.release(100)

@@ -32,12 +32,11 @@ from serving.http.keys import (
     parse_role,
     parse_scopes,
     read_keys,
-    with_key,
     without_key,
-    write_keys,
 )
 from serving.models.by_alias import FixedModel
 from serving.settings import Settings
+from tests.support.key_files import with_key, write_keys
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -112,7 +111,7 @@ def test_what_the_table_does_not_list_asks_for_the_widest_scope(locked: httpx.Cl
     assert locked.get("/v1/secrets", headers=bearer(keys.of["offers"])).status_code == 403
     assert locked.get("/v1/secrets", headers=bearer(keys.of["admin"])).status_code == 404
     assert locked.delete("/v1/offers", headers=bearer(keys.of["offers"])).status_code == 403
-    assert RouteScopes().scope_of("GET", "/v1/accounts/a/b\n/offers") == "sales"
+    assert RouteScopes().route_of("/v1/accounts/a/b\n/offers") == "/v1/accounts/{account_id}/offers"
 
 
 @pytest.mark.parametrize(

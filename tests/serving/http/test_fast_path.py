@@ -22,10 +22,11 @@ from recsys.events.memory import MemoryStore
 from recsys.events.writer import WriterConfig
 from serving.app import create_app
 from serving.fakes import fake_model
-from serving.http.keys import KEY_SCOPES, KeyFile, new_key, with_key, write_keys
+from serving.http.keys import KEY_SCOPES, KeyFile, new_key
 from serving.models.by_alias import FixedModel
 from serving.services import Services, services_of
 from serving.settings import Settings
+from tests.support.key_files import with_key, write_keys
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 BODY = {"account_id": "A1", "cart": [{"product_id": "P3", "quantity": 2}], "limit": 4, "surface": "cart"}

@@ -13,8 +13,9 @@ import pytest
 
 from serving import logs
 from serving.http.keyring import Keyring, KeysUnreadableError
-from serving.http.keys import KeyEntry, KeyFile, change_keys, new_key, read_keys, with_key, without_key, write_keys
+from serving.http.keys import KeyEntry, KeyFile, change_keys, new_key, read_keys, without_key
 from serving.settings import Settings
+from tests.support.key_files import with_key, write_keys
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -26,7 +26,8 @@ import pytest
 
 from recsys.cli import main
 from recsys.errors import ConfigError
-from serving.http.keys import KeyFile, change_keys, new_key, read_keys, without_key, write_keys
+from serving.http.keys import KeyFile, change_keys, new_key, read_keys, without_key
+from tests.support.key_files import write_keys
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 IMAGE_USER = 10_001

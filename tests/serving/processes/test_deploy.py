@@ -18,7 +18,8 @@ import httpx
 import pytest
 import yaml
 
-from serving.http.keys import KeyFile, new_key, read_keys, with_key, write_keys
+from serving.http.keys import KeyFile, new_key, read_keys
+from tests.support.key_files import with_key, write_keys
 
 ROOT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent

@@ -27,7 +27,8 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.http.keys import KEY_SCOPES, KeyFile, new_key, write_keys
+from serving.http.keys import KEY_SCOPES, KeyFile, new_key
+from tests.support.key_files import write_keys
 
 PROOF = Path(__file__).resolve().parents[3] / "docs" / "proof" / "serving_soak.json"
 Serve = Callable[..., Any]
