@@ -103,8 +103,9 @@ def compare_with(
     if champion.as_of <= cutoff:
         theirs = _served(champion, replay.split)
         return _comparison(champion.rival, "its bundle", paired_difference(replay.ndcg, theirs, rng, bootstrap))
-    kept = _same_window(champion.evidence, cutoff, config.horizon_days)
-    if kept and champion.ndcg is not None:
+    kept = champion.evidence
+    replayed = None if kept is None else (kept.cutoff, kept.horizon_days)
+    if replayed == (cutoff, config.horizon_days) and champion.ndcg is not None:
         return compare_kept(champion.rival, ndcg_table(replay), champion.ndcg, rng, bootstrap)
     again = _trained_again(champion, replay, config)
     if again is None:
@@ -133,8 +134,8 @@ def same_window(ours: GateEvidence, theirs: GateEvidence | None) -> bool:
     """Return whether two runs replayed the same days."""
     return (
         ours.cutoff is not None
-        and ours.horizon_days is not None
-        and _same_window(theirs, ours.cutoff, ours.horizon_days)
+        and theirs is not None
+        and (theirs.cutoff, theirs.horizon_days) == (ours.cutoff, ours.horizon_days)
     )
 
 
@@ -142,10 +143,6 @@ def ndcg_table(replay: CrossReplay) -> pd.DataFrame:
     """Return the NDCG of each account, columns `account_id ndcg`."""
     split = replay.split
     return pd.DataFrame({c.ACCOUNT_ID: split.history.account_ids[split.truth.accounts], c.NDCG: replay.ndcg})
-
-
-def _same_window(evidence: GateEvidence | None, cutoff: datetime, horizon_days: int) -> bool:
-    return evidence is not None and evidence.cutoff == cutoff and evidence.horizon_days == horizon_days
 
 
 def _comparison(rival: str, how: str, interval: Interval) -> Comparison:

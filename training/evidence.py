@@ -56,7 +56,7 @@ def gather_evidence(
         champion=compared,
         champion_version=champion_version,
         calibration=_calibrations(replay),
-        kinds=_kinds(fitted),
+        kinds=tuple(kind for kind, made in zip(KINDS, (fitted.cross, fitted.up), strict=True) if len(made)),
         coverage=offered_share(fitted, data.as_of, config, rng),
         data=data_facts(fitted.history, data, config.evaluation.active_days),
         cutoff=None if cross is None else cross.split.cutoff,
@@ -127,8 +127,3 @@ def _calibrations(replay: PastValidation) -> tuple[KindCalibration, ...]:
     if replay.up is not None:
         found.append(kind_calibration("upsell", replay.up.scores.calibration))
     return tuple(found)
-
-
-def _kinds(fitted: FittedModels) -> tuple[OfferKind, ...]:
-    made = {"cross_sell": len(fitted.cross) > 0, "upsell": len(fitted.up) > 0}
-    return tuple(kind for kind in KINDS if made[kind])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from recsys.bundle.resolve import CHAMPION, DEFAULT_TRACKING_URI
 from recsys.errors import ModelNotFoundError
@@ -26,8 +26,6 @@ VERSION_TAG: Final = "model_version"
 """Tag of a run and of what it registered: the version that decisions name."""
 CHALLENGER: Final = "challenger"
 
-Alias = Literal["champion", "challenger"]
-
 
 @dataclass(frozen=True)
 class ModelVersion:
@@ -36,13 +34,11 @@ class ModelVersion:
     Attributes:
         version: number within the registered model, 1 or more.
         run_id: the MLflow run that trained it.
-        source: where its bundle lies.
         tags: what was written on it: the version of its bundle, promotion, override and the champion before it.
     """
 
     version: int
     run_id: str
-    source: str
     tags: dict[str, str]
 
 
@@ -56,7 +52,9 @@ class Registry:
     def __init__(self, tracking_uri: str = DEFAULT_TRACKING_URI) -> None:
         from mlflow import MlflowClient
 
-        ensure_sqlite_folder(tracking_uri)
+        file = sqlite_file(tracking_uri)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)  # SQLite itself makes no folder
         self.tracking_uri = tracking_uri
         self.client: MlflowClient = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
@@ -91,12 +89,14 @@ class Registry:
         self.client.set_registered_model_alias(MODEL_NAME, CHALLENGER, made.version)
         return _version(made)
 
-    def find(self, alias: Alias) -> ModelVersion | None:
-        """Return the version an alias names, or None where it names none."""
+    def find(self, reference: str) -> ModelVersion | None:
+        """Return the version that an alias or a number names, or None where it names none."""
         from mlflow.exceptions import MlflowException
 
+        by_alias = reference in {CHAMPION, CHALLENGER}
+        find = self.client.get_model_version_by_alias if by_alias else self.client.get_model_version
         try:
-            return _version(self.client.get_model_version_by_alias(MODEL_NAME, alias))
+            return _version(find(MODEL_NAME, reference))
         except MlflowException:
             return None
 
@@ -106,7 +106,7 @@ class Registry:
         Raises:
             ModelNotFoundError: there is none.
         """
-        found = self.find(reference) if reference in {CHAMPION, CHALLENGER} else self._numbered(reference)  # type: ignore[arg-type]
+        found = self.find(reference)
         if found is None:
             raise ModelNotFoundError(
                 f"no model {MODEL_NAME}@{reference} in {self.tracking_uri}; `offers train` registers one as "
@@ -148,21 +148,6 @@ class Registry:
         self.client.set_model_version_tag(MODEL_NAME, str(left.version), "rolled_back_because", why)
         return back, left
 
-    def _numbered(self, reference: str) -> ModelVersion | None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return _version(self.client.get_model_version(MODEL_NAME, reference))
-        except MlflowException:
-            return None
-
-
-def ensure_sqlite_folder(uri: str) -> None:
-    """Create the folder of a SQLite file, which SQLite itself does not."""
-    file = sqlite_file(uri)
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-
 
 def sqlite_file(uri: str) -> Path | None:
     """Return the file that a SQLite URI names, None for a server."""
@@ -171,4 +156,4 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def _version(made: MlflowVersion) -> ModelVersion:
-    return ModelVersion(int(made.version), made.run_id or "", made.source or "", dict(made.tags or {}))
+    return ModelVersion(int(made.version), made.run_id or "", dict(made.tags or {}))

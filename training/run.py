@@ -52,18 +52,6 @@ class TrainingRun:
     times: tuple[StepTime, ...]
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """Everything that is logged."""
-
-    data: Dataset
-    config: TrainConfig
-    fitted: FittedModels
-    replay: PastValidation
-    evidence: GateEvidence
-    figures: dict[str, float]
-
-
 @single_threaded()
 def train_and_register(
     spec: ReadSpec,
@@ -91,22 +79,22 @@ def train_and_register(
     fitted, replay = _fit_and_replay(spec, data, config, ladder, step)
     with step("what the gate judges"):
         evidence = _evidence(registry, fitted, data, config, replay)
-    trained = _Trained(data, config, fitted, replay, evidence, run_figures(data, fitted) | replay_metrics(replay))
+    figures = run_figures(data, fitted) | replay_metrics(replay)
     with step("tracking and registry"), tempfile.TemporaryDirectory() as scratch:
         folder, models = Path(scratch) / BUNDLE_FOLDER, Path(scratch) / MODELS_FOLDER
         places = [(folder, models)] if out is None else [(folder, models), (out, models_folder(out))]
         for bundle_at, models_at in places:
-            write_bundle(bundle_at, fitted, data, config, trained.figures)
+            write_bundle(bundle_at, fitted, data, config, figures)
             save_models(models_at, fitted.models)
         with open_run(registry, f"train {data.as_of:%Y-%m-%d}") as run:
-            _log(run, trained)
-            run.log_metrics(step.metrics())
+            _log(run, data, config, fitted, replay, evidence)
+            run.log_metrics(figures | step.metrics())
             if ladder_file is not None:
                 run.log_file(ladder_file, "ladder/edited.csv")
             run.log_bundle(folder)
             run.log_folder(models, MODELS_FOLDER)
         version = registry.register(run.run_id)
-    return TrainingRun(run.run_id, version.version, trained.figures, data.report, evidence, tuple(step.times))
+    return TrainingRun(run.run_id, version.version, figures, data.report, evidence, tuple(step.times))
 
 
 def run_figures(data: Dataset, fitted: FittedModels) -> dict[str, float]:
@@ -180,19 +168,25 @@ def _champion(registry: Registry) -> Champion | None:
         return None
 
 
-def _log(run: TrackedRun, trained: _Trained) -> None:
-    data, config, fitted = trained.data, trained.config, trained.fitted
+def _log(
+    run: TrackedRun,
+    data: Dataset,
+    config: TrainConfig,
+    fitted: FittedModels,
+    replay: PastValidation,
+    evidence: GateEvidence,
+) -> None:
     options = config.model_dump(mode="json")
     run.log_params(options | {"as_of": data.as_of.isoformat(), "data": data.fingerprint})
     run.log_json(options, "config.json")
-    facts = trained.evidence.data.model_dump(exclude={"fingerprint"})
-    gate = {"coverage": trained.evidence.coverage} | {f"data.{name}": value for name, value in facts.items()}
-    run.log_metrics(trained.figures | gate)
-    run.log_json(trained.evidence.model_dump(mode="json"), EVIDENCE_FILE)
+    facts = evidence.data.model_dump(exclude={"fingerprint"})
+    gate = {"coverage": evidence.coverage} | {f"data.{name}": value for name, value in facts.items()}
+    run.log_metrics(gate)
+    run.log_json(evidence.model_dump(mode="json"), EVIDENCE_FILE)
     run.log_json(data.report.to_dict(), "data_report.json")
     run.log_frame(fitted.rules, "rules/rules.parquet")
     run.log_table(strongest_pairs(fitted.rules, data.products), "rules/strongest.csv")
     run.log_frame(fitted.ladder.edges, "ladder/edges.parquet")
     run.log_table(with_names(fitted.ladder, data.products), "ladder/edges.csv")
-    importances = feature_importances(trained.replay, config, part_rng(config, "importances"))
-    log_replay(run, trained.replay, importances)
+    importances = feature_importances(replay, config, part_rng(config, "importances"))
+    log_replay(run, replay, importances)

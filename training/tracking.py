@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +18,7 @@ import pandas as pd
 from recsys.backtesting.results import Backtest
 from recsys.bundle.manifest import model_version
 from recsys.fitting.pipeline import Step
-from training.registry import BUNDLE_FOLDER, EXPERIMENT, VERSION_TAG, Registry
+from training.registry import BUNDLE_FOLDER, EXPERIMENT, VERSION_TAG, Registry, sqlite_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,12 +43,13 @@ class TrackedRun:
         for start in range(0, len(entries), _PARAMS_A_BATCH):
             self._client.log_batch(self.run_id, params=entries[start : start + _PARAMS_A_BATCH])
 
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Log numbers by name, all of one moment."""
+    def log_metrics(self, metrics: Mapping[str, float], at: datetime | None = None) -> None:
+        """Log numbers by name, all of one moment: `at`, or the start of the run."""
         from mlflow.entities import Metric
 
-        begun = self._client.get_run(self.run_id).info.start_time  # a run is one moment: no clock is read here
-        entries = [Metric(name, float(value), begun, 0) for name, value in metrics.items()]
+        # No clock is read here: the same run or backtest logs the same values.
+        stamp = int(at.timestamp() * 1000) if at else self._client.get_run(self.run_id).info.start_time
+        entries = [Metric(name, float(value), stamp, 0) for name, value in metrics.items()]
         for start in range(0, len(entries), _METRICS_A_BATCH):
             self._client.log_batch(self.run_id, metrics=entries[start : start + _METRICS_A_BATCH])
 
@@ -123,15 +125,12 @@ def _experiment_id(registry: Registry) -> str:
 
 def _artifact_location(tracking_uri: str) -> str | None:
     """Beside a SQLite file; a tracking server decides for itself."""
-    if not tracking_uri.startswith("sqlite:///"):
-        return None
-    return (Path(tracking_uri.removeprefix("sqlite:///")).resolve().parent / "mlflow-artifacts").as_uri()
+    file = sqlite_file(tracking_uri)
+    return None if file is None else (file.resolve().parent / "mlflow-artifacts").as_uri()
 
 
 _FOLDER = "backtest"
 """Below which a run's files stand."""
-BATCH = 500
-"""Metrics that are sent at a time; MLflow takes at most a thousand."""
 
 
 def track_backtest(found: Backtest, options: Mapping[str, Any], written: Iterable[Path], tracking_uri: str) -> str:
@@ -143,17 +142,11 @@ def track_backtest(found: Backtest, options: Mapping[str, Any], written: Iterabl
         written: files that become artifacts.
         tracking_uri: where MLflow keeps runs.
     """
-    from mlflow.entities import Metric
-
     registry = Registry(tracking_uri)
     first, last = found.cutoffs[0].cutoff, found.cutoffs[-1].cutoff
     with open_run(registry, f"backtest {first:%Y-%m-%d} to {last:%Y-%m-%d}") as run:
         run.log_params({"backtest": found.config, "training": options})
-        # Stamped with the last cutoff, not with a clock: the same backtest logs the same values.
-        stamp = int(last.timestamp() * 1000)
-        metrics = [Metric(name, float(value), stamp, 0) for name, value in found.metrics().items()]
-        for start in range(0, len(metrics), BATCH):
-            registry.client.log_batch(run.run_id, metrics=metrics[start : start + BATCH])
+        run.log_metrics(found.metrics(), at=last)
         for path in written:
             registry.client.log_artifact(run.run_id, str(path), _FOLDER)
     return run.run_id

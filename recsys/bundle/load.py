@@ -62,10 +62,7 @@ def checked_file(folder: Path, manifest: Manifest, name: str) -> Path:
     Raises:
         BundleCorruptError: the manifest does not list it, or it does not match.
     """
-    entry = manifest.entry(name)
-    if entry is None:
-        raise BundleCorruptError(f"{folder}: the manifest lists no {name!r}; restore it or train again")
-    check_file(folder, entry, verify=True)
+    check_file(folder, _listed(folder, manifest, name), verify=True)
     return folder / name
 
 
@@ -102,10 +99,9 @@ def _read_model(folder: Path, manifest: Manifest) -> OfferModel:
     tables = {}
     for field in fields(OfferModel):
         if field.name != "facts":
-            tables[field.name] = read_arrow_table(
-                hints[field.name], _listed(folder, manifest, f"tables/{field.name}.arrow")
-            )
-    facts = _listed(folder, manifest, FACTS)
+            entry = _listed(folder, manifest, f"tables/{field.name}.arrow")
+            tables[field.name] = read_arrow_table(hints[field.name], folder / entry.name)
+    facts = folder / _listed(folder, manifest, FACTS).name
     try:
         return OfferModel(facts=ModelFacts.model_validate_json(facts.read_bytes()), **tables)
     except OSError as error:
@@ -114,7 +110,8 @@ def _read_model(folder: Path, manifest: Manifest) -> OfferModel:
         raise BundleCorruptError(f"{facts}: {validation_sentences(error)}; train again") from None
 
 
-def _listed(folder: Path, manifest: Manifest, name: str) -> Path:
-    if manifest.entry(name) is None:
-        raise BundleCorruptError(f"{folder}: the manifest lists no {name!r}; restore it or train again")
-    return folder / name
+def _listed(folder: Path, manifest: Manifest, name: str) -> FileEntry:
+    for file in manifest.files:
+        if file.name == name:
+            return file
+    raise BundleCorruptError(f"{folder}: the manifest lists no {name!r}; restore it or train again")

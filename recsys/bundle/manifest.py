@@ -83,10 +83,6 @@ class Manifest(Config):
         """Return the manifest as JSON with sorted keys."""
         return (json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
-    def entry(self, name: str) -> FileEntry | None:
-        """Return the entry of a file, None where the bundle has none of that name."""
-        return next((file for file in self.files if file.name == name), None)
-
 
 def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of the bundle in `folder`.

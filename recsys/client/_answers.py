@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 from recsys.client._exchange import ServiceError
-from recsys.contracts.answers import CallListEntry, RunningModel, WhiteSpaceItem, WhyNotResult
+from recsys.contracts.answers import RunningModel, WhiteSpaceItem
 from recsys.contracts.decisions import AssignedArm
 from recsys.contracts.events import LineStatus, OutcomeKind
 from recsys.contracts.offers import ANSWERED, Objective, Offer, OfferRequest, Tier
@@ -78,7 +78,7 @@ def parse_answer(body: Mapping[str, Any]) -> Answer:
         horizon_days=body["horizon_days"],
         objective=body["objective"],
         tier=body["tier"],
-        offers=tuple(_offer(item) for item in body["offers"]),
+        offers=tuple(Offer(**{name: item[name] for name in ANSWERED if name in item}) for item in body["offers"]),
         requested=body["requested"],
         shortfall=body["shortfall"],
         unknown_products=tuple(body["unknown_products"]),
@@ -90,7 +90,7 @@ def parse_answer(body: Mapping[str, Any]) -> Answer:
 
 def parse_models(body: Mapping[str, Any]) -> tuple[RunningModel, ...]:
     """Return the models that stand in the server's JSON."""
-    return tuple(_picked(RunningModel, item | _times(item, "as_of", "loaded_at")) for item in body["models"])
+    return tuple(picked(RunningModel, item | _times(item, "as_of", "loaded_at")) for item in body["models"])
 
 
 def empty_answer(request: OfferRequest, reason: str) -> Answer:
@@ -103,10 +103,6 @@ def _assignments(body: Mapping[str, Any]) -> tuple[AssignedArm, ...]:
     if "assignments" in body:
         return tuple(AssignedArm(item["experiment_id"], item["arm"]) for item in body["assignments"])
     return () if body["experiment"] is None else (AssignedArm(body["experiment"], body["arm"]),)
-
-
-def _offer(item: Mapping[str, Any]) -> Offer:
-    return Offer(**{name: item[name] for name in ANSWERED if name in item})
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,20 +259,10 @@ class BatchItem:
     problem: str | None
 
 
-def parse_explanation(body: Mapping[str, Any]) -> WhyNotResult:
-    """Return the explanation that stands in the server's JSON."""
-    return _picked(WhyNotResult, body)
-
-
-def parse_calls(body: Mapping[str, Any]) -> tuple[CallListEntry, ...]:
-    """Return the call list that stands in the server's JSON."""
-    return tuple(_picked(CallListEntry, call) for call in body["calls"])
-
-
 def parse_board(body: Mapping[str, Any]) -> tuple[BoardCell, ...]:
     """Return the cells of a white-space board, shelf by shelf."""
     return tuple(
-        _picked(BoardCell, {**cell, "category": shelf["category"]})
+        picked(BoardCell, {**cell, "category": shelf["category"]})
         for shelf in body["shelves"]
         for cell in shelf["cells"]
     )
@@ -285,7 +271,7 @@ def parse_board(body: Mapping[str, Any]) -> tuple[BoardCell, ...]:
 def parse_experiments(body: Mapping[str, Any]) -> tuple[RunningExperiment, ...]:
     """Return the experiments that stand in the server's JSON."""
     return tuple(
-        _picked(
+        picked(
             RunningExperiment,
             item | _times(item, "started_at") | {"n_units": {arm["name"]: arm["n_units"] for arm in item["arms"]}},
         )
@@ -315,8 +301,8 @@ def read_line(text: str) -> BatchItem:
         raise ServiceError(f"a line of the batch is not an offer engine's: {error!r}") from error
 
 
-def _picked(kind: type[_T], body: Mapping[str, Any]) -> _T:
-    """Fields that a newer server adds are left out."""
+def picked(kind: type[_T], body: Mapping[str, Any]) -> _T:
+    """Return the dataclass that stands in the server's JSON; fields that a newer server adds are left out."""
     return kind(**{item.name: body[item.name] for item in fields(kind)})  # type: ignore[arg-type]
 
 

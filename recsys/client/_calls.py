@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -18,12 +19,11 @@ from recsys.client._answers import (
     RunningExperiment,
     parse_answer,
     parse_board,
-    parse_calls,
     parse_experiments,
-    parse_explanation,
     parse_models,
     parse_posted,
     parse_reported,
+    picked,
 )
 from recsys.client._exchange import ApiQuestion, offers_question
 from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
@@ -64,7 +64,7 @@ def link_visitor(visitor_id: str, account_id: str) -> ApiCall[str]:
 def why_not_call(decision_id: str, product_id: str) -> ApiCall[WhyNotResult]:
     """Return the call that asks why a product was not offered."""
     question = ApiQuestion(f"/v1/decisions/{quote(decision_id, safe='')}/why-not", json={"product_id": product_id})
-    return ApiCall(question, parse_explanation)
+    return ApiCall(question, partial(picked, WhyNotResult))
 
 
 def product_offers(product_id: str, page: str, limit: int) -> ApiCall[Answer]:
@@ -74,7 +74,8 @@ def product_offers(product_id: str, page: str, limit: int) -> ApiCall[Answer]:
 
 def call_list_call(product_id: str, capacity: int) -> ApiCall[tuple[CallListEntry, ...]]:
     """Return the call that asks whom to call about a product."""
-    return ApiCall(ApiQuestion(_product(product_id, "accounts"), params={"capacity": capacity}), parse_calls)
+    question = ApiQuestion(_product(product_id, "accounts"), params={"capacity": capacity})
+    return ApiCall(question, lambda found: tuple(picked(CallListEntry, call) for call in found["calls"]))
 
 
 def white_space(account_id: str, products_per_category: int) -> ApiCall[tuple[BoardCell, ...]]:

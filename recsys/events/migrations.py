@@ -57,8 +57,7 @@ def drop_unread_index(connection: sa.Connection) -> None:
 
 def add_probe(engine: sa.Engine) -> None:
     """A row to be overwritten by whoever asks whether the store can keep anything."""
-    with engine.begin() as connection:
-        PROBE.create(connection, checkfirst=True)
+    PROBE.create(engine, checkfirst=True)
 
 
 def present_after_deciding(engine: sa.Engine) -> None:
@@ -239,8 +238,7 @@ def migrate(engine: sa.Engine, migrations: Mapping[int, Migration] = MIGRATIONS)
 
 
 def _add_missing(engine: sa.Engine) -> None:
-    with engine.begin() as connection:
-        ADDED.create(connection, checkfirst=True)
+    ADDED.create(engine, checkfirst=True)
     for name in missing_additions(engine):
         ADDITIONS[name](engine)
         with engine.begin() as connection:

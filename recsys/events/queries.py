@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -13,10 +13,20 @@ from recsys.contracts.events import EventQuery, FeedPosition, TableName
 from recsys.errors import ConfigError
 from recsys.events.schema import FED, TABLES, TIME_COLUMN, Utc
 
+_ARROW_TYPES: Final[dict[type, pa.DataType]] = {
+    Utc: pa.timestamp("us", tz="UTC"),
+    sa.Boolean: pa.bool_(),
+    sa.Double: pa.float64(),
+    sa.BigInteger: pa.int64(),
+}
+"""Of columns; all others are text."""
+
 
 def arrow_schema(table: TableName) -> pa.Schema:
     """Return the Arrow schema of a table of the store."""
-    return pa.schema([(column.name, _arrow_type(column)) for column in TABLES[table].columns])
+    return pa.schema(
+        [(column.name, _ARROW_TYPES.get(type(column.type), pa.string())) for column in TABLES[table].columns]
+    )
 
 
 def wanted_schema(query: EventQuery) -> pa.Schema:
@@ -41,16 +51,6 @@ def wanted_schema(query: EventQuery) -> pa.Schema:
         if name not in schema.names:
             raise ConfigError(f"{query.table} has no {name}; leave that filter or column out")
     return pa.schema([schema.field(name) for name in query.columns]) if query.columns else schema
-
-
-def _arrow_type(column: sa.Column[Any]) -> pa.DataType:
-    if isinstance(column.type, Utc):
-        return pa.timestamp("us", tz="UTC")
-    if isinstance(column.type, sa.Boolean):
-        return pa.bool_()
-    if isinstance(column.type, sa.Double):
-        return pa.float64()
-    return pa.int64() if isinstance(column.type, sa.BigInteger) else pa.string()
 
 
 def record_batch(rows: Sequence[sa.Row[Any]], schema: pa.Schema) -> pa.RecordBatch:

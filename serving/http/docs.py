@@ -44,6 +44,7 @@ def _template() -> Template:
 
 def _operation(method: str, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:
     body = _schema_of(operation.get("requestBody", {}))
+    examples = schemas.get(body or "", {}).get("examples")
     answers = [
         {"status": status, "text": answer["description"], "schema": _schema_of(answer)}
         for status, answer in sorted(operation["responses"].items())
@@ -56,7 +57,7 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], schemas: Ma
         "description": operation.get("description", ""),
         "parameters": operation.get("parameters", []),
         "body": body,
-        "example": _example(schemas.get(body or "", {})),
+        "example": json.dumps(examples[0], indent=2, ensure_ascii=False) if examples else None,
         "answers": answers,
     }
 
@@ -68,11 +69,6 @@ def _schema_of(part: Mapping[str, Any]) -> str | None:
         if reference:
             return str(reference.rpartition("/")[2])
     return None
-
-
-def _example(schema: Mapping[str, Any]) -> str | None:
-    examples = schema.get("examples")
-    return json.dumps(examples[0], indent=2, ensure_ascii=False) if examples else None
 
 
 def type_of(schema: Mapping[str, Any]) -> str:

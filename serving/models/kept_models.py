@@ -163,7 +163,8 @@ class KeptModels:
             if self.find(version) is not None:
                 self._touch(self.root / version)
         for folder in self.root.glob(f"{_INCOMPLETE}*"):
-            _remove_abandoned(folder)
+            with suppress(OSError), _held(folder):  # whoever works in it holds it
+                shutil.rmtree(folder, ignore_errors=True)
         now, total = self._clock().timestamp(), 0
         for served_at, folder in sorted(self._bundles(), reverse=True):
             total += _size(folder)
@@ -204,11 +205,6 @@ def _copy(file: Path, place: Path, *, link: bool) -> None:
     shutil.copyfile(file, place)
     with place.open("rb") as copied:
         os.fsync(copied.fileno())
-
-
-def _remove_abandoned(folder: Path) -> None:
-    with suppress(OSError), _held(folder):  # whoever works in it holds it
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

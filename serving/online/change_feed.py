@@ -153,12 +153,12 @@ class ChangeReader:
             since: outcomes and presentations from then on.
         """
         position = self._store.position()
-        decisions = EventQuery("decisions", from_decision_id=first_id_at(since), presented=True)
-        lines, outcomes = (
-            EventQuery("order_lines", recorded_since=lines_since),
-            EventQuery("outcomes", recorded_since=since),
-        )
-        return self._read({"decisions": decisions, "order_lines": lines, "outcomes": outcomes}, position, 0)
+        queries: dict[TableName, EventQuery] = {
+            "decisions": EventQuery("decisions", from_decision_id=first_id_at(since), presented=True),
+            "order_lines": EventQuery("order_lines", recorded_since=lines_since),
+            "outcomes": EventQuery("outcomes", recorded_since=since),
+        }
+        return self._read(queries, position, 0)
 
     def changes(self, since: FeedPosition, n_erasures: int) -> StateDelta | None:
         """Return what was written since a position; None where the store is an older copy of what was read before.

@@ -71,8 +71,7 @@ class ModelReloader:
     async def _take_turn(self) -> None:
         async with self._looking:
             self._queued = None
-            if isinstance(self._models, WatchedModels):
-                await self._look(self._models, at_once=True)
+            await self._look(at_once=True)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -93,13 +92,13 @@ class ModelReloader:
         Raises:
             StoreError: what happened since an older model was trained can't be read now; nothing has changed.
         """
+        async with self._looking:  # else a second look would load again what the first has not put in place yet
+            await self._look(at_once=at_once)
+
+    async def _look(self, *, at_once: bool) -> None:
         models = self._models
         if not isinstance(models, WatchedModels):
             return
-        async with self._looking:  # else a second look would load again what the first has not put in place yet
-            await self._look(models, at_once=at_once)
-
-    async def _look(self, models: WatchedModels, *, at_once: bool) -> None:
         changes = await asyncio.to_thread(models.look, at_once=at_once)
         ready = [change.model for change in changes if change.refused is None and change.model is not None]
         older = [await asyncio.to_thread(self._state.read_for, model) for model in ready]

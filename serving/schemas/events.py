@@ -10,10 +10,6 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from recsys.contracts.events import LineStatus, Outcome, OutcomeKind, PostedLine
 from serving.schemas.fields import Currency, Id, Label, Money, Quantity, StrictBody
 
-MAX_OUTCOMES = 1_000
-MAX_ORDERS = 200
-MAX_LINES = 500
-
 
 def _utc(when: datetime) -> datetime:
     try:
@@ -82,7 +78,7 @@ class OutcomesBody(StrictBody):
         },
     )
 
-    outcomes: list[OutcomeBody] = Field(min_length=1, max_length=MAX_OUTCOMES, description="In any order.")
+    outcomes: list[OutcomeBody] = Field(min_length=1, max_length=1_000, description="In any order.")
 
 
 class OutcomesAnswer(BaseModel):
@@ -147,7 +143,7 @@ class OrderBody(StrictBody):
     currency: Currency | None = Field(
         default=None, description="ISO 4217: the model's (`GET /v1/models`), where it has one; left out, that one."
     )
-    lines: list[OrderLineBody] = Field(min_length=1, max_length=MAX_LINES, description="What was bought or came back.")
+    lines: list[OrderLineBody] = Field(min_length=1, max_length=500, description="What was bought or came back.")
 
     def to_events(self, now: datetime, currency: str | None) -> list[PostedLine]:
         """Return the events, recorded `now`; an order that says no currency is in the model's, and the log says so."""
@@ -198,7 +194,7 @@ class OrdersBody(StrictBody):
         },
     )
 
-    orders: list[OrderBody] = Field(min_length=1, max_length=MAX_ORDERS, description="In any order.")
+    orders: list[OrderBody] = Field(min_length=1, max_length=200, description="In any order.")
 
 
 class LineId(BaseModel):

@@ -7,11 +7,6 @@ from typing import Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-MAX_LIMIT = 100
-"""Offers in one answer."""
-MAX_CART_LINES = 200
-MAX_EXCLUDED = 1_000
-MAX_CATEGORIES = 100
 _NAMES_SOMETHING = r"^[^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s][^\x00-\x1f\x7f]*$"
 """Text without control characters that is not all white space; the length that is left is what the server counts."""
 

@@ -11,10 +11,6 @@ from recsys.contracts.decisions import AssignedArm
 from recsys.contracts.offers import ANSWERED, KINDS, CartLine, Explain, Objective, Offer, OfferKind, OfferRequest, Tier
 from serving.http.problems import Problem
 from serving.schemas.fields import (
-    MAX_CART_LINES,
-    MAX_CATEGORIES,
-    MAX_EXCLUDED,
-    MAX_LIMIT,
     WHOLE,
     Id,
     Label,
@@ -25,8 +21,8 @@ from serving.schemas.fields import (
 )
 
 Kinds = Annotated[list[OfferKind], Field(min_length=1, max_length=2)]
-Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
-BodyLimit = Annotated[int, Field(ge=1, le=MAX_LIMIT), WHOLE]
+Limit = Annotated[int, Field(ge=1, le=100)]
+BodyLimit = Annotated[Limit, WHOLE]
 
 
 class CartLineBody(StrictBody):
@@ -40,7 +36,7 @@ class FiltersBody(StrictBody):
     """Which products may be offered at all."""
 
     categories: list[Label] = Field(
-        default_factory=list, max_length=MAX_CATEGORIES, description="Only products of these; empty: of any category."
+        default_factory=list, max_length=100, description="Only products of these; empty: of any category."
     )
     min_price: Money | None = Field(default=None, description="Only products that cost this much or more, a unit.")
     max_price: Money | None = Field(default=None, description="Only products that cost this much or less, a unit.")
@@ -83,7 +79,7 @@ class OffersBody(StrictBody):
     visitor_id: Id | None = Field(default=None, description="The visitor, with an account or without.")
     cart: list[CartLineBody] = Field(
         default_factory=list,
-        max_length=MAX_CART_LINES,
+        max_length=200,
         description="The lines in the cart. A product that the model does not know is tolerated and reported.",
     )
     viewed_product_id: Id | None = Field(default=None, description="The product whose page is open.")
@@ -93,9 +89,7 @@ class OffersBody(StrictBody):
         description="The kinds of offer that are wanted.",
     )
     limit: BodyLimit = Field(default=10, description="How many offers are wanted.")
-    exclude: list[Id] = Field(
-        default_factory=list, max_length=MAX_EXCLUDED, description="Products that must not be offered."
-    )
+    exclude: list[Id] = Field(default_factory=list, max_length=1_000, description="Products that must not be offered.")
     new_only: bool = Field(default=False, description="Leave out everything that the account has ever bought.")
     objective: Objective | None = Field(
         default=None, description="What the ranking maximises; the server's own objective where it is left out."
@@ -234,9 +228,6 @@ class OffersAnswer(BaseModel):
     )
 
 
-MAX_REQUESTS = 500
-
-
 class OffersBatchBody(StrictBody):
     """Many questions."""
 
@@ -244,7 +235,7 @@ class OffersBatchBody(StrictBody):
         json_schema_extra={"examples": [{"requests": [{"account_id": "17850", "limit": 3}, {"account_id": "13089"}]}]},
     )
 
-    requests: list[OffersBody] = Field(min_length=1, max_length=MAX_REQUESTS, description="Each as `POST /v1/offers`.")
+    requests: list[OffersBody] = Field(min_length=1, max_length=500, description="Each as `POST /v1/offers`.")
 
 
 class BatchLine(BaseModel):

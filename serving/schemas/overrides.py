@@ -10,9 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from recsys.contracts.events import AccountUpdate, ProductUpdate
 from serving.schemas.fields import Id, Label, Money, StrictBody
 
-MAX_PRODUCTS = 2_000
-MAX_ACCOUNTS = 2_000
-
 Stock = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
@@ -48,7 +45,7 @@ class ProductsBody(StrictBody):
     )
 
     products: list[ProductBody] = Field(
-        min_length=1, max_length=MAX_PRODUCTS, description="Of two entries for one product the later values count."
+        min_length=1, max_length=2_000, description="Of two entries for one product the later values count."
     )
 
 
@@ -92,7 +89,7 @@ class AccountsBody(StrictBody):
     )
 
     accounts: list[AccountBody] = Field(
-        min_length=1, max_length=MAX_ACCOUNTS, description="Of two entries for one account the later values count."
+        min_length=1, max_length=2_000, description="Of two entries for one account the later values count."
     )
 
 

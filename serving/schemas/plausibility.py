@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from serving.http.problems import FieldProblem, ImplausibleError
-from serving.schemas.events import OrderBody, OrderLineBody, OrdersBody, OutcomesBody
+from serving.schemas.events import OrderLineBody, OrdersBody, OutcomesBody
 
 EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
 """Where a date is empty, systems write the years 1, 1900, 1970 and 1980; no order that is posted is as old."""
@@ -83,20 +83,15 @@ def _wrong_orders(body: OrdersBody, clock: ReportTimes, currency: str | None) ->
         if order.currency not in {None, wanted}:
             detail = f"currency == {order.currency!r}, must be {wanted}, {whose}; convert the order's money"
             yield FieldProblem(pointer=f"{place}/currency", detail=detail)
-        yield from _wrong_lines(place, order)
+        for number, line in enumerate(order.lines):
+            if (wrong := _wrong_money(line)) is not None:
+                yield FieldProblem(pointer=f"{place}/lines/{number}/{wrong[0]}", detail=wrong[1])
 
 
 def _first_currency(body: OrdersBody) -> tuple[str | None, str]:
     """The first currency that an order of the batch says, and where."""
     said = ((order.currency, f"as in /orders/{position}") for position, order in enumerate(body.orders))
     return next(((currency, where) for currency, where in said if currency is not None), (None, ""))
-
-
-def _wrong_lines(place: str, order: OrderBody) -> Iterator[FieldProblem]:
-    for number, line in enumerate(order.lines):
-        wrong = _wrong_money(line)
-        if wrong is not None:
-            yield FieldProblem(pointer=f"{place}/lines/{number}/{wrong[0]}", detail=wrong[1])
 
 
 def _wrong_money(line: OrderLineBody) -> tuple[str, str] | None:

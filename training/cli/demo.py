@@ -29,6 +29,7 @@ from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.errors import ServerError
 
 _FOLDER = Path("var/demo")
+_COMMAND = (sys.executable, "-c", "from recsys.cli import main; main()")
 READY_SECONDS = 60.0
 console = Console()
 
@@ -74,14 +75,10 @@ def _offers(*arguments: str | Path, may_refuse: bool = False) -> bool:
     """Run `offers` as a user would, show it, and return whether it did what was asked."""
     words = [str(argument) for argument in arguments]
     console.print(Text(f"\n$ offers {shlex.join(words)}", style="bold"))
-    done = subprocess.run([*_command(), *words], check=False)  # noqa: S603 - our own command
+    done = subprocess.run([*_COMMAND, *words], check=False)  # noqa: S603 - our own command
     if done.returncode != 0 and not may_refuse:
         raise typer.Exit(done.returncode)
     return done.returncode == 0
-
-
-def _command() -> list[str]:
-    return [sys.executable, "-c", "from recsys.cli import main; main()"]
 
 
 @contextmanager
@@ -90,7 +87,7 @@ def _server(tracking: str, store: str) -> Iterator[str]:
     port = _free_port()
     arguments = ["serve", "--port", str(port), "--tracking-uri", tracking, "--store", store]
     console.print(Text(f"\n$ offers {' '.join(arguments)} &", style="bold"))
-    with subprocess.Popen([*_command(), *arguments]) as process:  # noqa: S603 - our own command
+    with subprocess.Popen([*_COMMAND, *arguments]) as process:  # noqa: S603 - our own command
         try:
             yield f"http://127.0.0.1:{port}"
         finally:

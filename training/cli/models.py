@@ -148,9 +148,7 @@ Sides = dict[str, tuple[str, str]]
 def compare_command(
     first: Annotated[str, typer.Argument(help="A model version or an alias; or the id of an MLflow run.")],
     second: Annotated[str, typer.Argument(help="Another one.")],
-    tracking_uri: Annotated[
-        str, typer.Option("--tracking-uri", help="Where MLflow keeps runs and models.")
-    ] = DEFAULT_TRACKING_URI,
+    tracking_uri: TrackingUri = DEFAULT_TRACKING_URI,
 ) -> None:
     """Show two models side by side: configuration that differs, data, metrics, and NDCG on the same accounts."""
     registry = Registry.existing(tracking_uri)
@@ -178,7 +176,7 @@ def find_run(registry: Registry, reference: str) -> ModelVersion:
         registry.client.get_run(reference)
     except MlflowException:
         raise ModelNotFoundError(f"no run {reference} in {registry.tracking_uri}; `mlflow ui` lists them") from None
-    return registry.of_run(reference) or ModelVersion(0, reference, "", {})
+    return registry.of_run(reference) or ModelVersion(0, reference, {})
 
 
 def _differing(left: dict[str, str], right: dict[str, str]) -> Sides:

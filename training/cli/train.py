@@ -72,7 +72,8 @@ def train_command(
         rejects=rejects,
     )
     console = Console()
-    with _progress() as progress:
+    columns = SpinnerColumn(finished_text="done"), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True, log_path=False)) as progress:
 
         @contextmanager
         def step(name: str) -> Iterator[None]:
@@ -92,15 +93,6 @@ def train_command(
         console.print(Text(f"The bundle stands in {out} too, the fitted models in {models_folder(out)}."))
     console.print(Text(f"Look at it: mlflow ui --backend-store-uri {tracking_uri}"))
     console.print(Text("Make it champion, if it passes the gate: offers promote"))
-
-
-def _progress() -> Progress:
-    return Progress(
-        SpinnerColumn(finished_text="done"),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True, log_path=False),
-    )
 
 
 def _replayed(run: TrainingRun) -> str:
