@@ -45,10 +45,8 @@ def serve_command(
     from serving.settings import Settings
 
     settings = Settings() if config is None else read_config(config, Settings)
-    if keys is not None:
-        settings = settings.model_copy(update={"keys_file": keys})
-    if rules is not None:
-        settings = settings.model_copy(update={"rules_file": rules})
+    files = {"keys_file": keys, "rules_file": rules}
+    settings = settings.model_copy(update={name: file for name, file in files.items() if file is not None})
     if settings.rules_file is not None:
         read_rules(settings.rules_file)
     if settings.keys_file is not None:

@@ -192,6 +192,9 @@ class Stopwatch:
         found: dict[str, float] = {}
         for one in self.times:
             name = one.name.replace(" ", "_")
-            found |= {f"seconds.{name}": one.seconds, f"cpu_seconds.{name}": one.cpu_seconds}
-            found[f"peak_gb.{name}"] = one.peak_gb
+            found |= {
+                f"seconds.{name}": one.seconds,
+                f"cpu_seconds.{name}": one.cpu_seconds,
+                f"peak_gb.{name}": one.peak_gb,
+            }
         return found

@@ -63,12 +63,12 @@ def resolve(reference: str, *, tracking_uri: str = DEFAULT_TRACKING_URI) -> Reso
         path = local_folder(source) or download(source, tracking_uri)
         if not path.is_dir():
             raise artifacts_gone(path)
-        return ResolvedModel(path, model_version(path))
-    path = Path(reference)
-    if not path.is_dir():
-        raise ModelNotFoundError(
-            f"{reference}: no such folder; name the folder of a bundle, models:/offers@champion or models:/offers/1"
-        )
+    else:
+        path = Path(reference)
+        if not path.is_dir():
+            raise ModelNotFoundError(
+                f"{reference}: no such folder; name the folder of a bundle, models:/offers@champion or models:/offers/1"
+            )
     return ResolvedModel(path, model_version(path))
 
 

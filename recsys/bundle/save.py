@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -69,9 +69,21 @@ def save_bundle(
         BundleCorruptError: a table breaks a rule of one of its columns, so that nobody could load it.
     """
     model.check()
+    said = details or BundleDetails()
     with replaced_folder(path, MANIFEST, "bundle") as beside:
         _write_files(beside, model, frames or {})
-        manifest = _manifest(beside, model, details or BundleDetails())
+        manifest = Manifest(
+            as_of=model.facts.as_of,
+            horizon_days=model.facts.horizon_days,
+            currency=model.facts.currency,
+            data_fingerprint=said.data_fingerprint,
+            config=said.config,
+            ranking=said.ranking,
+            metrics=said.metrics,
+            libraries=_versions(),
+            warm_up=choose_warm_up(model) if said.warm_up is None else said.warm_up,
+            files=file_entries(beside),
+        )
         (beside / MANIFEST).write_bytes(manifest.to_bytes())
     return manifest
 
@@ -94,7 +106,8 @@ def replaced_folder(path: Path, marker: str, kind: str) -> Iterator[Path]:
     try:
         yield beside
         beside.chmod(0o755)
-        _sync(beside)
+        for item in [*beside.rglob("*"), beside]:
+            _sync(item)
         _move(beside, path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -132,28 +145,11 @@ def _write_files(folder: Path, model: OfferModel, frames: Mapping[str, pd.DataFr
         pq.write_table(table, folder / "frames" / f"{name}.parquet", compression="zstd")
 
 
-def _manifest(folder: Path, model: OfferModel, details: BundleDetails) -> Manifest:
-    return Manifest(
-        as_of=model.facts.as_of,
-        horizon_days=model.facts.horizon_days,
-        currency=model.facts.currency,
-        data_fingerprint=details.data_fingerprint,
-        config=details.config,
-        ranking=details.ranking,
-        metrics=details.metrics,
-        libraries=_versions(),
-        warm_up=choose_warm_up(model) if details.warm_up is None else details.warm_up,
-        files=file_entries(folder),
-    )
-
-
 def _versions() -> dict[str, str]:
     found = {}
     for name in LIBRARIES:
-        try:
+        with suppress(PackageNotFoundError):  # a source tree that was never installed
             found[name] = version(name)
-        except PackageNotFoundError:  # a source tree that was never installed
-            continue
     return found
 
 
@@ -162,13 +158,12 @@ def _refuse_strangers(path: Path, marker: str, kind: str) -> None:
         raise BundleError(f"{path}: exists and is no {kind}, must be a new folder or one to replace; name another")
 
 
-def _sync(folder: Path) -> None:
-    for item in [*folder.rglob("*"), folder]:
-        handle = os.open(item, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _sync(item: Path) -> None:
+    handle = os.open(item, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _move(beside: Path, path: Path) -> None:
@@ -183,8 +178,4 @@ def _move(beside: Path, path: Path) -> None:
             aside.rename(path)
         raise
     shutil.rmtree(aside, ignore_errors=True)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    _sync(path.parent)

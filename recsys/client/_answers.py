@@ -203,8 +203,7 @@ class PostedOrders(NamedTuple):
 
 def parse_reported(body: Mapping[str, Any]) -> Reported:
     """Return the answer to outcomes; an older server names only some of it."""
-    named = (tuple(body.get(name, ())) for name in Reported._fields[1:])
-    return Reported(body["received"], *named)
+    return Reported(body["received"], *(tuple(body.get(name, ())) for name in Reported._fields[1:]))
 
 
 def parse_posted(body: Mapping[str, Any]) -> PostedOrders:

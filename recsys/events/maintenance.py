@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from recsys.contracts.events import Erasure, EventQuery, TableName, forget_key
 from recsys.errors import ConfigError
-from recsys.events.queries import arrow_schema
 from recsys.events.schema import TABLES, TIME_COLUMN
+from recsys.events.statements import arrow_schema
 from recsys.events.store import SqlStore
 
 FILE: Final = "part.parquet"
@@ -138,7 +138,7 @@ def _delete(store: SqlStore, table: sa.Table, what: sa.ColumnElement[bool]) -> i
         with store.answering(), store.engine.begin() as connection:
             if connection.dialect.name == "sqlite":
                 connection.exec_driver_sql("PRAGMA secure_delete=ON")  # else the values stay in free pages
-            n_rows += _rows(connection.execute(sa.delete(table).where(wanted)))
+            n_rows += connection.execute(sa.delete(table).where(wanted)).rowcount
     return n_rows
 
 
@@ -150,24 +150,17 @@ def drop_before(store: SqlStore, table: TableName, before: datetime) -> int:
     """
     if table not in RETAINED:
         raise ConfigError(f"table == {table!r}, must be one of {', '.join(RETAINED)}; the others hold state")
-    return sum(_dropped(store, table, before))
-
-
-def _dropped(store: SqlStore, table: TableName, before: datetime) -> Iterator[int]:
     rows = TABLES[table]
     address: sa.ColumnClause[Any] = sa.literal_column("rowid" if store.engine.dialect.name == "sqlite" else "ctid")
     old = sa.select(address).select_from(rows).where(rows.c[TIME_COLUMN[table]] < before).limit(_CHUNK_ROWS)
+    dropped = 0
     while True:
         with store.answering(), store.engine.begin() as connection:
-            n_rows = _rows(connection.execute(sa.delete(rows).where(address.in_(old.scalar_subquery()))))
-        yield n_rows
+            n_rows = connection.execute(sa.delete(rows).where(address.in_(old.scalar_subquery()))).rowcount
+        dropped += n_rows
         if n_rows < _CHUNK_ROWS:
-            return
+            return dropped
 
 
 def _belongs(table: sa.Table, account_id: str, visitors: sa.Select[Any]) -> sa.ColumnElement[bool]:
     return (table.c.account_id == account_id) | table.c.visitor_id.in_(visitors)
-
-
-def _rows(result: sa.CursorResult[Any]) -> int:
-    return int(result.rowcount)

@@ -12,10 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
 from recsys.contracts.events import Event, EventQuery, FeedPosition, TableName
-from recsys.events.inserts import insert_statements
 from recsys.events.migrations import migrate
-from recsys.events.queries import record_batch, select_statement, wanted_schema
 from recsys.events.schema import TABLES, rows_by_table
+from recsys.events.statements import insert_statements, record_batch, select_statement, wanted_schema
 from recsys.events.store import SQLITE_POSITION
 
 

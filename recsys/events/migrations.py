@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from recsys.contracts.events import PRESENTING, TableName
 from recsys.contracts.offers import LOGGED
 from recsys.errors import StoreError
-from recsys.events.schema import ADDED, EVENT_TABLES, FED, METADATA, PROBE, TABLES, VERSION, WRITTEN
+from recsys.events.schema import ADDED, EVENT_TABLES, FED, METADATA, PROBE, TABLES, VERSION
 
 Migration = Callable[[sa.Connection], None]
 Addition = Callable[[sa.Engine], None]
@@ -31,7 +31,7 @@ def create_tables(connection: sa.Connection) -> None:
 
 def add_live_state(connection: sa.Connection) -> None:
     """Version 2: overrides, visitors, experiments and erasures; what decisions rested on; rules in the view."""
-    added = (name for name in WRITTEN if name not in {"decisions", "outcomes", "order_lines"})
+    added = (name for name in EVENT_TABLES if name not in {"decisions", "outcomes", "order_lines"})
     METADATA.create_all(connection, tables=[TABLES[name] for name in added])
     if "context" not in {column["name"] for column in sa.inspect(connection).get_columns("decisions")}:
         connection.execute(sa.text("ALTER TABLE decisions ADD COLUMN context JSON"))

@@ -170,8 +170,6 @@ _VIEW: Final = sa.Table(
     sa.Column("presented_at", Utc),
 )
 
-WRITTEN: Final[tuple[TableName, ...]] = tuple(EVENT_TABLES)
-"""What is a table; `decision_offers` is a view."""
 FED: Final[tuple[TableName, ...]] = tuple(name for name, kept in EVENT_TABLES.items() if kept.is_fed)
 TIME_COLUMN: Final[dict[TableName, str]] = {name: kept.time for name, kept in EVENT_TABLES.items()} | {
     "decision_offers": "decided_at"

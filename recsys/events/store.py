@@ -16,11 +16,10 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from recsys.contracts.events import Event, EventQuery, FeedPosition, TableName
 from recsys.errors import ConfigError, DataError, StoreBusyError, StoreError
-from recsys.events.inserts import Statement, insert_statements
 from recsys.events.migrations import ADDITIONS, MIGRATIONS, check_version, migrate
-from recsys.events.queries import record_batch, select_statement, wanted_schema
 from recsys.events.schema import TABLES, rows_by_table
 from recsys.events.sqlite_files import SqliteFiles
+from recsys.events.statements import Statement, insert_statements, record_batch, select_statement, wanted_schema
 
 BUSY_SECONDS: Final = 5.0
 """How long a writer waits for another process's commit before it gives up."""

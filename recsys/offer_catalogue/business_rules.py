@@ -142,12 +142,14 @@ def unknown_in_rules(rules: Iterable[BusinessRule], knows: Callable[[NameKind, s
         >>> unknown_in_rules([rule], lambda kind, name: name == "P1")
         ["product 'P2' (tins)"]
     """
-    named: list[tuple[NameKind, str, str]] = []
-    for rule in rules:
-        named += [("product", name, rule.name) for name in rule.products]
-        named += [("category", name, rule.name) for name in rule.categories]
-        named += [("segment", name, rule.name) for name in rule.segments]
-    return [f"{kind} {name!r} ({rule})" for kind, name, rule in named if not knows(kind, name)]
+    fields: dict[NameKind, str] = {"product": "products", "category": "categories", "segment": "segments"}
+    return [
+        f"{kind} {name!r} ({rule.name})"
+        for rule in rules
+        for kind, field in fields.items()
+        for name in getattr(rule, field)
+        if not knows(kind, name)
+    ]
 
 
 def read_rules(path: Path) -> BusinessRules:

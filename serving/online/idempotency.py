@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -28,17 +28,15 @@ class WriteResult(Generic[_K, _E]):
     conflicts: tuple[_K, ...]
 
 
-def kept_outcomes(store: EventStore, sent: Iterable[Outcome]) -> WriteResult[str, Outcome]:
+def kept_outcomes(store: EventStore, sent: Sequence[Outcome]) -> WriteResult[str, Outcome]:
     """Return what the store keeps of outcomes that were just written."""
-    sent = list(sent)
     ids = tuple({outcome.outcome_id for outcome in sent})
     rows = store.read(EventQuery("outcomes", outcome_ids=ids)).to_pylist()
     return _compared({row["outcome_id"]: Outcome(**row) for row in rows}, sent, lambda one: one.outcome_id, _as_outcome)
 
 
-def kept_lines(store: EventStore, sent: Iterable[PostedLine]) -> WriteResult[tuple[str, str], PostedLine]:
+def kept_lines(store: EventStore, sent: Sequence[PostedLine]) -> WriteResult[tuple[str, str], PostedLine]:
     """Return what the store keeps of order lines that were just written."""
-    sent = list(sent)
     wanted = {line_key(line) for line in sent}
     rows = store.read(EventQuery("order_lines", order_ids=tuple({order_id for order_id, _ in wanted}))).to_pylist()
     kept = {line_key(line): line for line in (PostedLine(**row) for row in rows) if line_key(line) in wanted}

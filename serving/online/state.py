@@ -103,11 +103,11 @@ class OnlineState:
             history = self._history(*reaction.subject)
             if history is None:
                 continue
-            if not reaction.refuses:
+            if reaction.refuses:
+                for product_id in reaction.product_ids:
+                    history.refuse(product_id, reaction.when)
+            else:
                 history.present(reaction.product_ids, reaction.decision_id, reaction.when)
-                continue
-            for product_id in reaction.product_ids:
-                history.refuse(product_id, reaction.when)
 
     def present(self, subject: Subject, decision_id: str, product_ids: Sequence[str], when: datetime) -> None:
         """Put in force that a surface has presented what it got."""
@@ -195,10 +195,9 @@ class OnlineState:
         account = account_id or (self._links.get(visitor_id) if visitor_id is not None else None)
         if account is not None:
             return self._of_accounts.setdefault(account, OnlineActivity())
-        return None if visitor_id is None else self._of_visitor(visitor_id)
-
-    def _of_visitor(self, visitor_id: str) -> OnlineActivity:
-        """Return a visitor's history; beyond so many, the one that did nothing for longest is let go."""
+        if visitor_id is None:
+            return None
+        # Beyond so many visitors the one that did nothing for longest is let go.
         history = self._of_visitors.pop(visitor_id, None) or OnlineActivity()
         self._of_visitors[visitor_id] = history
         if len(self._of_visitors) > self._most_visitors:

@@ -124,10 +124,11 @@ def _json(values: Mapping[str, Any]) -> bytes:
 
 def _experiments(store: EventStore) -> list[ExperimentAnswer]:
     units = units_by_arm(store)
-    found = [
-        _experiment(record, units.get((record.experiment_id, record.version), {})) for record in list_experiments(store)
+    return [
+        found
+        for record in list_experiments(store)
+        if (found := _experiment(record, units.get((record.experiment_id, record.version), {}))) is not None
     ]
-    return [experiment for experiment in found if experiment is not None]
 
 
 def _experiment(record: ExperimentRecord, units: dict[str, int]) -> ExperimentAnswer | None:

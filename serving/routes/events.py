@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
@@ -16,9 +15,20 @@ from serving.metrics import Metrics
 from serving.models.by_alias import unknown_names
 from serving.online.change_feed import DecisionRef, reactions_of
 from serving.online.idempotency import WriteResult, kept_lines, kept_outcomes
-from serving.schemas.events import LineId, OrdersAnswer, OrdersBody, OutcomesAnswer, OutcomesBody
+from serving.schemas.events import (
+    AccountsAnswer,
+    AccountsBody,
+    LineId,
+    LinkAnswer,
+    LinkBody,
+    OrdersAnswer,
+    OrdersBody,
+    OutcomesAnswer,
+    OutcomesBody,
+    ProductsAnswer,
+    ProductsBody,
+)
 from serving.schemas.fields import Id
-from serving.schemas.overrides import AccountsAnswer, AccountsBody, LinkAnswer, LinkBody, ProductsAnswer, ProductsBody
 from serving.schemas.plausibility import ReportTimes, check_orders, check_outcomes
 from serving.services import Services, ServicesDep
 
@@ -40,7 +50,7 @@ async def post_outcomes(
     be right, later than now or before 1990, refuses the batch.
     """
     now = services.clock()
-    check_outcomes(body, _clock(services, now))
+    check_outcomes(body, ReportTimes(now, services.settings.future_tolerance_seconds))
     events = [outcome.to_event(now) for outcome in body.outcomes]
     await services.writer.submit(events)
     kept, told = await services.read(_look_up, services, events)
@@ -68,7 +78,7 @@ async def post_orders(
     """
     now = services.clock()
     model = services.models.current()
-    check_orders(body, _clock(services, now), model.currency)
+    check_orders(body, ReportTimes(now, services.settings.future_tolerance_seconds), model.currency)
     events = [line for order in body.orders for line in order.to_events(now, model.currency)]
     await services.writer.submit(events)
     kept = await services.read(kept_lines, services.store, events)
@@ -141,10 +151,6 @@ async def post_link(
         raise HTTPException(409, "the visitor is another account already; give the new person another visitor id")
     services.state.link(visitor_id, body.account_id)
     return LinkAnswer(visitor_id=visitor_id, account_id=body.account_id)
-
-
-def _clock(services: Services, now: datetime) -> ReportTimes:
-    return ReportTimes(now, services.settings.future_tolerance_seconds)
 
 
 def _look_up(services: Services, events: Sequence[Outcome]) -> tuple[WriteResult[str, Outcome], dict[str, DecisionRef]]:

@@ -25,7 +25,7 @@ from serving.http.admission import JsonBody
 from serving.http.problems import BODY_PROBLEMS, QUERY_PROBLEMS, problem_responses
 from serving.models.by_alias import LoadedModel
 from serving.schemas.fields import Id, Label
-from serving.schemas.insights import BoardAnswer, CallListAnswer, Capacity, CellsPerCategory, WhyNotAnswer, WhyNotBody
+from serving.schemas.insights import BoardAnswer, CallListAnswer, WhyNotAnswer, WhyNotBody
 from serving.schemas.offers import Limit, OffersAnswer
 from serving.services import AdmissionDep, Services, ServicesDep
 
@@ -84,7 +84,7 @@ async def get_upgrades(
 async def get_accounts(
     services: ServicesDep,
     product_id: ProductPath,
-    capacity: Annotated[Capacity, Query(description="How many calls can be made.", examples=[20])] = 50,
+    capacity: Annotated[int, Query(ge=1, le=1_000, description="How many calls can be made.", examples=[20])] = 50,
 ) -> CallListAnswer:
     """The accounts most likely to take it; without those that own it by now, declined it lately or want no offers."""
     model = services.models.current()
@@ -113,8 +113,8 @@ async def get_whitespace(
         Id, Path(description="The account; an unknown one owns what was posted for it.", examples=["17850"])
     ],
     products_per_category: Annotated[
-        CellsPerCategory,
-        Query(description="Gaps of each category: those that most peers have bought.", examples=[5]),
+        int,
+        Query(ge=1, le=200, description="Gaps of each category: those that most peers have bought.", examples=[5]),
     ] = 20,
 ) -> BoardAnswer:
     """Category by product: owned, offered, gap, not eligible. Opening this page presents nothing."""

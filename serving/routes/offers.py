@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import islice
 from typing import Annotated, Final
 
@@ -106,21 +106,17 @@ async def post_offers_batch(
 
 async def _lines(services: Services, questions: list[OffersBody], request_id: str) -> AsyncIterator[bytes]:
     waiting = iter(enumerate(questions))
-    under_way = {asyncio.create_task(_line(services, *item, request_id)) for item in _some(waiting, AT_ONCE)}
+    under_way = {asyncio.create_task(_line(services, *item, request_id)) for item in islice(waiting, AT_ONCE)}
     try:
         while under_way:
             done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 yield task.result()
-            more = _some(waiting, AT_ONCE - len(under_way))
+            more = islice(waiting, AT_ONCE - len(under_way))
             under_way |= {asyncio.create_task(_line(services, *item, request_id)) for item in more}
     finally:
         for task in under_way:  # the caller has gone
             task.cancel()
-
-
-def _some(items: Iterator[tuple[int, OffersBody]], most: int) -> list[tuple[int, OffersBody]]:
-    return list(islice(items, most))
 
 
 async def _line(services: Services, index: int, body: OffersBody, request_id: str) -> bytes:

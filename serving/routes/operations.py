@@ -13,7 +13,6 @@ from starlette.responses import PlainTextResponse, Response
 from recsys.errors import StoreError
 from serving.http.problems import problem_responses
 from serving.metrics import CONTENT_TYPE
-from serving.models.by_alias import LoadedModel
 from serving.schemas.operations import Liveness, ModelAnswer, ModelsAnswer, Readiness, RefusedAnswer
 from serving.services import Services, ServicesDep
 
@@ -81,13 +80,14 @@ async def post_models_reload(services: ServicesDep) -> ModelsAnswer:
 
 def _models(services: Services) -> ModelsAnswer:
     running = services.models.running()
-    models = [ModelAnswer.model_validate({"alias": item.alias} | _shown(item.model)) for item in running if item.model]
+    names = [name for name in ModelAnswer.model_fields if name != "alias"]
+    models = [
+        ModelAnswer.model_validate({"alias": item.alias} | {name: getattr(item.model, name) for name in names})
+        for item in running
+        if item.model
+    ]
     refused = [RefusedAnswer(alias=item.alias, **item.refused._asdict()) for item in running if item.refused]
     return ModelsAnswer(models=models, refused=refused)
-
-
-def _shown(model: LoadedModel) -> dict[str, object]:
-    return {name: getattr(model, name) for name in ModelAnswer.model_fields if name != "alias"}
 
 
 async def _check_store(services: Services) -> None:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from recsys.contracts.answers import CallListEntry, WhiteSpaceItem, WhyNotResult
 from serving.schemas.fields import Id, StrictBody, answered_fields
-
-Capacity = Annotated[int, Field(ge=1, le=1_000)]
-CellsPerCategory = Annotated[int, Field(ge=1, le=200)]
-
 
 CallAnswer = create_model("CallAnswer", __doc__="One account to be called.", **answered_fields(CallListEntry))
 

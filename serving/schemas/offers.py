@@ -22,7 +22,6 @@ from serving.schemas.fields import (
 
 Kinds = Annotated[list[OfferKind], Field(min_length=1, max_length=2)]
 Limit = Annotated[int, Field(ge=1, le=100)]
-BodyLimit = Annotated[Limit, WHOLE]
 
 
 class CartLineBody(StrictBody):
@@ -88,7 +87,7 @@ class OffersBody(StrictBody):
         json_schema_extra={"default": list(KINDS)},
         description="The kinds of offer that are wanted.",
     )
-    limit: BodyLimit = Field(default=10, description="How many offers are wanted.")
+    limit: Annotated[Limit, WHOLE] = Field(default=10, description="How many offers are wanted.")
     exclude: list[Id] = Field(default_factory=list, max_length=1_000, description="Products that must not be offered.")
     new_only: bool = Field(default=False, description="Leave out everything that the account has ever bought.")
     objective: Objective | None = Field(

@@ -29,7 +29,7 @@ from recsys.contracts.offers import LOGGED, AccountState, CartLine, Offer, Offer
 from recsys.errors import ConfigError
 from recsys.events.memory import MemoryStore
 from recsys.events.reading import read_assigned, read_decisions, read_frame
-from recsys.events.schema import FED, TABLES, WRITTEN
+from recsys.events.schema import EVENT_TABLES, FED, TABLES
 from recsys.events.store import EventStore, open_store
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -317,7 +317,7 @@ def test_a_table_without_a_feed_says_so(store: EventStore) -> None:
 def test_a_probe_leaves_no_event(store: EventStore) -> None:
     for _ in range(3):
         store.probe()
-    assert {store.size(table) for table in WRITTEN} == {0}
+    assert {store.size(table) for table in EVENT_TABLES} == {0}
 
 
 def test_empty_tables_and_empty_batches(store: EventStore) -> None:

@@ -61,8 +61,7 @@ def demo_command(
         console.print(Text(f"\nServing model {version} at {url}", style="bold"))
         asked = _requests(market, requests, np.random.default_rng(seed))
         _ask(client, asked)
-        _show_storefront(client, asked[0])
-        _show_sales(client, asked[0])
+        _show(client, asked[0])
     console.print(Text(f"\nDone in {time.monotonic() - begun:.0f} s. Where to look next:", style="bold"))
     console.print(f"  the runs and the model   mlflow ui --backend-store-uri {tracking}")
     console.print(f"  serve it yourself        offers serve --tracking-uri {tracking} --store {store}")
@@ -135,13 +134,10 @@ def _ask(client: OfferClient, requests: Sequence[OfferRequest]) -> None:
     )
 
 
-def _show_storefront(client: OfferClient, request: OfferRequest) -> None:
+def _show(client: OfferClient, request: OfferRequest) -> None:
     cart = ", ".join(line.product_id for line in request.cart)
     answer = client.offers(request, channel="web", surface="cart")
     console.print(_slate(f"Storefront: account {request.account_id}, cart {cart}", answer))
-
-
-def _show_sales(client: OfferClient, request: OfferRequest) -> None:
     answer = client.account_offers(
         OfferRequest(account_id=request.account_id, limit=6, explain="full"), surface="sales"
     )

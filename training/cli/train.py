@@ -122,7 +122,6 @@ def _summary(figures: dict[str, float]) -> Table:
     table.add_column()
     table.add_column(justify="right")
     for name, value in figures.items():
-        if "." in name:  # of the replay: MLflow keeps them, and the gate says what counts
-            continue
-        table.add_row(name.replace("_", " "), f"{value:,.4g}" if value != int(value) else f"{int(value):,}")
+        if "." not in name:  # those of the replay MLflow keeps, and the gate says what counts
+            table.add_row(name.replace("_", " "), f"{value:,.4g}" if value != int(value) else f"{int(value):,}")
     return table

@@ -23,7 +23,6 @@ from serving.schemas import events as reports
 from serving.schemas import insights as pages
 from serving.schemas import offers
 from serving.schemas import offers as batch
-from serving.schemas import overrides as live
 from serving.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -57,7 +56,14 @@ FEW_ERRORS: dict[str, set[str]] = {"/livez": set(), "/v1/models": set(), "/metri
 SHAPES = (
     *(offers.OffersBody, offers.OffersAnswer, batch.OffersBatchBody, batch.BatchLine),
     *(reports.OutcomesBody, reports.OutcomesAnswer, reports.OrdersBody, reports.OrdersAnswer),
-    *(live.ProductsBody, live.ProductsAnswer, live.AccountsBody, live.AccountsAnswer, live.LinkBody, live.LinkAnswer),
+    *(
+        reports.ProductsBody,
+        reports.ProductsAnswer,
+        reports.AccountsBody,
+        reports.AccountsAnswer,
+        reports.LinkBody,
+        reports.LinkAnswer,
+    ),
     *(pages.CallListAnswer, pages.BoardAnswer, pages.WhyNotBody, pages.WhyNotAnswer),
     experiments.ExperimentsAnswer,
 )
