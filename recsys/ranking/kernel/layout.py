@@ -237,15 +237,14 @@ family_marks = MODEL_TABLE.column("work.family_marks", np.int8)
 category_counts = MODEL_TABLE.column("work.category_counts", np.int32)  # offers taken of each
 candidates = MODEL_TABLE.column("work.candidates", CANDIDATE)
 lists = MODEL_TABLE.column("work.lists", LIST)  # one of each kind
-line = MODEL_TABLE.column("work.line", np.int32)  # candidates of both lists, not ordered yet; NO_ROW: listed
-block_best = MODEL_TABLE.column("work.block_best", np.int32)  # position in `line` of the best of each block
+line = MODEL_TABLE.column("work.line", np.int32)  # candidates of both lists that are not listed yet, a heap each
 listed = MODEL_TABLE.column("work.listed", np.int32)  # candidates in order
 levels = MODEL_TABLE.column("work.levels", np.float64)  # of each of `listed`: the least rank score of its kind up to it
 taken = MODEL_TABLE.column("work.taken", np.int32)  # candidates by rank
 waiting = MODEL_TABLE.column("work.waiting", np.int32)  # candidates that are pinned to a rank
 
 PER_CANDIDATE: Final = (
-    *("candidates", "line", "block_best", "listed", "levels", "taken", "waiting"),
+    *("candidates", "line", "listed", "levels", "taken", "waiting"),
     *("offers", "refused", "refused_by"),
 )
 """The columns of `work` that have room for as many as there may be candidates."""

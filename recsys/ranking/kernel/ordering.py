@@ -1,11 +1,10 @@
 """Filters the candidates of a stage and orders them by kind, as far as they are read.
 
-The candidates of each kind stand in `line` and are moved to `listed`, the best first, when somebody asks for the next.
+The candidates of each kind stand in `line`, a binary heap, and are moved to `listed`, the best first, when somebody
+asks for the next.
 """
 
 from __future__ import annotations
-
-from typing import Final
 
 import numpy as np
 
@@ -17,7 +16,6 @@ from recsys.ranking.kernel.layout import (
     PASSED,
     UPSELL,
     answer,
-    block_best,
     candidates,
     levels,
     line,
@@ -33,9 +31,6 @@ from recsys.ranking.kernel.layout import (
     waiting,
 )
 from recsys.ranking.kernel.native import inner
-
-_BLOCK: Final = 16
-"""Candidates of a line whose best is kept: to list one, the blocks' best are looked through, then its block."""
 
 
 @inner
@@ -102,8 +97,9 @@ def _start_list(t: int, kind: int, begin: int, end: int, first: int, floor: floa
     of_kind = lists(t)[kind]
     of_kind.begin, of_kind.end, of_kind.listed_end, of_kind.first = first, last, first, first
     of_kind.best_irrelevant = best_irrelevant
-    for block in range(first, last, _BLOCK):
-        block_best(t)[first + (block - first) // _BLOCK] = _best_in_line(t, block, min(block + _BLOCK, last))
+    n = last - first
+    for place in range(n // 2 - 1, -1, -1):
+        _sink(t, first, n, place)
 
 
 @inner
@@ -127,14 +123,18 @@ def _count_removed(t: int, i: int) -> None:
 
 
 @inner
-def _best_in_line(t: int, begin: int, end: int) -> int:
-    """The position in line, `begin` to before `end`, whose candidate goes before the others; `NO_ROW` for none."""
-    best = NO_ROW
-    for position in range(begin, end):
-        i = line(t)[position]
-        if i != NO_ROW and (best == NO_ROW or goes_before(t, i, line(t)[best])):
-            best = position
-    return best
+def _sink(t: int, begin: int, n: int, place: int) -> None:
+    """Let the candidate at a place of the heap, `n` in `line` from `begin` on, sink below those that go before it."""
+    i = line(t)[begin + place]
+    while 2 * place + 1 < n:
+        child = 2 * place + 1
+        if child + 1 < n and goes_before(t, line(t)[begin + child + 1], line(t)[begin + child]):
+            child += 1
+        if goes_before(t, i, line(t)[begin + child]):
+            break
+        line(t)[begin + place] = line(t)[begin + child]
+        place = child
+    line(t)[begin + place] = i
 
 
 @inner
@@ -159,15 +159,10 @@ def candidate_at(t: int, kind: int, position: int) -> int:
     if position >= of_kind.end:
         return NO_ROW
     if position == of_kind.listed_end:
-        best, best_block = NO_ROW, 0
-        for block in range(of_kind.begin, of_kind.begin + (of_kind.end - of_kind.begin + _BLOCK - 1) // _BLOCK):
-            place = block_best(t)[block]
-            if place != NO_ROW and (best == NO_ROW or goes_before(t, line(t)[place], line(t)[best])):
-                best, best_block = place, block
-        i = line(t)[best]
-        listed(t)[position], line(t)[best] = i, NO_ROW
-        first = of_kind.begin + (best_block - of_kind.begin) * _BLOCK
-        block_best(t)[best_block] = _best_in_line(t, first, min(first + _BLOCK, of_kind.end))
+        i, n = line(t)[of_kind.begin], of_kind.end - position - 1  # that stay in line
+        line(t)[of_kind.begin] = line(t)[of_kind.begin + n]
+        _sink(t, of_kind.begin, n, 0)
+        listed(t)[position] = i
         levels(t)[position] = candidates(t)[i].rank_score
         if position > of_kind.begin:
             levels(t)[position] = min(levels(t)[position], levels(t)[position - 1])

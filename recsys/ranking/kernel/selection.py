@@ -126,14 +126,14 @@ def _varied(t: int, best: int, n: int) -> int:
 
 
 @inner
-def _forced_at(t: int, n: int, begin: int, end: int, n_waiting: int) -> int:
+def _forced_at(t: int, n: int, n_waiting: int) -> int:
     """Return the candidate that a business rule wants at rank `n + 1`, `NO_ROW` where it wants nobody there."""
     r = request(t)[0].rules
     for position in range(len(slots(r))):
         slot = slots(r)[position]
         if slot.rank == n + 1:
             if slot.or_before:
-                return _required(t, slot.begin, slot.end, begin, end)
+                return _required(t, slot.begin, slot.end)
             return _pinned_best(t, slot.begin, slot.end, n_waiting)
     return NO_ROW
 
@@ -152,21 +152,26 @@ def _pinned_best(t: int, first: int, last: int, n_waiting: int) -> int:
 
 
 @inner
-def _required(t: int, first: int, last: int, begin: int, end: int) -> int:
+def _required(t: int, first: int, last: int) -> int:
     """The best open candidate of those that a rule requires, `NO_ROW` where one of them was taken before or none is."""
-    products = slot_products(request(t)[0].rules)
-    for position in range(first, last):
-        if marks(t)[products[position]] & MARK_CHOSEN:
+    products = slot_products(request(t)[0].rules)[first:last]
+    for product in products:
+        if marks(t)[product] & MARK_CHOSEN:
             return NO_ROW
+    cross_sell, upsell = lists(t)[CROSS_SELL].first, lists(t)[UPSELL].first
     while True:
-        best = NO_ROW
-        for i in range(begin, end):
-            candidate = candidates(t)[i]
-            is_wanted = candidate.is_open and position_in(products[first:last], candidate.product) != NO_ROW
-            if is_wanted and (best == NO_ROW or goes_before(t, i, best)):
-                best = i
-        if best == NO_ROW or not _rules_out(t, best):
-            return best
+        cross_sell = next_available(t, CROSS_SELL, cross_sell, -np.inf)
+        upsell = next_available(t, UPSELL, upsell, -np.inf)
+        kind = better_kind(t, cross_sell, upsell)
+        if kind == NO_ROW:
+            return NO_ROW
+        i = candidate_at(t, kind, cross_sell if kind == CROSS_SELL else upsell)
+        if position_in(products, candidates(t)[i].product) != NO_ROW and not _rules_out(t, i):
+            return i
+        if kind == CROSS_SELL:
+            cross_sell += 1
+        else:
+            upsell += 1
 
 
 @inner
@@ -190,7 +195,7 @@ def take_offers(t: int, n: int, begin: int, end: int) -> int:
     asked = request(t)[0]
     n_waiting = filter_and_order(t, begin, end)
     while n < asked.limit:
-        i = _forced_at(t, n, begin, end, n_waiting) if asked.has_rules else NO_ROW
+        i = _forced_at(t, n, n_waiting) if asked.has_rules else NO_ROW
         if i == NO_ROW:
             i = _next_allowed(t, n)
         if i == NO_ROW:
