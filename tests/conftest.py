@@ -13,8 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKING_FOLDER = ROOT / "var" / "models"
-"""Where servers keep models by default; a test has a folder of its own."""
+WORKING_FOLDER = ROOT / "var"
+"""Where commands keep stores, models and runs by default; a test has a folder of its own."""
 _WAS_THERE = pytest.StashKey[bool]()
 
 
