@@ -27,7 +27,7 @@ RELEASES: Final[dict[str, dict[str, str]]] = {
     "before": {
         "ReadSpec": "recsys.data.reading:ReadSpec",
         "read": "recsys.data.reading:read_data",
-        "Config": "training.gate:TrainConfig",
+        "Config": "training.config:TrainConfig",
         "fit": "training.pipeline:fit",
         "write_bundle": "training.pipeline:write_bundle",
         "load_model": "serving.loading:load_model",
