@@ -1,11 +1,10 @@
 # Everything here works on a machine that has Python 3.11 or later and make.
 PYTHON ?= python3
-OFFERS_DATA ?= $(abspath ../shared/data)
-export OFFERS_DATA
 BIN := .venv/bin
 WORKERS ?= 2
+COMPILE := pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml
 
-.PHONY: setup demo test proof bench peers lock clean
+.PHONY: setup demo lint type fast test proof bench docs peers lock clean
 
 setup: .venv/.installed
 
@@ -18,8 +17,24 @@ setup: .venv/.installed
 demo: setup
 	$(BIN)/offers demo
 
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+type: setup
+	$(BIN)/mypy
+
 # One thread a worker: threads of OpenMP that spin against each other make two busy cores five times slower.
-test: export OMP_NUM_THREADS = 1
+fast test: export OMP_NUM_THREADS = 1
+
+FAST := $(filter-out tests/test_quality.py,$(wildcard tests/test_*.py)) $(addprefix tests/,bundle cli client contracts data engines \
+  evaluation events experiments ladder mining offer_catalogue offer_model products ranking reporting)
+
+# What trains no model and starts no server process.
+fast: setup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not proof" $(FAST) $(ARGS)
+
 test: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not proof" $(ARGS)
 
@@ -32,10 +47,16 @@ proof: peers
 bench: peers
 	$(BIN)/python -m pytest -m proof -s tests/benchmarks $(ARGS)
 
+# The site goes to build/site; a warning is an error.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
+
 lock:
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml --group test --group build -o requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --group peers -c requirements.lock -o requirements-peers.lock
+	$(BIN)/uv $(COMPILE) --extra all --group test --group build --group docs -o requirements.lock
+	$(BIN)/uv $(COMPILE) --extra serve --group build -c requirements.lock -o deploy/serve.lock
+	$(BIN)/uv $(COMPILE) --extra train --group build -c requirements.lock -o deploy/train.lock
+	$(BIN)/uv $(filter-out pyproject.toml,$(COMPILE)) --group peers -c requirements.lock -o requirements-peers.lock
 
 clean:
-	rm -rf .venv var .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv var build .mypy_cache .ruff_cache .pytest_cache .hypothesis

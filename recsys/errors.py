@@ -22,6 +22,7 @@ that a caller would expect to catch::
     ├── ReadoutError (ValueError)           an experiment's data can't be read out
     ├── ServerError (OSError)               the server can't start (a port in use, a host refused)
     ├── ServiceError (ConnectionError)      the client got no answer (`recsys.client`)
+    ├── MissingExtraError (ImportError)     an extra of the distribution is not installed
     └── RequestRefusedError (ValueError)    the server refused the client's request (`recsys.client`)
 """
 
@@ -102,3 +103,7 @@ class ReadoutError(OfferEngineError, ValueError):
 
 class ServerError(OfferEngineError, OSError):
     """The server can't start."""
+
+
+class MissingExtraError(OfferEngineError, ImportError):
+    """An extra of the distribution is not installed."""

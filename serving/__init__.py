@@ -1,1 +1,5 @@
 """The serving stage: ranked offers over HTTP, each durable before it is answered."""
+
+from recsys.extras import require
+
+require("serve", what="serving")

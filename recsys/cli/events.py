@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from recsys.cli.main import DEFAULT_STORE, Store
 from recsys.errors import ConfigError
 
 if TYPE_CHECKING:
     from recsys.contracts.events import TableName
 
+Store = Annotated[str, typer.Option(help="Event store of the servers: sqlite:///FILE or postgresql://HOST/NAME.")]
+DEFAULT_STORE = "sqlite:///var/offers.db"
 
 _SETTLE_SECONDS = 2.0
 """A running server hears of an erasure within a second; until then it may still write of the account."""

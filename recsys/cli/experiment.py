@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from recsys.cli.main import DEFAULT_STORE, Store
+from recsys.cli.events import DEFAULT_STORE, Store
 from recsys.cli.readout import readout_command
 from recsys.errors import PlanError, ReadoutError
 from recsys.experiments.lifecycle import is_unchanged, list_experiments, start_experiment, stop_experiment, units_by_arm
+from recsys.extras import require
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -98,6 +99,7 @@ def power(
     format_: Annotated[Literal["table", "json"], typer.Option("--format", help="How to show it.")] = "table",
 ) -> None:
     """Show units an arm and days for each metric and effect, with and without pre-period values (CUPED)."""
+    require("train", what="offers experiment power")
     from rich.console import Console
     from rich.table import Table
 

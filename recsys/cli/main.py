@@ -1,6 +1,6 @@
 """The door: finds a sub-command by its entry point, loads only that one, and turns our errors into sentences.
 
-Options that several commands take stand here too.
+It needs the standard library alone, so that it can say what an installation lacks.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points, version
 from types import ModuleType
-from typing import Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from recsys.errors import OfferEngineError
+from recsys.extras import require
 
-Store = Annotated[str, typer.Option(help="Event store of the servers: sqlite:///FILE or postgresql://HOST/NAME.")]
-DEFAULT_STORE = "sqlite:///var/offers.db"
+if TYPE_CHECKING:
+    import typer
 
 _GROUP = "offer_engine.commands"
 
@@ -52,15 +51,26 @@ def main(argv: Sequence[str] | None = None, known: Mapping[str, EntryPoint] | No
 
 def _run(entry: EntryPoint, arguments: list[str]) -> None:
     try:
-        _application(entry)(args=arguments, prog_name=f"offers {entry.name}")
+        _call(entry, arguments)
     except OfferEngineError as error:
         _complain(str(error))
         raise SystemExit(1) from None
 
 
+def _call(entry: EntryPoint, arguments: list[str]) -> None:
+    """What is missing is looked for once something is: most calls need not know."""
+    try:
+        _application(entry)(args=arguments, prog_name=f"offers {entry.name}")
+    except ModuleNotFoundError:
+        require("train", "serve", what=f"offers {entry.name}")
+        raise
+
+
 def _application(entry: EntryPoint) -> typer.Typer:
     """A command is a function, a group of commands is a `typer.Typer`."""
     target = entry.load()
+    import typer
+
     if isinstance(target, typer.Typer):
         return target
     if isinstance(target, ModuleType) or not callable(target):

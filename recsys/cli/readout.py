@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 from pydantic import ValidationError
 
-from recsys.cli.main import DEFAULT_STORE
+from recsys.cli.events import DEFAULT_STORE
 from recsys.errors import ReadoutError
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from recsys.bundle.manifest import model_version
 from recsys.bundle.resolve import resolve, resolve_model
 from recsys.bundle.save import save_bundle
 from recsys.errors import BundleCorruptError, ModelNotFoundError
+from tests.support.installation import ROOT, link_distributions, locked, python_of_links
 from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 
 
@@ -47,6 +49,16 @@ def test_an_alias_and_a_version_lead_to_the_artifacts_without_a_copy(registry: t
     assert (folder.parent / "artifacts with blanks") in by_alias.path.parents
     assert load_bundle(by_alias.path).manifest == load_bundle(folder).manifest
     assert resolve_model("models:/offers/2", tracking_uri=uri) != by_alias.path
+
+
+def test_the_image_of_the_server_reads_the_registry(registry: tuple[str, Path], tmp_path: Path) -> None:
+    """By MLflow's client alone, which is what `deploy/serve.lock` has of it."""
+    uri, folder = registry
+    installed = link_distributions(tmp_path / "installed", locked(ROOT / "deploy" / "serve.lock"))
+    words = f"'models:/offers@champion', tracking_uri={uri!r}"
+    command = python_of_links("-c", f"from recsys.bundle.resolve import resolve; print(resolve({words}).version)")
+    done = subprocess.run(command, env=installed, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == model_version(folder), done.stderr
 
 
 def test_a_folder_is_named_by_its_manifest(registry: tuple[str, Path]) -> None:

@@ -30,7 +30,7 @@ def machine() -> dict[str, str]:
         "processor": model[1] if model else platform.processor(),
         "machine": platform.machine(),
         "python": ".".join(platform.python_version_tuple()[:2]),
-        "requirements.lock": hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest(),
+        "deploy/train.lock": hashlib.sha256((ROOT / "deploy" / "train.lock").read_bytes()).hexdigest(),
     }
 
 

@@ -27,6 +27,7 @@ from recsys.client import Answer, OfferClient
 from recsys.contracts import columns as c
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.errors import ServerError
+from recsys.extras import require
 
 _FOLDER = Path("var/demo")
 _COMMAND = (sys.executable, "-c", "from recsys.cli import main; main()")
@@ -42,6 +43,7 @@ def demo_command(
     seed: Annotated[int, typer.Option(help="Of the market and of the requests.")] = 0,
 ) -> None:
     """Simulate a market, train, register, promote, serve, ask a few hundred times, and show the answers."""
+    require("serve", what="offers demo")
     begun = time.monotonic()
     market = folder / "market"
     tracking = f"sqlite:///{folder}/mlflow.db"

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from serving.http.keys import KeyFile, new_key, read_keys
+from tests.support.installation import link_distributions, locked, python_of_links
 from tests.support.key_files import with_key, write_keys
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -27,9 +28,12 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read
 
 
 def instructions() -> list[tuple[str, str]]:
+    """The words of the Dockerfile, an argument as it is left out."""
     text = re.sub(r"\\\n\s*", "", (ROOT / "deploy" / "Dockerfile").read_text())
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines)]
+    parts = [(word, rest) for word, _, rest in (line.partition(" ") for line in lines)]
+    defaults = dict(rest.split("=") for word, rest in parts if word == "ARG")
+    return [(word, re.sub(r"\$\{(\w+)\}", lambda found: defaults[found[1]], rest)) for word, rest in parts]
 
 
 def listed(word: str) -> list[str]:
@@ -40,7 +44,20 @@ def listed(word: str) -> list[str]:
 def test_the_image_is_built_of_pinned_parts_that_are_there() -> None:
     parts = instructions()
     assert {name for name, _ in parts} <= {
-        *("FROM", "ENV", "WORKDIR", "COPY", "RUN", "USER", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD")
+        *(
+            "FROM",
+            "ARG",
+            "ENV",
+            "WORKDIR",
+            "COPY",
+            "RUN",
+            "USER",
+            "EXPOSE",
+            "STOPSIGNAL",
+            "HEALTHCHECK",
+            "ENTRYPOINT",
+            "CMD",
+        )
     }
     for name, rest in parts:
         if name == "FROM":
@@ -52,7 +69,7 @@ def test_the_image_is_built_of_pinned_parts_that_are_there() -> None:
             assert "sudo" not in rest
             assert "curl" not in rest
     ignored = (ROOT / "deploy" / "Dockerfile.dockerignore").read_text().split()
-    assert not {"recsys", "serving", "training", "requirements.lock", "pyproject.toml"} & set(ignored)
+    assert not {"recsys", "serving", "training", "deploy", "pyproject.toml"} & set(ignored)
     assert "deploy/keys.json" in ignored
 
 
@@ -73,6 +90,7 @@ def test_the_package_needs_nothing_that_the_image_leaves_out(tmp_path: Path) -> 
     context = tmp_path / "context"
     context.mkdir()
     for source in (name for names in copied for name in names):
+        (context / source).parent.mkdir(exist_ok=True)
         (context / source).symlink_to(ROOT / source)
     run = next(rest for name, rest in instructions() if name == "RUN" and "--no-build-isolation" in rest)
     words = shlex.split(run.replace("/opt/offers/bin/python", sys.executable))
@@ -108,10 +126,10 @@ def test_the_key_of_the_composition_is_made_as_its_head_says(tmp_path: Path) -> 
 
 
 def test_the_server_of_the_composition_runs(bundle_folder: Path, tmp_path: Path) -> None:
-    """Its command as it stands, with this machine's folders in place of the container's."""
+    """Its command as it stands with what its image installs, and this machine's folders in place of the container's."""
     from datetime import UTC, datetime
 
-    key, entry = new_key("test", ("offers",), now=datetime.now(UTC))
+    key, entry = new_key("test", ("offers", "outcomes", "admin"), now=datetime.now(UTC))
     write_keys(tmp_path / "keys.json", with_key(KeyFile(), entry))
     there = {
         "models:/offers@champion": str(bundle_folder),
@@ -123,12 +141,17 @@ def test_the_server_of_the_composition_runs(bundle_folder: Path, tmp_path: Path)
     command = [_replaced(word, there) for word in COMPOSE["services"]["offers"]["command"]]
     command = [f"--store=sqlite:///{tmp_path}/e.db" if word.startswith("--store=") else word for word in command]
     assert listed("ENTRYPOINT") == ["offers"]
-    with subprocess.Popen([str(BIN / "offers"), *command], stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+    installed = link_distributions(tmp_path / "installed", locked(ROOT / "deploy" / "serve.lock"))
+    words = python_of_links("-c", "from recsys.cli import main; main()", *command)
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=installed) as process:
         assert process.stderr is not None
         url = json.loads(process.stderr.readline())["url"].replace("0.0.0.0", "127.0.0.1")
         try:
-            answered = httpx.post(f"{url}/v1/offers", json={}, headers={"Authorization": f"Bearer {key}"})
-            assert answered.status_code == 200
+            headers = {"Authorization": f"Bearer {key}"}
+            assert httpx.post(f"{url}/v1/offers", json={}, headers=headers).status_code == 200
+            order = {"order_id": "1", "account_id": "A", "lines": [{"product_id": "P", "unit_price": 2.0}]}
+            assert httpx.post(f"{url}/v1/orders", json={"orders": [order]}, headers=headers).status_code == 200
+            assert httpx.get(f"{url}/v1/kpis", headers=headers, timeout=30).status_code == 200
             assert httpx.get(f"{url}/readyz").status_code == 200
         finally:
             process.terminate()

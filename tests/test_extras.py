@@ -1,0 +1,112 @@
+"""The client needs two libraries; what needs more says which extra brings it; the locks hold what they should."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.support.installation import ROOT, brought_by, link_distributions, locked, python_of_links
+
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+OFFERS = "from recsys.cli import main; main()"
+IMAGES = {extra: ROOT / "deploy" / f"{extra}.lock" for extra in ("serve", "train")}
+
+
+def names(lines: list[str]) -> set[str]:
+    return {Requirement(line).name for line in lines}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of `pip install offer-engine`."""
+    return link_distributions(tmp_path_factory.mktemp("base"), brought_by(PROJECT["project"]["dependencies"]))
+
+
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of `pip install "offer-engine[serve]"`, as the image has it."""
+    return link_distributions(tmp_path_factory.mktemp("serve"), locked(IMAGES["serve"]))
+
+
+def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = python_of_links("-c", *arguments)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_client_needs_httpx_and_pydantic_alone(base: dict[str, str]) -> None:
+    assert names(PROJECT["project"]["dependencies"]) == {"httpx", "pydantic"}
+    done = run(base, "import recsys.client, recsys.errors; print(recsys.client.OfferClient)")
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_an_extra_the_command_still_helps(base: dict[str, str]) -> None:
+    assert "train" in run(base, OFFERS, "--help").stdout.split()
+    assert run(base, OFFERS, "--version").stdout.startswith("offer-engine ")
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [("train", "train"), ("check", "train"), ("kpis", "train"), ("recommend", "train"), ("serve", "serve")],
+)
+def test_a_command_names_the_extra_that_it_needs(base: dict[str, str], command: str, extra: str) -> None:
+    done = run(base, OFFERS, command)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"Error: .* needs .* and \d+ more, which .*\n", done.stderr), done.stderr
+    assert f'pip install "offer-engine[{extra}]"\n' in done.stderr
+
+
+@pytest.mark.parametrize(("module", "extra"), [("training", "train"), ("serving", "serve")])
+def test_an_import_names_the_extra_that_it_needs(base: dict[str, str], module: str, extra: str) -> None:
+    done = run(base, f"import {module}.cli")
+    assert done.stderr.splitlines()[-1].startswith(f"recsys.errors.MissingExtraError: {module} needs ")
+    assert f'pip install "offer-engine[{extra}]"' in done.stderr
+
+
+@pytest.mark.parametrize("command", [("train",), ("experiment", "power", "--orders", "orders.parquet")])
+def test_beside_the_server_what_trains_names_its_extra(serve: dict[str, str], command: tuple[str, ...]) -> None:
+    done = run(serve, OFFERS, *command)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.endswith("the extra 'train' brings: pip install \"offer-engine[train]\"\n")
+
+
+@pytest.mark.parametrize("command", ["check", "simulate", "kpis", "recommend", "export", "experiment", "key", "rules"])
+def test_beside_the_server_the_other_commands_load(serve: dict[str, str], command: str) -> None:
+    done = run(serve, OFFERS, command, "--help")
+    assert done.returncode == 0, done.stderr
+
+
+def test_one_of_two_extras_is_enough(serve: dict[str, str]) -> None:
+    call = "from recsys.extras import require; require(%s, what='this')"
+    assert run(serve, call % "'train', 'serve'").returncode == 0
+    assert "MissingExtraError: this needs" in run(serve, call % "'train'").stderr
+
+
+@pytest.mark.parametrize("extra", IMAGES)
+def test_an_image_has_its_extra_and_no_tool_of_tests_or_docs(extra: str) -> None:
+    found = locked(IMAGES[extra])
+    asked = PROJECT["project"]["optional-dependencies"]
+    tools = names(PROJECT["dependency-groups"]["test"]) | names(PROJECT["dependency-groups"]["docs"])
+    other = names(asked["train" if extra == "serve" else "serve"]) - names(asked[extra])
+    assert names(asked[extra]) <= found
+    assert not (tools | (other if extra == "serve" else set())) & found
+
+
+@pytest.mark.parametrize("lock", [ROOT / "requirements.lock", ROOT / "requirements-peers.lock", *IMAGES.values()])
+def test_a_lock_holds_hashes_and_names_no_registry(lock: Path) -> None:
+    text = lock.read_text("utf-8")
+    assert "://" not in text
+    assert all("--hash=sha256:" in part for part in re.split(r"^(?=[\w.-]+==)", text, flags=re.MULTILINE)[1:])
+
+
+def test_an_image_has_the_versions_that_the_tests_have() -> None:
+    def pinned(lock: Path) -> set[str]:
+        return set(re.findall(r"^[\w.-]+==\S+", lock.read_text("utf-8"), re.MULTILINE))
+
+    assert all(pinned(lock) <= pinned(ROOT / "requirements.lock") for lock in IMAGES.values())
