@@ -13,6 +13,7 @@ from recsys.client._answers import (
 )
 from recsys.client._async import AsyncOfferClient
 from recsys.client._exchange import ClientConfig, RequestRefusedError, ServiceError
+from recsys.client._outbox import QueueState
 from recsys.client._sync import OfferClient
 from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
 from recsys.contracts.decisions import AssignedArm
@@ -31,6 +32,7 @@ __all__ = [
     "Order",
     "OrderLine",
     "PostedOrders",
+    "QueueState",
     "Reported",
     "ReportedOutcome",
     "RequestRefusedError",

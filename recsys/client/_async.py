@@ -1,12 +1,16 @@
-"""The client for event loops."""
+"""The client for event loops; all that talks to a server stands here, for both clients."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import httpx
 
@@ -29,17 +33,28 @@ from recsys.client._calls import ApiCall
 from recsys.client._exchange import (
     ApiQuestion,
     ClientConfig,
+    RequestRefusedError,
     ServiceError,
     account_question,
+    checked_url,
+    drawn_pause,
     headers_of,
     offers_question,
     pause_seconds,
     read_answer,
 )
+from recsys.client._outbox import Outbox, QueueState
 from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
 from recsys.contracts.offers import AccountChange, OfferRequest, ProductChange
 
 _T = TypeVar("_T")
+
+_SENDING_MS: Final = 10_000.0
+"""Deadline of a post of queued events: nobody waits for it, and a page's would be too short for a hundred of them."""
+_SHORTEST_PAUSE: Final = 0.05
+"""Seconds between two attempts to send queued events, whatever the configuration draws."""
+
+_log = logging.getLogger(__name__)
 
 
 class AsyncOfferClient:
@@ -55,26 +70,53 @@ class AsyncOfferClient:
     ) -> None:
         self._config = config or ClientConfig()
         self._http = httpx.AsyncClient(
-            base_url=base_url,
-            timeout=self._config.timeout_seconds,
+            base_url=checked_url(base_url),
+            timeout=httpx.Timeout(None),  # `_within` bounds a call as a whole
             headers=headers_of(self._config),
             transport=transport,
         )
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
+        self._outbox = Outbox(self._config)
+        self._filled = asyncio.Event()
+        self._sending: asyncio.Task[None] | None = None
+        self._is_closing = False
 
     async def __aenter__(self) -> Self:
-        """Return the client, to be closed at the end of the block."""
+        """Begin to send what an earlier client left in the queue's file; return the client, closed after the block."""
+        self._begin_sending()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        """Close the connections."""
+        """Close the client."""
         await self.close()
 
-    async def close(self) -> None:
-        """Close the connections."""
+    async def close(self) -> int:
+        """Send what is queued, for `flush_seconds` at most, and close the connections; return how many were not sent.
+
+        Those stay in the queue's file; without one they are lost, and the log says so.
+        """
+        if self._http.is_closed:
+            return self._outbox.state.waiting
+        self._is_closing = True
+        self._filled.set()
+        sending = self._begin_sending()
+        await asyncio.wait([sending], timeout=self._config.flush_seconds)
+        if not sending.done():
+            sending.cancel()
+            await asyncio.wait([sending])
+        if self._outbox.state.waiting:
+            left = "stay in its file" if self._config.queue_file else "are lost"
+            _log.error("%d events of the queue were not sent and %s", self._outbox.state.waiting, left)
         await self._http.aclose()
+        self._outbox.close()
+        return self._outbox.state.waiting
+
+    @property
+    def queue(self) -> QueueState:
+        """What has become of the outcomes and orders that were queued."""
+        return self._outbox.state
 
     async def offers(
         self,
@@ -84,132 +126,238 @@ class AsyncOfferClient:
         channel: str | None = None,
         surface: str | None = None,
         experiment_id: str | None = None,
+        deadline_ms: float | None = None,
     ) -> Answer:
-        """Return the server's offers.
+        """Return the server's offers, or an answer without offers whose `shortfall` says why none came.
+
+        That is so past the deadline, with the server away or broken, and where it refuses the request; a refusal is
+        logged too. `deadline_ms`: of this call; None: the configuration's.
 
         Raises:
-            RequestRefusedError: the server refused the request.
-            ServiceError: it did not answer, or could not serve, after all retries.
+            ConfigError: the request asks for what is not served over HTTP.
         """
-        return await self._ask(
-            ApiCall(offers_question(request, visitor_id, channel, surface, experiment_id), parse_answer)
-        )
+        question = offers_question(request, visitor_id, channel, surface, experiment_id)
+        return await self._slate(question, request, deadline_ms)
 
-    async def offers_or_empty(
+    async def account_offers(
         self,
         request: OfferRequest,
         *,
-        deadline_ms: float,
-        visitor_id: str | None = None,
         channel: str | None = None,
         surface: str | None = None,
+        deadline_ms: float | None = None,
     ) -> Answer:
-        """Return the server's offers, or after `deadline_ms` or any failure an answer without offers that says why."""
-        try:
-            async with asyncio.timeout(max(deadline_ms, 0) / 1_000):
-                return await self.offers(request, visitor_id=visitor_id, channel=channel, surface=surface)
-        except TimeoutError:
-            return empty_answer(request, f"no answer within {deadline_ms:g} ms")
-        except Exception as error:  # noqa: BLE001 - a page must not fail because its offers did
-            return empty_answer(request, str(error) or type(error).__name__)
-
-    async def account_offers(
-        self, request: OfferRequest, *, channel: str | None = None, surface: str | None = None
-    ) -> Answer:
-        """Return what to say to one account.
+        """Return what to say to one account; without an answer in time as `offers`.
 
         Raises:
             ConfigError: the request holds more than an account's page takes (a cart, exclusions).
-            RequestRefusedError: the server refused the request.
-            ServiceError: it did not answer, or could not serve, after all retries.
         """
-        return await self._ask(ApiCall(account_question(request, channel, surface), parse_answer))
+        return await self._slate(account_question(request, channel, surface), request, deadline_ms)
 
-    async def models(self) -> tuple[RunningModel, ...]:
-        """Return the models that run in the server; the first one answers."""
-        return await self._ask(calls.models())
+    async def complements(self, product_id: str, *, limit: int = 10, deadline_ms: float | None = None) -> Answer:
+        """Return what goes with a product; without an answer in time as `offers`."""
+        question = calls.product_question(product_id, "complements", limit)
+        return await self._slate(question, OfferRequest(limit=limit), deadline_ms)
+
+    async def upgrades(self, product_id: str, *, limit: int = 10, deadline_ms: float | None = None) -> Answer:
+        """Return higher-value versions of a product; without an answer in time as `offers`."""
+        question = calls.product_question(product_id, "upgrades", limit)
+        return await self._slate(question, OfferRequest(limit=limit), deadline_ms)
+
+    async def queue_outcomes(self, outcomes: Iterable[ReportedOutcome]) -> int:
+        """Put what came of offers into the queue, to be sent until the server has it; return how many found room.
+
+        It waits for no server and fails for none. An outcome without a time happened now. Each counts once, by its id.
+        """
+        return self._put("outcomes", calls.dated_outcomes(outcomes, datetime.now(UTC)))
+
+    async def queue_orders(self, orders: Iterable[Order]) -> int:
+        """Put orders into the queue, to be sent until the server has them; otherwise as `queue_outcomes`."""
+        return self._put("orders", calls.dated_orders(orders, datetime.now(UTC)))
 
     async def report(self, outcomes: Iterable[ReportedOutcome]) -> Reported:
-        """Report what came of offers; return what the server makes of it: sending the same again is safe.
+        """Report what came of offers now; return what the server makes of it: sending the same again is safe.
 
         Raises:
             RequestRefusedError: the server refused the request.
-            ServiceError: it did not answer, or could not serve, after all retries; trying again later is safe.
+            ServiceError: it did not answer in time, or could not serve; trying again later is safe.
         """
         return await self._ask(calls.outcomes_call(outcomes))
 
     async def post_orders(self, orders: Iterable[Order]) -> PostedOrders:
-        """Post orders as they come; sending the same again is safe. Raises what `outcomes_call` does."""
+        """Post orders now; sending the same again is safe. Raises what `report` does."""
         return await self._ask(calls.orders_call(orders))
 
     async def update_products(self, changes: Iterable[ProductChange]) -> int:
-        """Post prices, stock and flags of products; return how many. Raises what `outcomes_call` does."""
+        """Post prices, stock and flags of products; return how many. Raises what `report` does."""
         return await self._ask(calls.update_call("products", changes))
 
     async def update_accounts(self, changes: Iterable[AccountChange]) -> int:
-        """Post segment, region and flags of accounts; return how many. Raises what `outcomes_call` does."""
+        """Post segment, region and flags of accounts; return how many. Raises what `report` does."""
         return await self._ask(calls.update_call("accounts", changes))
 
     async def link_visitor(self, visitor_id: str, account_id: str) -> str:
-        """Let a visitor become an account; return the account. Raises what `outcomes_call` does."""
+        """Let a visitor become an account; return the account. Raises what `report` does."""
         return await self._ask(calls.link_visitor(visitor_id, account_id))
 
+    async def models(self) -> tuple[RunningModel, ...]:
+        """Return the models that run in the server; the first one answers. Raises what `report` does."""
+        return await self._ask(calls.models())
+
     async def why_not(self, decision_id: str, product_id: str) -> WhyNotResult:
-        """Return why a decision did not offer a product. Raises what `outcomes_call` does."""
+        """Return why a decision did not offer a product. Raises what `report` does."""
         return await self._ask(calls.why_not_call(decision_id, product_id))
 
-    async def complements(self, product_id: str, *, limit: int = 10) -> Answer:
-        """Return what goes with a product. Raises what `outcomes_call` does."""
-        return await self._ask(calls.product_offers(product_id, "complements", limit))
-
-    async def upgrades(self, product_id: str, *, limit: int = 10) -> Answer:
-        """Return higher-value versions of a product. Raises what `outcomes_call` does."""
-        return await self._ask(calls.product_offers(product_id, "upgrades", limit))
-
     async def call_list(self, product_id: str, *, capacity: int = 50) -> tuple[CallListEntry, ...]:
-        """Return whom to call about a product. Raises what `outcomes_call` does."""
+        """Return whom to call about a product. Raises what `report` does."""
         return await self._ask(calls.call_list_call(product_id, capacity))
 
     async def white_space(self, account_id: str, *, products_per_category: int = 20) -> tuple[BoardCell, ...]:
-        """Return what is left to sell to an account. Raises what `outcomes_call` does."""
+        """Return what is left to sell to an account. Raises what `report` does."""
         return await self._ask(calls.white_space(account_id, products_per_category))
 
     async def experiments(self) -> tuple[RunningExperiment, ...]:
-        """Return what is being tested. Raises what `outcomes_call` does."""
+        """Return what is being tested. Raises what `report` does."""
         return await self._ask(calls.experiments())
 
     async def offers_batch(
         self, requests: Iterable[OfferRequest], *, channel: str | None = None, surface: str | None = None
-    ) -> AsyncIterator[BatchItem]:
+    ) -> AsyncGenerator[BatchItem, None]:
         """Yield the answers to many questions, each as soon as it is ready; nothing is tried again.
+
+        The deadline is of each answer's wait: a batch may take as long as it goes on.
 
         Raises:
             RequestRefusedError: the server refused the batch.
-            ServiceError: it did not answer, or its answer broke off.
+            ServiceError: an answer did not come in time, or the whole broke off.
         """
-        question = calls.batch_question(requests, channel, surface)
-        try:
-            async with self._http.stream("POST", question.path, json=question.json) as response:
-                if not response.is_success:
-                    await response.aread()
-                    read_answer(response, parse_line)
-                async for line in response.aiter_lines():
-                    yield read_line(line)
-        except httpx.TransportError as error:
-            raise ServiceError(f"the answer broke off: {error or type(error).__name__}") from error
+        async with aclosing(self._lines(calls.batch_question(requests, channel, surface))) as lines:
+            while (item := await _within(self._config.deadline_ms, anext(lines, None))) is not None:
+                yield item
 
-    async def _ask(self, call: ApiCall[_T]) -> _T:
+    async def wait_until_ready(self, seconds: float) -> str:
+        """Return the version of the model that answers, as soon as the server is ready.
+
+        Raises:
+            ServiceError: it was not ready within `seconds`.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                return await self._ask(ApiCall(ApiQuestion("/readyz"), lambda body: str(body["model_version"])))
+            except ServiceError:
+                if time.monotonic() >= end:
+                    raise
+                await asyncio.sleep(0.1)
+
+    async def _slate(self, question: ApiQuestion, request: OfferRequest, deadline_ms: float | None) -> Answer:
+        try:
+            return await self._ask(ApiCall(question, parse_answer), deadline_ms)
+        except ServiceError as error:
+            return empty_answer(request, str(error))
+        except RequestRefusedError as error:
+            _log.error("%s was refused: %s; request %s", question.path, error, error.request_id)
+            return empty_answer(request, str(error))
+
+    async def _ask(self, call: ApiCall[_T], deadline_ms: float | None = None) -> _T:
+        """The answer; what is wrong with the question itself raises before anything is sent."""
+        question = call.question
+        asked = self._http.build_request(question.method, question.path, json=question.json, params=question.params)
+        self._check_open()
+        return await _within(
+            self._config.deadline_ms if deadline_ms is None else deadline_ms, self._answer(asked, call)
+        )
+
+    async def _answer(self, asked: httpx.Request, call: ApiCall[_T]) -> _T:
         attempt = 0
         while True:
-            result = await self._send(call.question)
+            result = await self._send(asked)
             pause = pause_seconds(attempt, result, self._config, self._rng)
             if pause is None:
                 return read_answer(result, call.parse)
             await asyncio.sleep(pause)
             attempt += 1
 
-    async def _send(self, question: ApiQuestion) -> httpx.Response | httpx.TransportError:
+    async def _send(self, asked: httpx.Request) -> httpx.Response | httpx.HTTPError:
         try:
-            return await self._http.request(question.method, question.path, json=question.json, params=question.params)
-        except httpx.TransportError as error:
+            return await self._http.send(asked)
+        except httpx.HTTPError as error:
             return error
+        except Exception as error:  # whatever a library does with what a server sends, no page fails by it
+            _log.error("the exchange with the server failed", exc_info=error)
+            raise ServiceError(f"the exchange with the server failed: {error!r}") from error
+
+    async def _lines(self, question: ApiQuestion) -> AsyncGenerator[BatchItem, None]:
+        try:
+            async with self._http.stream(question.method, question.path, json=question.json) as response:
+                if not response.is_success:
+                    await response.aread()
+                    read_answer(response, parse_line)
+                async for line in response.aiter_lines():
+                    yield read_line(line)
+        except httpx.HTTPError as error:
+            raise ServiceError(f"the answer broke off: {error or type(error).__name__}") from error
+
+    def _put(self, kind: str, events: Sequence[Mapping[str, Any]]) -> int:
+        self._check_open()
+        kept = self._outbox.put(kind, events)
+        self._begin_sending()
+        self._filled.set()
+        return kept
+
+    def _check_open(self) -> None:
+        if self._http.is_closed:
+            raise RuntimeError("the client is closed; make another one")
+
+    def _begin_sending(self) -> asyncio.Task[None]:
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._keep_sending())
+        return self._sending
+
+    async def _keep_sending(self) -> None:
+        while True:
+            await self._send_queued()
+            if self._is_closing:
+                return
+            self._filled.clear()
+            await self._filled.wait()
+
+    async def _send_queued(self) -> None:
+        """Send what waits until nothing does; whatever goes wrong, it is tried again after a pause."""
+        attempt = 0
+        while True:
+            try:
+                if not await self._send_batch():
+                    return
+                attempt = 0
+            except Exception as error:  # noqa: BLE001 - a task that ended would never send anything again
+                self._outbox.failing(error)
+                await asyncio.sleep(max(drawn_pause(attempt, self._config, self._rng), _SHORTEST_PAUSE))
+                attempt += 1
+
+    async def _send_batch(self) -> bool:
+        """Whether there was something to send, and the server took or refused it."""
+        batch = self._outbox.head()
+        if batch is None:
+            return False
+        try:
+            answer = await self._ask(batch.call, _SENDING_MS)
+        except RequestRefusedError as error:
+            if not self._outbox.refused(batch, error):
+                raise
+        else:
+            self._outbox.sent(batch, answer.conflicts)
+        return True
+
+
+async def _within(deadline_ms: float, awaited: Awaitable[_T]) -> _T:
+    """What is awaited.
+
+    Raises:
+        ServiceError: it did not come in time; it is cancelled, its connection closed.
+    """
+    try:
+        async with asyncio.timeout(max(deadline_ms, 0) / 1_000):
+            return await awaited
+    except TimeoutError:
+        raise ServiceError(f"no answer within {deadline_ms:g} ms") from None

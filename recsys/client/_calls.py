@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from recsys.client._answers import (
-    Answer,
     BoardCell,
     Order,
     PostedOrders,
     Reported,
     ReportedOutcome,
     RunningExperiment,
-    parse_answer,
     parse_board,
     parse_experiments,
     parse_models,
@@ -50,6 +48,22 @@ def orders_call(orders: Iterable[Order]) -> ApiCall[PostedOrders]:
     return ApiCall(_posted("orders", orders), parse_posted)
 
 
+def dated_outcomes(outcomes: Iterable[ReportedOutcome], now: datetime) -> list[dict[str, Any]]:
+    """Return outcomes that may wait to be sent: what has no time happened `now`, not when they arrive."""
+    return _bodies(replace(one, occurred_at=one.occurred_at or now) for one in outcomes)
+
+
+def dated_orders(orders: Iterable[Order], now: datetime) -> list[dict[str, Any]]:
+    """Return orders that may wait to be sent: what has no time was placed `now`, not when they arrive."""
+    return _bodies(replace(one, ordered_at=one.ordered_at or now) for one in orders)
+
+
+def queued_call(kind: str, events: list[Any]) -> ApiCall[Reported | PostedOrders]:
+    """Return the call that posts events of one kind from the queue."""
+    question = ApiQuestion(f"/v1/{kind}", json={kind: events})
+    return ApiCall(question, parse_reported if kind == "outcomes" else parse_posted)
+
+
 def update_call(name: str, changes: Iterable[ProductChange] | Iterable[AccountChange]) -> ApiCall[int]:
     """Return the call that posts new values of products or accounts; it answers with their number."""
     return ApiCall(_posted(name, changes), lambda found: int(found["received"]))
@@ -67,9 +81,9 @@ def why_not_call(decision_id: str, product_id: str) -> ApiCall[WhyNotResult]:
     return ApiCall(question, partial(picked, WhyNotResult))
 
 
-def product_offers(product_id: str, page: str, limit: int) -> ApiCall[Answer]:
-    """Return the call that asks for the complements or the upgrades of a product."""
-    return ApiCall(ApiQuestion(_product(product_id, page), params={"limit": limit}), parse_answer)
+def product_question(product_id: str, page: str, limit: int) -> ApiQuestion:
+    """Return the question for the complements or the upgrades of a product."""
+    return ApiQuestion(_product(product_id, page), params={"limit": limit})
 
 
 def call_list_call(product_id: str, capacity: int) -> ApiCall[tuple[CallListEntry, ...]]:
@@ -105,8 +119,12 @@ def _product(product_id: str, page: str) -> str:
 
 
 def _posted(name: str, items: Iterable[Any]) -> ApiQuestion:
+    return ApiQuestion(f"/v1/{name}", json={name: _bodies(items)})
+
+
+def _bodies(items: Iterable[Any]) -> list[dict[str, Any]]:
     """A batch of dataclasses, each without what was not given."""
-    return ApiQuestion(f"/v1/{name}", json={name: [asdict(item, dict_factory=_given) for item in items]})
+    return [asdict(item, dict_factory=_given) for item in items]
 
 
 def _given(fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -49,8 +50,8 @@ _AGAIN: Final = frozenset({429, 502, 503, 504})
 class ClientConfig(Config):
     """How patient a client is."""
 
-    timeout_seconds: float = Field(default=5.0, gt=0)
-    """For each step of one attempt: connecting, sending, waiting for bytes."""
+    deadline_ms: float = Field(default=5_000.0, ge=0)
+    """Of one call as a whole: connecting, sending, waiting, reading, further attempts and the pauses between them."""
     retries: int = Field(default=2, ge=0)
     """Further attempts after the first. Asking for offers again is safe: what is not presented counts for nothing."""
     backoff_seconds: float = Field(default=0.05, ge=0)
@@ -59,8 +60,12 @@ class ClientConfig(Config):
     """The longest pause, whatever the server's `Retry-After` asks for."""
     api_key: SecretStr | None = None
     """Sent as `Authorization: Bearer`; None where the server asks for no key."""
-    max_waiting: int = Field(default=32, ge=1)
-    """Calls with a deadline that one synchronous client can have under way."""
+    max_queued: int = Field(default=10_000, ge=1)
+    """Outcomes and orders that wait for the server; those beyond are dropped, counted and logged."""
+    queue_file: Path | None = None
+    """SQLite file where they wait, so that a restart loses none; one for each client. None: in memory."""
+    flush_seconds: float = Field(default=5.0, ge=0)
+    """How long `close` goes on sending what waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +155,32 @@ def _filters(request: OfferRequest) -> dict[str, Any]:
     return given | ({"categories": list(request.categories)} if request.categories else {})
 
 
+def checked_url(base_url: str) -> str:
+    """Return the server's URL.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise ConfigError(f"base_url == {base_url!r}: {error}; give one as http://127.0.0.1:8000") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ConfigError(f"base_url == {base_url!r}, must begin with http:// or https://, as http://127.0.0.1:8000")
+    return base_url
+
+
 def headers_of(config: ClientConfig) -> dict[str, str]:
     """Return what goes with every request."""
     return {} if config.api_key is None else {"Authorization": f"Bearer {config.api_key.get_secret_value()}"}
 
 
 def pause_seconds(
-    attempt: int, result: httpx.Response | httpx.TransportError, config: ClientConfig, rng: random.Random
+    attempt: int, result: httpx.Response | httpx.HTTPError, config: ClientConfig, rng: random.Random
 ) -> float | None:
     """Return how long to wait before the next attempt, None where there is to be none.
 
-    Full jitter: uniform in [0, backoff x 2^attempt], at least what `Retry-After` asks for, at most
-    `max_backoff_seconds`.
+    What `drawn_pause` says, at least what `Retry-After` asks for, at most `max_backoff_seconds`.
     """
     if attempt >= config.retries:
         return None
@@ -170,24 +189,29 @@ def pause_seconds(
         if result.status_code not in _AGAIN:
             return None
         after = result.headers.get("retry-after", "")
-        asked = float(after) if after.isdigit() else 0.0
-    drawn = rng.uniform(0, config.backoff_seconds * 2**attempt)
-    return min(max(drawn, asked), config.max_backoff_seconds)
+        asked = float(after) if after.isdecimal() else 0.0
+    return min(max(drawn_pause(attempt, config, rng), asked), config.max_backoff_seconds)
 
 
-def read_answer(result: httpx.Response | httpx.TransportError, parse: Callable[[dict[str, Any]], _T]) -> _T:
+def drawn_pause(attempt: int, config: ClientConfig, rng: random.Random) -> float:
+    """Return seconds, full jitter: uniform in [0, backoff x 2^attempt], at most `max_backoff_seconds`."""
+    longest = config.backoff_seconds * 2 ** min(attempt, 20)
+    return min(rng.uniform(0, longest), config.max_backoff_seconds)
+
+
+def read_answer(result: httpx.Response | httpx.HTTPError, parse: Callable[[dict[str, Any]], _T]) -> _T:
     """Return what `parse` makes of a good answer's JSON.
 
     Raises:
         RequestRefusedError: the server refused the request.
         ServiceError: it did not answer, or could not serve.
     """
-    if isinstance(result, httpx.TransportError):
+    if isinstance(result, httpx.HTTPError):
         raise ServiceError(f"the server did not answer: {result or type(result).__name__}") from result
     if result.is_success:
         try:
             return parse(result.json())
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ServiceError(f"{result.url} does not answer like an offer engine: {error!r}") from error
     sentence = f"the server answered {result.status_code}: {_detail(result)}"
     if result.status_code >= 500 or result.status_code in _AGAIN:

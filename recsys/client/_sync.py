@@ -1,17 +1,17 @@
-"""The client for threads."""
+"""The client for threads: the one for event loops, in a loop and a thread of its own."""
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import random
-import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Coroutine, Iterable, Iterator
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 
-from recsys.client import _calls as calls
 from recsys.client._answers import (
     Answer,
     BatchItem,
@@ -21,22 +21,10 @@ from recsys.client._answers import (
     Reported,
     ReportedOutcome,
     RunningExperiment,
-    empty_answer,
-    parse_answer,
-    parse_line,
-    read_line,
 )
-from recsys.client._calls import ApiCall
-from recsys.client._exchange import (
-    ApiQuestion,
-    ClientConfig,
-    ServiceError,
-    account_question,
-    headers_of,
-    offers_question,
-    pause_seconds,
-    read_answer,
-)
+from recsys.client._async import AsyncOfferClient
+from recsys.client._exchange import ClientConfig
+from recsys.client._outbox import QueueState
 from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
 from recsys.contracts.offers import AccountChange, OfferRequest, ProductChange
 
@@ -46,7 +34,8 @@ _T = TypeVar("_T")
 class OfferClient:
     """Asks a server for offers. One client serves many threads and keeps its connections.
 
-    Use as ``with OfferClient("http://127.0.0.1:8000") as client: client.offers(OfferRequest(account_id="17850"))``.
+    Use as ``with OfferClient("http://127.0.0.1:8000") as client: client.offers(OfferRequest(account_id="17850"))``, or
+    keep it as long as the process: it is closed at its end. A process that forks makes its client after that.
     """
 
     def __init__(
@@ -54,31 +43,45 @@ class OfferClient:
         base_url: str,
         config: ClientConfig | None = None,
         *,
-        transport: httpx.BaseTransport | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        self._config = config or ClientConfig()
-        self._http = httpx.Client(
-            base_url=base_url,
-            timeout=self._config.timeout_seconds,
-            headers=headers_of(self._config),
-            transport=transport,
-        )
-        self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
-        self._pool = ThreadPoolExecutor(self._config.max_waiting, thread_name_prefix="offer-client")
+        self._asking = AsyncOfferClient(base_url, config, transport=transport, rng=rng)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="offer-client", daemon=True)
+        self._entry = threading.Lock()
+        self._is_closed = False
+        self._thread.start()
+        self._run(self._asking.__aenter__())
+        atexit.register(self.close)
 
     def __enter__(self) -> Self:
         """Return the client, to be closed at the end of the block."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Close the connections."""
+        """Close the client."""
         self.close()
 
-    def close(self) -> None:
-        """Close the connections; calls that a deadline left behind end first."""
-        self._pool.shutdown()
-        self._http.close()
+    def close(self) -> int:
+        """Send what is queued, for `flush_seconds` at most, and close the connections; return how many were not sent.
+
+        Those stay in the queue's file; without one they are lost, and the log says so.
+        """
+        with self._entry:  # no call is begun that the loop would not end
+            was_closed, self._is_closed = self._is_closed or not self._thread.is_alive(), True
+        if not was_closed:
+            asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+            atexit.unregister(self.close)
+        return self.queue.waiting
+
+    @property
+    def queue(self) -> QueueState:
+        """What has become of the outcomes and orders that were queued."""
+        return self._asking.queue
 
     def offers(
         self,
@@ -88,121 +91,121 @@ class OfferClient:
         channel: str | None = None,
         surface: str | None = None,
         experiment_id: str | None = None,
+        deadline_ms: float | None = None,
     ) -> Answer:
-        """Return the server's offers.
+        """Return the server's offers, or an answer without offers whose `shortfall` says why none came.
+
+        That is so past the deadline, with the server away or broken, and where it refuses the request; a refusal is
+        logged too. `deadline_ms`: of this call; None: the configuration's.
 
         Raises:
-            RequestRefusedError: the server refused the request.
-            ServiceError: it did not answer, or could not serve, after all retries.
+            ConfigError: the request asks for what is not served over HTTP.
         """
-        return self._ask(ApiCall(offers_question(request, visitor_id, channel, surface, experiment_id), parse_answer))
+        places = {"visitor_id": visitor_id, "channel": channel, "surface": surface, "experiment_id": experiment_id}
+        return self._run(self._asking.offers(request, **places, deadline_ms=deadline_ms))
 
-    def offers_or_empty(
+    def account_offers(
         self,
         request: OfferRequest,
         *,
-        deadline_ms: float,
-        visitor_id: str | None = None,
         channel: str | None = None,
         surface: str | None = None,
+        deadline_ms: float | None = None,
     ) -> Answer:
-        """Return the server's offers, or after `deadline_ms` or any failure an answer without offers that says why."""
-        places = {"visitor_id": visitor_id, "channel": channel, "surface": surface}
-        try:
-            asked = self._pool.submit(self.offers, request, **places)
-            try:
-                return asked.result(max(deadline_ms, 0) / 1_000)
-            finally:
-                asked.cancel()  # what is still in the queue must not be asked when nobody waits for it
-        except TimeoutError:
-            return empty_answer(request, f"no answer within {deadline_ms:g} ms")
-        except Exception as error:  # noqa: BLE001 - a page must not fail because its offers did
-            return empty_answer(request, str(error) or type(error).__name__)
-
-    def account_offers(
-        self, request: OfferRequest, *, channel: str | None = None, surface: str | None = None
-    ) -> Answer:
-        """Return what to say to one account.
+        """Return what to say to one account; without an answer in time as `offers`.
 
         Raises:
             ConfigError: the request holds more than an account's page takes (a cart, exclusions).
-            RequestRefusedError: the server refused the request.
-            ServiceError: it did not answer, or could not serve, after all retries.
         """
-        return self._ask(ApiCall(account_question(request, channel, surface), parse_answer))
+        asked = self._asking.account_offers(request, channel=channel, surface=surface, deadline_ms=deadline_ms)
+        return self._run(asked)
 
-    def models(self) -> tuple[RunningModel, ...]:
-        """Return the models that run in the server; the first one answers."""
-        return self._ask(calls.models())
+    def complements(self, product_id: str, *, limit: int = 10, deadline_ms: float | None = None) -> Answer:
+        """Return what goes with a product; without an answer in time as `offers`."""
+        return self._run(self._asking.complements(product_id, limit=limit, deadline_ms=deadline_ms))
+
+    def upgrades(self, product_id: str, *, limit: int = 10, deadline_ms: float | None = None) -> Answer:
+        """Return higher-value versions of a product; without an answer in time as `offers`."""
+        return self._run(self._asking.upgrades(product_id, limit=limit, deadline_ms=deadline_ms))
+
+    def queue_outcomes(self, outcomes: Iterable[ReportedOutcome]) -> int:
+        """Put what came of offers into the queue, to be sent until the server has it; return how many found room.
+
+        It waits for no server and fails for none. An outcome without a time happened now. Each counts once, by its id.
+        """
+        return self._run(self._asking.queue_outcomes(outcomes))
+
+    def queue_orders(self, orders: Iterable[Order]) -> int:
+        """Put orders into the queue, to be sent until the server has them; otherwise as `queue_outcomes`."""
+        return self._run(self._asking.queue_orders(orders))
 
     def report(self, outcomes: Iterable[ReportedOutcome]) -> Reported:
-        """Report what came of offers; return what the server makes of it: sending the same again is safe.
+        """Report what came of offers now; return what the server makes of it: sending the same again is safe.
 
         Raises:
             RequestRefusedError: the server refused the request.
-            ServiceError: it did not answer, or could not serve, after all retries; trying again later is safe.
+            ServiceError: it did not answer in time, or could not serve; trying again later is safe.
         """
-        return self._ask(calls.outcomes_call(outcomes))
+        return self._run(self._asking.report(outcomes))
 
     def post_orders(self, orders: Iterable[Order]) -> PostedOrders:
-        """Post orders as they come; sending the same again is safe. Raises what `outcomes_call` does."""
-        return self._ask(calls.orders_call(orders))
+        """Post orders now; sending the same again is safe. Raises what `report` does."""
+        return self._run(self._asking.post_orders(orders))
 
     def update_products(self, changes: Iterable[ProductChange]) -> int:
-        """Post prices, stock and flags of products; return how many. Raises what `outcomes_call` does."""
-        return self._ask(calls.update_call("products", changes))
+        """Post prices, stock and flags of products; return how many. Raises what `report` does."""
+        return self._run(self._asking.update_products(changes))
 
     def update_accounts(self, changes: Iterable[AccountChange]) -> int:
-        """Post segment, region and flags of accounts; return how many. Raises what `outcomes_call` does."""
-        return self._ask(calls.update_call("accounts", changes))
+        """Post segment, region and flags of accounts; return how many. Raises what `report` does."""
+        return self._run(self._asking.update_accounts(changes))
 
     def link_visitor(self, visitor_id: str, account_id: str) -> str:
-        """Let a visitor become an account; return the account. Raises what `outcomes_call` does."""
-        return self._ask(calls.link_visitor(visitor_id, account_id))
+        """Let a visitor become an account; return the account. Raises what `report` does."""
+        return self._run(self._asking.link_visitor(visitor_id, account_id))
+
+    def models(self) -> tuple[RunningModel, ...]:
+        """Return the models that run in the server; the first one answers. Raises what `report` does."""
+        return self._run(self._asking.models())
 
     def why_not(self, decision_id: str, product_id: str) -> WhyNotResult:
-        """Return why a decision did not offer a product. Raises what `outcomes_call` does."""
-        return self._ask(calls.why_not_call(decision_id, product_id))
-
-    def complements(self, product_id: str, *, limit: int = 10) -> Answer:
-        """Return what goes with a product. Raises what `outcomes_call` does."""
-        return self._ask(calls.product_offers(product_id, "complements", limit))
-
-    def upgrades(self, product_id: str, *, limit: int = 10) -> Answer:
-        """Return higher-value versions of a product. Raises what `outcomes_call` does."""
-        return self._ask(calls.product_offers(product_id, "upgrades", limit))
+        """Return why a decision did not offer a product. Raises what `report` does."""
+        return self._run(self._asking.why_not(decision_id, product_id))
 
     def call_list(self, product_id: str, *, capacity: int = 50) -> tuple[CallListEntry, ...]:
-        """Return whom to call about a product. Raises what `outcomes_call` does."""
-        return self._ask(calls.call_list_call(product_id, capacity))
+        """Return whom to call about a product. Raises what `report` does."""
+        return self._run(self._asking.call_list(product_id, capacity=capacity))
 
     def white_space(self, account_id: str, *, products_per_category: int = 20) -> tuple[BoardCell, ...]:
-        """Return what is left to sell to an account. Raises what `outcomes_call` does."""
-        return self._ask(calls.white_space(account_id, products_per_category))
+        """Return what is left to sell to an account. Raises what `report` does."""
+        return self._run(self._asking.white_space(account_id, products_per_category=products_per_category))
 
     def experiments(self) -> tuple[RunningExperiment, ...]:
-        """Return what is being tested. Raises what `outcomes_call` does."""
-        return self._ask(calls.experiments())
+        """Return what is being tested. Raises what `report` does."""
+        return self._run(self._asking.experiments())
 
     def offers_batch(
         self, requests: Iterable[OfferRequest], *, channel: str | None = None, surface: str | None = None
     ) -> Iterator[BatchItem]:
         """Yield the answers to many questions, each as soon as it is ready; nothing is tried again.
 
+        The deadline is of each answer's wait: a batch may take as long as it goes on.
+
         Raises:
             RequestRefusedError: the server refused the batch.
-            ServiceError: it did not answer, or its answer broke off.
+            ServiceError: an answer did not come in time, or the whole broke off.
         """
-        question = calls.batch_question(requests, channel, surface)
+        items = self._asking.offers_batch(requests, channel=channel, surface=surface)
+
+        async def following() -> BatchItem | None:
+            return await anext(items, None)
+
         try:
-            with self._http.stream("POST", question.path, json=question.json) as response:
-                if not response.is_success:
-                    response.read()
-                    read_answer(response, parse_line)
-                for line in response.iter_lines():
-                    yield read_line(line)
-        except httpx.TransportError as error:
-            raise ServiceError(f"the answer broke off: {error or type(error).__name__}") from error
+            while (item := self._run(following())) is not None:
+                yield item
+        finally:
+            if not self._is_closed:
+                self._run(items.aclose())
 
     def wait_until_ready(self, seconds: float) -> str:
         """Return the version of the model that answers, as soon as the server is ready.
@@ -210,27 +213,20 @@ class OfferClient:
         Raises:
             ServiceError: it was not ready within `seconds`.
         """
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                return self._ask(ApiCall(ApiQuestion("/readyz"), lambda body: str(body["model_version"])))
-            except ServiceError:
-                if time.monotonic() >= end:
-                    raise
-                time.sleep(0.1)
+        return self._run(self._asking.wait_until_ready(seconds))
 
-    def _ask(self, call: ApiCall[_T]) -> _T:
-        attempt = 0
-        while True:
-            result = self._send(call.question)
-            pause = pause_seconds(attempt, result, self._config, self._rng)
-            if pause is None:
-                return read_answer(result, call.parse)
-            time.sleep(pause)
-            attempt += 1
+    def _run(self, asked: Coroutine[Any, Any, _T]) -> _T:
+        """What a coroutine returns or raises, from the loop's thread."""
+        with self._entry:
+            if self._is_closed or not self._thread.is_alive():
+                asked.close()
+                raise RuntimeError("the client is closed, or was made before the process forked; make another one")
+            begun = asyncio.run_coroutine_threadsafe(asked, self._loop)
+        return begun.result()
 
-    def _send(self, question: ApiQuestion) -> httpx.Response | httpx.TransportError:
-        try:
-            return self._http.request(question.method, question.path, json=question.json, params=question.params)
-        except httpx.TransportError as error:
-            return error
+    async def _finish(self) -> None:
+        """Close the client; calls that are under way in other threads end, and say that they got no answer."""
+        await self._asking.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others)

@@ -19,6 +19,8 @@ from recsys.client import (
     AsyncOfferClient,
     ClientConfig,
     OfferClient,
+    Order,
+    OrderLine,
     RequestRefusedError,
     RunningModel,
     ServiceError,
@@ -77,7 +79,7 @@ EXPECTED = Answer(
     unknown_experiment="spring-cards-1",
 )
 FAST = ClientConfig(backoff_seconds=0.0)
-Handler = Callable[[httpx.Request], httpx.Response]
+Handler = Callable[[httpx.Request], Any]
 
 
 class Sync:
@@ -219,18 +221,18 @@ def test_a_lost_connection_is_tried_again(ask: Any) -> None:
 def test_after_the_last_retry_the_failure_is_told(ask: Any) -> None:
     script = Script(httpx.ConnectError("connection refused"))
     with pytest.raises(ServiceError, match="did not answer: connection refused") as caught:
-        ask(script, "offers", OfferRequest(), config=ClientConfig(retries=4, backoff_seconds=0.0))
+        ask(script, "models", config=ClientConfig(retries=4, backoff_seconds=0.0))
     assert isinstance(caught.value, ConnectionError)
     assert len(script.seen) == 5
     with pytest.raises(ServiceError, match="answered 503: the store is busy"):
-        ask(Script(httpx.Response(503, json={"detail": "the store is busy"})), "offers", OfferRequest())
+        ask(Script(httpx.Response(503, json={"detail": "the store is busy"})), "models")
 
 
 def test_a_refusal_is_not_tried_again_and_tells_the_fields(ask: Any) -> None:
     problem = {"detail": "1 field breaks a rule", "errors": [{"pointer": "/limit", "detail": "too large"}]}
     script = Script(httpx.Response(422, json=problem, headers={"X-Request-ID": "r-1"}))
     with pytest.raises(RequestRefusedError, match=r"422: 1 field breaks a rule \(/limit: too large\)") as caught:
-        ask(script, "offers", OfferRequest())
+        ask(script, "models")
     assert (caught.value.status, caught.value.request_id) == (422, "r-1")
     assert len(script.seen) == 1
 
@@ -238,7 +240,7 @@ def test_a_refusal_is_not_tried_again_and_tells_the_fields(ask: Any) -> None:
 @pytest.mark.parametrize("answer", [httpx.Response(200, text="<html>"), good({"hello": 1}), good([])])
 def test_another_kind_of_server_is_told_as_such(ask: Any, answer: httpx.Response) -> None:
     with pytest.raises(ServiceError, match="does not answer like an offer engine"):
-        ask(Script(answer), "offers", OfferRequest())
+        ask(Script(answer), "models")
 
 
 def test_the_server_may_ask_for_a_pause_and_the_client_has_its_own_bound(ask: Any) -> None:
@@ -259,53 +261,74 @@ def test_the_server_may_ask_for_a_pause_and_the_client_has_its_own_bound(ask: An
         (RuntimeError("anything"), "anything"),
     ],
 )
-def test_offers_or_empty_never_raises(ask: Any, answer: Any, reason: str) -> None:
-    empty = ask(Script(answer), "offers_or_empty", OfferRequest(limit=7), deadline_ms=5_000)
-    assert (empty.offers, empty.requested, empty.decision_id, empty.logged) == ((), 7, None, False)
-    assert reason in (empty.shortfall or "")
+def test_a_page_gets_an_empty_slate_with_the_reason(ask: Any, answer: Any, reason: str) -> None:
+    for call, argument in (
+        ("offers", OfferRequest(limit=7)),
+        ("account_offers", OfferRequest(account_id="A1", limit=7)),
+        ("complements", "P1"),
+        ("upgrades", "P1"),
+    ):
+        empty = ask(Script(answer), call, argument, **({} if isinstance(argument, OfferRequest) else {"limit": 7}))
+        assert (empty.offers, empty.requested, empty.decision_id, empty.logged) == ((), 7, None, False)
+        assert reason in empty.shortfall
 
 
-def test_offers_or_empty_gives_what_comes_in_time(ask: Any) -> None:
-    assert ask(Script(good()), "offers_or_empty", OfferRequest(limit=2), deadline_ms=5_000) == EXPECTED
+def test_a_refusal_is_logged_with_the_id_of_its_request(ask: Any, caplog: pytest.LogCaptureFixture) -> None:
+    ask(Script(httpx.Response(422, json={"detail": "no"}, headers={"X-Request-ID": "r-1"})), "offers", OfferRequest())
+    assert "/v1/offers was refused: the server answered 422: no; request r-1" in caplog.text
 
 
-def test_a_question_that_can_not_be_put_is_an_empty_answer_too(ask: Any) -> None:
-    empty = ask(Script(good()), "offers_or_empty", OfferRequest(raw=True), deadline_ms=5_000)
-    assert "raw == True" in (empty.shortfall or "")
+@pytest.mark.parametrize("wrong", [{"quantity": float("nan")}, {"quantity": object()}])
+def test_a_wrong_argument_raises_before_anything_is_sent(ask: Any, wrong: dict[str, Any]) -> None:
+    script = Script(good())
+    with pytest.raises((ValueError, TypeError)):
+        ask(script, "offers", OfferRequest(cart=(CartLine("P1", **wrong),)))
+    with pytest.raises((ValueError, TypeError)):
+        ask(script, "queue_orders", [Order("o1", (OrderLine("P1", **wrong),))])
+    assert script.seen == []
 
 
-def test_the_deadline_holds_against_a_server_that_hangs() -> None:
-    let_go = threading.Event()
-
-    def hang(_: httpx.Request) -> httpx.Response:
-        let_go.wait(30)
-        return good()
-
-    transport = httpx.MockTransport(hang)
-    with OfferClient("http://test", FAST, transport=transport) as client:
-        begun = time.monotonic()
-        empty = client.offers_or_empty(OfferRequest(), deadline_ms=50)
-        waited = time.monotonic() - begun
-        let_go.set()
-    assert empty.shortfall == "no answer within 50 ms"
-    assert 0.05 <= waited < 10
+@pytest.mark.parametrize("url", ["nonsense://x", "not a url", "", "http://", "http://[::"])
+@pytest.mark.parametrize("kind", [OfferClient, AsyncOfferClient])
+def test_what_is_no_url_is_told_at_once(kind: Any, url: str) -> None:
+    with pytest.raises(ConfigError, match="base_url == "):
+        kind(url)
 
 
-def test_the_deadline_holds_in_an_event_loop() -> None:
-    async def hang(_: httpx.Request) -> httpx.Response:
-        await asyncio.sleep(30)
-        return good()
+def test_a_closed_client_says_so() -> None:
+    client = OfferClient("http://test", transport=httpx.MockTransport(Script(good())))
+    assert client.close() == client.close() == 0
+    with pytest.raises(RuntimeError, match="is closed"):
+        client.offers(OfferRequest())
 
-    async def run() -> Answer:
-        async with AsyncOfferClient("http://test", FAST, transport=httpx.MockTransport(hang)) as client:
-            return await client.offers_or_empty(OfferRequest(), deadline_ms=50)
+    async def run() -> None:
+        async with AsyncOfferClient("http://test") as closed:
+            pass
+        assert await closed.close() == 0
+        for call in (closed.offers(OfferRequest()), closed.queue_orders([])):
+            with pytest.raises(RuntimeError, match="is closed"):
+                await call
 
-    assert asyncio.run(run()).shortfall == "no answer within 50 ms"
+    asyncio.run(run())
+
+
+async def hang(_: httpx.Request) -> httpx.Response:
+    await asyncio.sleep(30)
+    return good()
+
+
+def test_the_deadline_is_of_the_configuration_or_of_the_call(ask: Any) -> None:
+    hurried = ClientConfig(deadline_ms=40)
+    assert ask(hang, "offers", OfferRequest(), config=hurried).shortfall == "no answer within 40 ms"
+    assert ask(hang, "offers", OfferRequest(), deadline_ms=50).shortfall == "no answer within 50 ms"
+    assert ask(hang, "complements", "P1", deadline_ms=-1).shortfall == "no answer within -1 ms"
+    with pytest.raises(ServiceError, match="no answer within 40 ms"):
+        ask(hang, "models", config=hurried)
 
 
 def test_the_deadline_covers_all_attempts(ask: Any) -> None:
     busy = Script(httpx.Response(503, headers={"Retry-After": "1"}))
-    empty = ask(busy, "offers_or_empty", OfferRequest(), deadline_ms=80, config=ClientConfig(retries=3))
+    empty = ask(busy, "offers", OfferRequest(), deadline_ms=80, config=ClientConfig(retries=3))
     assert empty.shortfall == "no answer within 80 ms"
 
 
@@ -322,17 +345,11 @@ def test_waiting_for_a_server_that_starts_and_for_one_that_does_not() -> None:
         client.wait_until_ready(0.05)
 
 
-def test_many_deadlines_at_once_share_few_threads() -> None:
+def test_one_client_serves_many_threads() -> None:
     answers = Script(good())
-    config = ClientConfig(max_waiting=2)
-    with OfferClient("http://test", config, transport=httpx.MockTransport(answers)) as client:
+    with OfferClient("http://test", transport=httpx.MockTransport(answers)) as client:
         got: list[Answer] = []
-        callers = [
-            threading.Thread(
-                target=lambda: got.append(client.offers_or_empty(OfferRequest(limit=2), deadline_ms=5_000))
-            )
-            for _ in range(20)
-        ]
+        callers = [threading.Thread(target=lambda: got.append(client.offers(OfferRequest(limit=2)))) for _ in range(20)]
         for caller in callers:
             caller.start()
         for caller in callers:

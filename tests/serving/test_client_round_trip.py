@@ -107,7 +107,8 @@ def test_pages_come_as_typed_values(ask: Any) -> None:
     cells = {cell.product_id: cell for cell in ask("white_space", "A1")}
     assert cells[first].standing == "offered"
     with pytest.raises(RequestRefusedError, match="does not know the product"):
-        ask("complements", "with/slash and ümlaut")
+        ask("call_list", "with/slash and ümlaut")
+    assert "does not know the product" in ask("upgrades", "with/slash and ümlaut").shortfall
 
 
 def test_visitors_and_experiments(ask: Any) -> None:
