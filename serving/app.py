@@ -93,6 +93,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         telemetry=_NO_TELEMETRY,
+        generate_unique_id_function=_operation_id,
     )
     if fast_path:
         app.add_middleware(FastPath)
@@ -120,6 +121,11 @@ def _query_parameters() -> QueryParameters:
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     }
+
+
+def _operation_id(route: APIRoute) -> str:
+    """A short name for generated clients: the handler's without its verb, `offers` of `post_offers`."""
+    return route.name.partition("_")[2]
 
 
 def _routes() -> Iterator[APIRoute]:

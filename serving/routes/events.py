@@ -137,7 +137,7 @@ async def post_accounts(
     tags=["visitors"],
     summary="A visitor logs in",
 )
-async def post_link(
+async def post_visitor_link(
     services: ServicesDep,
     body: Annotated[LinkBody, Depends(JsonBody(LinkBody))],
     visitor_id: Annotated[

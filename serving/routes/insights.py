@@ -81,7 +81,7 @@ async def get_upgrades(
 
 
 @router.get("/v1/products/{product_id:path}/accounts", responses=QUERY_PROBLEMS, summary="Whom to call about a product")
-async def get_accounts(
+async def get_call_list(
     services: ServicesDep,
     product_id: ProductPath,
     capacity: Annotated[int, Query(ge=1, le=1_000, description="How many calls can be made.", examples=[20])] = 50,
@@ -107,7 +107,7 @@ async def get_accounts(
 @router.get(
     "/v1/accounts/{account_id:path}/whitespace", responses=QUERY_PROBLEMS, summary="What is left to sell to an account"
 )
-async def get_whitespace(
+async def get_white_space(
     services: ServicesDep,
     account_id: Annotated[
         Id, Path(description="The account; an unknown one owns what was posted for it.", examples=["17850"])
