@@ -57,7 +57,7 @@ def serve_command(
 
 
 key = typer.Typer(
-    help="Makes, lists and revokes API keys; a running server takes the change within a second.",
+    help="Make, list and revoke API keys; a running server takes the change within a second.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

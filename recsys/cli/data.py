@@ -43,7 +43,7 @@ def check_command(
         if preset is not None:
             raise ConfigError(f"--write-map with --preset {preset}: a preset needs no mapping; leave one of them out")
         write_map_file(mapping, write_map)
-        console.print(Text(f"Wrote the mapping to {write_map}; use it with --map {write_map}"))
+        typer.echo(f"Wrote the mapping to {write_map}; use it with --map {write_map}")
     spec = ReadSpec(
         orders=orders,
         products=products,
@@ -58,9 +58,9 @@ def check_command(
     )
     data = read_dataset(spec)
     console.print(data.report)
-    console.print(Text(f"{len(data.accounts):,} accounts, {len(data.products):,} products."))
+    typer.echo(f"{len(data.accounts):,} accounts, {len(data.products):,} products.")
     if rejects is not None:
-        console.print(Text(f"Wrote the rejected rows to {rejects}"))
+        typer.echo(f"Wrote the rejected rows to {rejects}")
 
 
 def simulate_command(
@@ -83,7 +83,7 @@ def simulate_command(
     console = Console()
     with console.status("Simulating"):
         n_lines = write_market(config, out)
-    console.print(Text(f"Wrote {n_lines:,} order lines of {accounts:,} accounts to {out}"))
+    typer.echo(f"Wrote {n_lines:,} order lines of {accounts:,} accounts to {out}")
 
 
 def _proposed(console: Console, location: str, mapping: dict[str, str]) -> dict[str, str]:
@@ -94,7 +94,7 @@ def _proposed(console: Console, location: str, mapping: dict[str, str]) -> dict[
     source = open_source(connect(), location, name="orders")
     known = matching_preset(source)
     if known is not None and not mapping:
-        console.print(Text(f"This is the layout of preset {known}: `--preset {known}` knows more than a mapping can."))
+        typer.echo(f"This is the layout of preset {known}: `--preset {known}` knows more than a mapping can.")
     proposals = propose_mapping(source, mapping)
     grid = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for head in ("contract", "column", "because of", "first values"):
@@ -104,5 +104,5 @@ def _proposed(console: Console, location: str, mapping: dict[str, str]) -> dict[
     console.print(grid)
     unused = [name for name in source.columns if name not in {item.column for item in proposals}]
     if unused:
-        console.print(Text(f"Not used: {', '.join(unused)}"))
+        typer.echo(f"Not used: {', '.join(unused)}")
     return {item.name: item.column for item in proposals} | mapping

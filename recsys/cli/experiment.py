@@ -60,14 +60,14 @@ def stop(experiment_id: Annotated[str, typer.Argument(help="The experiment.")], 
 
 
 def _experiments_table(store: EventStore, experiment_id: str | None, now: datetime) -> Table:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     found = list_experiments(store, experiment_id)
     if not found:
         what = "no experiment" if experiment_id is None else f"no experiment {experiment_id!r}"
         raise PlanError(f"the store has {what}; start one: offers experiment start PLAN")
     units = units_by_arm(store)
-    table = Table("experiment", "version", "started", "state", "plan", "units by arm")
+    table = Table(Column("experiment", no_wrap=True), "version", "started", "state", "plan", "units by arm")
     for record in found:
         of_arms = units.get((record.experiment_id, record.version), {})
         table.add_row(
@@ -132,9 +132,8 @@ def power(
         days = f"{size.days}" if size.days is not None else "too few accounts"
         numbers = (f"{size.n_per_arm:,}", f"{size.n_per_arm_without:,}", days)
         table.add_row(size.metric, f"{size.mean:,.4g}", f"{100 * size.relative:+g} %", *numbers)
-    console = Console()
-    console.print(f"{history.n_accounts:,} accounts measured; {power:.0%} power, alpha {alpha:g}, two equal arms.")
-    console.print(table)
+    typer.echo(f"{history.n_accounts:,} accounts measured; {power:.0%} power, alpha {alpha:g}, two equal arms.")
+    Console().print(table)
 
 
 def off_policy(
@@ -180,7 +179,7 @@ def off_policy(
         return
     console = Console()
     console.print(_table(found, level))
-    console.print(_belief(found))
+    typer.echo(_belief(found))
 
 
 def _of_store(policy: str, url: str) -> LoggedActions:

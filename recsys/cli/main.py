@@ -5,10 +5,13 @@ It needs the standard library alone, so that it can say what an installation lac
 
 from __future__ import annotations
 
+import ast
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points, version
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -81,13 +84,36 @@ def _application(entry: EntryPoint) -> typer.Typer:
 
 
 def _help(known: Mapping[str, EntryPoint]) -> str:
-    names = "\n".join(f"  {name}" for name in known)
+    width = max(map(len, known), default=0)
+    names = "\n".join(f"  {name:<{width}}  {_sentence(entry)}".rstrip() for name, entry in known.items())
     return (
         "Usage: offers COMMAND [OPTIONS]\n\n"
         "Finds what each account should be offered next, serves it, and proves what it earned.\n\n"
         f"Commands (`offers COMMAND --help` tells more):\n{names}\n\n"
         "Options:\n  --version  Show the version.\n  --help     Show this page.\n"
     )
+
+
+def _sentence(entry: EntryPoint) -> str:
+    """What a command does in its own words, read from its source: a list of commands imports none of them."""
+    package, *parts = entry.module.split(".")
+    found = PathFinder.find_spec(package)
+    folders = [] if found is None else found.submodule_search_locations or []
+    files = [file for folder in folders if (file := Path(folder, *parts).with_suffix(".py")).exists()]
+    for node in ast.parse(files[0].read_text(encoding="utf-8")).body if files else ():
+        match node:
+            case ast.FunctionDef(name=entry.attr):
+                return _first_sentence(ast.get_docstring(node) or "")
+            case ast.Assign(targets=[ast.Name(id=entry.attr)], value=ast.Call(keywords=options)):
+                helps = [option.value for option in options if option.arg == "help"]
+                return "".join(_first_sentence(str(text.value)) for text in helps if isinstance(text, ast.Constant))
+    return ""
+
+
+def _first_sentence(text: str) -> str:
+    """The first sentence of a docstring, in one line."""
+    first, *more = " ".join(text.split()).split(". ")
+    return f"{first}." if more else first
 
 
 def _complain(sentence: str) -> None:

@@ -148,7 +148,7 @@ def _report(found: Readout, out: Path | None, mlflow_run: str | None) -> None:
     for part in readout_tables(found):
         console.print(part)
     if out is not None:
-        console.print(f"Written: {', '.join(str(path) for path in write_report(found, out))}", soft_wrap=True)
+        typer.echo(f"Written: {', '.join(str(path) for path in write_report(found, out))}")
     if mlflow_run is not None:
         log_report(found, mlflow_run)
 

@@ -45,7 +45,7 @@ def recommend_command(
     engine.check_objective(pattern.objective)
     blocks = _shown(answers(engine, pattern), len(engine.model.accounts.ids))
     n_offers = _write_logged(out, blocks, found, store) if log else write_offers(out, blocks)
-    Console().print(f"{n_offers:,} offers for {len(engine.model.accounts.ids):,} accounts in {out}", highlight=False)
+    typer.echo(f"{n_offers:,} offers for {len(engine.model.accounts.ids):,} accounts in {out}")
 
 
 def parse_kinds(text: str) -> tuple[OfferKind, ...]:

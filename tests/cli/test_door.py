@@ -22,11 +22,25 @@ def _run(
     return int(stop.value.code or 0), out, err
 
 
-def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_says_of_every_command_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = _run(["--help"], capsys)
     assert code == 0
-    assert [line.strip() for line in out.splitlines() if line.startswith("  ") and "--" not in line] == list(commands())
-    assert {"check", "train", "promote", "recommend", "serve"} <= set(commands())
+    listed = dict(line.split(maxsplit=1) for line in out.partition("Options:")[0].splitlines() if line.startswith("  "))
+    assert list(listed) == list(commands())
+    assert {"check", "train", "promote", "recommend", "serve"} <= set(listed)
+    assert listed["experiment"] == "Plan, start, watch, stop and read out an experiment."
+    assert listed["retention"] == "Drop decisions, outcomes, order lines and logins by age."
+    for name, sentence in listed.items():
+        assert sentence[0].isupper(), name
+        assert sentence.endswith("."), name
+        _, own, _ = _run([name, "--help"], capsys)
+        assert sentence in " ".join(own.split())
+
+
+def test_a_command_without_source_is_listed_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    known = {"odd": EntryPoint("odd", "no.such.module:run", "x"), "serve": commands()["serve"]}
+    _, out, _ = _run(["--help"], capsys, known)
+    assert "\n  odd\n  serve  Serve offers over HTTP;" in out
 
 
 def test_help_loads_no_heavy_library() -> None:

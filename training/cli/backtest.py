@@ -73,7 +73,7 @@ def backtest_command(
         found = backtest(history, asked, trainer=trainer, ladder=ladder, carts=carts, progress=status.update)
     written = report_backtest(found, out, console)
     run_id = track_backtest(found, training.model_dump(mode="json"), written, tracking_uri)
-    console.print(f"Logged: MLflow run {run_id} in {tracking_uri}")
+    typer.echo(f"Logged: MLflow run {run_id} in {tracking_uri}")
 
 
 def with_horizon(config: TrainConfig, horizon_days: int) -> TrainConfig:
@@ -115,7 +115,7 @@ def report_backtest(found: Backtest, out: Path, console: Console) -> tuple[Path,
     results = out / RESULTS
     results.write_text(json.dumps(found.to_dict(), indent=1, sort_keys=True, allow_nan=False) + "\n", "utf-8")
     plots = write_plots(found, out)
-    console.print(f"Written: {results}, {', '.join(path.name for path in plots)}")
+    typer.echo(f"Written: {results}, {', '.join(path.name for path in plots)}")
     return (results, *plots)
 
 

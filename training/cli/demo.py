@@ -60,22 +60,24 @@ def demo_command(
         _offers("promote", "--override", "a demonstration", "--tracking-uri", tracking)
     with _server(tracking, store) as url, OfferClient(url) as client:
         version = client.wait_until_ready(READY_SECONDS)
-        console.print(Text(f"\nServing model {version} at {url}", style="bold"))
+        console.print(Text(f"\nServing model {version} at {url}", style="bold"), soft_wrap=True)
         asked = _requests(market, requests, np.random.default_rng(seed))
         _ask(client, asked)
         _show(client, asked[0])
-    console.print(Text(f"\nDone in {time.monotonic() - begun:.0f} s. Where to look next:", style="bold"))
-    console.print(f"  the runs and the model   mlflow ui --backend-store-uri {tracking}")
-    console.print(f"  serve it yourself        offers serve --tracking-uri {tracking} --store {store}")
-    console.print("  the API's documentation  http://127.0.0.1:8000/docs, while it is served")
+    console.print(
+        Text(f"\nDone in {time.monotonic() - begun:.0f} s. Where to look next:", style="bold"), soft_wrap=True
+    )
+    typer.echo(f"  the runs and the model   mlflow ui --backend-store-uri {tracking}")
+    typer.echo(f"  serve it yourself        offers serve --tracking-uri {tracking} --store {store}")
+    typer.echo("  the API's documentation  http://127.0.0.1:8000/docs, while it is served")
     bulk = "offers recommend --model models:/offers@champion --out offers.csv"
-    console.print(f"  offers for everybody     {bulk} --tracking-uri {tracking}")
+    typer.echo(f"  offers for everybody     {bulk} --tracking-uri {tracking}")
 
 
 def _offers(*arguments: str | Path, may_refuse: bool = False) -> bool:
     """Run `offers` as a user would, show it, and return whether it did what was asked."""
     words = [str(argument) for argument in arguments]
-    console.print(Text(f"\n$ offers {shlex.join(words)}", style="bold"))
+    console.print(Text(f"\n$ offers {shlex.join(words)}", style="bold"), soft_wrap=True)
     done = subprocess.run([*_COMMAND, *words], check=False)  # noqa: S603 - our own command
     if done.returncode != 0 and not may_refuse:
         raise typer.Exit(done.returncode)
@@ -87,7 +89,7 @@ def _server(tracking: str, store: str) -> Iterator[str]:
     """Serve the champion on a free port of the loopback, for as long as the block runs."""
     port = _free_port()
     arguments = ["serve", "--port", str(port), "--tracking-uri", tracking, "--store", store]
-    console.print(Text(f"\n$ offers {' '.join(arguments)} &", style="bold"))
+    console.print(Text(f"\n$ offers {' '.join(arguments)} &", style="bold"), soft_wrap=True)
     with subprocess.Popen([*_COMMAND, *arguments]) as process:  # noqa: S603 - our own command
         try:
             yield f"http://127.0.0.1:{port}"
@@ -131,7 +133,7 @@ def _ask(client: OfferClient, requests: Sequence[OfferRequest]) -> None:
         tiers[answer.tier or "none"] += 1
     by_tier = ", ".join(f"{tier} {count}" for tier, count in tiers.most_common())
     median, high = np.percentile(took, [50, 99])
-    console.print(
+    typer.echo(
         f"{len(requests)} storefront requests, one by one: median {median:.1f} ms, p99 {high:.1f} ms ({by_tier})"
     )
 

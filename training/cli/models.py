@@ -45,14 +45,14 @@ def promote_command(
         checks = gate_checks(registry, version, champion)
         console.print(checks_table(version.version, checks))
         for note in _evidence(registry, version).notes:
-            console.print(Text(note))
+            typer.echo(note)
         _refuse_unless_passed(version, checks)
     elif not override.strip():
         raise GateError("--override is empty, must say why the gate does not count; write a reason")
     registry.promote(version, now=datetime.now(UTC), why=override or "passed the gate")
     was = f"version {champion.version}" if champion else "no model"
-    console.print(f"{CHAMPION}: {MODEL_NAME} version {version.version} (was {was})")
-    console.print(f"Serve it: offers serve --model models:/{MODEL_NAME}@{CHAMPION}")
+    typer.echo(f"{CHAMPION}: {MODEL_NAME} version {version.version} (was {was})")
+    typer.echo(f"Serve it: offers serve --model models:/{MODEL_NAME}@{CHAMPION}")
 
 
 def rollback_command(reason: OverrideReason, tracking_uri: TrackingUri = DEFAULT_TRACKING_URI) -> None:
@@ -60,7 +60,7 @@ def rollback_command(reason: OverrideReason, tracking_uri: TrackingUri = DEFAULT
     if not reason.strip():
         raise GateError("--reason is empty, must say why the champion goes back; write a reason")
     back, left = Registry.existing(tracking_uri).rollback(now=datetime.now(UTC), why=reason)
-    Console().print(f"{CHAMPION}: {MODEL_NAME} version {back.version} (left version {left.version}: {reason})")
+    typer.echo(f"{CHAMPION}: {MODEL_NAME} version {back.version} (left version {left.version}: {reason})")
 
 
 def gate_checks(registry: Registry, version: ModelVersion, champion: ModelVersion | None) -> tuple[GateCheck, ...]:
@@ -159,7 +159,7 @@ def compare_command(
     console.print(_side_by_side("Configuration that differs", names, _differing(left.params, right.params)))
     console.print(_side_by_side("Data", names, _data(registry, versions)))
     console.print(_metrics(names, left.metrics, right.metrics))
-    console.print(Text(_same_accounts(registry, versions, names)))
+    typer.echo(_same_accounts(registry, versions, names))
 
 
 def find_run(registry: Registry, reference: str) -> ModelVersion:
@@ -266,6 +266,5 @@ def ladder_command(
     products = bundle.model.products
     names = pd.DataFrame({c.PRODUCT_ID: list(products.ids), c.NAME: list(products.names)})
     write_ladder(Ladder(edges), names, out)
-    console = Console()
-    console.print(Text(f"{len(edges):,} edges in {out}. Delete rows, or add some (two ids are enough); then:"))
-    console.print(Text(f"offers train ... --ladder {out}"))
+    typer.echo(f"{len(edges):,} edges in {out}. Delete rows, or add some (two ids are enough); then:")
+    typer.echo(f"offers train ... --ladder {out}")

@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from rich.text import Text
 
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI
 
@@ -87,12 +86,12 @@ def train_command(
     console.print(done.report)
     console.print(_summary(done.figures))
     console.print(_times(done.times))
-    console.print(Text(_replayed(done)))
-    console.print(Text(f"Registered as offers version {done.version}, alias challenger; run {done.run_id}."))
+    typer.echo(_replayed(done))
+    typer.echo(f"Registered as offers version {done.version}, alias challenger; run {done.run_id}.")
     if out is not None:
-        console.print(Text(f"The bundle stands in {out} too, the fitted models in {models_folder(out)}."))
-    console.print(Text(f"Look at it: mlflow ui --backend-store-uri {tracking_uri}"))
-    console.print(Text("Make it champion, if it passes the gate: offers promote"))
+        typer.echo(f"The bundle stands in {out} too, the fitted models in {models_folder(out)}.")
+    typer.echo(f"Look at it: mlflow ui --backend-store-uri {tracking_uri}")
+    typer.echo("Make it champion, if it passes the gate: offers promote")
 
 
 def _replayed(run: TrainingRun) -> str:
