@@ -15,6 +15,7 @@ that a caller would expect to catch::
     │   └── BundleVersionError                        written by another schema version
     ├── ModelNotFoundError (LookupError)    no such model, version or alias
     │   └── RegistryError (ConnectionError)           the model registry or its artifacts can't be reached
+    ├── PluginError (TypeError)            an own retriever, ranker, feature or baseline is not what it must be
     ├── GateError (PermissionError)         a model may not be promoted
     ├── StoreError (RuntimeError)           the event store refused
     │   └── StoreBusyError                            its queue is full; try again later
@@ -79,6 +80,10 @@ class ModelNotFoundError(OfferEngineError, LookupError):
 
 class RegistryError(ModelNotFoundError, ConnectionError):
     """The model registry or its artifacts can't be reached: whether there is such a model is not known."""
+
+
+class PluginError(OfferEngineError, TypeError):
+    """An own retriever, ranker, feature or baseline is not installed, or not what it must be."""
 
 
 class GateError(OfferEngineError, PermissionError):

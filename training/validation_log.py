@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 from recsys.arrays import sparse_lookup
 from recsys.backtesting.results import Backtest, CutoffResult, slug
 from recsys.contracts import columns as c
+from recsys.models.next_product.ranker import candidate_log_odds
 from recsys.models.upgrade.features import climb_features
 from recsys.models.upgrade.model import climbs_within
 from recsys.models.upgrade.snapshot import ClimbSnapshot
@@ -183,8 +185,8 @@ def _of_ranker(replay: CrossReplay | None, rows: int, rng: np.random.Generator) 
     bought = sparse_lookup(truth.relevant, place, found.product) > 0
     if not bought.any() or bought.all():
         return None
-    table = pd.DataFrame(found.values, columns=list(builder.names))
-    return permutation_importances(lambda frame: ranker.score(frame.to_numpy(dtype=np.float32)), table, bought, rng)
+    table = builder.frame(found.values)
+    return permutation_importances(partial(candidate_log_odds, ranker), table, bought, rng)
 
 
 def _of_upgrades(replay: UpReplay | None, config: TrainConfig, rng: np.random.Generator) -> pd.DataFrame | None:

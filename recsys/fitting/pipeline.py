@@ -8,7 +8,7 @@ training: nothing else puts miners, models and the bundle together. `training.ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,6 +33,9 @@ from recsys.models.candidates import Candidates
 from recsys.models.cart import CartConfig, CartModel, fit_cart_curve
 from recsys.models.next_product.cold_start import ColdStartConfig, ColdStartModel
 from recsys.models.next_product.model import NextProductConfig, NextProductModel
+from recsys.models.next_product.pair_features import FeatureMaker
+from recsys.models.next_product.ranker import PairRanker
+from recsys.models.retrieval.retriever import Retriever
 from recsys.models.upgrade.model import UpgradeConfig, UpgradeModel
 from recsys.offer_model.tables import OfferModel
 from recsys.ranking.config import RankingConfig
@@ -143,7 +146,16 @@ def no_progress(_name: str) -> AbstractContextManager[object]:
 
 
 @single_threaded()
-def fit(data: Dataset, config: FitConfig, *, step: Step = no_progress, ladder: Ladder | None = None) -> FittedModels:
+def fit(
+    data: Dataset,
+    config: FitConfig,
+    *,
+    step: Step = no_progress,
+    ladder: Ladder | None = None,
+    retrievers: Sequence[Retriever] | None = None,
+    ranker: PairRanker | None = None,
+    features: Sequence[FeatureMaker] | None = None,
+) -> FittedModels:
     """Return what the order lines before `data.as_of` teach.
 
     Args:
@@ -151,10 +163,16 @@ def fit(data: Dataset, config: FitConfig, *, step: Step = no_progress, ladder: L
         config: every option.
         step: told of each step, for progress bars.
         ladder: a frozen ladder to use; default: built from the data.
+        retrievers: what proposes candidates; default: what `config.next_product.sources` names.
+        ranker: what orders them, any scikit-learn classifier; default: what `config.next_product.ranker` names.
+        features: what describes them beside the engine's own features.
 
     Raises:
         EmptyDataError: no line has an account.
+        PluginError: a retriever, the ranker or a feature maker is not what it must be; said before anything is learned.
     """
+    next_product = NextProductModel(config.next_product, retrievers, ranker, features)
+    next_product.check_parts()
     with step("history"):
         history = known_history(data)
     with step("complements"):
@@ -164,7 +182,6 @@ def fit(data: Dataset, config: FitConfig, *, step: Step = no_progress, ladder: L
     with step("ladder"):
         edges = build_ladder(data.products, history, data.upgrades, config.ladder) if ladder is None else ladder
     with step("propensity to buy something new"):
-        next_product = NextProductModel(config.next_product)
         next_product.fit(history, data.products, data.accounts, data.as_of, part_rng(config, "next_product"))
         cold_start = ColdStartModel(config.next_product.horizon_days, config.launches)
         cold_start.fit(history, data.products, data.as_of, part_rng(config, "launches"))

@@ -17,7 +17,7 @@ from recsys.models.next_product.pair_features import NAMES as PAIR_NAMES
 from recsys.models.next_product.pair_features import PairFeatures
 from recsys.models.next_product.product_features import Quantities, product_feature_matrix
 from recsys.models.retrieval.retriever import take_head
-from recsys.models.retrieval.retrievers import RetrieversConfig, make_retrievers
+from recsys.models.retrieval.retrievers import RetrieversConfig, default_retrievers
 from recsys.models.snapshot import take_snapshot
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -29,7 +29,7 @@ def build(history, products, accounts=None, as_of=CUTOFF, sources=None, per_chan
     snapshot = take_snapshot(history, as_of, products)
     columns = AccountColumns().fit(pd.DataFrame() if accounts is None else accounts)
     extra = columns.transform(pd.DataFrame() if accounts is None else accounts, history.account_ids)
-    used = make_retrievers(FEW) if sources is None else sources
+    used = default_retrievers(FEW) if sources is None else sources
     return FeatureBuilder(snapshot, used, extra, FeatureConfig(per_channel=per_channel))
 
 
@@ -59,7 +59,9 @@ class TestBuilder:
         snapshot = take_snapshot(drawn, CUTOFF, drawn_products)
         head = take_head(snapshot, 12).products
         extra = FeatureMatrix.of({}, drawn.n_accounts)
-        narrow = FeatureBuilder(snapshot, make_retrievers(FEW), extra, FeatureConfig(per_channel=10, max_products=12))
+        narrow = FeatureBuilder(
+            snapshot, default_retrievers(FEW), extra, FeatureConfig(per_channel=10, max_products=12)
+        )
         block = narrow.block(everyone(drawn))
         assert set(block.product.tolist()) <= set(head.tolist())
         assert len(set(block.product.tolist())) > 6
@@ -67,7 +69,9 @@ class TestBuilder:
         counted = np.bincount(snapshot.pairs.product, minlength=drawn.n_products)
         np.testing.assert_array_equal(owners, counted[block.product])
         whole = build(drawn, drawn_products)
-        wide = FeatureBuilder(snapshot, make_retrievers(FEW), extra, FeatureConfig(per_channel=10, max_products=10**6))
+        wide = FeatureBuilder(
+            snapshot, default_retrievers(FEW), extra, FeatureConfig(per_channel=10, max_products=10**6)
+        )
         np.testing.assert_array_equal(wide.block(everyone(drawn)).product, whole.block(everyone(drawn)).product)
 
     def test_a_snapshot_of_some_products_is_that_of_a_history_of_them(self, drawn, drawn_products):
@@ -138,9 +142,9 @@ class TestPairFeatures:
         products = pd.DataFrame({"product_id": history.product_ids})
         products["category"] = products["product_id"].str.rstrip("12").where(products["product_id"] != "x")
         snapshot = take_snapshot(history, START + timedelta(days=100), products)
-        features = PairFeatures(snapshot, product_feature_matrix(snapshot), account_feature_matrix(snapshot))
+        features = PairFeatures(product_feature_matrix(snapshot), account_feature_matrix(snapshot)).fit(snapshot)
         rows = np.zeros(5, dtype=np.int32), np.arange(5, dtype=np.int32)  # account a; cup1, cup2, hat1, pen1, x
-        found = dict(zip(PAIR_NAMES, features.of(*rows).T, strict=True))
+        found = dict(zip(PAIR_NAMES, features.transform(*rows).T, strict=True))
         np.testing.assert_allclose(found["fit_category"], [2 / 3, 2 / 3, 1 / 3, 0, np.nan])
         np.testing.assert_allclose(found["days_since_category"], [30, 30, 60, np.nan, np.nan])
 

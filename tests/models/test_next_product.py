@@ -101,7 +101,7 @@ class TestPointInTime:
 
     def test_each_classifier_learns_from_a_past_of_its_own(self, model, drawn):
         values = model.builder(drawn, day(170)).block(np.arange(5, dtype=np.int32)).values
-        scores = [each.ranker.score(values) for each in model.ensemble_]
+        scores = [each.ranker.decision_function(values) for each in model.ensemble_]
         assert len(scores) == SMALL.n_classifiers == 3
         assert not np.array_equal(scores[0], scores[1])
         assert not np.array_equal(scores[1], scores[2])

@@ -15,7 +15,7 @@ from recsys.data.history import History
 from recsys.models.binning import QuantileBins, weighted_edges
 from recsys.models.next_product.calibration import Calibrator, CalibratorConfig, HeldOut, season_ahead, season_of
 from recsys.models.next_product.examples import balanced_sample
-from recsys.models.next_product.ranker import ActivityConfig, IncidenceModel, Ranker, RankerConfig
+from recsys.models.next_product.ranker import IncidenceModel, Ranker, RankerConfig
 from recsys.models.propensity.encoding import MISSING, EncodedTable
 from recsys.models.propensity.learners import BoostingLearner, BoostingSetting
 
@@ -54,15 +54,15 @@ class TestRanker:
     @pytest.mark.parametrize("kind", ["boosting", "logistic", "blend"])
     def test_it_finds_the_order(self, kind):
         values, bought, _ = drawn_candidates()
-        ranker = Ranker(RankerConfig(kind=kind, **SMALL)).fit(values, bought, np.ones(len(bought), np.float32), 0)
+        ranker = Ranker(RankerConfig(kind=kind, **SMALL), 0).fit(values, bought, np.ones(len(bought), np.float32))
         fresh, _, odds = drawn_candidates(seed=1)
-        assert np.corrcoef(ranker.score(fresh), odds)[0, 1] > 0.9
+        assert np.corrcoef(ranker.decision_function(fresh), odds)[0, 1] > 0.9
 
     def test_the_blend_is_the_mean_of_both(self):
         values, bought, _ = drawn_candidates()
         ones = np.ones(len(bought), np.float32)
         scores = {
-            kind: Ranker(RankerConfig(kind=kind, **SMALL)).fit(values, bought, ones, 0).score(values)
+            kind: Ranker(RankerConfig(kind=kind, **SMALL), 0).fit(values, bought, ones).decision_function(values)
             for kind in ("boosting", "logistic", "blend")
         }
         np.testing.assert_allclose(scores["blend"], (scores["boosting"] + scores["logistic"]) / 2, atol=1e-5)
@@ -71,14 +71,14 @@ class TestRanker:
         values, bought, odds = drawn_candidates(n=40_000)
         keep = bought | (np.random.default_rng(5).random(len(bought)) < 0.2)
         weight = np.where(bought, 1.0, 5.0).astype(np.float32)
-        ranker = Ranker(RankerConfig(kind="logistic")).fit(values[keep], bought[keep], weight[keep], 0)
-        assert expit(ranker.score(values)).mean() == pytest.approx(expit(odds).mean(), rel=0.05)
+        ranker = Ranker(RankerConfig(kind="logistic"), 0).fit(values[keep], bought[keep], weight[keep])
+        assert expit(ranker.decision_function(values)).mean() == pytest.approx(expit(odds).mean(), rel=0.05)
 
     def test_the_trees_answer_for_values_as_they_learned_from_steps(self):
         values, bought, _ = drawn_candidates()
         fresh, _, _ = drawn_candidates(seed=1)
         fresh[:3, 0] = np.nan, 50.0, -50.0  # never missing before, and beyond every step
-        ranker = Ranker(RankerConfig(**SMALL)).fit(values, bought, np.ones(len(bought), np.float32), 3)
+        ranker = Ranker(RankerConfig(**SMALL), 3).fit(values, bought, np.ones(len(bought), np.float32))
         grid = QuantileBins().fit(values[:, ranker.used_])
         steps = HistGradientBoostingClassifier(
             max_iter=SMALL["n_trees"],
@@ -91,27 +91,27 @@ class TestRanker:
             random_state=3,
         ).fit(grid.transform(values[:, ranker.used_]), bought, sample_weight=np.ones(len(bought)))
         wanted = steps.decision_function(grid.transform(fresh[:, ranker.used_]))
-        np.testing.assert_array_equal(ranker.score(fresh), wanted.astype(np.float32))
-        np.testing.assert_array_equal(ranker.score(fresh[:5]), ranker.score(fresh)[:5])
-        assert len(ranker.score(fresh[:0])) == 0
+        np.testing.assert_array_equal(ranker.decision_function(fresh), wanted.astype(np.float32))
+        np.testing.assert_array_equal(ranker.decision_function(fresh[:5]), ranker.decision_function(fresh)[:5])
+        assert len(ranker.decision_function(fresh[:0])) == 0
 
     def test_the_same_seed_gives_the_same_scores(self):
         values, bought, _ = drawn_candidates()
         ones = np.ones(len(bought), np.float32)
         config = RankerConfig(max_features=0.5, **SMALL)
-        once, twice = (Ranker(config).fit(values, bought, ones, 7).score(values) for _ in range(2))
+        once, twice = (Ranker(config, 7).fit(values, bought, ones).decision_function(values) for _ in range(2))
         np.testing.assert_array_equal(once, twice)
 
 
 class TestActivity:
     def test_it_learns_who_buys(self):
         values, active, odds = drawn_candidates()
-        model = IncidenceModel(ActivityConfig()).fit(values, active, 0)
+        model = IncidenceModel(random_state=0).fit(values, active)
         assert np.corrcoef(model.log_odds(values), odds)[0, 1] > 0.9
 
     @pytest.mark.parametrize("active", [np.zeros(10, bool), np.ones(10, bool), np.zeros(0, bool)])
     def test_without_two_outcomes_it_says_the_rate(self, active):
-        model = IncidenceModel(ActivityConfig()).fit(np.ones((len(active), 2), np.float32), active, 0)
+        model = IncidenceModel(random_state=0).fit(np.ones((len(active), 2), np.float32), active)
         rate = (active.sum() + 1) / (len(active) + 2)
         np.testing.assert_allclose(expit(model.log_odds(np.ones((3, 2), np.float32))), rate, rtol=1e-5)
 

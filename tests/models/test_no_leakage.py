@@ -22,7 +22,7 @@ from recsys.models.next_product.account_features import AccountColumns
 from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
 from recsys.models.retrieval.popularity import PopularityConfig, PopularityRetriever
 from recsys.models.retrieval.retriever import Retriever
-from recsys.models.retrieval.retrievers import RetrieversConfig, make_retrievers
+from recsys.models.retrieval.retrievers import default_retrievers
 from recsys.models.snapshot import Snapshot, take_snapshot
 from recsys.models.upgrade.features import climb_features
 from recsys.models.upgrade.snapshot import ClimbSnapshot
@@ -31,7 +31,7 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 CUTOFF = START + timedelta(days=150)
 N_ACCOUNTS, N_PRODUCTS = 40, 24
 SOURCE_NAMES = [
-    "/".join(source.channels) for source in make_retrievers(RetrieversConfig())
+    "/".join(source.channels) for source in default_retrievers()
 ]  # one entry a source, in the order they are made
 
 # account, product, seconds after the cutoff; numbers beyond the known ones are new accounts and products
@@ -146,7 +146,7 @@ def assert_same(one: pd.DataFrame, other: pd.DataFrame) -> None:
 @FEW
 def test_no_score_of_any_source_changes(position: int, rows: list[tuple[int, int, int]]) -> None:
     def source() -> Retriever:
-        return make_retrievers(RetrieversConfig())[position]
+        return default_retrievers()[position]
 
     assert_same(PAST.scores(source()), Market(with_later(rows)).scores(source()))
 
@@ -154,8 +154,8 @@ def test_no_score_of_any_source_changes(position: int, rows: list[tuple[int, int
 @given(rows=LATER)
 @FEW
 def test_no_candidate_and_no_feature_changes(rows: list[tuple[int, int, int]]) -> None:
-    sources = make_retrievers(RetrieversConfig())
-    assert_same(PAST.block(sources), Market(with_later(rows)).block(make_retrievers(RetrieversConfig())))
+    sources = default_retrievers()
+    assert_same(PAST.block(sources), Market(with_later(rows)).block(default_retrievers()))
 
 
 @given(rows=LATER)

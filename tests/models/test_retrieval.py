@@ -1,4 +1,4 @@
-"""Candidate sources: one suite that each passes, then each against arithmetic by hand."""
+"""Candidate sources against arithmetic by hand; what each promises stands in `tests/conformance`."""
 
 from __future__ import annotations
 
@@ -15,71 +15,19 @@ from recsys.models.retrieval.ease import EaseConfig, EaseRetriever
 from recsys.models.retrieval.neighbours import NeighbourRetriever, NeighboursConfig
 from recsys.models.retrieval.popularity import PopularityConfig, PopularityRetriever, SeasonConfig, SeasonRetriever
 from recsys.models.retrieval.retriever import take_head, top_k_rows
-from recsys.models.retrieval.retrievers import RetrieversConfig, make_retrievers
+from recsys.models.retrieval.retrievers import RetrieversConfig, default_retrievers
 from recsys.models.retrieval.ridge import RidgeConfig, RidgeRetriever
 from recsys.models.snapshot import take_snapshot
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
-
-SOURCES = {
-    "nearest": lambda: NeighbourRetriever(NeighboursConfig(n_neighbours=5, votes=("fresh", "recent", "ever"))),
-    "all alike": lambda: NeighbourRetriever(
-        NeighboursConfig(n_neighbours=None, power=3.0, idf_power=1.0, half_life_days=None)
-    ),
-    "few references": lambda: NeighbourRetriever(NeighboursConfig(max_reference_accounts=7)),
-    "ridge": lambda: RidgeRetriever(RidgeConfig(window_days=45.0, max_accounts=30)),
-    "ease": lambda: EaseRetriever(EaseConfig(penalty=5.0)),
-    "ease on a head": lambda: EaseRetriever(EaseConfig(penalty=5.0, max_products=9)),
-    "associations": lambda: AssociationRetriever(AssociationsConfig()),
-    "associations on a head": lambda: AssociationRetriever(AssociationsConfig(max_products=11)),
-    "baskets": lambda: BasketRetriever(BasketsConfig()),
-    "content": lambda: ContentRetriever(ContentConfig(n_alike=4)),
-    "popularity": lambda: PopularityRetriever(PopularityConfig()),
-    "season": lambda: SeasonRetriever(SeasonConfig(ahead_days=20.0)),
-}
 
 
 def day(number: float) -> datetime:
     return START + timedelta(days=number)
 
 
-@pytest.fixture(params=SOURCES.values(), ids=SOURCES.keys())
-def make_source(request):
-    return request.param
-
-
-class TestEverySource:
-    def test_a_block_has_one_row_for_each_account_in_each_channel(self, make_source, drawn, drawn_products):
-        source = make_source().fit(take_snapshot(drawn, day(150), drawn_products))
-        scores = source.score(np.array([0, 3, 7], dtype=np.int32))
-        assert scores.shape == (len(source.channels), 3, drawn.n_products)
-        assert scores.dtype == np.float32
-        assert np.isfinite(scores).all()
-        assert len(set(source.channels)) == len(source.channels)
-
-    def test_lines_at_or_after_the_snapshot_change_nothing(self, make_source, drawn, drawn_products):
-        accounts = np.arange(drawn.n_accounts, dtype=np.int32)
-        whole = make_source().fit(take_snapshot(drawn, day(120), drawn_products)).score(accounts)
-        past = make_source().fit(take_snapshot(drawn.before(day(120)), day(120), drawn_products)).score(accounts)
-        np.testing.assert_array_equal(whole, past)
-
-    def test_an_account_scores_the_same_alone_and_in_a_block(self, make_source, drawn, drawn_products):
-        source = make_source().fit(take_snapshot(drawn, day(150), drawn_products))
-        block = source.score(np.arange(20, dtype=np.int32))
-        alone = np.concatenate([source.score(np.array([row], dtype=np.int32)) for row in range(20)], axis=1)
-        np.testing.assert_allclose(block, alone, rtol=1e-5, atol=1e-6)
-
-    def test_a_past_without_lines_scores_zero(self, make_source, drawn, drawn_products):
-        source = make_source().fit(take_snapshot(drawn, day(-1), drawn_products))
-        assert not source.score(np.array([0, 1], dtype=np.int32)).any()
-
-    def test_it_is_one_of_the_configured_kinds(self, make_source):
-        kinds = {type(source) for source in make_retrievers(RetrieversConfig())}
-        assert type(make_source()) in kinds
-
-
 def test_channels_of_the_default_sources_are_unique():
-    names = [name for source in make_retrievers(RetrieversConfig()) for name in source.channels]
+    names = [name for source in default_retrievers() for name in source.channels]
     assert len(set(names)) == len(names)
 
 
@@ -87,7 +35,7 @@ def test_sources_can_be_left_out():
     config = RetrieversConfig(
         neighbours=(), ridge=(), ease=None, associations=None, baskets=None, content=None, popularity=None, season=None
     )
-    assert make_retrievers(config) == ()
+    assert default_retrievers(config) == ()
 
 
 class TestTopK:

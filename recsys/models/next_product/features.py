@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys.arrays import AnyFloatArray, FeatureMatrix, RowArray, unique_sorted
 from recsys.contracts.config import Config
+from recsys.contracts.plugins import check_unique, installed_plugin
+from recsys.errors import PluginError
 from recsys.models.next_product.account_features import account_feature_matrix
-from recsys.models.next_product.pair_features import NAMES as PAIR_NAMES
-from recsys.models.next_product.pair_features import PairFeatures
+from recsys.models.next_product.pair_features import FeatureMaker, PairFeatures
 from recsys.models.next_product.product_features import product_feature_matrix
-from recsys.models.retrieval.retriever import OpenScores, Retriever, SharedScores, take_head
+from recsys.models.retrieval.retriever import OpenScores, Retriever, SharedScores, scores_of, take_head
 from recsys.models.snapshot import Snapshot
 
 
 class FeatureConfig(Config):
-    """How many candidates are looked at.
+    """How many candidates are looked at, and what describes them beside what comes with the engine.
 
     Attributes:
         per_channel: best products of each channel that become candidates of an account; their union is ranked.
         max_products: products that may become candidates: those that accounts bought last and most. Bounds time and
             memory, which go with accounts times products; few buy what stands beyond.
+        plugins: feature makers of other packages, by the names of their entry points in `offer_engine.features`.
     """
 
     per_channel: int = Field(default=60, ge=1)
     max_products: int = Field(default=5_000, ge=1)
+    plugins: tuple[Annotated[str, installed_plugin("features")], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,13 +57,32 @@ class FeatureBuilder:
     """Proposes candidates for accounts and describes them, from one snapshot.
 
     The features of a candidate: each channel's score, its share of the account's best score and its rank among the
-    account's candidates; the product's; the account's; and how the two fit (`PairFeatures`).
+    account's candidates; the product's; the account's; how the two fit (`PairFeatures`); and what other makers say.
+
+    Attributes:
+        names: name of each feature, in the order of the columns.
     """
 
     def __init__(
-        self, snapshot: Snapshot, sources: tuple[Retriever, ...], extra: FeatureMatrix, config: FeatureConfig
+        self,
+        snapshot: Snapshot,
+        sources: Sequence[Retriever],
+        extra: FeatureMatrix,
+        config: FeatureConfig,
+        makers: Sequence[FeatureMaker] = (),
     ) -> None:
-        """Fit the sources on the snapshot; `extra` holds the columns of the accounts table, `(n_accounts, ...)`."""
+        """Fit sources and makers on the snapshot.
+
+        Args:
+            snapshot: what was known.
+            sources: retrievers, not fitted.
+            extra: the columns of the accounts table, `(n_accounts, n_columns)`.
+            config: how many candidates.
+            makers: features beside the engine's own, not fitted.
+
+        Raises:
+            PluginError: two channels or features have one name.
+        """
         self.config = config
         self.snapshot = snapshot
         self._head = take_head(snapshot, config.max_products).products
@@ -70,19 +95,23 @@ class FeatureBuilder:
         self._owned, self._offerable = narrow.matrix(), narrow.offerable
         self._closed = np.flatnonzero(~narrow.offerable)
         self._fresh = [position for position, name in enumerate(self.channels) if name.endswith("_fresh")]
-        self._pairs = PairFeatures(snapshot, self.products, self.accounts)
+        makers = (PairFeatures(self.products, self.accounts), *makers)
+        self._makers = tuple(maker.fit(snapshot) for maker in makers)
+        self.names = self._names()
+        self._columns = pd.Index(self.names)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Name of each feature, in the order of the columns."""
+    def _names(self) -> tuple[str, ...]:
         channel = tuple(f"{name}{kind}" for name in self.channels for kind in ("", "_share", "_rank"))
         lift = tuple(f"{self.channels[position]}_lift" for position in self._fresh)
-        return channel + lift + self.products.names + self.accounts.names + self.extra.names + PAIR_NAMES
+        pair = tuple(name for maker in self._makers for name in maker.names)
+        check_unique("channel", self.channels)
+        check_unique("feature", channel + lift + self.products.names + self.accounts.names + pair)
+        return channel + lift + self.products.names + self.accounts.names + self.extra.names + pair
 
     def block(self, accounts: RowArray) -> CandidateFeatures:
         """Return the candidates of some accounts with their features."""
         owned = self._owned[accounts]
-        scores = [self._open(source.score(accounts), owned) for source in self.sources]
+        scores = [self._open(scores_of(source, accounts, owned.shape[1]), owned) for source in self.sources]
         chosen = np.zeros(owned.shape, dtype=bool)
         for each in scores:
             each.choose(self.config.per_channel, chosen)
@@ -92,8 +121,12 @@ class FeatureBuilder:
         best = np.concatenate([each.best() for each in scores])
         parts = [_channel_features(found, best, row), self._lifts(found, product)]
         parts += [self.products.values[product], self.accounts.values[account], self.extra.values[account]]
-        parts.append(self._pairs.of(account, product))
+        parts += [_described(maker, account, product) for maker in self._makers]
         return CandidateFeatures(account, product, np.concatenate(parts, axis=1))
+
+    def frame(self, values: AnyFloatArray) -> pd.DataFrame:
+        """Return features as a ranker takes them, named; the numbers are not copied."""
+        return pd.DataFrame(values, columns=self._columns, copy=False)
 
     def standing(self) -> RowArray:
         """Return the rows of the accounts that have bought something, ascending."""
@@ -112,12 +145,23 @@ class FeatureBuilder:
         """Return a source's scores without what may not be offered or is owned."""
         if scores.strides[1] == 0:  # one row stands for all accounts
             return SharedScores(scores[:, 0] * self._offerable, owned)
-        return OpenScores.of(scores, self._closed, owned)
+        return OpenScores.of(np.require(scores, requirements="W"), self._closed, owned)
 
     def _lifts(self, found: AnyFloatArray, product: RowArray) -> AnyFloatArray:
         """Return each fresh vote over the product's new owners: above the usual where mine are like this account."""
         new_owners = self.products.column("product_new_30d")[product] + 2.0
         return (found[self._fresh] / new_owners).T.astype(np.float32)
+
+
+def _described(maker: FeatureMaker, account: RowArray, product: RowArray) -> AnyFloatArray:
+    values = np.asarray(maker.transform(account, product), dtype=np.float32)
+    wanted = len(account), len(maker.names)
+    if values.shape != wanted:
+        raise PluginError(
+            f"{type(maker).__name__}.transform returned shape {values.shape}, must be {wanted}: pairs, features; see "
+            "recsys.testing.FeatureChecks"
+        )
+    return values
 
 
 def _channel_features(found: AnyFloatArray, best: AnyFloatArray, row: RowArray) -> AnyFloatArray:

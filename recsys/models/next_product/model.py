@@ -14,10 +14,14 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import Field
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted
 
 from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
+from recsys.contracts.plugins import check_plugin, check_unique, load_plugin
 from recsys.data.history import History, novel_purchases
+from recsys.errors import PluginError
 from recsys.models.candidates import NO_PRODUCT, Candidates
 from recsys.models.next_product.account_features import AccountColumns
 from recsys.models.next_product.calibration import Calibrator, CalibratorConfig, HeldOut, season_ahead, season_of
@@ -33,10 +37,20 @@ from recsys.models.next_product.examples import (
     sample,
 )
 from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
+from recsys.models.next_product.pair_features import FeatureMaker
 from recsys.models.next_product.product_features import Quantities
-from recsys.models.next_product.ranker import ActivityConfig, IncidenceModel, Ranker, RankerConfig
-from recsys.models.retrieval.retriever import latest_accounts
-from recsys.models.retrieval.retrievers import RetrieversConfig, make_retrievers
+from recsys.models.next_product.ranker import (
+    ActivityConfig,
+    IncidenceModel,
+    PairRanker,
+    RankerConfig,
+    candidate_log_odds,
+    check_ranker,
+    default_ranker,
+    fitted_ranker,
+)
+from recsys.models.retrieval.retriever import Retriever, latest_accounts
+from recsys.models.retrieval.retrievers import RetrieversConfig, default_retrievers
 from recsys.models.snapshot import CutoffConfig, rolling_cutoffs, take_snapshot
 from recsys.threads import one_openmp_thread
 
@@ -96,27 +110,59 @@ class FittedFold(NamedTuple):
         activity: whether an account buys anything new.
     """
 
-    ranker: Ranker | None
+    ranker: PairRanker | None
     activity: IncidenceModel
 
     def inputs(self, builder: FeatureBuilder, account: RowArray, values: AnyFloatArray) -> AnyFloatArray:
         """Return the ranker's score and the account's log-odds of buying anything new, `(n, 2)`."""
-        score = builder.popularity(values) if self.ranker is None else self.ranker.score(values)
+        if self.ranker is None:
+            score = builder.popularity(values)
+        else:
+            score = candidate_log_odds(self.ranker, builder.frame(values))
         distinct, back = np.unique(account, return_inverse=True)
         odds = self.activity.log_odds(builder.account_values(distinct.astype(np.int32)))[back]
         return np.column_stack([score, odds]).astype(np.float32)
 
 
-class NextProductModel:
+class ReplayedPast(NamedTuple):
+    """What one cutoff teaches.
+
+    Attributes:
+        candidates: of some later buyers, labelled.
+        accounts: buyers or not.
+        names: of the features of a candidate.
+    """
+
+    candidates: LabelledCandidates
+    accounts: IncidenceExamples
+    names: tuple[str, ...]
+
+
+class NextProductModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Ranks the products that an account does not own and says how probable each purchase is.
 
     Two stages: candidate sources propose; classifiers trained on replayed pasts rank. Each classifier is kept from one
     window of the past (and from all that overlap it): on it, and on all accounts with an earlier order, buyers or not,
     probability is calibrated. The order is by the mean of their log-odds, the probability is the mean of theirs.
+
+    Args:
+        config: every option; default: `NextProductConfig()`.
+        retrievers: what proposes candidates, in place of those that `config.sources` names.
+        ranker: what orders them, in place of the one that `config.ranker` names.
+        features: what describes them beside the engine's own features and those that `config.features` names.
     """
 
-    def __init__(self, config: NextProductConfig | None = None) -> None:
-        self.config = config or NextProductConfig()
+    def __init__(
+        self,
+        config: NextProductConfig | None = None,
+        retrievers: Sequence[Retriever] | None = None,
+        ranker: PairRanker | None = None,
+        features: Sequence[FeatureMaker] | None = None,
+    ) -> None:
+        self.config = config
+        self.retrievers = retrievers
+        self.ranker = ranker
+        self.features = features
 
     def fit(
         self,
@@ -134,19 +180,23 @@ class NextProductModel:
             accounts: columns of the accounts table; those beyond the contract become features by their dtype.
             as_of: the moment up to which everything is known.
             rng: draws the samples and the seed of the trees.
+
+        Raises:
+            PluginError: a retriever, the ranker or a feature maker is not what it must be.
         """
+        self.check_parts()
         past = history.before(as_of)
         self.products_, self.accounts_ = products, accounts
         self.columns_ = AccountColumns().fit(accounts)
-        cutoffs = rolling_cutoffs(past, as_of, self.config.horizon_days, self.config.cutoffs)
+        cutoffs = rolling_cutoffs(past, as_of, self._options.horizon_days, self._options.cutoffs)
         replays = parallel_map(partial(self._replay, past), cutoffs, rng.spawn(len(cutoffs)))
-        n_classifiers, horizon_days = self.config.n_classifiers, self.config.horizon_days
+        n_classifiers, horizon_days = self._options.n_classifiers, self._options.horizon_days
         windows = non_overlapping(cutoffs, horizon_days)[:n_classifiers]
         pasts = [excluding_window(window, horizon_days, cutoffs, replays) for window in windows]
         pasts += [replays] * (n_classifiers - len(windows))
         self.ensemble_ = _able(parallel_map(self._learn, pasts, rng.integers(2**31, size=len(pasts)).tolist()))
         self.ranker_ = self.ensemble_[-1].ranker
-        self.calibrator_ = Calibrator(self.config.calibration).fit(self._held_out(past, windows, rng))
+        self.calibrator_ = Calibrator(self._options.calibration).fit(self._held_out(past, windows, rng))
         return self
 
     def score(self, history: History, as_of: datetime, accounts: RowArray | None = None) -> Candidates:
@@ -159,61 +209,93 @@ class NextProductModel:
         """
         builder = self.builder(history, as_of)
         quantities = Quantities.of(builder.snapshot)
-        latest = latest_accounts(builder.snapshot, self.config.most_accounts)
+        latest = latest_accounts(builder.snapshot, self._options.most_accounts)
         wanted = latest if accounts is None else np.unique(accounts).astype(np.int32)
-        size = min(self.config.sampling.block_accounts, _SCORED_TOGETHER)
-        spread = max(self.config.most_candidates // max(len(wanted), 1), _SLATE)
-        keep = min(self.config.n_offers, spread)
-        season = season_ahead(builder.snapshot.lines, as_of, self.config.horizon_days)
+        size = min(self._options.sampling.block_accounts, _SCORED_TOGETHER)
+        spread = max(self._options.most_candidates // max(len(wanted), 1), _SLATE)
+        keep = min(self._options.n_offers, spread)
+        season = season_ahead(builder.snapshot.lines, as_of, self._options.horizon_days)
         work = partial(self._score_block, builder, quantities, keep, season)
         return _joined(parallel_map(work, list(blocks(wanted, size))))
 
+    def check_parts(self) -> None:
+        """Check retrievers, ranker and feature makers, as far as can be told before they are fitted.
+
+        Raises:
+            PluginError: one is not what it must be.
+        """
+        sources, makers = self._sources(), self._makers()
+        if not sources:
+            raise PluginError("0 retrievers, must be 1 or more: nothing would be proposed; give default_retrievers()")
+        for place, source in enumerate(sources):
+            check_plugin("retrievers", source, f"retrievers[{place}]")
+        for place, maker in enumerate(makers):
+            check_plugin("features", maker, f"features[{place}]")
+        check_unique("channel", [name for source in sources for name in source.channels])
+        check_unique("feature", [name for maker in makers for name in maker.names])
+        check_ranker(self._ranker())
+
     def builder(self, history: History, as_of: datetime) -> FeatureBuilder:
         """Return the candidates and features of the moment `as_of`: the same for training, batch and online."""
+        check_is_fitted(self)
         snapshot = take_snapshot(history, as_of, self.products_)
         extra = self.columns_.transform(self.accounts_, history.account_ids)
-        return FeatureBuilder(snapshot, make_retrievers(self.config.sources), extra, self.config.features)
+        return FeatureBuilder(snapshot, self._sources(), extra, self._options.features, self._makers())
 
-    def _replay(
-        self, past: History, cutoff: datetime, rng: np.random.Generator
-    ) -> tuple[LabelledCandidates, IncidenceExamples]:
-        config = self.config.sampling
+    @property
+    def _options(self) -> NextProductConfig:
+        return self.config or NextProductConfig()
+
+    def _sources(self) -> tuple[Retriever, ...]:
+        """New ones for each snapshot: several are looked at side by side."""
+        if self.retrievers is None:
+            return default_retrievers(self._options.sources)
+        return tuple(clone(each, safe=False) for each in self.retrievers)
+
+    def _makers(self) -> tuple[FeatureMaker, ...]:
+        named = [load_plugin("features", name) for name in self._options.features.plugins]
+        return (*named, *(clone(each, safe=False) for each in self.features or ()))
+
+    def _ranker(self) -> PairRanker:
+        return default_ranker(self._options.ranker) if self.ranker is None else self.ranker
+
+    def _replay(self, past: History, cutoff: datetime, rng: np.random.Generator) -> ReplayedPast:
+        config = self._options.sampling
         builder = self.builder(past, cutoff)
-        novel = novel_purchases(past, cutoff, self.config.horizon_days)
+        novel = novel_purchases(past, cutoff, self._options.horizon_days)
         bought_any = np.diff(novel.indptr) > 0
         buyers = sample(np.flatnonzero(bought_any).astype(np.int32), config.train_accounts, rng)
         examples = collect_examples(builder, novel, buyers, config, rng)
         weight = examples.weight * account_weight(novel, examples.account, config.account_power)
         looked_at = sample(builder.standing(), config.activity_accounts, rng)
-        return examples._replace(weight=weight), IncidenceExamples(
-            builder.account_values(looked_at), bought_any[looked_at]
-        )
+        accounts = IncidenceExamples(builder.account_values(looked_at), bought_any[looked_at])
+        return ReplayedPast(examples._replace(weight=weight), accounts, builder.names)
 
-    def _learn(self, replays: Sequence[tuple[LabelledCandidates, IncidenceExamples]], seed: int) -> FittedFold:
-        activity = IncidenceModel(self.config.activity)
+    def _learn(self, replays: Sequence[ReplayedPast], seed: int) -> FittedFold:
+        activity = IncidenceModel(self._options.activity, seed)
         if not replays:
             logger.warning("History shorter than the horizon: products are ranked by recent popularity.")
-            return FittedFold(None, activity.fit(np.zeros((0, 1), np.float32), np.zeros(0, bool), seed))
+            return FittedFold(None, activity.fit(np.zeros((0, 1), np.float32), np.zeros(0, bool)))
         activity.fit(
-            np.concatenate([each.values for _, each in replays]),
-            np.concatenate([each.active for _, each in replays]),
-            seed,
+            np.concatenate([each.accounts.values for each in replays]),
+            np.concatenate([each.accounts.active for each in replays]),
         )
-        examples = join_examples([each for each, _ in replays])
+        examples = join_examples([each.candidates for each in replays])
         if not examples.bought.any() or examples.bought.all():
             logger.warning("No purchase among the replayed candidates to learn from: ranked by recent popularity.")
             return FittedFold(None, activity)
-        ranker = Ranker(self.config.ranker).fit(examples.values, examples.bought, examples.weight, seed)
+        candidates = pd.DataFrame(examples.values, columns=pd.Index(replays[0].names), copy=False)
+        ranker = fitted_ranker(self._ranker(), candidates, examples.bought, examples.weight, seed)
         return FittedFold(ranker, activity)
 
     def _held_out(self, past: History, windows: Sequence[datetime], rng: np.random.Generator) -> HeldOut:
         """Return what the calibration learns from: each classifier's own window, all accounts, buyers or not."""
         parts = [HeldOut.nothing(len(self.ensemble_))]
-        config = self.config.sampling
+        config = self._options.sampling
         for cutoff, learned in zip(windows, self.ensemble_, strict=False):
             builder = self.builder(past, cutoff)
-            novel = novel_purchases(past, cutoff, self.config.horizon_days)
-            standing, season = builder.standing(), season_of(past, cutoff, self.config.horizon_days)
+            novel = novel_purchases(past, cutoff, self._options.horizon_days)
+            standing, season = builder.standing(), season_of(past, cutoff, self._options.horizon_days)
             active = np.diff(novel.indptr)[standing] > 0
             drawn, weight = balanced_sample(standing, active, config.calibration_accounts, rng)
             stands_for = np.zeros(past.n_accounts, dtype=np.float32)
@@ -233,7 +315,7 @@ class NextProductModel:
         block: RowArray,
         rng: np.random.Generator,
     ) -> HeldOut:
-        found = collect_examples(builder, novel, block, self.config.sampling, rng)
+        found = collect_examples(builder, novel, block, self._options.sampling, rng)
         weight = found.weight * stands_for[found.account]
         views = [each.inputs(builder, found.account, found.values) for each in self.ensemble_]
         own = next(view for each, view in zip(self.ensemble_, views, strict=True) if each is learned)

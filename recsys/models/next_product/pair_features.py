@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,31 @@ _ADDED_DAYS: Final = 60.0
 _ACCOUNT_STEP: Final = 1e6  # days; above any age, so that account and age fit one sorted number
 
 
+class FeatureMaker(Protocol):
+    """Describes pairs of an account and a product, from what was known at a moment.
+
+    One of one's own needs these three names and no base class; it is copied as a `Retriever` is.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each feature, unique over all features."""
+        ...
+
+    def fit(self, snapshot: Snapshot) -> Self:
+        """Learn from what was known at the snapshot, and forget what was learned before."""
+        ...
+
+    def transform(self, account: RowArray, product: RowArray) -> AnyFloatArray:
+        """Return the features of each pair, `(n_pairs, n_features)`; NaN is missing.
+
+        Args:
+            account: row of each pair's account in the snapshot, `(n_pairs,)`.
+            product: row of its product, `(n_pairs,)`.
+        """
+        ...
+
+
 class PairFeatures:
     """Features of an account and a product together, from one snapshot.
 
@@ -44,51 +69,59 @@ class PairFeatures:
     number products of a kind side by side, so that owned ids near the product's say something too.
     """
 
-    def __init__(self, snapshot: Snapshot, products: FeatureMatrix, accounts: FeatureMatrix) -> None:
-        self._accounts = accounts
-        self._price = _log(products.column("product_price"))
-        self._quantity = _log(products.column("product_quantity"))
-        self._age = products.column("product_age_days")
-        self._restock = products.column("product_days_since_restock")
-        self._breadth = products.column("product_buyers_breadth")
-        self._categories = snapshot.categories
-        self._category_shares, self._category_ages = _category_shares(snapshot), _category_ages(snapshot)
+    names = NAMES
+
+    def __init__(self, products: FeatureMatrix, accounts: FeatureMatrix) -> None:
+        self.products = products
+        self.accounts = accounts
+
+    def fit(self, snapshot: Snapshot) -> Self:
+        """Sort what each account bought and when, so that many pairs are looked up at once."""
+        products = self.products
+        self.price_ = _log(products.column("product_price"))
+        self.quantity_ = _log(products.column("product_quantity"))
+        self.age_ = products.column("product_age_days")
+        self.restock_ = products.column("product_days_since_restock")
+        self.breadth_ = products.column("product_buyers_breadth")
+        self.categories_ = snapshot.categories
+        self.category_shares_, self.category_ages_ = _category_shares(snapshot), _category_ages(snapshot)
         known = snapshot.known
         _, first = np.unique(known.order, return_index=True)
-        self._orders = _Ages(known.account[first], snapshot.known_age[first])
-        self._lines = _Ages(known.account, snapshot.known_age)
+        self.orders_ = _Ages(known.account[first], snapshot.known_age[first])
+        self.lines_ = _Ages(known.account, snapshot.known_age)
         pairs = snapshot.pairs
-        self._number = _numbers(snapshot)
-        self._owned = _Ages(pairs.account, self._number[pairs.product])
-        self._launches = _Ages(pairs.account, self._age[pairs.product])
+        self.number_ = _numbers(snapshot)
+        self.owned_ = _Ages(pairs.account, self.number_[pairs.product])
+        self.launches_ = _Ages(pairs.account, self.age_[pairs.product])
         added = pairs.first_age <= _ADDED_DAYS
-        self._added_launches = _Ages(pairs.account[added], self._age[pairs.product[added]])
+        self.added_launches_ = _Ages(pairs.account[added], self.age_[pairs.product[added]])
+        return self
 
-    def of(self, account: RowArray, product: RowArray) -> AnyFloatArray:
+    def transform(self, account: RowArray, product: RowArray) -> AnyFloatArray:
         """Return the features of each pair, `(n, len(NAMES))`."""
-        age, restock, number = self._age[product], self._restock[product], self._number[product]
-        accounts = self._accounts
+        age, restock, number = self.age_[product], self.restock_[product], self.number_[product]
+        accounts = self.accounts
         columns = (
-            self._price[product] - accounts.column("account_log_price")[account],
-            self._quantity[product] - accounts.column("account_log_quantity")[account],
+            self.price_[product] - accounts.column("account_log_price")[account],
+            self.quantity_[product] - accounts.column("account_log_quantity")[account],
             np.log1p(age) - accounts.column("account_age_taste")[account],
-            self._breadth[product] - _log(accounts.column("account_n_owned"))[account],
-            self._of_category(self._category_shares, account, product),
-            self._of_category(self._category_ages, account, product),
-            self._orders.younger(account, age),
-            self._lines.younger(account, age),
-            self._orders.younger(account, restock),
+            self.breadth_[product] - _log(accounts.column("account_n_owned"))[account],
+            self._of_category(self.category_shares_, account, product),
+            self._of_category(self.category_ages_, account, product),
+            self.orders_.younger(account, age),
+            self.lines_.younger(account, age),
+            self.orders_.younger(account, restock),
             age - accounts.column("account_recency_days")[account],
-            self._owned.nearest(account, number),
-            self._owned.within(account, number, _NEAR_IDS),
-            self._owned.within(account, number, _AROUND_IDS),
-            self._launches.within(account, age, _LAUNCH_DAYS),
-            self._added_launches.within(account, age, _LAUNCH_DAYS),
+            self.owned_.nearest(account, number),
+            self.owned_.within(account, number, _NEAR_IDS),
+            self.owned_.within(account, number, _AROUND_IDS),
+            self.launches_.within(account, age, _LAUNCH_DAYS),
+            self.added_launches_.within(account, age, _LAUNCH_DAYS),
         )
         return np.column_stack(columns).astype(np.float32)
 
     def _of_category(self, values: AnyFloatArray, account: RowArray, product: RowArray) -> AnyFloatArray:
-        category = self._categories[product]
+        category = self.categories_[product]
         return np.where(category >= 0, values[account, category], np.nan)
 
 

@@ -7,6 +7,8 @@ from typing import Self
 import numpy as np
 import scipy.sparse as sp
 from pydantic import Field
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
@@ -34,7 +36,7 @@ class AssociationsConfig(Config):
     max_products: int = Field(default=5_000, ge=1)
 
 
-class AssociationRetriever:
+class AssociationRetriever(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     r"""Asymmetric account cosine and follow-ons.
 
     together: score(u, j) = sum_i x_ui * c_ij / (n_i^alpha * n_j^(1 - alpha)), with c, n and x decayed by age;
@@ -44,12 +46,12 @@ class AssociationRetriever:
 
     channels = ("account_cosine", "follow_on")
 
-    def __init__(self, config: AssociationsConfig) -> None:
+    def __init__(self, config: AssociationsConfig | None = None) -> None:
         self.config = config
 
     def fit(self, snapshot: Snapshot) -> Self:
         """Count the pairs of the head."""
-        config = self.config
+        config = self.config or AssociationsConfig()
         self.head_: Head = take_head(snapshot, config.max_products)
         decayed = self.head_.of(snapshot.decayed(config.half_life_days))
         owned = self.head_.of(snapshot.matrix())
@@ -61,6 +63,7 @@ class AssociationRetriever:
 
     def score(self, accounts: RowArray) -> AnyFloatArray:
         """Return both channels; products outside the head score 0."""
+        check_is_fitted(self)
         profile = self.profile_[accounts]
         return np.stack([self.head_.spread(profile @ pairs) for pairs in (self.together_, self.follows_)])
 

@@ -6,6 +6,8 @@ from typing import Self
 
 import numpy as np
 from pydantic import Field
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
@@ -30,7 +32,7 @@ class BasketsConfig(Config):
     max_products: int = Field(default=5_000, ge=1)
 
 
-class BasketRetriever:
+class BasketRetriever(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     r"""score(u, j) = sum_i x_ui c_ij / (n_i + damping) over orders.
 
     An order of s products counts `1 / log(2 + s)` in c and 1 in n: a pair says less where everything is ordered;
@@ -39,23 +41,25 @@ class BasketRetriever:
 
     channels = ("basket_confidence",)
 
-    def __init__(self, config: BasketsConfig) -> None:
+    def __init__(self, config: BasketsConfig | None = None) -> None:
         self.config = config
 
     def fit(self, snapshot: Snapshot) -> Self:
         """Count the pairs of the head in the orders of the window."""
-        self.head_ = take_head(snapshot, self.config.max_products)
-        recent = snapshot.lines.select(snapshot.age <= self.config.window_days)
+        config = self.config or BasketsConfig()
+        self.head_ = take_head(snapshot, config.max_products)
+        recent = snapshot.lines.select(snapshot.age <= config.window_days)
         orders, order = np.unique(recent.order, return_inverse=True)
         baskets = self.head_.of(binary(order.astype(np.int32), recent.product, (len(orders), snapshot.shape[1])))
         n_products = np.diff(baskets.indptr)
         pairs = (baskets.T @ scaled_rows(baskets, np.log(2.0 + n_products))).toarray(order="C").astype(np.float32)
-        pairs /= (np.asarray(baskets.sum(axis=0)).ravel() + max(self.config.damping, 1e-6))[:, None].astype(np.float32)
+        pairs /= (np.asarray(baskets.sum(axis=0)).ravel() + max(config.damping, 1e-6))[:, None].astype(np.float32)
         np.fill_diagonal(pairs, 0.0)
         self.confidence_ = pairs
-        self.profile_ = self.head_.of(snapshot.decayed(self.config.half_life_days))
+        self.profile_ = self.head_.of(snapshot.decayed(config.half_life_days))
         return self
 
     def score(self, accounts: RowArray) -> AnyFloatArray:
         """Return the damped confidence; products outside the head score 0."""
+        check_is_fitted(self)
         return self.head_.spread(np.asarray(self.profile_[accounts] @ self.confidence_))[None]

@@ -8,7 +8,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import Field
+from sklearn.base import BaseEstimator
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.utils.validation import check_is_fitted
 
 from recsys.arrays import AnyFloatArray, BoolArray, RowArray
 from recsys.contracts.config import Config
@@ -30,14 +32,14 @@ class ContentConfig(Config):
     n_alike: int = Field(default=100, ge=1)
 
 
-class ContentRetriever:
+class ContentRetriever(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     r"""Cosine of TF-IDF vectors (character 3- to 5-grams within words) of names.
 
     taste: mean cosine to the account's decayed purchases; nearest: the highest cosine to a product it owns; recent:
     the same, each cosine times the decay of that purchase.
     """
 
-    def __init__(self, config: ContentConfig) -> None:
+    def __init__(self, config: ContentConfig | None = None) -> None:
         self.config = config
 
     @property
@@ -47,17 +49,19 @@ class ContentRetriever:
 
     def fit(self, snapshot: Snapshot) -> Self:
         """Learn the vectors of the names and the profile of every account."""
+        config = self.config or ContentConfig()
         sold = np.bincount(snapshot.lines.product, minlength=snapshot.shape[1]) > 0
-        vectors = name_vectors(snapshot.names, sold, self.config.max_terms)
-        decayed = snapshot.decayed(self.config.half_life_days)
+        vectors = name_vectors(snapshot.names, sold, config.max_terms)
+        decayed = snapshot.decayed(config.half_life_days)
         self.profile_ = scaled_rows(decayed, np.asarray(decayed.sum(axis=1)).ravel())
         self.vectors_, self.transposed_ = vectors, vectors.T.tocsr()
-        self.alike_ = _alike(vectors, sold, self.config.n_alike)
+        self.alike_ = _alike(vectors, sold, config.n_alike)
         self.decayed_ = decayed
         return self
 
     def score(self, accounts: RowArray) -> AnyFloatArray:
         """Return the likeness of every name to each account's purchases; 0 without names."""
+        check_is_fitted(self)
         decayed = self.decayed_[accounts]
         scores = np.zeros((len(self.channels), len(accounts), self.vectors_.shape[0]), dtype=np.float32)
         scores[0] = ((self.profile_[accounts] @ self.vectors_) @ self.transposed_).toarray()

@@ -7,6 +7,8 @@ from typing import Literal, Self
 import numpy as np
 import scipy.sparse as sp
 from pydantic import Field
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
@@ -36,7 +38,7 @@ class EaseConfig(Config):
     max_products: int = Field(default=2_500, ge=1)
 
 
-class EaseRetriever:
+class EaseRetriever(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     r"""score(u, .) = x_u B, where B minimises `|Y - X B|^2 + penalty |B|^2` with a zero diagonal.
 
     With `P = (X^T X + penalty I)^-1` and `Q = P X^T Y`: `B = Q - P diag(diag(Q) / diag(P))`. With Y = X that is EASE
@@ -45,28 +47,30 @@ class EaseRetriever:
     decayed by age. Negative scores are evidence too.
     """
 
-    def __init__(self, config: EaseConfig) -> None:
+    def __init__(self, config: EaseConfig | None = None) -> None:
         self.config = config
 
     @property
     def channels(self) -> tuple[str, ...]:
         """One channel a target."""
-        return tuple(f"ease_{target}" for target in self.config.targets)
+        return tuple(f"ease_{target}" for target in (self.config or EaseConfig()).targets)
 
     def fit(self, snapshot: Snapshot) -> Self:
         """Invert the Gram matrix of the head and solve for each target."""
-        self.head_ = take_head(snapshot, self.config.max_products)
-        self.profile_ = self.head_.of(snapshot.decayed(self.config.half_life_days))
+        config = self.config or EaseConfig()
+        self.head_ = take_head(snapshot, config.max_products)
+        self.profile_ = self.head_.of(snapshot.decayed(config.half_life_days))
         gram = (self.profile_.T @ self.profile_).toarray().astype(np.float32)
         bought = np.diag(gram)[np.diag(gram) > 0]  # what nobody owns yet may not move the penalty
-        gram[np.diag_indices_from(gram)] += np.float32(self.config.penalty * (bought.mean() if len(bought) else 1.0))
+        gram[np.diag_indices_from(gram)] += np.float32(config.penalty * (bought.mean() if len(bought) else 1.0))
         inverse = np.linalg.inv(gram)
-        wanted = [self.head_.of(_target(snapshot, target, self.config)) for target in self.config.targets]
+        wanted = [self.head_.of(_target(snapshot, target, config)) for target in config.targets]
         self.weights_ = [_zero_diagonal(inverse, (self.profile_.T @ target).toarray()) for target in wanted]
         return self
 
     def score(self, accounts: RowArray) -> AnyFloatArray:
         """Return the scores of the head for each target; products outside it score 0."""
+        check_is_fitted(self)
         profile = self.profile_[accounts]
         return np.stack([self.head_.spread(np.asarray(profile @ weights)) for weights in self.weights_])
 

@@ -7,6 +7,8 @@ from typing import Literal, Self
 import numpy as np
 import scipy.sparse as sp
 from pydantic import Field
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
@@ -44,7 +46,7 @@ class NeighboursConfig(Config):
     max_reference_accounts: int = Field(default=6_000, ge=1)
 
 
-class NeighbourRetriever:
+class NeighbourRetriever(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     r"""Votes of alike accounts, each weighted by its likeness.
 
     likeness(u, v) = cosine of `2^(-age / half_life) * log(n_accounts / n_owners)^idf_power` over products;
@@ -52,17 +54,18 @@ class NeighbourRetriever:
     purchase of p, lately), recent (v's last purchase of p, decayed) or ever (v owns p).
     """
 
-    def __init__(self, config: NeighboursConfig) -> None:
+    def __init__(self, config: NeighboursConfig | None = None) -> None:
         self.config = config
 
     @property
     def channels(self) -> tuple[str, ...]:
         """One channel for each kind of vote."""
-        return tuple(f"{self.config.name}_{vote}" for vote in self.config.votes)
+        config = self.config or NeighboursConfig()
+        return tuple(f"{config.name}_{vote}" for vote in config.votes)
 
     def fit(self, snapshot: Snapshot) -> Self:
         """Weigh every account's purchases and keep the votes of the accounts that bought last."""
-        config = self.config
+        config = self.config or NeighboursConfig()
         self.vectors_ = account_vectors(snapshot, snapshot.decayed(config.half_life_days), config.idf_power)
         self.reference_ = latest_accounts(snapshot, config.max_reference_accounts)
         self.reference_vectors_ = self.vectors_[self.reference_].T.tocsr()
@@ -71,12 +74,14 @@ class NeighbourRetriever:
 
     def score(self, accounts: RowArray) -> AnyFloatArray:
         """Return the votes of each kind."""
+        check_is_fitted(self)
+        config = self.config or NeighboursConfig()
         alike = sp.csr_array(self.vectors_[accounts] @ self.reference_vectors_)
         row = np.repeat(np.arange(len(accounts)), np.diff(alike.indptr))
         alike.data[self.reference_[alike.indices] == accounts[row]] = 0.0  # nobody is a neighbour of itself
-        if self.config.power != 1.0:
-            alike.data **= self.config.power
-        voters = _nearest(alike, self.config.n_neighbours)
+        if config.power != 1.0:
+            alike.data **= config.power
+        voters = _nearest(alike, config.n_neighbours)
         scores = np.empty((len(self.votes_), len(accounts), self.vectors_.shape[1]), dtype=np.float32)
         for channel, votes in zip(scores, self.votes_, strict=True):
             channel[:] = (voters @ votes).toarray()

@@ -10,27 +10,48 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.arrays import AnyFloatArray, BoolArray, RowArray, unique_sorted
+from recsys.errors import PluginError
 from recsys.models.snapshot import Snapshot
 
 
 class Retriever(Protocol):
-    """Scores every product for a block of accounts, in one or more channels (ways to weigh the same evidence)."""
+    """Scores every product for a block of accounts, in one or more channels (ways to weigh the same evidence).
+
+    A retriever of one's own needs these three names and no base class. A new copy (`sklearn.base.clone`, or a deep copy
+    where it has no `get_params`) is fitted at each moment of the past that is learned from, several at a time.
+    """
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Name of each channel, unique over all sources."""
+        """Name of each channel, unique over all retrievers; one that ends in `_fresh` counts new owners."""
         ...
 
     def fit(self, snapshot: Snapshot) -> Self:
-        """Learn from what was known at the snapshot."""
+        """Learn from what was known at the snapshot, and forget what was learned before."""
         ...
 
     def score(self, accounts: RowArray) -> AnyFloatArray:
         """Return `(n_channels, len(accounts), n_products)`; higher is better, 0 is no evidence.
 
-        The block is dense: its caller bounds the memory by the number of accounts in it.
+        The array is the caller's to change. The block is dense: its caller bounds the memory by the number of accounts.
         """
         ...
+
+
+def scores_of(retriever: Retriever, accounts: RowArray, n_products: int) -> AnyFloatArray:
+    """Return what a retriever says of a block of accounts, `(n_channels, len(accounts), n_products)`.
+
+    Raises:
+        PluginError: it returned no floats, or another shape.
+    """
+    scores = np.asarray(retriever.score(accounts))
+    wanted = len(retriever.channels), len(accounts), n_products
+    if scores.shape != wanted or scores.dtype.kind != "f":
+        raise PluginError(
+            f"{type(retriever).__name__}.score returned {scores.dtype} of shape {scores.shape}, must be floats of "
+            f"shape {wanted}: channels, accounts, products; see recsys.testing.RetrieverChecks"
+        )
+    return scores
 
 
 def top_k_rows(scores: AnyFloatArray, k: int) -> BoolArray:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from recsys.contracts.config import Config
+from recsys.contracts.plugins import installed_plugin, load_plugin
 from recsys.models.retrieval.associations import AssociationRetriever, AssociationsConfig
 from recsys.models.retrieval.baskets import BasketRetriever, BasketsConfig
 from recsys.models.retrieval.content import ContentConfig, ContentRetriever
@@ -33,6 +36,7 @@ class RetrieversConfig(Config):
         content: likeness of names.
         popularity: what is bought for the first time lately.
         season: what sold a year ago in the season to come.
+        plugins: retrievers of other packages, by the names of their entry points in `offer_engine.retrievers`.
     """
 
     neighbours: tuple[NeighboursConfig, ...] = NEIGHBOURS
@@ -43,10 +47,12 @@ class RetrieversConfig(Config):
     content: ContentConfig | None = ContentConfig()
     popularity: PopularityConfig | None = PopularityConfig()
     season: SeasonConfig | None = SeasonConfig()
+    plugins: tuple[Annotated[str, installed_plugin("retrievers")], ...] = ()
 
 
-def make_retrievers(config: RetrieversConfig) -> tuple[Retriever, ...]:
-    """Return new, unfitted sources."""
+def default_retrievers(config: RetrieversConfig | None = None) -> tuple[Retriever, ...]:
+    """Return new retrievers, not fitted: those that a configuration names, by default all that come with the engine."""
+    config = config or RetrieversConfig()
     found: list[Retriever] = [NeighbourRetriever(each) for each in config.neighbours]
     found += [RidgeRetriever(each) for each in config.ridge]
     if config.ease is not None:
@@ -61,4 +67,5 @@ def make_retrievers(config: RetrieversConfig) -> tuple[Retriever, ...]:
         found.append(PopularityRetriever(config.popularity))
     if config.season is not None:
         found.append(SeasonRetriever(config.season))
+    found += [load_plugin("retrievers", name) for name in config.plugins]
     return tuple(found)

@@ -7,6 +7,8 @@ from typing import Self
 import numpy as np
 import scipy.sparse as sp
 from pydantic import Field
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
@@ -32,24 +34,24 @@ class RidgeConfig(Config):
     max_accounts: int = Field(default=4_000, ge=1)
 
 
-class RidgeRetriever:
+class RidgeRetriever(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     r"""score(u, p) = k(u)^T (K + penalty I)^-1 Y in the dual, with the linear kernel on IDF-weighted unit vectors.
 
     K_vw = x_v . x_w over what v and w owned before the window; Y_vp = first purchases of v in it (rows of length 1);
     k(u)_v = x(u) . x_v with all that u owns now. Hastie, Tibshirani, Friedman, ESL, eq. 5.63.
     """
 
-    def __init__(self, config: RidgeConfig) -> None:
+    def __init__(self, config: RidgeConfig | None = None) -> None:
         self.config = config
 
     @property
     def channels(self) -> tuple[str, ...]:
         """One channel."""
-        return (f"ridge_{self.config.window_days:g}d",)
+        return (f"ridge_{(self.config or RidgeConfig()).window_days:g}d",)
 
     def fit(self, snapshot: Snapshot) -> Self:
         """Solve for the weight of every account that added something in the window."""
-        config = self.config
+        config = self.config or RidgeConfig()
         before, added = _before_and_added(snapshot, config)
         learned = _learnable(before, added, config.max_accounts)
         inputs = sp.csr_array(before[learned])
@@ -63,6 +65,7 @@ class RidgeRetriever:
 
     def score(self, accounts: RowArray) -> AnyFloatArray:
         """Return what the regression expects each account to add."""
+        check_is_fitted(self)
         return np.asarray(self.vectors_[accounts] @ self.weights_, dtype=np.float32)[None]
 
 
