@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated
 
 from pydantic import Field
 from scipy.stats import chi2, norm
 
 from recsys.contracts.config import Config
 from recsys.contracts.offers import OfferKind
+from recsys.contracts.plugins import installed_plugin
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig
 from recsys.fitting.pipeline import FitConfig
 
@@ -60,6 +62,9 @@ class EvaluationConfig(Config):
     """Candidates on which the importance of each feature is measured; each is scored once a feature."""
     bootstrap: BootstrapConfig = BootstrapConfig()
     """Intervals over accounts."""
+    baselines: tuple[Annotated[str, installed_plugin("baselines")], ...] = ()
+    """Baselines of other packages that the engine must beat too, by the names of their entry points in
+    `offer_engine.baselines`."""
 
 
 class Comparison(Config):

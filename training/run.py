@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.arrays import unique_sorted
+from recsys.backtesting.baselines import default_baselines
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.report import DataReport
 from recsys.errors import BundleError, ModelNotFoundError
@@ -127,7 +128,9 @@ def _fit_and_replay(
         history = known_history(data if chosen is None else of_accounts(data, chosen))
     ladder_of = ladder_from_data(config.ladder) if ladder is None else fixed_ladder(ladder, config.ladder)
     read = partial(_read_at, spec, chosen)
-    look_back = partial(validate_on_past, read, history, data.as_of, config, ladder_of, step=step)
+    rivals = partial(default_baselines, config.evaluation.baselines)
+    rivals()  # what keeps one from being made is said before anything is learned
+    look_back = partial(validate_on_past, read, history, data.as_of, config, ladder_of, baselines=rivals, step=step)
     if n_lines > SIDE_BY_SIDE_LINES:
         fitted, replay = fit(data, config, step=step, ladder=ladder), look_back()
     else:

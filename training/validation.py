@@ -23,8 +23,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.arrays import RowArray
-from recsys.backtesting.backtest import RAW, BacktestConfig, Split, score_lists
-from recsys.backtesting.baselines import Baseline, default_baselines
+from recsys.backtesting.backtest import RAW, BacktestConfig, Split, baseline_lists, score_lists
+from recsys.backtesting.baselines import BacktestModel, default_baselines
 from recsys.backtesting.results import CutoffResult, MethodDifference, MethodScores, UpsellScores
 from recsys.backtesting.trainer import Read, over_history
 from recsys.backtesting.upgrade_scores import first_of_each, score_upsell
@@ -136,7 +136,7 @@ def validate_on_past(
     config: TrainConfig,
     ladder_of: LadderOf,
     *,
-    baselines: Callable[[], Sequence[Baseline]] = default_baselines,
+    baselines: Callable[[], Sequence[BacktestModel]] = default_baselines,
     step: Step = no_progress,
 ) -> PastValidation:
     """Return how the configuration would have done on the last horizon before `as_of`.
@@ -200,14 +200,10 @@ def learn_cross_sell(past: Dataset, history: History, config: TrainConfig, accou
     return LearnedCross(past, model, _that_still_exist(over_history(scored, early, history)))
 
 
-def score_rivals(split: Split, baselines: Sequence[Baseline], config: TrainConfig) -> tuple[MethodScores, ...]:
+def score_rivals(split: Split, baselines: Sequence[BacktestModel], config: TrainConfig) -> tuple[MethodScores, ...]:
     """Return what each baseline, fitted before the cutoff, would have reached."""
-    rng, past = part_rng(config, "rivals"), split.history.before(split.cutoff)
-    scored = []
-    for baseline in baselines:
-        lists = baseline.fit(past, split.cutoff).recommend(split.truth.accounts, split.config.k)
-        scored.append(score_lists(split, baseline.name, "baseline", lists, rng))
-    return tuple(scored)
+    rng = part_rng(config, "rivals")
+    return tuple(score_lists(split, each.name, "baseline", baseline_lists(split, each), rng) for each in baselines)
 
 
 def judge_cross_sell(
@@ -279,7 +275,7 @@ def _cross_sell(
     read_past: Callable[[], Dataset],
     window: Window,
     config: TrainConfig,
-    baselines: Callable[[], Sequence[Baseline]],
+    baselines: Callable[[], Sequence[BacktestModel]],
 ) -> CrossReplay:
     """The ranker learns while the baselines are scored."""
     learned = pool.submit(lambda: learn_cross_sell(read_past(), window.split.history, config, window.standing))

@@ -7,7 +7,7 @@ counts as a climb, is built before the first cutoff and stays frozen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
@@ -17,13 +17,14 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from recsys.arrays import RowArray
-from recsys.backtesting.baselines import Baseline, default_baselines
+from recsys.backtesting.baselines import BacktestModel, default_baselines
 from recsys.backtesting.cart_completion import CartCompletion
 from recsys.backtesting.results import Backtest, CutoffResult, MethodDifference, MethodKind, MethodScores
 from recsys.backtesting.upgrade_scores import first_of_each, score_upsell
 from recsys.contracts.config import Config
+from recsys.contracts.plugins import check_plugin
 from recsys.data.history import History
-from recsys.errors import ConfigError, EmptyDataError
+from recsys.errors import ConfigError, EmptyDataError, PluginError
 from recsys.evaluation.offline.calibration import CalibrationCheckConfig, ScoredPairs, judge_calibration
 from recsys.evaluation.offline.ground_truth import GroundTruth, cross_sell_pairs, ground_truth, known_accounts
 from recsys.evaluation.offline.ranking_metrics import (
@@ -117,7 +118,7 @@ def backtest(
     trainer: Trainer | None = None,
     ladder: Ladder | None = None,
     carts: CartScorer | None = None,
-    baselines: Callable[[], tuple[Baseline, ...]] = default_baselines,
+    baselines: Callable[[], Sequence[BacktestModel]] = default_baselines,
     progress: Progress = lambda _: None,
 ) -> Backtest:
     """Return how the engine and the baselines would have done at each cutoff.
@@ -128,12 +129,13 @@ def backtest(
         trainer: trains on the lines before a cutoff; None: the baselines alone are scored.
         ladder: the upgrade edges, frozen before the first cutoff; None: upsell is not scored.
         carts: scores cart completion at a cutoff, once its engine is trained; None: it is not scored.
-        baselines: makes the baselines of one cutoff.
+        baselines: makes the baselines of one cutoff, not fitted.
         progress: is told what happens next.
 
     Raises:
         EmptyDataError: nobody bought anything new after a cutoff.
         ConfigError: the history ends before the horizon of the last cutoff does.
+        PluginError: a baseline is not what it must be.
     """
     _check_reach(history, config)
     rng = np.random.default_rng(config.seed)
@@ -179,11 +181,28 @@ def _split(history: History, cutoff: datetime, config: BacktestConfig, rng: np.r
     return Split(history, cutoff, truth, config)
 
 
-def _score_baseline(split: Split, baseline: Baseline, rng: np.random.Generator, progress: Progress) -> MethodScores:
-    progress(f"{split.cutoff:%Y-%m-%d}: {baseline.name}")
-    # The baseline never sees a line of the future, whatever it does with the cutoff.
-    fitted = baseline.fit(split.history.before(split.cutoff), split.cutoff)
-    return score_lists(split, baseline.name, "baseline", fitted.recommend(split.truth.accounts, split.config.k), rng)
+def _score_baseline(split: Split, model: BacktestModel, rng: np.random.Generator, progress: Progress) -> MethodScores:
+    progress(f"{split.cutoff:%Y-%m-%d}: {model.name}")
+    return score_lists(split, model.name, "baseline", baseline_lists(split, model), rng)
+
+
+def baseline_lists(split: Split, model: BacktestModel) -> RowArray:
+    """Return the lists of a baseline, fitted before the cutoff, `(n, k)` in the order of the truth's accounts.
+
+    Raises:
+        PluginError: it is not what a baseline must be, or returned something else than rows of products.
+    """
+    check_plugin("baselines", model, "baseline")
+    accounts, k = split.truth.accounts, split.config.k
+    past = split.history.before(split.cutoff)  # whatever it does with the cutoff, it never sees a later line
+    lists = np.asarray(model.fit(past, split.cutoff).recommend(accounts, k))
+    rows = lists.shape == (len(accounts), k) and lists.dtype.kind == "i"
+    if not rows or lists.min(initial=-1) < -1 or lists.max(initial=-1) >= past.n_products:
+        raise PluginError(
+            f"baseline {model.name!r}: recommend returned {lists.dtype} of shape {lists.shape}, must be rows of "
+            f"products, -1 where there are fewer, of shape {len(accounts), k}; see recsys.testing.BacktestModelChecks"
+        )
+    return lists.astype(np.int32, copy=False)
 
 
 def _score_trained(split: Split, trained: Trained, rng: np.random.Generator) -> list[MethodScores]:

@@ -5,6 +5,7 @@ Every baseline is fitted on the lines before a cutoff, then ranks products that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal, Protocol, Self
 
@@ -12,8 +13,11 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dpotri
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from recsys.arrays import RowArray
+from recsys.contracts.plugins import check_unique, load_plugin
 from recsys.data.history import SECONDS_A_DAY as DAY
 from recsys.data.history import History, binary, epoch_seconds
 
@@ -25,13 +29,16 @@ Counted = Literal["every", "latest"]
 BLOCK_CELLS = 20_000_000
 
 
-class Baseline(Protocol):
-    """One method of the ladder."""
+class BacktestModel(Protocol):
+    """A method that the engine is compared with; one of one's own needs these three names and no base class."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What reports call it, unique over all methods."""
+        ...
 
     def fit(self, history: History, cutoff: datetime) -> Self:
-        """Learn from the lines before `cutoff` only."""
+        """Learn from the lines before `cutoff` only, and forget what was learned before."""
         ...
 
     def recommend(self, accounts: RowArray, k: int) -> RowArray:
@@ -42,18 +49,18 @@ class Baseline(Protocol):
         ...
 
 
-class BlockBaseline:
+class BlockBaseline(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A baseline that scores a block of accounts against all products at once.
 
     A subclass sets `owned_` in `fit` and gives `_scores`. A score of zero or less means "no evidence": such a
     product is not recommended.
     """
 
-    name: str
     owned_: sp.csr_array
 
     def recommend(self, accounts: RowArray, k: int) -> RowArray:
         """Return the best k products that each account does not own, rows `(n, k)`, -1 where there are fewer."""
+        check_is_fitted(self)
         size = max(1, BLOCK_CELLS // max(1, self.owned_.shape[1]))
         blocks = [accounts[start : start + size] for start in range(0, len(accounts), size)]
         lists = [top_k_mask(without_owned(self._scores(block), self.owned_[block]), k) for block in blocks]
@@ -139,7 +146,11 @@ class EaseBaseline(BlockBaseline):
     def __init__(self, penalty: float = 500.0, head_size: int = HEAD_SIZE) -> None:
         self.penalty = penalty
         self.head_size = head_size
-        self.name = f"EASE {penalty:g}"
+
+    @property
+    def name(self) -> str:
+        """Its kind and settings."""
+        return f"EASE {self.penalty:g}"
 
     def fit(self, history: History, cutoff: datetime) -> Self:
         """Solve for the weights between the products of the head."""
@@ -187,7 +198,11 @@ class UserKnnBaseline(BlockBaseline):
         self.n_neighbours = n_neighbours
         self.half_life_days = half_life_days
         self.counted = counted
-        self.name = f"user kNN {n_neighbours}{half_life_suffix(half_life_days, counted)}"
+
+    @property
+    def name(self) -> str:
+        """Its kind and settings."""
+        return f"user kNN {self.n_neighbours}{half_life_suffix(self.half_life_days, self.counted)}"
 
     def fit(self, history: History, cutoff: datetime) -> Self:
         """Scale each account's weights to length one."""
@@ -228,7 +243,11 @@ class AccountCosineBaseline(BlockBaseline):
         self.alpha = alpha
         self.half_life_days = half_life_days
         self.counted = counted
-        self.name = f"account cosine {alpha:g}{half_life_suffix(half_life_days, counted)}"
+
+    @property
+    def name(self) -> str:
+        """Its kind and settings."""
+        return f"account cosine {self.alpha:g}{half_life_suffix(self.half_life_days, self.counted)}"
 
     def fit(self, history: History, cutoff: datetime) -> Self:
         """Count the products that the same accounts bought, in a sparse product x product matrix."""
@@ -255,7 +274,11 @@ class RuleConfidenceBaseline(BlockBaseline):
 
     def __init__(self, min_orders: int = 10) -> None:
         self.min_orders = min_orders
-        self.name = "rule confidence"
+
+    @property
+    def name(self) -> str:
+        """Its kind and settings."""
+        return "rule confidence"
 
     def fit(self, history: History, cutoff: datetime) -> Self:
         """Count product pairs over orders."""
@@ -289,7 +312,10 @@ def order_confidence(orders: sp.csr_array, min_orders: int) -> sp.csr_array:
 class PopularBaseline(BlockBaseline):
     """Products by the number of accounts that bought them before the cutoff."""
 
-    name = "popular"
+    @property
+    def name(self) -> str:
+        """Its kind."""
+        return "popular"
 
     def fit(self, history: History, cutoff: datetime) -> Self:
         """Count the accounts of each product."""
@@ -306,7 +332,11 @@ class RecentlyPopularBaseline(PopularBaseline):
 
     def __init__(self, window_days: int = 30) -> None:
         self.window_days = window_days
-        self.name = f"recently popular, {window_days} d"
+
+    @property
+    def name(self) -> str:
+        """Its kind and settings."""
+        return f"recently popular, {self.window_days} d"
 
     def fit(self, history: History, cutoff: datetime) -> Self:
         """Count the first purchases of each product within the window."""
@@ -321,9 +351,13 @@ DECAYS: tuple[tuple[float | None, Counted], ...] = ((None, "every"), (90.0, "eve
 """Half-life and what counts under it. The latest purchase alone makes the strongest rivals on Online Retail II."""
 
 
-def default_baselines() -> tuple[Baseline, ...]:
-    """Return one of each baseline, not fitted."""
-    return (
+def default_baselines(plugins: Sequence[str] = ()) -> tuple[BacktestModel, ...]:
+    """Return one of each baseline, not fitted, and those of other packages, by the names of their entry points.
+
+    Raises:
+        PluginError: one of another package can't be had, or has the name of another.
+    """
+    found: tuple[BacktestModel, ...] = (
         PopularBaseline(),
         RecentlyPopularBaseline(window_days=30),
         RuleConfidenceBaseline(),
@@ -332,3 +366,6 @@ def default_baselines() -> tuple[Baseline, ...]:
         EaseBaseline(penalty=500.0),
         EaseBaseline(penalty=2_000.0),
     )
+    found += tuple(load_plugin("baselines", name) for name in plugins)
+    check_unique("baseline", [each.name for each in found])
+    return found

@@ -13,7 +13,7 @@ import pytest
 
 from recsys.arrays import RowArray
 from recsys.backtesting.backtest import RAW, SERVED, BacktestConfig, backtest
-from recsys.backtesting.baselines import Baseline, PopularBaseline, RecentlyPopularBaseline
+from recsys.backtesting.baselines import BacktestModel, PopularBaseline, RecentlyPopularBaseline
 from recsys.backtesting.results import slug
 from recsys.backtesting.trainer import over_history
 from recsys.backtesting.upgrade_scores import first_of_each
@@ -55,7 +55,7 @@ HISTORY = History.from_frame(random_frame())
 QUICK = BacktestConfig(cutoffs=(JUNE, JULY), bootstrap=BootstrapConfig(n_resamples=50), k=5)
 
 
-def two_baselines() -> tuple[Baseline, ...]:
+def two_baselines() -> tuple[BacktestModel, ...]:
     return (PopularBaseline(), RecentlyPopularBaseline(30))
 
 

@@ -11,7 +11,6 @@ import scipy.sparse as sp
 
 from recsys.backtesting.baselines import (
     AccountCosineBaseline,
-    Baseline,
     EaseBaseline,
     PopularBaseline,
     RecentlyPopularBaseline,
@@ -181,74 +180,6 @@ def test_ease_solves_the_ridge_regression_of_each_product_on_the_others() -> Non
 def test_ease_ranks_the_head_of_the_catalogue_only() -> None:
     lists = EaseBaseline(penalty=1.0, head_size=2).fit(SMALL, CUTOFF).recommend(EVERYBODY, 4)
     assert set(lists[lists >= 0].tolist()) <= {0, 1}
-
-
-def random_history(seed: int, with_future: bool = True) -> History:
-    rng = np.random.default_rng(seed)
-    n = 600
-    order = rng.integers(0, 150, n)
-    age = rng.permutation(np.linspace(-40, 400, 150))[order]
-    keep = np.ones(n, dtype=bool) if with_future else age > 0
-    account = np.array([f"a{number % 30:02d}" for number in order], dtype=object)
-    frame = pd.DataFrame(
-        {
-            "order_id": [f"o{number}" for number in order],
-            "account_id": account,
-            "product_id": [f"p{number:02d}" for number in rng.zipf(1.6, n) % 25],
-            "ordered_at": [CUTOFF - timedelta(days=float(days)) for days in age],
-            "quantity": 1.0,
-            "unit_price": 1.0,
-        }
-    )
-    vocabulary = {
-        "account_ids": np.array(sorted(frame["account_id"].unique()), dtype=object),
-        "product_ids": np.array(sorted(frame["product_id"].unique()), dtype=object),
-    }
-    return History.from_frame(frame[keep], **vocabulary)
-
-
-@pytest.mark.parametrize(
-    "place", range(len(default_baselines())), ids=[baseline.name for baseline in default_baselines()]
-)
-class TestEveryBaseline:
-    """What the backtest relies on, whichever method it is."""
-
-    def fitted(self, place: int, history: History) -> Baseline:
-        baseline = default_baselines()[place]
-        baseline.min_orders = 1  # the history is small; read by rule confidence alone
-        return baseline.fit(history, CUTOFF)
-
-    def test_never_recommends_what_is_owned_or_anything_twice(self, place: int) -> None:
-        history = random_history(1)
-        accounts = np.arange(history.n_accounts, dtype=np.int32)
-        lists = self.fitted(place, history).recommend(accounts, 5)
-        owned = history.before(CUTOFF).owned().toarray()
-        assert lists.shape == (history.n_accounts, 5)
-        assert (lists >= 0).any()
-        for account, products in enumerate(lists):
-            real = products[products >= 0]
-            assert len(set(real)) == len(real)
-            assert not owned[account, real].any()
-            assert (products[len(real) :] == -1).all()
-
-    def test_a_shorter_list_is_a_prefix_of_a_longer_one(self, place: int) -> None:
-        history = random_history(2)
-        accounts = np.arange(history.n_accounts, dtype=np.int32)
-        baseline = self.fitted(place, history)
-        assert (baseline.recommend(accounts, 3) == baseline.recommend(accounts, 8)[:, :3]).all()
-
-    def test_lines_at_or_after_the_cutoff_change_no_list(self, place: int) -> None:
-        accounts = np.arange(30, dtype=np.int32)
-        told = self.fitted(place, random_history(3)).recommend(accounts, 5)
-        blind = self.fitted(place, random_history(3, with_future=False)).recommend(accounts, 5)
-        assert (told == blind).all()
-
-    def test_an_account_is_ranked_alike_alone_and_in_a_block(self, place: int) -> None:
-        history = random_history(4)
-        accounts = np.arange(history.n_accounts, dtype=np.int32)
-        baseline = self.fitted(place, history)
-        alone = np.concatenate([baseline.recommend(accounts[row : row + 1], 4) for row in accounts])
-        assert (alone == baseline.recommend(accounts, 4)).all()
 
 
 def test_nobody_asked_gets_an_empty_answer() -> None:

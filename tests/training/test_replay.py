@@ -12,7 +12,7 @@ import pytest
 
 from recsys.arrays import RowArray
 from recsys.backtesting.backtest import RAW
-from recsys.backtesting.baselines import Baseline, PopularBaseline, RecentlyPopularBaseline
+from recsys.backtesting.baselines import BacktestModel, PopularBaseline, RecentlyPopularBaseline
 from recsys.contracts.offers import OfferRequest
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.history import History
@@ -27,7 +27,7 @@ from training.gate import DataFacts, GateCheck, GateEvidence, TrainConfig, judge
 from training.validation import PastValidation, replay_upgrades, take_window, validate_on_past
 
 
-def few() -> tuple[Baseline, ...]:
+def few() -> tuple[BacktestModel, ...]:
     return (PopularBaseline(), RecentlyPopularBaseline(30))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from recsys.backtesting.backtest import BacktestConfig, Trainer, backtest
+from recsys.backtesting.baselines import default_baselines
 from recsys.backtesting.results import Backtest
 from recsys.backtesting.trainer import EngineAt, bundle_at, cart_scorer, freeze_ladder, pipeline_trainer
 from recsys.bundle.load import load_bundle
@@ -70,7 +72,15 @@ def backtest_command(
             trainer, ladder = _engine(spec, history, asked, training, out / BUNDLES)
             engine_at = _engine_of(out / BUNDLES)
         carts = cart_scorer(history, asked, engine_at)
-        found = backtest(history, asked, trainer=trainer, ladder=ladder, carts=carts, progress=status.update)
+        found = backtest(
+            history,
+            asked,
+            trainer=trainer,
+            ladder=ladder,
+            carts=carts,
+            baselines=partial(default_baselines, training.evaluation.baselines),
+            progress=status.update,
+        )
     written = report_backtest(found, out, console)
     run_id = track_backtest(found, training.model_dump(mode="json"), written, tracking_uri)
     typer.echo(f"Logged: MLflow run {run_id} in {tracking_uri}")
