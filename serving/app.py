@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -221,12 +222,28 @@ def _with_bodies(document: dict[str, Any]) -> dict[str, Any]:
     _, schemas = models_json_schema(
         [(body.kind, "validation") for _, body in bodies], ref_template="#/components/schemas/{model}"
     )
-    document["components"]["schemas"] |= schemas["$defs"]
+    told = {name: _with_defaults_told(schema) for name, schema in schemas["$defs"].items()}
+    document["components"]["schemas"] |= told
     for route, body in bodies:
         for method in route.methods or ():
             document["paths"][route.path_format][method.lower()]["requestBody"] = body.described()
     complete: dict[str, Any] = jsonable_encoder(OpenAPI(**document), by_alias=True, exclude_none=True)
     return complete
+
+
+def _with_defaults_told(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema of what is sent, its defaults in the descriptions.
+
+    Generators of clients take a field with a `default` for one that is always there, and ask their callers for it.
+    """
+    return schema | {"properties": {name: _default_told(field) for name, field in schema.get("properties", {}).items()}}
+
+
+def _default_told(field: dict[str, Any]) -> dict[str, Any]:
+    if field.get("default") is None:
+        return field
+    told = f"{field['description']} Left out: `{json.dumps(field['default'])}`."
+    return {name: value for name, value in field.items() if name != "default"} | {"description": told}
 
 
 def _json_body(route: APIRoute) -> JsonBody[Any] | None:
