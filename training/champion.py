@@ -28,14 +28,17 @@ from recsys.contracts import columns as c
 from recsys.contracts.offers import AccountState, OfferRequest
 from recsys.data.history import SECONDS_A_DAY, History
 from recsys.data.times import as_utc
+from recsys.errors import GateError
 from recsys.evaluation.offline.ranking_metrics import score_ranking
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig, Interval, paired_difference
-from training.gate import Comparison, GateEvidence, TrainConfig
+from training.gate import Comparison, DataFacts, GateCheck, GateEvidence, TrainConfig, judge_evidence
 from training.registry import MODEL_NAME, ModelVersion, Registry
 from training.validation import CrossReplay, learn_cross_sell
 
 EVIDENCE_FILE = "gate.json"
 """The artifact of a training run that the gate judges."""
+OPTIONS_FILE = "config.json"
+"""Every option of a training run."""
 ACCOUNTS_FILE = "replay/accounts.parquet"
 """NDCG of each account that the run's replay scored."""
 
@@ -78,13 +81,13 @@ def present_champion(registry: Registry) -> Champion | None:
 
 def read_evidence(registry: Registry, version: ModelVersion) -> GateEvidence | None:
     """Return what a version's training run measured for the gate, or None where it measured nothing."""
-    file = _artifact(registry, version, EVIDENCE_FILE)
+    file = artifact_file(registry, version, EVIDENCE_FILE)
     return None if file is None else GateEvidence.model_validate(json.loads(file.read_text("utf-8")))
 
 
 def read_ndcg(registry: Registry, version: ModelVersion) -> pd.DataFrame | None:
     """Return the NDCG of each account that a version's run replayed, columns `account_id ndcg`; None without one."""
-    file = _artifact(registry, version, ACCOUNTS_FILE)
+    file = artifact_file(registry, version, ACCOUNTS_FILE)
     return None if file is None else pd.read_parquet(file)
 
 
@@ -145,6 +148,64 @@ def ndcg_table(replay: CrossReplay) -> pd.DataFrame:
     return pd.DataFrame({c.ACCOUNT_ID: split.history.account_ids[split.truth.accounts], c.NDCG: replay.ndcg})
 
 
+def gate_checks(registry: Registry, version: ModelVersion, champion: ModelVersion | None) -> tuple[GateCheck, ...]:
+    """Return the gate's checks of a version against the present champion.
+
+    Raises:
+        GateError: the run of the version wrote no evidence.
+    """
+    evidence = gate_evidence(registry, version)
+    rival = champion if champion is not None and champion.version != version.version else None
+    return judge_evidence(_against(registry, version, evidence, rival), _data_of(registry, rival))
+
+
+def gate_evidence(registry: Registry, version: ModelVersion) -> GateEvidence:
+    """Return what a version's training run measured for the gate.
+
+    Raises:
+        GateError: it measured nothing.
+    """
+    evidence = read_evidence(registry, version)
+    if evidence is None:
+        raise GateError(
+            f"{MODEL_NAME} version {version.version} has no {EVIDENCE_FILE}, must have what its run measured; train it "
+            'again with `offers train`, or give --override "reason"'
+        )
+    return evidence
+
+
+def _against(
+    registry: Registry, version: ModelVersion, evidence: GateEvidence, rival: ModelVersion | None
+) -> GateEvidence:
+    """Return the evidence with the comparison that counts now: the champion may have changed since the training.
+
+    A champion that the run has not met can be compared where both replayed the same days; else nothing was measured.
+    """
+    if rival is None:
+        return evidence.model_copy(update={"champion": None})
+    if rival.version == evidence.champion_version:
+        return evidence
+    compared = None
+    if same_window(evidence, read_evidence(registry, rival)):
+        ours, theirs = read_ndcg(registry, version), read_ndcg(registry, rival)
+        if ours is not None and theirs is not None:
+            name = f"{CHAMPION} (version {rival.version})"
+            compared = compare_kept(name, ours, theirs, np.random.default_rng(0))
+    return evidence.model_copy(update={"champion": compared})
+
+
+def _data_of(registry: Registry, champion: ModelVersion | None) -> DataFacts | None:
+    if champion is None:
+        return None
+    evidence = read_evidence(registry, champion)
+    if evidence is None:
+        raise GateError(
+            f"the champion, {MODEL_NAME} version {champion.version}, has no {EVIDENCE_FILE} to compare with; "
+            'promote with --override "reason"'
+        )
+    return evidence.data
+
+
 def _comparison(rival: str, how: str, interval: Interval) -> Comparison:
     return Comparison(rival=rival, difference=interval.estimate, low=interval.low, high=interval.high, how=how)
 
@@ -187,8 +248,8 @@ def _trained_again(champion: Champion, replay: CrossReplay, config: TrainConfig)
     return score_ranking(lists, split.truth.relevant, split.config.k).ndcg
 
 
-def _artifact(registry: Registry, version: ModelVersion, path: str) -> Path | None:
-    """The local file of an artifact, None where the run has none."""
+def artifact_file(registry: Registry, version: ModelVersion, path: str) -> Path | None:
+    """Return the local file of an artifact of a version's run, None where the run has none."""
     import mlflow
 
     folder = str(Path(path).parent)

@@ -1,9 +1,9 @@
-"""The evidence that the gate judges, gathered from a training run and its replay."""
+"""What a training run measured: gathered as the evidence that the gate judges, and told as a model card."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
@@ -16,7 +16,15 @@ from recsys.evaluation.offline.calibration import Calibration
 from recsys.evaluation.offline.ranking_metrics import active_products
 from recsys.fitting.pipeline import FittedModels
 from recsys.ranking.engine import OfferEngine
-from training.gate import BinEvidence, Comparison, DataFacts, GateEvidence, KindCalibration, TrainConfig
+from training.gate import (
+    BinEvidence,
+    Comparison,
+    DataFacts,
+    GateEvidence,
+    KindCalibration,
+    TrainConfig,
+    ratio_interval,
+)
 from training.validation import CrossReplay, PastValidation
 
 Rival = Callable[[CrossReplay], Comparison | None]
@@ -110,6 +118,88 @@ def kind_calibration(kind: OfferKind, found: Calibration) -> KindCalibration:
         BinEvidence(observed=one.observed, expected=one.expected, error=one.error) for one in found.bins if one.listed
     )
     return KindCalibration(kind=kind, bins=bins, log_loss=found.log_loss, log_loss_of_base_rate=found.base_log_loss)
+
+
+_MOST_RIVALS, _MOST_OF_A_CARD = 3, 5_000  # MLflow's registry keeps no longer description
+
+
+def model_card(evidence: GateEvidence, data: Dataset, history: History, replay: PastValidation, verdict: str) -> str:
+    """Return what people should know of a model before they use it, as Markdown.
+
+    Args:
+        evidence: what the run measured for the gate.
+        data: what it learned from.
+        history: its order lines.
+        replay: what it would have said one horizon ago.
+        verdict: of the gate, the end of a sentence.
+    """
+    first, last = (
+        datetime.fromtimestamp(int(moment), UTC) for moment in (history.seconds.min(), history.seconds.max())
+    )
+    days = evidence.horizon_days
+    return "\n".join(
+        [
+            f"# Offers as of {data.as_of:%Y-%m-%d}",
+            "Cross-sell (products that an account has not bought) and upsell (higher versions of what it has).",
+            f"Each offer has the probability of being bought within {days} days of that date.",
+            f"\n**Gate:** {verdict}.",
+            "\n## Quality",
+            *_quality_lines(evidence, replay),
+            "\n## Calibration",
+            *_calibration_lines(evidence),
+            "\n## Data",
+            "| | |\n|---|---|",
+            f"| order lines | {len(history):,}, {first:%Y-%m-%d} to {last:%Y-%m-%d} |",
+            f"| accounts, products | {len(data.accounts):,}, {len(data.products):,} |",
+            f"| of them active | {evidence.data.active_accounts:,}, {evidence.data.products:,} |",
+            f"| currency | {data.currency or 'not named by the source'} |",
+            *(
+                f"| {one.table} | {one.location}: {one.rows_kept:,} of {one.rows_read:,} rows |"
+                for one in data.report.tables
+            ),
+            f"| fingerprint | {data.fingerprint} |",
+            "\n## Limits",
+            f"- Probabilities speak of the {days} days after {data.as_of:%Y-%m-%d}; train again before they are over.",
+            "- They say what accounts would do, not what an offer adds: that needs an experiment with a control group.",
+            f"- {evidence.coverage:.0%} of the active catalogue is offered to someone.",
+            *(f"- {note}" for note in evidence.notes),
+        ]
+    )[:_MOST_OF_A_CARD]
+
+
+def _quality_lines(evidence: GateEvidence, replay: PastValidation) -> list[str]:
+    if replay.cross is None or evidence.cutoff is None or evidence.horizon_days is None:
+        return ["Not measured: the past was not replayed."]
+    end = evidence.cutoff + timedelta(days=evidence.horizon_days)
+    own = replay.cross.result.method(RAW).ndcg_interval
+    rivals = sorted(evidence.baselines, key=lambda one: one.difference)
+    shown = [*rivals[:_MOST_RIVALS], *([] if evidence.champion is None else [evidence.champion])]
+    return [
+        f"Learned again from what was known on {evidence.cutoff:%Y-%m-%d}, and scored on what",
+        f"{evidence.n_accounts:,} accounts bought for the first time until {end:%Y-%m-%d}.",
+        "\n| NDCG@10 on novel products | | 95 % interval |\n|---|---|---|",
+        f"| this model | {own.estimate:.4f} | {own.low:.4f} to {own.high:.4f} |",
+        *(f"| less {one.rival} | {one.difference:+.4f} | {one.low:+.4f} to {one.high:+.4f} |" for one in shown),
+        f"\nThe closest {min(len(rivals), _MOST_RIVALS)} of {len(rivals)} baselines are shown.",
+    ]
+
+
+def _calibration_lines(evidence: GateEvidence) -> list[str]:
+    if not evidence.calibration:
+        return ["Not measured."]
+    lines = [
+        "| | purchases | observed / expected | 95 % interval by chance | log loss | of the base rate |",
+        "|---" * 6 + "|",
+    ]
+    for one in evidence.calibration:
+        observed, expected = (sum(getattr(each, side) for each in one.bins) for side in ("observed", "expected"))
+        low, high = ratio_interval(observed, expected)
+        ratio = observed / expected if expected > 0 else float("nan")
+        lines.append(
+            f"| {one.kind} | {observed:,.0f} | {ratio:.2f} | {low:.2f} to {high:.2f} | {one.log_loss:.6f} "
+            f"| {one.log_loss_of_base_rate:.6f} |"
+        )
+    return lines
 
 
 def _against_baselines(replay: CrossReplay) -> tuple[Comparison, ...]:

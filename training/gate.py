@@ -8,6 +8,7 @@ What the evidence cannot answer is not passed: it fails with "not measured".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -169,6 +170,18 @@ def judge_evidence(
         _coverage(evidence, limits),
         *_data_is_whole(evidence.data, champion_data, limits),
     )
+
+
+_MOST_NAMED = 4
+
+
+def gate_sentence(checks: Sequence[GateCheck]) -> str:
+    """Return what the gate says as the end of a sentence: `passes all 12 checks of the gate`, or which ones fail."""
+    failed = [check.name for check in checks if not check.passed]
+    if not failed:
+        return f"passes all {len(checks)} checks of the gate"
+    more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
+    return f"fails {len(failed)} of {len(checks)} checks of the gate: {'; '.join(failed[:_MOST_NAMED])}{more}"
 
 
 def _beats(rival: Comparison) -> GateCheck:

@@ -1,18 +1,24 @@
 """The model registry: versions of `offers`, and the two aliases that say what runs and what wants to run.
 
-MLflow keeps versions and aliases; a bundle is registered as a plain directory (`log_artifacts`, then
-`MlflowClient.create_model_version`), so that no model flavour and no pickle stands between training and serving.
+MLflow keeps versions and aliases. A bundle is logged as a plain directory, with MLflow's own description of a model
+beside its files: `mlflow.pyfunc.load_model` opens it by `recsys.bundle.load`, and no pickle stands between training and
+serving.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
+from platform import python_version
 from typing import TYPE_CHECKING, Final, Self
 
+from recsys.bundle.load import DEFAULT_LIMIT, AccountOffers
 from recsys.bundle.resolve import CHAMPION, DEFAULT_TRACKING_URI
+from recsys.contracts import columns as c
 from recsys.errors import ModelNotFoundError
+from recsys.ranking.batch import SCHEMA
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -73,8 +79,13 @@ class Registry:
             )
         return cls(tracking_uri)
 
-    def register(self, run_id: str) -> ModelVersion:
-        """Return the new version made of a run's logged bundle; alias `challenger` moves to it."""
+    def register(self, run_id: str, description: str | None = None) -> ModelVersion:
+        """Return the new version made of a run's logged bundle; alias `challenger` moves to it.
+
+        Args:
+            run_id: of the run that logged the bundle.
+            description: what people read of the version, in Markdown.
+        """
         from mlflow.exceptions import MlflowException
 
         try:
@@ -84,8 +95,15 @@ class Registry:
                 raise
         run = self.client.get_run(run_id)
         tags = {name: value for name, value in run.data.tags.items() if name == VERSION_TAG}
-        source = f"{run.info.artifact_uri}/{BUNDLE_FOLDER}"
-        made = self.client.create_model_version(MODEL_NAME, source=source, run_id=run_id, tags=tags)
+        model = self.client.get_logged_model(run.outputs.model_outputs[0].model_id)
+        made = self.client.create_model_version(
+            MODEL_NAME,
+            source=model.artifact_location,
+            run_id=run_id,
+            tags=tags,
+            description=description,
+            model_id=model.model_id,
+        )
         self.client.set_registered_model_alias(MODEL_NAME, CHALLENGER, made.version)
         return _version(made)
 
@@ -147,6 +165,23 @@ class Registry:
         self.client.set_model_version_tag(MODEL_NAME, str(left.version), "rolled_back_at", now.isoformat())
         self.client.set_model_version_tag(MODEL_NAME, str(left.version), "rolled_back_because", why)
         return back, left
+
+
+def write_model_description(folder: Path, model_id: str, run_id: str) -> None:
+    """Write what MLflow reads of a model beside the files of a bundle: who opens it, what it takes and answers."""
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    kinds = {"string": "string", "int32": "integer", "double": "double"}
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("string", c.ACCOUNT_ID)]),
+        outputs=Schema([ColSpec(kinds[str(field.type)], field.name, required=False) for field in SCHEMA]),
+        params=ParamSchema([ParamSpec("limit", "integer", DEFAULT_LIMIT)]),
+    )
+    model = Model(run_id=run_id, model_id=model_id, signature=signature)
+    model.add_flavor("python_function", loader_module=AccountOffers.__module__, python_version=python_version())
+    model.save(str(folder / "MLmodel"))
+    (folder / "requirements.txt").write_text(f"offer-engine=={version('offer-engine')}\n", encoding="utf-8")
 
 
 def sqlite_file(uri: str) -> Path | None:

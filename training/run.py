@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -10,26 +11,45 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.arrays import unique_sorted
 from recsys.backtesting.baselines import default_baselines
+from recsys.bundle.resolve import CHAMPION
+from recsys.bundle.save import library_versions
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.report import DataReport
-from recsys.errors import BundleError, ModelNotFoundError
-from recsys.fitting.pipeline import FittedModels, Step, fit, known_history, no_progress, part_rng, write_bundle
+from recsys.errors import BundleError, GateError, ModelNotFoundError
+from recsys.fitting.pipeline import FittedModels, fit, known_history, part_rng, write_bundle
 from recsys.fitting.scoring_models import models_folder, save_models
+from recsys.fitting.steps import FRAME_FORM, Keep, Step, document, kept_steps, no_progress, steps_found, take_over
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import fixed_ladder, ladder_from_data, ladder_from_file, with_names
 from recsys.reporting.backtest_text import strongest_pairs
 from recsys.threads import single_threaded
-from training.champion import EVIDENCE_FILE, Champion, compare_with, present_champion
-from training.evidence import gather_evidence
-from training.gate import GateEvidence, TrainConfig
-from training.registry import BUNDLE_FOLDER, MODELS_FOLDER, Registry
-from training.tracking import StepTime, Stopwatch, TrackedRun, open_run
+from training.champion import EVIDENCE_FILE, OPTIONS_FILE, Champion, compare_with, gate_checks, present_champion
+from training.evidence import gather_evidence, model_card
+from training.gate import GateEvidence, TrainConfig, gate_sentence
+from training.progress import SECONDS, StepTime, Stopwatch
+from training.registry import BUNDLE_FOLDER, EXPERIMENT, MODELS_FOLDER, ModelVersion, Registry, sqlite_file
+from training.tracking import NOTE, TrackedRun, compared_params, engine_version, open_run
 from training.validation import SIDE_BY_SIDE_LINES, PastValidation, of_accounts, sample_accounts, validate_on_past
-from training.validation_log import feature_importances, log_replay, replay_metrics
+from training.validation_log import feature_importances, log_parts, log_replay, replay_metrics
+
+COMPARED = (
+    "seed",
+    "next_product.horizon_days",
+    "next_product.n_classifiers",
+    "next_product.cutoffs.n_cutoffs",
+    "next_product.ranker.kind",
+    "next_product.ranker.n_trees",
+    "next_product.ranker.learning_rate",
+    "next_product.sampling.train_accounts",
+    "upgrades.enough_climbs",
+    "evaluation.replay",
+)
+"""Options that every run logs as parameters, beside those that are not at their default; `config.json` has all."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +63,7 @@ class TrainingRun:
         report: what became of every row that was read.
         evidence: what the gate judges.
         times: what each step took.
+        resumed: the steps that an earlier run, which was ended, had done.
     """
 
     run_id: str
@@ -51,6 +72,7 @@ class TrainingRun:
     report: DataReport
     evidence: GateEvidence
     times: tuple[StepTime, ...]
+    resumed: tuple[str, ...] = ()
 
 
 @single_threaded()
@@ -63,7 +85,10 @@ def train_and_register(
     ladder_file: Path | None = None,
     step: Step = no_progress,
 ) -> TrainingRun:
-    """Train on what `spec` names and register the bundle as `challenger`; nothing is logged where reading fails.
+    """Train on what `spec` names and register the bundle as `challenger`.
+
+    The MLflow run is open from before the first step; where a step fails it says so. What the steps gave is kept in
+    `steps_folder` until the run is registered: the same training, ended before that, goes on from there.
 
     Args:
         spec: what to read.
@@ -73,29 +98,73 @@ def train_and_register(
         ladder_file: an edited ladder to use; default: the ladder is built from the data.
         step: told of each step.
     """
-    registry, step = Registry(tracking_uri), Stopwatch(step)
-    with step("reading and checking"):
-        data = read_dataset(spec)
-        ladder = None if ladder_file is None else ladder_from_file(ladder_file, data, config.ladder)
-    fitted, replay = _fit_and_replay(spec, data, config, ladder, step)
-    with step("what the gate judges"):
-        evidence = _evidence(registry, fitted, data, config, replay)
-    figures = run_figures(data, fitted) | replay_metrics(replay)
-    with step("tracking and registry"), tempfile.TemporaryDirectory() as scratch:
-        folder, models = Path(scratch) / BUNDLE_FOLDER, Path(scratch) / MODELS_FOLDER
-        places = [(folder, models)] if out is None else [(folder, models), (out, models_folder(out))]
-        for bundle_at, models_at in places:
-            write_bundle(bundle_at, fitted, data, config, figures)
-            save_models(models_at, fitted.models)
-        with open_run(registry, f"train {data.as_of:%Y-%m-%d}") as run:
-            _log(run, data, config, fitted, replay, evidence)
-            run.log_metrics(figures | step.metrics())
-            if ladder_file is not None:
-                run.log_file(ladder_file, "ladder/edited.csv")
-            run.log_bundle(folder)
-            run.log_folder(models, MODELS_FOLDER)
-        version = registry.register(run.run_id)
-    return TrainingRun(run.run_id, version.version, figures, data.report, evidence, tuple(step.times))
+    registry, watch = Registry(tracking_uri), Stopwatch(step)
+    with open_run(registry, "train") as run:
+        step = run.follow(watch)
+        with step("reading and checking"):
+            data = read_dataset(spec)
+            ladder = None if ladder_file is None else ladder_from_file(ladder_file, data, config.ladder)
+        run.rename(f"train {data.as_of:%Y-%m-%d}")
+        run.log_data(data)
+        run.log_params(compared_params(config, COMPARED) | {"as_of": data.as_of.isoformat(), "data": data.fingerprint})
+        with kept_steps(steps_folder(out, tracking_uri), _key(data, config, ladder)) as keep:
+            _end_killed(registry, take_over(keep, run.run_id), by=run)
+            fitted, replay = _fit_and_replay(spec, data, config, ladder, step, keep)
+            with step("what the gate judges"):
+                evidence = _evidence(registry, fitted, data, config, replay, keep)
+            with step("importances of the features"):
+                importances = keep("importances", lambda: _importances(replay, config), FRAME_FORM)
+            figures = run_figures(data, fitted) | replay_metrics(replay)
+            with step("tracking and registry"), tempfile.TemporaryDirectory() as scratch:
+                folder, models = Path(scratch) / BUNDLE_FOLDER, Path(scratch) / MODELS_FOLDER
+                places = [(folder, models)] if out is None else [(folder, models), (out, models_folder(out))]
+                for bundle_at, models_at in places:
+                    write_bundle(bundle_at, fitted, data, config, figures)
+                    save_models(models_at, fitted.models)
+                _log(run, data, config, fitted, evidence)
+                log_replay(run, replay, importances)
+                resumed = tuple(steps_found(keep))
+                run.log_metrics(figures | watch.metrics(frozenset(resumed)))
+                if resumed:
+                    run.set_tags({"resumed_steps": ", ".join(resumed)})
+                if ladder_file is not None:
+                    run.log_file(ladder_file, "ladder/edited.csv")
+                run.log_bundle(folder, _quality(figures, evidence))
+                run.log_folder(models, MODELS_FOLDER)
+                log_parts(run, config, figures, replay, watch.times)
+                card = model_card(evidence, data, fitted.history, replay, _verdict(registry, run))
+                run.set_tags({NOTE: card})
+            version = registry.register(run.run_id, card)
+    return TrainingRun(run.run_id, version.version, figures, data.report, evidence, tuple(watch.times), resumed)
+
+
+def steps_folder(out: Path | None, tracking_uri: str) -> Path:
+    """Return where the steps of a training are kept until it is done: beside its bundle, else beside MLflow's file."""
+    if out is not None:
+        return out.with_name(f"{out.name}-steps")
+    file = sqlite_file(tracking_uri)
+    return (Path("var") if file is None else file.parent) / "training-steps"
+
+
+def seconds_before(registry: Registry) -> dict[str, float]:
+    """Return what each step took in the latest runs that measured it, by the names of metrics."""
+    experiment = registry.client.get_experiment_by_name(EXPERIMENT)
+    found: dict[str, float] = {}
+    if experiment is not None:
+        latest = registry.client.search_runs(
+            [experiment.experiment_id],
+            "attributes.status = 'FINISHED'",
+            max_results=_LATEST,
+            order_by=["start_time DESC"],
+        )
+        for run in reversed(latest):
+            seconds = {name: value for name, value in run.data.metrics.items() if name.startswith(SECONDS)}
+            found |= {name.removeprefix(SECONDS): value for name, value in seconds.items()}
+    return found
+
+
+_LATEST = 50
+"""Runs that are looked at for the times of steps; those of parts are among them."""
 
 
 def run_figures(data: Dataset, fitted: FittedModels) -> dict[str, float]:
@@ -115,13 +184,34 @@ def run_figures(data: Dataset, fitted: FittedModels) -> dict[str, float]:
     }
 
 
+def _end_killed(registry: Registry, run_id: str | None, *, by: TrackedRun) -> None:
+    """Say of a run whose process was killed, which could not say it itself, that it is over and which one goes on."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if run_id is not None and registry.client.get_run(run_id).info.status == "RUNNING":
+            registry.client.set_tag(run_id, "resumed_by", by.run_id)
+            registry.client.set_terminated(run_id, status="KILLED")
+    except MlflowException:
+        return  # it was deleted, or stands in another registry
+
+
+def _key(data: Dataset, config: TrainConfig, ladder: Ladder | None) -> str:
+    """Name all that the results of the steps rest on."""
+    edges = "" if ladder is None else ladder.edges.to_json()
+    engine = [engine_version(), *(f"{name} {version}" for name, version in library_versions().items())]
+    parts = [data.fingerprint, data.as_of.isoformat(), config.model_dump_json(), edges, *engine]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
 def _fit_and_replay(
-    spec: ReadSpec, data: Dataset, config: TrainConfig, ladder: Ladder | None, step: Step
+    spec: ReadSpec, data: Dataset, config: TrainConfig, ladder: Ladder | None, step: Step, keep: Keep
 ) -> tuple[FittedModels, PastValidation]:
     """Learn and look back; side by side where two pasts fit into memory, because much of each is work of one core."""
+    learn = partial(fit, data, config, step=step, keep=keep, ladder=ladder)
     if not config.evaluation.replay:
         why_not = "evaluation.replay == false: the past was not replayed"
-        return fit(data, config, step=step, ladder=ladder), PastValidation(None, None, (why_not,))
+        return learn(), PastValidation(None, None, (why_not,))
     n_lines, most_lines = int(data.orders.count().to_pyarrow().as_py()), config.evaluation.most_lines
     with step("accounts of the replay"):  # before anything runs side by side: one DuckDB serves one thread
         chosen = sample_accounts(data, n_lines, most_lines, part_rng(config, "replayed market"))
@@ -130,13 +220,15 @@ def _fit_and_replay(
     read = partial(_read_at, spec, chosen)
     rivals = partial(default_baselines, config.evaluation.baselines)
     rivals()  # what keeps one from being made is said before anything is learned
-    look_back = partial(validate_on_past, read, history, data.as_of, config, ladder_of, baselines=rivals, step=step)
+    look_back = partial(
+        validate_on_past, read, history, data.as_of, config, ladder_of, baselines=rivals, step=step, keep=keep
+    )
     if n_lines > SIDE_BY_SIDE_LINES:
-        fitted, replay = fit(data, config, step=step, ladder=ladder), look_back()
+        fitted, replay = learn(), look_back()
     else:
         with ThreadPoolExecutor(1) as pool:
             late = pool.submit(look_back)
-            fitted, replay = fit(data, config, step=step, ladder=ladder), late.result()
+            fitted, replay = learn(), late.result()
     if chosen is None:
         return fitted, replay
     note = (
@@ -153,14 +245,19 @@ def _read_at(spec: ReadSpec, account_ids: NDArray[np.object_] | None, cutoff: da
 
 
 def _evidence(
-    registry: Registry, fitted: FittedModels, data: Dataset, config: TrainConfig, replay: PastValidation
+    registry: Registry, fitted: FittedModels, data: Dataset, config: TrainConfig, replay: PastValidation, keep: Keep
 ) -> GateEvidence:
     rng = part_rng(config, "evidence")
     champion = _champion(registry) if replay.cross is not None else None
     if champion is None:
-        return gather_evidence(fitted, data, config, replay, rng)
-    rival = partial(compare_with, champion, config=config, rng=rng)
-    return gather_evidence(fitted, data, config, replay, rng, champion=rival, champion_version=champion.version)
+        gather = partial(gather_evidence, fitted, data, config, replay, rng)
+    else:
+        rival = partial(compare_with, champion, config=config, rng=rng)
+        gather = partial(
+            gather_evidence, fitted, data, config, replay, rng, champion=rival, champion_version=champion.version
+        )
+    against = "no champion" if champion is None else f"champion {champion.version}"
+    return keep(f"what the gate judges, {against}", gather, document(GateEvidence))
 
 
 def _champion(registry: Registry) -> Champion | None:
@@ -171,25 +268,38 @@ def _champion(registry: Registry) -> Champion | None:
         return None
 
 
+def _importances(replay: PastValidation, config: TrainConfig) -> pd.DataFrame:
+    return feature_importances(replay, config, part_rng(config, "importances"))
+
+
+def _verdict(registry: Registry, run: TrackedRun) -> str:
+    """What the gate would say if it were asked to promote the run's model now."""
+    try:
+        return gate_sentence(gate_checks(registry, ModelVersion(0, run.run_id, {}), registry.find(CHAMPION)))
+    except GateError as error:
+        return f"not judged: {error}"
+
+
+def _quality(figures: dict[str, float], evidence: GateEvidence) -> dict[str, float]:
+    """The few figures that models are compared by."""
+    return {"coverage": evidence.coverage} | {
+        name: value for name, value in figures.items() if name.startswith("replay.") and "raw_ranker" in name
+    }
+
+
 def _log(
     run: TrackedRun,
     data: Dataset,
     config: TrainConfig,
     fitted: FittedModels,
-    replay: PastValidation,
     evidence: GateEvidence,
 ) -> None:
-    options = config.model_dump(mode="json")
-    run.log_params(options | {"as_of": data.as_of.isoformat(), "data": data.fingerprint})
-    run.log_json(options, "config.json")
+    run.log_json(config.model_dump(mode="json"), OPTIONS_FILE)
     facts = evidence.data.model_dump(exclude={"fingerprint"})
-    gate = {"coverage": evidence.coverage} | {f"data.{name}": value for name, value in facts.items()}
-    run.log_metrics(gate)
+    run.log_metrics({"coverage": evidence.coverage} | {f"data.{name}": value for name, value in facts.items()})
     run.log_json(evidence.model_dump(mode="json"), EVIDENCE_FILE)
     run.log_json(data.report.to_dict(), "data_report.json")
     run.log_frame(fitted.rules, "rules/rules.parquet")
     run.log_table(strongest_pairs(fitted.rules, data.products), "rules/strongest.csv")
     run.log_frame(fitted.ladder.edges, "ladder/edges.parquet")
     run.log_table(with_names(fitted.ladder, data.products), "ladder/edges.csv")
-    importances = feature_importances(replay, config, part_rng(config, "importances"))
-    log_replay(run, replay, importances)

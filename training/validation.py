@@ -12,9 +12,10 @@ accounts is no better for it, so that the evidence errs on the safe side.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
 import ibis
@@ -35,7 +36,8 @@ from recsys.errors import EmptyDataError
 from recsys.evaluation.offline.calibration import judge_calibration
 from recsys.evaluation.offline.ground_truth import GroundTruth, cross_sell_pairs, ground_truth, known_accounts
 from recsys.evaluation.statistics.bootstrap import paired_difference
-from recsys.fitting.pipeline import Step, no_progress, part_rng
+from recsys.fitting.pipeline import fit_next_product, fit_upgrades, part_rng
+from recsys.fitting.steps import FRAME_FORM, LEARNED_FORM, Keep, Step, keep_nothing, no_progress
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import LadderOf
 from recsys.models.candidates import NO_PRODUCT, Candidates
@@ -49,6 +51,14 @@ _T = TypeVar("_T")
 
 SIDE_BY_SIDE_LINES = 2_000_000
 """Up to so many order lines both looks back run at the same time; above, one after the other, for their memory."""
+
+
+class ReplayStep(StrEnum):
+    """The steps of a look back, by the names that people and metrics see."""
+
+    CROSS_SELL = "replay of cross-sell"
+    BASELINES = "replay of the baselines"
+    UPGRADES = "replay of upgrades"
 
 
 class Window(NamedTuple):
@@ -138,6 +148,7 @@ def validate_on_past(
     *,
     baselines: Callable[[], Sequence[BacktestModel]] = default_baselines,
     step: Step = no_progress,
+    keep: Keep = keep_nothing,
 ) -> PastValidation:
     """Return how the configuration would have done on the last horizon before `as_of`.
 
@@ -149,18 +160,26 @@ def validate_on_past(
         ladder_of: the ladder of some data.
         baselines: makes the rivals.
         step: told of each step.
+        keep: keeps the result of each step.
     """
     cutoff = as_of - timedelta(days=config.horizon_days)
     climb_cutoff = cutoff - timedelta(days=config.upgrades.climbs.follow_days)
     notes: list[str] = []
     workers = 2 if len(history) <= SIDE_BY_SIDE_LINES else 1
-    with step("replay of the last horizon"), ThreadPoolExecutor(workers, initializer=one_openmp_thread) as pool:
-        up = pool.submit(lambda: replay_upgrades(read(climb_cutoff), history, config, ladder_of))
-        cross = _noted(
-            lambda: _cross_sell(pool, lambda: read(cutoff), take_window(history, cutoff, config), config, baselines),
-            "cross_sell",
-            notes,
-        )
+
+    def climbs() -> UpReplay:
+        with step(ReplayStep.UPGRADES):
+            return replay_upgrades(read(climb_cutoff), history, config, ladder_of, keep)
+
+    def cross_sell() -> CrossReplay:
+        window = take_window(history, cutoff, config)
+        learned = pool.submit(_learned, lambda: read(cutoff), window, config, step, keep)
+        rivals = pool.submit(_rivals, window.split, baselines, config, step, keep)
+        return judge_cross_sell(window, learned.result(), rivals.result(), config)
+
+    with ThreadPoolExecutor(workers, initializer=one_openmp_thread) as pool:
+        up = pool.submit(climbs)
+        cross = _noted(cross_sell, "cross_sell", notes)
         return PastValidation(cross, _noted(up.result, "upsell", notes), tuple(notes))
 
 
@@ -189,14 +208,22 @@ def take_window(history: History, cutoff: datetime, config: TrainConfig) -> Wind
     return Window(Split(history, cutoff, truth, backtest_config(cutoff, config)), standing, weight)
 
 
-def learn_cross_sell(past: Dataset, history: History, config: TrainConfig, accounts: RowArray) -> LearnedCross:
+def learn_cross_sell(
+    past: Dataset, history: History, config: TrainConfig, accounts: RowArray, keep: Keep = keep_nothing
+) -> LearnedCross:
     """Return the model that `past` teaches and its candidates of some accounts, all as rows of `history`."""
-    early = past.history().before(past.as_of)
-    model = NextProductModel(config.next_product)
-    model.fit(early, past.products, past.accounts, past.as_of, part_rng(config, "next_product"))
+    early, of_past = past.history().before(past.as_of), past.fingerprint[:12]
+    model = keep(
+        f"replayed ranker {of_past}",
+        lambda: fit_next_product(NextProductModel(config.next_product), past, early, config),
+        LEARNED_FORM,
+    )
+    model.products_, model.accounts_ = past.products, past.accounts
     place = {account_id: row for row, account_id in enumerate(early.account_ids.tolist())}
     rows = np.array([place.get(one, -1) for one in history.account_ids[accounts].tolist()], dtype=np.int32)
-    scored = model.score(early, past.as_of, rows[rows >= 0])
+    scored = keep(
+        f"replayed cross-sell {of_past}", lambda: model.score(early, past.as_of, rows[rows >= 0]), LEARNED_FORM
+    )
     return LearnedCross(past, model, _that_still_exist(over_history(scored, early, history)))
 
 
@@ -230,22 +257,25 @@ def judge_cross_sell(
     return CrossReplay(learned.past, split, learned.model, result)
 
 
-def replay_upgrades(past: Dataset, history: History, config: TrainConfig, ladder_of: LadderOf) -> UpReplay:
+def replay_upgrades(
+    past: Dataset, history: History, config: TrainConfig, ladder_of: LadderOf, keep: Keep = keep_nothing
+) -> UpReplay:
     """Return what the upgrade model would have said at `past.as_of`, and who climbed.
 
     Raises:
         EmptyDataError: nobody stood on a rung.
     """
-    early = past.history().before(past.as_of)
-    ladder = ladder_of(past, early)
-    model = UpgradeModel(config.upgrades)
-    model.fit(early, past.products, past.accounts, ladder, past.as_of, part_rng(config, "upgrades"))
+    early, of_past = past.history().before(past.as_of), past.fingerprint[:12]
+    ladder = Ladder(keep(f"replayed ladder {of_past}", lambda: ladder_of(past, early).edges, FRAME_FORM))
+    model = keep(f"replayed upgrades {of_past}", lambda: fit_upgrades(past, early, ladder, config), LEARNED_FORM)
+    model.ladder_, model.accounts_ = ladder, past.accounts
+    scored = keep(f"replayed upsell {of_past}", lambda: model.score(early, past.as_of), LEARNED_FORM)
     scores = score_upsell(
         history,
         past.as_of,
         config.horizon_days,
         ladder,
-        _that_still_exist(over_history(model.score(early, past.as_of), early, history)),
+        _that_still_exist(over_history(scored, early, history)),
         climbs=config.upgrades.climbs,
         calibration=backtest_config(past.as_of, config).calibration,
     )
@@ -270,17 +300,18 @@ def backtest_config(cutoff: datetime, config: TrainConfig) -> BacktestConfig:
     )
 
 
-def _cross_sell(
-    pool: Executor,
-    read_past: Callable[[], Dataset],
-    window: Window,
-    config: TrainConfig,
-    baselines: Callable[[], Sequence[BacktestModel]],
-) -> CrossReplay:
-    """The ranker learns while the baselines are scored."""
-    learned = pool.submit(lambda: learn_cross_sell(read_past(), window.split.history, config, window.standing))
-    rivals = pool.submit(score_rivals, window.split, baselines(), config)
-    return judge_cross_sell(window, learned.result(), rivals.result(), config)
+def _learned(
+    read_past: Callable[[], Dataset], window: Window, config: TrainConfig, step: Step, keep: Keep
+) -> LearnedCross:
+    with step(ReplayStep.CROSS_SELL):
+        return learn_cross_sell(read_past(), window.split.history, config, window.standing, keep)
+
+
+def _rivals(
+    split: Split, baselines: Callable[[], Sequence[BacktestModel]], config: TrainConfig, step: Step, keep: Keep
+) -> tuple[MethodScores, ...]:
+    with step(ReplayStep.BASELINES):
+        return keep("replayed baselines", lambda: score_rivals(split, baselines(), config), LEARNED_FORM)
 
 
 def _noted(find: Callable[[], _T], kind: str, notes: list[str]) -> _T | None:

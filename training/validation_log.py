@@ -1,10 +1,11 @@
-"""What MLflow keeps of a replay: figures, plots, each account's NDCG, and which features carry the models."""
+"""What MLflow keeps of a replay and of each part: figures, plots, each account's NDCG, and which features carry it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 
 import numpy as np
@@ -17,6 +18,7 @@ from sklearn.metrics import roc_auc_score
 from recsys.arrays import sparse_lookup
 from recsys.backtesting.results import Backtest, CutoffResult, slug
 from recsys.contracts import columns as c
+from recsys.fitting.pipeline import FitStep
 from recsys.models.next_product.ranker import candidate_log_odds
 from recsys.models.upgrade.features import climb_features
 from recsys.models.upgrade.model import climbs_within
@@ -25,8 +27,9 @@ from recsys.reporting.backtest_plots import calibration_figure, coverage_figure,
 from recsys.threads import one_openmp_thread
 from training.champion import ACCOUNTS_FILE, ndcg_table
 from training.gate import TrainConfig
+from training.progress import StepTime
 from training.tracking import TrackedRun
-from training.validation import CrossReplay, PastValidation, UpReplay
+from training.validation import CrossReplay, PastValidation, ReplayStep, UpReplay
 
 MOST_FEATURES = 20
 """Features of each model that the plot shows."""
@@ -63,6 +66,49 @@ def log_replay(run: TrackedRun, replay: PastValidation, importances: pd.DataFram
     if not importances.empty:
         run.log_table(importances, "importances/importances.csv")
         run.log_figure(importance_figure(importances), "importances/importances.png")
+
+
+def log_parts(
+    run: TrackedRun,
+    config: TrainConfig,
+    figures: Mapping[str, float],
+    replay: PastValidation,
+    times: Sequence[StepTime],
+) -> None:
+    """Log a nested run for each part and each replay: its options, what it gave, and when it ran."""
+    took = {one.name: one for one in times}
+    for name, step, sections, prefixes in _PARTS:
+        cutoff = _cutoff_of(replay, step)
+        if step not in took or (isinstance(step, ReplayStep) and cutoff is None):
+            continue
+        one = took[step]
+        with run.nested(
+            name if cutoff is None else f"{name} {cutoff:%Y-%m-%d}", one.began, one.began + one.seconds
+        ) as part:
+            options = {section: getattr(config, section).model_dump(mode="json") for section in sections}
+            part.log_params(options if cutoff is None else options | {"cutoff": cutoff.isoformat()})
+            part.log_metrics({key: value for key, value in figures.items() if _belongs(key, prefixes)})
+
+
+def _cutoff_of(replay: PastValidation, step: str) -> datetime | None:
+    if step == ReplayStep.UPGRADES:
+        return None if replay.up is None else replay.up.past.as_of
+    return replay.cross.split.cutoff if step == ReplayStep.CROSS_SELL and replay.cross is not None else None
+
+
+def _belongs(figure: str, endings: tuple[str, ...]) -> bool:
+    return any(figure == ending or (figure.startswith("replay.") and ending in figure) for ending in endings)
+
+
+_PARTS: tuple[tuple[str, FitStep | ReplayStep, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("complements", FitStep.COMPLEMENTS, ("rules",), ("order_lines", "complement_rules", "substitute_rules")),
+    ("ladder", FitStep.LADDER, ("ladder",), ("upgrade_edges", "climbs")),
+    ("cross-sell model", FitStep.NEXT_PRODUCT, ("next_product", "launches"), ("cross_sell_candidates",)),
+    ("upgrade model", FitStep.UPGRADES, ("upgrades",), ("upsell_candidates",)),
+    ("replay of cross-sell", ReplayStep.CROSS_SELL, ("evaluation",), (".raw_ranker", ".cross_sell")),
+    ("replay of upgrades", ReplayStep.UPGRADES, ("evaluation",), (".upsell",)),
+)
+"""Name, step, sections of the configuration, and figures of each part; those of a replay by what their name holds."""
 
 
 def methods_frame(result: CutoffResult) -> pd.DataFrame:

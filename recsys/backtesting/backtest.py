@@ -36,6 +36,7 @@ from recsys.evaluation.offline.ranking_metrics import (
     score_ranking,
 )
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig, bootstrap_mean, paired_difference
+from recsys.fitting.steps import Step, no_progress
 from recsys.ladder.edges import Ladder
 from recsys.ladder.upgrade_events import UpgradeEventConfig
 from recsys.models.candidates import Candidates
@@ -65,7 +66,6 @@ class Trained(Protocol):
 
 Trainer = Callable[[datetime], Trained]
 CartScorer = Callable[[datetime], CartCompletion | None]
-Progress = Callable[[str], None]
 
 
 class BacktestConfig(Config):
@@ -119,7 +119,7 @@ def backtest(
     ladder: Ladder | None = None,
     carts: CartScorer | None = None,
     baselines: Callable[[], Sequence[BacktestModel]] = default_baselines,
-    progress: Progress = lambda _: None,
+    step: Step = no_progress,
 ) -> Backtest:
     """Return how the engine and the baselines would have done at each cutoff.
 
@@ -130,7 +130,7 @@ def backtest(
         ladder: the upgrade edges, frozen before the first cutoff; None: upsell is not scored.
         carts: scores cart completion at a cutoff, once its engine is trained; None: it is not scored.
         baselines: makes the baselines of one cutoff, not fitted.
-        progress: is told what happens next.
+        step: told of each step.
 
     Raises:
         EmptyDataError: nobody bought anything new after a cutoff.
@@ -142,16 +142,17 @@ def backtest(
     results = []
     for cutoff in config.cutoffs:
         split = _split(history, cutoff, config, rng)
-        methods = [_score_baseline(split, baseline, rng, progress) for baseline in baselines()]
+        methods = [_score_baseline(split, baseline, rng, step) for baseline in baselines()]
         trained = None
         if trainer is not None:
-            progress(f"{cutoff:%Y-%m-%d}: training")
-            trained = trainer(cutoff)
-            methods += _score_trained(split, trained, rng)
+            with step(f"{cutoff:%Y-%m-%d}: training"):
+                trained = trainer(cutoff)
+            with step(f"{cutoff:%Y-%m-%d}: engine"):
+                methods += _score_trained(split, trained, rng)
         result = _cutoff_result(split, methods, trained, ladder, rng)
         if carts is not None:
-            progress(f"{cutoff:%Y-%m-%d}: carts")
-            result = replace(result, carts=carts(cutoff))
+            with step(f"{cutoff:%Y-%m-%d}: carts"):
+                result = replace(result, carts=carts(cutoff))
         results.append(result)
     return Backtest(config=config.model_dump(mode="json"), cutoffs=tuple(results), pooled=_pooled(results, config, rng))
 
@@ -181,9 +182,9 @@ def _split(history: History, cutoff: datetime, config: BacktestConfig, rng: np.r
     return Split(history, cutoff, truth, config)
 
 
-def _score_baseline(split: Split, model: BacktestModel, rng: np.random.Generator, progress: Progress) -> MethodScores:
-    progress(f"{split.cutoff:%Y-%m-%d}: {model.name}")
-    return score_lists(split, model.name, "baseline", baseline_lists(split, model), rng)
+def _score_baseline(split: Split, model: BacktestModel, rng: np.random.Generator, step: Step) -> MethodScores:
+    with step(f"{split.cutoff:%Y-%m-%d}: {model.name}"):
+        return score_lists(split, model.name, "baseline", baseline_lists(split, model), rng)
 
 
 def baseline_lists(split: Split, model: BacktestModel) -> RowArray:

@@ -18,7 +18,8 @@ from recsys.contracts.offers import OfferRequest
 from recsys.data.dataset import Dataset
 from recsys.data.history import History, codes_of
 from recsys.errors import EmptyDataError
-from recsys.fitting.pipeline import FitConfig, Step, fit, no_progress, write_bundle
+from recsys.fitting.pipeline import FitConfig, fit, write_bundle
+from recsys.fitting.steps import Step, no_progress
 from recsys.ladder.edges import Ladder, build_ladder
 from recsys.models.candidates import NO_PRODUCT, Candidates
 from recsys.ranking.engine import OfferEngine

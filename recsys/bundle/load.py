@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import get_type_hints
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 from pydantic import ValidationError
 
 from recsys.bundle.arrow import read_arrow_table
 from recsys.bundle.manifest import FACTS, FileEntry, Manifest, digest, read_manifest
+from recsys.contracts import columns as c
 from recsys.contracts.config import validation_sentences
-from recsys.errors import BundleCorruptError
+from recsys.contracts.offers import OfferRequest
+from recsys.errors import BundleCorruptError, MissingColumnError
 from recsys.offer_model.tables import ModelFacts, OfferModel
+from recsys.ranking.batch import offers_table
 from recsys.ranking.engine import OfferEngine
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DEFAULT_LIMIT: Final = 10
+"""Offers an account, where a frame of accounts asks for no other number."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,45 @@ class Bundle:
     def engine(self) -> OfferEngine:
         """Return an engine that ranks as the bundle says."""
         return OfferEngine(self.model, self.manifest.ranking)
+
+
+class AccountOffers:
+    """What `mlflow.pyfunc.load_model` gives: a model that answers a frame of accounts with a frame of offers.
+
+    Args:
+        engine: ranks the offers.
+    """
+
+    def __init__(self, engine: OfferEngine) -> None:
+        self._engine = engine
+
+    def predict(self, accounts: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """Return one row an offer, rank 1 best, the accounts in their order; the columns of `offers recommend`.
+
+        Args:
+            accounts: column `account_id`; an account that is unknown, or null, gets what everybody gets.
+            params: `limit`, offers an account.
+
+        Raises:
+            MissingColumnError: there is no column `account_id`.
+        """
+        if c.ACCOUNT_ID not in accounts:
+            raise MissingColumnError(
+                f"the frame has the columns {list(accounts.columns)}, must have {c.ACCOUNT_ID!r}; rename the one that "
+                "holds the ids of accounts"
+            )
+        limit = int((params or {}).get("limit", DEFAULT_LIMIT))
+        requests = [
+            OfferRequest(account_id=account if isinstance(account, str) else None, limit=limit)
+            for account in accounts[c.ACCOUNT_ID].tolist()
+        ]
+        table = offers_table([(request, self._engine.recommend(request)) for request in requests])
+        frame: pd.DataFrame = table.to_pandas()
+        return frame
+
+
+def _load_pyfunc(path: str) -> AccountOffers:  # the name that MLflow calls
+    return AccountOffers(load_bundle(Path(path)).engine())
 
 
 def load_bundle(path: Path, *, verify: bool = True) -> Bundle:

@@ -80,7 +80,7 @@ def save_bundle(
             config=said.config,
             ranking=said.ranking,
             metrics=said.metrics,
-            libraries=_versions(),
+            libraries=library_versions(),
             warm_up=choose_warm_up(model) if said.warm_up is None else said.warm_up,
             files=file_entries(beside),
         )
@@ -145,7 +145,8 @@ def _write_files(folder: Path, model: OfferModel, frames: Mapping[str, pd.DataFr
         pq.write_table(table, folder / "frames" / f"{name}.parquet", compression="zstd")
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that a bundle rests on, by name."""
     found = {}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):  # a source tree that was never installed

@@ -1,10 +1,11 @@
-"""The base of every configuration and its reading from TOML."""
+"""The base of every configuration, and its reading from TOML and from settings of a command line."""
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,20 +20,54 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def read_config(path: Path, kind: type[_C]) -> _C:
-    """Return the configuration of class `kind` that stands in a TOML file.
+def read_config(path: Path | None, kind: type[_C], settings: Sequence[str] = ()) -> _C:
+    """Return the configuration of class `kind` that a TOML file and settings beyond it name.
+
+    Args:
+        path: the file; None: the defaults of `kind`.
+        kind: the class.
+        settings: `section.key=value` each; they count before the file, the later before the earlier. A value is read
+            as TOML where it is TOML, else as text: `seed=3`, `next_product.ranker.kind=logistic`.
 
     Raises:
-        ConfigError: the file is missing, is not TOML, or holds an option that is unknown or out of range.
+        ConfigError: the file is missing, is not TOML, or an option is unknown or out of range.
     """
+    options = {} if path is None else _read_toml(path)
+    for setting in settings:
+        options = deep_merge(options, _parse_setting(setting))
     try:
-        return kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; name an existing TOML file") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+        return kind.model_validate(options)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {validation_sentences(error)}") from None
+        where = " and ".join([*([str(path)] if path else []), *(["--set"] if settings else [])])
+        raise ConfigError(f"{where}: {validation_sentences(error)}") from None
+
+
+def deep_merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with what `over` says, section by section.
+
+    >>> deep_merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}, "b": 4})
+    {'a': {'x': 1, 'y': 3}, 'b': 4}
+    """
+    both = dict(base)
+    for key, value in over.items():
+        known = both.get(key)
+        both[key] = deep_merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+    return both
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a nested mapping as one level with dotted names.
+
+    >>> flatten({"rules": {"min_count": 5}, "seed": 0})
+    {'rules.min_count': 5, 'seed': 0}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def validation_sentences(error: ValidationError) -> str:
@@ -47,3 +82,27 @@ def validation_sentences(error: ValidationError) -> str:
         given = "" if item["type"] == "missing" else f" == {item['input']!r}"
         parts.append(f"{where}{given}: {message}")
     return "; ".join(parts)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; name an existing TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def _parse_setting(setting: str) -> dict[str, Any]:
+    name, equals, text = setting.partition("=")
+    *sections, key = name.strip().split(".")
+    if not equals or not key or not all(sections):
+        raise ConfigError(f"--set {setting!r}, must be section.key=value; write as next_product.n_classifiers=3")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        value = text.strip()
+    options: dict[str, Any] = {key: value}
+    for section in reversed(sections):
+        options = {section: options}
+    return options

@@ -8,10 +8,10 @@ training: nothing else puts miners, models and the bundle together. `training.ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,13 +20,14 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from recsys.bundle.save import BundleDetails, save_bundle
-from recsys.contracts.config import Config
+from recsys.contracts.config import Config, deep_merge
 from recsys.data.dataset import Dataset
 from recsys.data.history import SECONDS_A_DAY, History, binary, epoch_seconds
 from recsys.errors import EmptyDataError
 from recsys.fitting.assembly import LearnedParts, OfferModelConfig, build_offer_model
 from recsys.fitting.links import CartWeights
 from recsys.fitting.scoring_models import ScoringModels
+from recsys.fitting.steps import FRAME_FORM, LEARNED_FORM, OFFER_MODEL_FORM, Keep, Step, keep_nothing, no_progress
 from recsys.ladder.edges import Ladder, LadderConfig, build_ladder
 from recsys.mining.rules import RuleConfig, mine_rules
 from recsys.models.candidates import Candidates
@@ -53,6 +54,19 @@ QUICK: dict[str, Any] = {
 }
 """What a training run takes where a file says nothing else: less of the past than the models' own defaults, for a
 first model in minutes. `training/configs/thorough.toml` gives the models all that they gain from."""
+
+
+class FitStep(StrEnum):
+    """The steps of a fit, by the names that people and metrics see."""
+
+    HISTORY = "history"
+    COMPLEMENTS = "complements"
+    CART = "cart weights"
+    LADDER = "ladder"
+    NEXT_PRODUCT = "propensity to buy something new"
+    UPGRADES = "propensity to upgrade"
+    CANDIDATES = "candidates of each account"
+    OFFERS = "offers and their reasons"
 
 
 class FitConfig(Config):
@@ -100,23 +114,6 @@ class FitConfig(Config):
         return self.upgrades.horizon_days
 
 
-def deep_merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Return `base` with what `over` says, section by section.
-
-    >>> deep_merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}, "b": 4})
-    {'a': {'x': 1, 'y': 3}, 'b': 4}
-    """
-    both = dict(base)
-    for key, value in over.items():
-        known = both.get(key)
-        both[key] = deep_merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
-    return both
-
-
-Step = Callable[[str], AbstractContextManager[object]]
-"""Announces a step by name for as long as it runs."""
-
-
 @dataclass(frozen=True)
 class FittedModels:
     """All that one training run learned.
@@ -140,17 +137,13 @@ class FittedModels:
     model: OfferModel
 
 
-def no_progress(_name: str) -> AbstractContextManager[object]:
-    """Announce nothing."""
-    return nullcontext()
-
-
 @single_threaded()
 def fit(
     data: Dataset,
     config: FitConfig,
     *,
     step: Step = no_progress,
+    keep: Keep = keep_nothing,
     ladder: Ladder | None = None,
     retrievers: Sequence[Retriever] | None = None,
     ranker: PairRanker | None = None,
@@ -162,6 +155,7 @@ def fit(
         data: cleaned purchase history.
         config: every option.
         step: told of each step, for progress bars.
+        keep: keeps the result of each step.
         ladder: a frozen ladder to use; default: built from the data.
         retrievers: what proposes candidates; default: what `config.next_product.sources` names.
         ranker: what orders them, any scikit-learn classifier; default: what `config.next_product.ranker` names.
@@ -171,39 +165,75 @@ def fit(
         EmptyDataError: no line has an account.
         PluginError: a retriever, the ranker or a feature maker is not what it must be; said before anything is learned.
     """
-    next_product = NextProductModel(config.next_product, retrievers, ranker, features)
-    next_product.check_parts()
-    with step("history"):
+    ranking = NextProductModel(config.next_product, retrievers, ranker, features)
+    ranking.check_parts()
+    with step(FitStep.HISTORY):
         history = known_history(data)
-    with step("complements"):
-        rules = mine_rules(data.orders, config.rules, data.products)
-    with step("cart weights"):
-        cart = fit_cart(history, data.as_of, config)
-    with step("ladder"):
-        edges = build_ladder(data.products, history, data.upgrades, config.ladder) if ladder is None else ladder
-    with step("propensity to buy something new"):
-        next_product.fit(history, data.products, data.accounts, data.as_of, part_rng(config, "next_product"))
-        cold_start = ColdStartModel(config.next_product.horizon_days, config.launches)
-        cold_start.fit(history, data.products, data.as_of, part_rng(config, "launches"))
-    with step("propensity to upgrade"):
-        upgrades = UpgradeModel(config.upgrades)
-        upgrades.fit(history, data.products, data.accounts, edges, data.as_of, part_rng(config, "upgrades"))
-    with step("candidates of each account"):
-        models = ScoringModels(next_product, cold_start, upgrades)
-        cross, up = models.cross_sell(history, data.as_of), models.upsell(history, data.as_of)
-    with step("offers and their reasons"):
-        learned = LearnedParts(cross=cross, up=up, rules=rules, ladder=edges.edges, cart=cart)
-        model = build_offer_model(
-            history,
-            data.products,
-            data.accounts,
-            learned,
-            config.offers,
-            as_of=data.as_of,
-            horizon_days=config.horizon_days,
-            currency=data.currency,
+    with step(FitStep.COMPLEMENTS):
+        rules = keep(FitStep.COMPLEMENTS, lambda: mine_rules(data.orders, config.rules, data.products), FRAME_FORM)
+    with step(FitStep.CART):
+        cart = keep(FitStep.CART, lambda: fit_cart(history, data.as_of, config), LEARNED_FORM)
+    with step(FitStep.LADDER):
+        edges = Ladder(keep(FitStep.LADDER, lambda: _ladder(data, history, config, ladder).edges, FRAME_FORM))
+    with step(FitStep.NEXT_PRODUCT):
+        next_product = keep(
+            FitStep.NEXT_PRODUCT, lambda: fit_next_product(ranking, data, history, config), LEARNED_FORM
         )
+        cold_start = keep(
+            f"{FitStep.NEXT_PRODUCT}: launches", lambda: _fit_cold_start(data, history, config), LEARNED_FORM
+        )
+        next_product.products_ = cold_start.products_ = data.products
+        next_product.accounts_ = data.accounts
+    with step(FitStep.UPGRADES):
+        upgrades = keep(FitStep.UPGRADES, lambda: fit_upgrades(data, history, edges, config), LEARNED_FORM)
+        upgrades.ladder_, upgrades.accounts_ = edges, data.accounts
+    models = ScoringModels(next_product, cold_start, upgrades)
+    with step(FitStep.CANDIDATES):
+        cross, up = keep(
+            FitStep.CANDIDATES,
+            lambda: (models.cross_sell(history, data.as_of), models.upsell(history, data.as_of)),
+            LEARNED_FORM,
+        )
+    with step(FitStep.OFFERS):
+        learned = LearnedParts(cross=cross, up=up, rules=rules, ladder=edges.edges, cart=cart)
+        model = keep(FitStep.OFFERS, lambda: _offer_model(data, history, learned, config), OFFER_MODEL_FORM)
     return FittedModels(history, rules, edges, models, cross, up, model)
+
+
+def fit_next_product(model: NextProductModel, data: Dataset, history: History, config: FitConfig) -> NextProductModel:
+    """Return the model of who buys which new product next after it learned from all lines of a history."""
+    model.fit(history, data.products, data.accounts, data.as_of, part_rng(config, "next_product"))
+    return model
+
+
+def fit_upgrades(data: Dataset, history: History, ladder: Ladder, config: FitConfig) -> UpgradeModel:
+    """Return who climbs which rung of a ladder next, learned from all lines of a history."""
+    model = UpgradeModel(config.upgrades)
+    model.fit(history, data.products, data.accounts, ladder, data.as_of, part_rng(config, "upgrades"))
+    return model
+
+
+def _fit_cold_start(data: Dataset, history: History, config: FitConfig) -> ColdStartModel:
+    model = ColdStartModel(config.next_product.horizon_days, config.launches)
+    model.fit(history, data.products, data.as_of, part_rng(config, "launches"))
+    return model
+
+
+def _ladder(data: Dataset, history: History, config: FitConfig, given: Ladder | None) -> Ladder:
+    return build_ladder(data.products, history, data.upgrades, config.ladder) if given is None else given
+
+
+def _offer_model(data: Dataset, history: History, learned: LearnedParts, config: FitConfig) -> OfferModel:
+    return build_offer_model(
+        history,
+        data.products,
+        data.accounts,
+        learned,
+        config.offers,
+        as_of=data.as_of,
+        horizon_days=config.horizon_days,
+        currency=data.currency,
+    )
 
 
 def fit_cart(history: History, as_of: datetime, config: FitConfig) -> CartWeights | None:

@@ -9,6 +9,7 @@ account stands in these files.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from importlib.metadata import version
@@ -145,7 +146,7 @@ def save_models(folder: Path, models: ScoringModels) -> None:
     """
     with replaced_folder(folder, MODELS_MANIFEST, "folder of models") as beside:
         for name, model in vars(models).items():
-            (beside / f"{name}.skops").write_bytes(_dumped(name, model))
+            (beside / f"{name}.skops").write_bytes(dump_learned(name, model))
         models.upgrades.ladder_.edges.to_parquet(beside / _LADDER, index=False)
         manifest = ModelsManifest(scikit_learn=version("scikit-learn"), files=file_entries(beside))
         (beside / MODELS_MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -166,7 +167,10 @@ def load_models(folder: Path, products: pd.DataFrame, accounts: pd.DataFrame) ->
     """
     manifest = _read_manifest(folder)
     models = ScoringModels(
-        **{field.name: _loaded(folder, manifest, f"{field.name}.skops") for field in fields(ScoringModels)}
+        **{
+            field.name: load_learned(_checked(folder, manifest, f"{field.name}.skops"))
+            for field in fields(ScoringModels)
+        }
     )
     missing = sorted(set(models.next_product.columns_.levels_) - set(accounts.columns))
     if missing:
@@ -178,12 +182,22 @@ def load_models(folder: Path, products: pd.DataFrame, accounts: pd.DataFrame) ->
     return models
 
 
-def _dumped(name: str, model: object) -> bytes:
+def dump_learned(name: str, model: object, also: Sequence[str] = ()) -> bytes:
+    """Return what a model learned as a skops file, without the tables that are data of the moment.
+
+    Args:
+        name: of the model, for the error.
+        model: the model; or a result that holds no frame.
+        also: types that may stand in it beyond `TRUSTED_TYPES`.
+
+    Raises:
+        BundleError: it holds a type that could never be read again.
+    """
     learned = copy.copy(model)
-    for table in _TABLES & vars(learned).keys():
+    for table in _TABLES & getattr(learned, "__dict__", {}).keys():
         delattr(learned, table)
     content: bytes = skops.io.dumps(learned)
-    unlisted = _unlisted_types(content)
+    unlisted = _unlisted_types(content, also)
     if unlisted:
         raise BundleError(
             f"model {name!r}: holds {', '.join(unlisted)}, must hold listed types only; add them to "
@@ -192,20 +206,24 @@ def _dumped(name: str, model: object) -> bytes:
     return content
 
 
-def _loaded(folder: Path, manifest: ModelsManifest, name: str) -> Any:  # noqa: ANN401 - what it is, the file says
-    path = _checked(folder, manifest, name)
+def load_learned(path: Path, also: Sequence[str] = ()) -> Any:  # noqa: ANN401 - what it is, the file says
+    """Return what `dump_learned` wrote; its tables are for the caller to set.
+
+    Raises:
+        BundleCorruptError: the file is no skops file, or asks for a type that is not on the list.
+    """
     content = path.read_bytes()
     try:
-        unlisted = _unlisted_types(content)
+        unlisted = _unlisted_types(content, also)
     except (BadZipFile, KeyError, TypeError, ValueError) as error:
         raise BundleCorruptError(f"{path}: not readable as skops ({error}); train again") from None
     if unlisted:
         raise BundleCorruptError(f"{path}: asks for {', '.join(unlisted)}, which is not listed; do not use this file")
-    return skops.io.loads(content, trusted=list(TRUSTED_TYPES))
+    return skops.io.loads(content, trusted=[*TRUSTED_TYPES, *also])
 
 
-def _unlisted_types(content: bytes) -> list[str]:
-    return sorted(set(skops.io.get_untrusted_types(data=content)) - set(TRUSTED_TYPES))
+def _unlisted_types(content: bytes, also: Sequence[str]) -> list[str]:
+    return sorted(set(skops.io.get_untrusted_types(data=content)) - {*TRUSTED_TYPES, *also})
 
 
 def _read_manifest(folder: Path) -> ModelsManifest:

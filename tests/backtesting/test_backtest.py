@@ -316,7 +316,10 @@ def test_the_command_reads_scores_and_writes(tmp_path: Path, capsys: pytest.Capt
     assert (tmp_path / "out" / "ndcg.png").exists()
     assert "recently popular" in capsys.readouterr().out
     client = Registry(tracking_uri).client
-    [run] = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+    experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
+    cutoff, run = client.search_runs([experiment], order_by=["start_time DESC"])
+    assert cutoff.data.tags["mlflow.parentRunId"] == run.info.run_id
+    assert cutoff.data.metrics["ndcg.popular"] == run.data.metrics["ndcg.popular.2024-06-01"]
     assert run.info.run_name == "backtest 2024-06-01 to 2024-06-01"
     assert run.data.metrics["ndcg.popular.2024-06-01"] == written["cutoffs"][0]["methods"][0]["ndcg"]
     assert {artifact.path for artifact in client.list_artifacts(run.info.run_id, "backtest")} == {

@@ -66,7 +66,8 @@ def steps_of(tracking: str) -> dict[str, dict[str, float]]:
     """Return seconds, CPU seconds and peak so far of each step, as MLflow keeps them of the only run."""
     registry = Registry(tracking)
     experiment = registry.client.get_experiment_by_name(EXPERIMENT)
-    (run,) = registry.client.search_runs([experiment.experiment_id])
+    found = registry.client.search_runs([experiment.experiment_id])
+    (run,) = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
     steps: dict[str, dict[str, float]] = {}
     for key, value in run.data.metrics.items():
         figure, _, name = key.partition(".")

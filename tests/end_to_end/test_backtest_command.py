@@ -93,7 +93,8 @@ def test_the_bundle_that_served_the_plots_and_the_run_are_kept(out: Path) -> Non
     plots = {path.name for path in out.glob("*.png")}
     assert plots == {"ndcg.png", "coverage.png", "calibration_cross_sell.png", "calibration_upsell.png", "carts.png"}
     client = Registry(f"sqlite:///{out}/mlflow.db").client
-    [run] = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+    experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
+    [run] = [run for run in client.search_runs([experiment]) if "mlflow.parentRunId" not in run.data.tags]
     assert f"ndcg.served_list.{CUTOFF}" in run.data.metrics
     assert f"average_precision.upsell.{CUTOFF}" in run.data.metrics
     assert run.data.params["training.next_product.horizon_days"] == "30.0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,31 @@ def test_thorough_is_what_the_models_were_made_for() -> None:
     thorough = read_config(CONFIGS / "thorough.toml", TrainConfig)
     assert thorough.next_product == NextProductConfig()
     assert thorough.upgrades == UpgradeConfig()
+
+
+def test_settings_count_before_the_file_and_are_typed_by_the_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text("seed = 1\n[next_product.ranker]\nn_trees = 7\n")
+    settings = ["next_product.ranker.kind=logistic", "seed = 2", "evaluation.replay=false", "seed=3"]
+    found = read_config(file, TrainConfig, settings)
+    assert (found.seed, found.next_product.ranker.kind, found.next_product.ranker.n_trees) == (3, "logistic", 7)
+    assert not found.evaluation.replay
+    assert read_config(None, TrainConfig, ["seed=3"]) == TrainConfig(seed=3)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("seed", "--set 'seed', must be section.key=value"),
+        ("rules..min_both=3", "must be section.key=value"),
+        ("next_product.n_classifiers=many", "--set: next_product.n_classifiers == 'many': Input should be a valid int"),
+        ("next_product.n_trees=5", "--set: next_product.n_trees == 5: Extra inputs are not permitted"),
+        ("seed=-1", "--set: seed == -1: Input should be greater than or equal to 0"),
+    ],
+)
+def test_a_wrong_setting_is_a_sentence(setting: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        read_config(None, TrainConfig, [setting])
 
 
 def test_one_horizon() -> None:

@@ -53,7 +53,11 @@ def test_what_a_run_keeps(registry: Registry, tmp_path: Path) -> None:
     run = registry.client.get_run(_trained(registry, tmp_path))
     assert run.data.params == {"rules.min_count": "5"}
     assert run.data.metrics == {"ndcg": 0.25}
-    assert [item.path for item in registry.client.list_artifacts(run.info.run_id)] == ["bundle"]
+    (model,) = run.outputs.model_outputs
+    logged = registry.client.get_logged_model(model.model_id)
+    assert (logged.name, logged.status, logged.source_run_id) == ("offers", "READY", run.info.run_id)
+    files = {item.path for item in registry.client.list_logged_model_artifacts(model.model_id)}
+    assert files == {"manifest.json", "MLmodel", "requirements.txt"}
     assert run.info.status == "FINISHED"
 
 

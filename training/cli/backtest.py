@@ -23,11 +23,15 @@ from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.history import History
 from recsys.data.mapping import parse_map
 from recsys.errors import ConfigError
+from recsys.fitting.steps import Step
 from recsys.ladder.edges import Ladder
 from recsys.reporting.backtest_plots import write_plots
 from recsys.reporting.backtest_text import backtest_tables
 from training.gate import TrainConfig
-from training.tracking import track_backtest
+from training.progress import StepDisplay
+from training.registry import Registry
+from training.run import COMPARED
+from training.tracking import compared_params, log_backtest, open_run
 
 RESULTS = "backtest.json"
 BUNDLES = "bundles"
@@ -43,13 +47,17 @@ def backtest_command(
     preset: Annotated[str | None, typer.Option(help="Name of a well-known layout, as online-retail-ii.")] = None,
     map_: Annotated[str | None, typer.Option("--map", help="Their columns, as account_id=customer,....")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with the options of training.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="One option of training, before the file's."),
+    ] = None,
     horizon_days: Annotated[int, typer.Option(help="Days after a cutoff that are scored.")] = 30,
     max_accounts: Annotated[int | None, typer.Option(help="Score a random sample of at most this many.")] = None,
     baselines_only: Annotated[bool, typer.Option(help="Score the baselines and train nothing.")] = False,
     tracking_uri: Annotated[str, typer.Option(help="Where MLflow keeps runs.")] = DEFAULT_TRACKING_URI,
 ) -> None:
     """Score the engine and the baselines on what accounts did after each cutoff, novel products and carts apart."""
-    training = with_horizon(read_config(config, TrainConfig) if config else TrainConfig(), horizon_days)
+    training = with_horizon(read_config(config, TrainConfig, set_ or ()), horizon_days)
     asked = config_of(
         cutoffs=parse_cutoffs(cutoffs),
         horizon_days=horizon_days,
@@ -64,12 +72,19 @@ def backtest_command(
         preset=preset,
         mapping=parse_map(map_) if map_ else {},
     )
-    console = Console()
-    with console.status("reading") as status:
-        history = read_dataset(spec).history()
+    console, registry = Console(), Registry(tracking_uri)
+    name = f"backtest {asked.cutoffs[0]:%Y-%m-%d} to {asked.cutoffs[-1]:%Y-%m-%d}"
+    with StepDisplay(Console(stderr=True)) as shown, open_run(registry, name) as run:
+        step = run.follow(shown.step)
+        with step("reading and checking"):
+            data = read_dataset(spec)
+            history = data.history()
+        run.log_data(data)
+        run.log_params({"backtest": asked.model_dump(mode="json"), "training": compared_params(training, COMPARED)})
         trainer, ladder, engine_at = None, None, None
         if not baselines_only:
-            trainer, ladder = _engine(spec, history, asked, training, out / BUNDLES)
+            with step("ladder before the first cutoff"):
+                trainer, ladder = _engine(spec, history, asked, training, out / BUNDLES, step)
             engine_at = _engine_of(out / BUNDLES)
         carts = cart_scorer(history, asked, engine_at)
         found = backtest(
@@ -79,11 +94,12 @@ def backtest_command(
             ladder=ladder,
             carts=carts,
             baselines=partial(default_baselines, training.evaluation.baselines),
-            progress=status.update,
+            step=step,
         )
-    written = report_backtest(found, out, console)
-    run_id = track_backtest(found, training.model_dump(mode="json"), written, tracking_uri)
-    typer.echo(f"Logged: MLflow run {run_id} in {tracking_uri}")
+        with step("report and plots"):
+            written = report_backtest(found, out, console)
+            log_backtest(run, found, written)
+    typer.echo(f"Logged: MLflow run {run.run_id} in {tracking_uri}")
 
 
 def with_horizon(config: TrainConfig, horizon_days: int) -> TrainConfig:
@@ -130,13 +146,13 @@ def report_backtest(found: Backtest, out: Path, console: Console) -> tuple[Path,
 
 
 def _engine(
-    spec: ReadSpec, history: History, asked: BacktestConfig, training: TrainConfig, folder: Path
+    spec: ReadSpec, history: History, asked: BacktestConfig, training: TrainConfig, folder: Path, step: Step
 ) -> tuple[Trainer, Ladder]:
     def read(cutoff: datetime) -> Dataset:
         return read_dataset(spec.model_copy(update={"as_of": cutoff}))
 
     ladder = freeze_ladder(read, asked.cutoffs[0], training)
-    return pipeline_trainer(read, history, training, ladder, folder), ladder
+    return pipeline_trainer(read, history, training, ladder, folder, step), ladder
 
 
 def _engine_of(folder: Path) -> EngineAt:

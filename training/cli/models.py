@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +19,21 @@ from rich.text import Text
 from recsys.bundle.load import checked_file, load_bundle
 from recsys.bundle.resolve import CHAMPION, DEFAULT_TRACKING_URI, resolve_model
 from recsys.contracts import columns as c
+from recsys.contracts.config import flatten
 from recsys.errors import GateError, ModelNotFoundError
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import write_ladder
-from training.champion import EVIDENCE_FILE, compare_kept, read_evidence, read_ndcg, same_window
-from training.gate import NDCG_CHECK, DataFacts, GateCheck, GateEvidence, judge_evidence
+from training.champion import (
+    OPTIONS_FILE,
+    artifact_file,
+    compare_kept,
+    gate_checks,
+    gate_evidence,
+    read_evidence,
+    read_ndcg,
+    same_window,
+)
+from training.gate import NDCG_CHECK, DataFacts, GateCheck
 from training.registry import CHALLENGER, MODEL_NAME, ModelVersion, Registry
 
 TrackingUri = Annotated[str, typer.Option("--tracking-uri", help="Where MLflow keeps runs and models.")]
@@ -44,7 +55,7 @@ def promote_command(
     if override is None:
         checks = gate_checks(registry, version, champion)
         console.print(checks_table(version.version, checks))
-        for note in _evidence(registry, version).notes:
+        for note in gate_evidence(registry, version).notes:
             typer.echo(note)
         _refuse_unless_passed(version, checks)
     elif not override.strip():
@@ -61,59 +72,6 @@ def rollback_command(reason: OverrideReason, tracking_uri: TrackingUri = DEFAULT
         raise GateError("--reason is empty, must say why the champion goes back; write a reason")
     back, left = Registry.existing(tracking_uri).rollback(now=datetime.now(UTC), why=reason)
     typer.echo(f"{CHAMPION}: {MODEL_NAME} version {back.version} (left version {left.version}: {reason})")
-
-
-def gate_checks(registry: Registry, version: ModelVersion, champion: ModelVersion | None) -> tuple[GateCheck, ...]:
-    """Return the gate's checks of a version against the present champion.
-
-    Raises:
-        GateError: the run of the version wrote no evidence.
-    """
-    evidence = _evidence(registry, version)
-    rival = champion if champion is not None and champion.version != version.version else None
-    return judge_evidence(_against(registry, version, evidence, rival), _data_of(registry, rival))
-
-
-def _evidence(registry: Registry, version: ModelVersion) -> GateEvidence:
-    evidence = read_evidence(registry, version)
-    if evidence is None:
-        raise GateError(
-            f"{MODEL_NAME} version {version.version} has no {EVIDENCE_FILE}, must have what its run measured; train it "
-            'again with `offers train`, or give --override "reason"'
-        )
-    return evidence
-
-
-def _against(
-    registry: Registry, version: ModelVersion, evidence: GateEvidence, rival: ModelVersion | None
-) -> GateEvidence:
-    """Return the evidence with the comparison that counts now: the champion may have changed since the training.
-
-    A champion that the run has not met can be compared where both replayed the same days; else nothing was measured.
-    """
-    if rival is None:
-        return evidence.model_copy(update={"champion": None})
-    if rival.version == evidence.champion_version:
-        return evidence
-    compared = None
-    if same_window(evidence, read_evidence(registry, rival)):
-        ours, theirs = read_ndcg(registry, version), read_ndcg(registry, rival)
-        if ours is not None and theirs is not None:
-            name = f"{CHAMPION} (version {rival.version})"
-            compared = compare_kept(name, ours, theirs, np.random.default_rng(0))
-    return evidence.model_copy(update={"champion": compared})
-
-
-def _data_of(registry: Registry, champion: ModelVersion | None) -> DataFacts | None:
-    if champion is None:
-        return None
-    evidence = read_evidence(registry, champion)
-    if evidence is None:
-        raise GateError(
-            f"the champion, {MODEL_NAME} version {champion.version}, has no {EVIDENCE_FILE} to compare with; "
-            'promote with --override "reason"'
-        )
-    return evidence.data
 
 
 def _refuse_unless_passed(version: ModelVersion, checks: tuple[GateCheck, ...]) -> None:
@@ -150,16 +108,26 @@ def compare_command(
     second: Annotated[str, typer.Argument(help="Another one.")],
     tracking_uri: TrackingUri = DEFAULT_TRACKING_URI,
 ) -> None:
-    """Show two models side by side: configuration that differs, data, metrics, and NDCG on the same accounts."""
+    """Show two models side by side: which ranks better, quality, data, configuration and metrics that differ."""
     registry = Registry.existing(tracking_uri)
     versions = find_run(registry, first), find_run(registry, second)
     left, right = (registry.client.get_run(version.run_id).data for version in versions)
     names = [f"version {version.version}" if version.version else version.run_id[:8] for version in versions]
     console = Console()
-    console.print(_side_by_side("Configuration that differs", names, _differing(left.params, right.params)))
+    typer.echo(_verdict(registry, versions, names))
+    console.print(_side_by_side("Quality", names, _quality(registry, versions)))
     console.print(_side_by_side("Data", names, _data(registry, versions)))
+    options = [_options(registry, version) for version in versions]
+    console.print(_side_by_side("Configuration that differs", names, _differing(*options)))
     console.print(_metrics(names, left.metrics, right.metrics))
-    typer.echo(_same_accounts(registry, versions, names))
+
+
+def _options(registry: Registry, version: ModelVersion) -> dict[str, str]:
+    """Every option of a run by its dotted name: the parameters are a few of them, or in older runs all."""
+    params = dict(registry.client.get_run(version.run_id).data.params)
+    file = artifact_file(registry, version, OPTIONS_FILE)
+    options = {} if file is None else flatten(json.loads(file.read_text("utf-8")))
+    return params | {name: str(value) for name, value in options.items()}
 
 
 def find_run(registry: Registry, reference: str) -> ModelVersion:
@@ -202,8 +170,39 @@ def _facts(data: DataFacts) -> dict[str, str]:
     }
 
 
-def _same_accounts(registry: Registry, versions: tuple[ModelVersion, ModelVersion], names: list[str]) -> str:
-    """One sentence on the paired difference, or on why there is none."""
+def _quality(registry: Registry, versions: tuple[ModelVersion, ModelVersion]) -> Sides:
+    champion = registry.find(CHAMPION)
+    left, right = (_qualities(registry, version, champion) for version in versions)
+    return {name: (left.get(name, "-"), right.get(name, "-")) for name in dict.fromkeys([*left, *right])}
+
+
+def _qualities(registry: Registry, version: ModelVersion, champion: ModelVersion | None) -> dict[str, str]:
+    evidence = read_evidence(registry, version)
+    if evidence is None:
+        return {}
+    found = {}
+    if evidence.ndcg_at_10 is not None and evidence.cutoff is not None:
+        found[f"{NDCG_CHECK} on novel products"] = f"{evidence.ndcg_at_10:.4f}"
+        found["replayed from"] = f"{evidence.cutoff:%Y-%m-%d}"
+    if evidence.baselines:
+        closest = min(evidence.baselines, key=lambda one: one.difference)
+        found["less the closest baseline"] = f"{closest.difference:+.4f} [{closest.low:+.4f}, {closest.high:+.4f}]"
+    for one in evidence.calibration:
+        observed, expected = (sum(getattr(each, side) for each in one.bins) for side in ("observed", "expected"))
+        ratio = f"{observed / expected:.2f}" if expected > 0 else "-"
+        found[f"{one.kind}: observed / expected"] = ratio
+        found[f"{one.kind}: log loss less the base rate's"] = f"{one.log_loss - one.log_loss_of_base_rate:+.6f}"
+    found["active catalogue offered"] = f"{evidence.coverage:.1%}"
+    try:
+        checks = gate_checks(registry, version, champion)
+        found["checks of the gate passed"] = f"{sum(one.passed for one in checks)} of {len(checks)}"
+    except GateError:
+        found["checks of the gate passed"] = "-"
+    return found
+
+
+def _verdict(registry: Registry, versions: tuple[ModelVersion, ModelVersion], names: list[str]) -> str:
+    """One sentence on which ranks better on the same accounts, or on why that can't be told."""
     first, second = (read_evidence(registry, version) for version in versions)
     if first is None or second is None or not same_window(first, second):
         return "NDCG@10 can't be paired: the two did not replay the same days."
@@ -213,8 +212,12 @@ def _same_accounts(registry: Registry, versions: tuple[ModelVersion, ModelVersio
     found = compare_kept(names[0], ours, theirs, np.random.default_rng(0))
     if found is None:
         return "NDCG@10 can't be paired: no account was scored by both."
+    if found.low <= 0 <= found.high:
+        said = f"{names[1]} and {names[0]} can't be told apart"
+    else:
+        said = f"{names[1]} ranks {'better' if found.low > 0 else 'worse'} than {names[0]}"
     interval = f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
-    return f"NDCG@10 on novel products, same accounts: {names[1]} less {names[0]} {interval}"
+    return f"{said}: NDCG@10 on novel products, same accounts, {names[1]} less {names[0]} {interval}."
 
 
 def _metrics(names: list[str], left: dict[str, float], right: dict[str, float]) -> Table:

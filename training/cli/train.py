@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI
 
 if TYPE_CHECKING:
+    from training.progress import StepTime
     from training.run import TrainingRun
-    from training.tracking import StepTime
 
 RATIO = "replay.ratio_to_best_baseline.raw_ranker"
 
@@ -39,6 +37,10 @@ def train_command(
     currency: Annotated[str | None, typer.Option(help="The currency to keep where there are several.")] = None,
     time_format: Annotated[str | None, typer.Option(help="How times are written, as %d/%m/%Y %H:%M.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of options; see training/gate.py.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="One option, before the file's; may be repeated."),
+    ] = None,
     ladder: Annotated[
         Path | None, typer.Option(help="An edited ladder, from `offers ladder`; default: built from the data.")
     ] = None,
@@ -55,9 +57,12 @@ def train_command(
     from recsys.data.times import parse_moment
     from recsys.fitting.scoring_models import models_folder
     from training.gate import TrainConfig
-    from training.run import train_and_register
+    from training.progress import StepDisplay
+    from training.registry import Registry
+    from training.run import seconds_before, train_and_register
+    from training.tracking import run_page
 
-    options = TrainConfig() if config is None else read_config(config, TrainConfig)
+    options = read_config(config, TrainConfig, set_ or ())
     spec = ReadSpec(
         orders=orders,
         products=products,
@@ -71,26 +76,21 @@ def train_command(
         rejects=rejects,
     )
     console = Console()
-    columns = SpinnerColumn(finished_text="done"), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True, log_path=False)) as progress:
-
-        @contextmanager
-        def step(name: str) -> Iterator[None]:
-            task = progress.add_task(name, total=1)
-            yield
-            progress.update(task, completed=1)
-            if not progress.console.is_terminal:  # a log shows nothing of a bar before the end
-                progress.console.log(name, "done")
-
-        done = train_and_register(spec, options, tracking_uri=tracking_uri, out=out, ladder_file=ladder, step=step)
+    registry = Registry(tracking_uri)
+    with StepDisplay(Console(stderr=True), seconds_before(registry)) as shown:
+        done = train_and_register(
+            spec, options, tracking_uri=tracking_uri, out=out, ladder_file=ladder, step=shown.step
+        )
     console.print(done.report)
     console.print(_summary(done.figures))
     console.print(_times(done.times))
+    if done.resumed:
+        typer.echo(f"{len(done.resumed)} steps were read from a run of the same training that was ended.")
     typer.echo(_replayed(done))
     typer.echo(f"Registered as offers version {done.version}, alias challenger; run {done.run_id}.")
     if out is not None:
         typer.echo(f"The bundle stands in {out} too, the fitted models in {models_folder(out)}.")
-    typer.echo(f"Look at it: mlflow ui --backend-store-uri {tracking_uri}")
+    typer.echo(f"Look at it: mlflow ui --backend-store-uri {tracking_uri}, then {run_page(registry, done.run_id)}")
     typer.echo("Make it champion, if it passes the gate: offers promote")
 
 
