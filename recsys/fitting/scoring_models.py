@@ -142,33 +142,38 @@ def save_models(folder: Path, models: ScoringModels) -> None:
     """Write the models to a folder; older ones there are replaced.
 
     Raises:
-        BundleError: the folder is something else, or a model holds a type that could never be read again.
+        BundleError: the folder is something else, a model holds a type that could never be read again, or skops can't
+            write a part of others.
     """
+    parts_of_others = models.next_product.has_own_parts
     with replaced_folder(folder, MODELS_MANIFEST, "folder of models") as beside:
         for name, model in vars(models).items():
-            (beside / f"{name}.skops").write_bytes(dump_learned(name, model))
+            (beside / f"{name}.skops").write_bytes(dump_learned(name, model, any_type=parts_of_others))
         models.upgrades.ladder_.edges.to_parquet(beside / _LADDER, index=False)
         manifest = ModelsManifest(scikit_learn=version("scikit-learn"), files=file_entries(beside))
         (beside / MODELS_MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def load_models(folder: Path, products: pd.DataFrame, accounts: pd.DataFrame) -> ScoringModels:
+def load_models(
+    folder: Path, products: pd.DataFrame, accounts: pd.DataFrame, *, trusted: Sequence[str] = ()
+) -> ScoringModels:
     """Return the models of a folder, each file's digest compared before it is opened.
 
     Args:
         folder: what `save_models` wrote.
         products: columns of the products table, as it is at the moment that is scored.
         accounts: columns of the accounts table, likewise.
+        trusted: types of a ranker or retriever of others that may be built too, by their full names; read what they do.
 
     Raises:
-        BundleCorruptError: a file is missing or altered, or asks for a type that is not on the list in this code.
+        BundleCorruptError: a file is missing or altered, or asks for a type that is neither listed here nor trusted.
         BundleVersionError: another version wrote it.
         MissingColumnError: the accounts lack a column that the models learned from.
     """
     manifest = _read_manifest(folder)
     models = ScoringModels(
         **{
-            field.name: load_learned(_checked(folder, manifest, f"{field.name}.skops"))
+            field.name: load_learned(_checked(folder, manifest, f"{field.name}.skops"), trusted)
             for field in fields(ScoringModels)
         }
     )
@@ -182,22 +187,26 @@ def load_models(folder: Path, products: pd.DataFrame, accounts: pd.DataFrame) ->
     return models
 
 
-def dump_learned(name: str, model: object, also: Sequence[str] = ()) -> bytes:
+def dump_learned(name: str, model: object, also: Sequence[str] = (), *, any_type: bool = False) -> bytes:
     """Return what a model learned as a skops file, without the tables that are data of the moment.
 
     Args:
         name: of the model, for the error.
         model: the model; or a result that holds no frame.
         also: types that may stand in it beyond `TRUSTED_TYPES`.
+        any_type: whether others may too, because it holds a part of others.
 
     Raises:
-        BundleError: it holds a type that could never be read again.
+        BundleError: it holds a type that could never be read again, or that skops can't write.
     """
     learned = copy.copy(model)
     for table in _TABLES & getattr(learned, "__dict__", {}).keys():
         delattr(learned, table)
-    content: bytes = skops.io.dumps(learned)
-    unlisted = _unlisted_types(content, also)
+    try:
+        content: bytes = skops.io.dumps(learned)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"model {name!r}: skops can't write it ({error}); see recsys.testing.RankerChecks") from None
+    unlisted = [] if any_type else _unlisted_types(content, also)
     if unlisted:
         raise BundleError(
             f"model {name!r}: holds {', '.join(unlisted)}, must hold listed types only; add them to "
@@ -218,7 +227,10 @@ def load_learned(path: Path, also: Sequence[str] = ()) -> Any:  # noqa: ANN401 -
     except (BadZipFile, KeyError, TypeError, ValueError) as error:
         raise BundleCorruptError(f"{path}: not readable as skops ({error}); train again") from None
     if unlisted:
-        raise BundleCorruptError(f"{path}: asks for {', '.join(unlisted)}, which is not listed; do not use this file")
+        raise BundleCorruptError(
+            f"{path}: asks for {', '.join(unlisted)}, which is neither listed nor trusted; do not use this file, "
+            "unless they are of a part of yours: then name them as trusted"
+        )
     return skops.io.loads(content, trusted=[*TRUSTED_TYPES, *also])
 
 

@@ -243,6 +243,12 @@ class NextProductModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         return FeatureBuilder(snapshot, self._sources(), extra, self._options.features, self._makers())
 
     @property
+    def has_own_parts(self) -> bool:
+        """Whether it holds a retriever, a ranker or features that do not come with the engine."""
+        given = self.retrievers is not None or self.ranker is not None or bool(self.features)
+        return given or self._options.ranker.plugin is not None
+
+    @property
     def _options(self) -> NextProductConfig:
         return self.config or NextProductConfig()
 
