@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from recsys.arrays import AnyFloatArray
@@ -19,7 +20,7 @@ N_STEPS = 200  # below scikit-learn's 255 bins, so that it takes the steps as th
 MAX_ROWS = 50_000
 
 
-class QuantileBins:
+class QuantileBins(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Replaces each value by the number of its quantile step; missing values stay missing."""
 
     def fit(self, values: AnyFloatArray) -> Self:

@@ -16,7 +16,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import Field
+from sklearn.base import BaseEstimator
 from sklearn.isotonic import IsotonicRegression
+from sklearn.utils.validation import check_is_fitted
 
 from recsys.arrays import FloatArray
 from recsys.contracts.config import Config
@@ -41,7 +43,7 @@ class CartConfig(Config):
     """Consequents kept an antecedent, the largest in size; 100 keep all but half a point of the hit rate."""
 
 
-class CartModel:
+class CartModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Scores of all products given the products of a cart: `score_j = prior_j + sum over i in cart of B_ij`.
 
     With `X` the orders x products matrix and a constant column, `W` the orders' weights `0.5 ** (age / half_life) /
@@ -72,7 +74,11 @@ class CartModel:
     ridge_: float
 
     def __init__(self, config: CartConfig | None = None) -> None:
-        self.config = config if config is not None else CartConfig()
+        self.config = config
+
+    @property
+    def _options(self) -> CartConfig:
+        return self.config or CartConfig()
 
     def fit(self, orders: sp.csr_array, age_days: FloatArray | None = None) -> Self:
         """Learn from orders.
@@ -90,7 +96,7 @@ class CartModel:
         scaled = sp.csr_array(sp.diags_array(np.sqrt(weight[filled])) @ orders[filled].astype(np.float64))
         root = np.sqrt(weight[filled])
         counts = scaled.T @ root
-        self.ridge_ = self.config.penalty * float(counts[counts > 0].mean())
+        self.ridge_ = self._options.penalty * float(counts[counts > 0].mean())
         share = counts / (weight.sum() + self.ridge_)
         head = self._head(orders)
         joint, prior = _regress_jointly(scaled[:, head], root, self.ridge_)
@@ -101,27 +107,29 @@ class CartModel:
 
     def score(self, carts: sp.csr_array) -> NDArray[np.float32]:
         """Return the score of every product for each cart, `(n_carts, n_products)`; carts are 0/1 rows."""
+        check_is_fitted(self)
         scores: NDArray[np.float32] = (carts.astype(np.float32) @ self.weights_).toarray() + self.prior_[None, :]
         return scores
 
     def _order_weights(self, orders: sp.csr_array, age_days: FloatArray | None) -> FloatArray:
         size = np.diff(orders.indptr)
         weight: FloatArray = np.where(size > 0, 1.0 / np.sqrt(np.maximum(size, 1)), 0.0)
-        if age_days is not None and self.config.half_life_days is not None:
-            weight = weight * 0.5 ** (age_days / self.config.half_life_days)
+        half_life_days = self._options.half_life_days
+        if age_days is not None and half_life_days is not None:
+            weight = weight * 0.5 ** (age_days / half_life_days)
         return weight
 
     def _head(self, orders: sp.csr_array) -> NDArray[np.intp]:
         counts = np.bincount(orders.indices, minlength=orders.shape[1])
         bought = np.flatnonzero(counts)
-        largest = bought[np.argsort(-counts[bought], kind="stable")[: self.config.head_size]]
+        largest = bought[np.argsort(-counts[bought], kind="stable")[: self._options.head_size]]
         return np.sort(largest)
 
     def _pruned(
         self, scaled: sp.csr_array, head: NDArray[np.intp], joint: FloatArray, prior: FloatArray
     ) -> sp.csr_array:
         """Rows of weights for every antecedent, block by block: only the largest of each row are ever kept."""
-        n_products, k = scaled.shape[1], self.config.weights_per_product
+        n_products, k = scaled.shape[1], self._options.weights_per_product
         place = np.full(n_products, -1)
         place[head] = np.arange(len(head))
         transposed = sp.csr_array(scaled.T)

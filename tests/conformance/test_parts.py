@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
-from sklearn.exceptions import NotFittedError
 
 from recsys.backtesting.baselines import BacktestModel, RuleConfidenceBaseline, default_baselines
 from recsys.models.next_product.account_features import account_feature_matrix
@@ -105,18 +104,6 @@ class TestBaselines(BacktestModelChecks):
     def make(self) -> BacktestModel:
         model = self.made()
         return model.set_params(min_orders=1) if isinstance(model, RuleConfidenceBaseline) else model
-
-
-@pytest.mark.parametrize("make", [each for name, each in RETRIEVERS.items() if name != "foreign"])
-def test_a_retriever_that_is_not_fitted_says_so(make: Callable[[], Retriever]) -> None:
-    with pytest.raises(NotFittedError):
-        make().score(np.zeros(1, dtype=np.int32))
-
-
-@pytest.mark.parametrize("model", default_baselines(), ids=lambda model: model.name)
-def test_a_baseline_that_is_not_fitted_says_so(model: BacktestModel) -> None:
-    with pytest.raises(NotFittedError):
-        model.recommend(np.zeros(1, dtype=np.int32), 3)
 
 
 class Leaks(SameBrand):

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.optimize import brentq
 from scipy.special import expit, logit
+from sklearn.base import BaseEstimator
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils.validation import check_is_fitted
 
 from recsys.arrays import AnyFloatArray, BoolArray
 from recsys.contracts.config import Config
@@ -66,7 +68,7 @@ class HeldOut(NamedTuple):
         return cls(np.zeros((0, 2), np.float32), np.zeros(0, bool), none, none, views)
 
 
-class Calibrator:
+class Calibrator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     r"""P(bought within the horizon) = isotonic(logistic(score, activity, score * activity)).
 
     The logistic (Platt 1999, with a second input) says how the ranker's log-odds and the account's activity combine;
@@ -87,11 +89,12 @@ class Calibrator:
         slope_: what the log-odds of a mean are stretched by.
     """
 
-    def __init__(self, config: CalibratorConfig) -> None:
+    def __init__(self, config: CalibratorConfig | None = None) -> None:
         self.config = config
 
     def fit(self, held_out: HeldOut) -> Self:
         """Learn from some windows of the past, each as the classifier saw it that was kept from it."""
+        config = self.config or CalibratorConfig()
         inputs, bought, weight, season, views = held_out
         weight = weight.astype(np.float64)
         windows, window = np.unique(season, return_inverse=True)
@@ -99,7 +102,7 @@ class Calibrator:
         self.rate_ = float(np.average(bought, weights=weight)) if weight.sum() > 0 else 0.0
         self.logistic_: LogisticRegression | None = None
         self.slope_, self.pivot_ = 1.0, 0.0
-        if bought.sum() < self.config.min_positives or bought.all():
+        if bought.sum() < config.min_positives or bought.all():
             return self
         level = np.ones(len(windows))
         for _ in range(_LEVEL_ROUNDS):
@@ -107,8 +110,8 @@ class Calibrator:
             alike = np.where(bought, weight / level[window], weight)
             self.logistic_ = LogisticRegression(C=10.0, max_iter=500).fit(_design(inputs), bought, sample_weight=alike)
             first = self._first(inputs)
-            level = _levels(window, weight * bought, weight * first, self.config.min_positives)
-        self.curve_ = _binned_isotonic(first, bought, alike, self.config.n_bins)
+            level = _levels(window, weight * bought, weight * first, config.min_positives)
+        self.curve_ = _binned_isotonic(first, bought, alike, config.n_bins)
         each = np.stack([self._alone(views[:, k]) for k in range(views.shape[1])], axis=1)
         self.slope_ = _slope(logit(np.clip(each, _SMALLEST, 1.0 - _SMALLEST)), held_out.weight * ~bought)
         self.pivot_ = _pivot(self._alone(inputs), held_out.weight, self.slope_)
@@ -121,6 +124,7 @@ class Calibrator:
             views: of each classifier the inputs as in `fit`; all of the same candidates.
             season: of the window that is asked about; default: as in the windows it was learned from.
         """
+        check_is_fitted(self)
         base = np.mean([self._alone(view) for view in views], axis=0)
         if self.logistic_ is not None:
             base = _stretched(base, self.slope_, self.pivot_)

@@ -19,7 +19,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.special import expit
+from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils.validation import check_is_fitted
 
 from recsys.arrays import AnyFloatArray, BoolArray, RowArray
 from recsys.contracts.config import Config
@@ -56,7 +58,7 @@ class ColdStartConfig(Config):
     min_purchases: int = Field(default=20, ge=1)
 
 
-class ColdStartModel:
+class ColdStartModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Says how probable it is that an account buys a product within the horizon that nobody has bought yet.
 
     `log odds = a + b' (nearest name, mean likeness, log(1 + new products in 90 days))`, a logistic regression over the
@@ -68,7 +70,7 @@ class ColdStartModel:
 
     def __init__(self, horizon_days: float, config: ColdStartConfig | None = None) -> None:
         self.horizon_days = horizon_days
-        self.config = config or ColdStartConfig()
+        self.config = config
 
     def fit(self, history: History, products: pd.DataFrame, as_of: datetime, rng: np.random.Generator) -> Self:
         """Learn from the launches before `as_of`; nothing is done where no product waits for its first sale."""
@@ -77,7 +79,7 @@ class ColdStartModel:
         if not len(unsold(take_snapshot(past, as_of, products), products)):
             return self
         values, bought = self._past(past, as_of, rng)
-        if self.config.min_purchases <= bought.sum() < len(bought):
+        if self._options.min_purchases <= bought.sum() < len(bought):
             self.model_ = LogisticRegression(max_iter=1_000).fit(values, bought)
         return self
 
@@ -89,12 +91,13 @@ class ColdStartModel:
             as_of: the moment up to which everything is known.
             accounts: rows of the accounts, ascending.
         """
+        check_is_fitted(self)
         snapshot = take_snapshot(history, as_of, self.products_)
         waiting = unsold(snapshot, self.products_)
         pairs, quantities = [_none()], Quantities.of(snapshot)
         if self.model_ is not None and len(waiting):
-            latest = waiting[-self.config.most_waiting :]
-            pairs += _best_pairs(snapshot, accounts, latest, self.model_, self.config.per_account)
+            latest = waiting[-self._options.most_waiting :]
+            pairs += _best_pairs(snapshot, accounts, latest, self.model_, self._options.per_account)
         account, product, probability = (np.concatenate(column) for column in zip(*pairs, strict=True))
         return Candidates(
             account=account,
@@ -105,13 +108,17 @@ class ColdStartModel:
             expected_quantity=quantities.expect(account, product),
         )
 
+    @property
+    def _options(self) -> ColdStartConfig:
+        return self.config or ColdStartConfig()
+
     def _past(self, past: History, as_of: datetime, rng: np.random.Generator) -> tuple[AnyFloatArray, BoolArray]:
         values, bought = [np.zeros((0, 3), np.float32)], [np.zeros(0, bool)]
-        for number in range(1, self.config.n_windows + 1):
+        for number in range(1, self._options.n_windows + 1):
             cutoff = as_of - timedelta(days=number * self.horizon_days)
             snapshot = take_snapshot(past, cutoff, self.products_)
-            waited = sample(unsold(snapshot, self.products_), self.config.products, rng)
-            standing = sample(np.unique(snapshot.pairs.account).astype(np.int32), self.config.accounts, rng)
+            waited = sample(unsold(snapshot, self.products_), self._options.products, rng)
+            standing = sample(np.unique(snapshot.pairs.account).astype(np.int32), self._options.accounts, rng)
             if len(waited) and len(standing):
                 pairs = _described(_Likeness.of(snapshot, waited), standing, waited)
                 values.append(pairs.values)

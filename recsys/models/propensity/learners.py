@@ -203,12 +203,12 @@ class BoostingLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         code_numbers: NDArray[np.bool_],
         code_levels: NDArray[np.bool_],
         setting: BoostingSetting,
-        seed: int = 0,
+        random_state: int = 0,
     ) -> None:
         self.code_numbers = code_numbers
         self.code_levels = code_levels
         self.setting = setting
-        self.seed = seed
+        self.random_state = random_state
 
     def fit(self, table: EncodedTable, y: NDArray[np.int_], weight: FloatArray) -> Self:
         """Grow the trees."""
@@ -222,7 +222,7 @@ class BoostingLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             l2_regularization=setting.l2,
             categorical_features=categories if categories.any() else None,
             early_stopping=False,
-            random_state=self.seed,
+            random_state=self.random_state,
         )
         edges = [
             None if is_category else weighted_edges(column, weight)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts.config import Config
@@ -130,6 +131,7 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
         An account that stands on several rungs below one product has one candidate: the most probable.
         """
+        check_is_fitted(self)
         config = self.config or UpgradeConfig()
         snapshot = ClimbSnapshot.at(history, self.ladder_, config.climbs, as_of)
         pairs = snapshot.standing
