@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -136,3 +138,14 @@ class TestTheChecksHaveTeeth:
     def test_a_wrong_retriever_fails(self, check: str) -> None:
         with pytest.raises(AssertionError):
             getattr(self.OfLeaks(), check)()
+
+
+def test_the_example_of_the_guide_passes_too() -> None:
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "own_parts.md"
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", guide.read_text("utf-8"), re.DOTALL):
+        exec(block, names)
+    checks = [name for name in dir(names["TestSameBrand"]) if name.startswith("test_")]
+    assert len(checks) > 5
+    for check in checks:
+        getattr(names["TestSameBrand"](), check)()

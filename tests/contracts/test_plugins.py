@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -39,11 +40,9 @@ def written(folder: Path, text: str) -> Path:
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_configuration_names_each_kind(tmp_path: Path) -> None:
-    text = (
-        '[next_product.sources]\nplugins = ["same_brand"]\n[next_product.ranker]\nplugin = "normal_bayes"\n'
-        '[next_product.features]\nplugins = ["owned_of_price"]\n[evaluation]\nbaselines = ["rising"]\n'
-    )
+def test_the_configuration_of_the_guide_names_each_kind(tmp_path: Path) -> None:
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "own_parts.md"
+    _, text = re.findall(r"```toml\n(.*?)```", guide.read_text("utf-8"), re.DOTALL)
     config = read_config(written(tmp_path, text), TrainConfig)
     assert default_retrievers(config.next_product.sources)[-1].channels == ("same_brand",)
     assert type(default_ranker(config.next_product.ranker)).__name__ == "NormalBayes"
