@@ -97,7 +97,6 @@ class StepDisplay:
 
     Args:
         console: where to show them.
-        expected: seconds of each step in an earlier run, by `metric_name`; steps without have no time left.
         every: seconds after which a log hears of a running step again.
         clock: seconds of a clock that never goes back.
     """
@@ -105,14 +104,14 @@ class StepDisplay:
     def __init__(
         self,
         console: Console,
-        expected: Mapping[str, float] | None = None,
         *,
         every: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         columns = SpinnerColumn(finished_text="done"), TextColumn("{task.description}"), TimeElapsedColumn()
         self._bars = Progress(*columns, TextColumn("{task.fields[left]}"), console=console)
-        self._console, self._expected, self._every, self._clock = console, expected or {}, every, clock
+        self._console, self._every, self._clock = console, every, clock
+        self._expected: dict[str, float] = {}
         self._running: dict[str, _Running] = {}
         self._took = self._planned = 0.0
         self._lock, self._stop = Lock(), Event()
@@ -130,6 +129,10 @@ class StepDisplay:
         self._stop.set()
         self._reminder.join()
         self._bars.stop()
+
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """Tell what each step took in an earlier run, by `metric_name`; steps without have no time left."""
+        self._expected = dict(seconds)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -160,7 +163,9 @@ class StepDisplay:
             return ""
         pace = self._took / self._planned if self._planned > 0 else 1.0
         left = planned * pace - so_far
-        return f"about {_shown(left)} left" if left > 0 else "longer than before"
+        if left <= 0:
+            return "longer than before"
+        return f"{'about ' if left >= 1 else ''}{_shown(left)} left"
 
     def _remind(self) -> None:
         while not self._stop.wait(min(1.0, self._every)):

@@ -7,6 +7,7 @@ serving.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -104,6 +105,8 @@ class Registry:
             description=description,
             model_id=model.model_id,
         )
+        named = json.dumps([{"name": MODEL_NAME, "version": made.version}])
+        self.client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": named})  # links the model's page
         self.client.set_registered_model_alias(MODEL_NAME, CHALLENGER, made.version)
         return _version(made)
 

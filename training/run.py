@@ -124,7 +124,7 @@ def train_and_register(
                 _log(run, data, config, fitted, evidence)
                 log_replay(run, replay, importances)
                 resumed = tuple(steps_found(keep))
-                run.log_metrics(figures | watch.metrics(frozenset(resumed)))
+                run.log_metrics(figures)
                 if resumed:
                     run.set_tags({"resumed_steps": ", ".join(resumed)})
                 if ladder_file is not None:
@@ -134,6 +134,7 @@ def train_and_register(
                 log_parts(run, config, figures, replay, watch.times)
                 card = model_card(evidence, data, fitted.history, replay, _verdict(registry, run))
                 run.set_tags({NOTE: card})
+            run.log_metrics(watch.metrics(frozenset(resumed)))
             version = registry.register(run.run_id, card)
     return TrainingRun(run.run_id, version.version, figures, data.report, evidence, tuple(watch.times), resumed)
 
@@ -257,7 +258,7 @@ def _evidence(
             gather_evidence, fitted, data, config, replay, rng, champion=rival, champion_version=champion.version
         )
     against = "no champion" if champion is None else f"champion {champion.version}"
-    return keep(f"what the gate judges, {against}", gather, document(GateEvidence))
+    return keep(f"what the gate judges beside {against}", gather, document(GateEvidence))
 
 
 def _champion(registry: Registry) -> Champion | None:

@@ -184,13 +184,14 @@ def open_run(registry: Registry, name: str) -> Iterator[TrackedRun]:
 
 
 def run_page(registry: Registry, run_id: str) -> str:
-    """Return where `mlflow ui` shows a run.
+    """Return where the tracking server, or `mlflow ui`, shows a run.
 
     The mode stands in the address: MLflow's page opens in the one that the browser used last, at first that of traces
     of language models, whatever kind the experiment says it has.
     """
     experiment_id = registry.client.get_run(run_id).info.experiment_id
-    return f"http://127.0.0.1:5000/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+    server = registry.tracking_uri if registry.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
 
 @cache

@@ -37,7 +37,7 @@ from recsys.evaluation.offline.calibration import judge_calibration
 from recsys.evaluation.offline.ground_truth import GroundTruth, cross_sell_pairs, ground_truth, known_accounts
 from recsys.evaluation.statistics.bootstrap import paired_difference
 from recsys.fitting.pipeline import fit_next_product, fit_upgrades, part_rng
-from recsys.fitting.steps import FRAME_FORM, LEARNED_FORM, Keep, Step, keep_nothing, no_progress
+from recsys.fitting.steps import CANDIDATES_FORM, FRAME_FORM, LEARNED_FORM, Keep, Step, keep_nothing, no_progress
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import LadderOf
 from recsys.models.candidates import NO_PRODUCT, Candidates
@@ -222,7 +222,7 @@ def learn_cross_sell(
     place = {account_id: row for row, account_id in enumerate(early.account_ids.tolist())}
     rows = np.array([place.get(one, -1) for one in history.account_ids[accounts].tolist()], dtype=np.int32)
     scored = keep(
-        f"replayed cross-sell {of_past}", lambda: model.score(early, past.as_of, rows[rows >= 0]), LEARNED_FORM
+        f"replayed cross-sell {of_past}", lambda: model.score(early, past.as_of, rows[rows >= 0]), CANDIDATES_FORM
     )
     return LearnedCross(past, model, _that_still_exist(over_history(scored, early, history)))
 
@@ -269,7 +269,7 @@ def replay_upgrades(
     ladder = Ladder(keep(f"replayed ladder {of_past}", lambda: ladder_of(past, early).edges, FRAME_FORM))
     model = keep(f"replayed upgrades {of_past}", lambda: fit_upgrades(past, early, ladder, config), LEARNED_FORM)
     model.ladder_, model.accounts_ = ladder, past.accounts
-    scored = keep(f"replayed upsell {of_past}", lambda: model.score(early, past.as_of), LEARNED_FORM)
+    scored = keep(f"replayed upsell {of_past}", lambda: model.score(early, past.as_of), CANDIDATES_FORM)
     scores = score_upsell(
         history,
         past.as_of,

@@ -27,7 +27,16 @@ from recsys.errors import EmptyDataError
 from recsys.fitting.assembly import LearnedParts, OfferModelConfig, build_offer_model
 from recsys.fitting.links import CartWeights
 from recsys.fitting.scoring_models import ScoringModels
-from recsys.fitting.steps import FRAME_FORM, LEARNED_FORM, OFFER_MODEL_FORM, Keep, Step, keep_nothing, no_progress
+from recsys.fitting.steps import (
+    CANDIDATES_FORM,
+    FRAME_FORM,
+    LEARNED_FORM,
+    OFFER_MODEL_FORM,
+    Keep,
+    Step,
+    keep_nothing,
+    no_progress,
+)
 from recsys.ladder.edges import Ladder, LadderConfig, build_ladder
 from recsys.mining.rules import RuleConfig, mine_rules
 from recsys.models.candidates import Candidates
@@ -189,11 +198,8 @@ def fit(
         upgrades.ladder_, upgrades.accounts_ = edges, data.accounts
     models = ScoringModels(next_product, cold_start, upgrades)
     with step(FitStep.CANDIDATES):
-        cross, up = keep(
-            FitStep.CANDIDATES,
-            lambda: (models.cross_sell(history, data.as_of), models.upsell(history, data.as_of)),
-            LEARNED_FORM,
-        )
+        cross = keep(FitStep.CANDIDATES, lambda: models.cross_sell(history, data.as_of), CANDIDATES_FORM)
+        up = keep(f"{FitStep.CANDIDATES}: upsell", lambda: models.upsell(history, data.as_of), CANDIDATES_FORM)
     with step(FitStep.OFFERS):
         learned = LearnedParts(cross=cross, up=up, rules=rules, ladder=edges.edges, cart=cart)
         model = keep(FitStep.OFFERS, lambda: _offer_model(data, history, learned, config), OFFER_MODEL_FORM)

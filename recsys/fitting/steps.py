@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +31,7 @@ from recsys.bundle.save import file_entries, replaced_folder, save_bundle
 from recsys.contracts.config import Config
 from recsys.errors import BundleError
 from recsys.fitting.scoring_models import dump_learned, load_learned
+from recsys.models.candidates import Candidates
 from recsys.offer_model.tables import OfferModel
 
 _T = TypeVar("_T")
@@ -74,13 +76,18 @@ RESULT_TYPES: Final = (
     "recsys.evaluation.offline.ranking_metrics.RankingScores",
     "recsys.evaluation.statistics.bootstrap.Interval",
     "recsys.fitting.links.CartWeights",
-    "recsys.models.candidates.Candidates",
     "recsys.offer_model.tables.CartCurve",
     "scipy.sparse._csr.csr_array",
 )
 """Types of results beyond those of the models; each holds arrays, numbers and texts alone."""
 
-_LEARNED, _FRAME, _DOCUMENT, _BUNDLE = "learned.skops", "frame.parquet", "document.json", "bundle"
+_LEARNED, _FRAME, _ARRAYS, _DOCUMENT, _BUNDLE = (
+    "learned.skops",
+    "frame.parquet",
+    "arrays.npz",
+    "document.json",
+    "bundle",
+)
 _STEP: Final = "step.json"
 _OWNER: Final = "owner"
 
@@ -106,6 +113,11 @@ LEARNED_FORM: Final[Form[Any]] = Form(
     lambda folder: load_learned(folder / _LEARNED, RESULT_TYPES),
 )
 """A fitted model without its tables of products, accounts and edges, or the arrays of a result."""
+CANDIDATES_FORM: Final[Form[Candidates]] = Form(
+    lambda folder, value: np.savez(folder / _ARRAYS, **vars(value)),
+    lambda folder: Candidates(**np.load(folder / _ARRAYS, allow_pickle=False)),
+)
+"""Scored candidates, array by array: of a large market they are a gigabyte, of which no copy is made."""
 OFFER_MODEL_FORM: Final[Form[OfferModel]] = Form(
     lambda folder, model: save_bundle(folder / _BUNDLE, model),
     lambda folder: load_bundle(folder / _BUNDLE).model,

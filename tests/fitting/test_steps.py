@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from recsys.fitting.steps import FRAME_FORM, LEARNED_FORM, KeptSteps, kept_steps, steps_found
+from recsys.fitting.steps import CANDIDATES_FORM, FRAME_FORM, LEARNED_FORM, KeptSteps, kept_steps, steps_found
 from recsys.models.candidates import Candidates
 
 
@@ -22,10 +22,10 @@ def test_a_step_of_another_key_or_a_damaged_one_is_made_anew(tmp_path: Path) -> 
     frame = pd.DataFrame({"id": pd.Series(["a", "b"], dtype=object), "n": [1, 2], "share": [0.1, 0.3]})
     keep = KeptSteps(tmp_path, "one")
     assert keep("rules", lambda: frame, FRAME_FORM) is frame
-    keep("offers", candidates, LEARNED_FORM)
+    keep("offers", candidates, CANDIDATES_FORM)
     again = KeptSteps(tmp_path, "one")
     pd.testing.assert_frame_equal(again("rules", lambda: frame.head(0), FRAME_FORM), frame)
-    read = again("offers", lambda: None, LEARNED_FORM)
+    read = again("offers", candidates, CANDIDATES_FORM)
     assert all((column == getattr(candidates(), name)).all() for name, column in vars(read).items())
     assert again.found == ["rules", "offers"]
 

@@ -30,7 +30,8 @@ def wait_for(log: io.StringIO, text: str) -> None:
 
 def test_a_log_hears_of_a_step_at_its_beginning_while_it_runs_and_at_its_end() -> None:
     log, clock = io.StringIO(), Clock()
-    with StepDisplay(Console(file=log), {"complements": 40.0, "cart_weights": 20.0}, clock=clock) as shown:
+    with StepDisplay(Console(file=log), clock=clock) as shown:
+        shown.expect({"complements": 40.0, "cart_weights": 20.0})
         with shown.step("complements"):
             assert "complements: begins, about 40 s left" in log.getvalue()
             clock.now = 6.0
@@ -75,10 +76,12 @@ def test_steps_beside_each_other_are_both_reminded_of_and_one_that_fails_says_so
 def test_a_terminal_shows_bars_with_the_time_left() -> None:
     log, clock = io.StringIO(), Clock()
     console = Console(file=log, force_terminal=True, width=100)
-    with StepDisplay(console, {"complements": 40.0}, clock=clock) as shown, shown.step("complements"):
-        wait_for(log, "about 40 s left")
-        clock.now = 10.0
-        wait_for(log, "about 30 s left")
+    with StepDisplay(console, clock=clock) as shown:
+        shown.expect({"complements": 40.0})
+        with shown.step("complements"):
+            wait_for(log, "about 40 s left")
+            clock.now = 10.0
+            wait_for(log, "about 30 s left")
 
 
 def test_what_was_read_from_an_earlier_run_is_not_timed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def test_life_of_a_model(registry: Registry, tmp_path: Path) -> None:
     second = registry.register(_trained(registry, tmp_path))
     assert first.tags == second.tags == {"model_version": model_version(tmp_path)}  # equal content, equal name
     assert registry.get("challenger") == second
+    (model,) = registry.client.get_run(second.run_id).outputs.model_outputs
+    tags = registry.client.get_logged_model(model.model_id).tags
+    assert json.loads(tags["mlflow.modelVersions"]) == [{"name": "offers", "version": second.version}]
 
     assert registry.promote(first, now=NOW, why="first model") is None
     before = registry.promote(second, now=NOW, why="better")

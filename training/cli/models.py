@@ -34,6 +34,7 @@ from training.champion import (
     same_window,
 )
 from training.gate import NDCG_CHECK, DataFacts, GateCheck
+from training.progress import SECONDS
 from training.registry import CHALLENGER, MODEL_NAME, ModelVersion, Registry
 
 TrackingUri = Annotated[str, typer.Option("--tracking-uri", help="Where MLflow keeps runs and models.")]
@@ -220,9 +221,13 @@ def _verdict(registry: Registry, versions: tuple[ModelVersion, ModelVersion], na
     return f"{said}: NDCG@10 on novel products, same accounts, {names[1]} less {names[0]} {interval}."
 
 
+_OF_THE_MACHINE = (SECONDS, "cpu_seconds.", "peak_gb.")
+"""How metrics begin that say nothing of a model: they come last."""
+
+
 def _metrics(names: list[str], left: dict[str, float], right: dict[str, float]) -> Table:
     table = _table("Metrics that differ", [*names, "difference"])
-    keys = sorted(left.keys() | right.keys())
+    keys = sorted(left.keys() | right.keys(), key=lambda key: (key.startswith(_OF_THE_MACHINE), key))
     differing = [key for key in keys if left.get(key) != right.get(key)]
     for key in differing:
         one, other = left.get(key), right.get(key)

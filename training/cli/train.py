@@ -76,8 +76,10 @@ def train_command(
         rejects=rejects,
     )
     console = Console()
-    registry = Registry(tracking_uri)
-    with StepDisplay(Console(stderr=True), seconds_before(registry)) as shown:
+    with StepDisplay(Console(stderr=True)) as shown:
+        with shown.step("opening MLflow"):  # a new database takes seconds
+            registry = Registry(tracking_uri)
+            shown.expect(seconds_before(registry))
         done = train_and_register(
             spec, options, tracking_uri=tracking_uri, out=out, ladder_file=ladder, step=shown.step
         )
@@ -90,7 +92,9 @@ def train_command(
     typer.echo(f"Registered as offers version {done.version}, alias challenger; run {done.run_id}.")
     if out is not None:
         typer.echo(f"The bundle stands in {out} too, the fitted models in {models_folder(out)}.")
-    typer.echo(f"Look at it: mlflow ui --backend-store-uri {tracking_uri}, then {run_page(registry, done.run_id)}")
+    if not tracking_uri.startswith("http"):
+        typer.echo(f"To look at it: mlflow ui --backend-store-uri {tracking_uri}")
+    typer.echo(f"Its page: {run_page(registry, done.run_id)}")
     typer.echo("Make it champion, if it passes the gate: offers promote")
 
 
