@@ -109,7 +109,7 @@ def test_promote_compare_and_roll_back(uri: str, capsys: pytest.CaptureFixture[s
     for part in ("seed 0 1", "next_product.ranker.kind logistic boosting", "active products", "+0.0500 [+0.0500"):
         assert part in said
     assert said.startswith(f"version {better} ranks better than version 1: NDCG@10 on novel products, same accounts")
-    parts = ["checks of the gate passed", "fingerprint", "Configuration that differs", "Metrics that differ"]
+    parts = ["Quality", "fingerprint", "Configuration that differs", "Metrics that differ"]
     assert sorted(parts, key=said.index) == parts
     run_id = Registry(uri).get("1").run_id
     code, by_run = _run(uri, capsys, "compare", run_id, "champion")

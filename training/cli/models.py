@@ -192,13 +192,13 @@ def _qualities(registry: Registry, version: ModelVersion, champion: ModelVersion
         observed, expected = (sum(getattr(each, side) for each in one.bins) for side in ("observed", "expected"))
         ratio = f"{observed / expected:.2f}" if expected > 0 else "-"
         found[f"{one.kind}: observed / expected"] = ratio
-        found[f"{one.kind}: log loss less the base rate's"] = f"{one.log_loss - one.log_loss_of_base_rate:+.6f}"
+        found[f"{one.kind}: log loss less base rate's"] = f"{one.log_loss - one.log_loss_of_base_rate:+.6f}"
     found["active catalogue offered"] = f"{evidence.coverage:.1%}"
     try:
         checks = gate_checks(registry, version, champion)
-        found["checks of the gate passed"] = f"{sum(one.passed for one in checks)} of {len(checks)}"
+        found["gate"] = f"{sum(one.passed for one in checks)} of {len(checks)} pass"
     except GateError:
-        found["checks of the gate passed"] = "-"
+        found["gate"] = "-"
     return found
 
 
