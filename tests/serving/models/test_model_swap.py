@@ -45,7 +45,7 @@ class NamedEngine(FakeEngine):
 
     def recommend(self, request: OfferRequest, state: AccountState = EMPTY_STATE) -> Slate:
         slate = super().recommend(request, state)
-        return replace(slate, offers=tuple(replace(offer, reason=self.version) for offer in slate.offers))
+        return replace(slate, offers=tuple(offer._replace(reason=self.version) for offer in slate.offers))
 
 
 class Shelf:
