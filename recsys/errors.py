@@ -1,7 +1,7 @@
 """The exception tree: what went wrong, where, and what to do.
 
 Every message says what was found, the rule it breaks and the remedy. Each class is also the builtin
-that a caller would expect to catch::
+that a caller would expect to catch:
 
     OfferEngineError
     ├── ConfigError (ValueError)            a setting is unknown, out of range or contradicts another
