@@ -126,7 +126,7 @@ def test_a_full_decision_survives_the_round_trip(store: EventStore) -> None:
         assignments=(AssignedArm("e1", "treatment", 0.5), AssignedArm('é"2_', "big", 0.25)),
         shown=False,
         presented=True,
-        offers=(replace(offer(), rule="autumn", discount=0.5, propensity=0.25), offer(2, "P2")),
+        offers=(offer()._replace(rule="autumn", discount=0.5, propensity=0.25), offer(2, "P2")),
         context=Context(state, {"P7": "out_of_stock"}, "abc123", "ended-1"),
     )
     store.append([full])
@@ -154,7 +154,7 @@ def test_any_text_number_and_time_survives(
 ) -> None:
     name = f"{when.isoformat()}{ids!r}{probability!r}{price!r}"
     offers = tuple(
-        replace(offer(rank, product), price=price, probability=probability) for rank, product in enumerate(ids, 1)
+        offer(rank, product)._replace(price=price, probability=probability) for rank, product in enumerate(ids, 1)
     )
     one = decision(name, decided_at=when, offers=offers, request=OfferRequest(cart=(CartLine(ids[0]),)))
     store.append([one])

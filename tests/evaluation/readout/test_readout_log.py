@@ -226,7 +226,7 @@ def _decision(row: Any, experiment_id: str, others: tuple[AssignedArm, ...]) -> 
         tier="account",
         horizon_days=30,
         n_considered=2,
-        offers=(OFFER, replace(OFFER, rank=2, product_id="P2")),
+        offers=(OFFER, OFFER._replace(rank=2, product_id="P2")),
         assignments=(*others, AssignedArm(experiment_id, row.arm, 0.5)),
         presented=True,
     )
