@@ -26,7 +26,7 @@ def serve_command(
     keys: Annotated[
         Path | None,
         typer.Option(
-            readable=False, help="File of API keys, made by `offers key create`; every caller then needs one."
+            readable=False, help="`offers key create` makes this file of API keys; every caller then needs one."
         ),
     ] = None,
     rules: Annotated[

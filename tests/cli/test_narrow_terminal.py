@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from recsys.cli.main import main
+from recsys.cli.main import commands, main
 from recsys.contracts import columns as c
 from tests.golden.markets import NORTH
 from tests.golden.storage import archive_of, unpack
@@ -55,6 +56,22 @@ def test_a_key_stands_in_one_line(offers: Offers, tmp_path: Path) -> None:
     (listed,) = offers("key", "list", "--keys", keys)
     assert len(made) > 30
     assert listed.endswith("the shop  web team  storefront (offers,outcomes)")
+
+
+@pytest.mark.parametrize("columns", ["40", "60", "100"])
+def test_no_command_that_a_help_names_breaks(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    waiting = [[name] for name in commands()]
+    for words in waiting:
+        with pytest.raises(SystemExit):
+            main([*words, "--help"])
+        text = capsys.readouterr().out
+        assert [line for line in text.splitlines() if line.count("`") % 2] == []
+        listed = text.partition("\nCommands:\n")[2]
+        waiting += [[*words, name] for name in re.findall(r"^  (\S+)", listed, re.MULTILINE)]
+    assert ["key", "create"] in waiting
 
 
 def test_rich_prints_tables_and_no_sentence_that_it_would_wrap() -> None:

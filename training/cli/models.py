@@ -268,7 +268,10 @@ def ladder_command(
     ] = "models:/offers@challenger",
     tracking_uri: Annotated[str, typer.Option(help="Where MLflow keeps its registry.")] = DEFAULT_TRACKING_URI,
 ) -> None:
-    """Write the upgrade ladder of a model as CSV, to be edited and read back by `offers train --ladder`."""
+    """Write the upgrade ladder of a model as CSV, to be edited.
+
+    `offers train --ladder` reads it back.
+    """
     bundle = load_bundle(resolve_model(model, tracking_uri=tracking_uri))
     edges = pd.read_parquet(checked_file(bundle.path, bundle.manifest, FRAME))
     products = bundle.model.products

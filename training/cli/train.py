@@ -42,7 +42,7 @@ def train_command(
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="One option, before the file's; may be repeated."),
     ] = None,
     ladder: Annotated[
-        Path | None, typer.Option(help="An edited ladder, from `offers ladder`; default: built from the data.")
+        Path | None, typer.Option(help="`offers ladder` writes one, to be edited; default: built from the data.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the bundle to this folder too, and the fitted models beside it.")
