@@ -235,3 +235,16 @@ def test_a_file_that_can_not_be_is_told_at_once(tmp_path: Path) -> None:
     for file in (tmp_path / "nowhere" / "queue.db", tmp_path / "text.db"):
         with pytest.raises(ConfigError, match=r"queue_file == .*name a file"):
             OfferClient(NOBODY, ClientConfig(queue_file=file))
+
+
+def test_after_a_fork_a_client_says_that_it_belongs_to_the_other_process() -> None:
+    """Its thread is not there: without a word every page would wait for its deadline."""
+    script = (
+        "import os\nfrom recsys.client import OfferClient\n"
+        f"client = OfferClient({NOBODY!r})\n"
+        "if child := os.fork():\n    client.close()\n"
+        "    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "try:\n    client.models()\nexcept RuntimeError as error:\n    os._exit(7 if 'forked' in str(error) else 1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
+    assert done.returncode == 7
