@@ -68,6 +68,13 @@ def test_an_import_names_the_extra_that_it_needs(base: dict[str, str], module: s
     assert f'pip install "offer-engine[{extra}]"' in done.stderr
 
 
+def test_a_name_of_the_door_names_the_extra_that_it_needs(base: dict[str, str]) -> None:
+    assert run(base, "from recsys import CartLine, Offer, OfferRequest, Slate, OfferEngineError").returncode == 0
+    done = run(base, "from recsys import Recommender")
+    assert done.stderr.splitlines()[-1].startswith("recsys.errors.MissingExtraError: recsys.Recommender needs ")
+    assert 'pip install "offer-engine[train]"' in done.stderr
+
+
 @pytest.mark.parametrize("command", [("train",), ("experiment", "power", "--orders", "orders.parquet")])
 def test_beside_the_server_what_trains_names_its_extra(serve: dict[str, str], command: tuple[str, ...]) -> None:
     done = run(serve, OFFERS, *command)

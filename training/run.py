@@ -109,7 +109,7 @@ def train_and_register(
         run.log_params(compared_params(config, COMPARED) | {"as_of": data.as_of.isoformat(), "data": data.fingerprint})
         with kept_steps(steps_folder(out, tracking_uri), _key(data, config, ladder)) as keep:
             _end_killed(registry, take_over(keep, run.run_id), by=run)
-            fitted, replay = _fit_and_replay(spec, data, config, ladder, step, keep)
+            fitted, replay = _fit_and_replay(data, config, ladder, step, keep)
             with step("what the gate judges"):
                 evidence = _evidence(registry, fitted, data, config, replay, keep)
             with step("importances of the features"):
@@ -206,7 +206,7 @@ def _key(data: Dataset, config: TrainConfig, ladder: Ladder | None) -> str:
 
 
 def _fit_and_replay(
-    spec: ReadSpec, data: Dataset, config: TrainConfig, ladder: Ladder | None, step: Step, keep: Keep
+    data: Dataset, config: TrainConfig, ladder: Ladder | None, step: Step, keep: Keep
 ) -> tuple[FittedModels, PastValidation]:
     """Learn and look back; side by side where two pasts fit into memory, because much of each is work of one core."""
     learn = partial(fit, data, config, step=step, keep=keep, ladder=ladder)
@@ -218,7 +218,7 @@ def _fit_and_replay(
         chosen = sample_accounts(data, n_lines, most_lines, part_rng(config, "replayed market"))
         history = known_history(data if chosen is None else of_accounts(data, chosen))
     ladder_of = ladder_from_data(config.ladder) if ladder is None else fixed_ladder(ladder, config.ladder)
-    read = partial(_read_at, spec, chosen)
+    read = partial(_read_at, data, chosen)
     rivals = partial(default_baselines, config.evaluation.baselines)
     rivals()  # what keeps one from being made is said before anything is learned
     look_back = partial(
@@ -239,10 +239,10 @@ def _fit_and_replay(
     return fitted, replace(replay, notes=(*replay.notes, note))
 
 
-def _read_at(spec: ReadSpec, account_ids: NDArray[np.object_] | None, cutoff: datetime) -> Dataset:
+def _read_at(data: Dataset, account_ids: NDArray[np.object_] | None, cutoff: datetime) -> Dataset:
     """The sources with nothing at or after the cutoff; what is rejected was reported by the run itself."""
-    data = read_dataset(spec.model_copy(update={"as_of": cutoff, "rejects": None}))
-    return data if account_ids is None else of_accounts(data, account_ids)
+    early = data.at(cutoff)
+    return early if account_ids is None else of_accounts(early, account_ids)
 
 
 def _evidence(

@@ -7,9 +7,10 @@ counts as a climb, is built before the first cutoff and stays frozen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from typing import Protocol
 
@@ -50,13 +51,13 @@ class Trained(Protocol):
     """What training on the lines before a cutoff hands to the backtest."""
 
     @property
-    def raw(self) -> Candidates:
-        """The ranker's own cross-sell candidates, over the history's vocabularies."""
+    def raw(self) -> Candidates | None:
+        """The ranker's own cross-sell candidates, over the history's vocabularies; None: lists alone."""
         ...
 
     @property
-    def upgrades(self) -> Candidates:
-        """The upgrade model's candidates: every pair of an account and a higher rung."""
+    def upgrades(self) -> Candidates | None:
+        """The upgrade model's candidates: every pair of an account and a higher rung; None: lists alone."""
         ...
 
     def served(self, accounts: RowArray, k: int) -> RowArray:
@@ -111,22 +112,23 @@ class Split:
 
 
 @single_threaded()
-def backtest(
+def score_cutoffs(
     history: History,
     config: BacktestConfig,
     *,
-    trainer: Trainer | None = None,
+    trainers: Mapping[str, Trainer] | None = None,
     ladder: Ladder | None = None,
     carts: CartScorer | None = None,
     baselines: Callable[[], Sequence[BacktestModel]] = default_baselines,
     step: Step = no_progress,
 ) -> Backtest:
-    """Return how the engine and the baselines would have done at each cutoff.
+    """Return how what is trained and the baselines would have done at each cutoff.
 
     Args:
         history: the whole history, before and after the cutoffs.
         config: what is scored.
-        trainer: trains on the lines before a cutoff; None: the baselines alone are scored.
+        trainers: what trains on the lines before a cutoff, by the name of the list that it serves; None: the baselines
+            alone are scored.
         ladder: the upgrade edges, frozen before the first cutoff; None: upsell is not scored.
         carts: scores cart completion at a cutoff, once its engine is trained; None: it is not scored.
         baselines: makes the baselines of one cutoff, not fitted.
@@ -143,13 +145,14 @@ def backtest(
     for cutoff in config.cutoffs:
         split = _split(history, cutoff, config, rng)
         methods = [_score_baseline(split, baseline, rng, step) for baseline in baselines()]
-        trained = None
-        if trainer is not None:
+        trained = []
+        for name, trainer in (trainers or {}).items():
             with step(f"{cutoff:%Y-%m-%d}: training"):
-                trained = trainer(cutoff)
-            with step(f"{cutoff:%Y-%m-%d}: engine"):
-                methods += _score_trained(split, trained, rng)
-        result = _cutoff_result(split, methods, trained, ladder, rng)
+                trained.append(trainer(cutoff))
+            with step(f"{cutoff:%Y-%m-%d}: {name}"):
+                methods += _score_trained(split, name, trained[-1], rng)
+        engine = next((one for one in trained if one.raw is not None), None)
+        result = _cutoff_result(split, methods, engine, ladder, rng)
         if carts is not None:
             with step(f"{cutoff:%Y-%m-%d}: carts"):
                 result = replace(result, carts=carts(cutoff))
@@ -193,12 +196,24 @@ def baseline_lists(split: Split, model: BacktestModel) -> RowArray:
     Raises:
         PluginError: it is not what a baseline must be, or returned something else than rows of products.
     """
+    return fitted_lists(model, split.history, split.cutoff)(split.truth.accounts, split.config.k)
+
+
+def fitted_lists(model: BacktestModel, history: History, cutoff: datetime) -> Callable[[RowArray, int], RowArray]:
+    """Return what gives the lists of a model, fitted before the cutoff and checked.
+
+    Raises:
+        PluginError: it is not what a baseline must be; its lists, when asked for, are no rows of products.
+    """
     check_plugin("baselines", model, "baseline")
-    accounts, k = split.truth.accounts, split.config.k
-    past = split.history.before(split.cutoff)  # whatever it does with the cutoff, it never sees a later line
-    lists = np.asarray(model.fit(past, split.cutoff).recommend(accounts, k))
+    past = history.before(cutoff)  # whatever it does with the cutoff, it never sees a later line
+    return partial(_checked_lists, model.fit(past, cutoff), past.n_products)
+
+
+def _checked_lists(model: BacktestModel, n_products: int, accounts: RowArray, k: int) -> RowArray:
+    lists = np.asarray(model.recommend(accounts, k))
     rows = lists.shape == (len(accounts), k) and lists.dtype.kind == "i"
-    if not rows or lists.min(initial=-1) < -1 or lists.max(initial=-1) >= past.n_products:
+    if not rows or lists.min(initial=-1) < -1 or lists.max(initial=-1) >= n_products:
         raise PluginError(
             f"baseline {model.name!r}: recommend returned {lists.dtype} of shape {lists.shape}, must be rows of "
             f"products, -1 where there are fewer, of shape {len(accounts), k}; see recsys.testing.BacktestModelChecks"
@@ -206,13 +221,13 @@ def baseline_lists(split: Split, model: BacktestModel) -> RowArray:
     return lists.astype(np.int32, copy=False)
 
 
-def _score_trained(split: Split, trained: Trained, rng: np.random.Generator) -> list[MethodScores]:
+def _score_trained(split: Split, name: str, trained: Trained, rng: np.random.Generator) -> list[MethodScores]:
     accounts, k = split.truth.accounts, split.config.k
-    raw = first_of_each(trained.raw, accounts, split.history.n_accounts, k)
-    return [
-        score_lists(split, RAW, "raw", raw, rng),
-        score_lists(split, SERVED, "served", trained.served(accounts, k), rng),
-    ]
+    scores = []
+    if trained.raw is not None:
+        raw = first_of_each(trained.raw, accounts, split.history.n_accounts, k)
+        scores.append(score_lists(split, RAW if name == SERVED else f"{name}: {RAW}", "raw", raw, rng))
+    return [*scores, score_lists(split, name, "served", trained.served(accounts, k), rng)]
 
 
 def score_lists(split: Split, name: str, kind: MethodKind, lists: RowArray, rng: np.random.Generator) -> MethodScores:
@@ -238,18 +253,20 @@ def score_lists(split: Split, name: str, kind: MethodKind, lists: RowArray, rng:
 def _cutoff_result(
     split: Split,
     methods: list[MethodScores],
-    trained: Trained | None,
+    engine: Trained | None,
     ladder: Ladder | None,
     rng: np.random.Generator,
 ) -> CutoffResult:
-    upsell = None
-    if trained is not None and ladder is not None:
+    upsell, calibration = None, None
+    if engine is not None and engine.raw is not None:
+        calibration = judge_calibration(_pairs(split, engine.raw), split.config.calibration)
+    if engine is not None and engine.upgrades is not None and ladder is not None:
         upsell = score_upsell(
             split.history,
             split.cutoff,
             split.config.horizon_days,
             ladder,
-            trained.upgrades,
+            engine.upgrades,
             climbs=split.config.climbs,
             calibration=split.config.calibration,
         )
@@ -259,13 +276,12 @@ def _cutoff_result(
         n_novel=split.truth.relevant.nnz,
         methods=tuple(methods),
         differences=_differences(methods, split.config, rng),
-        calibration=None if trained is None else judge_calibration(_pairs(split, trained), split.config.calibration),
+        calibration=calibration,
         upsell=upsell,
     )
 
 
-def _pairs(split: Split, trained: Trained) -> ScoredPairs:
-    raw = trained.raw
+def _pairs(split: Split, raw: Candidates) -> ScoredPairs:
     return cross_sell_pairs(
         split.history, split.cutoff, split.config.horizon_days, raw.account, raw.product, raw.probability
     )

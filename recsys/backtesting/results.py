@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -9,6 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.backtesting.cart_completion import CartCompletion
@@ -158,6 +160,14 @@ class Backtest:
         )
         return plain
 
+    def to_json(self) -> str:
+        """Return the text of `backtest.json`."""
+        return json.dumps(self.to_dict(), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a cutoff and method: its figures, the interval of its NDCG, and the engine's calibration."""
+        return pd.DataFrame([row for result in self.cutoffs for row in _rows(result)])
+
     def metrics(self) -> dict[str, float]:
         """Return every figure under a flat name that experiment tracking accepts, as `ndcg.raw_ranker.2011-06-01`."""
         return {name: value for name, value in self._metrics() if np.isfinite(value)}
@@ -180,6 +190,25 @@ class Backtest:
                 yield from _cart_metrics(result.carts, day)
         for difference in self.pooled:
             yield f"ndcg_gain_low.{slug(difference.method)}.{slug(difference.against)}", difference.interval.low
+
+
+def _rows(result: CutoffResult) -> Iterator[dict[str, object]]:
+    calibration = result.calibration
+    for method in result.methods:
+        if method.kind != "raw" or calibration is None:
+            judged = {}
+        else:
+            judged = {name: getattr(calibration, name) for name in ("log_loss", "base_log_loss", "holds")}
+            calibration = None  # of the first engine alone
+        yield {
+            "cutoff": result.cutoff,
+            "method": method.name,
+            "kind": method.kind,
+            **method.figures(),
+            "ndcg_low": method.ndcg_interval.low,
+            "ndcg_high": method.ndcg_interval.high,
+            **judged,
+        }
 
 
 def slug(name: str) -> str:

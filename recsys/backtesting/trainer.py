@@ -20,7 +20,7 @@ from recsys.data.history import History, codes_of
 from recsys.errors import EmptyDataError
 from recsys.fitting.pipeline import FitConfig, fit, write_bundle
 from recsys.fitting.steps import Step, no_progress
-from recsys.ladder.edges import Ladder, build_ladder
+from recsys.ladder.edges import Ladder
 from recsys.models.candidates import NO_PRODUCT, Candidates
 from recsys.ranking.engine import OfferEngine
 
@@ -59,8 +59,7 @@ class BundleTrained:
 
 def freeze_ladder(read: Read, first_cutoff: datetime, config: FitConfig) -> Ladder:
     """Return the ladder of the data before the first cutoff: later families and prices may not leak into it."""
-    data = read(first_cutoff)
-    return build_ladder(data.products, data.history(), data.upgrades, config.ladder)
+    return Ladder.build(read(first_cutoff), config.ladder)
 
 
 def pipeline_trainer(

@@ -40,6 +40,18 @@ class Bundle:
     manifest: Manifest
     model: OfferModel
 
+    def frame(self, name: str) -> pd.DataFrame:
+        """Return a table for people that was saved with the model, its digest compared: `rules` or `ladder`.
+
+        Raises:
+            BundleCorruptError: the bundle has none of that name, or it does not match.
+        """
+        import pandas as pd
+
+        entry = _listed(self.path, self.manifest, f"frames/{name}.parquet")
+        check_file(self.path, entry, verify=True)
+        return pd.read_parquet(self.path / entry.name)
+
     def engine(self) -> OfferEngine:
         """Return an engine that ranks as the bundle says."""
         return OfferEngine(self.model, self.manifest.ranking)
@@ -103,16 +115,6 @@ def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
     if verify:
         model.check()
     return Bundle(path, manifest, model)
-
-
-def checked_file(folder: Path, manifest: Manifest, name: str) -> Path:
-    """Return the path of one file of a bundle after its digest was compared.
-
-    Raises:
-        BundleCorruptError: the manifest does not list it, or it does not match.
-    """
-    check_file(folder, _listed(folder, manifest, name), verify=True)
-    return folder / name
 
 
 def check_file(folder: Path, file: FileEntry, *, verify: bool) -> None:

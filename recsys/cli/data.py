@@ -70,16 +70,11 @@ def simulate_command(
     seed: Annotated[int, typer.Option(help="The same seed gives the same market.")] = 0,
 ) -> None:
     """Write a simulated market with known complements, substitutes and upgrades."""
-    from pydantic import ValidationError
-
-    from recsys.contracts.config import validation_sentences
+    from recsys.contracts.config import checked_config
     from recsys.simulation.constants import MarketConfig
     from recsys.simulation.market import write_market
 
-    try:
-        config = MarketConfig(n_accounts=accounts, n_products=products, seed=seed)
-    except ValidationError as error:
-        raise ConfigError(validation_sentences(error)) from None
+    config = checked_config(MarketConfig, {"n_accounts": accounts, "n_products": products, "seed": seed})
     console = Console()
     with console.status("Simulating"):
         n_lines = write_market(config, out)

@@ -29,11 +29,11 @@ def export_command(
     until: Annotated[str | None, typer.Option(help="First day that is left out, YYYY-MM-DD, UTC.")] = None,
 ) -> None:
     """Write a table of the event store to Parquet, one file a day; a day that is there already is replaced."""
-    from recsys.events.maintenance import export_days
+    from recsys.events.maintenance import export_events
     from recsys.events.store import open_store
 
     with closing(open_store(store)) as events:
-        days = export_days(events, _table(table), out, _day("--since", since), _day("--until", until))
+        days = export_events(events, _table(table), out, _day("--since", since), _day("--until", until))
     typer.echo(f"{sum(days.values()):,} rows of {len(days):,} days in {out / table}")
 
 

@@ -87,7 +87,7 @@ def _state(record: ExperimentRecord, now: datetime) -> str:
     return f"runs, day {(now - record.started_at).days + 1}"
 
 
-def power(
+def power_command(
     orders: Annotated[str, typer.Option(help="Order lines: a file, a folder of files, or URL#table.")],
     effect: Annotated[list[float] | None, typer.Option(help="Relative effect to find.")] = None,
     window_days: Annotated[int, typer.Option(help="Days after an account's entry that count.")] = 28,
@@ -106,33 +106,29 @@ def power(
     from recsys.data.dataset import ReadSpec, read_dataset
     from recsys.data.mapping import parse_map
     from recsys.data.times import parse_moment
-    from recsys.evaluation.readout.planning import history_of, plan_sizes
-    from recsys.evaluation.readout.purchases import revenue_lines
+    from recsys.evaluation.api import EFFECTS
+    from recsys.evaluation.api import power as planned_power
 
-    if not 0 < power < 1 or not 0 < alpha < 1:
-        raise ReadoutError(f"power == {power}, alpha == {alpha}, both must lie between 0 and 1")
-    if window_days < 1:
-        raise ReadoutError(f"--window-days {window_days}, must be 1 or more")
     spec = ReadSpec(
         orders=orders,
         preset=preset,
         mapping=parse_map(map_) if map_ else {},
         as_of=parse_moment(as_of) if as_of else None,
     )
-    data = read_dataset(spec)
-    history = history_of(revenue_lines(data.orders), data.as_of, window_days)
-    found = plan_sizes(history, effect or [0.02, 0.05, 0.1], window_days=window_days, power=power, alpha=alpha)
+    found = planned_power(
+        read_dataset(spec), effects=effect or EFFECTS, window_days=window_days, power=power, alpha=alpha
+    )
     if format_ == "json":
-        typer.echo(json.dumps([asdict(size) for size in found], indent=1))
+        typer.echo(json.dumps([asdict(size) for size in found.sizes], indent=1))
         return
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for head in ("metric", "mean", "effect", "units an arm", "without CUPED", "days"):
         table.add_column(head, justify="left" if head == "metric" else "right")
-    for size in found:
+    for size in found.sizes:
         days = f"{size.days}" if size.days is not None else "too few accounts"
         numbers = (f"{size.n_per_arm:,}", f"{size.n_per_arm_without:,}", days)
         table.add_row(size.metric, f"{size.mean:,.4g}", f"{100 * size.relative:+g} %", *numbers)
-    typer.echo(f"{history.n_accounts:,} accounts measured; {power:.0%} power, alpha {alpha:g}, two equal arms.")
+    typer.echo(f"{found.n_accounts:,} accounts measured; {power:.0%} power, alpha {alpha:g}, two equal arms.")
     Console().print(table)
 
 
@@ -228,7 +224,7 @@ def experiment() -> None:
     """Plan, start, watch, stop and read out an experiment."""
 
 
-experiment_application.command()(power)
+experiment_application.command("power")(power_command)
 experiment_application.command("readout")(readout_command)
 experiment_application.command()(off_policy)
 experiment_application.command()(start)

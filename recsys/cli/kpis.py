@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys.errors import ConfigError, SourceNotFoundError
+from recsys.errors import ConfigError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from recsys.data.dataset import Dataset
-    from recsys.evaluation.kpis.config import KpiConfig
     from recsys.evaluation.kpis.results import KpiReport
-    from recsys.evaluation.kpis.tables import EventTables
+    from recsys.events.store import EventStore
 
 _FORMATS = ("table", "json", "html")
 
@@ -65,46 +62,43 @@ def kpis_command(
         return
     if orders is None:
         raise ConfigError("--orders is missing: name the order lines, or ask for the definitions with --explain")
+    from recsys.contracts.config import checked_config
     from recsys.data.dataset import ReadSpec, read_dataset
     from recsys.data.mapping import parse_map
     from recsys.data.times import parse_moment
-    from recsys.evaluation.kpis.report import kpis_from_tables
+    from recsys.evaluation.api import kpis, opened_store
+    from recsys.evaluation.kpis.config import KpiConfig
 
-    config = _config(
-        {
-            "period": period,
-            "by": tuple(part.strip() for part in by.split(",") if part.strip()) if by else (),
-            "since": None if since is None else parse_moment(since),
-            "window_days": window_days,
-            "families_by": families,
-            "key_accounts": key_accounts,
-            "targets": targets,
-        }
-    )
-    log = _events(events)
-    data = read_dataset(
-        ReadSpec(
-            orders=orders,
-            products=products,
-            accounts=accounts,
-            upgrades=upgrades,
-            preset=preset,
-            mapping={} if map_ is None else parse_map(map_),
-            as_of=None if as_of is None else parse_moment(as_of),
-            currency=currency,
-            time_format=time_format,
+    options = {
+        "period": period,
+        "by": tuple(part.strip() for part in by.split(",") if part.strip()) if by else (),
+        "since": None if since is None else parse_moment(since),
+        "window_days": window_days,
+        "families_by": families,
+        "key_accounts": key_accounts,
+        "targets": targets,
+    }
+    config = checked_config(KpiConfig, options)
+    log: AbstractContextManager[EventStore | None] = nullcontext() if events is None else opened_store(events)
+    with log as store:
+        data = read_dataset(
+            ReadSpec(
+                orders=orders,
+                products=products,
+                accounts=accounts,
+                upgrades=upgrades,
+                preset=preset,
+                mapping={} if map_ is None else parse_map(map_),
+                as_of=None if as_of is None else parse_moment(as_of),
+                currency=currency,
+                time_format=time_format,
+            )
         )
-    )
-    report = kpis_from_tables(
-        data.orders,
-        as_of=data.as_of,
-        products=data.products,
-        accounts=data.accounts,
-        upgrades=_inferred_upgrades(data) if infer_ladder else data.upgrades,
-        events=log,
-        currency=data.currency,
-        config=config,
-    )
+        if infer_ladder:
+            from recsys.ladder.edges import Ladder
+
+            data = replace(data, upgrades=Ladder.build(data).edges)
+        report = kpis(data, events=store, config=config)
     _write(_rendered(report, format_), out)
 
 
@@ -132,38 +126,6 @@ def parse_targets(given: list[str]) -> dict[str, float]:
     return targets
 
 
-def _config(given: dict[str, object]) -> KpiConfig:
-    from pydantic import ValidationError
-
-    from recsys.contracts.config import validation_sentences
-    from recsys.evaluation.kpis.config import KpiConfig
-
-    try:
-        return KpiConfig.model_validate(given)
-    except ValidationError as error:
-        raise ConfigError(validation_sentences(error)) from None
-
-
-def _events(url: str | None) -> EventTables | None:
-    """The event log; a store that is not there is a mistake here, where serving would make one."""
-    if url is None:
-        return None
-    from recsys.evaluation.kpis.tables import read_events
-    from recsys.events.store import open_store
-
-    path = url.removeprefix("sqlite:///")
-    if path != url and not Path(path).is_file():
-        raise SourceNotFoundError(f"--events {url}: no such file {path}; name the store that `offers serve` writes")
-    with closing(open_store(url)) as store:
-        return read_events(store)
-
-
-def _inferred_upgrades(data: Dataset) -> pd.DataFrame:
-    from recsys.ladder.edges import LadderConfig, build_ladder
-
-    return build_ladder(data.products, data.history(), data.upgrades, LadderConfig()).edges
-
-
 def _explained(form: str, targets: dict[str, float]) -> str:
     import json
 
@@ -175,12 +137,9 @@ def _explained(form: str, targets: dict[str, float]) -> str:
 
 
 def _rendered(report: KpiReport, form: str) -> str:
-    import json
 
     if form == "json":
-        from recsys.evaluation.kpis.results import to_json
-
-        return json.dumps(to_json(report), indent=1, ensure_ascii=False) + "\n"
+        return report.to_json()
     if form == "html":
         from recsys.reporting.kpi_page import report_page
 

@@ -70,6 +70,18 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def checked_config(kind: type[_C], options: Mapping[str, object]) -> _C:
+    """Return the configuration of class `kind` with these options.
+
+    Raises:
+        ConfigError: an option is unknown or out of range.
+    """
+    try:
+        return kind.model_validate(dict(options))
+    except ValidationError as error:
+        raise ConfigError(validation_sentences(error)) from None
+
+
 def validation_sentences(error: ValidationError) -> str:
     """Return a pydantic error as one line: each option, what was given, and the rule it breaks."""
     parts = []

@@ -10,9 +10,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import Field
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OfferKind = Literal["cross_sell", "upsell"]
 Objective = Literal["conversion", "revenue", "margin"]
@@ -236,3 +239,9 @@ class Slate:
     def returned(self) -> int:
         """How many offers came."""
         return len(self.offers)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row an offer, in order of rank, with the fields of an answer as columns."""
+        import pandas as pd
+
+        return pd.DataFrame.from_records(self.offers, columns=Offer._fields)[list(ANSWERED)]

@@ -1,23 +1,23 @@
-"""From files or a database to a cleaned `Dataset` with a digest of its rows, which every other room takes from here."""
+"""From files, a database or frames to a cleaned `Dataset` with a digest of its rows, which all other rooms take."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import ibis
 import ibis.expr.datatypes as dt
 import pandas as pd
 from ibis.backends.duckdb import Backend
 from pandera.errors import SchemaError
-from pydantic import Field
+from pydantic import Field, PlainValidator
 
 from recsys.contracts import columns as c
-from recsys.contracts.config import Config
+from recsys.contracts.config import Config, checked_config
 from recsys.contracts.tables import (
     ACCOUNTS,
     CARRIED_ACCOUNT_COLUMNS,
@@ -34,8 +34,8 @@ from recsys.data.mapping import refuse_unused, resolve_columns
 from recsys.data.presets import Preset, find_preset
 from recsys.data.rejects import ReadResult, check_rejects_path, write_rejects
 from recsys.data.report import DataReport, TableReport
-from recsys.data.sources import TableSource, connect, open_source
-from recsys.data.times import as_utc
+from recsys.data.sources import DataSource, TableSource, connect, open_source
+from recsys.data.times import as_utc, parse_moment
 from recsys.errors import DataError, EmptyDataError, MissingColumnError
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Dataset:
         currency: of all money; None if the source does not say.
         as_of: UTC; nothing at or after it was used.
         fingerprint: SHA-256 of the data, whatever the order of rows.
+        spec: the sources, from which `at` reads again.
     """
 
     orders: ibis.Table
@@ -94,6 +95,53 @@ class Dataset:
     currency: str | None
     as_of: datetime
     fingerprint: str
+    spec: ReadSpec = field(repr=False)
+
+    @classmethod
+    def read(
+        cls,
+        orders: DataSource,
+        *,
+        products: DataSource | None = None,
+        accounts: DataSource | None = None,
+        upgrades: DataSource | None = None,
+        preset: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        as_of: str | date | None = None,
+        currency: str | None = None,
+    ) -> Dataset:
+        """Return everything before `as_of`, cleaned, with a report on every row that was not kept.
+
+        Args:
+            orders: a .csv, .csv.gz or .parquet file, a folder of them, a database table `URL#table`, a pandas frame, an
+                Arrow table or an Ibis table; the other tables likewise.
+            products: default: derived from the orders.
+            accounts: default: derived from the orders.
+            upgrades: curated upgrades; default: none.
+            preset: name of a well-known layout of the orders.
+            columns: contract name -> column of the source, as `{"account_id": "customer"}`.
+            as_of: nothing at or after it is used; without a zone it is UTC; default: the day after the last order.
+            currency: the one to keep where there are several.
+
+        Raises:
+            DataError: a source can't be read, lacks a required column, or nothing is left.
+            ConfigError: the preset, the mapping or the moment is wrong.
+        """
+        options = {
+            "orders": orders,
+            "products": products,
+            "accounts": accounts,
+            "upgrades": upgrades,
+            "preset": preset,
+            "mapping": columns or {},
+            "as_of": None if as_of is None else parse_moment(as_of),
+            "currency": currency,
+        }
+        return read_dataset(checked_config(ReadSpec, options))
+
+    def at(self, moment: str | date) -> Dataset:
+        """Return what the same sources held before a moment, read and cleaned again."""
+        return read_dataset(self.spec.model_copy(update={"as_of": parse_moment(moment), "rejects": None}))
 
     def lines(self) -> pd.DataFrame:
         """Return the order lines as a frame in the order of time, order and line; `ordered_at` is marked as UTC."""
@@ -114,11 +162,19 @@ class Dataset:
 CARRIED_NAMES = (*CARRIED_PRODUCT_COLUMNS, *CARRIED_ACCOUNT_COLUMNS)
 
 
+def _held(source: DataSource) -> DataSource:
+    """A frame as it is now: what its owner changes later is not read (pandas copies only then)."""
+    return source.copy(deep=False) if isinstance(source, pd.DataFrame) else source
+
+
+_Source = Annotated[DataSource, PlainValidator(_held)]
+
+
 class ReadSpec(Config):
     """What to read and how.
 
     Attributes:
-        orders: a .csv, .csv.gz or .parquet file, a folder of them, or a database table `URL#table`.
+        orders: a .csv, .csv.gz or .parquet file, a folder of them, a database table `URL#table`, or a table in memory.
         products: the same for products; default: derived from the orders.
         accounts: the same for accounts; default: derived from the orders.
         upgrades: the same for curated upgrades; default: none.
@@ -130,10 +186,10 @@ class ReadSpec(Config):
         rejects: a .csv or .parquet file to write the rejected rows to; default: none is written.
     """
 
-    orders: str
-    products: str | None = None
-    accounts: str | None = None
-    upgrades: str | None = None
+    orders: _Source
+    products: _Source | None = None
+    accounts: _Source | None = None
+    upgrades: _Source | None = None
     preset: str | None = None
     mapping: dict[str, str] = Field(default_factory=dict)
     as_of: datetime | None = None
@@ -180,7 +236,7 @@ def read_dataset(spec: ReadSpec) -> Dataset:
         tuple(item.report() for item in outcomes), clean.as_of, clean.currency, preset.name if preset else None
     )
     _refuse_nothing_left(report.orders)
-    return _assemble(connection, clean, tables, report)
+    return _assemble(connection, clean, tables, report, spec)
 
 
 def _order_columns(source: TableSource, mapping: Mapping[str, str], preset: Preset | None) -> dict[str, str]:
@@ -210,7 +266,7 @@ def _order_outcome(
 
 
 def _side_tables(connection: Backend, spec: ReadSpec, as_of: datetime) -> dict[str, CleanTable]:
-    locations: dict[str, tuple[TableSchema, str | None]] = {
+    locations: dict[str, tuple[TableSchema, DataSource | None]] = {
         PRODUCTS.name: (PRODUCTS, spec.products),
         ACCOUNTS.name: (ACCOUNTS, spec.accounts),
         UPGRADES.name: (UPGRADES, spec.upgrades),
@@ -222,7 +278,9 @@ def _side_tables(connection: Backend, spec: ReadSpec, as_of: datetime) -> dict[s
     }
 
 
-def _assemble(connection: Backend, clean: CleanLines, tables: Mapping[str, CleanTable], report: DataReport) -> Dataset:
+def _assemble(
+    connection: Backend, clean: CleanLines, tables: Mapping[str, CleanTable], report: DataReport, spec: ReadSpec
+) -> Dataset:
     frames = {name: table.frame for name, table in tables.items()}
     products = conform(complete(frames.get(PRODUCTS.name), derive_products(clean.lines), c.PRODUCT_ID), PRODUCTS)
     accounts = conform(complete(frames.get(ACCOUNTS.name), derive_accounts(clean.lines), c.ACCOUNT_ID), ACCOUNTS)
@@ -237,7 +295,7 @@ def _assemble(connection: Backend, clean: CleanLines, tables: Mapping[str, Clean
         for frame in (products, accounts, upgrades)
         if frame is not None
     ]
-    return Dataset(orders, products, accounts, upgrades, report, clean.currency, clean.as_of, digest_of(digests))
+    return Dataset(orders, products, accounts, upgrades, report, clean.currency, clean.as_of, digest_of(digests), spec)
 
 
 def _validate(
@@ -263,3 +321,8 @@ def _refuse_nothing_left(report: TableReport) -> None:
         f"{report.location}: none of its {report.rows_read:,} rows can be used; "
         f"{first.rows:,} x {first.reason.why} ({first.examples[0]}); repair the source, the mapping or as_of"
     )
+
+
+def as_dataset(data: Dataset | DataSource) -> Dataset:
+    """Return a dataset as it is, or that of order lines in contract columns."""
+    return data if isinstance(data, Dataset) else Dataset.read(data)

@@ -17,7 +17,7 @@ from recsys.data.checks import read_field
 from recsys.data.mapping import resolve_columns
 from recsys.data.rejects import ReadResult
 from recsys.data.report import DropReason
-from recsys.data.sources import open_source, reading
+from recsys.data.sources import DataSource, open_source, reading
 from recsys.data.times import ISO, detect_time_format, naive_utc
 
 RowCheck = tuple[DropReason, ibis.ir.BooleanValue]
@@ -39,21 +39,21 @@ class CleanTable:
 
 
 def read_entity_table(
-    connection: Backend, schema: TableSchema, location: str, mapping: Mapping[str, str], *, as_of: datetime
+    connection: Backend, schema: TableSchema, given: DataSource, mapping: Mapping[str, str], *, as_of: datetime
 ) -> CleanTable:
     """Return the rows of a table that its contract allows; of rows with one key the first stays.
 
     Args:
         connection: where to read it.
         schema: its contract.
-        location: where it is.
+        given: what it is read from.
         mapping: contract name -> column of the source; see `parse_map`.
         as_of: accounts that were created at or after it are left out.
 
     Raises:
         DataError: the source can't be read, or a required column is not there.
     """
-    source = open_source(connection, location, name=schema.name)
+    source = open_source(connection, given, name=schema.name)
     columns = resolve_columns(schema, source.columns, mapping, location=source.location)
     further = [name for name in source.columns if name not in columns.values()] if schema is ACCOUNTS else []
     with reading(source.location):

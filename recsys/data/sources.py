@@ -1,4 +1,4 @@
-"""Where a table comes from: a file, a folder of files, or a table of a database, as an Ibis table on DuckDB.
+"""Where a table comes from: a file, a folder of files, a database or memory, as an Ibis table on DuckDB.
 
 Text formats (CSV, databases) come as text columns: what is a number is decided by the cleaning, which can then say
 which row it could not read. Parquet keeps its types and is scanned where it lies, never loaded as a whole.
@@ -18,16 +18,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal, TypeAlias
 
 import duckdb
 import ibis
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis.backends.duckdb import Backend
 
 from recsys.contracts import columns as c
-from recsys.engines.databases import is_database_url, load_database_table, shown_url
+from recsys.engines.databases import as_texts, is_database_url, load_database_table, shown_url
 from recsys.errors import DataError, EmptyDataError, SourceNotFoundError
 
 Format = Literal["csv", "parquet"]
@@ -35,10 +36,14 @@ Format = Literal["csv", "parquet"]
 SUFFIXES: Mapping[str, Format] = {".csv": "csv", ".csv.gz": "csv", ".parquet": "parquet", ".pq": "parquet"}
 READABLE = "a .csv, .csv.gz or .parquet file, a folder of one of these, or a database table (URL#table)"
 
+DataSource: TypeAlias = str | Path | pd.DataFrame | pa.Table | ibis.Table
+"""What a table is read from: READABLE, or a table that the caller holds."""
+
 # `source_row` tells the rows of several files apart: the file's number above, the row within the file below.
 FILE_STRIDE = 2**40
 
 _CHUNK_BYTES = 1 << 20
+_UTC: Final = pa.timestamp("us", tz="UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +97,22 @@ def connect() -> Backend:
     return connection
 
 
-def open_source(connection: Backend, location: str, *, name: str) -> TableSource:
-    """Return the table at `location`; `name` tells the temporary tables of several sources apart.
+def open_source(connection: Backend, given: DataSource, *, name: str) -> TableSource:
+    """Return the table that is given; `name` tells the temporary tables of several sources apart.
 
     Raises:
         SourceNotFoundError: nothing is there.
         EmptyDataError: no row, or a folder without a file.
         DataError: the format is unknown, mixed or broken.
     """
-    if is_database_url(location):
-        table = load_database_table(connection, location, name=f"raw_{name}")
+    if not isinstance(given, str | Path):
+        source = _open_held(connection, given, name)
+    elif is_database_url(str(given)):
+        table = load_database_table(connection, str(given), name=f"raw_{name}")
         found = tuple(column for column in table.columns if column != c.SOURCE_ROW)
-        source = TableSource(table, shown_url(location), found)
+        source = TableSource(table, shown_url(str(given)), found)
     else:
-        source = _open_path(connection, Path(location).expanduser(), name)
+        source = _open_path(connection, Path(given).expanduser(), name)
     with reading(source.location):
         if not source.malformed and source.table.limit(1).count().to_pyarrow().as_py() == 0:
             raise EmptyDataError(f"{source.location}: no row of data, must have at least one; export it again")
@@ -123,6 +130,79 @@ def reading(location: str) -> Iterator[None]:
         yield
     except (duckdb.Error, pa.ArrowException) as error:
         raise DataError(f"{location}: can't be read: {_first_line(error)}; repair it or export it again") from None
+
+
+def _open_held(connection: Backend, given: pd.DataFrame | pa.Table | ibis.Table, name: str) -> TableSource:
+    """A table that the caller holds, loaded as it is now; row 1 is its first."""
+    location = _location_of(given, name)
+    with reading(location):
+        table = arrow_table(given.to_pyarrow() if isinstance(given, ibis.Table) else given, location)
+        found = tuple(column for column in table.column_names if column != c.SOURCE_ROW)
+        numbered = table.select(found).append_column(c.SOURCE_ROW, pa.array(range(1, len(table) + 1), pa.int64()))
+        loaded = connection.create_table(f"raw_{name}", ibis.memtable(numbered), temp=True)
+    return TableSource(loaded, location, found)
+
+
+_HELD: Mapping[type, str] = {pd.DataFrame: "pandas frame", pa.Table: "Arrow table", ibis.Table: "Ibis table"}
+
+
+def _location_of(given: object, name: str) -> str:
+    for kind, called in _HELD.items():
+        if isinstance(given, kind):
+            return f"{name} ({called})"
+    raise DataError(
+        f"{name}: a {type(given).__name__}, must be {READABLE}, or a pandas frame, an Arrow table or an Ibis table; "
+        "make a frame of it"
+    )
+
+
+def arrow_table(given: pd.DataFrame | pa.Table, place: str = "frame") -> pa.Table:
+    """Return a table as plain Arrow columns without pandas' metadata; the index of a frame is left out.
+
+    Categories become their values and zoned times UTC; a column without any value, or whose values are of several
+    types, is text.
+
+    Args:
+        given: the table, which is not changed.
+        place: what errors call it.
+
+    Raises:
+        DataError: two columns have one name.
+    """
+    names = [str(name) for name in (given.columns if isinstance(given, pd.DataFrame) else given.column_names)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"{place}: column {twice[0]!r} stands twice, each name must be its own; rename one of them")
+    if isinstance(given, pd.DataFrame):
+        columns = [_array(given.iloc[:, position]) for position in range(len(names))]
+    else:
+        columns = [_plain(column) for column in given.columns]
+    return pa.table(dict(zip(names, columns, strict=True)))
+
+
+def _array(values: pd.Series) -> pa.Array:
+    if isinstance(values.dtype, pd.DatetimeTZDtype):  # naive UTC: pyarrow reads `.values`, which pandas deprecates
+        return pa.array(values.dt.tz_convert(None).to_numpy(), type=_UTC)
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(object)
+    text = pd.api.types.is_object_dtype(values.dtype) or pd.api.types.is_string_dtype(values.dtype)
+    try:
+        return pa.array(values.array, type=pa.string() if text else None, from_pandas=True)
+    except pa.ArrowException:  # objects that are not text, or not all of them
+        return _array_of_objects(values.astype(object).where(values.notna(), None).tolist())
+
+
+def _array_of_objects(values: Sequence[object]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except pa.ArrowException:
+        return pa.array(as_texts(values), pa.string())
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        return column.cast(column.type.value_type)
+    return column.cast(pa.string()) if pa.types.is_null(column.type) else column
 
 
 def _open_path(connection: Backend, path: Path, name: str) -> TableSource:

@@ -6,7 +6,7 @@ All times become UTC without a zone mark; a time that says its zone is converted
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import ibis
 import ibis.expr.datatypes as dt
@@ -20,8 +20,8 @@ FORMATS = tuple(day + clock for day in _DAYS for clock in _CLOCKS)
 _SAMPLE_ROWS = 20_000
 
 
-def parse_moment(text: str) -> datetime:
-    """Return the moment that an option names, in UTC; without a zone it is UTC.
+def parse_moment(given: str | date) -> datetime:
+    """Return the moment that a text, a day or a time names, in UTC; without a zone it is UTC.
 
     Raises:
         ConfigError: not a date and not a time.
@@ -31,9 +31,9 @@ def parse_moment(text: str) -> datetime:
         '2011-06-01T00:00:00+00:00'
     """
     try:
-        return as_utc(datetime.fromisoformat(text.strip()))
-    except ValueError:
-        raise ConfigError(f"{text!r} is not a moment, must be as 2011-06-01 or 2011-06-01T13:45:00+02:00") from None
+        return as_utc(datetime.fromisoformat(given.strip() if isinstance(given, str) else given.isoformat()))
+    except (AttributeError, ValueError):
+        raise ConfigError(f"{given!r} is not a moment, must be as 2011-06-01 or 2011-06-01T13:45:00+02:00") from None
 
 
 def as_utc(moment: datetime) -> datetime:

@@ -116,7 +116,7 @@ def _batches(rows: sa.CursorResult[Any], names: Sequence[str]) -> Iterator[pa.Ta
     first = 1
     for part in rows.partitions():
         by_column = zip(names, zip(*part, strict=True), strict=True)
-        columns = {name: pa.array(_texts(values), pa.string()) for name, values in by_column}
+        columns = {name: pa.array(as_texts(values), pa.string()) for name, values in by_column}
         numbers = pa.array(range(first, first + len(part)), pa.int64())
         first += len(part)
         yield pa.table(columns | {c.SOURCE_ROW: numbers})
@@ -134,8 +134,13 @@ def _load(connection: Backend, batches: Iterator[pa.Table], name: str, shown: st
     return table
 
 
-def _texts(values: Sequence[object]) -> Sequence[str | None]:
-    """A column as text that reads back to the same value; columns that are text already pass untouched."""
+def as_texts(values: Sequence[object]) -> Sequence[str | None]:
+    """Return values as text that reads back to the same value; those that are text already pass untouched.
+
+    Example:
+        >>> as_texts([13085, "C489", None, datetime(2011, 6, 1)])
+        ['13085', 'C489', None, '2011-06-01T00:00:00']
+    """
     if set(map(type, values)) <= {str, type(None)}:
         return values  # type: ignore[return-value]
     return [_text(value) for value in values]

@@ -21,8 +21,8 @@ from recsys.events.store import SqlStore
 FILE: Final = "part.parquet"
 
 
-def export_days(
-    store: SqlStore, table: TableName, out: Path, since: datetime | None = None, until: datetime | None = None
+def export_events(
+    store: SqlStore, table: TableName, out: str | Path, since: datetime | None = None, until: datetime | None = None
 ) -> dict[date, int]:
     """Write a table to `out/TABLE/day=YYYY-MM-DD/part.parquet` (UTC days); return the rows of each day.
 
@@ -31,12 +31,12 @@ def export_days(
     counts: dict[date, int] = {}
     schema = arrow_schema(table)
     writer: pq.ParquetWriter | None = None
-    place = beside = out
+    place = beside = Path(out)
     try:
         for day, batch in _by_day(store.stream(EventQuery(table, since=since, until=until)), TIME_COLUMN[table]):
             if day not in counts:
                 _finish(writer, beside, place)
-                place = out / table / f"day={day.isoformat()}" / FILE
+                place = Path(out) / table / f"day={day.isoformat()}" / FILE
                 beside = place.with_name(f".{FILE}")
                 place.parent.mkdir(parents=True, exist_ok=True)
                 writer = pq.ParquetWriter(beside, schema, compression="zstd")

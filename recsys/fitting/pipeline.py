@@ -38,7 +38,7 @@ from recsys.fitting.steps import (
     no_progress,
 )
 from recsys.ladder.edges import Ladder, LadderConfig, build_ladder
-from recsys.mining.rules import RuleConfig, mine_rules
+from recsys.mining.rules import RuleConfig, rules_frame
 from recsys.models.candidates import Candidates
 from recsys.models.cart import CartConfig, CartModel, fit_cart_curve
 from recsys.models.next_product.cold_start import ColdStartConfig, ColdStartModel
@@ -179,7 +179,7 @@ def fit(
     with step(FitStep.HISTORY):
         history = known_history(data)
     with step(FitStep.COMPLEMENTS):
-        rules = keep(FitStep.COMPLEMENTS, lambda: mine_rules(data.orders, config.rules, data.products), FRAME_FORM)
+        rules = keep(FitStep.COMPLEMENTS, lambda: rules_frame(data.orders, config.rules, data.products), FRAME_FORM)
     with step(FitStep.CART):
         cart = keep(FitStep.CART, lambda: fit_cart(history, data.as_of, config), LEARNED_FORM)
     with step(FitStep.LADDER):
@@ -262,16 +262,17 @@ def write_bundle(
     folder: Path, fitted: FittedModels, data: Dataset, config: FitConfig, metrics: Mapping[str, float] | None = None
 ) -> None:
     """Write what was learned as a bundle, with the figures that it should carry."""
-    save_bundle(
-        folder,
-        fitted.model,
-        frames={"rules": fitted.rules, "ladder": fitted.ladder.edges},
-        details=BundleDetails(
-            data_fingerprint=data.fingerprint,
-            config=config.model_dump(mode="json"),
-            ranking=config.ranking,
-            metrics=dict(metrics or {}),
-        ),
+    frames = {"rules": fitted.rules, "ladder": fitted.ladder.edges}
+    save_bundle(folder, fitted.model, frames=frames, details=bundle_details(data, config, metrics))
+
+
+def bundle_details(data: Dataset, config: FitConfig, metrics: Mapping[str, float] | None = None) -> BundleDetails:
+    """Return what a bundle says of what it was learned from."""
+    return BundleDetails(
+        data_fingerprint=data.fingerprint,
+        config=config.model_dump(mode="json"),
+        ranking=config.ranking,
+        metrics=dict(metrics or {}),
     )
 
 

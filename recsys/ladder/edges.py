@@ -17,7 +17,9 @@ from pydantic import Field, model_validator
 
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
+from recsys.data.dataset import Dataset, as_dataset
 from recsys.data.history import History
+from recsys.data.sources import DataSource
 from recsys.ladder.empirical_bayes import fit_beta_prior
 from recsys.ladder.tiers import price_edges, tier_edges
 from recsys.ladder.upgrade_events import EdgeRows, PurchaseIndex, UpgradeEventConfig, find_upgrade_events, pair_up
@@ -93,6 +95,16 @@ class Ladder:
     def to_ids(self) -> NDArray[np.object_]:
         """The higher rung of each edge, `(n_edges,)`."""
         return self.edges[c.TO_PRODUCT_ID].to_numpy(dtype=object)
+
+    @classmethod
+    def build(cls, data: Dataset | DataSource, config: LadderConfig | None = None) -> Ladder:
+        """Return the ladder of cleaned purchase history, or of order lines in contract columns; see `build_ladder`."""
+        known = as_dataset(data)
+        return build_ladder(known.products, known.history(), known.upgrades, config or LadderConfig())
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row an edge, columns `EDGE_COLUMNS`; the caller may change it."""
+        return self.edges.copy()
 
     def rows(self, history: History) -> EdgeRows:
         """Return the edges as rows of a history's products."""

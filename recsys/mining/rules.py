@@ -20,6 +20,8 @@ from statsmodels.stats.proportion import proportion_confint
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
+from recsys.data.dataset import Dataset, as_dataset
+from recsys.data.sources import DataSource
 from recsys.mining.counting import (
     Margins,
     PairCounts,
@@ -175,7 +177,39 @@ class _Tested:
         )
 
 
-def mine_rules(orders: ibis.Table, config: RuleConfig, products: pd.DataFrame | None = None) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Rules:
+    """Mined pairs of products, both directions.
+
+    Attributes:
+        frame: one row a rule, columns `RULE_COLUMNS`, sorted by antecedent, then confidence.
+    """
+
+    frame: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a rule, columns `RULE_COLUMNS`; the caller may change it."""
+        return self.frame.copy()
+
+
+def mine_rules(data: Dataset | DataSource, config: RuleConfig | None = None) -> Rules:
+    """Return the rules between products that stand together in orders; see `rules_frame` for what they say.
+
+    Args:
+        data: cleaned purchase history, or order lines in contract columns.
+        config: what makes a rule.
+
+    Raises:
+        DataError: the order lines can't be read, or none can be used.
+    """
+    known = as_dataset(data)
+    return Rules(rules_frame(known.orders, config or RuleConfig(), known.products))
+
+
+def rules_frame(orders: ibis.Table, config: RuleConfig, products: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return the rules between products that stand together in orders, both directions, `RULE_COLUMNS`.
 
     Sorted by antecedent, then confidence (greatest first), count of both, consequent. `p_value` and `q_value` are of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -51,9 +51,15 @@ class _Writer(Protocol):
     def close(self) -> None: ...
 
 
-def answers(engine: OfferEngine, pattern: OfferRequest, size: int = BLOCK_ACCOUNTS) -> Iterator[list[Answered]]:
-    """Yield the slates of all accounts of the engine's model, `size` at a time, in the order of their ids."""
-    ids = engine.model.accounts.ids
+def answers(
+    engine: OfferEngine,
+    pattern: OfferRequest,
+    account_ids: Sequence[str] | None = None,
+    *,
+    size: int = BLOCK_ACCOUNTS,
+) -> Iterator[list[Answered]]:
+    """Yield the slates of some accounts, `size` at a time; None: of all the model knows, in the order of their ids."""
+    ids = engine.model.accounts.ids if account_ids is None else account_ids
     for begin in range(0, len(ids), size):
         requests = [replace(pattern, account_id=ids[row]) for row in range(begin, min(begin + size, len(ids)))]
         yield [(request, engine.recommend(request)) for request in requests]

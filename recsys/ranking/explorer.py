@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from recsys.contracts.answers import CallListEntry
-from recsys.contracts.offers import AccountState, Objective, OfferRequest
+from recsys.contracts.offers import EMPTY_STATE, AccountState, Objective, Offer, OfferRequest
 from recsys.offer_model.tables import Int64
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.white_space import WhiteSpace, WhiteSpaceBuilder
@@ -28,6 +28,41 @@ class LikelyBuyers:
 
     candidates: Int64
     accounts: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an account is offered a product, or why not.
+
+    Attributes:
+        account_id: whom it would be offered; None for an anonymous visitor.
+        product_id: the product.
+        code: `offered`, or the first rule that removed it, as `recsys.ranking.why_not.SENTENCES` has them.
+        sentence: the same for people.
+        values: the counts behind the offer, or what the rule looked at.
+        offer: the offer, where there is one.
+    """
+
+    account_id: str | None
+    product_id: str
+    code: str
+    sentence: str
+    values: Mapping[str, float | int | str | bool | None]
+    offer: Offer | None = None
+
+
+def explain(engine: OfferEngine, request: OfferRequest, product_id: str) -> Explanation:
+    """Return why a request's answer holds a product, with the counts behind it, or the first rule that removed it.
+
+    Raises:
+        ConfigError: the model can't answer such a request.
+    """
+    slate = engine.recommend(replace(request, explain="full"))
+    for offer in slate.offers:
+        if offer.product_id == product_id:
+            return Explanation(request.account_id, product_id, "offered", offer.reason, offer.evidence, offer)
+    found = why_not(engine, request, EMPTY_STATE, product_id, slate.refused)
+    return Explanation(request.account_id, product_id, found.code, found.sentence, found.values)
 
 
 def takers_of(engine: OfferEngine, product_id: str) -> LikelyBuyers:

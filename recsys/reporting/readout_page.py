@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Sequence
@@ -243,7 +242,7 @@ def write_report(readout: Readout, folder: Path) -> tuple[Path, ...]:
         raise ReadoutError(f"--out {folder} is a file, must be a folder; name another")
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
-        "readout.json": json.dumps(readout.to_dict(), indent=1, allow_nan=False, ensure_ascii=False) + "\n",
+        "readout.json": readout.to_json(),
         "readout.html": html_page(readout),
         "readout.md": markdown_page(readout),
     }

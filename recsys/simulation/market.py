@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.contracts import columns as c
+from recsys.contracts.config import checked_config
+from recsys.data.sources import arrow_table
 from recsys.simulation import constants
 from recsys.simulation.accounts import accounts_frame
 from recsys.simulation.blocks import MarketBlock, MarketWorld, build_world, draw_block
@@ -123,18 +125,6 @@ def write_tables(folder: Path, config: MarketConfig, whole: dict[str, pd.DataFra
     return sinks[0].n_rows
 
 
-def arrow_table(frame: pd.DataFrame) -> pa.Table:
-    """Return a frame as an Arrow table without pandas' own metadata: the files are for everybody."""
-    return pa.table({name: _arrow_array(frame[name]) for name in frame.columns})
-
-
-def _arrow_array(column: pd.Series) -> pa.Array:
-    if isinstance(column.dtype, pd.DatetimeTZDtype):  # naive UTC: pyarrow reads `.values`, which pandas deprecates
-        return pa.array(column.dt.tz_convert(None).to_numpy(), type=_UTC)
-    text = pd.api.types.is_object_dtype(column.dtype) or pd.api.types.is_string_dtype(column.dtype)
-    return pa.array(column.array, type=pa.string() if text else None, from_pandas=True)
-
-
 class _Sink:
     """A Parquet file that grows by tables and holds less than one row group of them back."""
 
@@ -214,23 +204,31 @@ class Market:
     upgrades: pd.DataFrame
     truth: PlantedTruth
 
-    def write(self, folder: Path) -> int:
+    def write(self, folder: str | Path) -> int:
         """Write the files that `write_market` writes, byte for byte, and return the number of order lines."""
         orders = arrow_table(self.orders).cast(ORDERS_SCHEMA)
         part = Part(orders=orders, accounts=self.accounts, hazards=self.truth.hazards)
-        return write_tables(folder, self.config, _whole_tables(build_world(self.config)), iter([part]))
+        return write_tables(Path(folder), self.config, _whole_tables(build_world(self.config)), iter([part]))
 
 
-def simulate_market(config: MarketConfig) -> Market:
+def simulate_market(config: MarketConfig | None = None, **options: object) -> Market:
     """Return a simulated market; the same configuration gives the same market, whatever the block size.
 
     An account's purchases depend on the seed, the catalogue and the account's number alone: the first accounts of a
     large market are those of a small one.
 
-    >>> market = simulate_market(MarketConfig(n_accounts=20, n_products=200, seed=1))
+    Args:
+        config: size, period and switches; None: the defaults.
+        options: fields of `MarketConfig` that replace its own.
+
+    Raises:
+        ConfigError: an option is unknown or out of range.
+
+    >>> market = simulate_market(n_accounts=20, n_products=200, seed=1)
     >>> len(market.accounts), len(market.products)
     (20, 200)
     """
+    config = checked_config(MarketConfig, ({} if config is None else dict(config)) | options)
     world = build_world(config)
     parts = list(draw_parts(world))
     complements, substitutes = pair_tables(world.catalogue)

@@ -101,7 +101,6 @@ def _readout(store: EventStore, experiment_id: str, now: datetime, currency: str
 def _kpis(store: EventStore, now: datetime, period: Period, window_days: int, currency: str | None) -> bytes:
     from recsys.evaluation.kpis.config import KpiConfig
     from recsys.evaluation.kpis.report import kpis_from_tables
-    from recsys.evaluation.kpis.results import to_json
     from recsys.evaluation.kpis.tables import read_events
 
     events = read_events(store)
@@ -115,7 +114,7 @@ def _kpis(store: EventStore, now: datetime, period: Period, window_days: int, cu
         report = kpis_from_tables(events.order_lines, as_of=now, events=log, currency=currency, config=config)
     except DataError as error:
         raise HTTPException(409, str(error)) from None
-    return _json(to_json(report))
+    return _json(report.to_dict())
 
 
 def _json(values: Mapping[str, Any]) -> bytes:

@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 
 from recsys.arrays import RowArray
-from recsys.backtesting.backtest import RAW, SERVED, BacktestConfig, backtest
+from recsys.backtesting.backtest import RAW, SERVED, BacktestConfig, score_cutoffs
 from recsys.backtesting.baselines import BacktestModel, PopularBaseline, RecentlyPopularBaseline
 from recsys.backtesting.results import slug
 from recsys.backtesting.trainer import over_history
 from recsys.backtesting.upgrade_scores import first_of_each
 from recsys.contracts import columns as c
+from recsys.contracts.config import checked_config
 from recsys.data.history import History
 from recsys.errors import ConfigError, EmptyDataError
 from recsys.evaluation.offline.ground_truth import ground_truth
@@ -26,7 +27,7 @@ from recsys.ladder.edges import EDGE_COLUMNS, Ladder
 from recsys.models.candidates import Candidates
 from recsys.reporting.backtest_plots import write_plots
 from recsys.reporting.backtest_text import backtest_tables
-from training.cli.backtest import backtest_command, config_of, parse_cutoffs, with_horizon
+from training.cli.backtest import backtest_command, parse_cutoffs, with_horizon
 from training.gate import TrainConfig
 from training.registry import EXPERIMENT, Registry
 
@@ -98,7 +99,7 @@ def ladder_of(*edges: tuple[str, str]) -> Ladder:
 @pytest.fixture(scope="module")
 def oracle_backtest():
     ladder = ladder_of(*(("p00", f"p{number:02d}") for number in range(1, N_PRODUCTS)))
-    return backtest(HISTORY, QUICK, trainer=Oracle, ladder=ladder, baselines=two_baselines)
+    return score_cutoffs(HISTORY, QUICK, trainers={SERVED: Oracle}, ladder=ladder, baselines=two_baselines)
 
 
 def test_the_truth_itself_scores_one_and_beats_every_baseline(oracle_backtest) -> None:
@@ -147,7 +148,7 @@ def test_nobody_sees_the_future() -> None:
             assert history.seconds.max() < cutoff.timestamp()
             return super().fit(history, cutoff)
 
-    found = backtest(HISTORY, QUICK, baselines=lambda: (Sees(),))
+    found = score_cutoffs(HISTORY, QUICK, baselines=lambda: (Sees(),))
     assert [result.best_baseline.name for result in found.cutoffs] == ["sees", "sees"]
 
 
@@ -163,12 +164,12 @@ def test_a_leaking_popularity_beats_the_honest_one() -> None:
             self.counts_ = np.bincount(new.product, minlength=history.n_products).astype(np.float32)
             return self
 
-    found = backtest(HISTORY, QUICK, baselines=lambda: (PopularBaseline(), Leaks()))
+    found = score_cutoffs(HISTORY, QUICK, baselines=lambda: (PopularBaseline(), Leaks()))
     assert all(result.best_baseline.name == "leaks" for result in found.cutoffs)
 
 
 def test_without_a_trainer_the_baselines_run_alone() -> None:
-    found = backtest(HISTORY, QUICK, baselines=two_baselines)
+    found = score_cutoffs(HISTORY, QUICK, baselines=two_baselines)
     assert [method.kind for method in found.cutoffs[0].methods] == ["baseline", "baseline"]
     assert found.cutoffs[0].calibration is None
     assert found.pooled == ()
@@ -176,21 +177,21 @@ def test_without_a_trainer_the_baselines_run_alone() -> None:
 
 def test_a_sample_of_accounts_is_a_part_of_all() -> None:
     few = QUICK.model_copy(update={"max_accounts": 7})
-    found = backtest(HISTORY, few, baselines=two_baselines)
-    everybody = backtest(HISTORY, QUICK, baselines=two_baselines)
+    found = score_cutoffs(HISTORY, few, baselines=two_baselines)
+    everybody = score_cutoffs(HISTORY, QUICK, baselines=two_baselines)
     assert [len(result.accounts) for result in found.cutoffs] == [7, 7]
     assert set(found.cutoffs[0].accounts.tolist()) < set(everybody.cutoffs[0].accounts.tolist())
 
 
 def test_coverage_is_of_the_catalogue_that_was_sold_lately() -> None:
-    wide = backtest(HISTORY, QUICK.model_copy(update={"active_days": 400}), baselines=two_baselines)
-    narrow = backtest(HISTORY, QUICK.model_copy(update={"active_days": 3}), baselines=two_baselines)
+    wide = score_cutoffs(HISTORY, QUICK.model_copy(update={"active_days": 400}), baselines=two_baselines)
+    narrow = score_cutoffs(HISTORY, QUICK.model_copy(update={"active_days": 3}), baselines=two_baselines)
     assert wide.cutoffs[0].methods[0].coverage != narrow.cutoffs[0].methods[0].coverage
 
 
 def test_another_seed_moves_the_intervals_and_not_the_figures() -> None:
     one, other = (
-        backtest(HISTORY, QUICK.model_copy(update={"seed": seed}), baselines=two_baselines).cutoffs[0].methods[0]
+        score_cutoffs(HISTORY, QUICK.model_copy(update={"seed": seed}), baselines=two_baselines).cutoffs[0].methods[0]
         for seed in (1, 2)
     )
     assert one.ndcg == other.ndcg
@@ -198,7 +199,7 @@ def test_another_seed_moves_the_intervals_and_not_the_figures() -> None:
 
 
 def test_the_same_seed_gives_the_same_json() -> None:
-    one, other = (json.dumps(backtest(HISTORY, QUICK, baselines=two_baselines).to_dict()) for _ in range(2))
+    one, other = (json.dumps(score_cutoffs(HISTORY, QUICK, baselines=two_baselines).to_dict()) for _ in range(2))
     assert one == other
 
 
@@ -241,7 +242,7 @@ def test_tables_and_plots_show_every_method(oracle_backtest, tmp_path: Path) -> 
 def test_no_figure_of_the_full_ladder_is_cut_off_at_80_columns() -> None:
     from rich.console import Console
 
-    found = backtest(HISTORY, QUICK, trainer=Oracle)
+    found = score_cutoffs(HISTORY, QUICK, trainers={SERVED: Oracle})
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(*backtest_tables(found))
     text = console.export_text()
@@ -264,7 +265,7 @@ def test_candidates_become_lists_of_k() -> None:
 )
 def test_a_cutoff_outside_the_history_is_refused(cutoffs, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        backtest(HISTORY, BacktestConfig(cutoffs=cutoffs), baselines=two_baselines)
+        score_cutoffs(HISTORY, BacktestConfig(cutoffs=cutoffs), baselines=two_baselines)
 
 
 def test_a_cutoff_after_which_nobody_buys_anything_new_is_refused() -> None:
@@ -272,7 +273,7 @@ def test_a_cutoff_after_which_nobody_buys_anything_new_is_refused() -> None:
     only = History.from_frame(pd.concat([frame, frame.assign(ordered_at=JULY)]).reset_index(drop=True))
     everybody_owns = BacktestConfig(cutoffs=(JULY - timedelta(days=1),), horizon_days=3)
     with pytest.raises(EmptyDataError, match="0 accounts with an earlier order bought anything new"):
-        backtest(only.select(only.seconds <= JULY.timestamp()), everybody_owns, baselines=two_baselines)
+        score_cutoffs(only.select(only.seconds <= JULY.timestamp()), everybody_owns, baselines=two_baselines)
 
 
 def test_the_engine_learns_the_horizon_that_is_scored() -> None:
@@ -298,9 +299,9 @@ def test_options_are_checked_at_the_door() -> None:
     with pytest.raises(ConfigError, match="cutoff 'June', must be a date as 2011-06-01"):
         parse_cutoffs("June")
     with pytest.raises(ConfigError, match="ascending"):
-        config_of(cutoffs=(JULY, JUNE))
+        checked_config(BacktestConfig, {"cutoffs": (JULY, JUNE)})
     with pytest.raises(ConfigError, match="horizon_days == 0"):
-        config_of(cutoffs=(JUNE,), horizon_days=0)
+        checked_config(BacktestConfig, {"cutoffs": (JUNE,), "horizon_days": 0})
 
 
 def test_the_command_reads_scores_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

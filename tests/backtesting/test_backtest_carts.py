@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from recsys.backtesting.backtest import BacktestConfig, backtest
+from recsys.backtesting.backtest import BacktestConfig, score_cutoffs
 from recsys.backtesting.baselines import PopularBaseline
 from recsys.backtesting.cart_task import JOINS, MEASURES
 from recsys.backtesting.results import Backtest
@@ -52,7 +52,7 @@ QUICK = BacktestConfig(cutoffs=(JUNE, JULY), bootstrap=BootstrapConfig(n_resampl
 
 def backtest_of(history: History, config: BacktestConfig = QUICK, *, carts: bool = True) -> Backtest:
     scorer = cart_scorer(history, config, None) if carts else None
-    return backtest(history, config, carts=scorer, baselines=lambda: (PopularBaseline(),))
+    return score_cutoffs(history, config, carts=scorer, baselines=lambda: (PopularBaseline(),))
 
 
 @pytest.fixture(scope="module")

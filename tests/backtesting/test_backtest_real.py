@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys.backtesting.backtest import RAW, SERVED, BacktestConfig, Trained, Trainer, backtest
+from recsys.backtesting.backtest import RAW, SERVED, BacktestConfig, Trained, Trainer, score_cutoffs
 from recsys.backtesting.baselines import RecentlyPopularBaseline, UserKnnBaseline
 from recsys.backtesting.results import Backtest, CutoffResult
 from recsys.backtesting.trainer import freeze_ladder, pipeline_trainer
@@ -44,7 +44,7 @@ def history(online_retail_path: Path) -> History:
 
 def test_the_best_single_methods_rank_as_known(history: History) -> None:
     """An independent run with cancelled lines dropped got 0.098 in June, from first purchases of the last month."""
-    found = backtest(
+    found = score_cutoffs(
         history,
         BacktestConfig(cutoffs=CUTOFFS[:1]),
         baselines=lambda: (RecentlyPopularBaseline(30), UserKnnBaseline(100, 90.0, "latest")),
@@ -186,7 +186,7 @@ def test_proof_of_the_engine(history: History, online_retail_path: Path, tmp_pat
     ladder = freeze_ladder(read, CUTOFFS[0], config)
     trainer = watch.timed(pipeline_trainer(read, history, config, ladder, tmp_path, watch.step))
     asked = BacktestConfig(cutoffs=CUTOFFS, climbs=config.ladder.climbs)
-    found = backtest(history, asked, trainer=trainer, ladder=ladder)
+    found = score_cutoffs(history, asked, trainers={SERVED: trainer}, ladder=ladder)
     cutoffs = write_proofs(found, watch)
     write_plots(found, tmp_path / "plots")
     ratios = [

@@ -20,7 +20,7 @@ import pytest
 from recsys.contracts import columns as c
 from recsys.mining.counting import count_pairs
 from recsys.mining.itemsets import frequent_itemsets
-from recsys.mining.rules import RuleConfig, mine_rules
+from recsys.mining.rules import RuleConfig, rules_frame
 
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "mining_speed.json"
 SUPPORT = 0.005
@@ -96,7 +96,7 @@ def test_counting_pairs_is_measured(groceries_path: Path, online_retail_path: Pa
     large = ten_million_lines()
     results["ten_million_lines"] = {
         "count_pairs_at_least_5_seconds": round(seconds(lambda: counted(large, 5)), 2),
-        "mine_rules_seconds": round(seconds(lambda: mine_rules(large, RuleConfig()), repeats=1), 2),
+        "mine_rules_seconds": round(seconds(lambda: rules_frame(large, RuleConfig()), repeats=1), 2),
     }
     PROOF.write_text(
         json.dumps(

@@ -24,11 +24,12 @@ from recsys.bundle.resolve import resolve_model
 from recsys.cli import main
 from recsys.contracts.config import read_config
 from recsys.contracts.offers import OfferRequest
-from recsys.data.dataset import ReadSpec, read_dataset
+from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.errors import EmptyDataError, GateError, MissingColumnError
-from recsys.fitting.pipeline import known_history
+from recsys.fitting.pipeline import FitConfig, known_history
 from recsys.fitting.scoring_models import load_models
 from recsys.models.candidates import Candidates
+from recsys.recommender import Recommender
 from training.champion import read_evidence
 from training.cli.models import promote_command
 from training.gate import TrainConfig, gate_sentence, judge_evidence
@@ -55,6 +56,23 @@ def trained(market: Path, small_config: Path, tmp_path_factory: pytest.TempPathF
         out=folder / "bundle",
     )
     return folder
+
+
+def test_python_learns_the_same_bundle_as_the_command(
+    trained: Path, market: Path, small_config: Path, tmp_path: Path
+) -> None:
+    config = read_config(small_config, TrainConfig)
+    data = Dataset.read(
+        market / "orders.parquet",
+        **{name: pd.read_parquet(market / f"{name}.parquet") for name in ("products", "accounts", "upgrades")},
+        as_of=AS_OF,
+    )
+    own = FitConfig.model_validate({name: getattr(config, name) for name in FitConfig.model_fields})
+    saved = Recommender(own, random_state=0).fit(data).save(tmp_path / "bundle")
+    assert _digests(saved) == _digests(trained / "bundle")
+    for reference in (str(trained / "bundle"), "models:/offers@challenger"):
+        loaded = Recommender.load(reference, tracking_uri=f"sqlite:///{trained}/mlflow.db")
+        assert loaded.recommend("A0000017", k=4) == Recommender.load(saved).recommend("A0000017", k=4)
 
 
 def _digests(bundle: Path) -> tuple[FileEntry, ...]:

@@ -29,7 +29,7 @@ from recsys.contracts.events import (
 from recsys.contracts.offers import Offer, OfferRequest
 from recsys.errors import ConfigError
 from recsys.events import maintenance as upkeep
-from recsys.events.maintenance import drop_before, erase_account, export_days
+from recsys.events.maintenance import drop_before, erase_account, export_events
 from recsys.events.migrations import MIGRATIONS, migrate
 from recsys.events.schema import FED, VERSION
 from recsys.events.store import SqlStore, open_store
@@ -166,7 +166,7 @@ def test_what_is_older_than_a_time_is_dropped_and_the_rest_stays(
 def test_a_table_is_exported_by_day_and_a_day_can_be_exported_again(store: SqlStore, tmp_path: Path) -> None:
     out = tmp_path / "lake"
     store.append([line(f"o{i}", "A1", days=i / 2) for i in range(6)])
-    assert export_days(store, "order_lines", out) == {
+    assert export_events(store, "order_lines", out) == {
         date(2026, 3, 1): 1,
         date(2026, 3, 2): 2,
         date(2026, 3, 3): 2,
@@ -180,7 +180,7 @@ def test_a_table_is_exported_by_day_and_a_day_can_be_exported_again(store: SqlSt
     )
     store.append([line("late", "A1", days=1)])
     midnight = datetime(2026, 3, 2, tzinfo=UTC)
-    assert export_days(store, "order_lines", out, since=midnight, until=midnight + DAY) == {date(2026, 3, 2): 3}
+    assert export_events(store, "order_lines", out, since=midnight, until=midnight + DAY) == {date(2026, 3, 2): 3}
     assert pq.ParquetFile(file).metadata.num_rows == 3
     assert [path.name for path in out.rglob("*") if path.is_file() and path.name.startswith(".")] == []
 
@@ -209,7 +209,7 @@ def test_every_table_can_be_exported(store: SqlStore, tmp_path: Path) -> None:
         ]
     )
     for table in get_args(TableName):
-        assert export_days(store, table, tmp_path) == {NOON.date(): 1}, table
+        assert export_events(store, table, tmp_path) == {NOON.date(): 1}, table
         file = tmp_path / table / f"day={NOON.date()}" / "part.parquet"
         assert pq.ParquetFile(file).read().equals(store.read(EventQuery(table)))
 

@@ -6,7 +6,7 @@ from scipy.stats import hypergeom
 
 from recsys.contracts import columns as c
 from recsys.mining.counting import number_baskets
-from recsys.mining.rules import RuleConfig, mine_rules
+from recsys.mining.rules import RuleConfig, rules_frame
 from recsys.mining.significance import read_habits
 
 PAIR = (np.array([0]), np.array([1]))
@@ -65,8 +65,8 @@ def test_orders_without_account_are_those_of_one(to_orders):
 def test_products_dealt_out_again_within_accounts_give_no_complement(retail_lines, shuffled, to_duckdb):
     known = retail_lines.dropna(subset=c.ACCOUNT_ID)
     null = to_duckdb(shuffled(known, seed=2, passes=60, within=c.ACCOUNT_ID))
-    rules = mine_rules(null, RuleConfig(max_q_value=0.05))
+    rules = rules_frame(null, RuleConfig(max_q_value=0.05))
     assert (rules[c.RELATION] == "complement").sum() == 0
     # Negative control: over all orders, what the same accounts buy is together far more often than chance.
-    blind = mine_rules(null, RuleConfig(max_q_value=0.05, within_accounts=False))
+    blind = rules_frame(null, RuleConfig(max_q_value=0.05, within_accounts=False))
     assert (blind[c.RELATION] == "complement").sum() > 10_000

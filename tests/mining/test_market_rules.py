@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from recsys.contracts import columns as c
-from recsys.mining.rules import RuleConfig, mine_rules
+from recsys.mining.rules import RuleConfig, rules_frame
 from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import Market, simulate_market
 
@@ -66,7 +66,7 @@ def market_of(*, real: bool) -> Market:
 
 def recover(market: Market, to_duckdb, config: RuleConfig) -> Recovered:
     orders = to_duckdb(market.orders[[c.ORDER_ID, c.PRODUCT_ID, c.ACCOUNT_ID, c.ORDERED_AT]])
-    rules = mine_rules(orders, config, market.products)
+    rules = rules_frame(orders, config, market.products)
     truth = market.truth
     return Recovered(
         planted=pairs(truth.complements),

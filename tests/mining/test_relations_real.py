@@ -11,7 +11,7 @@ import pytest
 
 from recsys.contracts import columns as c
 from recsys.data.dataset import ReadSpec, read_dataset
-from recsys.mining.rules import RuleConfig, mine_rules
+from recsys.mining.rules import RuleConfig, rules_frame
 
 # A hundred pairs drawn evenly with seed 0 from all relations mined before 2011-06-01 (all are complements: colours and
 # designs of one thing are bought together there, not instead of each other). Each was judged by reading its two names:
@@ -41,7 +41,7 @@ def test_what_is_often_together_makes_sense_more_often(judged: pd.DataFrame) -> 
 @pytest.mark.data
 def test_the_judged_relations_are_a_draw_of_what_is_mined(judged: pd.DataFrame, online_retail_path: Path) -> None:
     clean = read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii", as_of=CUTOFF))
-    rules = mine_rules(clean.orders, RuleConfig(), clean.products)
+    rules = rules_frame(clean.orders, RuleConfig(), clean.products)
     keys = [c.ANTECEDENT_ID, c.CONSEQUENT_ID, c.RELATION]
     pairs = rules[rules[c.ANTECEDENT_ID] < rules[c.CONSEQUENT_ID]].sort_values(keys, ignore_index=True)
     still = judged.merge(pairs[[*keys, c.N_BOTH]].astype(dict.fromkeys(keys, object)), on=keys, suffixes=("", "_now"))

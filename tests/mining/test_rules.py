@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from recsys.contracts import columns as c
 from recsys.errors import EmptyDataError
 from recsys.mining.itemsets import frequent_itemsets
-from recsys.mining.rules import RULE_COLUMNS, LikenessConfig, RuleConfig, mine_rules
+from recsys.mining.rules import RULE_COLUMNS, LikenessConfig, RuleConfig, rules_frame
 
 # Our name -> mlxtend's.
 MEASURES = {
@@ -55,7 +55,7 @@ def both_ways(a, b):
 
 
 def test_complements_and_substitutes_are_told_apart_both_ways(shop):
-    rules = mine_rules(shop.orders, RuleConfig(), shop.products)
+    rules = rules_frame(shop.orders, RuleConfig(), shop.products)
     assert pairs_of(rules, "complement") == both_ways("cup", "saucer")
     assert pairs_of(rules, "substitute") == both_ways("tea", "coffee")
     assert set(rules[c.RELATION]) == {"complement", "substitute"}
@@ -63,7 +63,7 @@ def test_complements_and_substitutes_are_told_apart_both_ways(shop):
 
 
 def test_counts_and_columns_are_written_out(shop):
-    rules = mine_rules(shop.orders, RuleConfig(), shop.products)
+    rules = rules_frame(shop.orders, RuleConfig(), shop.products)
     assert list(rules) == list(RULE_COLUMNS)
     row = rules[rules[c.ANTECEDENT_ID] == "cup"].iloc[0]
     n_cup = sum("cup" in basket for basket in shop.baskets)
@@ -76,7 +76,7 @@ def test_counts_and_columns_are_written_out(shop):
 
 
 def test_the_order_is_by_confidence_and_not_by_lift(shop):
-    rules = mine_rules(shop.orders, RuleConfig(keep="all", min_both=2), shop.products)
+    rules = rules_frame(shop.orders, RuleConfig(keep="all", min_both=2), shop.products)
     by = rules.sort_values(
         [c.ANTECEDENT_ID, c.CONFIDENCE, c.N_BOTH, c.CONSEQUENT_ID], ascending=[True, False, False, True]
     )
@@ -89,13 +89,13 @@ def test_rules_do_not_change_when_the_rows_are_shuffled(shop, to_duckdb):
     lines = shop.orders.to_pandas()
     config = RuleConfig(keep="all")
     there, back = (
-        mine_rules(to_duckdb(lines.sample(frac=1, random_state=seed)), config, shop.products) for seed in (1, 2)
+        rules_frame(to_duckdb(lines.sample(frac=1, random_state=seed)), config, shop.products) for seed in (1, 2)
     )
     pd.testing.assert_frame_equal(there, back)
 
 
 def test_all_keeps_every_pair_with_enough_orders(shop, count_by_hand):
-    rules = mine_rules(shop.orders, RuleConfig(keep="all", min_both=8), shop.products)
+    rules = rules_frame(shop.orders, RuleConfig(keep="all", min_both=8), shop.products)
     counted = {pair for pair, count in count_by_hand(shop.baskets).items() if count >= 8}
     kept = pairs_of(rules, "complement") | pairs_of(rules, "none")
     assert kept == counted | {(b, a) for a, b in counted}
@@ -105,60 +105,62 @@ def test_all_keeps_every_pair_with_enough_orders(shop, count_by_hand):
 
 def test_a_pair_under_the_least_count_is_no_rule(shop):
     n_both = sum("saucer" in basket for basket in shop.baskets)
-    at, above = (mine_rules(shop.orders, RuleConfig(min_both=least), shop.products) for least in (n_both, n_both + 1))
+    at, above = (rules_frame(shop.orders, RuleConfig(min_both=least), shop.products) for least in (n_both, n_both + 1))
     assert pairs_of(at, "complement") == both_ways("cup", "saucer")
     assert pairs_of(above, "complement") == set()
 
 
 def test_a_product_under_the_least_count_is_in_no_rule_and_no_family(shop):
-    few = mine_rules(shop.orders, RuleConfig(min_product_orders=120), shop.products)
+    few = rules_frame(shop.orders, RuleConfig(min_product_orders=120), shop.products)
     assert not pairs_of(few, "complement")  # cup is in about 120 orders, saucer in about 85
-    q_of_small = mine_rules(shop.orders, RuleConfig(min_product_orders=60), shop.products)[c.Q_VALUE]
+    q_of_small = rules_frame(shop.orders, RuleConfig(min_product_orders=60), shop.products)[c.Q_VALUE]
     assert len(q_of_small)
 
 
 def test_confidence_can_be_asked_for(shop):
-    rules = mine_rules(shop.orders, RuleConfig(min_confidence=0.9), shop.products)
+    rules = rules_frame(shop.orders, RuleConfig(min_confidence=0.9), shop.products)
     assert pairs_of(rules, "complement") == {("saucer", "cup")}
     assert pairs_of(rules, "substitute") == both_ways("tea", "coffee")
 
 
 def test_a_stricter_discovery_rate_keeps_less(shop):
-    loose = mine_rules(shop.orders, RuleConfig(max_q_value=0.9, min_both=1), shop.products)
-    strict = mine_rules(shop.orders, RuleConfig(max_q_value=1e-12, min_both=1), shop.products)
+    loose = rules_frame(shop.orders, RuleConfig(max_q_value=0.9, min_both=1), shop.products)
+    strict = rules_frame(shop.orders, RuleConfig(max_q_value=1e-12, min_both=1), shop.products)
     assert pairs_of(strict, "complement") == both_ways("cup", "saucer") < pairs_of(loose, "complement")
     assert loose[c.Q_VALUE].max() <= 0.9
 
 
 def test_the_interval_widens_with_its_level(shop):
-    narrow, wide = (mine_rules(shop.orders, RuleConfig(confidence_level=level), shop.products) for level in (0.5, 0.99))
+    narrow, wide = (
+        rules_frame(shop.orders, RuleConfig(confidence_level=level), shop.products) for level in (0.5, 0.99)
+    )
     widths = [(rules[c.CONFIDENCE_HIGH] - rules[c.CONFIDENCE_LOW]).to_numpy() for rules in (narrow, wide)]
     assert (widths[0] < widths[1]).all()
 
 
 def test_too_little_expected_makes_no_substitute(shop):
-    assert not pairs_of(mine_rules(shop.orders, RuleConfig(min_expected=10_000), shop.products), "substitute")
+    assert not pairs_of(rules_frame(shop.orders, RuleConfig(min_expected=10_000), shop.products), "substitute")
 
 
 def test_too_little_more_than_chance_is_no_relation(shop):
-    rules = mine_rules(shop.orders, RuleConfig(), shop.products)
+    rules = rules_frame(shop.orders, RuleConfig(), shop.products)
     excess = dict(zip(rules[c.RELATION], rules[c.N_BOTH] / rules[c.EXPECTED_BOTH], strict=True))
     assert excess["substitute"] == 0
     asked = RuleConfig(min_excess=excess["complement"] + 0.1)
-    assert pairs_of(mine_rules(shop.orders, asked, shop.products), "complement") == set()
-    assert pairs_of(mine_rules(shop.orders, asked, shop.products), "substitute") == both_ways("tea", "coffee")
+    assert pairs_of(rules_frame(shop.orders, asked, shop.products), "complement") == set()
+    assert pairs_of(rules_frame(shop.orders, asked, shop.products), "substitute") == both_ways("tea", "coffee")
 
 
 def test_substitutes_must_be_alike(shop):
-    assert not pairs_of(mine_rules(shop.orders, RuleConfig()), "substitute")
+    assert not pairs_of(rules_frame(shop.orders, RuleConfig()), "substitute")
     config = RuleConfig(likeness=LikenessConfig(use_category=False))
-    assert not pairs_of(mine_rules(shop.orders, config, shop.products), "substitute")
+    assert not pairs_of(rules_frame(shop.orders, config, shop.products), "substitute")
 
 
 def test_the_mean_follows_the_null_that_is_asked_for(shop):
     config = RuleConfig(periods_a_half=1, null="proportional", within_accounts=False)
-    simple = mine_rules(shop.orders, config, shop.products)
-    fitted = mine_rules(shop.orders, config.model_copy(update={"null": "saturating"}), shop.products)
+    simple = rules_frame(shop.orders, config, shop.products)
+    fitted = rules_frame(shop.orders, config.model_copy(update={"null": "saturating"}), shop.products)
     assert simple[c.EXPECTED_BOTH].tolist() != fitted[c.EXPECTED_BOTH].tolist()
     assert simple[c.EXPECTED_BOTH].to_numpy() == pytest.approx(fitted[c.EXPECTED_BOTH].to_numpy(), rel=0.3)
 
@@ -183,13 +185,13 @@ def halves(to_orders):
 
 @pytest.mark.parametrize(("until", "holds"), [(300, False), (600, True)])
 def test_a_pair_of_one_half_is_a_rule_that_does_not_hold_in_both(halves, until, holds):
-    rules = mine_rules(halves[until], RuleConfig(periods_a_half=1))
+    rules = rules_frame(halves[until], RuleConfig(periods_a_half=1))
     assert ("a", "b") in pairs_of(rules, "complement")
     assert set(rules.loc[rules[c.ANTECEDENT_ID] == "a", c.HOLDS_IN_BOTH_HALVES]) == {holds}
 
 
 def test_a_half_holds_at_the_level_asked_for(halves):
-    rules = mine_rules(halves[600], RuleConfig(max_half_p_value=1e-60))
+    rules = rules_frame(halves[600], RuleConfig(max_half_p_value=1e-60))
     assert ("a", "b") in pairs_of(rules, "complement")
     assert not rules[c.HOLDS_IN_BOTH_HALVES].any()
 
@@ -202,7 +204,9 @@ def test_fashion_is_no_complement_when_periods_are_kept(to_orders):
     for number in range(1200):
         fashion = [p for p in "ab" if number < 300 and rng.random() < 0.5]
         baskets.append([*fashion, *rng.choice(fill, 4, replace=False)])
-    kept, mixed = (pairs_of(mine_rules(to_orders(baskets), RuleConfig(periods_a_half=n)), "complement") for n in (2, 1))
+    kept, mixed = (
+        pairs_of(rules_frame(to_orders(baskets), RuleConfig(periods_a_half=n)), "complement") for n in (2, 1)
+    )
     assert ("a", "b") not in kept
     assert ("a", "b") in mixed
 
@@ -217,21 +221,21 @@ def test_needs_are_no_complements_when_accounts_are_kept(to_orders):
         needed = [p for p in "ab" if int(account[1:]) % 2 and rng.random() < 0.5]
         baskets.append([*needed, *rng.choice(fill, 3, replace=False)])
     orders = to_orders(baskets, accounts)
-    assert ("a", "b") not in pairs_of(mine_rules(orders, RuleConfig()), "complement")
-    assert ("a", "b") in pairs_of(mine_rules(orders, RuleConfig(within_accounts=False)), "complement")
+    assert ("a", "b") not in pairs_of(rules_frame(orders, RuleConfig()), "complement")
+    assert ("a", "b") in pairs_of(rules_frame(orders, RuleConfig(within_accounts=False)), "complement")
 
 
 @pytest.mark.parametrize("baskets", [[["a", "b", "c"]], [["a"]] * 20, [["a"], ["b"]] * 10])
 def test_one_order_or_one_product_gives_an_empty_frame_of_the_same_types(baskets, to_orders, shop):
-    empty = mine_rules(to_orders(baskets), RuleConfig(), shop.products)
-    full = mine_rules(shop.orders, RuleConfig(), shop.products)
+    empty = rules_frame(to_orders(baskets), RuleConfig(), shop.products)
+    full = rules_frame(shop.orders, RuleConfig(), shop.products)
     assert len(empty) == 0
     assert empty.dtypes.to_dict() == full.dtypes.to_dict()
 
 
 def test_no_order_is_refused(to_orders):
     with pytest.raises(EmptyDataError, match="orders == 0 lines"):
-        mine_rules(to_orders([]), RuleConfig())
+        rules_frame(to_orders([]), RuleConfig())
 
 
 def mlxtend_rules(orders: ibis.Table, min_count: int) -> pd.DataFrame:
@@ -247,7 +251,7 @@ def mlxtend_rules(orders: ibis.Table, min_count: int) -> pd.DataFrame:
 
 def assert_measures_equal(orders, min_count):
     known = mlxtend_rules(orders, min_count)
-    rules = mine_rules(orders, RuleConfig(keep="all", min_both=min_count, within_accounts=False))
+    rules = rules_frame(orders, RuleConfig(keep="all", min_both=min_count, within_accounts=False))
     rules = rules[rules[c.N_BOTH] >= min_count].sort_values([c.ANTECEDENT_ID, c.CONSEQUENT_ID], ignore_index=True)
     assert len(known) > 100
     assert rules[c.ANTECEDENT_ID].tolist() == known[c.ANTECEDENT_ID].tolist()

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
-from recsys.backtesting.backtest import BacktestConfig, Trainer, backtest
+from recsys.backtesting.backtest import SERVED, BacktestConfig, Trainer, score_cutoffs
 from recsys.backtesting.baselines import default_baselines
 from recsys.backtesting.results import Backtest
 from recsys.backtesting.trainer import EngineAt, bundle_at, cart_scorer, freeze_ladder, pipeline_trainer
 from recsys.bundle.load import load_bundle
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI
-from recsys.contracts.config import read_config, validation_sentences
+from recsys.contracts.config import checked_config, read_config
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.history import History
 from recsys.data.mapping import parse_map
@@ -58,12 +56,8 @@ def backtest_command(
 ) -> None:
     """Score the engine and the baselines on what accounts did after each cutoff, novel products and carts apart."""
     training = with_horizon(read_config(config, TrainConfig, set_ or ()), horizon_days)
-    asked = config_of(
-        cutoffs=parse_cutoffs(cutoffs),
-        horizon_days=horizon_days,
-        max_accounts=max_accounts,
-        climbs=training.ladder.climbs,
-    )
+    options = {"horizon_days": horizon_days, "max_accounts": max_accounts, "climbs": training.ladder.climbs}
+    asked = checked_config(BacktestConfig, options | {"cutoffs": parse_cutoffs(cutoffs)})
     spec = ReadSpec(
         orders=orders,
         products=products,
@@ -81,16 +75,17 @@ def backtest_command(
             history = data.history()
         run.log_data(data)
         run.log_params({"backtest": asked.model_dump(mode="json"), "training": compared_params(training, COMPARED)})
-        trainer, ladder, engine_at = None, None, None
+        trainers: dict[str, Trainer] = {}
+        ladder, engine_at = None, None
         if not baselines_only:
             with step("ladder before the first cutoff"):
-                trainer, ladder = _engine(spec, history, asked, training, out / BUNDLES, step)
+                trainers[SERVED], ladder = _engine(spec, history, asked, training, out / BUNDLES, step)
             engine_at = _engine_of(out / BUNDLES)
         carts = cart_scorer(history, asked, engine_at)
-        found = backtest(
+        found = score_cutoffs(
             history,
             asked,
-            trainer=trainer,
+            trainers=trainers,
             ladder=ladder,
             carts=carts,
             baselines=partial(default_baselines, training.evaluation.baselines),
@@ -112,18 +107,6 @@ def with_horizon(config: TrainConfig, horizon_days: int) -> TrainConfig:
     )
 
 
-def config_of(**options: object) -> BacktestConfig:
-    """Return the configuration, or one sentence on what is wrong with it.
-
-    Raises:
-        ConfigError: an option is out of range.
-    """
-    try:
-        return BacktestConfig.model_validate(options)
-    except ValidationError as error:
-        raise ConfigError(validation_sentences(error)) from None
-
-
 def parse_cutoffs(text: str) -> tuple[datetime, ...]:
     """Return the dates of `2011-06-01,2011-07-01`, UTC.
 
@@ -139,7 +122,7 @@ def report_backtest(found: Backtest, out: Path, console: Console) -> tuple[Path,
         console.print(table)
     out.mkdir(parents=True, exist_ok=True)
     results = out / RESULTS
-    results.write_text(json.dumps(found.to_dict(), indent=1, sort_keys=True, allow_nan=False) + "\n", "utf-8")
+    results.write_text(found.to_json(), "utf-8")
     plots = write_plots(found, out)
     typer.echo(f"Written: {results}, {', '.join(path.name for path in plots)}")
     return (results, *plots)

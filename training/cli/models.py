@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recsys.bundle.load import checked_file, load_bundle
+from recsys.bundle.load import load_bundle
 from recsys.bundle.resolve import CHAMPION, DEFAULT_TRACKING_URI, resolve_model
 from recsys.contracts import columns as c
 from recsys.contracts.config import flatten
@@ -258,9 +258,6 @@ def _number(value: Any) -> str:  # noqa: ANN401 - MLflow types its metrics loose
     return "-" if value is None else f"{value:.6g}"
 
 
-FRAME = "frames/ladder.parquet"
-
-
 def ladder_command(
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     model: Annotated[
@@ -273,7 +270,7 @@ def ladder_command(
     `offers train --ladder` reads it back.
     """
     bundle = load_bundle(resolve_model(model, tracking_uri=tracking_uri))
-    edges = pd.read_parquet(checked_file(bundle.path, bundle.manifest, FRAME))
+    edges = bundle.frame("ladder")
     products = bundle.model.products
     names = pd.DataFrame({c.PRODUCT_ID: list(products.ids), c.NAME: list(products.names)})
     write_ladder(Ladder(edges), names, out)

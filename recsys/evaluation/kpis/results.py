@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
+
+import pandas as pd
 
 from recsys.evaluation.kpis.definition import (
     ATTRIBUTED_MEANS,
@@ -146,6 +149,9 @@ class Change:
     better: bool | None
 
 
+_SCHEMA_VERSION: Final = 1
+
+
 @dataclass(frozen=True)
 class KpiReport:
     """All figures of one computation.
@@ -246,39 +252,43 @@ class KpiReport:
         better = None if direction == "neither" else (difference > 0) == (direction == "higher")
         return Change(now.period, before.period, now.value, before.value, difference, relative, moved, better)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values; `schema_version` rises when a field changes its meaning."""
+        return {
+            "schema_version": _SCHEMA_VERSION,
+            "as_of": self.as_of.isoformat(),
+            "start": self.start.isoformat(),
+            "currency": self.currency,
+            "period": self.period,
+            "periods": list(self.periods),
+            "window_days": self.window_days,
+            "key_accounts": self.key_rule,
+            "ladder": self.ladder,
+            "families_by": self.families_by,
+            "n_orders": self.n_orders,
+            "n_customers": self.n_customers,
+            "moved_share": self.moved_share,
+            "meaning": {"organic": ORGANIC_MEANS, "attributed": ATTRIBUTED_MEANS, "customers": CUSTOMERS_MEANS},
+            "definitions": [asdict(item) | {"target": self.targets.get(item.name)} for item in self.definitions],
+            "values": [_value(item) for item in self.values],
+            "changes": [
+                {"kpi": definition.name, "basis": basis} | asdict(change)
+                for definition in self.definitions
+                for basis in definition.bases
+                if (change := self.change(definition.name, basis)) is not None
+            ],
+            "aov_effects": [asdict(item) for item in self.aov_effects],
+            "not_computable": [asdict(item) for item in self.missing],
+            "notes": list(self.notes),
+        }
 
-_SCHEMA_VERSION: Final = 1
+    def to_json(self) -> str:
+        """Return the report as the text that `offers kpis --format json` writes."""
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
 
-
-def to_json(report: KpiReport) -> dict[str, Any]:
-    """Return a report as JSON values; `schema_version` rises when a field changes its meaning."""
-    return {
-        "schema_version": _SCHEMA_VERSION,
-        "as_of": report.as_of.isoformat(),
-        "start": report.start.isoformat(),
-        "currency": report.currency,
-        "period": report.period,
-        "periods": list(report.periods),
-        "window_days": report.window_days,
-        "key_accounts": report.key_rule,
-        "ladder": report.ladder,
-        "families_by": report.families_by,
-        "n_orders": report.n_orders,
-        "n_customers": report.n_customers,
-        "moved_share": report.moved_share,
-        "meaning": {"organic": ORGANIC_MEANS, "attributed": ATTRIBUTED_MEANS, "customers": CUSTOMERS_MEANS},
-        "definitions": [asdict(item) | {"target": report.targets.get(item.name)} for item in report.definitions],
-        "values": [_value(item) for item in report.values],
-        "changes": [
-            {"kpi": definition.name, "basis": basis} | asdict(change)
-            for definition in report.definitions
-            for basis in definition.bases
-            if (change := report.change(definition.name, basis)) is not None
-        ],
-        "aov_effects": [asdict(item) for item in report.aov_effects],
-        "not_computable": [asdict(item) for item in report.missing],
-        "notes": list(report.notes),
-    }
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a figure: of which KPI, basis, segment and period, and its numerator and denominator."""
+        return pd.DataFrame([_value(item) for item in self.values]).drop(columns="beside")
 
 
 def _value(item: KpiValue) -> dict[str, Any]:

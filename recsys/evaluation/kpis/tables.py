@@ -17,6 +17,7 @@ from recsys.contracts.events import EventQuery, TableName
 from recsys.contracts.tables import COMPLETED, ORDERS
 from recsys.data.cleaning import figure_currency
 from recsys.data.reversals import REMAINING, net_reversals
+from recsys.data.sources import arrow_table
 from recsys.data.times import as_time, naive_utc
 from recsys.errors import EmptyDataError, MissingColumnError
 
@@ -45,19 +46,10 @@ class TempTables:
 
     def load(self, table: ibis.Table | pa.Table | pd.DataFrame, name: str) -> ibis.Table:
         """Return a frame, an Arrow table or an expression as a table here; times become UTC without a zone mark."""
-        given = table if isinstance(table, ibis.Table) else ibis.memtable(_arrow(table))
+        given = table if isinstance(table, ibis.Table) else ibis.memtable(arrow_table(table))
         here = given if isinstance(table, ibis.Table) else self.keep(given, name)
         times = {item: as_time(here[item]) for item, kind in here.schema().items() if kind.is_timestamp()}
         return here.mutate(**times) if times else here
-
-
-def _arrow(table: pa.Table | pd.DataFrame) -> pa.Table:
-    """The table in Arrow; a column without any value is text."""
-    if isinstance(table, pd.DataFrame):  # pyarrow reads `.values` of zoned times, which pandas deprecates
-        zoned = {str(name): table[name].dt.tz_convert(None) for name in table.select_dtypes("datetimetz")}
-        table = pa.Table.from_pandas(table.assign(**zoned), preserve_index=False)
-    fields = [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in table.schema]
-    return table.cast(pa.schema(fields))
 
 
 Table: TypeAlias = ibis.Table | pa.Table | pd.DataFrame

@@ -15,7 +15,7 @@ from recsys.contracts import columns as c
 from recsys.contracts.events import PRESENTING, EventQuery
 from recsys.data.cleaning import figure_currency
 from recsys.data.history import seconds_of_times
-from recsys.data.sources import connect, open_source
+from recsys.data.sources import DataSource, connect, open_source
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.design import ReadoutConfig, refuse_missing
 from recsys.evaluation.readout.from_orders import ExperimentData, readout_of
@@ -177,7 +177,7 @@ def store_readout(
     *,
     version: int | None = None,
     override: VerdictOverride | None = None,
-    accounts: str | None = None,
+    accounts: DataSource | None = None,
     currency: str | None = None,
 ) -> Readout:
     """Return the readout of an experiment as it stands at `now`.
@@ -201,7 +201,7 @@ def store_readout(
 
 
 def readout_from_log(
-    log: ExperimentLog, now: datetime, *, override: VerdictOverride | None = None, accounts: str | None = None
+    log: ExperimentLog, now: datetime, *, override: VerdictOverride | None = None, accounts: DataSource | None = None
 ) -> Readout:
     """Return the readout of a log that was read already; without `accounts` segments are named as not checked."""
     plan = log.plan.plan
@@ -224,7 +224,9 @@ def readout_from_log(
     return readout_of(plan.id, gathered, form, plan.attribution_window_days, config, override=override)
 
 
-def _with_segments(gathered: ExperimentData, form: TableSpec, accounts: str | None) -> tuple[ExperimentData, TableSpec]:
+def _with_segments(
+    gathered: ExperimentData, form: TableSpec, accounts: DataSource | None
+) -> tuple[ExperimentData, TableSpec]:
     """Give each unit its account's segments; where they are not known, leave the segments out and say so."""
     if not form.segments:
         return gathered, form
@@ -240,16 +242,17 @@ def _with_segments(gathered: ExperimentData, form: TableSpec, accounts: str | No
     return replace(gathered, assigned=replace(gathered.assigned, segments=segments)), form
 
 
-def _account_segments(location: str, segments: tuple[str, ...]) -> pd.DataFrame:
+def _account_segments(given: DataSource, segments: tuple[str, ...]) -> pd.DataFrame:
     """Segments as text by account."""
-    source = open_source(connect(), location, name="accounts").table
+    opened = open_source(connect(), given, name="accounts")
+    source = opened.table
     refuse_missing(source, [c.ACCOUNT_ID, *segments])
     picked = source.select(**{name: source[name].cast("string") for name in (c.ACCOUNT_ID, *segments)})
     frame: pd.DataFrame = picked.to_pandas().dropna(subset=[c.ACCOUNT_ID]).set_index(c.ACCOUNT_ID)
     if not frame.index.is_unique:
         raise ReadoutError(
-            f"{location}: {len(frame):,} rows of {frame.index.nunique():,} accounts, must be one row an account; "
-            "keep what was known before the start"
+            f"{opened.location}: {len(frame):,} rows of {frame.index.nunique():,} accounts, must be one row an "
+            "account; keep what was known before the start"
         )
     return frame.astype(object)
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from recsys.data.dataset import ReadSpec, read_dataset
 from recsys.data.history import seconds_of_times
-from recsys.data.sources import connect, open_source
+from recsys.data.sources import DataSource, connect, open_source
 from recsys.data.times import as_time, as_utc
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.design import (
@@ -105,7 +105,7 @@ class ExperimentData:
 
 
 def orders_readout(
-    location: str,
+    units: DataSource,
     form: OrdersSpec,
     config: ReadoutConfig,
     *,
@@ -115,7 +115,7 @@ def orders_readout(
     """Return the readout of accounts with their arm, and order lines.
 
     Args:
-        location: the accounts: one row each, with the arm.
+        units: the accounts: one row each, with the arm.
         form: what the columns mean, where the orders lie, the window.
         config: alpha, margins, cap.
         now: until when the orders are complete; default: the day after the last order.
@@ -127,7 +127,7 @@ def orders_readout(
     """
     data = read_dataset(form.orders if now is None else form.orders.model_copy(update={"as_of": now}))
     until = int(as_utc(now or data.as_of).timestamp())
-    assigned = _assigned(location, form)
+    name, assigned = _assigned(units, form)
     purchases, strangers = gather_purchases(revenue_lines(data.orders), assigned)
     if len(purchases.unit) == 0:
         raise ReadoutError(
@@ -136,7 +136,7 @@ def orders_readout(
         )
     notes = (f"orders of {strangers:,} accounts that are in no arm are left out",) if strangers else ()
     gathered = ExperimentData(assigned, purchases, until, notes)
-    return readout_of(Path(location).name, gathered, form.table, form.window_days, config, override=override)
+    return readout_of(name, gathered, form.table, form.window_days, config, override=override)
 
 
 def readout_of(
@@ -205,12 +205,13 @@ def standard_metrics(values: Mapping[str, np.ndarray], table: TableSpec) -> tupl
     )
 
 
-def _assigned(location: str, form: OrdersSpec) -> Assigned:
-    """The units as they stand in a file."""
+def _assigned(given: DataSource, form: OrdersSpec) -> tuple[str, Assigned]:
+    """What the units are called, and the units as they stand in their table."""
     table = form.table
     if table.unit is None:
         raise ReadoutError("--orders without --unit, must name the column of the account; orders are joined by it")
-    source = open_source(connect(), location, name="units").table
+    opened = open_source(connect(), given, name="units")
+    source = opened.table
     refuse_missing(source, [table.unit, table.arm, *table.segments, *([form.assigned_at] if form.assigned_at else [])])
     picked = {"unit": source[table.unit].cast("string"), "arm": source[table.arm].cast("string")}
     picked |= {f"s{i}": source[name].cast("string").fill_null("(none)") for i, name in enumerate(table.segments)}
@@ -219,12 +220,13 @@ def _assigned(location: str, form: OrdersSpec) -> Assigned:
     frame = source.select(**picked).to_pandas()
     for key, name in (("unit", table.unit), ("arm", table.arm)):
         refuse_blanks(int(frame[key].isna().sum()), name)
-    return Assigned(
+    assigned = Assigned(
         units=frame["unit"].to_numpy(dtype=object),
         arms=frame["arm"].to_numpy(dtype=object),
         seconds=_starts(frame, form),
         segments={name: frame[f"s{i}"].to_numpy(dtype=object) for i, name in enumerate(table.segments)},
     )
+    return Path(opened.location).name, assigned
 
 
 def _starts(frame: pd.DataFrame, form: OrdersSpec) -> np.ndarray:

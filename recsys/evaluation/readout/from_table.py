@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from recsys.data.sources import connect, open_source
+from recsys.data.sources import DataSource, connect, open_source
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.design import FINISHED, INTERIM, Design, ReadoutConfig, Stage, metrics_of
 from recsys.evaluation.readout.health import LogFacts
@@ -87,17 +87,17 @@ def with_plan(form: TableSpec) -> TableSpec:
 
 
 def table_readout(
-    location: str,
+    table: DataSource,
     form: TableSpec,
     config: ReadoutConfig,
     *,
     now: datetime,
     override: VerdictOverride | None = None,
 ) -> Readout:
-    """Return the readout of a CSV or Parquet file, a folder of them, or a database table.
+    """Return the readout of a table with one row a unit: a file, a folder, a database table, or a table in memory.
 
     Args:
-        location: where the table lies.
+        table: the units.
         form: what its columns mean.
         config: alpha, margins, cap.
         now: tells how far a planned run has come; unused without a plan.
@@ -115,7 +115,7 @@ def table_readout(
         primary_direction=form.primary_direction,
     )
     connection = connect()
-    source = open_source(connection, location, name="readout")
+    source = open_source(connection, table, name="readout")
     extra = [*form.chain, *([form.attributed] if form.attributed else [])]
     values = tuple(dict.fromkeys([*(column for metric in metrics for column in metric.columns), *extra]))
     units = unit_table(
@@ -129,7 +129,7 @@ def table_readout(
         past=tuple(column for metric in metrics if metric.before for column in metric.before.columns),
         aggregate=form.aggregate,
     )
-    design = design_of(Path(location).name, form, metrics, units, config, now)
+    design = design_of(Path(source.location).name, form, metrics, units, config, now)
     return analyse_units(units, design, config, log=_log_facts(units, form.plan), override=override)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
 import numpy as np
@@ -117,6 +117,25 @@ class PlannedSize:
     n_per_arm: int
     n_per_arm_without: int
     days: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSizes:
+    """What every metric needs to show every effect that was asked for.
+
+    Attributes:
+        n_accounts: accounts of the past that were measured.
+        sizes: one a metric and effect.
+    """
+
+    n_accounts: int
+    sizes: tuple[PlannedSize, ...]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a metric and effect, with the fields of `PlannedSize` as columns."""
+        return pd.DataFrame(
+            [asdict(size) for size in self.sizes], columns=[field.name for field in fields(PlannedSize)]
+        )
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import datetime
 from typing import Final
+
+import pandas as pd
 
 from recsys.evaluation.readout.arm_effects import Effect, IncrementalShare, MonetaryImpact
 from recsys.evaluation.readout.breakdowns import Histogram, SegmentEffect, Variant
@@ -94,6 +97,14 @@ class Readout:
         return {"schema_version": _SCHEMA_VERSION} | {
             field.name: json_value(getattr(self, field.name)) for field in fields(self)
         }
+
+    def to_json(self) -> str:
+        """Return the text of `readout.json`."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row an effect, of one arm on one metric, with the fields of `Effect` as columns."""
+        return pd.DataFrame([asdict(found) for found in self.effects], columns=[field.name for field in fields(Effect)])
 
     def effect(self, metric: str, arm: str) -> Effect:
         """Return one effect.

@@ -1,0 +1,178 @@
+"""Whole models through the backtest: each is cloned and fitted at every cutoff, its answers scored beside baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import partial
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from recsys.arrays import RowArray
+from recsys.backtesting.backtest import BacktestConfig, fitted_lists, score_cutoffs
+from recsys.backtesting.baselines import BacktestModel, default_baselines
+from recsys.backtesting.results import Backtest
+from recsys.backtesting.trainer import over_history
+from recsys.contracts import columns as c
+from recsys.contracts.config import checked_config
+from recsys.contracts.offers import OfferKind
+from recsys.data.dataset import Dataset, as_dataset
+from recsys.data.history import History, codes_of
+from recsys.data.sources import DataSource
+from recsys.data.times import parse_moment
+from recsys.errors import ConfigError
+from recsys.fitting.pipeline import FitConfig, FittedModels
+from recsys.ladder.edges import Ladder
+from recsys.ladder.file import fixed_ladder, ladder_from_data
+from recsys.models.candidates import Candidates
+
+
+@runtime_checkable
+class EngineModel(Protocol):
+    """A model that learns everything an engine needs, as `recsys.recommender.Recommender` does."""
+
+    @property
+    def fit_config(self) -> FitConfig:
+        """Every option of its fit."""
+        ...
+
+    @property
+    def ladder(self) -> Ladder | None:
+        """A parameter: upgrade edges to use; None: built from the data."""
+        ...
+
+    def set_params(self, **params: object) -> Self:
+        """Set parameters, of which `ladder` is one."""
+        ...
+
+    def fit(self, data: Dataset) -> Self:
+        """Learn from a dataset, of which nothing is later than its `as_of`."""
+        ...
+
+    def learned(self) -> FittedModels:
+        """Return what the last fit learned."""
+        ...
+
+    def recommend_all(self, account_ids: Sequence[str], *, k: int, kinds: Sequence[OfferKind]) -> pd.DataFrame:
+        """Return each account's offers, columns `account_id rank product_id` at least."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelTrained:
+    """A model that was fitted at a cutoff, over the vocabularies of the whole history.
+
+    Attributes:
+        raw: its cross-sell candidates; None where it gives lists alone.
+        upgrades: its upgrade candidates; None likewise.
+        answer: returns its lists, `(n, k)`.
+    """
+
+    raw: Candidates | None
+    upgrades: Candidates | None
+    answer: Callable[[RowArray, int], RowArray]
+
+    def served(self, accounts: RowArray, k: int) -> RowArray:
+        """Return the cross-sell that the model answers, `(n, k)`, -1 where there is less."""
+        return self.answer(accounts, k)
+
+
+def backtest(
+    data: Dataset | DataSource,
+    models: Mapping[str, EngineModel | BacktestModel],
+    *,
+    cutoffs: Sequence[str | date],
+    k: int = 10,
+    baselines: Sequence[BacktestModel] | None = None,
+    **options: Any,  # noqa: ANN401 - each is checked by the configuration
+) -> Backtest:
+    """Return how models and baselines would have done at each cutoff, on what accounts bought after it.
+
+    A clone of each model is fitted on what the sources held before the cutoff. The upgrade ladder is that of the first
+    cutoff, by the first engine's configuration; calibration and upgrades are those of the first engine.
+
+    Args:
+        data: purchase history before and after the cutoffs, read from sources that can be read again.
+        models: what is tried, by name: a `Recommender`, or any model of a history's rows.
+        cutoffs: where the past ends, ascending; without a zone they are UTC.
+        k: places of a list that are scored.
+        baselines: what models are compared with; default: `default_baselines()`.
+        options: further fields of `BacktestConfig`, as `horizon_days` (default: the models' own) or `max_accounts`.
+
+    Raises:
+        ConfigError: an option is wrong, a name stands twice, or a model learns another horizon than is scored.
+        EmptyDataError: nobody bought anything new after a cutoff.
+    """
+    known = as_dataset(data)
+    engines = {name: model for name, model in models.items() if isinstance(model, EngineModel)}
+    engine = next(iter(engines.values()), None)
+    first = FitConfig() if engine is None else engine.fit_config
+    moments = tuple(parse_moment(cutoff) for cutoff in ([cutoffs] if isinstance(cutoffs, str) else cutoffs))
+    asked = checked_config(
+        BacktestConfig,
+        {"horizon_days": first.horizon_days, "climbs": first.ladder.climbs} | options | {"cutoffs": moments, "k": k},
+    )
+    rivals = default_baselines() if baselines is None else baselines
+    _refuse_other_horizons(engines, asked)
+    _refuse_doubled_names([*models, *(rival.name for rival in rivals)])
+    history = known.history()
+    ladder = None if engine is None else _frozen_ladder(engine, known.at(asked.cutoffs[0]))
+    return score_cutoffs(
+        history,
+        asked,
+        trainers={name: partial(_trained, model, known, history, ladder) for name, model in models.items()},
+        ladder=ladder,
+        baselines=lambda: tuple(clone(rival, safe=False) for rival in rivals),
+    )
+
+
+def _trained(
+    model: EngineModel | BacktestModel, data: Dataset, history: History, ladder: Ladder | None, cutoff: datetime
+) -> ModelTrained:
+    fresh = clone(model, safe=False)
+    if not isinstance(fresh, EngineModel):
+        return ModelTrained(None, None, fitted_lists(fresh, history, cutoff))
+    fitted = fresh.set_params(ladder=ladder).fit(data.at(cutoff))
+    learned: FittedModels = fitted.learned()
+    return ModelTrained(
+        raw=over_history(learned.cross, learned.history, history),
+        upgrades=over_history(learned.up, learned.history, history),
+        answer=partial(_lists, fitted, history),
+    )
+
+
+def _lists(model: EngineModel, history: History, accounts: RowArray, k: int) -> RowArray:
+    ids = history.account_ids[accounts]
+    offers = model.recommend_all(ids.tolist(), k=k, kinds=("cross_sell",))
+    lists = np.full((len(accounts), k), -1, dtype=np.int32)
+    rows = codes_of(offers[c.ACCOUNT_ID].to_numpy(dtype=object), ids)
+    lists[rows, offers[c.RANK].to_numpy() - 1] = codes_of(
+        offers[c.PRODUCT_ID].to_numpy(dtype=object), history.product_ids
+    )
+    return lists
+
+
+def _frozen_ladder(engine: EngineModel, early: Dataset) -> Ladder:
+    config = engine.fit_config.ladder
+    ladder_of = ladder_from_data(config) if engine.ladder is None else fixed_ladder(engine.ladder, config)
+    return ladder_of(early, early.history())
+
+
+def _refuse_other_horizons(engines: Mapping[str, EngineModel], asked: BacktestConfig) -> None:
+    for name, engine in engines.items():
+        learned = engine.fit_config.horizon_days
+        if learned != asked.horizon_days:
+            raise ConfigError(
+                f"horizon_days == {asked.horizon_days}, but model {name!r} learns {learned} days, must be equal; leave "
+                "it out, or set next_product.horizon_days and upgrades.horizon_days of its configuration"
+            )
+
+
+def _refuse_doubled_names(names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice:
+        raise ConfigError(f"model {twice[0]!r} is called as a baseline is, names must differ; give it another name")

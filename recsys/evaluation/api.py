@@ -1,0 +1,206 @@
+"""Experiments and KPIs from Python: the readout of a table or of the event store, the size of a trial, the KPIs.
+
+A table may be a file, a folder, a database table, a pandas frame, an Arrow table or an Ibis table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Final
+
+from recsys.contracts.config import checked_config
+from recsys.data.dataset import Dataset, ReadSpec, as_dataset
+from recsys.data.sources import DataSource
+from recsys.data.times import parse_moment
+from recsys.errors import ReadoutError, SourceNotFoundError
+from recsys.evaluation.kpis.config import KpiConfig
+from recsys.evaluation.kpis.report import kpis_from_tables
+from recsys.evaluation.kpis.results import KpiReport
+from recsys.evaluation.kpis.tables import read_events
+from recsys.evaluation.readout.design import ReadoutConfig
+from recsys.evaluation.readout.from_event_store import store_readout
+from recsys.evaluation.readout.from_orders import OrdersSpec, orders_readout
+from recsys.evaluation.readout.from_table import TableSpec, table_readout
+from recsys.evaluation.readout.planning import PlannedSizes, history_of, plan_sizes
+from recsys.evaluation.readout.purchases import revenue_lines
+from recsys.evaluation.readout.results import Readout
+from recsys.evaluation.statistics.metric import parse_margins, parse_ratios
+from recsys.events.store import EventStore, open_store
+
+EFFECTS: Final = (0.02, 0.05, 0.1)
+"""Relative effects that a plan is sized for where nobody names others."""
+_FINISHED_AT: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""A table without a plan is a finished run: no moment is looked at."""
+
+
+def readout(
+    table: DataSource,
+    *,
+    arm: str,
+    control: str,
+    metrics: Mapping[str, str] | None = None,
+    unit: str | None = None,
+    covariates: Mapping[str, str] | None = None,
+    guardrails: Mapping[str, str | float] | None = None,
+    segments: Sequence[str] = (),
+    orders: Dataset | DataSource | None = None,
+    window_days: int = 28,
+    assigned_at: str | None = None,
+    started: str | date | None = None,
+    config: ReadoutConfig | None = None,
+) -> Readout:
+    """Return the readout of a table with one row a unit: health, effects with intervals, a verdict.
+
+    Args:
+        table: the units with their arm, and their values or, with `orders`, their accounts.
+        arm: column of the arm.
+        control: the arm that the others are compared with.
+        metrics: name -> column, or `column/column` for a ratio of two means; the first mean decides. With `orders` the
+            standard metrics (revenue per account, buyer rate, ...) stand before them.
+        unit: column of the account; None: every row is a unit.
+        covariates: metric -> column of its value from before the start, for CUPED.
+        guardrails: metric -> how much worse is tolerable: a number, or `"2%"` of the control's mean; with `":lower"`
+            behind it where lower is better.
+        segments: columns by which the deciding metric is split.
+        orders: order lines, from which metrics are read off by account.
+        window_days: with `orders`: days after a unit's assignment that count.
+        assigned_at: with `orders`: column of the assignment's time.
+        started: with `orders`: when all units were assigned.
+        config: alpha, practical margin, cap, correction.
+
+    Raises:
+        DataError: a table can't be read or lacks a column.
+        ReadoutError: the data can't be read out.
+    """
+    columns = TableSpec(
+        unit=unit,
+        arm=arm,
+        control=control,
+        metrics=parse_ratios("metrics", _pairs(metrics)),
+        before=parse_ratios("covariates", _pairs(covariates)),
+        guardrails=parse_margins(_pairs(guardrails)),
+        segments=tuple(segments),
+    )
+    chosen = config or ReadoutConfig()
+    if orders is None:
+        return table_readout(table, columns, chosen, now=_FINISHED_AT)
+    lines = orders.spec if isinstance(orders, Dataset) else checked_config(ReadSpec, {"orders": orders})
+    start = None if started is None else parse_moment(started)
+    return orders_readout(table, OrdersSpec(columns, lines, window_days, assigned_at, start), chosen)
+
+
+def experiment_readout(
+    store: EventStore | str,
+    experiment_id: str,
+    *,
+    now: str | date,
+    accounts: DataSource | None = None,
+    currency: str | None = None,
+) -> Readout:
+    """Return the readout of a served experiment as it stands at `now`, by the plan that was locked.
+
+    Args:
+        store: the event store that serving writes, or its URL.
+        experiment_id: its plan's id.
+        now: until when the log is read; without a zone it is UTC.
+        accounts: the accounts' attributes, `account_id` and the plan's segments; the store has none.
+        currency: the one to keep where orders have several.
+
+    Raises:
+        ReadoutError: no such experiment, nothing assigned, or nothing bought yet.
+    """
+    with opened_store(store) as events:
+        return store_readout(events, experiment_id, parse_moment(now), accounts=accounts, currency=currency)
+
+
+def power(
+    data: Dataset | DataSource,
+    *,
+    effects: Sequence[float] = EFFECTS,
+    window_days: int = 28,
+    power: float = 0.8,
+    alpha: float = 0.05,
+) -> PlannedSizes:
+    """Return the units an arm and the days that each metric needs to show each relative effect.
+
+    Args:
+        data: purchase history.
+        effects: relative effects to find, as 0.05.
+        window_days: days after an account's entry that count.
+        power: chance of finding the effect.
+        alpha: two-sided error.
+
+    Raises:
+        ReadoutError: an argument is out of range, or the history is too short.
+    """
+    if not 0 < power < 1 or not 0 < alpha < 1:
+        raise ReadoutError(f"power == {power}, alpha == {alpha}, both must lie between 0 and 1")
+    if window_days < 1:
+        raise ReadoutError(f"--window-days {window_days}, must be 1 or more")
+    known = as_dataset(data)
+    history = history_of(revenue_lines(known.orders), known.as_of, window_days)
+    sizes = plan_sizes(history, effects, window_days=window_days, power=power, alpha=alpha)
+    return PlannedSizes(history.n_accounts, sizes)
+
+
+def kpis(
+    data: Dataset | DataSource,
+    *,
+    events: EventStore | str | None = None,
+    by: Sequence[str] = (),
+    config: KpiConfig | None = None,
+) -> KpiReport:
+    """Return every KPI of the registry, overall, by period and by segment.
+
+    Args:
+        data: purchase history.
+        events: the event store that serving writes, or its URL; None: nothing is attributed to offers.
+        by: segments besides overall, as `["segment", "region"]`; default: those of `config`.
+        config: periods, segments, attribution.
+
+    Raises:
+        ConfigError: an option is out of range.
+        DataError: the data can't be read, or no order is in the range.
+    """
+    chosen = config or KpiConfig()
+    if by:
+        chosen = checked_config(KpiConfig, dict(chosen) | {"by": (by,) if isinstance(by, str) else tuple(by)})
+    known = as_dataset(data)
+    log = None
+    if events is not None:
+        with opened_store(events) as store:
+            log = read_events(store)
+    return kpis_from_tables(
+        known.orders,
+        as_of=known.as_of,
+        products=known.products,
+        accounts=known.accounts,
+        upgrades=known.upgrades,
+        events=log,
+        currency=known.currency,
+        config=chosen,
+    )
+
+
+def _pairs(named: Mapping[str, str | float] | Mapping[str, str] | None) -> list[str]:
+    return [f"{name}={value}" for name, value in (named or {}).items()]
+
+
+@contextmanager
+def opened_store(store: EventStore | str) -> Iterator[EventStore]:
+    """Yield a store, or open the one at a URL and close it afterwards.
+
+    Raises:
+        SourceNotFoundError: there is no such file; serving alone makes one.
+    """
+    if not isinstance(store, str):
+        yield store
+        return
+    path = store.removeprefix("sqlite:///")
+    if path != store and not Path(path).is_file():
+        raise SourceNotFoundError(f"{store}: no such file {path}; name the store that `offers serve` writes")
+    with closing(open_store(store)) as events:
+        yield events

@@ -1,0 +1,264 @@
+"""Offers from Python: one estimator that learns, recommends, explains, and keeps what it learned as a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self, get_args
+
+import pandas as pd
+import pyarrow as pa
+from pydantic import ValidationError
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from recsys.bundle.load import load_bundle
+from recsys.bundle.resolve import DEFAULT_TRACKING_URI, resolve_model
+from recsys.bundle.save import BundleDetails, save_bundle
+from recsys.contracts.answers import CallListEntry
+from recsys.contracts.config import checked_config, validation_sentences
+from recsys.contracts.offers import EMPTY_STATE, KINDS, CartLine, Objective, OfferKind, OfferRequest, Slate
+from recsys.data.dataset import Dataset, as_dataset
+from recsys.data.sources import DataSource
+from recsys.errors import BundleVersionError, ConfigError
+from recsys.fitting.pipeline import FitConfig, FittedModels, bundle_details, fit
+from recsys.ladder.edges import TEXT_COLUMNS, Ladder
+from recsys.mining.rules import Rules
+from recsys.models.next_product.model import NextProductModel
+from recsys.models.next_product.pair_features import FeatureMaker
+from recsys.models.next_product.ranker import PairRanker
+from recsys.models.retrieval.retriever import Retriever
+from recsys.models.upgrade.model import UpgradeModel
+from recsys.offer_model.tables import OfferModel
+from recsys.ranking.batch import answers, offers_table
+from recsys.ranking.engine import OfferEngine
+from recsys.ranking.explorer import Explanation, ModelExplorer, explain
+from recsys.ranking.white_space import WhiteSpace
+
+
+class Recommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Learns offers from purchase history as `offers train` does, and answers as the server does.
+
+    It keeps scikit-learn's conventions, with three exceptions: `fit` takes a `Dataset`, `save` and `load` stand for
+    pickling, and `recsys.backtest` stands for `score`.
+
+    Args:
+        config: every option; None: the defaults.
+        retrievers: what proposes candidates, as `[*default_retrievers(), SameBrand()]`; None: what `config` names.
+        ranker: what orders them, any scikit-learn classifier, cloned for each fold; None: what `config` names.
+        features: what describes them beside the engine's own features.
+        ladder: upgrade edges to use; None: built from the data.
+        random_state: seed of everything drawn at random; None: that of `config`. The same data, configuration and seed
+            give the same bundle.
+
+    Attributes:
+        model_: the tables that answer.
+        rules_: mined pairs of products.
+        ladder_: upgrade edges.
+        engine_: answers from the tables.
+        next_product_: who buys which new product next; only after `fit`.
+        upgrades_: who climbs which rung next; only after `fit`.
+    """
+
+    model_: OfferModel
+    rules_: Rules
+    ladder_: Ladder
+    engine_: OfferEngine
+    next_product_: NextProductModel
+    upgrades_: UpgradeModel
+
+    def __init__(
+        self,
+        config: FitConfig | None = None,
+        *,
+        retrievers: Sequence[Retriever] | None = None,
+        ranker: PairRanker | None = None,
+        features: Sequence[FeatureMaker] | None = None,
+        ladder: Ladder | None = None,
+        random_state: int | None = None,
+    ) -> None:
+        self.config = config
+        self.retrievers = retrievers
+        self.ranker = ranker
+        self.features = features
+        self.ladder = ladder
+        self.random_state = random_state
+
+    @property
+    def fit_config(self) -> FitConfig:
+        """Every option of the fit, with the seed.
+
+        Raises:
+            ConfigError: the seed is below 0 or no whole number.
+        """
+        config = FitConfig() if self.config is None else self.config
+        if self.random_state is None:
+            return config
+        return checked_config(type(config), dict(config) | {"seed": self.random_state})
+
+    def fit(self, data: Dataset | DataSource, y: None = None) -> Self:  # noqa: ARG002 - scikit-learn's signature
+        """Learn from purchase history, of which nothing is later than its `as_of`.
+
+        Args:
+            data: cleaned purchase history, or order lines in contract columns.
+            y: not used.
+
+        Raises:
+            DataError: the order lines can't be read, or none has an account.
+            PluginError: a retriever, the ranker or a feature maker is not what it must be.
+        """
+        known, config = as_dataset(data), self.fit_config
+        self._fitted = fit(
+            known,
+            config,
+            ladder=self.ladder,
+            retrievers=self.retrievers,
+            ranker=self.ranker,
+            features=self.features,
+        )
+        self.next_product_, self.upgrades_ = self._fitted.models.next_product, self._fitted.models.upgrades
+        details = bundle_details(known, config)
+        return self._hold(self._fitted.model, Rules(self._fitted.rules), self._fitted.ladder, details)
+
+    def recommend(
+        self,
+        account_id: str | None = None,
+        *,
+        cart: Iterable[str | CartLine] = (),
+        k: int = 10,
+        kinds: Sequence[OfferKind] = KINDS,
+        objective: Objective = "conversion",
+        new_only: bool = False,
+        exclude: Iterable[str] = (),
+    ) -> Slate:
+        """Return exactly k offers, or fewer and why.
+
+        Args:
+            account_id: the account; None: an anonymous visitor.
+            cart: product ids in the cart, or lines with quantities.
+            k: how many offers.
+            kinds: `cross_sell`, `upsell` or both.
+            objective: what the order maximises: `conversion`, `revenue` or `margin`.
+            new_only: leave out everything the account has ever bought.
+            exclude: product ids that must not be offered.
+
+        Raises:
+            ConfigError: an argument is out of range.
+        """
+        request = _request(account_id, cart, k=k, kinds=kinds, objective=objective, new_only=new_only, exclude=exclude)
+        return self._engine().recommend(request)
+
+    def recommend_all(
+        self, account_ids: Sequence[str] | None = None, *, k: int = 10, kinds: Sequence[OfferKind] = KINDS
+    ) -> pd.DataFrame:
+        """Return the offers of some accounts, one row an offer; None: of all that the model knows."""
+        ids = None if account_ids is None else [str(account_id) for account_id in account_ids]
+        blocks = answers(self._engine(), _request(None, (), k=k, kinds=kinds), ids)
+        tables = [offers_table([]), *(offers_table(block) for block in blocks)]
+        found: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+        return found
+
+    def explain(
+        self, account_id: str | None, product_id: str, *, cart: Iterable[str | CartLine] = (), k: int = 10
+    ) -> Explanation:
+        """Return why a product is among the k offers, with the counts behind it, or the first rule that removed it."""
+        return explain(self._engine(), _request(account_id, cart, k=k), str(product_id))
+
+    def call_list(self, product_id: str, capacity: int) -> tuple[CallListEntry, ...]:
+        """Return the accounts that most likely take a product, `capacity` at the most.
+
+        Raises:
+            ConfigError: the model does not know the product, or there is no call to make.
+        """
+        explorer = ModelExplorer(self._engine())
+        if not explorer.knows(product_id):
+            raise ConfigError(f"product_id == {product_id!r}, the model does not know it; give a product of the orders")
+        if capacity < 1:
+            raise ConfigError(f"capacity == {capacity}, must be 1 or more; ask for at least one account")
+        return explorer.call_list(explorer.takers_of(product_id), capacity, lambda _: EMPTY_STATE)
+
+    def white_space(self, account_id: str, *, products_per_category: int = 20) -> WhiteSpace:
+        """Return what an account owns, would be offered, and could still buy, category by category."""
+        return ModelExplorer(self._engine()).board(str(account_id), EMPTY_STATE, products_per_category)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a bundle to a folder, whole or not at all, and return it; the server answers from such a folder.
+
+        Raises:
+            BundleError: there is something else at `path`.
+        """
+        self._engine()
+        frames = {"rules": self.rules_.frame, "ladder": self.ladder_.edges}
+        save_bundle(Path(path), self.model_, frames=frames, details=self._details)
+        return Path(path)
+
+    @classmethod
+    def load(cls, reference: str | Path, *, tracking_uri: str = DEFAULT_TRACKING_URI) -> Self:
+        """Return the recommender of a bundle: a folder, `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+
+        Args:
+            reference: what `save` or `offers train` wrote, or what the model registry keeps.
+            tracking_uri: where MLflow keeps its registry.
+
+        Raises:
+            ModelNotFoundError: no such folder, model, version or alias.
+            BundleError: the bundle is damaged or of another version.
+        """
+        bundle = load_bundle(resolve_model(str(reference), tracking_uri=tracking_uri))
+        said = {name: value for name, value in bundle.manifest.config.items() if name in FitConfig.model_fields}
+        try:
+            loaded = cls(FitConfig.model_validate(said))
+        except ValidationError as error:
+            raise BundleVersionError(f"{bundle.path}: {validation_sentences(error)}; train again") from None
+        details = BundleDetails(
+            data_fingerprint=bundle.manifest.data_fingerprint,
+            config=bundle.manifest.config,
+            ranking=bundle.manifest.ranking,
+            metrics=bundle.manifest.metrics,
+            warm_up=bundle.manifest.warm_up,
+        )
+        edges = bundle.frame("ladder").astype(dict.fromkeys(TEXT_COLUMNS, object))
+        return loaded._hold(bundle.model, Rules(bundle.frame("rules")), Ladder(edges), details)
+
+    def learned(self) -> FittedModels:
+        """Return all that the last `fit` learned, its models and candidates included; `load` brings tables alone."""
+        check_is_fitted(self, "next_product_")
+        return self._fitted
+
+    def _hold(self, model: OfferModel, rules: Rules, ladder: Ladder, details: BundleDetails) -> Self:
+        self.model_, self.rules_, self.ladder_, self._details = model, rules, ladder, details
+        self.engine_ = OfferEngine(model, details.ranking)
+        return self
+
+    def _engine(self) -> OfferEngine:
+        check_is_fitted(self, "engine_")
+        return self.engine_
+
+
+def _request(
+    account_id: str | None,
+    cart: Iterable[str | CartLine],
+    *,
+    k: int,
+    kinds: Sequence[OfferKind] = KINDS,
+    objective: Objective = "conversion",
+    new_only: bool = False,
+    exclude: Iterable[str] = (),
+) -> OfferRequest:
+    for name, several in (("cart", cart), ("kinds", kinds), ("exclude", exclude)):
+        if isinstance(several, str):
+            raise ConfigError(f"{name} == {several!r}, must be several; give [{several!r}]")
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise ConfigError(f"kinds has {unknown[0]!r}, must name {' or '.join(KINDS)}; leave it out for both")
+    if objective not in get_args(Objective):
+        raise ConfigError(f"objective == {objective!r}, must be one of {', '.join(get_args(Objective))}")
+    return OfferRequest(
+        account_id=None if account_id is None else str(account_id),
+        cart=tuple(line if isinstance(line, CartLine) else CartLine(str(line)) for line in cart),
+        kinds=tuple(kinds),
+        limit=k,
+        exclude=frozenset(map(str, exclude)),
+        new_only=new_only,
+        objective=objective,
+    )
