@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from recsys.contracts.decisions import NO_CONTEXT, Context, Decision, record_decision
 from recsys.contracts.events import Event
-from recsys.contracts.json_text import json_text
-from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest
+from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest, json_text
 from recsys.errors import ConfigError, StoreError
 from recsys.ranking.ranked import Exploration
 from serving.encoding import EncodedSlate

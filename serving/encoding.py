@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from recsys.contracts.json_text import json_text
 from recsys.contracts.offers import (
     EMPTY_STATE,
     PROBABILITY_OF,
@@ -17,6 +16,7 @@ from recsys.contracts.offers import (
     ProductChange,
     Slate,
     Tier,
+    json_text,
     logged_products,
 )
 from recsys.offer_catalogue.business_rules import BusinessRule

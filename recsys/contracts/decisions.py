@@ -16,8 +16,7 @@ from typing import Annotated, Any, Final, NamedTuple, Self, TypeAlias
 
 from pydantic import Field
 
-from recsys.contracts.json_text import json_text
-from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, Objective, Offer, OfferRequest, Tier
+from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, Objective, Offer, OfferRequest, Tier, json_text
 
 TimeText: TypeAlias = Annotated[str, datetime]
 """A time as rows have it; the column is one of times."""

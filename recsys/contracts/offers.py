@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import Field
+from pydantic_core import to_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -245,3 +246,8 @@ class Slate:
         import pandas as pd
 
         return pd.DataFrame.from_records(self.offers, columns=Offer._fields)[list(ANSWERED)]
+
+
+def json_text(value: Any) -> str:  # noqa: ANN401 - whatever is part of an answer or of a row
+    """Return a value as JSON, as answers and the event store have it; a number that JSON has not is null."""
+    return to_json(value, inf_nan_mode="null").decode()

@@ -18,10 +18,20 @@ from ibis.backends.duckdb import Backend
 
 from recsys.contracts import columns as c
 from recsys.contracts.tables import COMPLETED, ORDERS
-from recsys.data.checks import CHECK_REASONS, LINE_COLUMNS, LINE_REASONS, check_lines, duplicate_lines, with_line_ids
+from recsys.data.checks import (
+    CHECK_REASONS,
+    LINE_COLUMNS,
+    LINE_REASONS,
+    REMAINING,
+    UNMATCHED,
+    check_lines,
+    duplicate_lines,
+    is_reversal,
+    net_reversals,
+    with_line_ids,
+)
 from recsys.data.presets import Preset
 from recsys.data.report import DropReason
-from recsys.data.reversals import REMAINING, UNMATCHED, is_reversal, net_reversals
 from recsys.data.sources import TableSource, reading
 from recsys.data.times import naive_utc
 from recsys.errors import CurrencyError, EmptyDataError

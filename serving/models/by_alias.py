@@ -10,8 +10,7 @@ from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from recsys.bundle.resolve import CHAMPION, ResolvedModel
-from recsys.contracts.json_text import json_text
-from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, OfferRequest, ProductChange
+from recsys.contracts.offers import EMPTY_STATE, AccountState, NameKind, OfferRequest, ProductChange, json_text
 from recsys.errors import ModelNotFoundError, OfferEngineError, RegistryError
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.explorer import ModelExplorer

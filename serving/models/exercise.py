@@ -18,8 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from recsys.bundle.load import Bundle, load_bundle
 from recsys.bundle.manifest import model_version
-from recsys.contracts.json_text import json_text
-from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, OfferRequest
+from recsys.contracts.offers import EMPTY_STATE, AccountState, CartLine, OfferRequest, json_text
 from recsys.errors import BundleCorruptError, OfferEngineError
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.offer_model.tables import OfferModel

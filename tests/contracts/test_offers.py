@@ -6,8 +6,7 @@ from typing import get_type_hints
 
 import pytest
 
-from recsys.contracts.json_text import json_text
-from recsys.contracts.offers import ANSWERED, LOGGED, Offer, logged_products
+from recsys.contracts.offers import ANSWERED, LOGGED, Offer, json_text, logged_products
 from serving.schemas.offers import OfferAnswer
 
 KEPT = (1, "P1", "upsell", 9.5, "GBP", 0.25, "buys_within_horizon", 2.0, 4.9, 0.5, "cart", 0.1, "P2", "autumn", 0.5)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.contracts import columns as c
-from recsys.data.reversals import REMAINING, UNMATCHED, net_reversals
+from recsys.data.checks import REMAINING, UNMATCHED, net_reversals
 from recsys.data.sources import connect
 
 START = pd.Timestamp(2024, 1, 1)

@@ -15,8 +15,8 @@ from ibis.backends.duckdb import Backend
 from recsys.contracts import columns as c
 from recsys.contracts.events import EventQuery, TableName
 from recsys.contracts.tables import COMPLETED, ORDERS
+from recsys.data.checks import REMAINING, net_reversals
 from recsys.data.cleaning import figure_currency
-from recsys.data.reversals import REMAINING, net_reversals
 from recsys.data.sources import arrow_table
 from recsys.data.times import as_time, naive_utc
 from recsys.errors import EmptyDataError, MissingColumnError
