@@ -130,7 +130,8 @@ def test_answers_are_those_of_the_engine(on_files: SimpleNamespace) -> None:
 
 
 def test_a_product_that_is_not_offered_is_explained(on_files: SimpleNamespace) -> None:
-    why = on_files.model.explain("A0000017", "P000042", cart=["P000042"])
+    first = on_files.model.recommend("A0000017", k=1).offers[0].product_id
+    why = on_files.model.explain("A0000017", first, cart=[first])
     assert (why.code, why.offer) == ("in_cart", None)
     assert on_files.model.explain(None, "P9").sentence == "the model does not know the product"
     last = on_files.model.recommend("A0000017", k=12).offers[-1].product_id
@@ -204,7 +205,10 @@ def test_other_wrong_input_is_told(on_files: SimpleNamespace, tmp_path: Path) ->
         on_files.model.call_list("P000042", 0)
 
 
-def test_parts_of_others_are_tried_beside_baselines_and_learned(on_files: SimpleNamespace) -> None:
+def test_parts_of_others_are_tried_beside_baselines_and_learned(
+    on_files: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(on_files.folder)  # its files were named by their place in there
     own = Recommender(SMALL, retrievers=[*default_retrievers(), SameBrand()], ranker=NormalBayes(), random_state=0)
     models = {"own": own, "rising": Rising()}
     found = backtest(on_files.data, models, cutoffs="2025-08-01", k=3, baselines=[PopularBaseline()])
