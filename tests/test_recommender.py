@@ -218,7 +218,7 @@ def test_parts_of_others_are_tried_beside_baselines_and_learned(
     assert frame["ndcg"].between(0, 1).all()
     assert {one.method for one in found.pooled} == kinds.keys() - {"popular"}
     assert not hasattr(own, "model_")  # a clone was fitted
-    with pytest.raises(PluginError, match="'odd'"):
+    with pytest.raises(PluginError, match="lacks fit, recommend"):
         backtest(on_files.data, {"odd": SimpleNamespace(name="odd")}, cutoffs="2025-08-01")
 
 
