@@ -205,10 +205,8 @@ def test_other_wrong_input_is_told(on_files: SimpleNamespace, tmp_path: Path) ->
         on_files.model.call_list("P000042", 0)
 
 
-def test_parts_of_others_are_tried_beside_baselines_and_learned(
-    on_files: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(on_files.folder)  # its files were named by their place in there
+def test_parts_of_others_are_tried_beside_baselines_and_learned(on_files: SimpleNamespace) -> None:
+    assert not Path("market").exists()  # its files were named by their place in another working folder
     own = Recommender(SMALL, retrievers=[*default_retrievers(), SameBrand()], ranker=NormalBayes(), random_state=0)
     models = {"own": own, "rising": Rising()}
     found = backtest(on_files.data, models, cutoffs="2025-08-01", k=3, baselines=[PopularBaseline()])

@@ -36,6 +36,7 @@ from recsys.data.rejects import ReadResult, check_rejects_path, write_rejects
 from recsys.data.report import DataReport, TableReport
 from recsys.data.sources import DataSource, TableSource, connect, open_source
 from recsys.data.times import as_utc, parse_moment
+from recsys.engines.databases import is_database_url
 from recsys.errors import DataError, EmptyDataError, MissingColumnError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Dataset:
         currency: of all money; None if the source does not say.
         as_of: UTC; nothing at or after it was used.
         fingerprint: SHA-256 of the data, whatever the order of rows.
-        spec: the sources, from which `at` reads again.
+        spec: the sources, files by their whole paths, from which `at` reads again.
     """
 
     orders: ibis.Table
@@ -167,6 +168,13 @@ def _held(source: DataSource) -> DataSource:
     return source.copy(deep=False) if isinstance(source, pd.DataFrame) else source
 
 
+def _placed(source: DataSource | None) -> DataSource | None:
+    """A file by its whole path, so that it is found again from another working folder."""
+    if not isinstance(source, str | Path) or is_database_url(str(source)):
+        return source
+    return Path(source).expanduser().absolute()
+
+
 _Source = Annotated[DataSource, PlainValidator(_held)]
 
 
@@ -236,7 +244,8 @@ def read_dataset(spec: ReadSpec) -> Dataset:
         tuple(item.report() for item in outcomes), clean.as_of, clean.currency, preset.name if preset else None
     )
     _refuse_nothing_left(report.orders)
-    return _assemble(connection, clean, tables, report, spec)
+    places = {name: _placed(getattr(spec, name)) for name in ("orders", "products", "accounts", "upgrades")}
+    return _assemble(connection, clean, tables, report, spec.model_copy(update=places))
 
 
 def _order_columns(source: TableSource, mapping: Mapping[str, str], preset: Preset | None) -> dict[str, str]:

@@ -139,7 +139,7 @@ def power(
     if not 0 < power < 1 or not 0 < alpha < 1:
         raise ReadoutError(f"power == {power}, alpha == {alpha}, both must lie between 0 and 1")
     if window_days < 1:
-        raise ReadoutError(f"--window-days {window_days}, must be 1 or more")
+        raise ReadoutError(f"window_days == {window_days}, must be 1 or more")
     known = as_dataset(data)
     history = history_of(revenue_lines(known.orders), known.as_of, window_days)
     sizes = plan_sizes(history, effects, window_days=window_days, power=power, alpha=alpha)

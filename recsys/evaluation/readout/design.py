@@ -132,9 +132,9 @@ def metrics_of(
         ReadoutError: a name is unknown, the primary is a ratio or a guardrail, or a covariate has another form.
     """
     if not values:
-        raise ReadoutError("0 metrics, must be 1 or more; give --metric NAME=COLUMN")
-    _refuse_unknown("--covariate", before, values)
-    _refuse_unknown("--guardrail", guardrails, values)
+        raise ReadoutError("0 metrics, must be 1 or more; give at least one, a name and its column")
+    _refuse_unknown("covariate", before, values)
+    _refuse_unknown("guardrail", guardrails, values)
     chosen = _primary(values, guardrails, primary)
     found = [
         _metric(name, value, before.get(name), guardrails.get(name), is_primary=name == chosen)
@@ -152,14 +152,14 @@ def _primary(values: Mapping[str, Ratio], guardrails: Mapping[str, Margin], name
         means = (name for name, value in values.items() if value.denominator is None and name not in guardrails)
         return next(means, None)
     if named not in values:
-        raise ReadoutError(f"--primary {named!r} is no metric, must be one of {', '.join(values)}")
+        raise ReadoutError(f"primary {named!r} is no metric, must be one of {', '.join(values)}")
     if values[named].denominator is not None:
         raise ReadoutError(
-            f"--primary {named!r} is a ratio, must be a mean per assigned unit: the treatment moves the denominator; "
+            f"primary {named!r} is a ratio, must be a mean per assigned unit: the treatment moves the denominator; "
             "decide on revenue or margin per unit and read the ratio as a diagnostic"
         )
     if named in guardrails:
-        raise ReadoutError(f"--primary {named!r} is a guardrail too, must be one of both")
+        raise ReadoutError(f"primary {named!r} is a guardrail too, must be one of both")
     return named
 
 

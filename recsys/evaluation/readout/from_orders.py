@@ -209,7 +209,7 @@ def _assigned(given: DataSource, form: OrdersSpec) -> tuple[str, Assigned]:
     """What the units are called, and the units as they stand in their table."""
     table = form.table
     if table.unit is None:
-        raise ReadoutError("--orders without --unit, must name the column of the account; orders are joined by it")
+        raise ReadoutError("orders without a unit, must name the column of the account; orders are joined by it")
     opened = open_source(connect(), given, name="units")
     source = opened.table
     refuse_missing(source, [table.unit, table.arm, *table.segments, *([form.assigned_at] if form.assigned_at else [])])
@@ -239,7 +239,10 @@ def _starts(frame: pd.DataFrame, form: OrdersSpec) -> np.ndarray:
             )
         return seconds_of_times(frame["at"])
     if form.started is None:
-        raise ReadoutError("--orders without a start, must have one; give --assigned-at COLUMN or --started DATE")
+        raise ReadoutError(
+            "orders without a start, must have one; give the column of the assignment's time (assigned_at) "
+            "or a date (started)"
+        )
     return np.full(len(frame), int(as_utc(form.started).timestamp()), dtype=np.int64)
 
 

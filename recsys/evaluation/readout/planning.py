@@ -178,7 +178,7 @@ def history_of(lines: pd.DataFrame, as_of: datetime, window_days: int) -> PastBe
     if inside.sum() < 10:
         raise ReadoutError(
             f"{int(inside.sum())} accounts placed an order between {2 * window_days} and {window_days} days before the "
-            "end, must be 10 or more; give a longer history or a shorter --window-days"
+            "end, must be 10 or more; give a longer history or a shorter window_days"
         )
     assigned = Assigned(everyone, nobody.arms, np.where(inside, entered, end), {})
     values = {name: value[inside] for name, value in window_values(assigned, purchases, window_days, end).items()}

@@ -168,7 +168,7 @@ def unit_table(
         if facts[name].n_negative
     )
     if unit is None:
-        notes += ("every row is taken as a unit of its own; name the unit's column with --unit to check that",)
+        notes += ("every row is taken as a unit of its own; name the unit's column to check that",)
     return UnitTable(
         connection=connection,
         table=table,

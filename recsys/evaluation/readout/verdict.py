@@ -175,7 +175,7 @@ def _keep_running(evidence: ArmEvidence, stage: Stage) -> str | None:
 def _discuss(evidence: ArmEvidence) -> str:
     primary = evidence.primary
     if primary is None:
-        return "every metric is a ratio whose denominator the treatment may move; name a mean per unit with --primary"
+        return "every metric is a ratio whose denominator the treatment may move; name a mean per unit as primary"
     open_guardrails = [effect for effect in evidence.guardrails if effect.is_non_inferior is False]
     if _is_better(primary) and open_guardrails:
         shown = "; ".join(_shown(effect) for effect in open_guardrails)

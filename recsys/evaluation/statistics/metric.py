@@ -122,7 +122,7 @@ def parse_margins(texts: Sequence[str]) -> dict[str, Margin]:
         number = _number(amount.strip().removesuffix("%"))
         if number is None or not name.strip() or way not in {"", "lower", "higher"}:
             raise ReadoutError(
-                f"--guardrail {text!r}, must be NAME=MARGIN, NAME=MARGIN% or NAME=MARGIN:lower, the margin 0 or more"
+                f"guardrail {text!r}, must be NAME=MARGIN, NAME=MARGIN% or NAME=MARGIN:lower, the margin 0 or more"
             )
         is_relative = amount.strip().endswith("%")
         direction: MetricDirection = "lower_is_better" if way == "lower" else "higher_is_better"

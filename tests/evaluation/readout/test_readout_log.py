@@ -337,7 +337,7 @@ class TestOrdersForm:
 
     def test_a_missing_start_is_a_sentence(self, log: ExperimentLog, tmp_path: Path) -> None:
         location, form = self._written(log, tmp_path)
-        with pytest.raises(ReadoutError, match="--orders without a start"):
+        with pytest.raises(ReadoutError, match="orders without a start"):
             orders_readout(location, replace(form, assigned_at=None), ReadoutConfig(), now=NOW)
 
 

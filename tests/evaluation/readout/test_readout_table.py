@@ -275,10 +275,10 @@ class TestWrongInput:
         ("change", "sentence"),
         [
             ({"metrics": {}}, "0 metrics, must be 1 or more"),
-            ({"primary": "x"}, "--primary 'x' is no metric"),
-            ({"primary": "aov"}, "--primary 'aov' is a ratio, must be a mean per assigned unit"),
-            ({"before": {"x": Ratio("revenue")}}, "--covariate 'x' is no metric"),
-            ({"guardrails": {"x": Margin(1)}}, "--guardrail 'x' is no metric"),
+            ({"primary": "x"}, "primary 'x' is no metric"),
+            ({"primary": "aov"}, "primary 'aov' is a ratio, must be a mean per assigned unit"),
+            ({"before": {"x": Ratio("revenue")}}, "covariate 'x' is no metric"),
+            ({"guardrails": {"x": Margin(1)}}, "guardrail 'x' is no metric"),
             ({"shares": {"control": 0.5, "other": 0.5}}, "arms engine are in the data and not in the plan"),
             ({"shares": {"control": 1, "engine": 1, "popular": 1}}, "arm 'popular' has no unit"),
             ({"shares": {"control": 1, "engine": 0}}, "must be above 0"),
@@ -295,7 +295,7 @@ class TestWrongInput:
 
     @pytest.mark.parametrize("text", ["left", "left=x", "left=-1", "left=1:sideways", "left=nan"])
     def test_a_guardrail_that_can_not_be_read(self, text: str) -> None:
-        with pytest.raises(ReadoutError, match="--guardrail"):
+        with pytest.raises(ReadoutError, match="guardrail"):
             parse_margins([text])
 
     def test_a_name_twice(self) -> None:
