@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self, get_args
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from recsys.bundle.load import load_bundle
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI, resolve_model
 from recsys.bundle.save import BundleDetails, save_bundle
 from recsys.contracts.answers import CallListEntry
-from recsys.contracts.config import checked_config, validation_sentences
+from recsys.contracts.config import checked_config, given_config, validation_sentences
 from recsys.contracts.offers import EMPTY_STATE, KINDS, CartLine, Objective, OfferKind, OfferRequest, Slate
 from recsys.data.dataset import Dataset, as_dataset
 from recsys.data.sources import DataSource
@@ -91,7 +92,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         Raises:
             ConfigError: the seed is below 0 or no whole number.
         """
-        config = FitConfig() if self.config is None else self.config
+        config = given_config(self.config, FitConfig)
         if self.random_state is None:
             return config
         return checked_config(type(config), dict(config) | {"seed": self.random_state})
@@ -152,7 +153,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         self, account_ids: Sequence[str] | None = None, *, k: int = 10, kinds: Sequence[OfferKind] = KINDS
     ) -> pd.DataFrame:
         """Return the offers of some accounts, one row an offer; None: of all that the model knows."""
-        ids = None if account_ids is None else [str(account_id) for account_id in account_ids]
+        ids = None if account_ids is None else _ids("account_ids", account_ids)
         blocks = answers(self._engine(), _request(None, (), k=k, kinds=kinds), ids)
         tables = [offers_table([]), *(offers_table(block) for block in blocks)]
         found: pd.DataFrame = pa.concat_tables(tables).to_pandas()
@@ -162,7 +163,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         self, account_id: str | None, product_id: str, *, cart: Iterable[str | CartLine] = (), k: int = 10
     ) -> Explanation:
         """Return why a product is among the k offers, with the counts behind it, or the first rule that removed it."""
-        return explain(self._engine(), _request(account_id, cart, k=k), str(product_id))
+        return explain(self._engine(), _request(account_id, cart, k=k), _id("product_id", product_id))
 
     def call_list(self, product_id: str, capacity: int) -> tuple[CallListEntry, ...]:
         """Return the accounts that most likely take a product, `capacity` at the most.
@@ -170,16 +171,23 @@ class Recommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         Raises:
             ConfigError: the model does not know the product, or there is no call to make.
         """
-        explorer = ModelExplorer(self._engine())
-        if not explorer.knows(product_id):
-            raise ConfigError(f"product_id == {product_id!r}, the model does not know it; give a product of the orders")
-        if capacity < 1:
-            raise ConfigError(f"capacity == {capacity}, must be 1 or more; ask for at least one account")
-        return explorer.call_list(explorer.takers_of(product_id), capacity, lambda _: EMPTY_STATE)
+        explorer, product = ModelExplorer(self._engine()), _id("product_id", product_id)
+        if not explorer.knows(product):
+            raise ConfigError(f"product_id == {product!r}, the model does not know it; give a product of the orders")
+        return explorer.call_list(explorer.takers_of(product), _count("capacity", capacity), lambda _: EMPTY_STATE)
 
     def white_space(self, account_id: str, *, products_per_category: int = 20) -> WhiteSpace:
-        """Return what an account owns, would be offered, and could still buy, category by category."""
-        return ModelExplorer(self._engine()).board(str(account_id), EMPTY_STATE, products_per_category)
+        """Return what an account owns, would be offered, and could still buy, category by category.
+
+        Args:
+            account_id: the account.
+            products_per_category: how many of a category are listed beside those that are owned or offered.
+
+        Raises:
+            ConfigError: an argument is out of range.
+        """
+        limit = _count("products_per_category", products_per_category)
+        return ModelExplorer(self._engine()).board(_id("account_id", account_id), EMPTY_STATE, limit)
 
     def save(self, path: str | Path) -> Path:
         """Write a bundle to a folder, whole or not at all, and return it; the server answers from such a folder.
@@ -246,19 +254,41 @@ def _request(
     exclude: Iterable[str] = (),
 ) -> OfferRequest:
     for name, several in (("cart", cart), ("kinds", kinds), ("exclude", exclude)):
-        if isinstance(several, str):
-            raise ConfigError(f"{name} == {several!r}, must be several; give [{several!r}]")
+        _refuse_single(name, several)
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise ConfigError(f"kinds has {unknown[0]!r}, must name {' or '.join(KINDS)}; leave it out for both")
     if objective not in get_args(Objective):
         raise ConfigError(f"objective == {objective!r}, must be one of {', '.join(get_args(Objective))}")
     return OfferRequest(
-        account_id=None if account_id is None else str(account_id),
-        cart=tuple(line if isinstance(line, CartLine) else CartLine(str(line)) for line in cart),
+        account_id=None if account_id is None else _id("account_id", account_id),
+        cart=tuple(line if isinstance(line, CartLine) else CartLine(_id("cart", line)) for line in cart),
         kinds=tuple(kinds),
-        limit=k,
-        exclude=frozenset(map(str, exclude)),
+        limit=_count("k", k),
+        exclude=frozenset(_ids("exclude", exclude)),
         new_only=new_only,
         objective=objective,
     )
+
+
+def _refuse_single(name: str, several: object) -> None:
+    if isinstance(several, str) or not isinstance(several, Iterable):
+        raise ConfigError(f"{name} == {several!r}, must be several; give [{several!r}]")
+
+
+def _id(name: str, value: object) -> str:
+    """Return an id as text, as the cleaning makes it of a column of numbers: 1003123.0 is `1003123`."""
+    if value is None or value != value:
+        raise ConfigError(f"{name} has no value, must be an id; leave out what has none")
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _ids(name: str, values: Iterable[object]) -> list[str]:
+    _refuse_single(name, values)
+    return [_id(name, value) for value in values]
+
+
+def _count(name: str, value: object) -> int:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{name} == {value!r}, must be a whole number of 1 or more")
+    return int(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -175,7 +176,7 @@ def test_it_keeps_the_conventions_of_scikit_learn(on_files: SimpleNamespace) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"k": 0}, "limit == 0, must be 1 or more"),
+        ({"k": 0}, "k == 0, must be a whole number of 1 or more"),
         ({"cart": "P000042"}, r"cart == 'P000042', must be several; give \['P000042'\]"),
         ({"exclude": "P000042"}, "exclude == 'P000042', must be several"),
         ({"kinds": ["downsell"]}, "kinds has 'downsell', must name cross_sell or upsell"),
@@ -201,7 +202,7 @@ def test_other_wrong_input_is_told(on_files: SimpleNamespace, tmp_path: Path) ->
         Recommender(random_state=-1).fit(on_files.data)
     with pytest.raises(ConfigError, match="product_id == 'P9', the model does not know it"):
         on_files.model.call_list("P9", 3)
-    with pytest.raises(ConfigError, match="capacity == 0, must be 1 or more"):
+    with pytest.raises(ConfigError, match="capacity == 0, must be a whole number"):
         on_files.model.call_list("P000042", 0)
 
 
@@ -243,3 +244,30 @@ def test_rules_and_ladder_of_order_lines_are_those_of_their_dataset(market: Mark
     changed = of_lines.to_frame()
     changed["lift"] = 0.0
     assert (of_lines.to_frame()["lift"] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda model: model.recommend("A0000017", k="3"), "k == '3', must be a whole number"),
+        (lambda model: model.recommend(float("nan")), "account_id has no value"),
+        (lambda model: model.recommend(cart=None), "cart == None, must be several"),
+        (lambda model: model.recommend_all("A0000017"), "account_ids == 'A0000017', must be several"),
+        (lambda model: model.white_space("A0000017", products_per_category=-1), "products_per_category == -1"),
+        (lambda _: Recommender({"seed": 1}).fit_config, "config is a dict, must be a FitConfig"),
+    ],
+)
+def test_a_wrong_argument_is_told(
+    on_files: SimpleNamespace, ask: Callable[[Recommender], object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ask(on_files.model)
+
+
+def test_ids_of_numbers_are_those_of_the_cleaning(market: Market) -> None:
+    """A column of whole numbers with a gap is one of floats in pandas; its ids are read without the `.0`."""
+    numbers = market.orders["account_id"].str[1:].astype(float).mask(market.orders.index < 3)
+    model = Recommender(SMALL, random_state=0).fit(market.orders.assign(account_id=numbers))
+    slates = [model.recommend(account, k=2) for account in (17.0, 17, "17")]
+    assert slates[0].tier == "account"
+    assert slates[0] == slates[1] == slates[2]

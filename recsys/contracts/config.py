@@ -70,6 +70,20 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def given_config(config: _C | None, kind: type[_C]) -> _C:
+    """Return a configuration that Python code gives, or the defaults of `kind`.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if config is None:
+        return kind()
+    if not isinstance(config, kind):
+        name = kind.__name__
+        raise ConfigError(f"config is a {type(config).__name__}, must be a {name}; give {name}(option=value, ...)")
+    return config
+
+
 def checked_config(kind: type[_C], options: Mapping[str, object]) -> _C:
     """Return the configuration of class `kind` with these options.
 

@@ -152,16 +152,18 @@ def write_map_file(mapping: Mapping[str, str], path: Path) -> None:
 
 
 def refuse_unused(mapping: Mapping[str, str], resolved: Mapping[str, Mapping[str, str]]) -> None:
-    """Refuse a pair that none of the tables took although one of them could.
+    """Refuse a pair that no table can take, or that none of those that were read took although one of them could.
 
     Args:
         mapping: what the user said.
         resolved: for each table that was read, contract name -> column.
 
     Raises:
+        ConfigError: the contract has no such column.
         MissingColumnError: no table has the column that a pair names.
     """
     for name, column in mapping.items():
+        _refuse_unknown(name)
         able = [table for table in resolved if name in SCHEMAS[table].names]
         if able and not any(resolved[table].get(name) == column for table in able):
             raise MissingColumnError(f"mapping {name} == {column!r}: no such column in {' or '.join(able)}; {_REMEDY}")

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
 
-from recsys.contracts.config import checked_config
+from recsys.contracts.config import checked_config, given_config
 from recsys.data.dataset import Dataset, ReadSpec, as_dataset
 from recsys.data.sources import DataSource
 from recsys.data.times import parse_moment
@@ -47,7 +47,7 @@ def readout(
     guardrails: Mapping[str, str | float] | None = None,
     segments: Sequence[str] = (),
     orders: Dataset | DataSource | None = None,
-    window_days: int = 28,
+    window_days: int | None = None,
     assigned_at: str | None = None,
     started: str | date | None = None,
     config: ReadoutConfig | None = None,
@@ -66,7 +66,7 @@ def readout(
             behind it where lower is better.
         segments: columns by which the deciding metric is split.
         orders: order lines, from which metrics are read off by account.
-        window_days: with `orders`: days after a unit's assignment that count.
+        window_days: with `orders`: days after a unit's assignment that count; default: 28.
         assigned_at: with `orders`: column of the assignment's time.
         started: with `orders`: when all units were assigned.
         config: alpha, practical margin, cap, correction.
@@ -82,14 +82,19 @@ def readout(
         metrics=parse_ratios("metrics", _pairs(metrics)),
         before=parse_ratios("covariates", _pairs(covariates)),
         guardrails=parse_margins(_pairs(guardrails)),
-        segments=tuple(segments),
+        segments=_names(segments),
     )
-    chosen = config or ReadoutConfig()
+    chosen = given_config(config, ReadoutConfig)
     if orders is None:
+        given = {"window_days": window_days, "assigned_at": assigned_at, "started": started}
+        if named := [name for name, value in given.items() if value is not None]:
+            raise ReadoutError(f"{named[0]} without orders says nothing; give orders, or leave it out")
         return table_readout(table, columns, chosen, now=_FINISHED_AT)
     lines = orders.spec if isinstance(orders, Dataset) else checked_config(ReadSpec, {"orders": orders})
     start = None if started is None else parse_moment(started)
-    return orders_readout(table, OrdersSpec(columns, lines, window_days, assigned_at, start), chosen)
+    return orders_readout(
+        table, OrdersSpec(columns, lines, 28 if window_days is None else window_days, assigned_at, start), chosen
+    )
 
 
 def experiment_readout(
@@ -138,8 +143,10 @@ def power(
     """
     if not 0 < power < 1 or not 0 < alpha < 1:
         raise ReadoutError(f"power == {power}, alpha == {alpha}, both must lie between 0 and 1")
-    if window_days < 1:
-        raise ReadoutError(f"window_days == {window_days}, must be 1 or more")
+    if window_days != int(window_days) or window_days < 1:
+        raise ReadoutError(f"window_days == {window_days}, must be a whole number of 1 or more")
+    if not isinstance(effects, Sequence) or not effects:
+        raise ReadoutError(f"effects == {effects!r}, must be several relative effects; give [0.05]")
     known = as_dataset(data)
     history = history_of(revenue_lines(known.orders), known.as_of, window_days)
     sizes = plan_sizes(history, effects, window_days=window_days, power=power, alpha=alpha)
@@ -165,9 +172,9 @@ def kpis(
         ConfigError: an option is out of range.
         DataError: the data can't be read, or no order is in the range.
     """
-    chosen = config or KpiConfig()
+    chosen = given_config(config, KpiConfig)
     if by:
-        chosen = checked_config(KpiConfig, dict(chosen) | {"by": (by,) if isinstance(by, str) else tuple(by)})
+        chosen = checked_config(KpiConfig, dict(chosen) | {"by": _names(by)})
     known = as_dataset(data)
     log = None
     if events is not None:
@@ -185,7 +192,13 @@ def kpis(
     )
 
 
+def _names(several: Sequence[str]) -> tuple[str, ...]:
+    return (several,) if isinstance(several, str) else tuple(several)
+
+
 def _pairs(named: Mapping[str, str | float] | Mapping[str, str] | None) -> list[str]:
+    if named is not None and not isinstance(named, Mapping):
+        raise ReadoutError(f"{named!r} names no columns, must be a mapping; give {{'spend': 'spend'}}")
     return [f"{name}={value}" for name, value in (named or {}).items()]
 
 

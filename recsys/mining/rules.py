@@ -19,7 +19,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
-from recsys.contracts.config import Config
+from recsys.contracts.config import Config, given_config
 from recsys.data.dataset import Dataset, as_dataset
 from recsys.data.sources import DataSource
 from recsys.mining.counting import (
@@ -206,7 +206,7 @@ def mine_rules(data: Dataset | DataSource, config: RuleConfig | None = None) -> 
         DataError: the order lines can't be read, or none can be used.
     """
     known = as_dataset(data)
-    return Rules(rules_frame(known.orders, config or RuleConfig(), known.products))
+    return Rules(rules_frame(known.orders, given_config(config, RuleConfig), known.products))
 
 
 def rules_frame(orders: ibis.Table, config: RuleConfig, products: pd.DataFrame | None = None) -> pd.DataFrame:

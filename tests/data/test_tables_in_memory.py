@@ -114,6 +114,8 @@ def test_columns_are_mapped_by_name() -> None:
     theirs = pd.DataFrame(LINES).rename(columns={"account_id": "who", "quantity": "units"})
     data = Dataset.read(theirs, columns={"account_id": "who", "quantity": "units"})
     assert data.report.orders.rows_kept == 3
+    with pytest.raises(ConfigError, match="'acount_id'"):
+        Dataset.read(theirs, columns={"account_id": "who", "quantity": "units", "acount_id": "who"})
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,11 @@ def test_orders_are_read_off_by_account(market: Market, data: Dataset) -> None:
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
+        ({"started": "2025-01-01"}, ReadoutError, "started without orders says nothing"),
+        ({"window_days": 7}, ReadoutError, "window_days without orders says nothing"),
+        ({"metrics": ["spend"]}, ReadoutError, "must be a mapping"),
+        ({"segments": "no such"}, MissingColumnError, "column 'no such' is not in the data"),
+        ({"config": {"alpha": 0.1}}, ConfigError, "config is a dict, must be a ReadoutConfig"),
         ({"arm": "Arm"}, MissingColumnError, "column 'Arm' is not in the data; did you mean 'arm'?"),
         ({"control": "nobody"}, ReadoutError, "control 'nobody' is not among the arms: control, offers"),
         ({"metrics": {}}, ReadoutError, "0 metrics, must be 1 or more"),

@@ -61,9 +61,10 @@ def test_the_reason_of_a_withheld_product_is_told() -> None:
 
 
 def test_what_the_account_owns_in_the_bundle_is_owned() -> None:
-    candidates = set(MODEL.candidates.product.tolist())
-    owned = next(product for product in OWNED if MODEL.products.ids.find(product) in candidates)
-    assert ask(owned).code in {"owned", "not_a_candidate"}
+    """Also where nothing proposes it, for an account as for a cart."""
+    assert {ask(product).code for product in OWNED} == {"owned"}
+    everything = [ask(product, replace(ASKED, cart=(CartLine(product),))).code for product in MODEL.products.ids]
+    assert set(everything) == {"in_cart"}
 
 
 def test_a_product_that_came_after_the_last_has_its_place() -> None:

@@ -135,14 +135,15 @@ def first_filter(t: int, i: int) -> int:
     if asked.has_bounds and _is_outside(t, product):
         return FILTER_BOUNDS
     if marks(t)[product] & MARKS_OF_FILTERS:
-        marked: Any = _marked_filter(t, product, is_upgrade)
+        marked: Any = marked_filter(t, product, is_upgrade)
         if marked:
             return marked
     return PASSED if asked.is_raw else _floor(t, i)
 
 
 @inner
-def _marked_filter(t: int, product: int, is_upgrade: bool) -> int:
+def marked_filter(t: int, product: int, is_upgrade: bool) -> int:
+    """Return what of cart, exclusions, suppressions and purchases rules a product out, `PASSED` where nothing does."""
     mark = marks(t)[product]
     if mark & MARK_CART:
         return FILTER_IN_CART

@@ -16,12 +16,13 @@ from recsys.ranking.kernel.candidates import (
     find_recent,
     most_candidates,
 )
-from recsys.ranking.kernel.filters import clear_marks, first_filter, mark_products, money
+from recsys.ranking.kernel.filters import clear_marks, first_filter, mark_products, marked_filter, money
 from recsys.ranking.kernel.layout import (
     CROSS_SELL,
     FILTER_NOT_CREDIBLE,
     MARK_CHOSEN,
     NO_ROW,
+    NOT_A_CANDIDATE,
     OPTED_OUT,
     PASSED,
     TOO_LARGE,
@@ -146,8 +147,12 @@ def _closed_over(sources: str) -> Callable[[int, bytes], int]:
                 n = take_offers(t, n, begin, end)
             if asked.watched != NO_ROW and not answered.watched_state:
                 _watch(t, begin, end, is_reached)
-        if asked.watched != NO_ROW and marks(t)[asked.watched] & MARK_CHOSEN:
-            answered.watched_state = WAS_OFFERED
+        if asked.watched != NO_ROW:
+            if marks(t)[asked.watched] & MARK_CHOSEN:
+                answered.watched_state = WAS_OFFERED
+            elif not answered.watched_state:  # nothing proposes it, and something may rule it out besides
+                answered.watched_filter = marked_filter(t, asked.watched, False)
+                answered.watched_state = WAS_FILTERED if answered.watched_filter else NOT_A_CANDIDATE
         _write_offers(t, n)
         clear_marks(t, answered.account, end, n)
         return n

@@ -161,7 +161,7 @@ def test_power_from_orders(files: Path, capsys: pytest.CaptureFixture[str]) -> N
     ("arguments", "sentence"),
     [
         (["--power", "1.5"], "power == 1.5, alpha == 0.05, both must lie between 0 and 1"),
-        (["--window-days", "0"], "window_days == 0, must be 1 or more"),
+        (["--window-days", "0"], "window_days == 0, must be a whole number of 1 or more"),
         (["--effect", "0"], "effect == 0, must be a share other than 0"),
     ],
 )
