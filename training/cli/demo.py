@@ -30,7 +30,7 @@ from recsys.errors import ServerError
 from recsys.extras import require
 
 _FOLDER = Path("var/demo")
-_COMMAND = (sys.executable, "-c", "from recsys.cli import main; main()")
+_COMMAND = (sys.executable, "-c", "import sys; from recsys.cli import main; sys.argv[0] = 'offers'; main()")
 READY_SECONDS = 60.0
 console = Console()
 
