@@ -118,6 +118,7 @@ class StateDelta:
         experiments: rows of every experiment.
         rules: the business rules as they stand; None without a file.
         position: how far it was read.
+        n_writes: how many writes of products and of accounts this worker had put in force before it was read.
     """
 
     lines: list[dict[str, Any]] = field(default_factory=list)
@@ -129,6 +130,7 @@ class StateDelta:
     experiments: list[dict[str, Any]] = field(default_factory=list)
     rules: BusinessRules | None = None
     position: FeedPosition | None = None
+    n_writes: tuple[int, int] = (0, 0)
 
 
 class ChangeReader:

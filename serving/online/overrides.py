@@ -21,10 +21,49 @@ _MOST_NAMED: Final = 20
 _log = logging.getLogger("serving")
 
 
+class OwnWrites:
+    """Which values this worker has put in force itself, told apart from what it reads of the store.
+
+    A row that was read while this worker wrote the same key may be older than that write, and no clock tells: the row
+    may be of a worker whose clock runs ahead. It waits for the next reading, which brings a newer one where there is
+    one; where there is none, the row held the write already and is the latest.
+
+    Attributes:
+        n: how many there were so far.
+    """
+
+    def __init__(self) -> None:
+        self.n = 0
+        self._last: dict[str, int] = {}
+        self._waiting: dict[str, Mapping[str, Any]] = {}
+
+    def note(self, key: str) -> None:
+        """Remember a write that is in the store by now."""
+        self.n += 1
+        self._last[key] = self.n
+
+    def settled(self, rows: Mapping[str, Mapping[str, Any]], n_before: int) -> Iterable[Mapping[str, Any]]:
+        """Return the rows that no write may have overtaken, among them what waited since the reading before.
+
+        Args:
+            rows: key -> what was read of it.
+            n_before: `n` when the reading began.
+        """
+        known = {**self._waiting, **rows}
+        self._waiting = {key: row for key, row in known.items() if self._last.get(key, 0) > n_before}
+        return [row for key, row in known.items() if key not in self._waiting]
+
+    def drop(self, key: str) -> None:
+        """Forget a key."""
+        self._last.pop(key, None)
+        self._waiting.pop(key, None)
+
+
 class ProductOverrides:
     """The latest values of products and the business rules in force, brought to every model that answers."""
 
     def __init__(self) -> None:
+        self.writes = OwnWrites()
         self._updates: dict[str, ProductUpdate] = {}
         self._engines: WeakSet[OfferRanker] = WeakSet()
         self._unknown: set[str] = set()
@@ -41,11 +80,17 @@ class ProductOverrides:
     def update(self, updates: Iterable[ProductUpdate]) -> None:
         """Put in force what this worker has just written."""
         for update in updates:
+            self.writes.note(update.product_id)
             self._put(filled(self._updates.get(update.product_id, update), update))
 
-    def read(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Put in force rows of the store, but for those that this worker has overtaken since they were read."""
-        for row in rows:
+    def read(self, rows: Iterable[Mapping[str, Any]], n_before: int) -> None:
+        """Put in force rows of the store, but for those that this worker has overtaken since they were read.
+
+        Args:
+            rows: of products' overrides.
+            n_before: how many writes this worker had put in force when the reading began.
+        """
+        for row in self.writes.settled({row["product_id"]: row for row in rows}, n_before):
             kept = self._updates.get(row["product_id"])
             if kept is None or row["recorded_at"] >= kept.recorded_at:
                 self._put(ProductUpdate(**row))
@@ -85,6 +130,7 @@ class AccountOverrides:
     """The latest posted values of accounts."""
 
     def __init__(self) -> None:
+        self.writes = OwnWrites()
         self._updates: dict[str, AccountUpdate] = {}
 
     def get(self, account_id: str) -> AccountUpdate | None:
@@ -94,13 +140,19 @@ class AccountOverrides:
     def update(self, updates: Iterable[AccountUpdate]) -> None:
         """Put in force what this worker has just written."""
         for update in updates:
+            self.writes.note(update.account_id)
             kept = self._updates.get(update.account_id, update)
             recorded_at = max(kept.recorded_at, update.recorded_at)
             self._updates[update.account_id] = replace(filled(kept, update), recorded_at=recorded_at)
 
-    def read(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Put in force rows of the store, but for those that this worker has overtaken since they were read."""
-        for row in rows:
+    def read(self, rows: Iterable[Mapping[str, Any]], n_before: int) -> None:
+        """Put in force rows of the store, but for those that this worker has overtaken since they were read.
+
+        Args:
+            rows: of accounts' overrides.
+            n_before: how many writes this worker had put in force when the reading began.
+        """
+        for row in self.writes.settled({row["account_id"]: row for row in rows}, n_before):
             kept = self._updates.get(row["account_id"])
             if kept is None or row["recorded_at"] >= kept.recorded_at:
                 self._updates[row["account_id"]] = AccountUpdate(**row)
@@ -109,6 +161,7 @@ class AccountOverrides:
         """Forget accounts."""
         for account_id in account_ids:
             self._updates.pop(account_id, None)
+            self.writes.drop(account_id)
 
     def ids(self) -> list[str]:
         """Return the accounts with posted values."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
@@ -62,13 +63,19 @@ class OnlineState:
 
     def read_news(self) -> StateDelta:
         """Return what reached the store since the last news that were applied; at first, all that still matters."""
+        n_writes = self._n_writes()
         new = None if self._position is None else self._reader.changes(self._position, len(self._erasures))
-        return self._all_since(self._since) if new is None else new
+        return self._all_since(self._since) if new is None else replace(new, n_writes=n_writes)
+
+    def _n_writes(self) -> tuple[int, int]:
+        return self.products.writes.n, self.accounts.writes.n
 
     def _all_since(self, as_of: datetime) -> StateDelta:
+        n_writes = self._n_writes()
         refusing_since = self._clock() - max(self._cooldown, timedelta(days=1))
         # `recorded_at` is by the clock of whichever server took it; a day is more than clocks are apart.
-        return self._reader.everything(as_of - _CLOCKS_APART, max(as_of, refusing_since) - _CLOCKS_APART)
+        found = self._reader.everything(as_of - _CLOCKS_APART, max(as_of, refusing_since) - _CLOCKS_APART)
+        return replace(found, n_writes=n_writes)
 
     def told(self, outcomes: Iterable[Outcome]) -> dict[str, DecisionRef]:
         """Return what the store knows of the decisions of these outcomes."""
@@ -83,8 +90,8 @@ class OnlineState:
             if row["ordered_at"] >= self._since and (history := self._history(row["account_id"], row["visitor_id"])):
                 history.buy((row["order_id"], row["line_id"]), (row["ordered_at"], row["product_id"], row["quantity"]))
         self.react(news.reactions)
-        self.products.read(news.products)
-        self.accounts.read(news.accounts)
+        self.products.read(news.products, news.n_writes[0])
+        self.accounts.read(news.accounts, news.n_writes[1])
         self.experiments.apply(news.experiments)
         if news.rules is not None:
             self.rules_version = news.rules.version

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from fastapi import FastAPI
 
-from recsys.contracts.events import Erasure, EventQuery, Outcome, ProductUpdate, forget_key
+from recsys.contracts.events import AccountUpdate, Erasure, EventQuery, Outcome, ProductUpdate, forget_key
 from recsys.contracts.offers import OfferRequest
 from recsys.events.memory import MemoryStore
 from serving.app import create_app
@@ -228,6 +228,42 @@ def test_a_batch_that_the_writer_has_overtaken_does_not_turn_a_value_back(store:
     state.products.update([later])
     state.apply(read_before)
     assert model.engine.answer(OfferRequest(limit=1)).product_ids == ["P1"]
+    state.apply(state.read_news())
+    assert model.engine.answer(OfferRequest(limit=1)).product_ids == ["P1"]
+
+
+def test_a_worker_whose_clock_runs_ahead_does_not_turn_back_what_this_one_has_written_since(store: MemoryStore) -> None:
+    state = OnlineState(store, Settings(), since=NOW, clock=lambda: NOW)
+    model = fake_model()
+    state.adopt(model)
+    ahead = NOW + timedelta(seconds=5)
+    store.append(
+        [ProductUpdate("P0", stock=0.0, recorded_at=ahead), AccountUpdate("A1", region="N", recorded_at=ahead)]
+    )
+    read_before = state.read_news()
+    product = ProductUpdate("P0", stock=5.0, recorded_at=NOW)
+    account = AccountUpdate("A1", region="S", recorded_at=NOW)
+    store.append([product, account])
+    state.products.update([product])
+    state.accounts.update([account])
+    for news in (read_before, None):
+        state.apply(news or state.read_news())
+        assert model.engine.answer(OfferRequest(limit=1)).product_ids == ["P0"]
+        assert state.of("A1", None, NOW).region == "S"
+
+
+def test_what_others_wrote_over_an_own_write_before_it_is_in_force_is_not_lost(store: MemoryStore) -> None:
+    """The reading holds both writes and comes between the commit of the own one and its coming into force."""
+    state = OnlineState(store, Settings(), since=NOW, clock=lambda: NOW)
+    model = fake_model()
+    state.adopt(model)
+    state.apply(state.read_news())
+    own = ProductUpdate("P0", stock=5.0, recorded_at=NOW)
+    store.append([own])
+    store.append([ProductUpdate("P0", stock=0.0, recorded_at=NOW)])
+    news = state.read_news()
+    state.products.update([own])
+    state.apply(news)
     state.apply(state.read_news())
     assert model.engine.answer(OfferRequest(limit=1)).product_ids == ["P1"]
 
