@@ -40,7 +40,7 @@ def stub_names() -> dict[str, str]:
 
 
 def test_the_door_the_stub_and_the_list_have_the_same_names() -> None:
-    assert tuple(sorted(recsys.__all__)) == DOOR == tuple(sorted(stub_names()))
+    assert tuple(sorted(vars(recsys)["__all__"])) == DOOR == tuple(sorted(stub_names()))
     assert set(DOOR) <= set(dir(recsys))
     for name, module in stub_names().items():
         assert getattr(recsys, name) is getattr(importlib.import_module(module), name)
@@ -48,7 +48,7 @@ def test_the_door_the_stub_and_the_list_have_the_same_names() -> None:
 
 def test_a_name_that_is_not_there_is_told_with_those_that_are() -> None:
     with pytest.raises(AttributeError, match=r"no attribute 'Recomender'; it has .*Recommender"):
-        recsys.Recomender  # noqa: B018
+        recsys.Recomender  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_types_are_shipped() -> None:

@@ -209,7 +209,7 @@ def test_other_wrong_input_is_told(on_files: SimpleNamespace, tmp_path: Path) ->
 def test_parts_of_others_are_tried_beside_baselines_and_learned(on_files: SimpleNamespace) -> None:
     assert not Path("market").exists()  # its files were named by their place in another working folder
     own = Recommender(SMALL, retrievers=[*default_retrievers(), SameBrand()], ranker=NormalBayes(), random_state=0)
-    models = {"own": own, "rising": Rising()}
+    models: dict[str, Any] = {"own": own, "rising": Rising()}
     found = backtest(on_files.data, models, cutoffs="2025-08-01", k=3, baselines=[PopularBaseline()])
     frame = found.to_frame().set_index("method")
     kinds = {"popular": "baseline", "own: raw ranker": "raw", "own": "served", "rising": "served"}
@@ -254,7 +254,7 @@ def test_rules_and_ladder_of_order_lines_are_those_of_their_dataset(market: Mark
         (lambda model: model.recommend(cart=None), "cart == None, must be several"),
         (lambda model: model.recommend_all("A0000017"), "account_ids == 'A0000017', must be several"),
         (lambda model: model.white_space("A0000017", products_per_category=-1), "products_per_category == -1"),
-        (lambda _: Recommender({"seed": 1}).fit_config, "config is a dict, must be a FitConfig"),
+        (lambda _: Recommender({"seed": 1}).fit_config, "config is a dict, must be a FitConfig"),  # type: ignore[arg-type]
     ],
 )
 def test_a_wrong_argument_is_told(
@@ -268,6 +268,7 @@ def test_ids_of_numbers_are_those_of_the_cleaning(market: Market) -> None:
     """A column of whole numbers with a gap is one of floats in pandas; its ids are read without the `.0`."""
     numbers = market.orders["account_id"].str[1:].astype(float).mask(market.orders.index < 3)
     model = Recommender(SMALL, random_state=0).fit(market.orders.assign(account_id=numbers))
-    slates = [model.recommend(account, k=2) for account in (17.0, 17, "17")]
+    same: tuple[Any, ...] = (17.0, 17, "17")
+    slates = [model.recommend(account, k=2) for account in same]
     assert slates[0].tier == "account"
     assert slates[0] == slates[1] == slates[2]

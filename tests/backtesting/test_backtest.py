@@ -6,6 +6,7 @@ import io
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -92,7 +93,7 @@ class Oracle:
 
 def ladder_of(*edges: tuple[str, str]) -> Ladder:
     frame = pd.DataFrame(edges, columns=[c.FROM_PRODUCT_ID, c.TO_PRODUCT_ID])
-    filled = {c.ORIGIN: "curated", c.REASON: "", c.CLIMB_RATE: 0.2, c.N_STANDING: 10, c.N_CLIMBED: 2}
+    filled: dict[str, Any] = {c.ORIGIN: "curated", c.REASON: "", c.CLIMB_RATE: 0.2, c.N_STANDING: 10, c.N_CLIMBED: 2}
     return Ladder(frame.assign(**filled).reindex(columns=list(EDGE_COLUMNS)))
 
 
@@ -309,7 +310,7 @@ def test_the_command_reads_scores_and_writes(tmp_path: Path, capsys: pytest.Capt
     frame = random_frame()
     frame.assign(ordered_at=frame[c.ORDERED_AT].dt.strftime("%Y-%m-%d %H:%M:%S")).to_csv(orders, index=False)
     tracking_uri = f"sqlite:///{tmp_path}/mlflow.db"
-    options = {"max_accounts": 20, "baselines_only": True, "tracking_uri": tracking_uri}
+    options: dict[str, Any] = {"max_accounts": 20, "baselines_only": True, "tracking_uri": tracking_uri}
     backtest_command(orders=str(orders), cutoffs="2024-06-01", out=tmp_path / "out", **options)
     written = json.loads((tmp_path / "out" / "backtest.json").read_text())
     assert len(written["cutoffs"][0]["methods"]) == 17

@@ -88,7 +88,9 @@ def test_orders_of_one_product_have_no_cart_to_complete() -> None:
 
 def test_json_metrics_table_and_plot_show_them(found: Backtest, tmp_path: Path) -> None:
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert plain["cutoffs"][0]["carts"]["n_by_kind"] == found.cutoffs[0].carts.n_by_kind
+    carts = found.cutoffs[0].carts
+    assert carts is not None
+    assert plain["cutoffs"][0]["carts"]["n_by_kind"] == carts.n_by_kind
     metrics = found.metrics()
     assert metrics["cart_hit_rate.cosine_sum.2024-07-01"] > 0
     assert {"cart_hit_rate_new.lift_best.2024-06-01", "cart_hit_rate_repeat.lift_best.2024-06-01"} < set(metrics)

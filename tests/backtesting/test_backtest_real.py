@@ -133,6 +133,7 @@ def listed_ratio(held: Calibration) -> float:
 
 
 def ranker_at(result: CutoffResult, seconds: dict[str, dict[str, float]]) -> dict[str, Any]:
+    assert result.calibration is not None
     return {
         "accounts": len(result.accounts),
         "novel_purchases": result.n_novel,

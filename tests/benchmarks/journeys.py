@@ -21,7 +21,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Self
 
-from followed_calls import Journey, Profiler
+from followed_calls import Journey, Profiler  # type: ignore[import-not-found]
 
 RELEASES: Final[dict[str, dict[str, str]]] = {
     "before": {
@@ -127,7 +127,8 @@ class Server:
         content = json.dumps(body).encode()
         headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
         headers.append((b"content-length", str(len(content)).encode()))
-        scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http"}
+        scope: dict[str, Any] = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1"}
+        scope |= {"method": "POST", "scheme": "http"}
         scope |= {"path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": headers}
         scope |= {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000), "state": dict(self.state)}
         waiting = [{"type": "http.request", "body": content, "more_body": False}]
@@ -147,7 +148,7 @@ class Server:
 
 async def _post_over_uvicorn(server: Server, app: Any, body: dict[str, Any]) -> None:
     """Ask as the release before did, whose fast path was a protocol of uvicorn's."""
-    from serving.protocol import ShopProtocol  # type: ignore[import-not-found,unused-ignore]
+    from serving.protocol import ShopProtocol  # type: ignore[import-untyped]
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
@@ -223,7 +224,7 @@ async def _serve_experiment(release: Release, model: Any, folder: Path) -> None:
     url = f"sqlite:///{folder}/experiment.db"
     (folder / "plan.toml").write_text(PLAN, encoding="utf-8")
     offers = Path(sys.executable).with_name("offers")
-    command = [offers, "experiment", "start", folder / "plan.toml", "--store", url]
+    command = [str(offers), "experiment", "start", str(folder / "plan.toml"), "--store", url]
     subprocess.run(command, check=True, stdout=sys.stderr)
     with sqlite3.connect(folder / "experiment.db") as connection:  # the command takes the time of the machine
         connection.execute("UPDATE experiments SET started_at = ?", (f"{BEGUN:%Y-%m-%d %H:%M:%S.%f}",))

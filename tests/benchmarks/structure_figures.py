@@ -90,7 +90,7 @@ def table(releases: dict[str, Path], *, with_files: bool) -> Iterator[str]:
     """Yield the lines of the table."""
     sources = {name: read_sources(checkout) for name, checkout in releases.items()}
     oracle = read_sources(releases["now"], ("tests/support/reference_ranker",))
-    oracle |= {file: (releases["now"] / file).read_text(encoding="utf-8") for file in MOVED}
+    oracle = {**oracle, **{file: (releases["now"] / file).read_text(encoding="utf-8") for file in MOVED}}
     yield "| | before | now |"
     yield "|---|---|---|"
     for label, values in _sizes(sources, oracle):

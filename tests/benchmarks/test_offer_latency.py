@@ -96,7 +96,7 @@ def measure(folder: Path, config: SyntheticModelConfig, n_requests: int) -> dict
 def test_a_bundle_opens_and_answers_in_a_process_without_a_model_library(tmp_path: Path) -> None:
     """The small form: what is measured below is measurable, and serving pulls in no pandas, scikit-learn or skops."""
     found = measure(tmp_path / "bundle", SyntheticModelConfig(n_accounts=200, n_products=200), 50)
-    assert set(found["latency"]) == {"account", "account and cart of three", "popular"}  # type: ignore[call-overload]
+    assert set(found["latency"]) == {"account", "account and cart of three", "popular"}
     libraries = "{'pandas', 'scipy', 'sklearn', 'skops', 'mlflow'}"
     look = f"import sys, recsys.bundle, recsys.ranking; print(sorted({libraries} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True)

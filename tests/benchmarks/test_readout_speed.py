@@ -9,6 +9,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -59,7 +60,7 @@ print(json.dumps({
 
 def _write(path: Path, n: int) -> None:
     rng = np.random.default_rng(0)
-    columns: dict[str, object] = {
+    columns: dict[str, Any] = {
         "account_id": pa.array([f"A{i:07d}" for i in range(n)]),
         "arm": pa.array(np.array(["control", "engine"])[rng.integers(0, 2, n)]),
         "exposed": rng.integers(0, 2, n),

@@ -167,7 +167,7 @@ def test_a_durable_answer_costs_little_more_than_a_bare_one(bundle: Path, tmp_pa
         f"{SIZE.n_accounts} accounts, {SIZE.n_products} products; asked_anew: all accounts in turn, each time with "
         "another cart; asked_again: 200 questions over and over"
     )
-    proof = {"measured": datetime.now(UTC).date().isoformat(), "machine": machine, "what": what}
+    proof: dict[str, Any] = {"measured": datetime.now(UTC).date().isoformat(), "machine": machine, "what": what}
     proof |= {"load_average": os.getloadavg()[0], "closed_loop": results, f"at_{RATE}_requests_per_second": steady}
     PROOF.write_text(json.dumps(proof | {"decisions_kept": len(decisions)}, indent=1) + "\n")
     for result in results:

@@ -31,7 +31,21 @@ from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 TABLES = tuple(table.name for table in fields(OfferModel) if table.name != "facts")
 NUMBERS = (-1, 0, 1, 2**31 - 1, -(2**31), 2**32, 2**53, 2**63 - 1, -(2**63), 2**62 + 7, "rows", "rows+1")
 FLOATS = (np.nan, np.inf, -np.inf, -0.0, 0.0, 1.0, -1.0, 5e-324, 1e-45, 1.7e308, -1.7e308, 3.4e38, -3.4e38, 1e12)
-JSON_VALUES = (None, -1, 0, 2**63, 10**400, 1e308, float("nan"), "", "\x00", [], {}, "x" * 10_000, True)
+JSON_VALUES: tuple[Any, ...] = (
+    None,
+    -1,
+    0,
+    2**63,
+    10**400,
+    1e308,
+    float("nan"),
+    "",
+    "\x00",
+    [],
+    {},
+    "x" * 10_000,
+    True,
+)
 
 
 class Mutation(NamedTuple):

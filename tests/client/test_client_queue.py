@@ -129,7 +129,8 @@ def test_all_that_is_queued_is_sent_by_the_time_the_client_is_closed(send: Any) 
 
 def test_what_fails_is_sent_again_with_the_same_ids(send: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Also by a key that was revoked and a proxy's page: they say nothing of the events."""
-    answers = iter([(503, {}), (401, {"detail": "no key"}), (200, {"hello": 1}), (404, {})])
+    refused: list[tuple[int, dict[str, Any]]] = [(503, {}), (401, {"detail": "no key"}), (200, {"hello": 1}), (404, {})]
+    answers = iter(refused)
     server = Server(lambda kind, events: next(answers, None) or takes_all(kind, events))
     with server.running() as url:
         assert send(url, HURRIED, 3) == (6, QueueState(0, 6, 0, 0))

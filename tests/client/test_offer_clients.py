@@ -28,7 +28,7 @@ from recsys.client import (
 from recsys.contracts.offers import CartLine, Offer, OfferRequest
 from recsys.errors import ConfigError
 
-OFFER = {
+OFFER: dict[str, Any] = {
     "rank": 1,
     "product_id": "P1",
     "kind": "cross_sell",
@@ -192,7 +192,7 @@ def test_what_a_route_does_not_take_is_refused_before_it_is_sent(ask: Any) -> No
 
 def test_what_runs(ask: Any) -> None:
     times = {"as_of": "2026-01-01T00:00:00Z", "loaded_at": "2026-01-02T00:00:00Z"}
-    plain = {
+    plain: dict[str, Any] = {
         "alias": "champion",
         "version": "7",
         "source": "s",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +21,7 @@ from recsys.contracts.events import (
     ExperimentRecord,
     FeedPosition,
     Outcome,
+    OutcomeKind,
     PostedLine,
     ProductUpdate,
     RecordedAssignment,
@@ -52,7 +54,7 @@ def offer(rank: int = 1, product_id: str = "P1") -> Offer:
     return Offer.from_logged((rank, product_id, "cross_sell", *values))
 
 
-def decision(decision_id: str = "d1", **changes: object) -> Decision:
+def decision(decision_id: str = "d1", **changes: Any) -> Decision:
     base = Decision(
         decision_id=decision_id,
         decided_at=NOON,
@@ -67,7 +69,7 @@ def decision(decision_id: str = "d1", **changes: object) -> Decision:
     return base._replace(**changes)
 
 
-def outcome(outcome_id: str, kind: str, product_id: str | None, minutes: float) -> Outcome:
+def outcome(outcome_id: str, kind: OutcomeKind, product_id: str | None, minutes: float) -> Outcome:
     when = NOON + timedelta(minutes=minutes)
     return Outcome(
         outcome_id=outcome_id,
@@ -234,7 +236,7 @@ def test_filters_by_time_account_and_decision(store: EventStore) -> None:
     store.append([decision(f"d{i}", decided_at=when) for i, when in enumerate(hours)])
     store.append([decision("d9", decided_at=hours[1], request=other)])
 
-    def found(**filters: object) -> list[str]:
+    def found(**filters: Any) -> list[str]:
         return [made.decision_id for made in read_decisions(store, EventQuery("decisions", **filters))]
 
     assert found() == ["d0", "d1", "d9", "d2", "d3"]
@@ -346,7 +348,7 @@ def test_requests_are_kept_without_their_defaults(store: EventStore) -> None:
     assert kept == {"limit": 2}
 
 
-def product(product_id: str = "P1", minutes: float = 0, **values: object) -> ProductUpdate:
+def product(product_id: str = "P1", minutes: float = 0, **values: Any) -> ProductUpdate:
     return ProductUpdate(product_id, **values, recorded_at=NOON + timedelta(minutes=minutes))
 
 

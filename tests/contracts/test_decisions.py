@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 from recsys.client import AssignedArm as ClientsArm
 from recsys.client._answers import parse_answer
@@ -22,7 +23,7 @@ LAYERS = (AssignedArm("ranking", "engine", 0.5), AssignedArm("page", "large", 0.
 REQUEST = OfferRequest(account_id="A1", limit=2)
 
 
-def decision(*assignments: AssignedArm, decision_id: str = "d1", **changes: object) -> Decision:
+def decision(*assignments: AssignedArm, decision_id: str = "d1", **changes: Any) -> Decision:
     return Decision(
         decision_id=decision_id,
         decided_at=NOON,
@@ -53,7 +54,8 @@ def test_two_assignments_go_from_the_row_to_the_client() -> None:
     body = json.loads(answer_json(kept, slate, fake_model(), logged=True))
     listed = [{"experiment_id": "ranking", "arm": "engine"}, {"experiment_id": "page", "arm": "large"}]
     assert (body["experiment"], body["arm"], body["assignments"]) == ("ranking", "engine", listed)
-    assert OffersAnswer.model_validate(body, extra="forbid").assignments[1].arm == "large"
+    parsed: Any = OffersAnswer.model_validate(body, extra="forbid")
+    assert parsed.assignments[1].arm == "large"
     answer = parse_answer(body)
     assert answer.assignments == (ClientsArm("ranking", "engine"), ClientsArm("page", "large"))
     assert (answer.experiment, answer.arm) == ("ranking", "engine")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -36,7 +37,7 @@ def test_parquet_keeps_its_types(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(("ending", "expected"), [("csv", TEXT), ("csv.gz", TEXT), ("parquet", TYPED)])
-def test_a_folder_is_read_file_by_file_in_the_order_of_names(tmp_path: Path, ending: str, expected: list) -> None:
+def test_a_folder_is_read_file_by_file_in_the_order_of_names(tmp_path: Path, ending: str, expected: list[Any]) -> None:
     write = {"csv": "to_csv", "csv.gz": "to_csv", "parquet": "to_parquet"}[ending]
     for name, part in (("part-2", FRAME[2:]), ("part-1", FRAME[:2])):
         getattr(part, write)(tmp_path / f"{name}.{ending}", index=False)

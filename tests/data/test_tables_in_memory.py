@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import ibis
 import numpy as np
@@ -39,7 +40,7 @@ def from_files(folder: Path) -> Dataset:
     return read({name: folder / f"{name}.parquet" for name in TABLES})
 
 
-def read(sources: dict[str, DataSource]) -> Dataset:
+def read(sources: dict[str, Any]) -> Dataset:
     return Dataset.read(sources.pop("orders"), **sources, as_of=AS_OF)
 
 

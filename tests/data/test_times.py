@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from typing import Any
 
 import ibis
 import pyarrow as pa
@@ -16,7 +17,7 @@ def connection():
     return connect()
 
 
-def column(connection, values: list) -> ibis.Table:
+def column(connection, values: list[Any]) -> ibis.Table:
     return connection.create_table("times", ibis.memtable(pa.table({"when": values})), temp=True, overwrite=True)
 
 
@@ -38,7 +39,7 @@ def read(table: ibis.Table, time_format: str) -> list[datetime | None]:
     ],
     ids=["iso", "slashes", "day first", "month first", "dots", "digits", "date", "zoned"],
 )
-def test_the_format_is_found_and_read(connection, values: list, time_format: str, first: datetime) -> None:
+def test_the_format_is_found_and_read(connection, values: list[Any], time_format: str, first: datetime) -> None:
     table = column(connection, values)
     assert detect_time_format(table, "when") == time_format
     assert read(table, time_format)[0] == first

@@ -12,8 +12,7 @@ from recsys.bundle.resolve import resolve_model
 from recsys.cli import main
 from recsys.contracts.config import read_config
 from recsys.data.dataset import ReadSpec
-from training.champion import ACCOUNTS_FILE, EVIDENCE_FILE, read_evidence, read_ndcg
-from training.cli.models import gate_checks
+from training.champion import ACCOUNTS_FILE, EVIDENCE_FILE, gate_checks, read_evidence, read_ndcg
 from training.gate import BinEvidence, Comparison, GateEvidence, TrainConfig
 from training.registry import Registry
 from training.run import train_and_register

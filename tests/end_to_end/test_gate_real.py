@@ -14,7 +14,8 @@ import pytest
 from recsys.bundle.resolve import CHAMPION
 from recsys.contracts.config import read_config
 from recsys.data.dataset import ReadSpec
-from training.cli.models import gate_checks, promote_command
+from training.champion import gate_checks
+from training.cli.models import promote_command
 from training.gate import GateCheck, GateEvidence, TrainConfig, judge_evidence
 from training.registry import Registry
 from training.run import TrainingRun, train_and_register

@@ -10,6 +10,7 @@ import sys
 import textwrap
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -62,11 +63,10 @@ def test_python_learns_the_same_bundle_as_the_command(
     trained: Path, market: Path, small_config: Path, tmp_path: Path
 ) -> None:
     config = read_config(small_config, TrainConfig)
-    data = Dataset.read(
-        market / "orders.parquet",
-        **{name: pd.read_parquet(market / f"{name}.parquet") for name in ("products", "accounts", "upgrades")},
-        as_of=AS_OF,
-    )
+    tables: dict[str, Any] = {
+        name: pd.read_parquet(market / f"{name}.parquet") for name in ("products", "accounts", "upgrades")
+    }
+    data = Dataset.read(market / "orders.parquet", **tables, as_of=AS_OF)
     own = FitConfig.model_validate({name: getattr(config, name) for name in FitConfig.model_fields})
     saved = Recommender(own, random_state=0).fit(data).save(tmp_path / "bundle")
     assert _digests(saved) == _digests(trained / "bundle")

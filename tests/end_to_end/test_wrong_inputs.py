@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from recsys.cli import main
 
 
-def _lines(**changes: object) -> pd.DataFrame:
+def _lines(**changes: Any) -> pd.DataFrame:
     n = 40
     frame = pd.DataFrame(
         {

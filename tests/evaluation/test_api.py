@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.readout.design import ReadoutConfig
 from recsys.simulation.market import Market, simulate_market
 
-SPENT = {"arm": "arm", "control": "control", "metrics": {"spend": "spend", "per visit": "spend/visits"}}
+SPENT: dict[str, Any] = {"arm": "arm", "control": "control", "metrics": {"spend": "spend", "per visit": "spend/visits"}}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,11 @@ def data(market: Market) -> Dataset:
 
 def test_the_readout_of_a_frame_is_that_of_its_file(units: pd.DataFrame, tmp_path: Path) -> None:
     units.to_parquet(tmp_path / "units.parquet")
-    options = SPENT | {"covariates": {"spend": "before"}, "segments": ["kind"], "guardrails": {"per visit": "50%"}}
+    options: dict[str, Any] = SPENT | {
+        "covariates": {"spend": "before"},
+        "segments": ["kind"],
+        "guardrails": {"per visit": "50%"},
+    }
     from_file = readout(tmp_path / "units.parquet", **options)
     for table in (units, pa.table(dict(units))):
         found = readout(table, **options)
@@ -70,7 +75,13 @@ def test_orders_are_read_off_by_account(market: Market, data: Dataset) -> None:
     arms = pd.DataFrame(
         {"who": market.accounts["account_id"], "arm": np.where(np.arange(150) % 2, "control", "offers")}
     )
-    options = {"arm": "arm", "control": "control", "unit": "who", "started": "2025-01-01", "window_days": 90}
+    options: dict[str, Any] = {
+        "arm": "arm",
+        "control": "control",
+        "unit": "who",
+        "started": "2025-01-01",
+        "window_days": 90,
+    }
     found = readout(arms, **options, orders=data)
     assert found.to_frame()["metric"].tolist()[0] == "revenue_per_account"
     assert sum(found.counts.values()) == 150
@@ -96,7 +107,7 @@ def test_orders_are_read_off_by_account(market: Market, data: Dataset) -> None:
     ],
 )
 def test_what_can_not_be_judged_is_told(
-    units: pd.DataFrame, changed: dict[str, object], error: type[Exception], message: str
+    units: pd.DataFrame, changed: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         readout(units, **(SPENT | changed))

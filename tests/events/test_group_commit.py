@@ -180,8 +180,7 @@ def test_while_a_commit_hangs_whoever_waits_is_refused_in_time_and_never_written
             waiting = [first, *[writer.submit([line(i)]) for i in range(1, 4)]]
             refused = await asyncio.gather(*waiting, return_exceptions=True)
             assert [type(one) for one in refused] == [StoreBusyError] * 4
-            assert writer.is_overdue
-            assert writer.state.failing_seconds is not None
+            assert (writer.is_overdue, writer.state.failing_seconds is not None) == (True, True)
             for ask in (lambda: writer.submit([line(9)]), writer.probe):
                 with pytest.raises(StoreBusyError, match="took more than"):
                     ask()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from recsys.contracts.events import EventQuery, PostedLine, VisitorLink
+from recsys.contracts.events import Event, EventQuery, PostedLine, VisitorLink
 from recsys.errors import ConfigError, StoreBusyError, StoreError
 from recsys.events import store as store_module
 from recsys.events.migrations import MIGRATIONS, migrate
@@ -155,7 +155,8 @@ def test_a_table_that_somebody_has_locked_is_an_error_and_no_wait_for_ever(
     store = open_store(postgresql_url)
     with store.engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE order_lines IN ACCESS EXCLUSIVE MODE"))
-        for events in ([line("o1")], [VisitorLink("v1", "A1", NOW), line("o1")]):
+        refused: tuple[list[Event], ...] = ([line("o1")], [VisitorLink("v1", "A1", NOW), line("o1")])
+        for events in refused:
             with pytest.raises(StoreError, match="statement timeout"):
                 store.append(events)
     store.append([line("o2")])

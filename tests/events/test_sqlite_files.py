@@ -194,7 +194,7 @@ def test_on_a_small_disk_what_is_freed_is_used_and_nothing_that_was_kept_is_lost
     store = open_store(f"sqlite:///{disk}/e.db")
     try:
         (disk / "ballast").write_bytes(bytes(700_000))
-        kept = []
+        kept: list[str] = []
         while keeps(store, f"o{len(kept)}"):
             kept.append(f"o{len(kept)}")
         for _ in range(200):  # the journal makes room for some more, until the file itself can't grow

@@ -16,6 +16,7 @@ from recsys.contracts.decisions import Decision
 from recsys.contracts.events import (
     AccountUpdate,
     Erasure,
+    Event,
     EventQuery,
     ExperimentRecord,
     Outcome,
@@ -100,8 +101,8 @@ def drop_additions(connection: sa.Connection) -> None:
             connection.execute(sa.text(f"DROP TRIGGER IF EXISTS {table}_change ON {table}"))
         connection.execute(sa.text(f"DROP INDEX ix_{table}_change"))
         connection.execute(sa.text(f"ALTER TABLE {table} DROP COLUMN change"))
-    for table in ("offer_store_feed", "offer_store_probe", "offer_store_additions"):
-        connection.execute(sa.text(f"DROP TABLE IF EXISTS {table}"))
+    for own in ("offer_store_feed", "offer_store_probe", "offer_store_additions"):
+        connection.execute(sa.text(f"DROP TABLE IF EXISTS {own}"))
 
 
 def counts(store: SqlStore) -> dict[str, int]:
@@ -112,8 +113,8 @@ def test_an_erased_account_leaves_nothing_but_its_key(store: SqlStore) -> None:
     assigned = RecordedAssignment(
         experiment_id="e1", version=1, unit_id="A1", unit="account", arm="offers", probability=0.5, assigned_at=NOON
     )
-    of_a1 = [decision("d1", "A1"), decision("d2", None, "v1"), outcome("x1", "d1"), outcome("x2", "d2")]
-    of_a2 = [decision("d3", "A2"), decision("d4", None, "v2"), outcome("x3", "d3"), line("o3", "A2")]
+    of_a1: list[Event] = [decision("d1", "A1"), decision("d2", None, "v1"), outcome("x1", "d1"), outcome("x2", "d2")]
+    of_a2: list[Event] = [decision("d3", "A2"), decision("d4", None, "v2"), outcome("x3", "d3"), line("o3", "A2")]
     store.append(
         [
             *of_a1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from recsys.cli import main
-from recsys.contracts.events import EventQuery, ExperimentRecord, RecordedAssignment
+from recsys.contracts.events import Event, EventQuery, ExperimentRecord, RecordedAssignment
 from recsys.errors import PlanError
 from recsys.events.memory import MemoryStore
 from recsys.events.store import open_store
@@ -63,8 +64,10 @@ def test_what_does_not_run_can_not_be_stopped_or_started() -> None:
 class SlowerStore(MemoryStore):
     """Somebody else starts the same version with another plan, in the moment before we do."""
 
-    def append(self, events: list[ExperimentRecord]) -> None:
-        super().append([replace(events[0], plan_hash="of another plan")])
+    def append(self, events: Sequence[Event]) -> None:
+        (record,) = events
+        assert isinstance(record, ExperimentRecord)
+        super().append([replace(record, plan_hash="of another plan")])
         super().append(events)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,7 +78,7 @@ EDGES = pd.DataFrame(
 IDS = ["jar", "mug", "old", "pot", "tea"]
 
 
-def history(lines: list[tuple[object, ...]] = LINES) -> History:
+def history(lines: Sequence[tuple[object, ...]] = LINES) -> History:
     names = [c.ORDER_ID, c.ACCOUNT_ID, c.PRODUCT_ID, c.ORDERED_AT, c.QUANTITY, c.UNIT_PRICE]
     frame = pd.DataFrame(lines, columns=names)
     frame[c.ORDERED_AT] = [datetime(2026, 1, 1, tzinfo=UTC) + pd.Timedelta(days=day - 1) for day in frame[c.ORDERED_AT]]
@@ -99,7 +100,7 @@ def cross(of: History) -> Candidates:
 
 
 def build(
-    config: OfferModelConfig | None = None, lines: list[tuple[object, ...]] = LINES, **learned: object
+    config: OfferModelConfig | None = None, lines: Sequence[tuple[object, ...]] = LINES, **learned: object
 ) -> OfferModel:
     past = history(lines)
     if "cross" not in learned:

@@ -44,7 +44,7 @@ def test_what_is_no_part_is_refused_before_the_first_step(data: Dataset) -> None
         return nullcontext()
 
     with pytest.raises(PluginError, match="ranker == SameBrand, lacks predict_proba"):
-        fit(data, CONFIG, step=step, ranker=SameBrand())
+        fit(data, CONFIG, step=step, ranker=SameBrand())  # type: ignore[arg-type]
     assert not steps
 
 

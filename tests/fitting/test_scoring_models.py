@@ -11,6 +11,7 @@ import sys
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_another_process_scores_a_block_of_accounts_as_the_one_that_fitted(
     fitted: FittedModels, folder: Path, spec: ReadSpec, tmp_path: Path
 ) -> None:
     models = fitted.models
-    ranker = models.next_product.ensemble_[0].ranker
+    ranker: Any = models.next_product.ensemble_[0].ranker
     assert ranker is not None
     assert None not in (ranker.boosting_, ranker.logistic_, models.next_product.calibrator_.logistic_)
     assert models.next_product.columns_.levels_

@@ -22,7 +22,7 @@ _ABSENT = "nothing"
 _POSITION = re.compile(r"/\d+(?=/|$)")
 
 
-def line_of(case: Case) -> str:
+def line_of(case: Any) -> str:
     """Return a case as one line of JSON; floats keep every digit."""
     return json.dumps(case, ensure_ascii=False, separators=(",", ":"), allow_nan=True)
 

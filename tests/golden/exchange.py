@@ -32,12 +32,12 @@ async def client_of(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
     from_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     state: dict[str, Any] = {}
     scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}
-    running = asyncio.create_task(app(scope, to_app.get, from_app.put))  # type: ignore[arg-type]
+    running = asyncio.create_task(app(scope, to_app.get, from_app.put))
     await to_app.put({"type": "lifespan.startup"})
     said = await from_app.get()
     assert said["type"] == "lifespan.startup.complete", said
 
-    async def with_state(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def with_state(scope: Any, receive: Any, send: Any) -> None:
         scope["state"] = dict(state)
         await app(scope, receive, send)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +20,7 @@ from recsys.ladder.upgrade_events import UpgradeEventConfig
 DAY0 = datetime(2025, 1, 1, tzinfo=UTC)
 
 
-def lines_of(rows: list[tuple[str | None, str, float, float, float]]) -> History:
+def lines_of(rows: Sequence[tuple[str | None, str, float, float, float]]) -> History:
     """A history of (account, product, day, quantity, unit price), each line an order of its own."""
     return History.from_frame(
         pd.DataFrame(
@@ -95,7 +97,7 @@ def test_a_silent_name_needs_more_likeness() -> None:
 def test_the_likest_come_first_when_edges_are_capped() -> None:
     products = named("SMALL CLOCHE JAR", "LARGE CLOCHE JAR", "LARGE CLOCHE JAR TALL OAK")
     history = priced(1.0, 2.0, 2.0)
-    options = {"min_likeness": 0.3, "min_likeness_unstated": 0.3}
+    options: dict[str, Any] = {"min_likeness": 0.3, "min_likeness_unstated": 0.3}
     assert edges_of(products, history, **options) == [("p0", "p1"), ("p0", "p2")]
     assert edges_of(products, history, max_edges=1, **options) == [("p0", "p1")]
 
@@ -233,4 +235,5 @@ def test_scarce_edges_are_pulled_to_the_common_rate() -> None:
     products = named(*[f"{size} {word}" for word in words for size in ("SMALL", "LARGE")])
     edges = build_ladder(products, lines_of(rows), None, LadderConfig()).edges.set_index("from_product_id")
     assert len(edges) == 13
-    assert edges.loc["p24", "climb_rate"] < 0.5 < edges.loc["p24", "n_climbed"] / edges.loc["p24", "n_standing"]
+    scarce = edges.loc["p24", ["climb_rate", "n_climbed", "n_standing"]].to_numpy(dtype=float)
+    assert scarce[0] < 0.5 < scarce[1] / scarce[2]

@@ -116,7 +116,7 @@ def swap_products(lines: pd.DataFrame, seed: int, passes: int = 20, within: str 
     """
     draw = random.Random(seed)
     distinct = lines.drop_duplicates([c.ORDER_ID, c.PRODUCT_ID])
-    held = {order: set(products) for order, products in distinct.groupby(c.ORDER_ID)[c.PRODUCT_ID]}
+    held = {str(order): set(products) for order, products in distinct.groupby(c.ORDER_ID)[c.PRODUCT_ID]}
     orders = distinct.drop_duplicates(c.ORDER_ID).set_index(c.ORDER_ID)
     groups = [list(held)] if within is None else [list(group) for group in orders.groupby(within).groups.values()]
     for group in groups:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -35,7 +37,7 @@ def history(lines):
 def brute_force(lines, within_days):
     """Count every step in plain Python: {(a, b): (at risk, made, base rate)}."""
     last = max(day for _, _, day in lines)
-    first = {}
+    first: dict[tuple[Any, Any], Any] = {}
     for account, product, day in sorted(lines, key=lambda line: line[2]):
         if account is not None:
             first.setdefault((account, product), day)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ BASKETS = st.lists(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=6), 
 
 def brute_force(baskets, min_count, max_length):
     """Count every subset of every basket."""
-    counts = {}
+    counts: dict[tuple[Any, ...], int] = {}
     for basket in baskets:
         products = sorted(set(basket))
         for length in range(1, len(products) + 1):

@@ -12,7 +12,8 @@ from scipy.stats import binomtest
 from recsys.contracts import columns as c
 from recsys.errors import EmptyDataError
 from recsys.mining.itemsets import frequent_itemsets
-from recsys.mining.rules import RULE_COLUMNS, LikenessConfig, RuleConfig, rules_frame
+from recsys.mining.rules import RULE_COLUMNS, RuleConfig, rules_frame
+from recsys.mining.similarity import LikenessConfig
 
 # Our name -> mlxtend's.
 MEASURES = {

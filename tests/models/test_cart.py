@@ -63,10 +63,10 @@ def test_an_old_order_counts_less() -> None:
     orders = sp.csr_array(np.array([[1, 1, 0], [1, 0, 1]] * 10))
     fresh_second = np.tile([240.0, 0.0], 10)
     config = CartConfig(half_life_days=120.0)
-    scores = CartModel(config).fit(orders, fresh_second).score(sp.csr_array([[1.0, 0, 0]]))[0]
+    scores = CartModel(config).fit(orders, fresh_second).score(sp.csr_array(np.array([[1.0, 0, 0]])))[0]
     assert scores[2] > scores[1]
     timeless = CartModel(CartConfig(half_life_days=None)).fit(orders, fresh_second)
-    alike = timeless.score(sp.csr_array([[1.0, 0, 0]]))[0]
+    alike = timeless.score(sp.csr_array(np.array([[1.0, 0, 0]])))[0]
     assert alike[2] == pytest.approx(alike[1], abs=1e-6)
 
 

@@ -47,7 +47,7 @@ def any_table(n: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray, np.ndarr
             "constant": 1,
             "empty": np.nan,
             "id": [f"A{i}" for i in range(n)],
-            "maybe": pd.array(rng.choice([True, False, None], n), dtype="boolean"),
+            "maybe": pd.array(rng.choice(np.array([True, False, None]), n), dtype="boolean"),
         }
     )
     table["segment"] = table["segment"].astype(object).where(rng.random(n) > 0.05, None)

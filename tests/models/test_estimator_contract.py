@@ -47,7 +47,7 @@ MODELS: dict[str, tuple[Any, Callable[[Any], object]]] = {
 }
 
 
-@pytest.fixture(params=MODELS.values(), ids=MODELS.keys())
+@pytest.fixture(params=list(MODELS.values()), ids=list(MODELS))
 def case(request: pytest.FixtureRequest) -> tuple[Any, Callable[[Any], object]]:
     return request.param
 

@@ -232,7 +232,7 @@ class TestEdges:
         numbers[:, 1] = np.round(numbers[:, 1], 1)  # too few values for edges
         numbers[rng.random(2_000) < 0.1, 2] = np.nan
         numbers[:, 3] = np.exp(3 * numbers[:, 3])
-        levels = rng.integers(MISSING, 6, size=(2_000, 2))
+        levels = rng.integers(MISSING, 6, size=(2_000, 2)).astype(np.int32)
         y = (rng.random(2_000) < expit(numbers[:, 0] + np.nan_to_num(numbers[:, 2]) + 0.3 * levels[:, 0])).astype(int)
         weight = np.where(y == 1, 1.0, 7.25) if weighted else np.ones(2_000)
         table, setting = EncodedTable(numbers, levels), BoostingSetting(0.1, 40, 8, 20, 5.0, codes=False)

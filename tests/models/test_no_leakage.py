@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -113,7 +114,7 @@ class Market:
         extra = AccountColumns().fit(self.accounts).transform(self.accounts, self.history.account_ids)
         builder = FeatureBuilder(self.snapshot(), sources, extra, FeatureConfig(per_channel=5))
         found = builder.block(builder.standing())
-        index = [self.history.account_ids[found.account], self.history.product_ids[found.product]]
+        index: list[Any] = [self.history.account_ids[found.account], self.history.product_ids[found.product]]
         return pd.DataFrame(found.values, index=pd.MultiIndex.from_arrays(index), columns=list(builder.names))
 
     def climbs(self) -> pd.DataFrame:
@@ -124,7 +125,7 @@ class Market:
         pairs = snapshot.standing
         table = climb_features(snapshot, pairs, ladder, PAST.accounts, 30)
         edges = ladder.edges.iloc[pairs.edge]
-        index = [self.history.account_ids[pairs.account], edges["from_product_id"], edges["to_product_id"]]
+        index: list[Any] = [self.history.account_ids[pairs.account], edges["from_product_id"], edges["to_product_id"]]
         return table.set_axis(pd.MultiIndex.from_arrays(index, names=None))
 
 

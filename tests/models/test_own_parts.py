@@ -68,7 +68,11 @@ def learn(drawn: History, drawn_products: pd.DataFrame, drawn_accounts: pd.DataF
 
 
 def test_parts_of_others_are_learned_from_and_left_unfitted(learn, drawn: History) -> None:
-    parts = {"retrievers": [*default_retrievers(), SameBrand()], "ranker": NormalBayes(), "features": [OwnedOfPrice()]}
+    parts: dict[str, Any] = {
+        "retrievers": [*default_retrievers(), SameBrand()],
+        "ranker": NormalBayes(),
+        "features": [OwnedOfPrice()],
+    }
     model, candidates = learn(**parts)
     names = model.builder(drawn, AS_OF).names
     assert {"same_brand", "same_brand_rank", "owned_of_price"} <= set(names)
@@ -95,7 +99,8 @@ def test_a_classifier_is_cloned_and_seeded_for_each_fold(learn, ranker: Any) -> 
 
 
 def test_a_seed_that_is_set_stays() -> None:
-    assert unfitted_ranker(RandomForestClassifier(random_state=5), 9).random_state == 5
+    copy: Any = unfitted_ranker(RandomForestClassifier(random_state=5), 9)
+    assert copy.random_state == 5
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -36,11 +38,11 @@ def test_scores_shared_by_all_accounts_are_pruned_as_if_each_had_its_own(
     closed = np.flatnonzero(rng.random(n_products) < 0.1)
     shared[:, closed] = 0.0
     each_its_own = np.repeat(shared[:, None, :], 5, axis=1)
-    ways = SharedScores(shared, owned), OpenScores.of(each_its_own, closed, owned)
+    ways: tuple[Any, Any] = SharedScores(shared, owned), OpenScores.of(each_its_own, closed, owned)
     chosen = [np.zeros((5, n_products), dtype=bool) for _ in ways]
     for way, marks in zip(ways, chosen, strict=True):
         way.choose(k, marks)
-    np.testing.assert_array_equal(*chosen)
+    np.testing.assert_array_equal(chosen[0], chosen[1])
     row, place = np.nonzero(chosen[0])
     np.testing.assert_array_equal(*(way.at(row, place) for way in ways))
     np.testing.assert_array_equal(*(np.maximum(way.best(), 0) for way in ways))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recsys.offer_model.utf8_column import Utf8Column
 
-texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 
 
 @given(st.lists(texts, unique=True), texts)

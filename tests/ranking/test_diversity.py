@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,9 @@ PLAIN = synthetic_model(SyntheticModelConfig(n_products=20), np.random.default_r
 def model(category: list[int] | None = None, family: list[int] | None = None) -> OfferModel:
     none = np.full(20, -1, dtype=np.int32)
     columns = {"category": category, "family": family}
-    given = {name: np.resize(np.array(v, dtype=np.int32), 20) if v else none for name, v in columns.items()}
+    given: dict[str, Any] = {
+        name: np.resize(np.array(v, dtype=np.int32), 20) if v else none for name, v in columns.items()
+    }
     return replace(PLAIN, products=replace(PLAIN.products, **given))
 
 

@@ -245,7 +245,7 @@ def kind_of(offer: Offer) -> Callable[[Query, Offer], None] | None:
 def served(engine: OfferEngine, lines: pd.DataFrame) -> Iterator[Offer]:
     accounts = sorted(lines[c.ACCOUNT_ID].dropna().unique())
     for row, account in enumerate(accounts[:60]):
-        cart = (CartLine(f"P{row % 12:02d}"),) if row % 3 == 0 else ()
+        cart: tuple[CartLine, ...] = (CartLine(f"P{row % 12:02d}"),) if row % 3 == 0 else ()
         yield from engine.recommend(OfferRequest(account_id=account, cart=cart, limit=5, explain="full")).offers
     for cart in ((), (CartLine("P01"), CartLine("P02"))):
         yield from engine.recommend(OfferRequest(cart=cart, limit=8, explain="full")).offers
@@ -253,7 +253,8 @@ def served(engine: OfferEngine, lines: pd.DataFrame) -> Iterator[Offer]:
 
 def test_two_hundred_served_reasons_equal_a_query(market: Market) -> None:
     query = Query(market)
-    checked = {check_follow_on: 0, check_popularity: 0, check_lately: 0, check_cart: 0}
+    checks = (check_follow_on, check_popularity, check_lately, check_cart)
+    checked: dict[Any, int] = dict.fromkeys(checks, 0)
     for offer in served(market.engine, market.lines):
         check = kind_of(offer)
         if check is None:

@@ -141,7 +141,7 @@ def served(engine: OfferEngine, data: Dataset) -> Iterator[Offer]:
     accounts = sorted(lines[c.ACCOUNT_ID].dropna().unique())
     popular = lines[c.PRODUCT_ID].value_counts().index[:40]
     for row, account in enumerate(accounts[:: len(accounts) // 40][:40]):
-        cart = (CartLine(popular[row]),) if row % 2 else ()
+        cart: tuple[CartLine, ...] = (CartLine(popular[row]),) if row % 2 else ()
         yield from engine.recommend(OfferRequest(account_id=account, cart=cart, limit=6, explain="full")).offers
     for row in range(0, 40, 4):
         cart = (CartLine(popular[row]), CartLine(popular[row + 1]))
@@ -195,7 +195,7 @@ def write_proof(counts: pd.Series) -> None:
         "what": "reasons served by an engine trained on Online Retail II as of 2011-06-01, default configuration; every"
         " count was asked again of the order lines in SQL, and five accounts or more stand behind each",
         "recomputed": int(counts.sum()),
-        "by_query": {name.removeprefix("check_"): int(n) for name, n in counts.items()},
+        "by_query": {str(name).removeprefix("check_"): int(n) for name, n in counts.items()},
         "differing": 0,
     }
     PROOF.mkdir(parents=True, exist_ok=True)

@@ -238,6 +238,7 @@ def test_boosts_of_one_product_are_bounded_together() -> None:
 
 @pytest.mark.parametrize("text", ["a \0 b", "a \n b"])
 def test_control_characters_in_a_rule_are_refused(text: str) -> None:
-    for change in ({"name": text}, {"text": text}):
+    changes: list[dict[str, Any]] = [{"name": text}, {"text": text}]
+    for change in changes:
         with pytest.raises(ValueError, match="control character"):
-            rule("boost", **{"products": BEFORE[:1], "factor": 2.0} | change)
+            rule("boost", products=BEFORE[:1], factor=2.0, **change)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,8 @@ RULES = [
 ]
 
 
-def read(encoded: EncodedSlate) -> EncodedSlate:
+def read(encoded: EncodedSlate) -> Any:
+    """The slate with what its JSON texts hold."""
     return encoded._replace(offers=json.loads(encoded.offers), kept=json.loads(encoded.kept))
 
 

@@ -81,7 +81,7 @@ def test_a_rule_is_in_force_without_a_restart_and_why_not_names_it(real: httpx.C
     write(rules_file, "block", first, name="contract")
     assert eventually(lambda: first not in offered(real))
     after = ask(real)
-    found = WhyNotAnswer.model_validate(why(real, after["decision_id"], first), extra="forbid")
+    found: Any = WhyNotAnswer.model_validate(why(real, after["decision_id"], first), extra="forbid")
     assert (found.code, found.rule, found.rules_changed) == ("blocked", "contract", False)
     assert why(real, before["decision_id"], first)["code"] == "offered"
     assert why(real, before["decision_id"], first)["rules_changed"] is True
@@ -221,7 +221,9 @@ def test_product_pages_are_decisions_too(real: httpx.Client, store: MemoryStore)
 
 def test_a_call_list_is_capped_and_knows_the_latest_orders(real: httpx.Client) -> None:
     first = offered(real)[0]
-    answer = CallListAnswer.model_validate(real.get(f"/v1/products/{first}/accounts?capacity=5").json(), extra="forbid")
+    answer: Any = CallListAnswer.model_validate(
+        real.get(f"/v1/products/{first}/accounts?capacity=5").json(), extra="forbid"
+    )
     assert (answer.capacity, answer.returned, len({call.account_id for call in answer.calls})) == (5, 5, 5)
     best = answer.calls[0]
     assert (best.kind, best.expected_value) == ("cross_sell", pytest.approx(best.probability * 10.0))
@@ -259,7 +261,7 @@ def test_the_white_space_offers_what_the_server_would_offer(
 
 def test_the_white_space_of_an_account(real: httpx.Client, store: MemoryStore) -> None:
     first = offered(real)[0]
-    board = BoardAnswer.model_validate(real.get("/v1/accounts/A1/whitespace").json(), extra="forbid")
+    board: Any = BoardAnswer.model_validate(real.get("/v1/accounts/A1/whitespace").json(), extra="forbid")
     cells = {cell.product_id: cell for shelf in board.shelves for cell in shelf.cells}
     assert (cells[first].standing, board.peer_group) == ("offered", "all accounts")
     assert {"owned", "offered"} <= {cell.standing for cell in cells.values()}

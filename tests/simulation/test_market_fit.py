@@ -10,6 +10,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -131,7 +132,9 @@ def test_large_markets_are_written_fast_and_in_bounded_memory(tmp_path: Path) ->
         "ten million lines, orders like Online Retail II's": MarketConfig(n_accounts=76_000, n_products=20_000),
         "a million accounts": MarketConfig(n_accounts=1_000_000, n_products=20_000, activity=0.45, lines_per_order=3.0),
     }
-    results = [{"market": name, **_written(config, tmp_path / "market")} for name, config in sizes.items()]
+    results: list[dict[str, Any]] = [
+        {"market": name, **_written(config, tmp_path / "market")} for name, config in sizes.items()
+    ]
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     proof = {"date": datetime.now(tz=UTC).date().isoformat(), "machine": machine, "threads": 1, "written": results}
     path = DOCS / "proof" / "market.json"

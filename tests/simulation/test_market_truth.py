@@ -51,7 +51,7 @@ class Pairs:
         return cls(ids, together.diagonal(), together, float((size * (size - 1)).sum() / size.sum() ** 2))
 
     def rows(self, ids: pd.Series) -> NDArray[np.intp]:
-        return pd.Index(self.ids).get_indexer(ids)
+        return pd.Index(self.ids).get_indexer(pd.Index(ids))
 
     def both(self, left: NDArray[np.intp], right: NDArray[np.intp]) -> NDArray[np.float64]:
         return np.asarray(self.together[left, right]).ravel()
@@ -62,7 +62,7 @@ class Pairs:
     def significant(self) -> set[frozenset[str]]:
         """Pairs above chance at a false discovery rate of 5 % over all pairs of the catalogue."""
         upper = sp.triu(self.together, 1).tocoo()
-        p = poisson.sf(upper.data - 1, self.expected(upper.row, upper.col))
+        p = np.asarray(poisson.sf(upper.data - 1, self.expected(upper.row, upper.col)))
         rank = np.argsort(p)
         n_pairs = len(self.ids) * (len(self.ids) - 1) / 2
         passed = np.flatnonzero(p[rank] * n_pairs / np.arange(1, len(p) + 1) <= 0.05)

@@ -75,7 +75,8 @@ def test_accounts_that_all_start_on_the_first_day_and_spend_over_28(population: 
             variances.append(to_date.var(axis=-1, ddof=1))
         mean, variance = np.concatenate(means), np.concatenate(variances)
         sides.append(Moments(("revenue",), np.full(mean.shape, float(n)), mean[..., None], variance[..., None, None]))
-    found = difference(*sides, REVENUE, EffectConfig(tuned_at=2 * n))
+    control, arm = sides
+    found = difference(control, arm, REVENUE, EffectConfig(tuned_at=2 * n))
     assert _ever_wrong(found, anytime=True) <= band(0.05, N_SIMULATIONS)[1]
     assert _ever_wrong(found, anytime=False) > band(0.05, N_SIMULATIONS)[1]
 

@@ -9,7 +9,7 @@ from scipy.special import expit
 class SameBrand:
     """Popular products of the brands that an account buys; the brand is the first word of the name."""
 
-    channels = ("same_brand",)
+    channels: tuple[str, ...] = ("same_brand",)
 
     def fit(self, snapshot):
         brands = [str(name).partition(" ")[0].lower() for name in snapshot.names]

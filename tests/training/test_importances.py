@@ -11,9 +11,9 @@ from training.validation_log import importance_figure, permutation_importances
 def test_the_column_that_carries_the_outcome_leads() -> None:
     rng = np.random.default_rng(0)
     table = pd.DataFrame(rng.normal(size=(2_000, 3)), columns=["noise", "weak", "strong"])
-    came_true = rng.random(2_000) < 1 / (1 + np.exp(-(0.5 * table["weak"] + 3 * table["strong"])))
+    came_true = rng.random(2_000) < 1 / (1 + np.exp(-(0.5 * table["weak"] + 3 * table["strong"]).to_numpy()))
     found = permutation_importances(
-        lambda frame: 0.5 * frame["weak"].to_numpy() + 3 * frame["strong"].to_numpy(), table, came_true.to_numpy(), rng
+        lambda frame: 0.5 * frame["weak"].to_numpy() + 3 * frame["strong"].to_numpy(), table, came_true, rng
     )
     assert found["feature"].tolist() == ["strong", "weak", "noise"]
     lost = dict(zip(found["feature"], found["importance"], strict=True))

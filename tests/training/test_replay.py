@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,7 +81,7 @@ def test_what_came_after_the_cutoff_changes_no_list(
 ) -> None:
     """Everybody buys something else, and more, after the cutoff: the truth moves, what was said does not."""
     assert replay.cross is not None
-    orders = pd.read_parquet(market_spec.orders)
+    orders = pd.read_parquet(str(market_spec.orders))
     late = orders["ordered_at"] >= pd.Timestamp(replay.cross.split.cutoff)
     other = orders["product_id"].sample(frac=1, random_state=0).to_numpy()
     changed = orders.assign(product_id=np.where(late, other, orders["product_id"]), unit_price=orders["unit_price"])
@@ -267,7 +268,8 @@ def test_a_sample_of_the_accounts(fitted: FittedModels, market_data: Dataset, sm
     np.testing.assert_array_equal(np.flatnonzero(window.weight), window.standing)
     assert set(window.split.truth.accounts) == set(whole.split.truth.accounts) & set(window.standing)
     place = np.searchsorted(whole.split.truth.accounts, window.split.truth.accounts)
-    assert (window.split.truth.relevant != whole.split.truth.relevant[place]).nnz == 0
+    differs: Any = window.split.truth.relevant != whole.split.truth.relevant[place]
+    assert differs.nnz == 0
 
 
 def test_short_history_is_not_replayed_and_says_so(

@@ -108,7 +108,7 @@ class PropensityClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     def fit(
         self,
-        X: pd.DataFrame,  # noqa: N803
+        X: ArrayLike | pd.DataFrame,  # noqa: N803
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
@@ -133,19 +133,19 @@ class PropensityClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             return self._fit_small(examples)
         return self._fit_folds(examples)
 
-    def predict_proba(self, X: pd.DataFrame) -> FloatArray:  # noqa: N803
+    def predict_proba(self, X: ArrayLike | pd.DataFrame) -> FloatArray:  # noqa: N803
         """Return calibrated probabilities of both classes, `(n_rows, 2)`."""
         positive = expit(self.decision_function(X))
         return np.column_stack([1.0 - positive, positive])
 
-    def decision_function(self, X: pd.DataFrame) -> FloatArray:  # noqa: N803
+    def decision_function(self, X: ArrayLike | pd.DataFrame) -> FloatArray:  # noqa: N803
         """Return the calibrated log odds of the second class, `(n_rows,)`."""
         check_is_fitted(self)
         table = self.encoder_.transform(_frame(X, self.feature_names_in_))
         odds = {name: _mean_odds(models, table) for name, models in self.models_.items()}
         return self.choice_.log_odds(odds)
 
-    def predict(self, X: pd.DataFrame) -> NDArray[Any]:  # noqa: N803
+    def predict(self, X: ArrayLike | pd.DataFrame) -> NDArray[Any]:  # noqa: N803
         """Return the more probable label of each row, `(n_rows,)`."""
         likely = (self.decision_function(X) > 0).astype(int)
         labels: NDArray[Any] = self.classes_[likely]

@@ -1,5 +1,7 @@
 """Calibration over all pairs against arithmetic written out by hand, with controls that must fail."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ TWO_BINS = CalibrationCheckConfig(n_bins=2, min_positives=1)
 
 
 def pairs_of(probability: list[float], positive: list[int], **unlisted: float) -> ScoredPairs:
-    given = {"n_unlisted": 0, "n_unlisted_positive": 0, "tail_probability": 0.0, **unlisted}
+    given: dict[str, Any] = {"n_unlisted": 0, "n_unlisted_positive": 0, "tail_probability": 0.0, **unlisted}
     return ScoredPairs(np.array(probability), np.array(positive, dtype=bool), **given)
 
 

@@ -65,9 +65,8 @@ def test_weights_are_cut_where_asked() -> None:
 
 
 def test_decisions_of_one_account_are_one_unit() -> None:
-    doubled = LoggedActions(
-        *(np.repeat(column, 2) for column in (hand_log().reward, hand_log().propensity, hand_log().target))
-    )
+    log = hand_log()
+    doubled = LoggedActions(np.repeat(log.reward, 2), np.repeat(log.propensity, 2), np.repeat(log.target, 2))
     alone = evaluate_policy(hand_log()).value("IPS").standard_error
     by_account = evaluate_policy(
         LoggedActions(

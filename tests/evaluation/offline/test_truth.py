@@ -106,6 +106,8 @@ def test_weights_say_how_many_accounts_a_sampled_one_stands_for() -> None:
     )
     listed = np.array([0, 1], dtype=np.int32), np.array([2, 2], dtype=np.int32), np.array([0.3, 0.2])
     pairs = cross_sell_pairs(history, CUTOFF, 30, *listed, weight=np.array([1.0, 0.0, 2.0]))
+    assert pairs.weight is not None
+    assert pairs.account is not None
     assert (pairs.probability.tolist(), pairs.weight.tolist(), pairs.account.tolist()) == ([0.3], [1.0], [0])
     # a0 has one pair open, a2 has two and stands for two accounts: 5 pairs, one listed
     assert (pairs.n_unlisted, pairs.n_unlisted_positive) == (4, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -78,7 +80,7 @@ def test_a_slice_of_one_arm_has_no_uplift() -> None:
         (([1, np.nan], [1, 2], [True, False]), "NaN somewhere"),
     ],
 )
-def test_wrong_input_is_a_sentence(arguments: tuple, sentence: str) -> None:
+def test_wrong_input_is_a_sentence(arguments: tuple[Any, ...], sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
         qini_curve(*arguments)
 

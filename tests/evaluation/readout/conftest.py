@@ -46,7 +46,7 @@ def clean_log(plan: ExperimentPlan, n_units: int = 4_000, *, lift: float = 1.0, 
     decisions["decided_at"] = came
     offers = pd.DataFrame(
         {
-            "decision_id": np.repeat(decisions["decision_id"], 2).to_numpy(),
+            "decision_id": np.repeat(decisions["decision_id"].to_numpy(), 2),
             "product_id": np.tile(["P1", "P2"], n_units),
             "presented_at": np.repeat(came.to_numpy(), 2),
         }

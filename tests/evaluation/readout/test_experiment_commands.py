@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,6 +92,7 @@ def test_an_experiment_of_the_store(
     plan: ExperimentPlan, make_log: Callable[..., ExperimentLog], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = make_log(plan, 300)
+    tables: Any = log  # a cell of a frame may be anything to a type checker
     url = f"sqlite:///{tmp_path / 'offers.db'}"
     store = open_store(url)
     store.append([ExperimentRecord(plan.id, 1, canonical_json(plan), plan_hash(plan), log.plan.started_at)])
@@ -105,7 +107,7 @@ def test_an_experiment_of_the_store(
                 probability=0.5,
                 assigned_at=row.assigned_at,
             )
-            for row in log.assignments.itertuples()
+            for row in tables.assignments.itertuples()
         ]
     )
     store.append(
@@ -121,7 +123,7 @@ def test_an_experiment_of_the_store(
                 unit_price=row.revenue,
                 currency="USD" if i == 0 else "EUR",
             )
-            for i, row in enumerate(log.lines.itertuples())
+            for i, row in enumerate(tables.lines.itertuples())
         ]
     )
     store.close()

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 import tea_tasting as tt
+from numpy.typing import NDArray
 from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep
@@ -18,6 +19,7 @@ from recsys.evaluation.statistics.effects import EffectConfig, anytime_multiplie
 from recsys.evaluation.statistics.metric import Metric, Ratio
 from recsys.evaluation.statistics.moments import moments_of_rows
 from recsys.evaluation.statistics.significance_tests import (
+    Correction,
     adjusted_p_values,
     restricted_rates,
     sample_ratio_p_value,
@@ -175,8 +177,9 @@ def test_adjustments_equal_statsmodels_and_leave_out_what_is_not_testable() -> N
         p_values = np.round(rng.random(size) ** 3, 2)  # rounded, so that some are equal
         p_values[3:5] = np.nan
         testable = ~np.isnan(p_values)
-        for name, method in (("holm", "holm"), ("bh", "fdr_bh")):
-            found = np.array(adjusted_p_values(p_values.tolist(), name))
+        pairs: tuple[tuple[Correction, str], ...] = (("holm", "holm"), ("bh", "fdr_bh"))
+        for name, method in pairs:
+            found: NDArray[np.float64] = np.array(adjusted_p_values(p_values.tolist(), name))
             assert found[testable] == pytest.approx(multipletests(p_values[testable], method=method)[1], abs=1e-12)
             assert np.isnan(found[~testable]).all()
 

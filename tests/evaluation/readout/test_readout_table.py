@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,7 +59,7 @@ def _random(n: int = 4_000, seed: int = 0, arms: tuple[str, ...] = ("control", "
     )
 
 
-def _read(frame: pd.DataFrame, tmp_path: Path, form: TableSpec = FORM, suffix: str = "csv", **options: object):
+def _read(frame: pd.DataFrame, tmp_path: Path, form: TableSpec = FORM, suffix: str = "csv", **options: Any):
     path = tmp_path / f"units.{suffix}"
     frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
     override = options.pop("override", None)
@@ -180,7 +181,7 @@ class TestOptions:
         readout = _read(frame, tmp_path, cap_percentile=0.95)
         cap = frame.loc[frame["revenue"] > 0, "revenue"].quantile(0.95)
         assert readout.caps == {"revenue": pytest.approx(cap)}
-        capped = np.minimum(frame["revenue"], cap).groupby(frame["arm"]).mean()
+        capped = frame["revenue"].clip(upper=cap).groupby(frame["arm"]).mean()
         assert readout.effect("revenue", "engine").effect == pytest.approx(capped["engine"] - capped["control"])
         assert readout.histogram is not None
         assert readout.histogram.cap == pytest.approx(cap)
@@ -284,7 +285,7 @@ class TestWrongInput:
             ({"shares": {"control": 1, "engine": 0}}, "must be above 0"),
         ],
     )
-    def test_options(self, tmp_path: Path, change: dict, sentence: str) -> None:
+    def test_options(self, tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
         with pytest.raises(ReadoutError, match=sentence):
             _read(EXAMPLE, tmp_path, replace(FORM, **change))
 

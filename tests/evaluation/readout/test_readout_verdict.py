@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from recsys.evaluation.readout.arm_effects import Effect
@@ -14,8 +16,8 @@ OVER = Stage(is_final=True, has_min_run=True, is_mature=True)
 BROKEN = HealthCheck("sample_ratio_assigned", "failed", "51 % against 50 %")
 
 
-def _effect(low: float, high: float, **changes: object) -> Effect:
-    fields: dict[str, object] = dict.fromkeys(Effect.__slots__, 0.0)
+def _effect(low: float, high: float, **changes: Any) -> Effect:
+    fields: dict[str, Any] = dict.fromkeys(Effect.__slots__, 0.0)
     fields |= {
         "metric": "revenue",
         "arm": "engine",

@@ -275,7 +275,8 @@ def test_wrong_files_and_scopes_are_told_in_a_sentence(tmp_path: Path, keys: Key
         without_key(KeyFile(keys=(entry,)), "000000000000")
     with pytest.raises(ConfigError, match="must be of storefront, sales, orders, operator, administrator"):
         parse_role("everything")
-    for options in ({}, {"scopes": ("offers",), "role": "sales"}):
+    either: list[dict[str, Any]] = [{}, {"scopes": ("offers",), "role": "sales"}]
+    for options in either:
         with pytest.raises(ConfigError, match="either a role or scopes"):
             new_key("x", now=NOW, **options)
     with pytest.raises(ConfigError, match=r"owner == 'a\\nb'"):
@@ -285,7 +286,12 @@ def test_wrong_files_and_scopes_are_told_in_a_sentence(tmp_path: Path, keys: Key
 def test_a_file_of_before_there_were_owners_and_roles_is_read_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     key = "ofk_0123456789ab_" + "A" * 43
-    old = {"key_id": "0123456789ab", "name": "shop", "scopes": ["offers"], "sha256": key_digest(key.encode())}
+    old: dict[str, Any] = {
+        "key_id": "0123456789ab",
+        "name": "shop",
+        "scopes": ["offers"],
+        "sha256": key_digest(key.encode()),
+    }
     old |= {"created_at": "2026-03-01T12:00:00Z", "expires_at": None, "requests_per_second": None, "burst": 20}
     path.write_text(json.dumps({"keys": [old]}))
     (entry,) = read_keys(path).keys

@@ -98,7 +98,7 @@ class Answer(NamedTuple):
 
 def answers(connection: socket.socket, n: int) -> list[Answer]:
     """Read `n` answers with a body of declared length."""
-    found = []
+    found: list[Any] = []
     data = b""
     while len(found) < n:
         while b"\r\n\r\n" not in data:
@@ -340,8 +340,8 @@ def test_a_store_that_fails_where_answers_go_out_without_it(running: Running, ga
 
 def test_a_full_queue_sheds_load(running: Running, gated: GatedStore) -> None:
     gated.gate.clear()
-    settings = {"writer": WriterConfig(max_queue=1, max_batch=1)}
-    with running(app_of(gated, **settings)) as client, connected(client) as first, connected(client) as second:
+    writer = WriterConfig(max_queue=1, max_batch=1)
+    with running(app_of(gated, writer=writer)) as client, connected(client) as first, connected(client) as second:
         first.sendall(post(BODY))
         assert gated.entered.wait(20)
         second.sendall(post(BODY))

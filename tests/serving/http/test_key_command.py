@@ -25,7 +25,7 @@ def run(*arguments: str) -> int:
 
 def test_a_key_is_shown_once_and_its_hash_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = str(tmp_path / "var" / "keys.json")
-    made = ("create", "--name", "storefront", "--owner", "web@firm.example", "--keys", file)
+    made: tuple[str, ...] = ("create", "--name", "storefront", "--owner", "web@firm.example", "--keys", file)
     made += ("--scope", "outcomes", "--scope", "offers")
     assert run(*made, "--days", "30", "--rate", "50", "--burst", "10") == 0
     shown = capsys.readouterr()

@@ -175,7 +175,9 @@ def as_image_user(*words: str) -> Ran:
                 err.flush()
 
         code = child(command)
-        return Ran(code, *(file.seek(0) or file.read() for file in (out, err)))
+        out.seek(0)
+        err.seek(0)
+        return Ran(code, out.read(), err.read())
 
 
 def test_what_root_writes_the_images_user_reads_and_may_not_change(open_folder: Path) -> None:

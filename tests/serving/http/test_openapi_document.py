@@ -184,7 +184,7 @@ def unbounded(document: dict[str, Any], schema: dict[str, Any], place: str) -> I
 
 def test_whatever_a_request_holds_has_a_limit(app: FastAPI) -> None:
     document = app.openapi()
-    found = []
+    found: list[str] = []
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             for parameter in operation.get("parameters", []):

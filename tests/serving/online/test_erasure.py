@@ -116,7 +116,7 @@ def test_what_a_worker_writes_before_it_has_heard_goes_too(sql: SqlStore) -> Non
 def test_a_search_that_takes_long_does_not_keep_writers_waiting(sql: SqlStore) -> None:
     """While rows are looked up, nothing holds the lock: an append in the middle of it goes through."""
     sql.append([line(f"o{i}", "A1") for i in range(1_200)])
-    appended = []
+    appended: list[bool] = []
 
     def searching(*_: Any) -> int:
         if not appended:
@@ -194,7 +194,7 @@ def test_a_process_that_was_stopped_for_a_while_and_one_that_starts_later_know_i
 ) -> None:
     url = f"sqlite:///{tmp_path}/e.db"
     served = serve(url)
-    asked = {"json": {"account_id": "A2"}}
+    asked: dict[str, Any] = {"json": {"account_id": "A2"}}
     assert httpx.post(f"{served.url}/v1/offers", **asked).json()["tier"] == "account"
     served.process.send_signal(signal.SIGSTOP)
     with pytest.raises(SystemExit):

@@ -204,18 +204,19 @@ def test_a_plan_that_was_changed_after_its_start_does_not_run(
     assert len(caplog.records) == 2
 
 
-class Dice:
+class Dice(random.Random):
     """Draws what a test says."""
 
     def __init__(self, drawn: float, position: int) -> None:
+        super().__init__()
         self._drawn = drawn
         self._position = position
 
     def random(self) -> float:
         return self._drawn
 
-    def randrange(self, stop: int) -> int:
-        assert stop == DEPTH
+    def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int:
+        assert (start, stop, step) == (DEPTH, None, 1)
         return self._position
 
 

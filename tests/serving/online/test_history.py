@@ -63,7 +63,8 @@ presentations = st.lists(
 def test_presentations_of_a_day_are_distinct_pairs_of_decision_and_product(
     told: list[tuple[int, list[str], int]],
 ) -> None:
-    history, pairs, today = OnlineActivity(), set(), 0
+    history, today = OnlineActivity(), 0
+    pairs: set[tuple[int, str]] = set()
     for decision, products, day in told:
         history.present(products, f"d{decision}", NOW + day * DAY)
         if day > today:

@@ -177,7 +177,10 @@ def test_no_account_stands_in_the_log(serve: Serve, tmp_path: Path) -> None:
                     where = re.sub(r"\{\w+\}", PRIVATE, path)
                     statuses.add(client.request(method, where, json=bodies.get(path)).status_code)
                     statuses.add(client.request(method, where, json={PRIVATE: PRIVATE}).status_code)
-                    wrong = {"content": f'"{PRIVATE}'.encode(), "headers": {"Content-Type": "application/json"}}
+                    wrong: dict[str, Any] = {
+                        "content": f'"{PRIVATE}'.encode(),
+                        "headers": {"Content-Type": "application/json"},
+                    }
                     statuses.add(client.request(method, where, **wrong).status_code)
                     statuses.add(client.request(method, f"{where}?limit={PRIVATE}", **wrong).status_code)
             if turn == "well":

@@ -92,7 +92,7 @@ class Load:
 def check_kept(store_url: str, decisions: list[str], outcomes: list[str]) -> dict[str, int]:
     """Every answered decision and acknowledged outcome is in the store, none twice."""
     store = open_store(store_url)
-    found = {}
+    found: dict[str, int] = {}
     for table, column, answered in (("decisions", "decision_id", decisions), ("outcomes", "outcome_id", outcomes)):
         kept = store.read(EventQuery(table, columns=(column,)))[column].to_pylist()  # type: ignore[arg-type]
         assert len(kept) == len(set(kept))
