@@ -58,6 +58,7 @@ def test_types_are_shipped() -> None:
 def test_importing_loads_nothing_that_was_not_asked_for() -> None:
     own = {name for name in loaded_by("import recsys") if name.startswith("recsys")}
     assert own == {"recsys"}
+    assert not {name.partition(".")[0] for name in loaded_by("import recsys")} & HEAVY
     assert len(loaded_by("import recsys")) < 30
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import subprocess
 import tomllib
 from pathlib import Path
@@ -43,6 +44,24 @@ def test_the_client_needs_httpx_and_pydantic_alone(base: dict[str, str]) -> None
     assert names(PROJECT["project"]["dependencies"]) == {"httpx", "pydantic"}
     done = run(base, "import recsys.client, recsys.errors; print(recsys.client.OfferClient)")
     assert done.returncode == 0, done.stderr
+
+
+def cpu_seconds(environment: dict[str, str], statement: str) -> float:
+    """Return the processor time of a fresh process; it does not count the time that others on the machine take."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert run(environment, statement).returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.parametrize(("statement", "most"), [("import recsys", 0.05), ("import recsys.client", 0.3)])
+def test_importing_is_fast(base: dict[str, str], statement: str, most: float, tmp_path: Path) -> None:
+    """The best of several runs, less the best of as many bare ones between them; modules are compiled by the first."""
+    compiled = {name: value for name, value in base.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    compiled["PYTHONPYCACHEPREFIX"] = str(tmp_path)
+    runs = [(cpu_seconds(compiled, "pass"), cpu_seconds(compiled, statement)) for _ in range(7)]
+    bare, imported = (min(times) for times in zip(*runs, strict=True))
+    assert imported - bare < most
 
 
 def test_without_an_extra_the_command_still_helps(base: dict[str, str]) -> None:
