@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
-from recsys.client._exchange import ServiceError
+from recsys.client._exchange import UNREADABLE, ServiceError
 from recsys.contracts.answers import RunningModel, WhiteSpaceItem
 from recsys.contracts.decisions import AssignedArm
 from recsys.contracts.events import LineStatus, OutcomeKind
@@ -288,7 +288,7 @@ def parse_line(body: Mapping[str, Any]) -> BatchItem:
     )
 
 
-def read_line(text: str) -> BatchItem:
+def read_line(text: bytes) -> BatchItem:
     """Return the answer that stands in one line of text.
 
     Raises:
@@ -296,7 +296,7 @@ def read_line(text: str) -> BatchItem:
     """
     try:
         return parse_line(json.loads(text))
-    except (ValueError, LookupError, TypeError) as error:
+    except UNREADABLE as error:
         raise ServiceError(f"a line of the batch is not an offer engine's: {error!r}") from error
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import reprlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import httpx
 
@@ -33,32 +35,39 @@ from recsys.client._calls import ApiCall
 from recsys.client._exchange import (
     ApiQuestion,
     ClientConfig,
+    Received,
     RequestRefusedError,
     ServiceError,
-    account_question,
-    checked_url,
+    check_encoding,
+    check_length,
+    checked_number,
     drawn_pause,
-    headers_of,
-    offers_question,
+    http_client,
     pause_seconds,
     read_answer,
+    receive,
+    within,
 )
-from recsys.client._outbox import Outbox, QueueState
+from recsys.client._outbox import SHORTEST_PAUSE, Outbox, QueueState
 from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
 from recsys.contracts.offers import AccountChange, OfferRequest, ProductChange
+from recsys.errors import ConfigError
 
 _T = TypeVar("_T")
 
 _SENDING_MS: Final = 10_000.0
 """Deadline of a post of queued events: nobody waits for it, and a page's would be too short for a hundred of them."""
-_SHORTEST_PAUSE: Final = 0.05
-"""Seconds between two attempts to send queued events, whatever the configuration draws."""
+_BETWEEN_PROBES: Final = 0.1
+"""Seconds between two looks at a server that is not ready yet."""
 
 _log = logging.getLogger(__name__)
 
 
 class AsyncOfferClient:
-    """Asks a server for offers, from within an event loop; the same calls as `OfferClient`, awaited."""
+    """Asks a server for offers, from within an event loop; the same calls as `OfferClient`, awaited.
+
+    One event loop uses it at a time. Another one may follow, and goes on sending what waits.
+    """
 
     def __init__(
         self,
@@ -69,17 +78,14 @@ class AsyncOfferClient:
         rng: random.Random | None = None,
     ) -> None:
         self._config = config or ClientConfig()
-        self._http = httpx.AsyncClient(
-            base_url=checked_url(base_url),
-            timeout=httpx.Timeout(None),  # `_within` bounds a call as a whole
-            headers=headers_of(self._config),
-            transport=transport,
-        )
+        self._connect = partial(http_client, base_url, self._config, transport)
+        self._http = self._connect()
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
         self._outbox = Outbox(self._config)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._filled = asyncio.Event()
         self._sending: asyncio.Task[None] | None = None
-        self._is_closing = False
+        self._is_closing = self._is_closed = False
 
     async def __aenter__(self) -> Self:
         """Begin to send what an earlier client left in the queue's file; return the client, closed after the block."""
@@ -97,11 +103,11 @@ class AsyncOfferClient:
 
         Those stay in the queue's file; without one they are lost, and the log says so.
         """
-        if self._http.is_closed:
+        if self._is_closed:
             return self._outbox.state.waiting
         self._is_closing = True
-        self._filled.set()
         sending = self._begin_sending()
+        self._filled.set()
         await asyncio.wait([sending], timeout=self._config.flush_seconds)
         if not sending.done():
             sending.cancel()
@@ -109,6 +115,7 @@ class AsyncOfferClient:
         if self._outbox.state.waiting:
             left = "stay in its file" if self._config.queue_file else "are lost"
             _log.error("%d events of the queue were not sent and %s", self._outbox.state.waiting, left)
+        self._is_closed = True
         await self._http.aclose()
         self._outbox.close()
         return self._outbox.state.waiting
@@ -136,7 +143,7 @@ class AsyncOfferClient:
         Raises:
             ConfigError: the request asks for what is not served over HTTP.
         """
-        question = offers_question(request, visitor_id, channel, surface, experiment_id)
+        question = calls.offers_question(request, visitor_id, channel, surface, experiment_id)
         return await self._slate(question, request, deadline_ms)
 
     async def account_offers(
@@ -152,7 +159,7 @@ class AsyncOfferClient:
         Raises:
             ConfigError: the request holds more than an account's page takes (a cart, exclusions).
         """
-        return await self._slate(account_question(request, channel, surface), request, deadline_ms)
+        return await self._slate(calls.account_question(request, channel, surface), request, deadline_ms)
 
     async def complements(self, product_id: str, *, limit: int = 10, deadline_ms: float | None = None) -> Answer:
         """Return what goes with a product; without an answer in time as `offers`."""
@@ -168,12 +175,15 @@ class AsyncOfferClient:
         """Put what came of offers into the queue, to be sent until the server has it; return how many found room.
 
         It waits for no server and fails for none. An outcome without a time happened now. Each counts once, by its id.
+
+        Raises:
+            ConfigError: names the outcomes that can't be sent; the others are in the queue.
         """
-        return self._put("outcomes", calls.dated_outcomes(outcomes, datetime.now(UTC)))
+        return self._put("outcomes", outcomes)
 
     async def queue_orders(self, orders: Iterable[Order]) -> int:
         """Put orders into the queue, to be sent until the server has them; otherwise as `queue_outcomes`."""
-        return self._put("orders", calls.dated_orders(orders, datetime.now(UTC)))
+        return self._put("orders", orders)
 
     async def report(self, outcomes: Iterable[ReportedOutcome]) -> Reported:
         """Report what came of offers now; return what the server makes of it: sending the same again is safe.
@@ -232,7 +242,7 @@ class AsyncOfferClient:
             ServiceError: an answer did not come in time, or the whole broke off.
         """
         async with aclosing(self._lines(calls.batch_question(requests, channel, surface))) as lines:
-            while (item := await _within(self._config.deadline_ms, anext(lines, None))) is not None:
+            while (item := await within(self._config.deadline_ms, anext(lines, None))) is not None:
                 yield item
 
     async def wait_until_ready(self, seconds: float) -> str:
@@ -241,14 +251,16 @@ class AsyncOfferClient:
         Raises:
             ServiceError: it was not ready within `seconds`.
         """
-        end = time.monotonic() + seconds
+        end = time.monotonic() + checked_number("seconds", seconds)
+        ready = ApiCall(ApiQuestion("/readyz"), lambda body: str(body["model_version"]))
         while True:
+            left = max(end - time.monotonic(), 0.0)
             try:
-                return await self._ask(ApiCall(ApiQuestion("/readyz"), lambda body: str(body["model_version"])))
-            except ServiceError:
-                if time.monotonic() >= end:
-                    raise
-                await asyncio.sleep(0.1)
+                return await self._ask(ready, min(1_000 * left, self._config.deadline_ms))
+            except ServiceError as error:
+                if time.monotonic() + _BETWEEN_PROBES >= end:
+                    raise ServiceError(f"the server was not ready within {seconds:g} s: {error}") from error
+            await asyncio.sleep(_BETWEEN_PROBES)
 
     async def _slate(self, question: ApiQuestion, request: OfferRequest, deadline_ms: float | None) -> Answer:
         try:
@@ -261,12 +273,16 @@ class AsyncOfferClient:
 
     async def _ask(self, call: ApiCall[_T], deadline_ms: float | None = None) -> _T:
         """The answer; what is wrong with the question itself raises before anything is sent."""
-        question = call.question
-        asked = self._http.build_request(question.method, question.path, json=question.json, params=question.params)
-        self._check_open()
-        return await _within(
-            self._config.deadline_ms if deadline_ms is None else deadline_ms, self._answer(asked, call)
-        )
+        deadline = self._config.deadline_ms if deadline_ms is None else checked_number("deadline_ms", deadline_ms)
+        return await within(deadline, self._answer(self._request(call.question), call))
+
+    def _request(self, question: ApiQuestion) -> httpx.Request:
+        self._enter_loop()
+        try:
+            return self._http.build_request(question.method, question.path, json=question.json, params=question.params)
+        except (httpx.InvalidURL, ValueError, TypeError) as error:
+            path = reprlib.repr(question.path)
+            raise ConfigError(f"no request can be made for {path}: {error}; check the ids in it") from None
 
     async def _answer(self, asked: httpx.Request, call: ApiCall[_T]) -> _T:
         attempt = 0
@@ -278,39 +294,60 @@ class AsyncOfferClient:
             await asyncio.sleep(pause)
             attempt += 1
 
-    async def _send(self, asked: httpx.Request) -> httpx.Response | httpx.HTTPError:
+    async def _send(self, asked: httpx.Request) -> Received | httpx.HTTPError:
         try:
-            return await self._http.send(asked)
+            async with aclosing(await self._http.send(asked, stream=True)) as response:
+                return await receive(response)
         except httpx.HTTPError as error:
             return error
+        except ServiceError:
+            raise
         except Exception as error:  # whatever a library does with what a server sends, no page fails by it
+            if self._is_closed:
+                raise ServiceError("the client was closed before the answer came") from error
             _log.error("the exchange with the server failed", exc_info=error)
             raise ServiceError(f"the exchange with the server failed: {error!r}") from error
 
     async def _lines(self, question: ApiQuestion) -> AsyncGenerator[BatchItem, None]:
         try:
-            async with self._http.stream(question.method, question.path, json=question.json) as response:
+            async with aclosing(await self._http.send(self._request(question), stream=True)) as response:
                 if not response.is_success:
-                    await response.aread()
-                    read_answer(response, parse_line)
-                async for line in response.aiter_lines():
-                    yield read_line(line)
+                    read_answer(await receive(response), parse_line)
+                check_encoding(response)
+                rest = b""
+                async for part in response.aiter_bytes():
+                    *lines, rest = (rest + part).split(b"\n")
+                    check_length(len(rest))
+                    for line in lines:
+                        yield read_line(line)
+                if rest:
+                    yield read_line(rest)
         except httpx.HTTPError as error:
             raise ServiceError(f"the answer broke off: {error or type(error).__name__}") from error
 
-    def _put(self, kind: str, events: Sequence[Mapping[str, Any]]) -> int:
-        self._check_open()
-        kept = self._outbox.put(kind, events)
+    def _put(self, kind: str, events: Iterable[ReportedOutcome] | Iterable[Order]) -> int:
+        self._enter_loop()
+        bodies, wrong = calls.dated_events(kind, events, datetime.now(UTC))
+        kept = self._outbox.put(kind, bodies)
         self._begin_sending()
         self._filled.set()
+        if wrong:
+            others = f"the other {len(bodies)} {kind} are in the queue" if kept == len(bodies) else "the queue is full"
+            raise ConfigError(f"{'; '.join(wrong)}; {others}")
         return kept
 
-    def _check_open(self) -> None:
-        if self._http.is_closed:
+    def _enter_loop(self) -> None:
+        """Make anew what belongs to an event loop where another one runs than before."""
+        if self._is_closed:
             raise RuntimeError("the client is closed; make another one")
+        loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop:
+            self._http, self._filled, self._sending = self._connect(), asyncio.Event(), None
+        self._loop = loop
 
     def _begin_sending(self) -> asyncio.Task[None]:
-        if self._sending is None:
+        self._enter_loop()
+        if self._sending is None or self._sending.done():  # it may have been cancelled with all others of its loop
             self._sending = asyncio.create_task(self._keep_sending())
         return self._sending
 
@@ -320,44 +357,32 @@ class AsyncOfferClient:
             if self._is_closing:
                 return
             self._filled.clear()
-            await self._filled.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._outbox.seconds_until_due()):
+                    await self._filled.wait()
 
     async def _send_queued(self) -> None:
         """Send what waits until nothing does; whatever goes wrong, it is tried again after a pause."""
         attempt = 0
         while True:
             try:
-                if not await self._send_batch():
-                    return
-                attempt = 0
+                is_sent = await self._send_batch()
             except Exception as error:  # noqa: BLE001 - a task that ended would never send anything again
                 self._outbox.failing(error)
-                await asyncio.sleep(max(drawn_pause(attempt, self._config, self._rng), _SHORTEST_PAUSE))
-                attempt += 1
+                is_sent = False
+            if is_sent is None:
+                return
+            attempt = 0 if is_sent else attempt + 1
+            if not is_sent:
+                await asyncio.sleep(max(drawn_pause(attempt - 1, self._config, self._rng), SHORTEST_PAUSE))
 
-    async def _send_batch(self) -> bool:
-        """Whether there was something to send, and the server took or refused it."""
-        batch = self._outbox.head()
+    async def _send_batch(self) -> bool | None:
+        """Whether the server took or refused the next events; None where there is nothing to send."""
+        batch = self._outbox.head(is_closing=self._is_closing)
         if batch is None:
-            return False
+            return None
         try:
-            answer = await self._ask(batch.call, _SENDING_MS)
-        except RequestRefusedError as error:
-            if not self._outbox.refused(batch, error):
-                raise
-        else:
-            self._outbox.sent(batch, answer.conflicts)
+            self._outbox.sent(batch, await self._ask(batch.call, _SENDING_MS))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it may be of these events alone
+            return self._outbox.failed(batch, error)
         return True
-
-
-async def _within(deadline_ms: float, awaited: Awaitable[_T]) -> _T:
-    """What is awaited.
-
-    Raises:
-        ServiceError: it did not come in time; it is cancelled, its connection closed.
-    """
-    try:
-        async with asyncio.timeout(max(deadline_ms, 0) / 1_000):
-            return await awaited
-    except TimeoutError:
-        raise ServiceError(f"no answer within {deadline_ms:g} ms") from None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+import reprlib
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
 from recsys.client._answers import (
@@ -23,11 +25,18 @@ from recsys.client._answers import (
     parse_reported,
     picked,
 )
-from recsys.client._exchange import ApiQuestion, offers_question
+from recsys.client._exchange import ApiQuestion
 from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
 from recsys.contracts.offers import AccountChange, OfferRequest, ProductChange
+from recsys.errors import ConfigError
 
 _T = TypeVar("_T")
+
+EVENT_KINDS: Final[Mapping[str, tuple[type, str]]] = {
+    "outcomes": (ReportedOutcome, "occurred_at"),
+    "orders": (Order, "ordered_at"),
+}
+"""What may wait in the queue, by the name of its route: its class, and the field that says when it happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,63 @@ class ApiCall(Generic[_T]):
 
     question: ApiQuestion
     parse: Callable[[dict[str, Any]], _T]
+
+
+def offers_question(
+    request: OfferRequest,
+    visitor_id: str | None,
+    channel: str | None,
+    surface: str | None,
+    experiment_id: str | None = None,
+) -> ApiQuestion:
+    """Return `POST /v1/offers`.
+
+    Raises:
+        ConfigError: the raw ranking is asked for, which is for evaluation and is not served; or a value is none that
+            can be sent.
+    """
+    _check_kind("request", request, OfferRequest)
+    if request.raw:
+        raise ConfigError("raw == True, must be False over HTTP; `offers recommend --raw` gives the raw ranking")
+    if request.sources != "all":
+        raise ConfigError(f"sources == {request.sources!r}, must be 'all' over HTTP; an arm or a product page sets it")
+    places: dict[str, Any] = {
+        "account_id": request.account_id,
+        "visitor_id": visitor_id,
+        "cart": request.cart,
+        "viewed_product_id": request.viewed_product_id,
+        "exclude": request.exclude,
+        "channel": channel or request.channel,
+        "surface": surface,
+        "region": request.region,
+        "experiment_id": experiment_id,
+    }
+    filters = {name: getattr(request, name) for name in ("categories", "min_price", "max_price")}
+    given = {name: value for name, value in sendable(filters, "").items() if value not in (None, [])}
+    body = {name: value for name, value in sendable(places | {"filters": given}, "").items() if value}
+    return ApiQuestion("/v1/offers", json=_asked(request) | body)
+
+
+def account_question(request: OfferRequest, channel: str | None, surface: str | None) -> ApiQuestion:
+    """Return `GET /v1/accounts/{id}/offers`; the cart and the exclusions have no place there.
+
+    Raises:
+        ConfigError: no account, something that this route does not take, or a value that can't be sent.
+    """
+    _check_kind("request", request, OfferRequest)
+    plain = OfferRequest(
+        account_id=request.account_id,
+        kinds=request.kinds,
+        limit=request.limit,
+        new_only=request.new_only,
+        objective=request.objective,
+        explain=request.explain,
+    )
+    if request.account_id is None or request != plain:
+        raise ConfigError("an account's page takes account_id, kinds, limit, new_only, objective and explain only")
+    places = {name: value for name, value in (("channel", channel), ("surface", surface)) if value}
+    path = f"/v1/accounts/{_segment('account_id', request.account_id)}/offers"
+    return ApiQuestion(path, params=_asked(request) | sendable(places, ""))
 
 
 def outcomes_call(outcomes: Iterable[ReportedOutcome]) -> ApiCall[Reported]:
@@ -48,14 +114,23 @@ def orders_call(orders: Iterable[Order]) -> ApiCall[PostedOrders]:
     return ApiCall(_posted("orders", orders), parse_posted)
 
 
-def dated_outcomes(outcomes: Iterable[ReportedOutcome], now: datetime) -> list[dict[str, Any]]:
-    """Return outcomes that may wait to be sent: what has no time happened `now`, not when they arrive."""
-    return _bodies(replace(one, occurred_at=one.occurred_at or now) for one in outcomes)
+def dated_events(
+    kind: str, events: Iterable[ReportedOutcome] | Iterable[Order], now: datetime
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return events that may wait to be sent, and what is wrong with the others, in sentences.
 
-
-def dated_orders(orders: Iterable[Order], now: datetime) -> list[dict[str, Any]]:
-    """Return orders that may wait to be sent: what has no time was placed `now`, not when they arrive."""
-    return _bodies(replace(one, ordered_at=one.ordered_at or now) for one in orders)
+    What has no time happened `now`, not when it arrives.
+    """
+    of, time = EVENT_KINDS[kind]
+    bodies, wrong = [], []
+    for position, event in enumerate(_listed(kind, events)):
+        place = f"{kind}[{position}]"
+        try:
+            _check_kind(place, event, of)
+            bodies.append({time: now.isoformat(), **sendable(event, place)})
+        except ConfigError as error:
+            wrong.append(str(error))
+    return bodies, wrong
 
 
 def queued_call(kind: str, events: list[Any]) -> ApiCall[Reported | PostedOrders]:
@@ -71,31 +146,34 @@ def update_call(name: str, changes: Iterable[ProductChange] | Iterable[AccountCh
 
 def link_visitor(visitor_id: str, account_id: str) -> ApiCall[str]:
     """Return the call that lets a visitor become an account; it answers with the account."""
-    question = ApiQuestion(f"/v1/visitors/{quote(visitor_id, safe='')}:link", json={"account_id": account_id})
+    body = sendable({"account_id": account_id}, "")
+    question = ApiQuestion(f"/v1/visitors/{_segment('visitor_id', visitor_id)}:link", json=body)
     return ApiCall(question, lambda found: str(found["account_id"]))
 
 
 def why_not_call(decision_id: str, product_id: str) -> ApiCall[WhyNotResult]:
     """Return the call that asks why a product was not offered."""
-    question = ApiQuestion(f"/v1/decisions/{quote(decision_id, safe='')}/why-not", json={"product_id": product_id})
+    body = sendable({"product_id": product_id}, "")
+    question = ApiQuestion(f"/v1/decisions/{_segment('decision_id', decision_id)}/why-not", json=body)
     return ApiCall(question, partial(picked, WhyNotResult))
 
 
 def product_question(product_id: str, page: str, limit: int) -> ApiQuestion:
     """Return the question for the complements or the upgrades of a product."""
-    return ApiQuestion(_product(product_id, page), params={"limit": limit})
+    return ApiQuestion(_product(product_id, page), params=sendable({"limit": limit}, ""))
 
 
 def call_list_call(product_id: str, capacity: int) -> ApiCall[tuple[CallListEntry, ...]]:
     """Return the call that asks whom to call about a product."""
-    question = ApiQuestion(_product(product_id, "accounts"), params={"capacity": capacity})
+    question = ApiQuestion(_product(product_id, "accounts"), params=sendable({"capacity": capacity}, ""))
     return ApiCall(question, lambda found: tuple(picked(CallListEntry, call) for call in found["calls"]))
 
 
 def white_space(account_id: str, products_per_category: int) -> ApiCall[tuple[BoardCell, ...]]:
     """Return the call that asks what is left to sell to an account."""
-    path = f"/v1/accounts/{quote(account_id, safe='')}/whitespace"
-    return ApiCall(ApiQuestion(path, params={"products_per_category": products_per_category}), parse_board)
+    path = f"/v1/accounts/{_segment('account_id', account_id)}/whitespace"
+    params = sendable({"products_per_category": products_per_category}, "")
+    return ApiCall(ApiQuestion(path, params=params), parse_board)
 
 
 def experiments() -> ApiCall[tuple[RunningExperiment, ...]]:
@@ -110,24 +188,82 @@ def models() -> ApiCall[tuple[RunningModel, ...]]:
 
 def batch_question(requests: Iterable[OfferRequest], channel: str | None, surface: str | None) -> ApiQuestion:
     """Return `POST /v1/offers:batch`."""
-    bodies = [offers_question(request, None, channel, surface).json for request in requests]
+    bodies = [offers_question(request, None, channel, surface).json for request in _listed("requests", requests)]
     return ApiQuestion("/v1/offers:batch", json={"requests": bodies})
 
 
+def sendable(value: object, where: str) -> Any:  # noqa: ANN401 - whatever JSON has
+    """Return a value as JSON has it: dataclasses without what was not given, sets in order, times with their zone.
+
+    Args:
+        value: what is to be sent.
+        where: its name in what is said of it; empty: the names within it stand alone.
+
+    Raises:
+        ConfigError: it holds something that can't be sent, and names it.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, (str, int, float, datetime)):
+        return _json_scalar(value, where)
+    if is_dataclass(value) and not isinstance(value, type):
+        given = {item.name: getattr(value, item.name) for item in fields(value)}
+        return sendable({name: one for name, one in given.items() if one is not None}, where)
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return sendable(value._asdict(), where)
+    if isinstance(value, Mapping):
+        return {name: sendable(one, f"{where}.{name}".lstrip(".")) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [sendable(one, f"{where}[{position}]") for position, one in enumerate(value)]
+    if isinstance(value, (set, frozenset)):
+        return sorted((sendable(one, where) for one in value), key=str)
+    rule = "must be text, a number, a time with its zone, or a list of them; convert it"
+    raise ConfigError(f"{where} == {reprlib.repr(value)}, of {type(value).__name__}, {rule}")
+
+
+def _json_scalar(value: str | float | datetime, where: str) -> str | float:
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ConfigError(f"{where} == {value!s}, must have a zone; give it as datetime.now(UTC) is")
+        return value.isoformat()
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"{where} == {reprlib.repr(value)}, must be valid text: {error.reason}") from None
+    elif not -sys.float_info.max <= value <= sys.float_info.max:
+        shown = f"{value:g}" if isinstance(value, float) else "an integer beyond all floats"
+        raise ConfigError(f"{where} == {shown}, must be a finite number; leave it out if it is unknown")
+    return value
+
+
+def _segment(name: str, value: object) -> str:
+    """An id as a part of a path, between two slashes."""
+    if not isinstance(value, str) or value in {".", ".."}:
+        rule = "must be text other than '.' and '..', which would name another route"
+        raise ConfigError(f"{name} == {reprlib.repr(value)}, {rule}; give the id as it was trained with")
+    return quote(sendable(value, name), safe="")
+
+
 def _product(product_id: str, page: str) -> str:
-    return f"/v1/products/{quote(product_id, safe='')}/{page}"
+    return f"/v1/products/{_segment('product_id', product_id)}/{page}"
 
 
 def _posted(name: str, items: Iterable[Any]) -> ApiQuestion:
-    return ApiQuestion(f"/v1/{name}", json={name: _bodies(items)})
+    return ApiQuestion(f"/v1/{name}", json={name: sendable(_listed(name, items), name)})
 
 
-def _bodies(items: Iterable[Any]) -> list[dict[str, Any]]:
-    """A batch of dataclasses, each without what was not given."""
-    return [asdict(item, dict_factory=_given) for item in items]
+def _listed(name: str, items: Iterable[_T]) -> list[_T]:
+    if not isinstance(items, Iterable):
+        raise ConfigError(f"{name} == {reprlib.repr(items)}, must be a list; give [one] for a single one")
+    return list(items)
 
 
-def _given(fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """The fields of a dataclass as JSON takes them."""
-    given = ((name, value) for name, value in fields if value is not None)
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in given}
+def _check_kind(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise ConfigError(f"{name} == {reprlib.repr(value)}, must be of {kind.__name__}; build one")
+
+
+def _asked(request: OfferRequest) -> dict[str, Any]:
+    names = ("kinds", "limit", "new_only", "objective", "explain")
+    return dict(sendable({name: getattr(request, name) for name in names}, ""))

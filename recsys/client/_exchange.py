@@ -9,18 +9,21 @@ The tree::
 
 from __future__ import annotations
 
+import asyncio
+import json
+import math
 import random
-from collections.abc import Callable
+import reprlib
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
 
 import httpx
 from pydantic import Field, SecretStr
 
 from recsys.contracts.config import Config
-from recsys.contracts.offers import OfferRequest
 from recsys.errors import ConfigError, OfferEngineError
 
 
@@ -34,15 +37,33 @@ class RequestRefusedError(OfferEngineError, ValueError):
     Attributes:
         status: the HTTP status.
         request_id: under which the server knows the request; None where it gave none.
+        is_engines: whether it is an offer engine's own refusal, and not that of a proxy in front of it.
+        fields: the fields that break a rule, as JSON pointers, each with the rule.
     """
 
-    def __init__(self, sentence: str, status: int, request_id: str | None) -> None:
+    def __init__(
+        self,
+        sentence: str,
+        status: int,
+        request_id: str | None,
+        *,
+        is_engines: bool = False,
+        fields: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         super().__init__(sentence)
         self.status = status
         self.request_id = request_id
+        self.is_engines = is_engines
+        self.fields = fields
 
 
 _T = TypeVar("_T")
+
+MOST_BYTES: Final = 4_000_000
+"""Of an answer, or of a line of a batch. A hundred offers with their evidence take less than a tenth of a megabyte."""
+
+UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What reading an answer raises where it is no offer engine's, deeply nested JSON included."""
 
 _AGAIN: Final = frozenset({429, 502, 503, 504})
 
@@ -88,95 +109,127 @@ class ApiQuestion:
         return "GET" if self.json is None else "POST"
 
 
-def offers_question(
-    request: OfferRequest,
-    visitor_id: str | None,
-    channel: str | None,
-    surface: str | None,
-    experiment_id: str | None = None,
-) -> ApiQuestion:
-    """Return `POST /v1/offers`.
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An answer that was read to its end.
+
+    Attributes:
+        url: that was asked.
+        status: the HTTP status.
+        reason: the status in words.
+        headers: by name.
+        content: the body.
+    """
+
+    url: str
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    content: bytes
+
+
+def http_client(base_url: str, config: ClientConfig, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+    """Return the HTTP client, which waits without end, keeps no cookies and asks for answers that are not compressed.
 
     Raises:
-        ConfigError: the raw ranking is asked for, which is for evaluation and is not served.
+        ConfigError: `base_url` is no URL, the key no key, or a proxy or certificate that the environment names can't
+            be used.
     """
-    if request.raw:
-        raise ConfigError("raw == True, must be False over HTTP; `offers recommend --raw` gives the raw ranking")
-    if request.sources != "all":
-        raise ConfigError(f"sources == {request.sources!r}, must be 'all' over HTTP; an arm or a product page sets it")
-    body: dict[str, Any] = {
-        "account_id": request.account_id,
-        "visitor_id": visitor_id,
-        "cart": [{"product_id": line.product_id, "quantity": line.quantity} for line in request.cart],
-        "viewed_product_id": request.viewed_product_id,
-        "exclude": sorted(request.exclude),
-        "channel": channel or request.channel,
-        "surface": surface,
-        "region": request.region,
-        "experiment_id": experiment_id,
-        "filters": _filters(request),
-    }
-    return ApiQuestion("/v1/offers", json=_asked(request) | {name: value for name, value in body.items() if value})
+    _check_url(base_url)
+    headers = {"Accept-Encoding": "identity"}  # a few bytes must not become gigabytes
+    if config.api_key is not None:
+        key = config.api_key.get_secret_value()
+        if not (key.isascii() and key.isprintable()):
+            raise ConfigError("api_key holds a character that no header takes, must be printable ASCII; copy it anew")
+        headers["Authorization"] = f"Bearer {key}"
+    try:
+        return httpx.AsyncClient(
+            base_url=base_url,
+            timeout=httpx.Timeout(None),  # the deadline bounds a call as a whole
+            headers=headers,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            transport=transport,
+        )
+    except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
+        raise ConfigError(
+            f"what the environment says of proxies and certificates can't be used: {error}; see HTTP_PROXY, "
+            "HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
+        ) from None
 
 
-def account_question(request: OfferRequest, channel: str | None, surface: str | None) -> ApiQuestion:
-    """Return `GET /v1/accounts/{id}/offers`; the cart and the exclusions have no place there.
-
-    Raises:
-        ConfigError: no account, or something that this route does not take.
-    """
-    plain = OfferRequest(
-        account_id=request.account_id,
-        kinds=request.kinds,
-        limit=request.limit,
-        new_only=request.new_only,
-        objective=request.objective,
-        explain=request.explain,
-    )
-    if request.account_id is None or request != plain:
-        raise ConfigError("an account's page takes account_id, kinds, limit, new_only, objective and explain only")
-    places = {name: value for name, value in (("channel", channel), ("surface", surface)) if value}
-    return ApiQuestion(f"/v1/accounts/{quote(request.account_id, safe='')}/offers", params=_asked(request) | places)
-
-
-def _asked(request: OfferRequest) -> dict[str, Any]:
-    return {
-        "kinds": list(request.kinds),
-        "limit": request.limit,
-        "new_only": request.new_only,
-        "objective": request.objective,
-        "explain": request.explain,
-    }
-
-
-def _filters(request: OfferRequest) -> dict[str, Any]:
-    bounds = {"min_price": request.min_price, "max_price": request.max_price}
-    given: dict[str, Any] = {name: bound for name, bound in bounds.items() if bound is not None}
-    return given | ({"categories": list(request.categories)} if request.categories else {})
-
-
-def checked_url(base_url: str) -> str:
-    """Return the server's URL.
-
-    Raises:
-        ConfigError: it is none.
-    """
+def _check_url(base_url: str) -> None:
     try:
         url = httpx.URL(base_url)
-    except httpx.InvalidURL as error:
+    except (httpx.InvalidURL, ValueError, TypeError) as error:
         raise ConfigError(f"base_url == {base_url!r}: {error}; give one as http://127.0.0.1:8000") from None
     if url.scheme not in {"http", "https"} or not url.host:
         raise ConfigError(f"base_url == {base_url!r}, must begin with http:// or https://, as http://127.0.0.1:8000")
-    return base_url
+    if url.port is not None and not 0 < url.port < 65_536:
+        raise ConfigError(f"base_url == {base_url!r}, its port must be 1 to 65535; give one as http://127.0.0.1:8000")
 
 
-def headers_of(config: ClientConfig) -> dict[str, str]:
-    """Return what goes with every request."""
-    return {} if config.api_key is None else {"Authorization": f"Bearer {config.api_key.get_secret_value()}"}
+def checked_number(name: str, value: float) -> float:
+    """Return a number that a caller gives.
+
+    Raises:
+        ConfigError: it is no finite number.
+    """
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ConfigError(f"{name} == {reprlib.repr(value)}, must be a finite number; give one as 150.0")
+    return value
+
+
+async def within(deadline_ms: float, awaited: Awaitable[_T]) -> _T:
+    """Return what is awaited.
+
+    Raises:
+        ServiceError: it did not come in time; it is cancelled, its connection closed.
+    """
+    try:
+        async with asyncio.timeout(max(deadline_ms, 0) / 1_000):
+            return await awaited
+    except TimeoutError:
+        raise ServiceError(f"no answer within {deadline_ms:g} ms") from None
+
+
+async def receive(response: httpx.Response) -> Received:
+    """Return an answer, read to its end.
+
+    Raises:
+        ServiceError: it is longer than `MOST_BYTES`, or compressed.
+    """
+    check_encoding(response)
+    content = bytearray()
+    async for part in response.aiter_bytes():
+        content += part
+        check_length(len(content))
+    url, reason = str(response.url), response.reason_phrase
+    return Received(url, response.status_code, reason, response.headers, bytes(content))
+
+
+def check_encoding(response: httpx.Response) -> None:
+    """Refuse an answer that is compressed, as it was not asked for.
+
+    Raises:
+        ServiceError: it is.
+    """
+    encoding = response.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise ServiceError(f"the answer is in {encoding!r}, must be sent as it is; let no proxy compress it")
+
+
+def check_length(n_bytes: int) -> None:
+    """Refuse an answer that is too long to be read in a page.
+
+    Raises:
+        ServiceError: it is longer than `MOST_BYTES`.
+    """
+    if n_bytes > MOST_BYTES:
+        raise ServiceError(f"the answer is longer than {MOST_BYTES:,} bytes; ask for less")
 
 
 def pause_seconds(
-    attempt: int, result: httpx.Response | httpx.HTTPError, config: ClientConfig, rng: random.Random
+    attempt: int, result: Received | httpx.HTTPError, config: ClientConfig, rng: random.Random
 ) -> float | None:
     """Return how long to wait before the next attempt, None where there is to be none.
 
@@ -185,8 +238,8 @@ def pause_seconds(
     if attempt >= config.retries:
         return None
     asked = 0.0
-    if isinstance(result, httpx.Response):
-        if result.status_code not in _AGAIN:
+    if isinstance(result, Received):
+        if result.status not in _AGAIN:
             return None
         after = result.headers.get("retry-after", "")
         asked = float(after) if after.isdecimal() else 0.0
@@ -199,7 +252,7 @@ def drawn_pause(attempt: int, config: ClientConfig, rng: random.Random) -> float
     return min(rng.uniform(0, longest), config.max_backoff_seconds)
 
 
-def read_answer(result: httpx.Response | httpx.HTTPError, parse: Callable[[dict[str, Any]], _T]) -> _T:
+def read_answer(result: Received | httpx.HTTPError, parse: Callable[[dict[str, Any]], _T]) -> _T:
     """Return what `parse` makes of a good answer's JSON.
 
     Raises:
@@ -208,22 +261,31 @@ def read_answer(result: httpx.Response | httpx.HTTPError, parse: Callable[[dict[
     """
     if isinstance(result, httpx.HTTPError):
         raise ServiceError(f"the server did not answer: {result or type(result).__name__}") from result
-    if result.is_success:
+    if 200 <= result.status < 300:
         try:
-            return parse(result.json())
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            return parse(json.loads(result.content))
+        except UNREADABLE as error:
             raise ServiceError(f"{result.url} does not answer like an offer engine: {error!r}") from error
-    sentence = f"the server answered {result.status_code}: {_detail(result)}"
-    if result.status_code >= 500 or result.status_code in _AGAIN:
-        raise ServiceError(sentence)
-    raise RequestRefusedError(sentence, result.status_code, result.headers.get("x-request-id"))
+    refused = _refusal(result)
+    if result.status >= 500 or result.status in _AGAIN:
+        raise ServiceError(str(refused))
+    raise refused
 
 
-def _detail(response: httpx.Response) -> str:
-    """The sentence of a problem+json answer, with its fields."""
+def _refusal(result: Received) -> RequestRefusedError:
+    """What an answer other than a good one says: the sentence of problem+json, else the status in words."""
+    sentence, request_id = f"the server answered {result.status}: ", result.headers.get("x-request-id")
     try:
-        body = response.json()
-        listed = "; ".join(f"{item['pointer']}: {item['detail']}" for item in body.get("errors", ()))
-        return f"{body['detail']} ({listed})" if listed else str(body["detail"])
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return response.reason_phrase
+        body = json.loads(result.content)
+        fields = tuple((str(item["pointer"]), str(item["detail"])) for item in body.get("errors", ()))
+        sentence += str(body["detail"])
+    except UNREADABLE:
+        return RequestRefusedError(sentence + result.reason, result.status, request_id)
+    listed = "; ".join(f"{pointer}: {rule}" for pointer, rule in fields)
+    return RequestRefusedError(
+        f"{sentence} ({listed})" if listed else sentence,
+        result.status,
+        request_id,
+        is_engines=result.headers.get("content-type", "").startswith("application/problem+json"),
+        fields=fields,
+    )

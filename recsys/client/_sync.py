@@ -132,6 +132,9 @@ class OfferClient:
         """Put what came of offers into the queue, to be sent until the server has it; return how many found room.
 
         It waits for no server and fails for none. An outcome without a time happened now. Each counts once, by its id.
+
+        Raises:
+            ConfigError: names the outcomes that can't be sent; the others are in the queue.
         """
         return self._run(self._asking.queue_outcomes(outcomes))
 

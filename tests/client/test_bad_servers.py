@@ -6,6 +6,8 @@ import asyncio
 import socket
 import threading
 import time
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -58,9 +60,32 @@ def sends_elsewhere(connection: socket.socket, _: threading.Event) -> None:
     connection.sendall(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n")
 
 
+def nests_deeply(connection: socket.socket, _: threading.Event) -> None:
+    body = b"[" * 200_000
+    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+
+
+def refuses_deeply(connection: socket.socket, _: threading.Event) -> None:
+    body = b'{"detail":' * 50_000
+    connection.sendall(b"HTTP/1.1 422 No\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+
+
+def never_ends(connection: socket.socket, stopped: threading.Event) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")
+    while not stopped.is_set():
+        connection.sendall(b" " * 65_536)
+
+
+def sends_a_hundred_megabytes_compressed(connection: socket.socket, _: threading.Event) -> None:
+    packer = zlib.compressobj(9, wbits=31)
+    body = b"".join(packer.compress(b" " * 1_000_000) for _ in range(100)) + packer.flush()
+    head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(body)
+    connection.sendall(head + body)
+
+
 BEHAVIOURS = (
     *(says_nothing, closes_at_once, talks_nonsense, answers_in_drops, breaks_off, wants_an_hour, is_another_site),
-    sends_elsewhere,
+    *(sends_elsewhere, nests_deeply, refuses_deeply, never_ends, sends_a_hundred_megabytes_compressed),
 )
 
 
@@ -115,6 +140,36 @@ def test_whatever_a_server_does_there_is_an_answer(behave: Behaviour, client: Ca
     assert empty.shortfall
 
 
+@pytest.mark.parametrize(
+    ("behave", "reason"),
+    [
+        (never_ends, "the answer is longer than 4,000,000 bytes; ask for less"),
+        (sends_a_hundred_megabytes_compressed, "the answer is in 'gzip', must be sent as it is"),
+        (nests_deeply, "does not answer like an offer engine: RecursionError"),
+    ],
+)
+def test_an_answer_of_any_size_takes_little_memory(behave: Behaviour, reason: str) -> None:
+    with serving(behave) as url, OfferClient(url, HURRIED) as client:
+        client.offers(OfferRequest(), deadline_ms=25_000)  # what is loaded and compiled at the first call counts not
+        tracemalloc.start()
+        empty = client.offers(OfferRequest(), deadline_ms=25_000)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        batch = client.offers_batch([OfferRequest()])
+        with pytest.raises(ServiceError):
+            next(batch)
+    assert reason in str(empty.shortfall)
+    assert most < 25e6
+
+
+def test_waiting_for_a_server_keeps_its_own_limit() -> None:
+    with serving(says_nothing) as url, OfferClient(url, ClientConfig(deadline_ms=25_000)) as client:
+        begun = time.monotonic()
+        with pytest.raises(ServiceError, match=r"not ready within 0\.2 s: no answer within"):
+            client.wait_until_ready(0.2)
+        assert time.monotonic() - begun < LATE_SECONDS
+
+
 @pytest.mark.parametrize("client", [ask, ask_in_a_loop], ids=["sync", "async"])
 @pytest.mark.parametrize("url", ["http://no-such-host.invalid", "http://127.0.0.1:1"])
 def test_where_nobody_is_there_is_an_answer_too(url: str, client: Callable[[str], Answer]) -> None:
@@ -151,7 +206,7 @@ def test_each_answer_of_a_batch_has_the_deadline() -> None:
             next(items)
 
 
-def test_calls_under_way_end_when_another_thread_closes_the_client() -> None:
+def test_calls_under_way_end_when_another_thread_closes_the_client(caplog: pytest.LogCaptureFixture) -> None:
     asked = threading.Event()
 
     def notes(_: socket.socket, stopped: threading.Event) -> None:
@@ -164,3 +219,4 @@ def test_calls_under_way_end_when_another_thread_closes_the_client() -> None:
         assert asked.wait(20)
         client.close()
         assert under_way.result(10).offers == ()
+    assert not caplog.records

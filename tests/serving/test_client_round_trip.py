@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from recsys.client import (
     Order,
     OrderLine,
     PostedOrders,
+    QueueState,
     Reported,
     ReportedOutcome,
     RequestRefusedError,
@@ -109,6 +111,37 @@ def test_pages_come_as_typed_values(ask: Any) -> None:
     with pytest.raises(RequestRefusedError, match="does not know the product"):
         ask("call_list", "with/slash and ümlaut")
     assert "does not know the product" in ask("upgrades", "with/slash and ümlaut").shortfall
+
+
+@pytest.mark.parametrize("product_id", ["...", "a/../b", "../..", "%2e%2e", "./x"])
+def test_an_id_reaches_its_own_route_whatever_it_looks_like(ask: Any, product_id: str) -> None:
+    assert "does not know the product" in str(ask("upgrades", product_id).shortfall)
+    assert {cell.standing for cell in ask("white_space", product_id)} == {
+        cell.standing for cell in ask("white_space", "unknown")
+    }
+
+
+def test_the_queue_keeps_what_is_dated_ahead_of_the_server_and_drops_what_it_refuses(
+    running: Any, bundle_folder: Path, store: MemoryStore
+) -> None:
+    """The server's clock stands in the past, so that this machine's is fast by months."""
+    model = load_model(bundle_folder, source="test", now=NOW)
+    app = create_app(Settings(), bundles=FixedModel(model), store=store, clock=lambda: NOW)
+    lines = (OrderLine("P01", 2.0, unit_price=3.5),)
+    orders = [
+        Order("in-time", lines, ordered_at=NOW),
+        Order("ahead", lines),
+        Order("wrong-currency", lines, ordered_at=NOW, currency="XXX"),
+        Order("empty-date", lines, ordered_at=datetime(1970, 1, 1, tzinfo=UTC)),
+    ]
+    config = ClientConfig(flush_seconds=0.0)
+    with running(app) as api, OfferClient(str(api.base_url), config) as client:
+        assert client.queue_orders(orders) == 4
+        end = time.monotonic() + 20
+        while client.queue != QueueState(waiting=1, sent=1, dropped=0, refused=2) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert client.queue == QueueState(waiting=1, sent=1, dropped=0, refused=2)
+    assert store.read(EventQuery("order_lines"))["order_id"].to_pylist() == ["in-time"]
 
 
 def test_visitors_and_experiments(ask: Any) -> None:
