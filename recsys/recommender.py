@@ -9,7 +9,6 @@ from typing import Self, get_args
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pydantic import ValidationError
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -17,7 +16,7 @@ from recsys.bundle.load import load_bundle
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI, resolve_model
 from recsys.bundle.save import BundleDetails, save_bundle
 from recsys.contracts.answers import CallListEntry
-from recsys.contracts.config import checked_config, given_config, validation_sentences
+from recsys.contracts.config import given_config
 from recsys.contracts.offers import EMPTY_STATE, KINDS, CartLine, Objective, OfferKind, OfferRequest, Slate
 from recsys.data.dataset import Dataset, as_dataset
 from recsys.data.sources import DataSource
@@ -95,7 +94,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         config = given_config(self.config, FitConfig)
         if self.random_state is None:
             return config
-        return checked_config(type(config), dict(config) | {"seed": self.random_state})
+        return type(config)(**dict(config) | {"seed": self.random_state})
 
     def fit(self, data: Dataset | DataSource, y: None = None) -> Self:  # noqa: ARG002 - scikit-learn's signature
         """Learn from purchase history, of which nothing is later than its `as_of`.
@@ -215,9 +214,9 @@ class Recommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         bundle = load_bundle(resolve_model(str(reference), tracking_uri=tracking_uri))
         said = {name: value for name, value in bundle.manifest.config.items() if name in FitConfig.model_fields}
         try:
-            loaded = cls(FitConfig.model_validate(said))
-        except ValidationError as error:
-            raise BundleVersionError(f"{bundle.path}: {validation_sentences(error)}; train again") from None
+            loaded = cls(FitConfig(**said))
+        except ConfigError as error:
+            raise BundleVersionError(f"{bundle.path}: {error}; train again") from None
         details = BundleDetails(
             data_fingerprint=bundle.manifest.data_fingerprint,
             config=bundle.manifest.config,

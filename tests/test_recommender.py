@@ -13,7 +13,18 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from recsys import Dataset, FitConfig, Ladder, Recommender, RuleConfig, backtest, default_retrievers, mine_rules
+from recsys import (
+    Dataset,
+    FitConfig,
+    KpiConfig,
+    Ladder,
+    ReadoutConfig,
+    Recommender,
+    RuleConfig,
+    backtest,
+    default_retrievers,
+    mine_rules,
+)
 from recsys.backtesting.baselines import PopularBaseline
 from recsys.backtesting.models import EngineModel
 from recsys.contracts.offers import ANSWERED, CartLine, OfferRequest
@@ -255,6 +266,12 @@ def test_rules_and_ladder_of_order_lines_are_those_of_their_dataset(market: Mark
         (lambda model: model.recommend_all("A0000017"), "account_ids == 'A0000017', must be several"),
         (lambda model: model.white_space("A0000017", products_per_category=-1), "products_per_category == -1"),
         (lambda _: Recommender({"seed": 1}).fit_config, "config is a dict, must be a FitConfig"),  # type: ignore[arg-type]
+        (lambda _: FitConfig(bad=1), "^bad == 1: Extra inputs are not permitted; must be one of seed, rules, cart, "),
+        (lambda _: FitConfig(rules={"bad": 1}), "^rules.bad == 1: .* must be one of min_product_orders, min_both, "),
+        (lambda _: FitConfig(ladder={"min_price_ratio": 6.0}), "^ladder: min_price_ratio == 6.0, must be below"),
+        (lambda _: RuleConfig(min_both=-1, keep=2), "^min_both == -1: Input .*; keep == 2: Input should be"),
+        (lambda _: ReadoutConfig(alpha=2), "^alpha == 2: Input should be less than 0.5"),
+        (lambda _: KpiConfig(period="era"), "^period == 'era': Input should be 'day', 'week'"),
     ],
 )
 def test_a_wrong_argument_is_told(

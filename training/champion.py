@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
 from recsys.arrays import FloatArray
 from recsys.backtesting.backtest import Split
@@ -28,7 +27,7 @@ from recsys.contracts import columns as c
 from recsys.contracts.offers import AccountState, OfferRequest
 from recsys.data.history import SECONDS_A_DAY, History
 from recsys.data.times import as_utc
-from recsys.errors import GateError
+from recsys.errors import ConfigError, GateError
 from recsys.evaluation.offline.ranking_metrics import score_ranking
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig, Interval, paired_difference
 from training.gate import Comparison, DataFacts, GateCheck, GateEvidence, TrainConfig, judge_evidence
@@ -237,8 +236,8 @@ def _bought_since(history: History, start: datetime, end: datetime) -> dict[int,
 
 def _trained_again(champion: Champion, replay: CrossReplay, config: TrainConfig) -> FloatArray | None:
     try:
-        theirs = TrainConfig.model_validate(champion.bundle.manifest.config)
-    except ValidationError:
+        theirs = TrainConfig(**champion.bundle.manifest.config)
+    except ConfigError:
         return None
     if (theirs.next_product, theirs.seed) == (config.next_product, config.seed):
         return replay.ndcg

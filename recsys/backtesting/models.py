@@ -18,7 +18,6 @@ from recsys.backtesting.baselines import BacktestModel, default_baselines
 from recsys.backtesting.results import Backtest
 from recsys.backtesting.trainer import over_history
 from recsys.contracts import columns as c
-from recsys.contracts.config import checked_config
 from recsys.contracts.offers import OfferKind
 from recsys.data.dataset import Dataset, as_dataset
 from recsys.data.history import History, codes_of
@@ -112,10 +111,8 @@ def backtest(
     engine = next(iter(engines.values()), None)
     first = FitConfig() if engine is None else engine.fit_config
     moments = tuple(parse_moment(cutoff) for cutoff in ([cutoffs] if isinstance(cutoffs, str) else cutoffs))
-    asked = checked_config(
-        BacktestConfig,
-        {"horizon_days": first.horizon_days, "climbs": first.ladder.climbs} | options | {"cutoffs": moments, "k": k},
-    )
+    given = {"horizon_days": first.horizon_days, "climbs": first.ladder.climbs} | options
+    asked = BacktestConfig(**given | {"cutoffs": moments, "k": k})
     rivals = default_baselines() if baselines is None else baselines
     _refuse_other_horizons(engines, asked)
     _refuse_doubled_names([*models, *(rival.name for rival in rivals)])

@@ -70,11 +70,10 @@ def simulate_command(
     seed: Annotated[int, typer.Option(help="The same seed gives the same market.")] = 0,
 ) -> None:
     """Write a simulated market with known complements, substitutes and upgrades."""
-    from recsys.contracts.config import checked_config
     from recsys.simulation.constants import MarketConfig
     from recsys.simulation.market import write_market
 
-    config = checked_config(MarketConfig, {"n_accounts": accounts, "n_products": products, "seed": seed})
+    config = MarketConfig(n_accounts=accounts, n_products=products, seed=seed)
     console = Console()
     with console.status("Simulating"):
         n_lines = write_market(config, out)

@@ -6,7 +6,7 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -62,14 +62,13 @@ def kpis_command(
         return
     if orders is None:
         raise ConfigError("--orders is missing: name the order lines, or ask for the definitions with --explain")
-    from recsys.contracts.config import checked_config
     from recsys.data.dataset import ReadSpec, read_dataset
     from recsys.data.mapping import parse_map
     from recsys.data.times import parse_moment
     from recsys.evaluation.api import kpis, opened_store
     from recsys.evaluation.kpis.config import KpiConfig
 
-    options = {
+    options: dict[str, Any] = {
         "period": period,
         "by": tuple(part.strip() for part in by.split(",") if part.strip()) if by else (),
         "since": None if since is None else parse_moment(since),
@@ -78,7 +77,7 @@ def kpis_command(
         "key_accounts": key_accounts,
         "targets": targets,
     }
-    config = checked_config(KpiConfig, options)
+    config = KpiConfig(**options)
     log: AbstractContextManager[EventStore | None] = nullcontext() if events is None else opened_store(events)
     with log as store:
         data = read_dataset(

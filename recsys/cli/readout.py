@@ -5,10 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
-from pydantic import ValidationError
 
 from recsys.cli.events import DEFAULT_STORE
 from recsys.errors import ReadoutError
@@ -153,8 +152,7 @@ def _report(found: Readout, out: Path | None, mlflow_run: str | None) -> None:
         log_report(found, mlflow_run)
 
 
-def _config(form: TableSpec, **options: object) -> ReadoutConfig:
-    from recsys.contracts.config import validation_sentences
+def _config(form: TableSpec, **options: Any) -> ReadoutConfig:  # noqa: ANN401 - each is checked by its field
     from recsys.evaluation.readout.design import ReadoutConfig
 
     if form.plan is not None:
@@ -165,10 +163,7 @@ def _config(form: TableSpec, **options: object) -> ReadoutConfig:
             "cap_percentile": plan.cap_percentile,
             "planned_units": 2 * plan.planned_size,
         }
-    try:
-        return ReadoutConfig.model_validate(options)
-    except ValidationError as error:
-        raise ReadoutError(validation_sentences(error)) from None
+    return ReadoutConfig(**options)
 
 
 def _locked(path: Path | None, given_hash: str | None, started: str | None) -> LockedPlan | None:

@@ -15,9 +15,19 @@ _C = TypeVar("_C", bound="Config")
 
 
 class Config(BaseModel):
-    """A frozen set of options that refuses names it does not know."""
+    """A frozen set of options that refuses names it does not know.
+
+    Raises:
+        ConfigError: an option is unknown or out of range.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, /, **options: Any) -> None:  # noqa: ANN401 - each is checked by its field
+        try:
+            super().__init__(**options)
+        except ValidationError as error:
+            raise ConfigError(validation_sentences(error, type(self))) from None
 
 
 def read_config(path: Path | None, kind: type[_C], settings: Sequence[str] = ()) -> _C:
@@ -36,10 +46,10 @@ def read_config(path: Path | None, kind: type[_C], settings: Sequence[str] = ())
     for setting in settings:
         options = deep_merge(options, _parse_setting(setting))
     try:
-        return kind.model_validate(options)
-    except ValidationError as error:
-        where = " and ".join([*([str(path)] if path else []), *(["--set"] if settings else [])])
-        raise ConfigError(f"{where}: {validation_sentences(error)}") from None
+        return kind(**options)
+    except ConfigError as error:
+        where = " and ".join([*([str(path)] if path else []), *(["settings"] if settings else [])])
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def deep_merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -84,30 +94,42 @@ def given_config(config: _C | None, kind: type[_C]) -> _C:
     return config
 
 
-def checked_config(kind: type[_C], options: Mapping[str, object]) -> _C:
-    """Return the configuration of class `kind` with these options.
+def validation_sentences(
+    error: ValidationError, kind: type[BaseModel] | None = None, within: tuple[str | int, ...] = ()
+) -> str:
+    """Return a pydantic error as one line: each option, what was given, and the rule it breaks.
 
-    Raises:
-        ConfigError: an option is unknown or out of range.
+    Args:
+        error: of a configuration or a document.
+        kind: its class, whose options are listed where one is unknown; None: they are not.
+        within: the sections that it stands in.
     """
-    try:
-        return kind.model_validate(dict(options))
-    except ValidationError as error:
-        raise ConfigError(validation_sentences(error)) from None
-
-
-def validation_sentences(error: ValidationError) -> str:
-    """Return a pydantic error as one line: each option, what was given, and the rule it breaks."""
     parts = []
     for item in error.errors():
-        message = item["msg"].removeprefix("Value error, ")
-        if not item["loc"]:  # a rule between options names them itself; the whole input would bury it
-            parts.append(message)
+        place, message = (*within, *item["loc"]), item["msg"].removeprefix("Value error, ")
+        where = ".".join(map(str, place))
+        # A configuration in another one has already made a sentence of its error, without the place where it stands.
+        inner = getattr(item.get("ctx", {}).get("error"), "__context__", None)
+        if isinstance(inner, ValidationError):
+            parts.append(validation_sentences(inner, _section(kind, item["loc"]), place))
             continue
-        where = ".".join(str(part) for part in item["loc"])
+        if not item["loc"]:  # a rule between options names them itself; the whole input would bury it
+            parts.append(f"{where}: {message}" if where else message)
+            continue
         given = "" if item["type"] == "missing" else f" == {item['input']!r}"
-        parts.append(f"{where}{given}: {message}")
+        section = _section(kind, item["loc"][:-1]) if item["type"] == "extra_forbidden" else None
+        known = f"; must be one of {', '.join(section.model_fields)}" if section else ""
+        parts.append(f"{where}{given}: {message}{known}")
     return "; ".join(parts)
+
+
+def _section(kind: type[BaseModel] | None, place: tuple[str | int, ...]) -> type[BaseModel] | None:
+    """Return the class of a section of a configuration; None where it is not one class."""
+    for name in place:
+        field = kind.model_fields.get(str(name)) if kind else None
+        found = field.annotation if field else None
+        kind = found if isinstance(found, type) and issubclass(found, BaseModel) else None
+    return kind
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -123,7 +145,7 @@ def _parse_setting(setting: str) -> dict[str, Any]:
     name, equals, text = setting.partition("=")
     *sections, key = name.strip().split(".")
     if not equals or not key or not all(sections):
-        raise ConfigError(f"--set {setting!r}, must be section.key=value; write as next_product.n_classifiers=3")
+        raise ConfigError(f"setting {setting!r}, must be section.key=value; write as next_product.n_classifiers=3")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, KeyError):

@@ -17,7 +17,7 @@ from pandera.errors import SchemaError
 from pydantic import Field, PlainValidator
 
 from recsys.contracts import columns as c
-from recsys.contracts.config import Config, checked_config
+from recsys.contracts.config import Config
 from recsys.contracts.tables import (
     ACCOUNTS,
     CARRIED_ACCOUNT_COLUMNS,
@@ -138,7 +138,7 @@ class Dataset:
             "as_of": None if as_of is None else parse_moment(as_of),
             "currency": currency,
         }
-        return read_dataset(checked_config(ReadSpec, options))
+        return read_dataset(ReadSpec(**options))
 
     def at(self, moment: str | date) -> Dataset:
         """Return what the same sources held before a moment, read and cleaned again."""

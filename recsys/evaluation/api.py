@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
 
-from recsys.contracts.config import checked_config, given_config
+from recsys.contracts.config import given_config
 from recsys.data.dataset import Dataset, ReadSpec, as_dataset
 from recsys.data.sources import DataSource
 from recsys.data.times import parse_moment
@@ -90,7 +90,7 @@ def readout(
         if named := [name for name, value in given.items() if value is not None]:
             raise ReadoutError(f"{named[0]} without orders says nothing; give orders, or leave it out")
         return table_readout(table, columns, chosen, now=_FINISHED_AT)
-    lines = orders.spec if isinstance(orders, Dataset) else checked_config(ReadSpec, {"orders": orders})
+    lines = orders.spec if isinstance(orders, Dataset) else ReadSpec(orders=orders)
     start = None if started is None else parse_moment(started)
     return orders_readout(
         table, OrdersSpec(columns, lines, 28 if window_days is None else window_days, assigned_at, start), chosen
@@ -174,7 +174,7 @@ def kpis(
     """
     chosen = given_config(config, KpiConfig)
     if by:
-        chosen = checked_config(KpiConfig, dict(chosen) | {"by": _names(by)})
+        chosen = KpiConfig(**dict(chosen) | {"by": _names(by)})
     known = as_dataset(data)
     log = None
     if events is not None:

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.contracts import columns as c
-from recsys.contracts.config import checked_config
 from recsys.data.sources import arrow_table
 from recsys.simulation import constants
 from recsys.simulation.accounts import accounts_frame
@@ -228,7 +227,7 @@ def simulate_market(config: MarketConfig | None = None, **options: object) -> Ma
     >>> len(market.accounts), len(market.products)
     (20, 200)
     """
-    config = checked_config(MarketConfig, ({} if config is None else dict(config)) | options)
+    config = MarketConfig(**({} if config is None else dict(config)) | options)
     world = build_world(config)
     parts = list(draw_parts(world))
     complements, substitutes = pair_tables(world.catalogue)

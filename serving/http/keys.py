@@ -15,9 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal, Self, get_args
 
-from pydantic import AwareDatetime, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from recsys.contracts.config import Config, validation_sentences
+from recsys.contracts.config import validation_sentences
 from recsys.errors import ConfigError
 from serving.http import mounted_file
 
@@ -37,7 +37,13 @@ ROLES: Final[dict[KeyRole, tuple[KeyScope, ...]]] = {
 _KEY: Final = re.compile(rb"ofk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 
 
-class KeyEntry(Config):
+class _KeyDocument(BaseModel):
+    """Part of a file of keys; no `Config`, whose errors repeat what was given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KeyEntry(_KeyDocument):
     """One key, as the file keeps it."""
 
     key_id: str = Field(pattern=r"^[0-9a-f]{12}$")
@@ -73,7 +79,7 @@ class KeyEntry(Config):
         return self.scopes if self.role is None else ROLES[self.role]
 
 
-class KeyFile(Config):
+class KeyFile(_KeyDocument):
     """All keys of a server."""
 
     keys: tuple[KeyEntry, ...] = ()

@@ -19,7 +19,6 @@ from recsys.backtesting.results import slug
 from recsys.backtesting.trainer import over_history
 from recsys.backtesting.upgrade_scores import first_of_each
 from recsys.contracts import columns as c
-from recsys.contracts.config import checked_config
 from recsys.data.history import History
 from recsys.errors import ConfigError, EmptyDataError
 from recsys.evaluation.offline.ground_truth import ground_truth
@@ -300,9 +299,9 @@ def test_options_are_checked_at_the_door() -> None:
     with pytest.raises(ConfigError, match="cutoff 'June', must be a date as 2011-06-01"):
         parse_cutoffs("June")
     with pytest.raises(ConfigError, match="ascending"):
-        checked_config(BacktestConfig, {"cutoffs": (JULY, JUNE)})
+        BacktestConfig(cutoffs=(JULY, JUNE))
     with pytest.raises(ConfigError, match="horizon_days == 0"):
-        checked_config(BacktestConfig, {"cutoffs": (JUNE,), "horizon_days": 0})
+        BacktestConfig(cutoffs=(JUNE,), horizon_days=0)
 
 
 def test_the_command_reads_scores_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

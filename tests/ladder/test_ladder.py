@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from recsys.data.history import History
+from recsys.errors import ConfigError
 from recsys.ladder.edges import EDGE_COLUMNS, LadderConfig, build_ladder
 from recsys.ladder.upgrade_events import UpgradeEventConfig
 
@@ -217,7 +217,7 @@ def test_no_products_and_no_lines_make_an_empty_ladder() -> None:
 
 
 def test_a_band_upside_down_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"min_price_ratio == 6\.0, must be below max_price_ratio == 5\.0"):
+    with pytest.raises(ConfigError, match=r"min_price_ratio == 6\.0, must be below max_price_ratio == 5\.0"):
         LadderConfig(min_price_ratio=6.0)
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from pydantic import ValidationError
 
 from recsys.contracts import columns as c
 from recsys.contracts.tables import ACCOUNTS, ORDERS, PRODUCTS, UPGRADES
 from recsys.data.dataset import ReadSpec, read_dataset
+from recsys.errors import ConfigError
 from recsys.simulation.accounts import EMPLOYEES
 from recsys.simulation.catalogue import build_catalogue
 from recsys.simulation.constants import MarketConfig
@@ -233,5 +233,5 @@ class TestSwitches:
         "option", [{"n_accounts": 0}, {"n_products": 5}, {"days": 3}, {"activity": 0}, {"ladder_share": 0.9}, {"x": 1}]
     )
     def test_options_out_of_range_are_refused(self, option: dict[str, float]) -> None:
-        with pytest.raises(ValidationError):
+        with pytest.raises(ConfigError):
             MarketConfig(**option)

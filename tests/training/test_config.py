@@ -44,11 +44,21 @@ def test_settings_count_before_the_file_and_are_typed_by_the_configuration(tmp_p
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("seed", "--set 'seed', must be section.key=value"),
+        ("seed", "setting 'seed', must be section.key=value"),
         ("rules..min_both=3", "must be section.key=value"),
-        ("next_product.n_classifiers=many", "--set: next_product.n_classifiers == 'many': Input should be a valid int"),
-        ("next_product.n_trees=5", "--set: next_product.n_trees == 5: Extra inputs are not permitted"),
-        ("seed=-1", "--set: seed == -1: Input should be greater than or equal to 0"),
+        (
+            "next_product.n_classifiers=many",
+            "settings: next_product.n_classifiers == 'many': Input should be a",
+        ),
+        (
+            "next_product.n_trees=5",
+            "settings: next_product.n_trees == 5: Extra inputs are not permitted; must be one of ",
+        ),
+        (
+            "bad=1",
+            "settings: bad == 1: Extra inputs are not permitted; must be one of seed, rules, cart, ",
+        ),
+        ("seed=-1", "settings: seed == -1: Input should be greater than or equal to 0"),
     ],
 )
 def test_a_wrong_setting_is_a_sentence(setting: str, sentence: str) -> None:

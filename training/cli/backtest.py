@@ -16,7 +16,7 @@ from recsys.backtesting.results import Backtest
 from recsys.backtesting.trainer import EngineAt, bundle_at, cart_scorer, freeze_ladder, pipeline_trainer
 from recsys.bundle.load import load_bundle
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI
-from recsys.contracts.config import checked_config, read_config
+from recsys.contracts.config import read_config
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.history import History
 from recsys.data.mapping import parse_map
@@ -57,7 +57,7 @@ def backtest_command(
     """Score the engine and the baselines on what accounts did after each cutoff, novel products and carts apart."""
     training = with_horizon(read_config(config, TrainConfig, set_ or ()), horizon_days)
     options = {"horizon_days": horizon_days, "max_accounts": max_accounts, "climbs": training.ladder.climbs}
-    asked = checked_config(BacktestConfig, options | {"cutoffs": parse_cutoffs(cutoffs)})
+    asked = BacktestConfig(**options | {"cutoffs": parse_cutoffs(cutoffs)})
     spec = ReadSpec(
         orders=orders,
         products=products,
