@@ -22,6 +22,7 @@ from recsys.data.dataset import Dataset, as_dataset
 from recsys.data.sources import DataSource
 from recsys.errors import BundleVersionError, ConfigError
 from recsys.fitting.pipeline import FitConfig, FittedModels, bundle_details, fit
+from recsys.fitting.steps import logged_step
 from recsys.ladder.edges import TEXT_COLUMNS, Ladder
 from recsys.mining.rules import Rules
 from recsys.models.next_product.model import NextProductModel
@@ -99,18 +100,24 @@ class Recommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
     def fit(self, data: Dataset | DataSource, y: None = None) -> Self:  # noqa: ARG002 - scikit-learn's signature
         """Learn from purchase history, of which nothing is later than its `as_of`.
 
+        The logger `recsys.fitting.steps` tells each step at level INFO as it begins.
+
         Args:
             data: cleaned purchase history, or order lines in contract columns.
             y: not used.
 
         Raises:
+            ConfigError: an option is wrong.
             DataError: the order lines can't be read, or none has an account.
             PluginError: a retriever, the ranker or a feature maker is not what it must be.
         """
+        if self.ladder is not None and not isinstance(self.ladder, Ladder):
+            raise ConfigError(f"ladder is a {type(self.ladder).__name__}, must be a Ladder; give Ladder.build(data)")
         known, config = as_dataset(data), self.fit_config
         self._fitted = fit(
             known,
             config,
+            step=logged_step,
             ladder=self.ladder,
             retrievers=self.retrievers,
             ranker=self.ranker,
@@ -132,6 +139,8 @@ class Recommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         exclude: Iterable[str] = (),
     ) -> Slate:
         """Return exactly k offers, or fewer and why.
+
+        The `evidence` of its offers is empty, as in any answer that is not asked for it: `explain` gives one product's.
 
         Args:
             account_id: the account; None: an anonymous visitor.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +31,7 @@ from recsys.backtesting.baselines import PopularBaseline
 from recsys.backtesting.models import EngineModel
 from recsys.contracts.offers import ANSWERED, CartLine, OfferRequest
 from recsys.errors import BundleError, ConfigError, ModelNotFoundError, PluginError
+from recsys.fitting.pipeline import FitStep
 from recsys.ranking.engine import OfferEngine
 from recsys.simulation.market import Market, simulate_market
 from tests.support.foreign_parts import NormalBayes, Rising, SameBrand
@@ -205,6 +208,8 @@ def test_other_wrong_input_is_told(on_files: SimpleNamespace, tmp_path: Path) ->
     (tmp_path / "stranger" / "file.txt").touch()
     with pytest.raises(BundleError, match="exists and is no bundle"):
         on_files.model.save(tmp_path / "stranger")
+    with pytest.raises(ModelNotFoundError, match=r"is a file, must be the folder of a bundle.*; pickles are not read"):
+        Recommender.load(tmp_path / "stranger" / "file.txt")
     with pytest.raises(ModelNotFoundError, match="nowhere: no such folder"):
         Recommender.load(tmp_path / "nowhere")
     with pytest.raises(ModelNotFoundError, match="no registry at sqlite:///"):
@@ -239,11 +244,80 @@ def test_parts_of_others_are_tried_beside_baselines_and_learned(on_files: Simple
         ({"cutoffs": ["2025-08-01"], "horizon": 3}, "horizon == 3: Extra inputs are not permitted"),
         ({"cutoffs": ["2025-08-01"], "horizon_days": 7}, "horizon_days == 7, but model 'popular' learns 30 days"),
         ({"cutoffs": ["2025-08-01"]}, "model 'popular' is called as a baseline is"),
+        ({"cutoffs": 3}, r"cutoffs == 3, must be several moments; give \['2025-06-01'\]"),
+        ({"cutoffs": date(2025, 8, 1), "horizon_days": 7}, "horizon_days == 7, but model 'popular' learns"),
+        ({"cutoffs": []}, "cutoffs == .*: Tuple should have at least 1 item"),
     ],
 )
 def test_a_wrong_backtest_is_told(on_files: SimpleNamespace, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         backtest(on_files.data, {"popular": on_files.model}, **options)
+
+
+class Silent(Rising):
+    """As many write `fit`: without what it returns."""
+
+    name = "silent"
+
+    def fit(self, history, cutoff):
+        super().fit(history, cutoff)
+
+
+class SilentBrand(SameBrand):
+    def fit(self, snapshot):
+        super().fit(snapshot)
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "message"),
+    [
+        (lambda data: backtest(data, [Rising()], cutoffs="2025-08-01"), ConfigError, "models is a list, must be a map"),
+        (
+            lambda data: backtest(data, {"own": Recommender}, cutoffs="2025-08-01"),
+            PluginError,
+            r"models\['own'\] == .*, must be an object and not a class; call it: Recommender\(\)",
+        ),
+        (
+            lambda data: backtest(data, {"own": Rising()}, cutoffs="2025-08-01", baselines=PopularBaseline()),
+            PluginError,
+            r"baselines == PopularBaseline\(\), must be several in order; give a list",
+        ),
+        (
+            lambda data: backtest(data, {"own": Rising()}, cutoffs="2025-08-01", baselines=["popular"]),
+            PluginError,
+            r"baselines\[0\] == str, lacks name, fit, recommend",
+        ),
+        (
+            lambda data: backtest(data, {"own": Silent()}, cutoffs="2025-08-01", baselines=[]),
+            PluginError,
+            "baseline 'silent': fit returned None, must return what was fitted; end it with `return self`",
+        ),
+        (lambda data: Recommender(SMALL, ladder="up").fit(data), ConfigError, "ladder is a str, must be a Ladder"),
+        (
+            lambda data: Recommender(SMALL, retrievers=object()).fit(data),
+            PluginError,
+            "retrievers == <object .* several",
+        ),
+        (lambda data: Recommender(SMALL, features="price").fit(data), PluginError, "features == 'price', must be sev"),
+        (
+            lambda data: Recommender(SMALL, retrievers=[SilentBrand()]).fit(data),
+            PluginError,
+            "SilentBrand: fit returned",
+        ),
+    ],
+)
+def test_wrong_parts_are_told(
+    on_files: SimpleNamespace, ask: Callable[[Dataset], object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        ask(on_files.data)
+
+
+def test_a_fit_logs_its_steps(market: Market, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="recsys"), pytest.raises(PluginError):
+        Recommender(SMALL, retrievers=[SilentBrand()]).fit(market.orders)
+    steps = [record.getMessage() for record in caplog.records if record.name == "recsys.fitting.steps"]
+    assert steps == [f"step: {step}" for step in list(FitStep)[:5]]
 
 
 def test_rules_and_ladder_of_order_lines_are_those_of_their_dataset(market: Market) -> None:

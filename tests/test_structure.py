@@ -9,6 +9,7 @@ routes has by convention; a name that is imported is not defined.
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -153,3 +154,30 @@ def test_a_newly_doubled_name_fails(sources: Sources) -> None:
 )
 def test_what_counts_as_a_public_name(text: str, names: str) -> None:
     assert sorted(public_names(text)) == sorted(names.split())
+
+
+@pytest.mark.parametrize("text", ["name another with --store", "--out PATH: is a file", "one (--target NAME=1)"])
+def test_an_option_in_a_text_is_seen(text: str) -> None:
+    assert options_named(f"message = {text!r}") == [text]
+    assert options_named(f"message = f'{{value}}: {text}'") == [f": {text}"]
+
+
+def test_only_commands_name_options(sources: Sources) -> None:
+    """The sentences of `recsys` reach Python, servers and commands alike: they name parameters; commands may be quoted.
+
+    Its commands, and those of training and serving, are in folders of their own.
+    """
+    found = {
+        str(path): named
+        for path, text in sources.items()
+        if path.parts[0] == "recsys" and path.parts[1] != "cli" and (named := options_named(text))
+    }
+    assert not found
+
+
+def options_named(text: str) -> list[str]:
+    """Return the texts in a module that name an option of a command, but for whole commands in quotes."""
+    texts = [
+        node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant) and type(node.value) is str
+    ]
+    return [said for said in texts if re.search(r"(?<![\w-])--[a-z]", re.sub(r"`offers [^`]*`", "", said))]

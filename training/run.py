@@ -23,7 +23,17 @@ from recsys.data.report import DataReport
 from recsys.errors import BundleError, GateError, ModelNotFoundError
 from recsys.fitting.pipeline import FittedModels, fit, known_history, part_rng, write_bundle
 from recsys.fitting.scoring_models import models_folder, save_models
-from recsys.fitting.steps import FRAME_FORM, Keep, Step, document, kept_steps, no_progress, steps_found, take_over
+from recsys.fitting.steps import (
+    FRAME_FORM,
+    Keep,
+    Step,
+    document,
+    kept_steps,
+    locked_steps,
+    no_progress,
+    steps_found,
+    take_over,
+)
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import fixed_ladder, ladder_from_data, ladder_from_file, with_names
 from recsys.reporting.backtest_text import strongest_pairs
@@ -99,7 +109,8 @@ def train_and_register(
         step: told of each step.
     """
     registry, watch = Registry(tracking_uri), Stopwatch(step)
-    with open_run(registry, "train") as run:
+    with open_run(registry, "train") as run, locked_steps(steps_folder(out, tracking_uri)) as kept:
+        _end_killed(registry, take_over(kept, run.run_id), by=run)
         step = run.follow(watch)
         with step("reading and checking"):
             data = read_dataset(spec)
@@ -107,35 +118,34 @@ def train_and_register(
         run.rename(f"train {data.as_of:%Y-%m-%d}")
         run.log_data(data)
         run.log_params(compared_params(config, COMPARED) | {"as_of": data.as_of.isoformat(), "data": data.fingerprint})
-        with kept_steps(steps_folder(out, tracking_uri), _key(data, config, ladder)) as keep:
-            _end_killed(registry, take_over(keep, run.run_id), by=run)
-            fitted, replay = _fit_and_replay(data, config, ladder, step, keep)
-            with step("what the gate judges"):
-                evidence = _evidence(registry, fitted, data, config, replay, keep)
-            with step("importances of the features"):
-                importances = keep("importances", lambda: _importances(replay, config), FRAME_FORM)
-            figures = run_figures(data, fitted) | replay_metrics(replay)
-            with step("tracking and registry"), tempfile.TemporaryDirectory() as scratch:
-                folder, models = Path(scratch) / BUNDLE_FOLDER, Path(scratch) / MODELS_FOLDER
-                places = [(folder, models)] if out is None else [(folder, models), (out, models_folder(out))]
-                for bundle_at, models_at in places:
-                    write_bundle(bundle_at, fitted, data, config, figures)
-                    save_models(models_at, fitted.models)
-                _log(run, data, config, fitted, evidence)
-                log_replay(run, replay, importances)
-                resumed = tuple(steps_found(keep))
-                run.log_metrics(figures)
-                if resumed:
-                    run.set_tags({"resumed_steps": ", ".join(resumed)})
-                if ladder_file is not None:
-                    run.log_file(ladder_file, "ladder/edited.csv")
-                run.log_bundle(folder, _quality(figures, evidence))
-                run.log_folder(models, MODELS_FOLDER)
-                log_parts(run, config, figures, replay, watch.times)
-                card = model_card(evidence, data, fitted.history, replay, _verdict(registry, run))
-                run.set_tags({NOTE: card})
-            run.log_metrics(watch.metrics(frozenset(resumed)))
-            version = registry.register(run.run_id, card)
+        keep = kept_steps(kept, _key(data, config, ladder))
+        fitted, replay = _fit_and_replay(data, config, ladder, step, keep)
+        with step("what the gate judges"):
+            evidence = _evidence(registry, fitted, data, config, replay, keep)
+        with step("importances of the features"):
+            importances = keep("importances", lambda: _importances(replay, config), FRAME_FORM)
+        figures = run_figures(data, fitted) | replay_metrics(replay)
+        with step("tracking and registry"), tempfile.TemporaryDirectory() as scratch:
+            folder, models = Path(scratch) / BUNDLE_FOLDER, Path(scratch) / MODELS_FOLDER
+            places = [(folder, models)] if out is None else [(folder, models), (out, models_folder(out))]
+            for bundle_at, models_at in places:
+                write_bundle(bundle_at, fitted, data, config, figures)
+                save_models(models_at, fitted.models)
+            _log(run, data, config, fitted, evidence)
+            log_replay(run, replay, importances)
+            resumed = tuple(steps_found(keep))
+            run.log_metrics(figures)
+            if resumed:
+                run.set_tags({"resumed_steps": ", ".join(resumed)})
+            if ladder_file is not None:
+                run.log_file(ladder_file, "ladder/edited.csv")
+            run.log_bundle(folder, _quality(figures, evidence))
+            run.log_folder(models, MODELS_FOLDER)
+            log_parts(run, config, figures, replay, watch.times)
+            card = model_card(evidence, data, fitted.history, replay, _verdict(registry, run))
+            run.set_tags({NOTE: card})
+        run.log_metrics(watch.metrics(frozenset(resumed)))
+        version = registry.register(run.run_id, card)
     return TrainingRun(run.run_id, version.version, figures, data.report, evidence, tuple(watch.times), resumed)
 
 

@@ -23,7 +23,7 @@ from recsys.backtesting.cart_completion import CartCompletion
 from recsys.backtesting.results import Backtest, CutoffResult, MethodDifference, MethodKind, MethodScores
 from recsys.backtesting.upgrade_scores import first_of_each, score_upsell
 from recsys.contracts.config import Config
-from recsys.contracts.plugins import check_plugin
+from recsys.contracts.plugins import check_plugin, fitted_plugin
 from recsys.data.history import History
 from recsys.errors import ConfigError, EmptyDataError, PluginError
 from recsys.evaluation.offline.calibration import CalibrationCheckConfig, ScoredPairs, judge_calibration
@@ -207,7 +207,8 @@ def fitted_lists(model: BacktestModel, history: History, cutoff: datetime) -> Ca
     """
     check_plugin("baselines", model, "baseline")
     past = history.before(cutoff)  # whatever it does with the cutoff, it never sees a later line
-    return partial(_checked_lists, model.fit(past, cutoff), past.n_products)
+    fitted = fitted_plugin(f"baseline {model.name!r}", model.fit(past, cutoff))
+    return partial(_checked_lists, fitted, past.n_products)
 
 
 def _checked_lists(model: BacktestModel, n_products: int, accounts: RowArray, k: int) -> RowArray:

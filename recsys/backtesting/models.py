@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from recsys.backtesting.results import Backtest
 from recsys.backtesting.trainer import over_history
 from recsys.contracts import columns as c
 from recsys.contracts.offers import OfferKind
+from recsys.contracts.plugins import check_plugin, check_several, fitted_plugin
 from recsys.data.dataset import Dataset, as_dataset
 from recsys.data.history import History, codes_of
 from recsys.data.sources import DataSource
@@ -84,7 +85,7 @@ def backtest(
     data: Dataset | DataSource,
     models: Mapping[str, EngineModel | BacktestModel],
     *,
-    cutoffs: Sequence[str | date],
+    cutoffs: Sequence[str | date] | str | date,
     k: int = 10,
     baselines: Sequence[BacktestModel] | None = None,
     **options: Any,  # noqa: ANN401 - each is checked by the configuration
@@ -97,7 +98,7 @@ def backtest(
     Args:
         data: purchase history before and after the cutoffs, read from sources that can be read again.
         models: what is tried, by name: a `Recommender`, or any model of a history's rows.
-        cutoffs: where the past ends, ascending; without a zone they are UTC.
+        cutoffs: where the past ends, ascending, or one moment; without a zone they are UTC.
         k: places of a list that are scored.
         baselines: what models are compared with; default: `default_baselines()`.
         options: further fields of `BacktestConfig`, as `horizon_days` (default: the models' own) or `max_accounts`.
@@ -105,15 +106,17 @@ def backtest(
     Raises:
         ConfigError: an option is wrong, a name stands twice, or a model learns another horizon than is scored.
         EmptyDataError: nobody bought anything new after a cutoff.
+        PluginError: a model or a baseline is not what it must be.
     """
+    rivals = default_baselines() if baselines is None else baselines
+    moments = _moments(cutoffs)
+    _check_parts(models, rivals)
     known = as_dataset(data)
     engines = {name: model for name, model in models.items() if isinstance(model, EngineModel)}
     engine = next(iter(engines.values()), None)
     first = FitConfig() if engine is None else engine.fit_config
-    moments = tuple(parse_moment(cutoff) for cutoff in ([cutoffs] if isinstance(cutoffs, str) else cutoffs))
     given = {"horizon_days": first.horizon_days, "climbs": first.ladder.climbs} | options
     asked = BacktestConfig(**given | {"cutoffs": moments, "k": k})
-    rivals = default_baselines() if baselines is None else baselines
     _refuse_other_horizons(engines, asked)
     _refuse_doubled_names([*models, *(rival.name for rival in rivals)])
     history = known.history()
@@ -127,13 +130,31 @@ def backtest(
     )
 
 
+def _moments(cutoffs: object) -> tuple[datetime, ...]:
+    several = [cutoffs] if isinstance(cutoffs, str | date) else cutoffs
+    if not isinstance(several, Iterable):
+        raise ConfigError(f"cutoffs == {cutoffs!r}, must be several moments; give ['2025-06-01']")
+    return tuple(parse_moment(cutoff) for cutoff in several)
+
+
+def _check_parts(models: object, rivals: object) -> None:
+    if not isinstance(models, Mapping):
+        raise ConfigError(f"models is a {type(models).__name__}, must be a mapping by name; give {{'engine': model}}")
+    for name, model in models.items():
+        if not isinstance(model, EngineModel) or isinstance(model, type):
+            check_plugin("baselines", model, f"models[{name!r}]")
+    check_several("baselines", rivals)
+    for place, rival in enumerate(cast("Sequence[object]", rivals)):
+        check_plugin("baselines", rival, f"baselines[{place}]")
+
+
 def _trained(
     model: EngineModel | BacktestModel, data: Dataset, history: History, ladder: Ladder | None, cutoff: datetime
 ) -> ModelTrained:
     fresh = clone(model, safe=False)
     if not isinstance(fresh, EngineModel):
         return ModelTrained(None, None, fitted_lists(fresh, history, cutoff))
-    fitted = fresh.set_params(ladder=ladder).fit(data.at(cutoff))
+    fitted = fitted_plugin(f"model {type(model).__name__}", fresh.set_params(ladder=ladder).fit(data.at(cutoff)))
     learned: FittedModels = fitted.learned()
     return ModelTrained(
         raw=over_history(learned.cross, learned.history, history),

@@ -65,6 +65,11 @@ def resolve(reference: str, *, tracking_uri: str = DEFAULT_TRACKING_URI) -> Reso
             raise artifacts_gone(path)
     else:
         path = Path(reference)
+        if path.is_file():
+            raise ModelNotFoundError(
+                f"{reference}: is a file, must be the folder of a bundle, as `offers train` and Recommender.save write "
+                "it; pickles are not read"
+            )
         if not path.is_dir():
             raise ModelNotFoundError(
                 f"{reference}: no such folder; name the folder of a bundle, models:/offers@champion or models:/offers/1"
@@ -137,7 +142,7 @@ def _refuse_missing_registry(reference: str, tracking_uri: str) -> None:
         file = Path(tracking_uri.removeprefix("sqlite:///"))
         if not file.is_file():
             raise RegistryError(
-                f"{reference}: no registry at {tracking_uri}; `offers train` makes one, --tracking-uri names another"
+                f"{reference}: no registry at {tracking_uri}; `offers train` makes one, tracking_uri names another"
             )
     elif urlparse(tracking_uri).scheme.partition("+")[0] in {"postgresql", "mysql", "mssql"}:
         _connect_once(tracking_uri)
@@ -154,7 +159,7 @@ def _connect_once(tracking_uri: str) -> None:
     except (sa.exc.SQLAlchemyError, ImportError) as error:
         raise RegistryError(
             f"the registry {without_password(tracking_uri)} can't be opened: {_reason(error)}; "
-            "create or start that database, or name another with --tracking-uri"
+            "create or start that database, or name another as tracking_uri"
         ) from None
 
 
@@ -175,8 +180,8 @@ def _source(reference: str, match: re.Match[str], tracking_uri: str) -> str:
             known = _known(client, match["name"])
     except (MlflowException, sa.exc.SQLAlchemyError, OSError) as error:
         raise RegistryError(
-            f"{reference}: the registry {shown} does not answer: {_reason(error)}; start it, or name another with "
-            "--tracking-uri"
+            f"{reference}: the registry {shown} does not answer: {_reason(error)}; start it, or name another as "
+            "tracking_uri"
         ) from error
     raise ModelNotFoundError(f"{reference}: not in the registry {shown}; it has {known}")
 

@@ -16,11 +16,13 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator
 
 from recsys.errors import PluginError
+
+_P = TypeVar("_P")
 
 PluginKind = Literal["retrievers", "rankers", "features", "baselines"]
 
@@ -70,6 +72,27 @@ def check_plugin(kind: PluginKind, part: object, what: str) -> None:
         raise PluginError(
             f"{what} == {type(part).__name__}, lacks {', '.join(missing)}; {kind} must have {', '.join(_MEMBERS[kind])}"
         )
+
+
+def check_several(what: str, parts: object) -> None:
+    """Check that parts were given as several, in order.
+
+    Raises:
+        PluginError: they were given as one, or as something else.
+    """
+    if isinstance(parts, str) or not isinstance(parts, Sequence):
+        raise PluginError(f"{what} == {parts!r}, must be several in order; give a list")
+
+
+def fitted_plugin(what: str, fitted: _P) -> _P:
+    """Return what the `fit` of a part returned.
+
+    Raises:
+        PluginError: nothing; a part that is asked is the one that `fit` returned.
+    """
+    if fitted is None:
+        raise PluginError(f"{what}: fit returned None, must return what was fitted; end it with `return self`")
+    return fitted
 
 
 def check_unique(what: str, names: Sequence[str]) -> None:

@@ -58,7 +58,7 @@ def _typed(raw: ibis.Value, dtype: str, time_format: str) -> ibis.Value:
         return _as_boolean(raw)
     if dtype == "float64":
         return _as_number(raw)
-    return _as_text(raw)
+    return as_text(raw)
 
 
 def _as_number(raw: ibis.Value) -> ibis.Value:
@@ -71,7 +71,8 @@ def _as_number(raw: ibis.Value) -> ibis.Value:
     return ibis.ifelse(number.isnan() | number.isinf(), ibis.null("float64"), number)
 
 
-def _as_text(raw: ibis.Value) -> ibis.Value:
+def as_text(raw: ibis.Value) -> ibis.Value:
+    """Return a column of ids as text; whole numbers are written without a fraction, whatever their type."""
     kind = raw.type()
     if isinstance(kind, dt.String):
         return raw
@@ -85,7 +86,7 @@ def _as_text(raw: ibis.Value) -> ibis.Value:
 def _as_boolean(raw: ibis.Value) -> ibis.Value:
     if isinstance(raw.type(), dt.Boolean):
         return raw
-    text = _as_text(raw).lower()
+    text = as_text(raw).lower()
     return ibis.cases((text.isin(_TRUE), True), (text.isin(_FALSE), False), else_=ibis.null("boolean"))
 
 

@@ -97,7 +97,7 @@ def choose_currency(found: Mapping[str, int], chosen: str | None, location: str)
         shown = ", ".join(f"{name} ({found[name]:,} lines)" for name in sorted(found))
         raise CurrencyError(
             f"{location}: currencies {shown}, must be one; "
-            f"choose the one to keep (--currency {most}) or convert the prices"
+            f"choose the one to keep (currency {most}) or convert the prices"
         )
     if found and chosen is not None and chosen not in found:
         raise CurrencyError(f"{location}: currency == {chosen!r}, must be one of {', '.join(sorted(found))}; choose it")

@@ -122,7 +122,7 @@ class Dataset:
             preset: name of a well-known layout of the orders.
             columns: contract name -> column of the source, as `{"account_id": "customer"}`.
             as_of: nothing at or after it is used; without a zone it is UTC; default: the day after the last order.
-            currency: the one to keep where there are several.
+            currency: the one to keep where there are several; where the orders say none, that of their money.
 
         Raises:
             DataError: a source can't be read, lacks a required column, or nothing is left.

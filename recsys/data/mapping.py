@@ -176,7 +176,7 @@ def _missing_sentence(schema: TableSchema, missing: Sequence[str], found: Sequen
         f"{location}: no column {', '.join(missing)}. "
         f"Expected {', '.join(schema.required)} (and, where known, {optional}); found {', '.join(found)}. "
         + (f"Nearest to {'; to '.join(hints)}. " if hints else "")
-        + f"Map other names with --map {missing[0]}=...; {_REMEDY}"
+        + f"Map other names in columns= or the map, as {missing[0]}=...; {_REMEDY}"
     )
 
 

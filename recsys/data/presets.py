@@ -19,7 +19,7 @@ class Preset(Protocol):
     """How one well-known layout of order lines is read.
 
     Attributes:
-        name: what `--preset` calls it.
+        name: what `preset` calls it.
         mapping: contract name -> column of the layout.
         kept_columns: further columns of the layout that `refine` needs, under their own names.
         reasons: why `refine` drops rows.

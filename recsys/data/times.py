@@ -80,7 +80,7 @@ def detect_time_format(table: ibis.Table, column: str) -> str:
         example = values.select(value=values[column].cast("string")).limit(1).to_pyarrow()["value"][0]
         raise DataError(
             f"{column} == '{example}' can be read as {' or as '.join(winners)}, must be read in one way only; "
-            "name the format (time_format, --time-format) or write the times as 2011-06-01 13:45:00"
+            "name the format (time_format) or write the times as 2011-06-01 13:45:00"
         )
     return winners[0] if winners else ISO
 

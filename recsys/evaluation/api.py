@@ -5,17 +5,19 @@ A table may be a file, a folder, a database table, a pandas frame, an Arrow tabl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from recsys.contracts.config import given_config
 from recsys.data.dataset import Dataset, ReadSpec, as_dataset
 from recsys.data.sources import DataSource
 from recsys.data.times import parse_moment
-from recsys.errors import ReadoutError, SourceNotFoundError
+from recsys.errors import ConfigError, ReadoutError, SourceNotFoundError
 from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.kpis.report import kpis_from_tables
 from recsys.evaluation.kpis.results import KpiReport
@@ -27,7 +29,7 @@ from recsys.evaluation.readout.from_table import TableSpec, table_readout
 from recsys.evaluation.readout.planning import PlannedSizes, history_of, plan_sizes
 from recsys.evaluation.readout.purchases import revenue_lines
 from recsys.evaluation.readout.results import Readout
-from recsys.evaluation.statistics.metric import parse_margins, parse_ratios
+from recsys.evaluation.statistics.metric import margins_of, ratios_of
 from recsys.events.store import EventStore, open_store
 
 EFFECTS: Final = (0.02, 0.05, 0.1)
@@ -40,10 +42,10 @@ def readout(
     table: DataSource,
     *,
     arm: str,
-    control: str,
-    metrics: Mapping[str, str] | None = None,
+    control: str | float,
+    metrics: Mapping[str, str | tuple[str, str]] | None = None,
     unit: str | None = None,
-    covariates: Mapping[str, str] | None = None,
+    covariates: Mapping[str, str | tuple[str, str]] | None = None,
     guardrails: Mapping[str, str | float] | None = None,
     segments: Sequence[str] = (),
     orders: Dataset | DataSource | None = None,
@@ -57,9 +59,9 @@ def readout(
     Args:
         table: the units with their arm, and their values or, with `orders`, their accounts.
         arm: column of the arm.
-        control: the arm that the others are compared with.
-        metrics: name -> column, or `column/column` for a ratio of two means; the first mean decides. With `orders` the
-            standard metrics (revenue per account, buyer rate, ...) stand before them.
+        control: the arm that the others are compared with, as a text or as the column has it.
+        metrics: name -> column, or `("revenue", "orders")` for a ratio of two means; the first mean decides. With
+            `orders` the standard metrics (revenue per account, buyer rate, ...) stand before them.
         unit: column of the account; None: every row is a unit.
         covariates: metric -> column of its value from before the start, for CUPED.
         guardrails: metric -> how much worse is tolerable: a number, or `"2%"` of the control's mean; with `":lower"`
@@ -78,11 +80,11 @@ def readout(
     columns = TableSpec(
         unit=unit,
         arm=arm,
-        control=control,
-        metrics=parse_ratios("metrics", _pairs(metrics)),
-        before=parse_ratios("covariates", _pairs(covariates)),
-        guardrails=parse_margins(_pairs(guardrails)),
-        segments=_names(segments),
+        control=_arm(control),
+        metrics=ratios_of("metrics", {} if metrics is None else metrics),
+        before=ratios_of("covariates", {} if covariates is None else covariates),
+        guardrails=margins_of({} if guardrails is None else guardrails),
+        segments=_names("segments", segments),
     )
     chosen = given_config(config, ReadoutConfig)
     if orders is None:
@@ -141,15 +143,15 @@ def power(
     Raises:
         ReadoutError: an argument is out of range, or the history is too short.
     """
-    if not 0 < power < 1 or not 0 < alpha < 1:
-        raise ReadoutError(f"power == {power}, alpha == {alpha}, both must lie between 0 and 1")
-    if window_days != int(window_days) or window_days < 1:
-        raise ReadoutError(f"window_days == {window_days}, must be a whole number of 1 or more")
-    if not isinstance(effects, Sequence) or not effects:
+    if not (_is_number(power) and _is_number(alpha) and 0 < power < 1 and 0 < alpha < 1):
+        raise ReadoutError(f"power == {power!r}, alpha == {alpha!r}, both must lie between 0 and 1; give 0.8 and 0.05")
+    if not _is_number(window_days) or window_days % 1 or window_days < 1:
+        raise ReadoutError(f"window_days == {window_days!r}, must be a whole number of 1 or more; give 28")
+    if not isinstance(effects, Sequence) or not effects or not all(map(_is_number, effects)):
         raise ReadoutError(f"effects == {effects!r}, must be several relative effects; give [0.05]")
     known = as_dataset(data)
-    history = history_of(revenue_lines(known.orders), known.as_of, window_days)
-    sizes = plan_sizes(history, effects, window_days=window_days, power=power, alpha=alpha)
+    history = history_of(revenue_lines(known.orders), known.as_of, int(window_days))
+    sizes = plan_sizes(history, effects, window_days=int(window_days), power=power, alpha=alpha)
     return PlannedSizes(history.n_accounts, sizes)
 
 
@@ -174,7 +176,7 @@ def kpis(
     """
     chosen = given_config(config, KpiConfig)
     if by:
-        chosen = KpiConfig(**dict(chosen) | {"by": _names(by)})
+        chosen = KpiConfig(**dict(chosen) | {"by": _names("by", by)})
     known = as_dataset(data)
     log = None
     if events is not None:
@@ -192,14 +194,21 @@ def kpis(
     )
 
 
-def _names(several: Sequence[str]) -> tuple[str, ...]:
-    return (several,) if isinstance(several, str) else tuple(several)
+def _names(what: str, several: object) -> tuple[str, ...]:
+    names = (several,) if isinstance(several, str) else several
+    if not isinstance(names, Iterable):
+        raise ConfigError(f"{what} == {several!r}, must be names of columns; give ['region']")
+    return tuple(names)
 
 
-def _pairs(named: Mapping[str, str | float] | Mapping[str, str] | None) -> list[str]:
-    if named is not None and not isinstance(named, Mapping):
-        raise ReadoutError(f"{named!r} names no columns, must be a mapping; give {{'spend': 'spend'}}")
-    return [f"{name}={value}" for name, value in (named or {}).items()]
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _arm(given: object) -> str:
+    """Return an arm as the table's arms are written."""
+    text = str(int(given)) if isinstance(given, float) and given.is_integer() else str(given)
+    return text.lower() if isinstance(given, bool | np.bool_) else text
 
 
 @contextmanager
@@ -207,8 +216,11 @@ def opened_store(store: EventStore | str) -> Iterator[EventStore]:
     """Yield a store, or open the one at a URL and close it afterwards.
 
     Raises:
+        ConfigError: it is neither a store nor a URL.
         SourceNotFoundError: there is no such file; serving alone makes one.
     """
+    if not isinstance(store, str | EventStore):
+        raise ConfigError(f"the store is a {type(store).__name__}, must be a URL or an open store; give sqlite:///FILE")
     if not isinstance(store, str):
         yield store
         return

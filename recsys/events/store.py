@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -51,6 +51,7 @@ _POSTGRESQL_POSITION: Final = (
 )
 
 
+@runtime_checkable
 class EventStore(Protocol):
     """Where events are kept. Implementations pass `tests/conformance`."""
 
@@ -109,7 +110,7 @@ def open_store(url: str, *, create: bool = True) -> SqlStore:
     except StoreError as error:
         store.close()
         if files is None and isinstance(error.__cause__, sa.exc.OperationalError):  # no such database, or no server
-            raise StoreError(f"{error}; create or start that database, or name another with --store") from error
+            raise StoreError(f"{error}; create or start that database, or name another store") from error
         raise
     return store
 

@@ -285,8 +285,8 @@ def known_history(data: Dataset) -> History:
     history = data.history().before(data.as_of)
     if not len(history.known()):
         raise EmptyDataError(
-            "no order line has an account, so there is nobody to make offers to; map the column with "
-            "--map account_id=COLUMN"
+            "no order line has an account, so there is nobody to make offers to; name its column in "
+            "columns= or the map, as account_id=COLUMN"
         )
     return history
 

@@ -10,6 +10,7 @@ them.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -28,11 +29,13 @@ from pydantic import ValidationError
 from recsys.bundle.load import check_file, load_bundle
 from recsys.bundle.manifest import FileEntry
 from recsys.bundle.save import file_entries, replaced_folder, save_bundle
-from recsys.contracts.config import Config
+from recsys.contracts.config import Config, validation_sentences
 from recsys.errors import BundleError
 from recsys.fitting.scoring_models import dump_learned, load_learned
 from recsys.models.candidates import Candidates
 from recsys.offer_model.tables import OfferModel
+
+_LOG = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _C = TypeVar("_C", bound=Config)
@@ -44,6 +47,13 @@ Step = Callable[[str], AbstractContextManager[object]]
 def no_progress(_name: str) -> AbstractContextManager[object]:
     """Announce nothing."""
     return nullcontext()
+
+
+@contextmanager
+def logged_step(name: str) -> Iterator[None]:
+    """Log a step as it begins."""
+    _LOG.info("step: %s", name)
+    yield
 
 
 @dataclass(frozen=True)
@@ -170,18 +180,27 @@ class KeptSteps:
     def _is_whole(self, place: Path) -> bool:
         try:
             manifest = _StepManifest.model_validate_json((place / _STEP).read_bytes())
+            if manifest.key != self._key:
+                return False
             for file in manifest.files:
                 check_file(place, file, verify=True)
-        except (OSError, ValidationError, BundleError):
+        except FileNotFoundError:
+            if place.exists():
+                _LOG.warning("kept step %s has no %s: it is made anew", place, _STEP)
             return False
-        return manifest.key == self._key
+        except (OSError, ValidationError, BundleError) as error:
+            said = validation_sentences(error) if isinstance(error, ValidationError) else error
+            _LOG.warning("kept step %s is damaged (%s): it is made anew", place, said)
+            return False
+        return True
 
 
 @contextmanager
-def kept_steps(folder: Path, key: str) -> Iterator[Keep]:
-    """Yield what keeps the steps of a training below `folder`, which is removed when the block ends without an error.
+def locked_steps(folder: Path) -> Iterator[Path | None]:
+    """Yield the folder where the steps of a training are kept; it is removed when the block ends without an error.
 
-    Where another process trains with the same folder, nothing is kept: both would write there.
+    None where another process trains with the same folder: both would write there. A folder without any step is
+    removed after an error too; of a process that was killed, it says whose it was (`take_over`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
@@ -189,13 +208,23 @@ def kept_steps(folder: Path, key: str) -> Iterator[Keep]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            yield keep_nothing
+            yield None
             return
         _remove_unfinished(folder)
-        yield KeptSteps(folder, key)
+        try:
+            yield folder
+        except BaseException:
+            if not any(path.is_dir() for path in folder.glob("*")):
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
         shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(handle)
+
+
+def kept_steps(folder: Path | None, key: str) -> Keep:
+    """Return what keeps the steps of a training, that rest on what `key` names, in a folder of `locked_steps`."""
+    return keep_nothing if folder is None else KeptSteps(folder, key)
 
 
 def _remove_unfinished(folder: Path) -> None:
@@ -204,11 +233,11 @@ def _remove_unfinished(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def take_over(keep: Keep, owner: str) -> str | None:
+def take_over(folder: Path | None, owner: str) -> str | None:
     """Return who kept steps there last, and was ended before it was done; `owner` keeps them from now on."""
-    if not isinstance(keep, KeptSteps):
+    if folder is None:
         return None
-    before, after = keep.folder / _OWNER, keep.folder / f".{_OWNER}"
+    before, after = folder / _OWNER, folder / f".{_OWNER}"
     last = before.read_text("utf-8") if before.is_file() else None
     after.write_text(owner, "utf-8")
     after.replace(before)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from recsys.contracts import columns as c
-from recsys.contracts.config import Config
+from recsys.contracts.config import Config, given_config
 from recsys.data.dataset import Dataset, as_dataset
 from recsys.data.history import History
 from recsys.data.sources import DataSource
@@ -100,7 +100,7 @@ class Ladder:
     def build(cls, data: Dataset | DataSource, config: LadderConfig | None = None) -> Ladder:
         """Return the ladder of cleaned purchase history, or of order lines in contract columns; see `build_ladder`."""
         known = as_dataset(data)
-        return build_ladder(known.products, known.history(), known.upgrades, config or LadderConfig())
+        return build_ladder(known.products, known.history(), known.upgrades, given_config(config, LadderConfig))
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row an edge, columns `EDGE_COLUMNS`; the caller may change it."""

@@ -104,7 +104,7 @@ def write_offers(path: Path, blocks: Iterable[list[Answered]], record: Record | 
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
-        raise ConfigError(f"--out {path}: can't be written ({error.strerror}); name another place") from None
+        raise ConfigError(f"{path}: can't be written ({error.strerror}); name another place") from None
     os.close(handle)
     beside = Path(name)
     try:
@@ -136,4 +136,4 @@ def _opener(path: Path) -> Callable[[Path, pa.Schema], _Writer]:
         return lambda file, schema: pq.ParquetWriter(file, schema, compression="zstd")
     if path.suffix == ".csv":
         return lambda file, schema: pc.CSVWriter(str(file), schema)
-    raise ConfigError(f"--out {path}: suffix {path.suffix!r}, must be .parquet or .csv; rename it")
+    raise ConfigError(f"{path}: suffix {path.suffix!r}, must be .parquet or .csv; rename it")

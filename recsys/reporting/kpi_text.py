@@ -184,7 +184,7 @@ def explain_document(targets: Mapping[str, float] | None = None) -> dict[str, An
 def attributes_of(definition: KpiDefinition, targets: Mapping[str, float]) -> list[tuple[str, str]]:
     """Return a definition's attributes as heads and texts, in reading order."""
     target = targets.get(definition.name)
-    no_target = f"none set (--target {definition.name}=...)"
+    no_target = f"none set (targets, as {definition.name}=...)"
     return [
         ("Tells", definition.tells),
         ("Numerator", definition.numerator),

@@ -239,7 +239,7 @@ def write_report(readout: Readout, folder: Path) -> tuple[Path, ...]:
         ReadoutError: the folder is a file.
     """
     if folder.is_file():
-        raise ReadoutError(f"--out {folder} is a file, must be a folder; name another")
+        raise ReadoutError(f"{folder} is a file, must be a folder; name another")
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "readout.json": readout.to_json(),

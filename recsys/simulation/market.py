@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.contracts import columns as c
+from recsys.contracts.config import given_config
 from recsys.data.sources import arrow_table
 from recsys.simulation import constants
 from recsys.simulation.accounts import accounts_frame
@@ -227,7 +228,7 @@ def simulate_market(config: MarketConfig | None = None, **options: object) -> Ma
     >>> len(market.accounts), len(market.products)
     (20, 200)
     """
-    config = MarketConfig(**({} if config is None else dict(config)) | options)
+    config = MarketConfig(**dict(given_config(config, MarketConfig)) | options)
     world = build_world(config)
     parts = list(draw_parts(world))
     complements, substitutes = pair_tables(world.catalogue)

@@ -16,7 +16,7 @@ import pytest
 
 from recsys.data.dataset import Dataset
 from recsys.data.sources import DataSource
-from recsys.errors import ConfigError, DataError, EmptyDataError, MissingColumnError, SourceNotFoundError
+from recsys.errors import ConfigError, CurrencyError, DataError, EmptyDataError, MissingColumnError, SourceNotFoundError
 from recsys.simulation.market import Market, simulate_market
 
 AS_OF = datetime(2025, 7, 1, tzinfo=UTC)
@@ -143,3 +143,10 @@ def test_a_wrong_moment_or_option_is_told() -> None:
         Dataset.read(pd.DataFrame(LINES), as_of="tomorrow")
     with pytest.raises(ConfigError, match="currency == 3: Input should be a valid string"):
         Dataset.read(pd.DataFrame(LINES), currency=3)  # type: ignore[arg-type]
+
+
+def test_a_currency_is_believed_where_the_lines_say_none() -> None:
+    assert Dataset.read(pd.DataFrame(LINES), currency="eur").currency == "EUR"
+    assert Dataset.read(pd.DataFrame(LINES)).currency is None
+    with pytest.raises(CurrencyError, match="currency == 'EUR', must be one of GBP"):
+        Dataset.read(pd.DataFrame(LINES).assign(currency="GBP"), currency="EUR")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,20 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from statsmodels.stats.power import NormalIndPower
 
 from recsys.data.dataset import Dataset
 from recsys.errors import ConfigError, MissingColumnError, ReadoutError, SourceNotFoundError
 from recsys.evaluation.api import experiment_readout, kpis, power, readout
 from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.readout.design import ReadoutConfig
+from recsys.evaluation.readout.planning import sample_size
+from recsys.evaluation.statistics.metric import Metric, Ratio
+from recsys.evaluation.statistics.moments import moments_of_rows
+from recsys.ladder.edges import Ladder
 from recsys.simulation.market import Market, simulate_market
 
-SPENT: dict[str, Any] = {"arm": "arm", "control": "control", "metrics": {"spend": "spend", "per visit": "spend/visits"}}
+SPENT: dict[str, Any] = {"arm": "arm", "control": "control", "metrics": {"spend": "spend", "per visit": ("spend", "visits")}}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +37,9 @@ def units() -> pd.DataFrame:
     spend = before + rng.normal(0, 5, 2_000) + 3.0 * (arm == "offers")
     visits = rng.integers(1, 5, 2_000)
     kind = rng.choice(["shop", "office"], 2_000)
-    return pd.DataFrame({"arm": arm, "spend": spend, "visits": visits, "before": before, "kind": kind})
+    endless = np.where(np.arange(2_000) == 7, np.inf, spend)
+    frame = {"arm": arm, "spend": spend, "visits": visits, "before": before, "kind": kind, "endless": endless}
+    return pd.DataFrame(frame)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +74,25 @@ def test_the_readout_of_a_frame_is_that_of_its_file(units: pd.DataFrame, tmp_pat
     assert frame["role"].tolist()[:2] == ["primary", "guardrail"]
 
 
+def test_columns_are_named_and_never_parsed(units: pd.DataFrame) -> None:
+    """Names that the command's form NAME=COLUMN/COLUMN would take apart."""
+    odd = units.rename(columns={"spend": "spend/visits", "visits": "a=b"})
+    metrics = {"x=y": "spend/visits", "per visit": ("spend/visits", "a=b")}
+    found = readout(odd, arm="arm", control="control", metrics=metrics, guardrails={"per visit": 9})
+    plain = readout(units, **SPENT).effect("spend", "offers")
+    assert found.effect("x=y", "offers").effect == pytest.approx(plain.effect)
+    assert found.effect("x=y", "offers").role == "primary"
+
+
+@pytest.mark.parametrize(
+    ("kind", "control"), [("int64", 0), ("int64", "0"), ("float64", 0), ("float64", 0.0), ("bool", False), ("str", 0)]
+)
+def test_an_arm_is_named_as_its_column_has_it(units: pd.DataFrame, kind: str, control: str | float) -> None:
+    arms = (units["arm"] == "offers").astype("int64").astype(kind)
+    found = readout(units.assign(arm=arms), arm="arm", control=control, metrics={"spend": "spend"})
+    assert found.effects[0].effect == pytest.approx(readout(units, **SPENT).effect("spend", "offers").effect)
+
+
 def test_options_of_a_readout_are_its_configuration(units: pd.DataFrame) -> None:
     wide = readout(units, **SPENT, config=ReadoutConfig(alpha=0.001)).effect("spend", "offers")
     narrow = readout(units, **SPENT).effect("spend", "offers")
@@ -97,13 +125,20 @@ def test_orders_are_read_off_by_account(market: Market, data: Dataset) -> None:
         ({"started": "2025-01-01"}, ReadoutError, "started without orders says nothing"),
         ({"window_days": 7}, ReadoutError, "window_days without orders says nothing"),
         ({"metrics": ["spend"]}, ReadoutError, "must be a mapping"),
+        ({"segments": 3}, ConfigError, "segments == 3, must be names of columns"),
         ({"segments": "no such"}, MissingColumnError, "column 'no such' is not in the data"),
         ({"config": {"alpha": 0.1}}, ConfigError, "config is a dict, must be a ReadoutConfig"),
         ({"arm": "Arm"}, MissingColumnError, "column 'Arm' is not in the data; did you mean 'arm'?"),
         ({"control": "nobody"}, ReadoutError, "control 'nobody' is not among the arms: control, offers"),
         ({"metrics": {}}, ReadoutError, "0 metrics, must be 1 or more"),
-        ({"metrics": {"a": "b/c/d"}}, ReadoutError, "metrics 'a=b/c/d', must be NAME=COLUMN"),
-        ({"guardrails": {"spend": "much"}}, ReadoutError, "'spend=much', must be NAME=MARGIN"),
+        ({"metrics": {"a": ("b", "c", "d")}}, ReadoutError, "metrics 'a' == .* must be a column or a pair of columns"),
+        ({"metrics": {"a": "spend/visits"}}, MissingColumnError, "column 'spend/visits' is not in the data; .*pair"),
+        ({"metrics": {"a": 1}}, ReadoutError, "metrics 'a' == 1, must be a column or a pair"),
+        ({"metrics": {1: "spend"}}, ReadoutError, "metrics has the name 1, must be a text"),
+        ({"guardrails": {"spend": "much"}}, ReadoutError, "guardrails 'spend' == 'much', must be a number of 0 or"),
+        ({"guardrails": {"spend": -1}}, ReadoutError, "guardrails 'spend' == -1, must be a number of 0 or more"),
+        ({"metrics": {"spend": "endless"}}, ReadoutError, "1 rows are infinite in 'endless', all must be finite"),
+        ({"control": 0}, ReadoutError, "control '0' is not among the arms: control, offers"),
     ],
 )
 def test_what_can_not_be_judged_is_told(
@@ -132,6 +167,34 @@ def test_kpis_are_those_of_the_dataset_and_of_its_orders(market: Market, data: D
     assert kpis(market.orders).n_orders > report.n_orders  # whose as_of is later
     with pytest.raises(ConfigError, match=r"by\.0 == 'colour'"):
         kpis(data, by="colour")
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "message"),
+    [
+        (lambda data: kpis(data, by=3), ConfigError, r"by == 3, must be names of columns; give \['region'\]"),
+        (lambda data: kpis(data, events=3), ConfigError, "the store is a int, must be a URL or an open store"),
+        (lambda _: experiment_readout(3, "q1", now="2025-07-01"), ConfigError, "the store is a int"),
+        (lambda data: power(data, power="x"), ReadoutError, "power == 'x', alpha == 0.05, both must lie between"),
+        (lambda data: power(data, window_days="a"), ReadoutError, "window_days == 'a', must be a whole number"),
+        (lambda data: power(data, effects=["a"]), ReadoutError, r"effects == \['a'\], must be several relative"),
+        (lambda data: Ladder.build(data, 3), ConfigError, "config is a int, must be a LadderConfig"),
+        (lambda _: simulate_market(3), ConfigError, "config is a int, must be a MarketConfig"),
+    ],
+)
+def test_values_of_a_wrong_kind_are_told(
+    data: Dataset, ask: Callable[[Dataset], object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        ask(data)
+
+
+@pytest.mark.parametrize("relative", [0.02, 0.05, -0.1, 0.3])
+def test_sizes_are_those_of_statsmodels_rounded_up(relative: float) -> None:
+    values = np.random.default_rng(3).gamma(1.5, 20.0, 2_000)
+    found = sample_size(moments_of_rows(("x",), values[:, None]), Metric("x", Ratio("x")), relative)
+    effect = abs(relative) * values.mean() / values.std(ddof=1)
+    assert found.n_per_arm == math.ceil(NormalIndPower().solve_power(effect, alpha=0.05, power=0.8))
 
 
 def test_power_says_units_and_days(data: Dataset) -> None:

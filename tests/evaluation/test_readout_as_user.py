@@ -264,7 +264,7 @@ class TestSegmentsOfAStore:
         found = store_readout(store, "q1", NOW)
         check = next(check for check in found.health if check.name == "sample_ratio_segments")
         assert (check.status, check.detail) == ("not_checked", "the values of country are not in the data")
-        assert any("give them with --accounts" in note for note in found.notes)
+        assert any("give them as accounts" in note for note in found.notes)
         assert found.segments == ()
 
     def test_with_accounts_they_are_read_out(self, tmp_path: Path) -> None:

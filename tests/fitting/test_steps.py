@@ -9,7 +9,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from recsys.fitting.steps import CANDIDATES_FORM, FRAME_FORM, LEARNED_FORM, KeptSteps, kept_steps, steps_found
+from recsys.fitting.steps import (
+    CANDIDATES_FORM,
+    FRAME_FORM,
+    LEARNED_FORM,
+    KeptSteps,
+    kept_steps,
+    locked_steps,
+    steps_found,
+    take_over,
+)
 from recsys.models.candidates import Candidates
 
 
@@ -39,6 +48,33 @@ def test_a_step_of_another_key_or_a_damaged_one_is_made_anew(tmp_path: Path) -> 
     assert len(KeptSteps(tmp_path, "other data, options or engine")("rules", lambda: frame, FRAME_FORM)) == 2
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("step.json", b"{", "is damaged"),
+        ("step.json", None, "has no step.json"),
+        ("frame.parquet", None, "is damaged"),
+        ("frame.parquet", b"cut", "is damaged"),
+    ],
+)
+def test_a_damaged_step_is_named_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, content: bytes | None, said: str
+) -> None:
+    frame, path = pd.DataFrame({"n": [1]}), tmp_path / "rules" / file
+    KeptSteps(tmp_path, "key")("rules", lambda: frame, FRAME_FORM)
+    KeptSteps(tmp_path, "other key")("cart", lambda: frame, FRAME_FORM)
+    keep = KeptSteps(tmp_path, "key")
+    keep("cart", lambda: frame, FRAME_FORM)
+    assert not caplog.records  # another key, or nothing: nothing is wrong
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    assert keep("rules", lambda: frame.head(0), FRAME_FORM).empty
+    assert [(record.levelname, record.name) for record in caplog.records] == [("WARNING", "recsys.fitting.steps")]
+    assert f"kept step {tmp_path / 'rules'} {said}" in caplog.text
+
+
 def test_what_holds_a_type_that_is_not_listed_is_made_each_time(tmp_path: Path) -> None:
     keep = KeptSteps(tmp_path, "key")
     for made in ([tmp_path], [tmp_path / "again"]):
@@ -46,24 +82,39 @@ def test_what_holds_a_type_that_is_not_listed_is_made_each_time(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def _fail_after_a_step(folder: Path, frame: pd.DataFrame) -> None:
-    with kept_steps(folder, "key") as keep:
-        keep("rules", lambda: frame, FRAME_FORM)
+def _fail(folder: Path, frame: pd.DataFrame | None) -> None:
+    """Fail in a training, after a step where there is a frame."""
+    with locked_steps(folder) as kept:
+        assert take_over(kept, "it") is None
+        if frame is not None:
+            kept_steps(kept, "key")("rules", lambda: frame, FRAME_FORM)
         raise ZeroDivisionError
 
 
 def test_two_trainings_with_one_folder_do_not_share_it(tmp_path: Path) -> None:
     frame = pd.DataFrame({"n": [1]})
-    with kept_steps(tmp_path / "steps", "key") as first:
-        first("rules", lambda: frame, FRAME_FORM)
+    with locked_steps(tmp_path / "steps") as kept:
+        kept_steps(kept, "key")("rules", lambda: frame, FRAME_FORM)
         (tmp_path / "steps" / ".offers.half").mkdir()  # as a process leaves it that is killed while it writes
-        with kept_steps(tmp_path / "steps", "key") as second:
-            other = frame.head(0)
-            assert second("rules", lambda: other, FRAME_FORM) is other
+        with locked_steps(tmp_path / "steps") as other:
+            made = frame.head(0)
+            assert kept_steps(other, "key")("rules", lambda: made, FRAME_FORM) is made
+            assert take_over(other, "other") is None
         assert (tmp_path / "steps" / "rules").is_dir()
-        with pytest.raises(ZeroDivisionError):
-            _fail_after_a_step(tmp_path / "other", frame)
     assert not (tmp_path / "steps").exists()
-    with kept_steps(tmp_path / "other", "key") as again:
-        again("rules", lambda: frame.head(0), FRAME_FORM)
-        assert steps_found(again) == ["rules"]
+
+
+def test_a_training_that_fails_leaves_its_steps_and_whose_they_are(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        _fail(tmp_path / "steps", pd.DataFrame({"n": [1]}))
+    with locked_steps(tmp_path / "steps") as kept:
+        assert take_over(kept, "next") == "it"
+        keep = kept_steps(kept, "key")
+        keep("rules", pd.DataFrame, FRAME_FORM)
+        assert steps_found(keep) == ["rules"]
+
+
+def test_a_training_that_fails_before_its_first_step_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        _fail(tmp_path / "steps", None)
+    assert list(tmp_path.iterdir()) == []

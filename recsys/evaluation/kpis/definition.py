@@ -50,7 +50,7 @@ class KpiDefinition:
     """One KPI.
 
     Attributes:
-        name: its short name, as in `--target NAME=VALUE`.
+        name: its short name, as `targets` has it.
         title: what people call it.
         formula: printed beside every value.
         numerator: what is above the line.

@@ -108,7 +108,7 @@ class _Work:
         found = self._recent.agg(period=self._recent["period"].min(), start=self._recent["ordered_at"].min())
         first = found.to_pyarrow().to_pylist()[0]
         if first["start"] is None:
-            raise EmptyDataError(f"no order since {since:%Y-%m-%d}; give an earlier start (--since)")
+            raise EmptyDataError(f"no order since {since:%Y-%m-%d}; give an earlier since")
         self.start: datetime = first["start"]
         last = number_of(as_of - timedelta(microseconds=1), config.period)
         self.periods = _checked_periods(first["period"], last, first["start"], config)

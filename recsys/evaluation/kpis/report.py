@@ -22,8 +22,8 @@ from recsys.evaluation.kpis.sums import bases_of
 from recsys.evaluation.kpis.tables import EventTables, Table, TempTables, net_order_lines
 from recsys.ladder.tiers import edges_of
 
-_NO_LOG = "not computable: there is no event log; name one with --events"
-_NO_LADDER = "organic upsell is not computable: there are no upgrade edges; give --upgrades, or tiers of the products"
+_NO_LOG = "not computable: there is no event log; name one as events"
+_NO_LADDER = "organic upsell is not computable: there are no upgrade edges; give upgrades, or tiers of the products"
 
 
 def missing_figures(
@@ -32,8 +32,8 @@ def missing_figures(
     """Return which figures the data can't give, and why."""
     no_families = (
         f"organic cross-sell is not computable: no product has a {config.families_by}; "
-        + ("judge by category (--families category), or " if config.families_by == "family" else "")
-        + "give products with families (--products)"
+        + ("judge by category (families_by == 'category'), or " if config.families_by == "family" else "")
+        + "give products with families"
     )
     found = []
     for definition in REGISTRY.values():
@@ -66,7 +66,7 @@ def notes_of(
             notes.append(
                 f"The history starts in {first}: what accounts had before is not known, so that organic figures of "
                 "the first periods are too high (more looks new) and too low (an account's first order counts for "
-                "nothing). Start the figures later with --since."
+                "nothing). Let the figures start later, by since."
             )
         if not first_whole:
             notes.append(f"{first} did not begin with the figures: it is a part of a {config.period}.")

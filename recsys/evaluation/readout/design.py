@@ -216,7 +216,8 @@ def refuse_missing(source: ibis.Table, needed: Sequence[str]) -> None:
             near = difflib.get_close_matches(name, source.columns, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             have = ", ".join(column for column in source.columns if column != SOURCE_ROW)
-            raise MissingColumnError(f"column {name!r} is not in the data; {hint}it has {have}")
+            pair = "a ratio is named by a pair of columns; " if "/" in name else ""
+            raise MissingColumnError(f"column {name!r} is not in the data; {pair}{hint}it has {have}")
 
 
 def refuse_blanks(n_blank: int | None, name: str) -> None:

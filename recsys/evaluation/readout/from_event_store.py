@@ -233,7 +233,7 @@ def _with_segments(
     if accounts is None:
         note = (
             f"segments of the plan are not checked: {', '.join(form.segments)}; the event store holds no attributes "
-            "of accounts, give them with --accounts"
+            "of accounts, give them as accounts"
         )
         return replace(gathered, notes=(*gathered.notes, note)), replace(form, segments=())
     known = _account_segments(accounts, form.segments)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from recsys.data.checks import as_text
 from recsys.data.dataset import ReadSpec, read_dataset
 from recsys.data.history import seconds_of_times
 from recsys.data.sources import DataSource, connect, open_source
@@ -213,7 +214,7 @@ def _assigned(given: DataSource, form: OrdersSpec) -> tuple[str, Assigned]:
     opened = open_source(connect(), given, name="units")
     source = opened.table
     refuse_missing(source, [table.unit, table.arm, *table.segments, *([form.assigned_at] if form.assigned_at else [])])
-    picked = {"unit": source[table.unit].cast("string"), "arm": source[table.arm].cast("string")}
+    picked = {"unit": as_text(source[table.unit]), "arm": as_text(source[table.arm])}
     picked |= {f"s{i}": source[name].cast("string").fill_null("(none)") for i, name in enumerate(table.segments)}
     if form.assigned_at is not None:
         picked["at"] = as_time(source[form.assigned_at])

@@ -110,14 +110,14 @@ def _plan_hash(design: Design) -> HealthCheck:
             name, "not_checked", "no locked plan: metrics, margins and the end may have been chosen late"
         )
     if not design.has_plan_hash:
-        return HealthCheck(name, "not_checked", "no hash was kept when the plan started; give it with --plan-hash")
+        return HealthCheck(name, "not_checked", "no hash was kept when the plan started; give it as plan_hash")
     if design.plan.is_unchanged:
         return HealthCheck(name, "passed", f"the plan is the one that was locked, {design.plan.plan_hash[:12]}")
     return HealthCheck(name, "failed", f"the plan was altered after its start: it was {design.plan.plan_hash[:12]}")
 
 
 def _assigned(units: UnitTable, design: Design, config: ReadoutConfig) -> HealthCheck:
-    hint = "" if design.shares_are_stated else " (equal shares are assumed; state others with --share)"
+    hint = "" if design.shares_are_stated else " (equal shares are assumed; state others as shares)"
     return _ratio_check("sample_ratio_assigned", units.counts(), design, config, "assigned units", hint)
 
 
@@ -215,7 +215,7 @@ def _balance(units: UnitTable, moments: Moments, design: Design, config: Readout
     name = "balance_before"
     before = {metric.name: metric.before for metric in design.metrics if metric.before is not None}
     if not before:
-        return HealthCheck(name, "not_checked", "no pre-period values; give them with --covariate")
+        return HealthCheck(name, "not_checked", "no pre-period values; give them as covariates")
     ratios = list(dict.fromkeys(before.values()))
     used = moments[[units.arms.index(arm) for arm in design.shares]]
     adjusted = adjusted_p_values([balance_p_value(used, ratio) for ratio in ratios], "holm")

@@ -59,7 +59,7 @@ def analyse_units(
     """
     _refuse_unfit(units, design)
     if override is not None and not override.reason.strip():
-        raise ReadoutError(f"override {override.verdict!r} without a reason, must have one; give --reason")
+        raise ReadoutError(f"override {override.verdict!r} without a reason, must have one; give it as reason")
     raw = units.moments(design.columns)
     analysed, caps = units.capped(design.capped, config.cap_percentile) if config.cap_percentile else (units, {})
     moments = analysed.moments(design.columns) if caps else raw
@@ -105,9 +105,7 @@ def analyse_units(
 def _refuse_unfit(units: UnitTable, design: Design) -> None:
     arms = ", ".join(units.arms)
     if design.control not in units.arms:
-        raise ReadoutError(
-            f"control {design.control!r} is not among the arms of the data: {arms}; name one with --control"
-        )
+        raise ReadoutError(f"control {design.control!r} is not among the arms of the data: {arms}; name one of them")
     empty = [arm for arm in design.shares if arm not in units.arms]
     unknown = [arm for arm in units.arms if arm not in design.shares]
     if unknown:

@@ -9,6 +9,7 @@ import ibis
 from ibis.backends.duckdb import Backend
 
 from recsys.contracts.columns import SOURCE_ROW
+from recsys.data.checks import as_text
 from recsys.errors import EmptyDataError, ReadoutError
 from recsys.evaluation.readout.design import refuse_blanks, refuse_missing, refuse_values_as_segments
 from recsys.evaluation.statistics.moments import Moments, summed
@@ -196,7 +197,7 @@ def _refuse_too_large(facts: Mapping[str, ColumnFacts]) -> None:
 def _picked(
     source: ibis.Table, unit: str, arm: str, values: Sequence[str], segments: Sequence[str], exposed: str | None
 ) -> ibis.Table:
-    columns = {UNIT: source[unit].cast("string"), ARM: source[arm].cast("string")}
+    columns = {UNIT: as_text(source[unit]), ARM: as_text(source[arm])}
     columns |= {name: _double(source[name]) for name in values}
     columns |= {name: source[name].cast("string").fill_null("(none)") for name in segments}
     if exposed is not None:
@@ -213,10 +214,8 @@ def _double(column: ibis.Value) -> ibis.Value:
 
 def _refuse_blanks(stored: ibis.Table, source: ibis.Table, unit: str, arm: str, values: Sequence[str]) -> None:
     asked = {"rows": stored.count(), "unit": stored[UNIT].isnull().sum(), "arm": stored[ARM].isnull().sum()}
-    asked |= {
-        f"v{i}": (stored[name].isnull() | stored[name].isnan() | stored[name].isinf()).sum()
-        for i, name in enumerate(values)
-    }
+    asked |= {f"v{i}": (stored[name].isnull() | stored[name].isnan()).sum() for i, name in enumerate(values)}
+    asked |= {f"i{i}": stored[name].isinf().sum() for i, name in enumerate(values)}
     found = stored.aggregate(**asked).to_pyarrow().to_pylist()[0]
     if found["rows"] == 0:
         raise EmptyDataError("0 rows of data, must be one a unit; export it again")
@@ -228,6 +227,11 @@ def _refuse_blanks(stored: ibis.Table, source: ibis.Table, unit: str, arm: str, 
             raise ReadoutError(
                 f"{found[f'v{i}']:,} rows have {kind} in {name!r}, all must have one; "
                 "a unit to which nothing happened has 0, not a blank"
+            )
+        if found[f"i{i}"]:
+            raise ReadoutError(
+                f"{found[f'i{i}']:,} rows are infinite in {name!r}, all must be finite; is it a ratio with 0 below? "
+                "name its two columns instead"
             )
 
 
@@ -245,8 +249,8 @@ def _one_row_a_unit(
     if not aggregate:
         raise ReadoutError(
             f"{n_rows:,} rows of {n_units:,} units, must be one row a unit: the unit of assignment is the unit of "
-            "analysis, and a test on orders or sessions errs far too often; add up the rows of each unit with "
-            "--aggregate, or give the orders with --orders"
+            "analysis, and a test on orders or sessions errs far too often; set aggregate to "
+            "add up the rows of each unit, or give the orders by themselves"
         )
     others = [name for name in table.columns if name not in {UNIT, ARM, *values}]
     # What was before the start stands on every row of a unit alike: added up it would count the rows.

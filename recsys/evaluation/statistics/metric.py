@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,7 +75,7 @@ def parse_ratios(option: str, texts: Sequence[str]) -> dict[str, Ratio]:
         ReadoutError: a text has another form, or a name stands twice.
 
     Example:
-        >>> parse_ratios("--metric", ["aov=revenue/orders"])
+        >>> parse_ratios("metrics", ["aov=revenue/orders"])
         {'aov': Ratio(numerator='revenue', denominator='orders')}
     """
     found: dict[str, Ratio] = {}
@@ -88,6 +88,41 @@ def parse_ratios(option: str, texts: Sequence[str]) -> dict[str, Ratio]:
             raise ReadoutError(f"{option} {name.strip()!r} stands twice, each name must be its own")
         found[name.strip()] = Ratio(parts[0], parts[1] if len(parts) == 2 else None)
     return found
+
+
+def ratios_of(what: str, named: object) -> dict[str, Ratio]:
+    """Return the ratios of a mapping: name -> column, or a pair of columns.
+
+    Raises:
+        ReadoutError: it has another form.
+
+    Example:
+        >>> ratios_of("metrics", {"aov": ("revenue", "orders")})
+        {'aov': Ratio(numerator='revenue', denominator='orders')}
+    """
+    found: dict[str, Ratio] = {}
+    for name, given in _items(what, named):
+        columns = (given,) if isinstance(given, str) else given
+        if not isinstance(columns, Sequence) or len(columns) not in {1, 2} or not all(map(_is_text, columns)):
+            raise ReadoutError(
+                f"{what} {name!r} == {given!r}, must be a column or a pair of columns; give 'revenue', or "
+                "('revenue', 'orders') for a ratio"
+            )
+        found[name] = Ratio(*columns)
+    return found
+
+
+def _items(what: str, named: object) -> list[tuple[str, object]]:
+    if not isinstance(named, Mapping):
+        raise ReadoutError(f"{what} == {named!r}, must be a mapping by the metric's name; give {{'spend': ...}}")
+    wrong = [name for name in named if not _is_text(name)]
+    if wrong:
+        raise ReadoutError(f"{what} has the name {wrong[0]!r}, must be a text; give {{'spend': ...}}")
+    return list(named.items())
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +153,43 @@ def parse_margins(texts: Sequence[str]) -> dict[str, Margin]:
     found: dict[str, Margin] = {}
     for text in texts:
         name, _, rest = text.partition("=")
-        amount, _, way = rest.partition(":")
-        number = _number(amount.strip().removesuffix("%"))
-        if number is None or not name.strip() or way not in {"", "lower", "higher"}:
+        margin = _margin(rest)
+        if margin is None or not name.strip():
             raise ReadoutError(
                 f"guardrail {text!r}, must be NAME=MARGIN, NAME=MARGIN% or NAME=MARGIN:lower, the margin 0 or more"
             )
-        is_relative = amount.strip().endswith("%")
-        direction: MetricDirection = "lower_is_better" if way == "lower" else "higher_is_better"
-        found[name.strip()] = Margin(number / 100 if is_relative else number, is_relative, direction)
+        found[name.strip()] = margin
     return found
+
+
+def margins_of(named: object) -> dict[str, Margin]:
+    """Return the margins of a mapping: name -> a number, or `MARGIN[%][:lower]`.
+
+    Raises:
+        ReadoutError: it has another form, or a margin is negative.
+    """
+    found: dict[str, Margin] = {}
+    for name, given in _items("guardrails", named):
+        margin = None if isinstance(given, bool) else _margin(str(given))
+        if margin is None:
+            raise ReadoutError(
+                f"guardrails {name!r} == {given!r}, must be a number of 0 or more, or a text as '2%' or '0.01:lower'"
+            )
+        found[name] = margin
+    return found
+
+
+def _margin(text: str) -> Margin | None:
+    amount, _, way = text.partition(":")
+    number = _number(amount.strip().removesuffix("%"))
+    if number is None or way not in {"", "lower", "higher"}:
+        return None
+    is_relative = amount.strip().endswith("%")
+    return Margin(
+        number / 100 if is_relative else number,
+        is_relative,
+        "lower_is_better" if way == "lower" else "higher_is_better",
+    )
 
 
 def _number(text: str) -> float | None:

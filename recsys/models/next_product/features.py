@@ -14,7 +14,7 @@ from pydantic import Field
 
 from recsys.arrays import AnyFloatArray, FeatureMatrix, RowArray, unique_sorted
 from recsys.contracts.config import Config
-from recsys.contracts.plugins import check_unique, installed_plugin
+from recsys.contracts.plugins import check_unique, fitted_plugin, installed_plugin
 from recsys.errors import PluginError
 from recsys.models.next_product.account_features import account_feature_matrix
 from recsys.models.next_product.pair_features import FeatureMaker, PairFeatures
@@ -87,7 +87,7 @@ class FeatureBuilder:
         self.snapshot = snapshot
         self._head = take_head(snapshot, config.max_products).products
         narrow = snapshot.of_products(self._head)
-        self.sources = tuple(source.fit(narrow) for source in sources)
+        self.sources = tuple(fitted_plugin(type(source).__name__, source.fit(narrow)) for source in sources)
         self.channels = tuple(name for source in sources for name in source.channels)
         self.products = product_feature_matrix(snapshot)
         self.accounts = account_feature_matrix(snapshot)
@@ -96,7 +96,7 @@ class FeatureBuilder:
         self._closed = np.flatnonzero(~narrow.offerable)
         self._fresh = [position for position, name in enumerate(self.channels) if name.endswith("_fresh")]
         makers = (PairFeatures(self.products, self.accounts), *makers)
-        self._makers = tuple(maker.fit(snapshot) for maker in makers)
+        self._makers = tuple(fitted_plugin(type(maker).__name__, maker.fit(snapshot)) for maker in makers)
         self.names = self._names()
         self._columns = pd.Index(self.names)
 

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from recsys.arrays import AnyFloatArray, RowArray
 from recsys.contracts.config import Config
-from recsys.contracts.plugins import check_plugin, check_unique, load_plugin
+from recsys.contracts.plugins import check_plugin, check_several, check_unique, load_plugin
 from recsys.data.history import History, novel_purchases
 from recsys.errors import PluginError
 from recsys.models.candidates import NO_PRODUCT, Candidates
@@ -224,6 +224,9 @@ class NextProductModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         Raises:
             PluginError: one is not what it must be.
         """
+        for what, given in (("retrievers", self.retrievers), ("features", self.features)):
+            if given is not None:
+                check_several(what, given)
         sources, makers = self._sources(), self._makers()
         if not sources:
             raise PluginError("0 retrievers, must be 1 or more: nothing would be proposed; give default_retrievers()")

@@ -68,7 +68,7 @@ def test_the_table_shows_value_change_target_and_what_to_ask(folder: Path, capsy
     assert "By channel, whole range" in text
     assert "Ask: Upsell ratio (organic) moved by -16.7 pp worse from 2024 Q2 to 2024 Q3." in text
     assert "Not computable: " in text
-    assert "there is no event log; name one with --events" in text
+    assert "there is no event log; name one as events" in text
 
 
 def test_the_page_is_self_contained_and_prints_each_formula(folder: Path, hand_store: str, tmp_path: Path) -> None:

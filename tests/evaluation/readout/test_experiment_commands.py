@@ -130,7 +130,7 @@ def test_an_experiment_of_the_store(
     arguments = ["readout", plan.id, "--store", url, "--as-of", "2026-03-02", "--out", str(tmp_path / "out")]
     code, _, err = _run(arguments, capsys)
     assert code == 1
-    assert "USD (1 lines), must be one; choose the one to keep (--currency EUR)" in err
+    assert "USD (1 lines), must be one; choose the one to keep (currency EUR)" in err
     code, _, err = _run([*arguments, "--currency", "EUR"], capsys)
     assert (code, err) == (0, "")
     written = json.loads((tmp_path / "out" / "readout.json").read_text())
