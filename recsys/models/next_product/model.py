@@ -224,9 +224,8 @@ class NextProductModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         Raises:
             PluginError: one is not what it must be.
         """
-        for what, given in (("retrievers", self.retrievers), ("features", self.features)):
-            if given is not None:
-                check_several(what, given)
+        check_several("retrievers", self.retrievers or ())
+        check_several("features", self.features or ())
         sources, makers = self._sources(), self._makers()
         if not sources:
             raise PluginError("0 retrievers, must be 1 or more: nothing would be proposed; give default_retrievers()")
