@@ -271,9 +271,9 @@ class SilentBrand(SameBrand):
 @pytest.mark.parametrize(
     ("ask", "error", "message"),
     [
-        (lambda data: backtest(data, [Rising()], cutoffs="2025-08-01"), ConfigError, "models is a list, must be a map"),
+        (lambda data: backtest(data, [Rising()], cutoffs="2025-08-01"), ConfigError, "models is a list, must be a map"),  # type: ignore[arg-type]
         (
-            lambda data: backtest(data, {"own": Recommender}, cutoffs="2025-08-01"),
+            lambda data: backtest(data, {"own": Recommender}, cutoffs="2025-08-01"),  # type: ignore[dict-item]
             PluginError,
             r"models\['own'\] == .*, must be an object and not a class; call it: Recommender\(\)",
         ),
@@ -283,7 +283,7 @@ class SilentBrand(SameBrand):
             r"baselines == PopularBaseline\(\), must be several in order; give a list",
         ),
         (
-            lambda data: backtest(data, {"own": Rising()}, cutoffs="2025-08-01", baselines=["popular"]),
+            lambda data: backtest(data, {"own": Rising()}, cutoffs="2025-08-01", baselines=["popular"]),  # type: ignore[list-item]
             PluginError,
             r"baselines\[0\] == str, lacks name, fit, recommend",
         ),
@@ -292,13 +292,13 @@ class SilentBrand(SameBrand):
             PluginError,
             "baseline 'silent': fit returned None, must return what was fitted; end it with `return self`",
         ),
-        (lambda data: Recommender(SMALL, ladder="up").fit(data), ConfigError, "ladder is a str, must be a Ladder"),
+        (lambda data: Recommender(SMALL, ladder="up").fit(data), ConfigError, "ladder is a str, must be a Ladder"),  # type: ignore[arg-type]
         (
-            lambda data: Recommender(SMALL, retrievers=object()).fit(data),
+            lambda data: Recommender(SMALL, retrievers=object()).fit(data),  # type: ignore[arg-type]
             PluginError,
             "retrievers == <object .* several",
         ),
-        (lambda data: Recommender(SMALL, features="price").fit(data), PluginError, "features == 'price', must be sev"),
+        (lambda data: Recommender(SMALL, features="price").fit(data), PluginError, "features == 'price', must be sev"),  # type: ignore[arg-type]
         (
             lambda data: Recommender(SMALL, retrievers=[SilentBrand()]).fit(data),
             PluginError,
@@ -340,7 +340,7 @@ def test_rules_and_ladder_of_order_lines_are_those_of_their_dataset(market: Mark
         (lambda model: model.recommend_all("A0000017"), "account_ids == 'A0000017', must be several"),
         (lambda model: model.white_space("A0000017", products_per_category=-1), "products_per_category == -1"),
         (lambda _: Recommender({"seed": 1}).fit_config, "config is a dict, must be a FitConfig"),  # type: ignore[arg-type]
-        (lambda _: FitConfig(bad=1), "^bad == 1: Extra inputs are not permitted; must be one of seed, rules, cart, "),
+        (lambda _: FitConfig(bad=1), "^bad == 1: Extra inputs are not permitted; must be one of seed, rules, cart, "),  # type: ignore[call-arg]
         (lambda _: FitConfig(rules={"bad": 1}), "^rules.bad == 1: .* must be one of min_product_orders, min_both, "),
         (lambda _: FitConfig(ladder={"min_price_ratio": 6.0}), "^ladder: min_price_ratio == 6.0, must be below"),
         (lambda _: RuleConfig(min_both=-1, keep=2), "^min_both == -1: Input .*; keep == 2: Input should be"),

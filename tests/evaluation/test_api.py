@@ -26,7 +26,8 @@ from recsys.evaluation.statistics.moments import moments_of_rows
 from recsys.ladder.edges import Ladder
 from recsys.simulation.market import Market, simulate_market
 
-SPENT: dict[str, Any] = {"arm": "arm", "control": "control", "metrics": {"spend": "spend", "per visit": ("spend", "visits")}}
+METRICS: dict[str, str | tuple[str, str]] = {"spend": "spend", "per visit": ("spend", "visits")}
+SPENT: dict[str, Any] = {"arm": "arm", "control": "control", "metrics": METRICS}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def test_the_readout_of_a_frame_is_that_of_its_file(units: pd.DataFrame, tmp_pat
 def test_columns_are_named_and_never_parsed(units: pd.DataFrame) -> None:
     """Names that the command's form NAME=COLUMN/COLUMN would take apart."""
     odd = units.rename(columns={"spend": "spend/visits", "visits": "a=b"})
-    metrics = {"x=y": "spend/visits", "per visit": ("spend/visits", "a=b")}
+    metrics: dict[str, str | tuple[str, str]] = {"x=y": "spend/visits", "per visit": ("spend/visits", "a=b")}
     found = readout(odd, arm="arm", control="control", metrics=metrics, guardrails={"per visit": 9})
     plain = readout(units, **SPENT).effect("spend", "offers")
     assert found.effect("x=y", "offers").effect == pytest.approx(plain.effect)
@@ -172,14 +173,14 @@ def test_kpis_are_those_of_the_dataset_and_of_its_orders(market: Market, data: D
 @pytest.mark.parametrize(
     ("ask", "error", "message"),
     [
-        (lambda data: kpis(data, by=3), ConfigError, r"by == 3, must be names of columns; give \['region'\]"),
-        (lambda data: kpis(data, events=3), ConfigError, "the store is a int, must be a URL or an open store"),
-        (lambda _: experiment_readout(3, "q1", now="2025-07-01"), ConfigError, "the store is a int"),
-        (lambda data: power(data, power="x"), ReadoutError, "power == 'x', alpha == 0.05, both must lie between"),
-        (lambda data: power(data, window_days="a"), ReadoutError, "window_days == 'a', must be a whole number"),
-        (lambda data: power(data, effects=["a"]), ReadoutError, r"effects == \['a'\], must be several relative"),
-        (lambda data: Ladder.build(data, 3), ConfigError, "config is a int, must be a LadderConfig"),
-        (lambda _: simulate_market(3), ConfigError, "config is a int, must be a MarketConfig"),
+        (lambda data: kpis(data, by=3), ConfigError, r"by == 3, must be names of columns; give \['region'\]"),  # type: ignore[arg-type]
+        (lambda data: kpis(data, events=3), ConfigError, "the store is a int, must be a URL or an open store"),  # type: ignore[arg-type]
+        (lambda _: experiment_readout(3, "q1", now="2025-07-01"), ConfigError, "the store is a int"),  # type: ignore[arg-type]
+        (lambda data: power(data, power="x"), ReadoutError, "power == 'x', alpha == 0.05, both must lie between"),  # type: ignore[arg-type]
+        (lambda data: power(data, window_days="a"), ReadoutError, "window_days == 'a', must be a whole number"),  # type: ignore[arg-type]
+        (lambda data: power(data, effects=["a"]), ReadoutError, r"effects == \['a'\], must be several relative"),  # type: ignore[list-item]
+        (lambda data: Ladder.build(data, 3), ConfigError, "config is a int, must be a LadderConfig"),  # type: ignore[arg-type]
+        (lambda _: simulate_market(3), ConfigError, "config is a int, must be a MarketConfig"),  # type: ignore[arg-type]
     ],
 )
 def test_values_of_a_wrong_kind_are_told(
