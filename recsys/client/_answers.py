@@ -110,7 +110,7 @@ class ReportedOutcome:
     """What came of an offer.
 
     Attributes:
-        outcome_id: yours to give; sending it again is safe.
+        outcome_id: yours to give; sending it again is safe. The server takes blanks around any id off.
         decision_id: from the answer.
         product_id: the offer; None: every offer of the decision.
         occurred_at: with its zone; None: now.
@@ -151,7 +151,7 @@ class Order:
     """One order.
 
     Attributes:
-        order_id: yours to give; sending it again is safe.
+        order_id: yours to give; sending it again is safe. The server takes blanks around any id off.
         ordered_at: with its zone; None: now.
         currency: ISO 4217, the model's; None: that one.
     """

@@ -472,10 +472,13 @@ def test_a_file_that_can_not_be_is_told_at_once(tmp_path: Path) -> None:
 def test_a_page_that_makes_its_client_waits_no_longer_than_its_deadline_for_a_locked_file(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "queue.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
-        begun = time.monotonic()
-        with pytest.raises(ConfigError, match=r"queue_file == .*locked"):
-            OfferClient(NOBODY, ClientConfig(queue_file=tmp_path / "queue.db", deadline_ms=20))
-        assert time.monotonic() - begun < 0.9  # it was 1 s whatever the deadline
+        took = []
+        for _ in range(5):  # the best of several, on a machine that does other things
+            begun = time.monotonic()
+            with pytest.raises(ConfigError, match=r"queue_file == .*locked"):
+                OfferClient(NOBODY, ClientConfig(queue_file=tmp_path / "queue.db", deadline_ms=20))
+            took.append(time.monotonic() - begun)
+    assert min(took) < 0.9  # it was 1 s whatever the deadline
 
 
 def test_after_a_fork_a_client_says_that_it_belongs_to_the_other_process() -> None:
