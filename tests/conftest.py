@@ -30,7 +30,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def _real_file(name: str) -> Path:
+def real_file(name: str) -> Path:
     """Fail where OFFERS_DATA promised the data; without it the tests of real data are reported as left out."""
     promised = os.environ.get("OFFERS_DATA")
     if not promised:
@@ -44,31 +44,31 @@ def _real_file(name: str) -> Path:
 @pytest.fixture(scope="session")
 def online_retail_path() -> Path:
     """The raw invoices of a UK gift wholesaler."""
-    return _real_file("online_retail_ii.parquet")
+    return real_file("online_retail_ii.parquet")
 
 
 @pytest.fixture(scope="session")
 def groceries_path() -> Path:
     """9,835 baskets, no accounts, prices or time."""
-    return _real_file("groceries.csv.gz")
+    return real_file("groceries.csv.gz")
 
 
 @pytest.fixture(scope="session")
 def fimi_retail_path() -> Path:
     """The FIMI benchmark `retail`: one basket a line."""
-    return _real_file("fimi/retail.dat.gz")
+    return real_file("fimi/retail.dat.gz")
 
 
 @pytest.fixture(scope="session")
 def bank_marketing_path() -> Path:
     """A real term-deposit campaign."""
-    return _real_file("bank_marketing_additional_full.parquet")
+    return real_file("bank_marketing_additional_full.parquet")
 
 
 @pytest.fixture(scope="session")
 def hillstrom_path() -> Path:
     """A real randomised e-mail experiment."""
-    return _real_file("hillstrom.parquet")
+    return real_file("hillstrom.parquet")
 
 
 @pytest.fixture(scope="session")
