@@ -130,6 +130,13 @@ def test_the_table(sources: Sources) -> None:
     assert found.source_files <= MOST_SOURCE_FILES, "join what is only opened together"
 
 
+def test_no_file_of_tests_is_too_long() -> None:
+    lines = {path: text.count("\n") for path, text in read_sources(ROOT, ("tests",)).items()}
+    too_long = {str(path): n_lines for path, n_lines in lines.items() if n_lines > MOST_LINES_OF_A_FILE}
+    assert len(lines) > 100
+    assert not too_long, f"{too_long}: split the file by idea"
+
+
 def test_doubled_names_only_fall(sources: Sources) -> None:
     check_doubled(sources)
 

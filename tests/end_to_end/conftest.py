@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from recsys.contracts.config import read_config
 from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import write_market
+from tests.support.training_runs import spec_of
+from training.gate import TrainConfig
+from training.run import train_and_register
 
 SMALL = """
 [next_product.sampling]
@@ -46,6 +50,19 @@ def unjudged_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("config") / "unjudged.toml"
     file.write_text(f"{SMALL}replay = false\n")
     return file
+
+
+@pytest.fixture(scope="session")
+def trained(market: Path, small_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `bundle`, `bundle-models` and `mlflow.db` of one training run."""
+    folder = tmp_path_factory.mktemp("trained")
+    train_and_register(
+        spec_of(market),
+        read_config(small_config, TrainConfig),
+        tracking_uri=f"sqlite:///{folder}/mlflow.db",
+        out=folder / "bundle",
+    )
+    return folder
 
 
 def tables(market: Path) -> list[str]:

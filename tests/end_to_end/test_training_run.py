@@ -1,62 +1,34 @@
-"""Training from files to a registered bundle: reproducible, blind to the future, and complete in MLflow."""
+"""Training from files to a registered bundle: reproducible, blind to the future, and going on after a kill."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import subprocess
 import sys
 import textwrap
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow.data import get_source
 
 from recsys.backtesting.baselines import default_baselines
-from recsys.bundle.load import AccountOffers, load_bundle
-from recsys.bundle.manifest import FileEntry
-from recsys.bundle.resolve import resolve_model
+from recsys.bundle.load import load_bundle
 from recsys.cli import main
 from recsys.contracts.config import read_config
 from recsys.contracts.offers import OfferRequest
-from recsys.data.dataset import Dataset, ReadSpec, read_dataset
-from recsys.errors import EmptyDataError, GateError, MissingColumnError
-from recsys.fitting.pipeline import FitConfig, known_history
-from recsys.fitting.scoring_models import load_models
-from recsys.models.candidates import Candidates
+from recsys.data.dataset import Dataset
+from recsys.errors import GateError
+from recsys.fitting.pipeline import FitConfig
 from recsys.recommender import Recommender
+from tests.support.training_runs import AS_OF, digests, scored_by, spec_of
 from training.champion import read_evidence
 from training.cli.models import promote_command
-from training.gate import TrainConfig, gate_sentence, judge_evidence
+from training.gate import TrainConfig
 from training.registry import Registry
 from training.run import TrainingRun, train_and_register
-from training.tracking import engine_version
-
-AS_OF = datetime(2025, 7, 1, tzinfo=UTC)
-
-
-def _spec(market: Path, orders: Path | None = None) -> ReadSpec:
-    names = {name: str(market / f"{name}.parquet") for name in ("products", "accounts", "upgrades")}
-    return ReadSpec(orders=str(orders or market / "orders.parquet"), as_of=AS_OF, **names)
-
-
-@pytest.fixture(scope="module")
-def trained(market: Path, small_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `bundle`, `bundle-models` and `mlflow.db` of one training run."""
-    folder = tmp_path_factory.mktemp("trained")
-    train_and_register(
-        _spec(market),
-        read_config(small_config, TrainConfig),
-        tracking_uri=f"sqlite:///{folder}/mlflow.db",
-        out=folder / "bundle",
-    )
-    return folder
 
 
 def test_python_learns_the_same_bundle_as_the_command(
@@ -69,19 +41,10 @@ def test_python_learns_the_same_bundle_as_the_command(
     data = Dataset.read(market / "orders.parquet", **tables, as_of=AS_OF)
     own = FitConfig.model_validate({name: getattr(config, name) for name in FitConfig.model_fields})
     saved = Recommender(own, random_state=0).fit(data).save(tmp_path / "bundle")
-    assert _digests(saved) == _digests(trained / "bundle")
+    assert digests(saved) == digests(trained / "bundle")
     for reference in (str(trained / "bundle"), "models:/offers@challenger"):
         loaded = Recommender.load(reference, tracking_uri=f"sqlite:///{trained}/mlflow.db")
         assert loaded.recommend("A0000017", k=4) == Recommender.load(saved).recommend("A0000017", k=4)
-
-
-def _digests(bundle: Path) -> tuple[FileEntry, ...]:
-    return load_bundle(bundle).manifest.files
-
-
-def _scored(models: Path, market: Path) -> Candidates:
-    data = read_dataset(_spec(market))
-    return load_models(models, data.products, data.accounts).cross_sell(known_history(data), AS_OF)
 
 
 def test_another_process_with_other_threads_and_hash_seed_gives_the_same_bundle(
@@ -102,8 +65,8 @@ def test_another_process_with_other_threads_and_hash_seed_gives_the_same_bundle(
     )
     assert done.returncode == 0, done.stderr
     assert "Registered as offers version 1, alias challenger" in done.stdout
-    assert _digests(tmp_path / "again") == _digests(trained / "bundle")
-    ours, theirs = (_scored(folder, market) for folder in (trained / "bundle-models", tmp_path / "again-models"))
+    assert digests(tmp_path / "again") == digests(trained / "bundle")
+    ours, theirs = (scored_by(folder, market) for folder in (trained / "bundle-models", tmp_path / "again-models"))
     for name, column in vars(ours).items():
         assert np.array_equal(column, getattr(theirs, name)), name
 
@@ -116,12 +79,12 @@ def test_nothing_at_or_after_as_of_is_used(trained: Path, market: Path, unjudged
     changed = pd.concat([orders[~late], shuffled[late].assign(unit_price=999.0)], ignore_index=True)
     changed.to_parquet(tmp_path / "orders.parquet", index=False)
     train_and_register(
-        _spec(market, tmp_path / "orders.parquet"),
+        spec_of(market, tmp_path / "orders.parquet"),
         read_config(unjudged_config, TrainConfig),
         tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
         out=tmp_path / "bundle",
     )
-    assert _digests(tmp_path / "bundle") == _digests(trained / "bundle")
+    assert digests(tmp_path / "bundle") == digests(trained / "bundle")
 
 
 def test_what_waits_for_its_first_sale_is_offered_by_its_name(trained: Path, market: Path) -> None:
@@ -133,139 +96,6 @@ def test_what_waits_for_its_first_sale_is_offered_by_its_name(trained: Path, mar
     assert waiting
     assert all(0 < offer.probability < 0.1 for offer in waiting)
     assert all("few have bought it yet" in offer.reason for offer in waiting if offer.tier == "account")
-
-
-def test_what_mlflow_keeps(trained: Path, market: Path) -> None:
-    registry = Registry(f"sqlite:///{trained}/mlflow.db")
-    version = registry.get("challenger")
-    run = registry.client.get_run(version.run_id)
-    assert run.data.params["seed"] == "0"
-    assert len(run.data.params) < 25  # those that runs are compared by; config.json has all
-    assert run.data.params["next_product.ranker.kind"] == "logistic"
-    assert run.data.metrics["accounts"] > 200
-    assert 0 < run.data.metrics["replay.ndcg.raw_ranker"] < 1
-    assert 0 < run.data.metrics["coverage"] <= 1
-    assert run.data.metrics["data.products"] > 100
-    folder = Path(run.info.artifact_uri.removeprefix("file://"))
-    for name in ("gate.json", "config.json", "data_report.json", "rules/rules.parquet", "ladder/edges.parquet"):
-        assert (folder / name).stat().st_size > 0
-    assert {"when", "then"} < set(pd.read_csv(folder / "rules" / "strongest.csv").columns)
-    assert pd.read_csv(folder / "ladder" / "edges.csv")["from_name"].notna().all()
-    for name in ("ndcg", "coverage", "calibration_cross_sell", "calibration_upsell"):
-        assert (folder / "replay" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert json.loads((folder / "config.json").read_text())["seed"] == 0
-    bundle = resolve_model("models:/offers/1", tracking_uri=registry.tracking_uri)
-    assert _digests(bundle) == _digests(trained / "bundle")
-    assert not list(bundle.rglob("*.skops"))
-    assert len(_scored(folder / "models", market)) == run.data.metrics["cross_sell_candidates"]
-    manifest = json.loads((trained / "bundle" / "manifest.json").read_text())
-    assert manifest["data_fingerprint"] == run.data.params["data"]
-    assert manifest["config"]["seed"] == 0
-    assert manifest["metrics"]["replay.ndcg.raw_ranker"] == run.data.metrics["replay.ndcg.raw_ranker"]
-
-
-def test_who_trained_what_on_which_data_stands_in_the_run(trained: Path, market: Path) -> None:
-    registry = Registry(f"sqlite:///{trained}/mlflow.db")
-    version = registry.get("challenger")
-    run = registry.client.get_run(version.run_id)
-    assert (run.info.run_name, run.info.status) == ("train 2025-07-01", "FINISHED")
-    assert run.data.tags["engine_version"] == engine_version()
-    assert engine_version().startswith(f"{importlib.metadata.version('offer-engine')}+")
-    assert {"command", "mlflow.source.name", "mlflow.user"} <= run.data.tags.keys()
-    inputs = {each.dataset.name: each.dataset for each in run.inputs.dataset_inputs}
-    assert list(inputs) == ["orders", "products", "accounts", "upgrades"]
-    for name, one in inputs.items():
-        assert get_source(one).load() == str(market / f"{name}.parquet")
-        assert run.data.params["data"].startswith(one.digest)
-    schema = {each["name"]: each["type"] for each in json.loads(inputs["orders"].schema)["mlflow_colspec"]}
-    assert (schema["account_id"], schema["ordered_at"], schema["unit_price"]) == ("string", "datetime", "double")
-    experiment = registry.client.get_experiment(run.info.experiment_id)
-    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
-
-
-def test_the_description_is_a_model_card_on_run_and_version(trained: Path) -> None:
-    registry = Registry(f"sqlite:///{trained}/mlflow.db")
-    version = registry.get("challenger")
-    run = registry.client.get_run(version.run_id)
-    card = run.data.tags["mlflow.note.content"]
-    assert registry.client.get_model_version("offers", str(version.version)).description == card
-    evidence = read_evidence(registry, version)
-    assert evidence is not None
-    checks = judge_evidence(evidence, None)
-    for part in (
-        f"**Gate:** {gate_sentence(checks)}.",
-        f"| this model | {evidence.ndcg_at_10:.4f} | ",
-        f"{run.data.metrics['order_lines']:,.0f}, 20",
-        f"| fingerprint | {run.data.params['data']} |",
-        "| cross_sell | ",
-        "| upsell | ",
-        "Probabilities speak of the 30 days after 2025-07-01",
-    ):
-        assert part in card
-    assert len(card) < 5_000  # whole: longer ones are cut
-    assert card.splitlines()[-1].startswith("- ")
-
-
-def test_each_part_and_each_replay_is_a_nested_run(trained: Path) -> None:
-    registry = Registry(f"sqlite:///{trained}/mlflow.db")
-    run = registry.client.get_run(registry.get("challenger").run_id)
-    nested = registry.client.search_runs(
-        [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'", order_by=["start_time"]
-    )
-    parts = {part.info.run_name: part for part in nested}
-    assert set(parts) == {
-        "complements", "ladder", "cross-sell model", "upgrade model", "replay of cross-sell 2025-06-01",
-        "replay of upgrades 2025-05-02",
-    }  # fmt: skip
-    for part in nested:
-        assert part.info.status == "FINISHED"
-        assert run.info.start_time <= part.info.start_time <= part.info.end_time <= run.info.end_time
-    assert parts["cross-sell model"].data.params["next_product.ranker.kind"] == "logistic"
-    for name, figure in (
-        ("complements", "complement_rules"),
-        ("replay of cross-sell 2025-06-01", "replay.ndcg.raw_ranker"),
-        ("replay of upgrades 2025-05-02", "replay.average_precision.upsell"),
-    ):
-        assert parts[name].data.metrics[figure] == run.data.metrics[figure]
-
-
-def test_mlflow_loads_a_model_that_answers_a_frame_as_the_engine_does(
-    trained: Path, market: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{trained}/mlflow.db")
-    model = mlflow.pyfunc.load_model("models:/offers@challenger")
-    known = pd.read_parquet(market / "accounts.parquet")["account_id"].tolist()[:40]
-    frame = pd.DataFrame({"account_id": [*known, "nobody", None], "segment": "a column that is not asked for"})
-    found = model.predict(frame, params={"limit": 4})
-    assert found.columns.tolist() == model.metadata.get_output_schema().input_names()
-    engine = load_bundle(trained / "bundle").engine()
-    offers = [
-        (account, offer)
-        for account in frame["account_id"].astype(object).where(frame["account_id"].notna(), None)
-        for offer in engine.recommend(OfferRequest(account_id=account, limit=4)).offers
-    ]
-    assert len(found) == len(offers) > 100
-    for name in ("rank", "product_id", "kind", "probability", "expected_value", "score", "reason"):
-        assert found[name].tolist() == [getattr(offer, name) for _, offer in offers]
-    assert found["account_id"].fillna("").tolist() == [account or "" for account, _ in offers]
-    assert len(model.predict(frame.head(1))) == 10
-    with pytest.raises(mlflow.exceptions.MlflowException, match=r"missing inputs \['account_id'\]"):
-        model.predict(frame.rename(columns={"account_id": "customer"}))
-    with pytest.raises(MissingColumnError, match=r"\['customer'\], must have 'account_id'"):
-        AccountOffers(engine).predict(pd.DataFrame({"customer": known}))
-
-
-def test_a_run_that_fails_says_at_which_step_and_why(market: Path, tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    spec = _spec(market).model_copy(update={"as_of": datetime(1999, 1, 1, tzinfo=UTC)})
-    with pytest.raises(EmptyDataError) as raised:
-        train_and_register(spec, TrainConfig(), tracking_uri=uri)
-    client = Registry(uri).client
-    (run,) = client.search_runs([client.get_experiment_by_name("offers").experiment_id])
-    assert run.info.status == "FAILED"
-    assert run.data.tags["failed_step"] == "reading and checking"
-    assert run.data.tags["error"] == str(raised.value)
-    assert run.data.tags["mlflow.note.content"] == f"**Failed.** {raised.value}"
 
 
 # One process imports everything, once, and forks a training for each kill and a last one: it trains nothing itself.
@@ -314,12 +144,12 @@ STEPS = [
 def test_a_killed_training_goes_on_to_equal_digests(
     kills: list[str], trained: Path, market: Path, small_config: Path, tmp_path: Path
 ) -> None:
-    arguments = [_spec(market).model_dump_json(), str(small_config), str(tmp_path), *kills]
+    arguments = [spec_of(market).model_dump_json(), str(small_config), str(tmp_path), *kills]
     done = subprocess.run([sys.executable, "-c", TRAININGS, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     killed, whole = (load_bundle(folder / "bundle").manifest for folder in (tmp_path, trained))
     assert (killed.files, killed.metrics) == (whole.files, whole.metrics)
-    ours, theirs = (_scored(folder / "bundle-models", market) for folder in (tmp_path, trained))
+    ours, theirs = (scored_by(folder / "bundle-models", market) for folder in (tmp_path, trained))
     assert all(np.array_equal(column, getattr(theirs, name)) for name, column in vars(ours).items())
     resumed = set(json.loads((tmp_path / "resumed.json").read_text()))
     assert {"complements", "cart weights", "propensity to upgrade", "replayed baselines"} < resumed
@@ -360,7 +190,7 @@ def test_without_a_replay_the_gate_has_nothing_to_judge(
     def trained(**changes: object) -> TrainingRun:
         evaluation = options.evaluation.model_copy(update=changes)
         return train_and_register(
-            _spec(market), options.model_copy(update={"evaluation": evaluation}), tracking_uri=uri
+            spec_of(market), options.model_copy(update={"evaluation": evaluation}), tracking_uri=uri
         )
 
     done = trained(replay=False)
@@ -378,7 +208,7 @@ def test_of_a_large_history_some_accounts_are_replayed_and_the_run_says_so(
     lines = len(pd.read_parquet(market / "orders.parquet"))
     evaluation = options.evaluation.model_copy(update={"most_lines": lines // 3})
     done = train_and_register(
-        _spec(market),
+        spec_of(market),
         options.model_copy(update={"evaluation": evaluation}),
         tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
         out=tmp_path / "bundle",
@@ -390,7 +220,7 @@ def test_of_a_large_history_some_accounts_are_replayed_and_the_run_says_so(
     assert whole is not None
     assert 0 < done.evidence.n_accounts < 0.7 * whole.n_accounts
     assert done.evidence.data == whole.data  # the sample is looked back at, everything is learned from
-    assert _digests(tmp_path / "bundle") == _digests(trained / "bundle")
+    assert digests(tmp_path / "bundle") == digests(trained / "bundle")
 
 
 def test_recommend_for_everybody(trained: Path, tmp_path: Path) -> None:
