@@ -167,19 +167,20 @@ def _as_dtype(values: pd.Series, column: Column) -> pd.Series:
 
 
 def derive_products(lines: ibis.Table) -> pd.DataFrame:
-    """Return one row a product of the lines: `product_id price` and those of the carried columns that lines have.
+    """Return one row a product of the lines: `product_id` and those of the carried columns that lines have.
 
-    The price is that of the last line, the cost that of the last line which says one; of each text the most frequent
-    spelling counts, of equally frequent ones the first in the alphabet.
+    The cost is that of the last line which says one; of each text the most frequent spelling counts, of equally
+    frequent ones the first in the alphabet. What is paid is no list price: see `recsys.fitting.prices`.
 
     Args:
         lines: cleaned lines, stored in the order of time.
     """
     at = lines.rowid()
-    values = {c.PRICE: lines[c.UNIT_PRICE].argmax(at)}
     if c.COST in lines.columns:
-        values[c.COST] = lines[c.COST].argmax(at, where=lines[c.COST].notnull())
-    last = lines.group_by(c.PRODUCT_ID).agg(**values)
+        values = {c.COST: lines[c.COST].argmax(at, where=lines[c.COST].notnull())}
+        last = lines.group_by(c.PRODUCT_ID).agg(**values)
+    else:
+        last = lines.select(c.PRODUCT_ID).distinct()
     return _with_most_frequent(lines, last, c.PRODUCT_ID, [name for name in CARRIED_PRODUCT_COLUMNS if name != c.COST])
 
 

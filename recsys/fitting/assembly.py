@@ -34,6 +34,7 @@ from recsys.fitting.links import (
     weights_of_rules,
     without_steps,
 )
+from recsys.fitting.prices import paid_prices
 from recsys.fitting.products import Links, Vocabulary, product_table, row_of_entries
 from recsys.ladder.upgrade_events import EdgeRows
 from recsys.models.candidates import Candidates
@@ -223,8 +224,9 @@ def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:
     evidence = choose_evidence(
         candidates, account, edges, owned, owned_rows, peers, segments.of_account, config.evidence
     )
+    paid = paid_prices(history, segments.of_account[parts.accounts.history_rows], facts.currency)
     catalogue, categories, families = product_table(
-        parts.products, parts.product_frame, history, linked.links, evidence.n_follow_ons
+        parts.products, parts.product_frame, history, paid.usual, linked.links, evidence.n_follow_ons
     )
     return OfferModel(
         facts=facts,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recsys.arrays import unique_sorted
 from recsys.contracts import columns as c
 from recsys.data.history import History
+from recsys.models.next_product.quantities import product_quantities
 from recsys.offer_model.tables import Float32, Float64, Int32, Int64, NameTable, ProductTable
 from recsys.offer_model.utf8_column import Utf8Column
 
@@ -113,22 +114,32 @@ class Links:
 
 
 def product_table(
-    vocabulary: Vocabulary, frame: pd.DataFrame, history: History, links: Links, n_follow_ons: Int64
+    vocabulary: Vocabulary,
+    frame: pd.DataFrame,
+    history: History,
+    usual_price: Float64,
+    links: Links,
+    n_follow_ons: Int64,
 ) -> tuple[ProductTable, NameTable, NameTable]:
     """Return the products, the names of their categories and those of their families.
 
-    A product without a price in `frame` gets the last price that was paid; one that the frame does not name is active.
+    A product without a price in `frame` gets what is usually paid for it, `usual_price` by row of the history's
+    products; one that the frame does not name is active.
     """
     category = Codes.of(vocabulary.column(frame, c.CATEGORY, None))
     family = Codes.of(vocabulary.column(frame, c.FAMILY, None))
     price = vocabulary.column(frame, c.PRICE, np.nan).astype(np.float64)
+    paid = np.full(len(vocabulary), np.nan)
+    paid[vocabulary.history_rows] = usual_price
+    quantity = np.ones(len(vocabulary), dtype=np.float32)
+    quantity[vocabulary.history_rows] = product_quantities(history)
     table = ProductTable(
         ids=Utf8Column.of(vocabulary.ids.tolist()),
         names=Utf8Column.of(_texts(vocabulary.column(frame, c.NAME, None))),
         category=category.codes,
         family=family.codes,
         tier=Utf8Column.of(_texts(vocabulary.column(frame, c.TIER, None))),
-        price=np.where(np.isnan(price), _last_price(vocabulary, history), price),
+        price=np.where(np.isnan(price), paid, price),
         cost=vocabulary.column(frame, c.COST, np.nan).astype(np.float64),
         active=vocabulary.column(frame, c.ACTIVE, True).astype(bool),
         stock=vocabulary.column(frame, c.STOCK, np.nan).astype(np.float64),
@@ -136,7 +147,7 @@ def product_table(
         n_accounts=_distinct(vocabulary, history.known().product, history.known().account),
         n_orders=_distinct(vocabulary, history.product, history.order),
         n_follow_ons=n_follow_ons,
-        usual_quantity=_median_quantity(vocabulary, history),
+        usual_quantity=quantity,
         cart_prior=_spread(links.cart_prior, vocabulary),
         rules_start=links.rules.start,
         rules_count=links.rules.count,
@@ -160,25 +171,6 @@ def distinct_pairs(product: NDArray[np.integer], other: NDArray[np.integer]) -> 
 def _distinct(vocabulary: Vocabulary, product: Int32, other: Int32) -> Int32:
     rows, _ = distinct_pairs(product, other)
     return np.bincount(vocabulary.history_rows[rows], minlength=len(vocabulary)).astype(np.int32)
-
-
-def _last_price(vocabulary: Vocabulary, history: History) -> Float64:
-    price = np.full(len(vocabulary), np.nan)
-    price[vocabulary.history_rows[history.product]] = history.unit_price  # sorted by time: the last one stays
-    return price
-
-
-def _median_quantity(vocabulary: Vocabulary, history: History) -> Float32:
-    quantity = np.ones(len(vocabulary), dtype=np.float32)
-    if len(history):
-        order = np.lexsort((history.quantity, history.product))
-        lines = ranges(history.product[order], history.n_products)
-        bought = np.flatnonzero(lines.count)
-        middle = order[
-            lines.start[bought] + (lines.count[bought] - 1) // 2
-        ]  # the lower median: a quantity that was really bought
-        quantity[vocabulary.history_rows[bought]] = history.quantity[middle]
-    return quantity
 
 
 def _spread(values: Float32, vocabulary: Vocabulary) -> Float32:

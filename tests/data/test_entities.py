@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -83,7 +84,8 @@ def test_what_the_products_table_leaves_open_comes_from_the_orders(data: Dataset
     products = PRODUCTS.pandera_frame().validate(data.products).set_index(c.PRODUCT_ID)
     assert list(products.index) == ["p1", "p2", "p3"]
     assert products.loc["p1", [c.NAME, c.CATEGORY, c.TIER]].tolist() == ["The lamp", "Light", "2"]
-    assert products.loc["p1", [c.PRICE, c.COST, c.STOCK]].tolist() == [12.0, 4.5, 7.0]  # the last price that was paid
+    assert products.loc["p1", [c.COST, c.STOCK]].tolist() == [4.5, 7.0]
+    assert np.isnan(products.loc["p1", c.PRICE])  # what was paid is no list price
     assert products[c.ACTIVE].tolist() == [False, True, True]
     assert products[c.DO_NOT_OFFER].tolist() == [False, False, False]
     assert products.loc["p3", c.PRICE] == 8.0
@@ -118,7 +120,7 @@ def test_without_the_tables_all_comes_from_the_orders(tmp_path: Path, data: Data
     (tmp_path / "orders.csv").write_text(LINES)
     alone = read_dataset(ReadSpec(orders=str(tmp_path / "orders.csv")))
     products = alone.products.set_index(c.PRODUCT_ID)
-    assert products[[c.NAME, c.PRICE, c.COST]].loc["p1"].tolist() == ["Lamp", 12.0, 5.0]
+    assert products[[c.NAME, c.COST]].loc["p1"].tolist() == ["Lamp", 5.0]
     assert alone.accounts[c.REGION].fillna("").tolist() == ["North", "South", ""]
     assert alone.upgrades is None
     assert alone.fingerprint != data.fingerprint

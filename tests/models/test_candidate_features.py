@@ -10,12 +10,11 @@ import pandas as pd
 import pytest
 
 from recsys.arrays import FeatureMatrix, informative
-from recsys.data.history import History
 from recsys.models.next_product.account_features import AccountColumns, account_feature_matrix
 from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
 from recsys.models.next_product.pair_features import NAMES as PAIR_NAMES
 from recsys.models.next_product.pair_features import PairFeatures
-from recsys.models.next_product.product_features import Quantities, product_feature_matrix
+from recsys.models.next_product.product_features import product_feature_matrix
 from recsys.models.retrieval.retriever import take_head
 from recsys.models.retrieval.retrievers import RetrieversConfig, default_retrievers
 from recsys.models.snapshot import take_snapshot
@@ -183,12 +182,3 @@ def test_informative_columns_hold_more_than_one_value():
     values = np.array([[1, 2, np.nan, np.nan], [1, 3, np.nan, 4], [1, 2, np.nan, 4]], dtype=np.float32)
     assert informative(values).tolist() == [1]
     assert FeatureMatrix(("x", "y", "z", "w"), values).column("y").tolist() == [2, 3, 2]
-
-
-def test_quantities_by_hand(make_history):
-    history = make_history([("a", "p", 0), ("b", "p", 0), ("b", "q", 0)])
-    scaled = History(**{**vars(history), "quantity": np.where(history.account == 0, 8.0, 2.0)})
-    quantities = Quantities.of(take_snapshot(scaled, START + timedelta(days=1), pd.DataFrame()))
-    np.testing.assert_allclose(quantities.usual, [5.0, 2.0])
-    factor = np.exp(np.log(8 / 5) / (1 + 5))
-    np.testing.assert_allclose(quantities.expect(np.array([0]), np.array([1])), [2.0 * factor], rtol=1e-5)

@@ -38,7 +38,7 @@ from recsys.models.next_product.examples import (
 )
 from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
 from recsys.models.next_product.pair_features import FeatureMaker
-from recsys.models.next_product.product_features import Quantities
+from recsys.models.next_product.quantities import Quantities
 from recsys.models.next_product.ranker import (
     ActivityConfig,
     IncidenceModel,
