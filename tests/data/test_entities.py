@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -85,7 +84,7 @@ def test_what_the_products_table_leaves_open_comes_from_the_orders(data: Dataset
     assert list(products.index) == ["p1", "p2", "p3"]
     assert products.loc["p1", [c.NAME, c.CATEGORY, c.TIER]].tolist() == ["The lamp", "Light", "2"]
     assert products.loc["p1", [c.COST, c.STOCK]].tolist() == [4.5, 7.0]
-    assert np.isnan(products.loc["p1", c.PRICE])  # what was paid is no list price
+    assert products[c.PRICE].isna().tolist() == [True, True, False]  # what was paid is no list price
     assert products[c.ACTIVE].tolist() == [False, True, True]
     assert products[c.DO_NOT_OFFER].tolist() == [False, False, False]
     assert products.loc["p3", c.PRICE] == 8.0

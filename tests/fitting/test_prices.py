@@ -101,7 +101,7 @@ def test_three_prices_are_found(rng: np.random.Generator) -> None:
 
 def test_no_break_is_found_where_the_quantity_does_not_decide(rng: np.random.Generator) -> None:
     for _ in range(50):
-        lines = [
+        lines: list[PricedLine] = [
             (account, day, quantity, float(price))
             for (account, day, quantity, _), price in zip(
                 drawn(rng, [(1, 10.0)]), rng.choice([8.0, 10.0, 12.0], 120), strict=True
@@ -111,22 +111,22 @@ def test_no_break_is_found_where_the_quantity_does_not_decide(rng: np.random.Gen
 
 
 def test_a_break_needs_accounts_enough(rng: np.random.Generator) -> None:
-    few = [(f"a{int(account[1:]) % 3}", *rest) for account, *rest in drawn(rng, [(1, 12.0), (16, 9.0)])]
+    lines = drawn(rng, [(1, 12.0), (16, 9.0)])
+    few = [(f"b{row % 3}", day, quantity, price) for row, (_, day, quantity, price) in enumerate(lines)]
     assert listed(prices_of(few)) == []
 
 
 def test_a_segment_that_pays_otherwise_has_its_own_prices(rng: np.random.Generator) -> None:
     """Two price lists: accounts of segment 2 pay a fifth less, at each quantity."""
     members = {f"a{row}": 1 + row % 2 for row in range(30)}
-    lines = [
-        (account, day, quantity, round(price * (0.8 if members[account] == 2 else 1.0), 2))
+    lines: list[PricedLine] = [
+        (account, day, quantity, round(price * (0.8 if members[str(account)] == 2 else 1.0), 2))
         for account, day, quantity, price in drawn(rng, [(1, 10.0), (16, 6.0)], n=400)
-        if account is not None
     ]
     found = listed(prices_of(lines, members))
     assert [row for row in found if row[0] == 1] == [(1, 0.0, 10.0), (1, 16.0, 6.0)]
     assert [row for row in found if row[0] == 2] == [(2, 0.0, 8.0), (2, 16.0, 4.8)]
-    alike = [(account, day, quantity, 10.0) for account, day, quantity, _ in lines]
+    alike: list[PricedLine] = [(account, day, quantity, 10.0) for account, day, quantity, _ in lines]
     assert listed(prices_of(alike, members)) == []
 
 
