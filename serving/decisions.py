@@ -218,7 +218,7 @@ def answer_json(decision: Decision, slate: EncodedSlate, model: LoadedModel, *, 
     text = (
         f'{{"decision_id":"{decision.decision_id}","logged":{"true" if logged else "false"},'
         f'{model.named},"horizon_days":{slate.horizon_days},"objective":"{slate.objective}",'
-        f'{_assignments(decision)},"tier":"{slate.tier}",'
+        f'{_assignments(decision)},"tier":"{slate.tier}","language":"{slate.language}",'
         f'"offers":{slate.offers if shown else "[]"},"requested":{slate.requested},'
         f'"returned":{slate.returned if shown else 0},'
         f'"shortfall":{"null" if shortfall is None else json_text(shortfall)},'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 from recsys.contracts.offers import (
     EMPTY_STATE,
@@ -23,10 +23,9 @@ from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.active_rules import RuleAnnotation
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.kernel.layout import NO_ROW
-from recsys.ranking.ranked import TIERS, Exploration, RankedOffer, RankedSlate
+from recsys.ranking.languages import LANGUAGES, Language
+from recsys.ranking.ranked import N_ROWS, TIERS, Exploration, RankedOffer, RankedSlate
 
-_PRICE: Final = RankedOffer._fields.index("price")
-"""Of the fields of a ranked offer: rows stand before it, numbers from it on."""
 _PROBABILITY_OF: Final = json_text(PROBABILITY_OF)
 _NO_RULE: Final = ("null", "null", "null")
 _MOST_KEPT: Final = 50_000
@@ -55,6 +54,7 @@ class EncodedSlate(NamedTuple):
     unknown_categories: tuple[str, ...]
     n_considered: int
     refused: Mapping[str, str]
+    language: str
 
     @property
     def product_ids(self) -> list[str]:
@@ -77,6 +77,7 @@ def encode(slate: Slate) -> EncodedSlate:
         slate.unknown_categories,
         slate.n_considered,
         slate.refused,
+        slate.language,
     )
 
 
@@ -86,6 +87,8 @@ class _Said(NamedTuple):
     Attributes:
         product: fields of an answer, by name.
         reason: likewise.
+        more: likewise, after the business rule's.
+        unruled: both, where no business rule stands between them.
         kept_product: of the values that are kept, the product's.
         tier: of the evidence.
         source: the product that the reason starts from.
@@ -93,6 +96,8 @@ class _Said(NamedTuple):
 
     product: str
     reason: str
+    more: str
+    unruled: str
     kept_product: str
     tier: str
     source: str
@@ -109,7 +114,9 @@ class EncodingEngine:
         self._engine = engine
         self._currency = json_text(engine.model.facts.currency)
         self._named: dict[int, tuple[str, str]] = {}  # at most one entry a product
-        self._said: dict[Explain, dict[tuple[float, ...], _Said]] = {"none": {}, "brief": {}, "full": {}}
+        self._said: dict[tuple[Explain, str], dict[tuple[float, ...], _Said]] = {
+            (explain, tag): {} for explain in get_args(Explain) for tag in LANGUAGES
+        }
 
     def answer(
         self, request: OfferRequest, state: AccountState = EMPTY_STATE, exploration: Exploration | None = None
@@ -120,7 +127,8 @@ class EncodingEngine:
             ConfigError: the model can't answer such a request.
         """
         ranked = self._engine.rank(request, state, exploration)
-        offers, kept = self._written(ranked, request.explain) if ranked.offers else ("[]", "[]")
+        language = self._engine.reasons.language(request, ranked.account)
+        offers, kept = self._written(ranked, request.explain, language) if ranked.offers else ("[]", "[]")
         return EncodedSlate(
             offers,
             kept,
@@ -134,6 +142,7 @@ class EncodingEngine:
             ranked.resolved.unknown_categories,
             ranked.n_considered,
             ranked.refused,
+            language.tag,
         )
 
     def knows(self, kind: NameKind, name: str) -> bool:
@@ -148,27 +157,32 @@ class EncodingEngine:
         """Put business rules in force, and no other."""
         self._engine.use_rules(rules)
 
-    def _written(self, ranked: RankedSlate, explain: Explain) -> tuple[str, str]:
+    def _written(self, ranked: RankedSlate, explain: Explain, language: Language) -> tuple[str, str]:
         """Return the offers as they go out and as they are kept."""
-        said, annotations, last = self._said[explain], ranked.resolved.rules.annotations, len(ranked.offers)
+        said, annotations = self._said[explain, language.tag], ranked.resolved.rules.annotations
+        last = len(ranked.offers)
         if len(said) > _MOST_KEPT:
             said.clear()
         currency = self._currency
         answered: list[str] = []
         logged: list[str] = []
-        texts = json_text([number for offer in ranked.offers for number in offer[_PRICE:]])[1:-1].split(",")
+        texts = json_text([number for offer in ranked.offers for number in offer[N_ROWS:]])[1:-1].split(",")
         numbers = zip(*[iter(texts)] * 5, strict=True)
         for rank, offer in enumerate(ranked.offers, start=1):
             price, probability, units, value, score = next(numbers)
-            rows = offer[:_PRICE]
-            product, reason, kept_product, tier, source = said.get(rows) or self._say(offer, ranked.segment, explain)
-            rule, off, text = _NO_RULE
+            rows = offer[:N_ROWS]
+            found = said.get(rows)
+            if found is None:
+                found = said[rows] = self._say(offer, ranked.segment, explain, language)
+            product, reason, more, text, kept_product, tier, source = found
+            rule, off, _ = _NO_RULE
             if annotations and offer.product in annotations:
-                rule, off, text = _annotated(annotations[offer.product], offer.price)
+                rule, off, said_with_it = _annotated(annotations[offer.product], offer.price)
+                text = f'{reason},"rule":{rule},"discount":{off},"text":{said_with_it},{more}'
             answered.append(
                 f'{{"rank":{rank},{product},"price":{price},"currency":{currency},"probability":{probability},'
                 f'"probability_of":{_PROBABILITY_OF},"expected_quantity":{units},"expected_value":{value},'
-                f'"score":{score},{reason},"rule":{rule},"discount":{off},"text":{text}}}'
+                f'"score":{score},{text}}}'
             )
             propensity = "1.0" if rank < last else json_text(ranked.last_propensity)
             logged.append(
@@ -177,23 +191,31 @@ class EncodingEngine:
             )
         return f"[{','.join(answered)}]", f"[{','.join(logged)}]"
 
-    def _say(self, offer: RankedOffer, segment: int, explain: Explain) -> _Said:
+    def _say(self, offer: RankedOffer, segment: int, explain: Explain, language: Language) -> _Said:
+        reasons = self._engine.reasons
         product_id, name = self._name(offer.product)
         kind, source = '"upsell"', offer.from_product
-        reason, tier = self._engine.reasons.of_offer(offer, segment), f'"{TIERS[offer.tier]}"'
+        reason, tier = reasons.of_offer(offer, segment), f'"{TIERS[offer.tier]}"'
         if source == NO_ROW:
             kind, source = '"cross_sell"', reason.anchor
-        source_id = "null" if source == NO_ROW else self._name(source)[0]
-        sentence = '""' if explain == "none" else json_text(reason.sentence)
-        evidence = json_text(reason.evidence) if explain == "full" else "{}"
-        said = self._said[explain][offer[:_PRICE]] = _Said(
-            f'"product_id":{product_id},"kind":{kind},"name":{name}',
-            f'"tier":{tier},"reason":{sentence},"from_product_id":{source_id},"evidence":{evidence}',
-            f"{product_id},{kind}",
-            tier,
-            source_id,
+        source_id, source_name = ("null", "null") if source == NO_ROW else self._name(source)
+        for_rep = for_shopper = '""'
+        if explain != "none":
+            spoken = reasons.speak(reason, language)
+            for_rep, for_shopper = json_text(spoken.for_rep), json_text(spoken.for_shopper)
+        evidence = json_text(reasons.evidence(reason)) if explain == "full" else "{}"
+        why = f'"tier":{tier},"reason":{for_rep},"from_product_id":{source_id},"evidence":{evidence}'
+        more = f'"reason_code":"{reason.code}","reason_for_shopper":{for_shopper},"from_product_name":{source_name}'
+        rule, off, text = _NO_RULE
+        return _Said(
+            product=f'"product_id":{product_id},"kind":{kind},"name":{name}',
+            reason=why,
+            more=more,
+            unruled=f'{why},"rule":{rule},"discount":{off},"text":{text},{more}',
+            kept_product=f"{product_id},{kind}",
+            tier=tier,
+            source=source_id,
         )
-        return said
 
     def _name(self, product: int) -> tuple[str, str]:
         texts = self._named.get(product)

@@ -102,6 +102,7 @@ class FakeEngine:
             unknown_categories=tuple(name for name in dict.fromkeys(request.categories) if name not in FAKE_CATEGORIES),
             n_considered=len(order),
             refused=refused,
+            language=request.language or request.default_language,
         )
 
     def _offer(self, rank: int, product: str, tier: Tier, request: OfferRequest) -> Offer:

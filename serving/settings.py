@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from pydantic import Field
 
@@ -65,6 +65,8 @@ class Settings(Config):
 
     objective: Objective = "conversion"
     """What the ranking maximises where a request names no objective."""
+    language: Literal["en", "de"] = "en"
+    """Of the reasons, where neither the request nor the account names one that the engine speaks."""
     returned_is_presented: frozenset[str] = frozenset()
     """Surfaces that show whatever they get: a returned offer counts as presented there without a `shown` outcome."""
     answer_unlogged: bool = False

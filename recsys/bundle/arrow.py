@@ -28,7 +28,8 @@ def read_arrow_table(kind: type[_T], path: Path) -> _T:
     """Return the table of class `kind` that `path` holds, its arrays mapped from the file.
 
     Raises:
-        BundleCorruptError: the file is no Arrow file, its columns are not those of `kind`, or they can't be mapped.
+        BundleCorruptError: the file is no Arrow file, its columns are not those of `kind`, or they can't be mapped. It
+            may lack columns that were added later.
     """
     try:
         # Opened, the file stays mapped for as long as an array of it lives.
@@ -39,13 +40,16 @@ def read_arrow_table(kind: type[_T], path: Path) -> _T:
             column.validate()  # Arrow's reader believes the lengths that the file states
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BundleCorruptError(f"{path}: not a readable Arrow file ({error}); write the bundle again") from None
-    expected = [column.name for column in columns_of(kind)]
+    found = set(data.column_names)
+    expected = [column.name for column in columns_of(kind) if column.name in found or not column.is_optional]
     if data.column_names != expected:
         raise BundleCorruptError(
             f"{path}: columns {data.column_names}, must be {expected}; write the bundle again with this version"
         )
     values = {
         column.name: _from_arrow(data.column(column.name), column, mapped, f"{path}: {column.name}")
+        if column.name in found
+        else column.empty(data.num_rows)
         for column in columns_of(kind)
     }
     return kind(**values)

@@ -35,6 +35,7 @@ class Answer:
         assignments: the experiments that the request fell into, each with its arm.
         unknown_categories: categories of the request that the model does not know.
         unknown_experiment: that the request named and that does not run; None without one.
+        language: of the reasons; None where the server was not reached, or is an older one.
     """
 
     decision_id: str | None
@@ -51,6 +52,7 @@ class Answer:
     assignments: tuple[AssignedArm, ...] = ()
     unknown_categories: tuple[str, ...] = ()
     unknown_experiment: str | None = None
+    language: str | None = None
 
     @property
     def returned(self) -> int:
@@ -85,6 +87,7 @@ def parse_answer(body: Mapping[str, Any]) -> Answer:
         assignments=_assignments(body),
         unknown_categories=tuple(body.get("unknown_categories", ())),  # which an older server does not name
         unknown_experiment=body.get("unknown_experiment"),
+        language=body.get("language"),
     )
 
 

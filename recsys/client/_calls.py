@@ -74,6 +74,7 @@ def offers_question(
         "channel": channel or request.channel,
         "surface": surface,
         "region": request.region,
+        "language": request.language,
         "experiment_id": experiment_id,
     }
     filters = {name: getattr(request, name) for name in ("categories", "min_price", "max_price")}
@@ -96,10 +97,14 @@ def account_question(request: OfferRequest, channel: str | None, surface: str | 
         new_only=request.new_only,
         objective=request.objective,
         explain=request.explain,
+        language=request.language,
     )
     if request.account_id is None or request != plain:
-        raise ConfigError("an account's page takes account_id, kinds, limit, new_only, objective and explain only")
-    places = {name: value for name, value in (("channel", channel), ("surface", surface)) if value}
+        raise ConfigError(
+            "an account's page takes account_id, kinds, limit, new_only, objective, explain and language only"
+        )
+    given = (("channel", channel), ("surface", surface), ("language", request.language))
+    places = {name: value for name, value in given if value}
     path = f"/v1/accounts/{_segment('account_id', request.account_id)}/offers"
     return ApiQuestion(path, params=_asked(request) | sendable(places, ""))
 

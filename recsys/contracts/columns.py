@@ -36,6 +36,7 @@ SEGMENT: Final = "segment"
 REGION: Final = "region"
 IS_KEY_ACCOUNT: Final = "is_key_account"
 OWNER: Final = "owner"
+LANGUAGE: Final = "language"
 CREATED_AT: Final = "created_at"
 
 # upgrades

@@ -24,6 +24,31 @@ ProbabilityOf = Literal["buys_within_horizon", "accepts_if_shown"]
 Tier = Literal["account", "recent", "cart", "segment", "popular"]
 Explain = Literal["none", "brief", "full"]
 CandidateSources = Literal["all", "evidence", "popular"]
+ReasonCode = Literal[
+    "bought_together",
+    "bought_next",
+    "upgraded",
+    "higher_version",
+    "close_to",
+    "same_category",
+    "popular_with_peers",
+    "popular_lately",
+    "popular",
+    "few_yet",
+]
+"""Why an offer is made, nearest relation first:
+
+- `bought_together`: counted orders hold it and the product that it goes with;
+- `bought_next`: counted accounts that buy that product added it within a window;
+- `upgraded`: the same of a higher-value version; `higher_version`: it is one, and too few have changed to it yet;
+- `close_to`: of the family of something that the account buys, or of a name like it; `same_category`: of its category;
+- `popular_with_peers`: counted accounts of the segment have bought it;
+- `popular_lately`, `popular`: counted accounts bought it within a window, or ever;
+- `few_yet`: too few have bought it to be counted.
+"""
+
+LANGUAGE_TAG: Final = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$"
+"""A language as BCP 47 writes it: `de`, `de-AT`. Only what stands before the first hyphen counts."""
 
 NameKind = Literal["product", "segment", "category"]
 """What names and ids that come from outside may be of."""
@@ -63,6 +88,8 @@ class OfferRequest:
         sources: `evidence` leaves out the popular products that fill what account and cart leave open, and what too few
             had in one order with the cart; `popular` offers what sells to everybody, whoever asks and whatever lies in
             the cart; eligibility stays.
+        language: of the reasons, a tag as `de` or `de-AT`; None: the account's, else `default_language`.
+        default_language: of the reasons where neither the request nor the account names one that is known.
     """
 
     account_id: str | None = None
@@ -81,6 +108,8 @@ class OfferRequest:
     channel: str | None = None
     region: str | None = None
     sources: CandidateSources = "all"
+    language: str | None = None
+    default_language: str = "en"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +184,10 @@ class Offer(NamedTuple):
     ]
     score: Annotated[float, Field(description="What the order was made by; comparable within one answer only.")]
     tier: Annotated[Tier, Field(description="The source of evidence for this offer.")]
-    reason: Annotated[str, Field(description="One sentence that a person can say aloud; empty with `explain: none`.")]
+    reason: Annotated[
+        str,
+        Field(description="One sentence with counts that a sales person can say aloud; empty with `explain: none`."),
+    ]
     from_product_id: Annotated[str | None, Field(description="What an upsell displaces, or a cross-sell goes with.")]
     evidence: Annotated[
         dict[str, float | int | str], Field(description="The counts behind the reason, with `explain: full`.")
@@ -167,6 +199,11 @@ class Offer(NamedTuple):
         float | None, Field(description="Money off a unit, already taken off the value; null without one.")
     ] = None
     text: Annotated[str | None, Field(description="What the rule wants said with it; null without one.")] = None
+    reason_code: Annotated[ReasonCode | None, Field(description="What kind of reason it is.")] = None
+    reason_for_shopper: Annotated[
+        str, Field(description="The reason as a shop can show it, without counts; empty with `explain: none`.")
+    ] = ""
+    from_product_name: Annotated[str | None, Field(description="The name of `from_product_id`.")] = None
     propensity: Annotated[
         float,
         Field(description="The probability with which the policy returned this offer at this rank."),
@@ -223,6 +260,7 @@ class Slate:
         n_considered: candidates that were looked at.
         horizon_days: the window of every probability, in days.
         refused: product id -> why a candidate was not offered, for reasons that change: stock, flags, business rules.
+        language: of the reasons.
     """
 
     offers: tuple[Offer, ...]
@@ -235,6 +273,7 @@ class Slate:
     unknown_categories: tuple[str, ...] = ()
     n_considered: int = 0
     refused: Mapping[str, str] = field(default_factory=dict)
+    language: str = "en"
 
     @property
     def returned(self) -> int:

@@ -151,6 +151,8 @@ ACCOUNTS = TableSchema(
     "accounts",
     (
         Column(c.ACCOUNT_ID, "string", required=True, nullable=False, meaning="the account"),
+        Column(c.NAME, "string", required=False, nullable=True, meaning="what people call it"),
+        Column(c.LANGUAGE, "string", required=False, nullable=True, meaning="that it speaks, as de or de-AT"),
         Column(c.SEGMENT, "string", required=False, nullable=True, meaning="what kind of customer"),
         Column(c.REGION, "string", required=False, nullable=True, meaning="where it is"),
         Column(

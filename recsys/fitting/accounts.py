@@ -10,7 +10,16 @@ import pandas as pd
 from recsys.arrays import unique_sorted
 from recsys.contracts import columns as c
 from recsys.data.history import SECONDS_A_DAY, History
-from recsys.fitting.products import Codes, Ranges, Vocabulary, distinct_pairs, ranges, rank_within
+from recsys.fitting.products import (
+    Codes,
+    Ranges,
+    Vocabulary,
+    distinct_pairs,
+    ranges,
+    rank_within,
+    row_of_entries,
+    texts,
+)
 from recsys.models.candidates import Candidates
 from recsys.offer_model.tables import (
     EVERYONE,
@@ -18,11 +27,15 @@ from recsys.offer_model.tables import (
     CandidateTable,
     FallbackTable,
     Float32,
+    Float64,
     Int32,
     OwnedTable,
     SegmentTable,
 )
 from recsys.offer_model.utf8_column import Utf8Column
+
+_LATEST_ORDERS = 3
+"""Orders of an account whose products it is taken to have in mind."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,32 @@ def purchases(
         n_orders=_orders_per_pair(position, lines, len(pairs)),
     )
     return table, ranges(pairs // max(len(products), 1), len(accounts))
+
+
+def familiarity(
+    history: History, accounts: Vocabulary, products: Vocabulary, owned: OwnedTable, rows: Ranges
+) -> Float64:
+    """Return how present each purchase is to its account, by row of `owned`, from 0 to 1.
+
+    It is 1 for what stands in one of the account's `_LATEST_ORDERS` latest orders, else the share of its orders that
+    hold the product.
+    """
+    lines = history.known()
+    account = accounts.history_rows[lines.account].astype(np.int64)
+    placed = np.zeros(max(history.n_orders, 1), dtype=np.int64)
+    placed[lines.order] = lines.seconds
+    orders = unique_sorted(account * max(history.n_orders, 1) + lines.order)
+    buyer, order = orders // max(history.n_orders, 1), orders % max(history.n_orders, 1)
+    latest_first = np.lexsort((order, -placed[order], buyer))
+    is_late = np.zeros(max(history.n_orders, 1), dtype=bool)
+    is_late[order[latest_first[rank_within(buyer[latest_first]) < _LATEST_ORDERS]]] = True
+    late = is_late[lines.order]
+    n_products = max(len(products), 1)
+    fresh = unique_sorted(account[late] * n_products + products.history_rows[lines.product[late]])
+    owner = row_of_entries(rows.count).astype(np.int64)
+    n_orders = np.bincount(buyer, minlength=len(accounts))
+    share = owned.n_orders / np.maximum(n_orders[owner], 1)
+    return np.where(np.isin(owner * n_products + owned.product, fresh), 1.0, share)
 
 
 def candidate_table(
@@ -107,6 +146,8 @@ def account_table(
         candidates_count=candidates.count,
         owned_start=owned.start,
         owned_count=owned.count,
+        names=Utf8Column.of(texts(vocabulary.column(frame, c.NAME, None))),
+        language=Utf8Column.of(texts(vocabulary.column(frame, c.LANGUAGE, None))),
     )
 
 

@@ -18,13 +18,14 @@ from recsys.fitting.accounts import (
     account_table,
     candidate_table,
     fallback_tables,
+    familiarity,
     paces,
     purchases,
     segments_of,
     window_start,
 )
-from recsys.fitting.copurchases import EvidenceConfig, FirstPurchases, rule_table
-from recsys.fitting.evidence import choose_evidence
+from recsys.fitting.copurchases import CopurchaseLift, EvidenceConfig, FirstPurchases, copurchase_lift, rule_table
+from recsys.fitting.evidence import Purchases, choose_evidence
 from recsys.fitting.links import (
     CartWeights,
     cart_table,
@@ -34,6 +35,7 @@ from recsys.fitting.links import (
     weights_of_rules,
     without_steps,
 )
+from recsys.fitting.nearness import Nearness
 from recsys.fitting.prices import paid_prices
 from recsys.fitting.products import Links, Vocabulary, product_table, row_of_entries
 from recsys.ladder.upgrade_events import EdgeRows
@@ -176,6 +178,7 @@ class _Linked:
     """The tables that hang on products, and where each product's rows are."""
 
     rules: RuleTable
+    together: CopurchaseLift
     substitutes: SubstituteTable
     cart: CartTable
     cart_curve: CartCurve
@@ -189,12 +192,12 @@ def _linked(parts: _Parts) -> _Linked:
     substitutes, substitute_ranges = substitute_table(rules, parts.products)
     cart = parts.learned.cart or weights_of_rules(rules, parts.history.product_ids)
     cart_rows, cart_ranges = cart_table(cart, parts.products, config.cart_weights_per_product)
-    rule_rows, rule_ranges = rule_table(
-        rules, cart_rows, cart_ranges, parts.history, parts.products, config.evidence.least_accounts
-    )
+    least = config.evidence.least_accounts
+    rule_rows, rule_ranges = rule_table(rules, cart_rows, cart_ranges, parts.history, parts.products, least)
+    together = copurchase_lift(rule_rows, rule_ranges, parts.history, parts.products, least)
     ladder, ladder_ranges = ladder_table(parts.edges(), parts.products)
     links = Links(rule_ranges, cart_ranges, ladder_ranges, substitute_ranges, cart.prior)
-    return _Linked(rule_rows, substitutes, cart_rows, without_steps(cart.curve), ladder, links)
+    return _Linked(rule_rows, together, substitutes, cart_rows, without_steps(cart.curve), ladder, links)
 
 
 def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:
@@ -222,7 +225,15 @@ def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:
     edges = EdgeRows(lower=row_of_entries(linked.links.ladder.count), upper=linked.ladder.to_product)
     account = row_of_entries(candidate_rows.count)
     evidence = choose_evidence(
-        candidates, account, edges, owned, owned_rows, peers, segments.of_account, config.evidence
+        candidates,
+        account,
+        edges,
+        Purchases(owned, owned_rows, familiarity(history, parts.accounts, parts.products, owned, owned_rows)),
+        peers,
+        segments.of_account,
+        linked.together,
+        Nearness.of(parts.products, parts.product_frame),
+        config.evidence,
     )
     paid = paid_prices(history, segments.of_account[parts.accounts.history_rows], facts.currency)
     catalogue, categories, families = product_table(

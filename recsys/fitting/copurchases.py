@@ -21,6 +21,7 @@ import scipy.sparse as sp
 from pydantic import Field
 from statsmodels.stats.proportion import proportion_confint
 
+from recsys.arrays import unique_sorted
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config
 from recsys.data.history import SECONDS_A_DAY, UNKNOWN_ACCOUNT, History
@@ -34,6 +35,7 @@ from recsys.offer_model.tables import (
     SUBSTITUTE,
     CartTable,
     Float32,
+    Float64,
     Int32,
     Int64,
     RuleTable,
@@ -53,7 +55,7 @@ class EvidenceConfig(Config):
     """
 
     window_days: int = Field(default=60, ge=1)
-    least_accounts: int = Field(default=5, ge=5)
+    least_accounts: int = Field(default=10, ge=5)
     block_pairs: int = Field(default=2_000_000, ge=1)
 
 
@@ -97,13 +99,13 @@ class FollowOns:
 
     Attributes:
         count: accounts that followed.
-        strength: lower end of the Wilson interval of the follow rate; `UNREMARKABLE` where it is not above the overall
-            rate of the product: such a pair explains an upgrade, never a cross-sell.
+        lift: lower end of the Wilson interval of the follow rate, over the overall rate of the product; `UNREMARKABLE`
+            where that is not above 1: such a pair explains an upgrade, never a cross-sell.
         overall: follow-ons of each product after all anchors of all accounts, shape `(n_products,)`.
     """
 
     count: sp.csr_array
-    strength: sp.csr_array
+    lift: sp.csr_array
     overall: Int64
 
 
@@ -113,13 +115,12 @@ def follow_on_pairs(peers: FirstPurchases, buyers: Int64, config: EvidenceConfig
     segment, anchor, product, n = (counts[name].to_numpy() for name in ("segment", "anchor", "product", "n"))
     overall = np.zeros(peers.n_products, dtype=np.int64)
     overall[totals["product"].to_numpy()] = totals["n"].to_numpy()
-    low, _ = proportion_confint(n, buyers[segment, anchor], alpha=1 - CONFIDENCE_LEVEL, method="wilson")
-    strength = np.where(low > overall[product] / max(len(peers.product), 1), low, UNREMARKABLE)
+    lift = _lift(n, buyers[segment, anchor], overall[product] / max(len(peers.product), 1))
     shape = (len(peers.n_accounts) * peers.n_products, peers.n_products)
     rows = segment.astype(np.int64) * peers.n_products + anchor
     return FollowOns(
         count=_canonical(n.astype(np.int32), rows, product, shape),
-        strength=_canonical(strength.astype(np.float32), rows, product, shape),
+        lift=_canonical(lift, rows, product, shape),
         overall=overall,
     )
 
@@ -225,6 +226,51 @@ def count_together(history: History, products: Vocabulary, one: Int32, other: In
     of_pair = np.zeros((2, len(pairs)), dtype=np.int32)
     of_pair[:, answer["pair"].to_numpy()] = answer["orders"].to_numpy(), answer["buyers"].to_numpy()
     return CopurchaseCounts(of_pair[0][row], of_pair[1][row])
+
+
+@dataclass(frozen=True)
+class CopurchaseLift:
+    """Ordered pairs of an antecedent and a product that enough buyers had in one order.
+
+    Attributes:
+        count: orders that hold both.
+        lift: as of `FollowOns`, of the orders that hold the antecedent, over all orders.
+        n_orders: orders that hold each product, shape `(n_products,)`.
+    """
+
+    count: sp.csr_array
+    lift: sp.csr_array
+    n_orders: Int32
+
+
+def copurchase_lift(
+    rules: RuleTable, rule_ranges: Ranges, history: History, products: Vocabulary, least: int
+) -> CopurchaseLift:
+    """Return what the pairs of a rule table say of their products; pairs that replace each other apart."""
+    n_orders = _orders_of(history, products)
+    keep = (rules.n_buyers >= least) & (rules.relation != SUBSTITUTE)
+    antecedent, consequent, n_both = (
+        row_of_entries(rule_ranges.count)[keep],
+        rules.consequent[keep],
+        rules.n_both[keep],
+    )
+    base = n_orders[consequent] / max(len(unique_sorted(history.order)), 1)
+    shape = (len(products), len(products))
+    lift = _lift(n_both, n_orders[antecedent], base)
+    return CopurchaseLift(
+        count=_canonical(n_both, antecedent.astype(np.int64), consequent, shape),
+        lift=_canonical(lift, antecedent.astype(np.int64), consequent, shape),
+        n_orders=n_orders,
+    )
+
+
+def _lift(n: Int32 | Int64, n_of: Int32 | Int64, base: Float64) -> Float32:
+    """Return the lower end of the interval of `n / n_of` over a base rate; `UNREMARKABLE` where it is 1 or less."""
+    if not len(n):
+        return np.zeros(0, dtype=np.float32)
+    low, _ = proportion_confint(n, n_of, alpha=1 - CONFIDENCE_LEVEL, method="wilson")
+    lift = low / np.maximum(base, np.finfo(np.float64).tiny)
+    return np.where(lift > 1, lift, UNREMARKABLE).astype(np.float32)
 
 
 def _orders_of(history: History, products: Vocabulary) -> Int32:

@@ -135,10 +135,10 @@ def product_table(
     quantity[vocabulary.history_rows] = product_quantities(history)
     table = ProductTable(
         ids=Utf8Column.of(vocabulary.ids.tolist()),
-        names=Utf8Column.of(_texts(vocabulary.column(frame, c.NAME, None))),
+        names=Utf8Column.of(texts(vocabulary.column(frame, c.NAME, None))),
         category=category.codes,
         family=family.codes,
-        tier=Utf8Column.of(_texts(vocabulary.column(frame, c.TIER, None))),
+        tier=Utf8Column.of(texts(vocabulary.column(frame, c.TIER, None))),
         price=np.where(np.isnan(price), paid, price),
         cost=vocabulary.column(frame, c.COST, np.nan).astype(np.float64),
         active=vocabulary.column(frame, c.ACTIVE, True).astype(bool),
@@ -179,5 +179,6 @@ def _spread(values: Float32, vocabulary: Vocabulary) -> Float32:
     return spread
 
 
-def _texts(values: NDArray[np.object_]) -> list[str | None]:
+def texts(values: NDArray[np.object_]) -> list[str | None]:
+    """Return texts with single blanks, None where there is none."""
     return [None if value is None else " ".join(str(value).split()) for value in values]

@@ -29,17 +29,28 @@ class ColumnRule(Protocol):
         """Return what is wrong and the rule that it breaks, None where nothing is."""
 
 
+@dataclass(frozen=True)
+class AddedLater:
+    """Bundles of earlier releases lack the column; it then holds zeros, or empty strings."""
+
+
 class StoredColumn(NamedTuple):
     """A column as its table declares it.
 
     Attributes:
         dtype: of its array; None for `Utf8Column`.
         rules: what must hold of it.
+        is_optional: whether a file may lack it, see `AddedLater`.
     """
 
     name: str
     dtype: np.dtype[Any] | None
     rules: tuple[ColumnRule, ...]
+    is_optional: bool = False
+
+    def empty(self, n_rows: int) -> Array | Utf8Column:
+        """Return what stands for the column where a file lacks it."""
+        return Utf8Column.of([None] * n_rows) if self.dtype is None else np.zeros(n_rows, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -236,9 +247,10 @@ def _columns_of(kind: type) -> tuple[StoredColumn, ...]:
 
 
 def _column(name: str, hint: Any) -> StoredColumn:  # noqa: ANN401 - whatever stands in a class
-    plain, *rules = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    plain, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     dtype = None if plain is Utf8Column else np.dtype(get_args(get_args(plain)[-1])[0])
-    return StoredColumn(name, dtype, tuple(rules))
+    rules = tuple(note for note in notes if not isinstance(note, AddedLater))
+    return StoredColumn(name, dtype, rules, len(rules) < len(notes))
 
 
 def _check_shapes(name: str, table: object) -> None:

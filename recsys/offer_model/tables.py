@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field
 
 from recsys.contracts.config import Config
 from recsys.offer_model.column_rules import (
+    AddedLater,
     AtMostOwners,
     CountOf,
     Increasing,
@@ -39,6 +40,9 @@ EVERYONE = 0
 """Row of `SegmentTable` that stands for all accounts."""
 
 COMPLEMENT, SUBSTITUTE, NO_RELATION = 1, 2, 0
+
+FOLLOWED, TOGETHER, ALIKE, SAME_CATEGORY = range(4)
+"""How a product of `EvidenceTable` is related to its anchor."""
 
 MOST_DAYS: Final = 36_500
 """A hundred years: no window is longer."""
@@ -134,6 +138,8 @@ class AccountTable:
     candidates_count: Annotated[Int32, CountOf("candidates", "accounts")]
     owned_start: Int64
     owned_count: Annotated[Int32, CountOf("owned", "accounts")]
+    names: Annotated[Utf8Column, AddedLater()]  # what people call it
+    language: Annotated[Utf8Column, AddedLater()]  # that it speaks, BCP 47
 
 
 @dataclass(frozen=True)
@@ -230,7 +236,11 @@ class FallbackTable:
 
 @dataclass(frozen=True)
 class EvidenceTable:
-    """Counts that a reason is spoken from; `anchor` -1: how many of the segment ever bought the product."""
+    """Counts that a reason is spoken from; `anchor` -1: how many of the segment ever bought the product.
+
+    Of the relation `TOGETHER` the counts are orders of everyone with the anchor, and with both; of `ALIKE` and
+    `SAME_CATEGORY` there are none.
+    """
 
     segment: Annotated[Int32, RowOf("segments")]
     anchor: Annotated[Int32, RowOf("products", or_none=True)]
@@ -239,6 +249,8 @@ class EvidenceTable:
     n_anchor: Annotated[Int32, _COUNT]
     # of those, that first bought the product within the reason window after the anchor
     n_followed: Annotated[Int32, _COUNT]
+    # FOLLOWED, TOGETHER, ALIKE or SAME_CATEGORY; the first where an older bundle does not say
+    relation: Annotated[NDArray[np.int8], Within(0, 3), AddedLater()]
 
 
 @dataclass(frozen=True)

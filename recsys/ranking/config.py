@@ -45,5 +45,5 @@ class RankingConfig(Config):
     repeat_weight: float = Field(default=0.3, ge=0, le=1)
     repeat_prior_orders: float = Field(default=2.0, gt=0, le=1e6)
     recent_purchases: int = Field(default=10, ge=1, le=1_000)
-    least_buyers: int = Field(default=5, ge=5, le=1_000_000)
+    least_buyers: int = Field(default=10, ge=5, le=1_000_000)
     diversity: DiversityConfig = DiversityConfig()

@@ -25,6 +25,7 @@ from recsys.ranking.compiled_ranker import CompiledRanker
 from recsys.ranking.config import RankingConfig
 from recsys.ranking.explanations import Reasons
 from recsys.ranking.kernel.layout import NO_ROW
+from recsys.ranking.languages import Language
 from recsys.ranking.live_catalogue import LiveCatalogue
 from recsys.ranking.ranked import TIERS, Exploration, RankedOffer, RankedSlate, draw, widened
 
@@ -103,9 +104,11 @@ class OfferEngine:
             ConfigError: as `rank`.
         """
         ranked = self.rank(request, state, exploration)
+        language = self.reasons.language(request, ranked.account)
         return Slate(
             offers=tuple(
-                self._offer(rank, offer, ranked, request.explain) for rank, offer in enumerate(ranked.offers, start=1)
+                self._offer(rank, offer, ranked, request.explain, language)
+                for rank, offer in enumerate(ranked.offers, start=1)
             ),
             requested=request.limit,
             shortfall=ranked.shortfall,
@@ -116,10 +119,11 @@ class OfferEngine:
             unknown_categories=ranked.resolved.unknown_categories,
             n_considered=ranked.n_considered,
             refused=ranked.refused,
+            language=language.tag,
         )
 
-    def _offer(self, rank: int, offer: RankedOffer, ranked: RankedSlate, explain: Explain) -> Offer:
-        reason = self.reasons.of_offer(offer, ranked.segment)
+    def _offer(self, rank: int, offer: RankedOffer, ranked: RankedSlate, explain: Explain, language: Language) -> Offer:
+        reason, for_rep, for_shopper = self.reasons.spoken(offer, ranked.segment, language)
         source = offer.from_product if offer.from_product != NO_ROW else reason.anchor
         price = None if math.isnan(offer.price) else offer.price
         rule, share, text = ranked.resolved.rules.annotations.get(offer.product, NO_ANNOTATION)
@@ -137,12 +141,15 @@ class OfferEngine:
             expected_value=offer.expected_value,
             score=offer.utility,
             tier=TIERS[offer.tier],
-            reason="" if explain == "none" else reason.sentence,
+            reason="" if explain == "none" else for_rep,
             from_product_id=None if source == NO_ROW else ids[source],
-            evidence=reason.evidence if explain == "full" else {},
+            evidence=self.reasons.evidence(reason) if explain == "full" else {},
             rule=rule,
             discount=None if share is None or price is None else share * price,
             text=text,
+            reason_code=reason.code,
+            reason_for_shopper="" if explain == "none" else for_shopper,
+            from_product_name=None if source == NO_ROW else self.model.products.names[source] or None,
             propensity=ranked.last_propensity if rank == len(ranked.offers) else 1.0,
         )
 

@@ -11,6 +11,8 @@ from recsys.contracts.answers import CallListEntry
 from recsys.contracts.offers import EMPTY_STATE, AccountState, Objective, Offer, OfferRequest
 from recsys.offer_model.tables import Int64
 from recsys.ranking.engine import OfferEngine
+from recsys.ranking.kernel.layout import NO_ROW
+from recsys.ranking.languages import LANGUAGES, Language
 from recsys.ranking.white_space import WhiteSpace, WhiteSpaceBuilder
 from recsys.ranking.why_not import WhyNot, why_not
 
@@ -80,7 +82,11 @@ def takers_of(engine: OfferEngine, product_id: str) -> LikelyBuyers:
 
 
 def likely_buyers(
-    engine: OfferEngine, takers: LikelyBuyers, capacity: int, state_of: StateOf
+    engine: OfferEngine,
+    takers: LikelyBuyers,
+    capacity: int,
+    state_of: StateOf,
+    language: Language = LANGUAGES["en"],
 ) -> tuple[CallListEntry, ...]:
     """Return the likeliest takers, each account once, `capacity` at the most.
 
@@ -92,6 +98,7 @@ def likely_buyers(
         takers: of the product.
         capacity: how many calls can be made.
         state_of: what is known of an account beyond the bundle; asked for those only that may be on the list.
+        language: of the reasons.
     """
     calls: list[CallListEntry] = []
     seen: set[int] = set()
@@ -101,7 +108,7 @@ def likely_buyers(
         if account in seen:
             continue
         seen.add(account)
-        call = _call(engine, candidate, engine.model.accounts.ids[account], len(calls) + 1)
+        call = _call(engine, candidate, engine.model.accounts.ids[account], len(calls) + 1, language)
         if _may_be_called(engine, account, candidate, state_of(call.account_id)):
             calls.append(call)
     return tuple(calls)
@@ -126,12 +133,11 @@ def _may_be_called(engine: OfferEngine, account: int, candidate: int, state: Acc
     return product not in engine.applied_rules(request, state).blocking
 
 
-def _call(engine: OfferEngine, candidate: int, account_id: str, rank: int) -> CallListEntry:
+def _call(engine: OfferEngine, candidate: int, account_id: str, rank: int, language: Language) -> CallListEntry:
     table, reasons = engine.model.candidates, engine.reasons
     product, lower = int(table.product[candidate]), int(table.from_product[candidate])
     probability, quantity = float(table.probability[candidate]), float(table.expected_quantity[candidate])
-    evidence, is_upgrade = int(table.evidence[candidate]), lower >= 0
-    said = reasons.of_evidence(evidence, is_upgrade=is_upgrade) if evidence >= 0 else reasons.of_popularity(product)
+    reason, is_upgrade = reasons.of_candidate(product, lower, int(table.evidence[candidate])), lower >= 0
     return CallListEntry(
         rank=rank,
         account_id=account_id,
@@ -139,7 +145,7 @@ def _call(engine: OfferEngine, candidate: int, account_id: str, rank: int) -> Ca
         probability=probability,
         expected_quantity=quantity,
         expected_value=probability * engine.catalogue.money(product, lower, quantity),
-        reason=said.sentence,
+        reason=reasons.speak(reason, language).for_rep,
         from_product_id=engine.catalogue.ids[lower] if is_upgrade else None,
     )
 
@@ -165,9 +171,22 @@ class ModelExplorer:
         """Return the accounts that have a product among their candidates; see `recsys.ranking.explorer`."""
         return takers_of(self._engine, product_id)
 
-    def call_list(self, takers: LikelyBuyers, capacity: int, state_of: StateOf) -> tuple[CallListEntry, ...]:
-        """Return the likeliest takers; see `recsys.ranking.explorer`."""
-        return likely_buyers(self._engine, takers, capacity, state_of)
+    def call_list(
+        self,
+        takers: LikelyBuyers,
+        capacity: int,
+        state_of: StateOf,
+        language: str | None = None,
+        default_language: str = "en",
+    ) -> tuple[CallListEntry, ...]:
+        """Return the likeliest takers, their reasons in a language as of `OfferRequest`; see `recsys.ranking.explorer`.
+
+        Raises:
+            ConfigError: a tag is none of a language.
+        """
+        asked = OfferRequest(language=language, default_language=default_language)
+        spoken = self._engine.reasons.language(asked, NO_ROW)
+        return likely_buyers(self._engine, takers, capacity, state_of, spoken)
 
     def board(
         self, account_id: str, state: AccountState, cells_per_category: int, objective: Objective = "conversion"

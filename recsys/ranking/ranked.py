@@ -32,6 +32,10 @@ class RankedOffer(NamedTuple):
     utility: float
 
 
+N_ROWS: Final = RankedOffer._fields.index("price")
+"""Of the fields of a ranked offer: rows stand before it, numbers from it on."""
+
+
 class Watched(NamedTuple):
     """What became of a watched product.
 

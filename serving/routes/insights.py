@@ -24,9 +24,9 @@ from serving.decisions import CallerContext, decide
 from serving.http.admission import JsonBody
 from serving.http.problems import BODY_PROBLEMS, QUERY_PROBLEMS, problem_responses
 from serving.models.by_alias import LoadedModel
-from serving.schemas.fields import Id, Label
+from serving.schemas.fields import Id, Label, LanguageTag
 from serving.schemas.insights import BoardAnswer, CallListAnswer, WhyNotAnswer, WhyNotBody
-from serving.schemas.offers import Limit, OffersAnswer
+from serving.schemas.offers import LANGUAGE_WANTED, Limit, OffersAnswer
 from serving.services import AdmissionDep, Services, ServicesDep
 
 router = APIRouter(tags=["pages"])
@@ -37,6 +37,7 @@ ProductPath = Annotated[
 LimitQuery = Annotated[Limit, Query(description="How many offers are wanted.", examples=[4])]
 ExplainQuery = Annotated[Explain, Query(description="How much evidence comes with each offer.", examples=["full"])]
 ChannelQuery = Annotated[Label | None, Query(description="Where the request comes from.", examples=["web"])]
+LanguageQuery = Annotated[LanguageTag | None, Query(description=LANGUAGE_WANTED, examples=["de"])]
 SurfaceQuery = Annotated[Label | None, Query(description="The place of the offers.", examples=["product"])]
 
 
@@ -54,10 +55,11 @@ async def get_complements(
     explain: ExplainQuery = "brief",
     channel: ChannelQuery = None,
     surface: SurfaceQuery = None,
+    language: LanguageQuery = None,
 ) -> Response:
     """Cross-sells beside a product, for a page without an account. A decision: report outcomes against it."""
     place = CallerContext(None, channel, surface, admission.request_id, "GET /v1/products/{product_id}/complements")
-    return await _beside(services, place, product_id, "cross_sell", limit, explain)
+    return await _beside(services, place, product_id, "cross_sell", limit, explain, language)
 
 
 @router.get(
@@ -74,10 +76,11 @@ async def get_upgrades(
     explain: ExplainQuery = "brief",
     channel: ChannelQuery = None,
     surface: SurfaceQuery = None,
+    language: LanguageQuery = None,
 ) -> Response:
     """Upsells from a product, for a page without an account. A decision: report outcomes against it."""
     place = CallerContext(None, channel, surface, admission.request_id, "GET /v1/products/{product_id}/upgrades")
-    return await _beside(services, place, product_id, "upsell", limit, explain)
+    return await _beside(services, place, product_id, "upsell", limit, explain, language)
 
 
 @router.get("/v1/products/{product_id:path}/accounts", responses=QUERY_PROBLEMS, summary="Whom to call about a product")
@@ -85,6 +88,7 @@ async def get_call_list(
     services: ServicesDep,
     product_id: ProductPath,
     capacity: Annotated[int, Query(ge=1, le=1_000, description="How many calls can be made.", examples=[20])] = 50,
+    language: LanguageQuery = None,
 ) -> CallListAnswer:
     """The accounts most likely to take it; without those that own it by now, declined it lately or want no offers."""
     model = services.models.current()
@@ -92,7 +96,13 @@ async def get_call_list(
     _known(model, product_id)
     now = services.clock()
     takers = await asyncio.to_thread(insight.takers_of, product_id)
-    calls = insight.call_list(takers, capacity, lambda account_id: services.state.of(account_id, None, now))
+    calls = insight.call_list(
+        takers,
+        capacity,
+        lambda account_id: services.state.of(account_id, None, now),
+        language,
+        services.settings.language,
+    )
     return CallListAnswer(
         product_id=product_id,
         model_version=model.version,
@@ -167,7 +177,13 @@ async def post_why_not(
 
 
 async def _beside(
-    services: Services, asker: CallerContext, product_id: str, kind: OfferKind, limit: int, explain: Explain
+    services: Services,
+    asker: CallerContext,
+    product_id: str,
+    kind: OfferKind,
+    limit: int,
+    explain: Explain,
+    language: str | None,
 ) -> Response:
     _known(services.models.current(), product_id)
     question = OfferRequest(
@@ -178,6 +194,8 @@ async def _beside(
         explain=explain,
         channel=asker.channel,
         sources="evidence",
+        language=language,
+        default_language=services.settings.language,
     )
     return Response(await decide(services, question, asker), media_type="application/json")
 

@@ -55,7 +55,7 @@ def shop_question(services: Services, body: OffersBody, request_id: str) -> tupl
     asker = CallerContext(
         body.visitor_id, body.channel, body.surface, request_id, "POST /v1/offers", body.experiment_id
     )
-    return body.to_request(services.settings.objective), asker
+    return body.to_request(services.settings), asker
 
 
 def person_question(
@@ -70,6 +70,8 @@ def person_question(
         objective=query.objective or services.settings.objective,
         explain=query.explain,
         channel=query.channel,
+        language=query.language,
+        default_language=services.settings.language,
     )
     return question, CallerContext(
         None, query.channel, query.surface, request_id, "GET /v1/accounts/{account_id}/offers"
@@ -123,7 +125,7 @@ async def _line(services: Services, index: int, body: OffersBody, request_id: st
     route = "POST /v1/offers:batch"
     asker = CallerContext(body.visitor_id, body.channel, body.surface, request_id, route, body.experiment_id)
     try:
-        content = await decide(services, body.to_request(services.settings.objective), asker)
+        content = await decide(services, body.to_request(services.settings), asker)
     except Exception as error:  # noqa: BLE001 - one question that fails must not end the others
         failed = problem_of(error, request_id, services.settings.retry_after_seconds)
         return b'{"index":%d,"status":%d,"answer":null,"problem":%b}\n' % (

@@ -7,6 +7,8 @@ from typing import Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from recsys.contracts.offers import LANGUAGE_TAG
+
 _NAMES_SOMETHING = r"^[^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s][^\x00-\x1f\x7f]*$"
 """Text without control characters that is not all white space; the length that is left is what the server counts."""
 
@@ -27,6 +29,9 @@ WHOLE = BeforeValidator(_whole)
 
 Money = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Quantity = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+
+LanguageTag = Annotated[str, StringConstraints(max_length=35, pattern=LANGUAGE_TAG)]
+"""BCP 47, as `de` or `de-AT`."""
 
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 """ISO 4217."""

@@ -14,14 +14,19 @@ from serving.schemas.fields import (
     WHOLE,
     Id,
     Label,
+    LanguageTag,
     Money,
     Quantity,
     StrictBody,
     answered_fields,
 )
+from serving.settings import Settings
 
 Kinds = Annotated[list[OfferKind], Field(min_length=1, max_length=2)]
 Limit = Annotated[int, Field(ge=1, le=100)]
+LANGUAGE_WANTED: Final = (
+    "Of the reasons, as `de` or `de-AT`; left out, or not one that the engine speaks: the account's, else the server's."
+)
 
 
 class CartLineBody(StrictBody):
@@ -98,14 +103,15 @@ class OffersBody(StrictBody):
     explain: Explain = Field(default="brief", description="How much evidence comes with each offer.")
     filters: FiltersBody | None = Field(default=None, description="Which products may be offered at all.")
     region: Label | None = Field(default=None, description="Of the buyer; business rules may ask for it.")
+    language: LanguageTag | None = Field(default=None, description=LANGUAGE_WANTED)
     experiment_id: Id | None = Field(
         default=None,
         description="The experiment to take part in; left out, the oldest that runs and has a unit for it. One that "
         "does not run is reported, and the answer is as without experiments.",
     )
 
-    def to_request(self, objective: Objective) -> OfferRequest:
-        """Return the question in the engine's words; `objective` is the server's own."""
+    def to_request(self, settings: Settings) -> OfferRequest:
+        """Return the question in the engine's words; what it leaves open is the server's."""
         return OfferRequest(
             account_id=self.account_id,
             cart=tuple([CartLine(line.product_id, line.quantity) for line in self.cart]),
@@ -114,10 +120,12 @@ class OffersBody(StrictBody):
             limit=self.limit,
             exclude=frozenset(self.exclude),
             new_only=self.new_only,
-            objective=self.objective or objective,
+            objective=self.objective or settings.objective,
             explain=self.explain,
             channel=self.channel,
             region=self.region,
+            language=self.language,
+            default_language=settings.language,
             **({} if self.filters is None else self.filters.asked()),
         )
 
@@ -139,6 +147,7 @@ class AccountOffersQuery(BaseModel):
     )
     channel: Label | None = Field(default=None, description="Where the request comes from.", examples=["phone"])
     surface: Label | None = Field(default=None, description="The place of the offers.", examples=["crm"])
+    language: LanguageTag | None = Field(default=None, description=LANGUAGE_WANTED, examples=["de"])
 
 
 OfferAnswer = create_model("OfferAnswer", __doc__="One ranked offer.", **answered_fields(Offer, ANSWERED))
@@ -156,6 +165,7 @@ OFFERS_EXAMPLE: Final[dict[str, Any]] = {
     "arm": "treatment",
     "assignments": [{"experiment_id": "autumn-cards-1", "arm": "treatment"}],
     "tier": "account",
+    "language": "en",
     "offers": [
         {
             "rank": 1,
@@ -170,12 +180,17 @@ OFFERS_EXAMPLE: Final[dict[str, Any]] = {
             "expected_value": 5.346,
             "score": 0.18,
             "tier": "cart",
-            "reason": "Bought with REGENCY CAKESTAND 3 TIER in 412 of 2,005 orders.",
+            "reason": "SET OF 3 CAKE TINS PANTRY DESIGN was in 412 of 2,005 orders with REGENCY CAKESTAND 3 TIER; "
+            "8 % overall",
             "from_product_id": "22423",
             "evidence": {},
             "rule": "autumn tins",
             "discount": 0.495,
             "text": "This week only",
+            "reason_code": "bought_together",
+            "reason_for_shopper": "You chose REGENCY CAKESTAND 3 TIER; others order SET OF 3 CAKE TINS PANTRY DESIGN "
+            "with it",
+            "from_product_name": "REGENCY CAKESTAND 3 TIER",
         }
     ],
     "requested": 4,
@@ -211,6 +226,7 @@ class OffersAnswer(BaseModel):
         description="Every experiment that the request fell into; `experiment` and `arm` are the first. Empty without."
     )
     tier: Tier = Field(description="The best source of evidence that answered; an unknown account gets a fallback.")
+    language: str = Field(description="The language of the reasons.")
     offers: list[OfferAnswer] = Field(description="In order of rank.")
     requested: int = Field(description="How many were asked for.")
     returned: int = Field(description="How many came.")

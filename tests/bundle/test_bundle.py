@@ -283,3 +283,18 @@ def test_it_ranks_as_it_was_told(tmp_path: Path) -> None:
     told = RankingConfig(min_probability=0.5)
     save_bundle(tmp_path / "bundle", model, details=BundleDetails(ranking=told))
     assert load_bundle(tmp_path / "bundle").engine().config == told
+
+
+def test_a_table_of_an_earlier_release_lacks_what_was_added_later_and_nothing_else(bundle: Path) -> None:
+    path = bundle / "tables" / "evidence.arrow"
+    with pa.memory_map(str(path)) as file:
+        whole = pa.ipc.open_file(file).read_all()
+    for dropped, fault in (("relation", None), ("n_anchor", "columns")):
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, whole.drop_columns(dropped).schema) as writer:
+            writer.write_table(whole.drop_columns(dropped))
+        reseal(bundle, "tables/evidence.arrow")
+        if fault is None:
+            assert load_bundle(bundle).model.evidence.relation.tolist() == [0] * whole.num_rows
+        else:
+            with pytest.raises(BundleCorruptError, match=fault):
+                load_bundle(bundle)

@@ -323,11 +323,11 @@ def test_steps_of_a_curve_become_a_rise_through_their_middles() -> None:
 
 
 def test_a_pair_that_only_the_weights_name_is_counted_and_spoken() -> None:
-    five = [(f"b{row}", f"new{row}", product, 10, 1.0, 3.0) for row in range(5) for product in ("mug", "pot")]
+    ten = [(f"b{row}", f"new{row}", product, 10, 1.0, 3.0) for row in range(10) for product in ("mug", "pot")]
     weights = sp.csr_array((np.array([0.4]), ([0], [1])), shape=(3, 3))  # from mug to pot
     cart = CartWeights(weights, np.zeros(3, dtype=np.float32), noisy_or_curve())
-    engine = OfferEngine(build(lines=[*LINES, *five], cart=cart, rules=None))
+    engine = OfferEngine(build(lines=[*LINES, *ten], cart=cart, rules=None))
     request = OfferRequest(cart=(CartLine("mug"),), kinds=("cross_sell",), limit=1)
-    assert engine.recommend(request).offers[0].reason == "Pot was in 5 of 9 orders with Mug"
-    fewer = OfferEngine(build(lines=[*LINES, *five[2:]], cart=cart, rules=None))
+    assert engine.recommend(request).offers[0].reason == "Pot was in 10 of 14 orders with Mug; 69 % overall"
+    fewer = OfferEngine(build(lines=[*LINES, *ten[2:]], cart=cart, rules=None))
     assert "orders with" not in fewer.recommend(request).offers[0].reason

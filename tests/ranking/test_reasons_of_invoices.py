@@ -99,21 +99,21 @@ def check_follow_on(query: Query, offer: Offer) -> None:
     assert told["n_buyers"] == query.followed(anchor, offer.product_id, days)
     assert told["n_follow_ons_overall"] == query.followed_anything(offer.product_id, days)
     assert told["n_purchases_overall"] == query.count("SELECT count(*) FROM firsts")
-    assert int(told["n_buyers"]) >= 5
+    assert int(told["n_buyers"]) >= 10
 
 
 def check_popularity(query: Query, offer: Offer) -> None:
     told = offer.evidence
     assert told["n_peers"] == query.count("SELECT count(DISTINCT account_id) FROM firsts")
     assert told["n_buyers"] == query.buyers(offer.product_id)
-    assert int(told["n_buyers"]) >= 5
+    assert int(told["n_buyers"]) >= 10
 
 
 def check_lately(query: Query, offer: Offer) -> None:
     told = offer.evidence
     assert told["n_peers"] == query.count("SELECT count(DISTINCT account_id) FROM firsts")
     assert told["n_buyers"] == query.buyers_since(offer.product_id, int(told["window_days"]))
-    assert int(told["n_buyers"]) >= 5
+    assert int(told["n_buyers"]) >= 10
 
 
 def check_cart(query: Query, offer: Offer) -> None:
@@ -122,18 +122,22 @@ def check_cart(query: Query, offer: Offer) -> None:
     assert told["n_orders_with_anchor"] == query.orders_with(anchor)
     # An order without an account counts as somebody of its own.
     people = "count(DISTINCT account_id) + count(*) FILTER (account_id IS NULL)"
-    assert query.orders_with_both(anchor, offer.product_id, people) >= 5
+    assert query.orders_with_both(anchor, offer.product_id, people) >= 10
+
+
+CHECKS: dict[str, Callable[[Query, Offer], None]] = {
+    "bought_together": check_cart,
+    "bought_next": check_follow_on,
+    "upgraded": check_follow_on,
+    "popular": check_popularity,
+    "popular_lately": check_lately,
+}
 
 
 def check_of(offer: Offer) -> Callable[[Query, Offer], None] | None:
-    if "n_orders_with_both" in offer.evidence:
-        return check_cart
-    if not offer.evidence:
-        return None
-    assert offer.evidence["peer_group"] == EVERYONE  # the invoices know no segments
-    if "anchor_product_id" in offer.evidence:
-        return check_follow_on
-    return check_lately if "window_days" in offer.evidence else check_popularity
+    """The query behind a reason; the invoices know no segments."""
+    assert offer.evidence.get("peer_group", EVERYONE) == EVERYONE
+    return CHECKS.get(str(offer.reason_code))
 
 
 def served(engine: OfferEngine, data: Dataset) -> Iterator[Offer]:
@@ -157,7 +161,7 @@ def checked(path: Path, as_of: datetime, config: TrainConfig) -> pd.Series:
     for offer in served(engine, data):
         check = check_of(offer)
         if check is None:
-            assert "few have bought it yet" in offer.reason
+            assert offer.reason_code in ("higher_version", "close_to", "few_yet")
             continue
         check(query, offer)
         names.append(check.__name__)
@@ -170,8 +174,7 @@ def checked(path: Path, as_of: datetime, config: TrainConfig) -> pd.Series:
 def test_reasons_of_the_first_four_months_equal_a_query(online_retail_path: Path) -> None:
     counts = checked(online_retail_path, SPRING, HASTY)
     assert counts.sum() >= 200
-    assert counts["check_follow_on"] >= 20
-    assert counts["check_cart"] >= 20
+    assert counts["check_cart"] >= 100
 
 
 @pytest.mark.proof
@@ -179,8 +182,8 @@ def test_reasons_of_the_first_four_months_equal_a_query(online_retail_path: Path
 def test_two_hundred_reasons_of_a_trained_engine_equal_a_query(online_retail_path: Path) -> None:
     counts = checked(online_retail_path, JUNE, TrainConfig())
     assert counts.sum() >= 200
-    assert counts["check_follow_on"] >= 50
-    assert counts["check_cart"] >= 50
+    assert counts["check_follow_on"] >= 5
+    assert counts["check_cart"] >= 150
     write_proof(counts)
 
 
@@ -193,7 +196,7 @@ def write_proof(counts: pd.Series) -> None:
             "cores": os.cpu_count(),
         },
         "what": "reasons served by an engine trained on Online Retail II as of 2011-06-01, default configuration; every"
-        " count was asked again of the order lines in SQL, and five accounts or more stand behind each",
+        " count was asked again of the order lines in SQL, and ten accounts or more stand behind each",
         "recomputed": int(counts.sum()),
         "by_query": {str(name).removeprefix("check_"): int(n) for name, n in counts.items()},
         "differing": 0,

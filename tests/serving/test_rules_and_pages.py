@@ -235,6 +235,31 @@ def test_a_call_list_is_capped_and_knows_the_latest_orders(real: httpx.Client) -
     assert real.get(f"/v1/products/{first}/accounts").json()["calls"] == []
 
 
+def test_reasons_come_in_the_language_that_is_asked_for_or_the_servers(
+    store: MemoryStore, running: Any, bundle_folder: Path
+) -> None:
+    model = load_model(bundle_folder, source="test", now=NOW)
+    pages = ("/v1/accounts/A1/offers", "/v1/products/P02/complements", "/v1/products/P02/upgrades")
+    with running(create_app(Settings(language="de"), bundles=FixedModel(model), store=store, clock=lambda: NOW)) as api:
+        for path in pages:
+            german, english, neither = (
+                api.get(path, params={"limit": 3} | asked).json()
+                for asked in ({}, {"language": "en-GB"}, {"language": "fr"})
+            )
+            assert (german["language"], english["language"], neither["language"]) == ("de", "en", "de")
+            assert [offer["reason"] for offer in german["offers"]] == [offer["reason"] for offer in neither["offers"]]
+            if german["offers"]:
+                assert german["offers"][0]["reason"] != english["offers"][0]["reason"]
+                assert german["offers"][0]["reason_code"] == english["offers"][0]["reason_code"]
+        assert ask(api)["language"] == "de"
+        assert ask(api, language="en")["language"] == "en"
+        calls = [api.get("/v1/products/P02/accounts", params=asked).json() for asked in ({}, {"language": "en"})]
+        assert [call["reason"] for call in calls[0]["calls"]] != [call["reason"] for call in calls[1]["calls"]]
+        refused = api.post("/v1/offers", json={"language": "German"})
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/language")
+        assert api.get(pages[0], params={"language": "de_AT"}).status_code == 422
+
+
 def test_why_not_says_that_another_offer_was_drawn(store: MemoryStore, running: Any, bundle_folder: Path) -> None:
     model = load_model(bundle_folder, source="test", now=NOW)
     usual = model.engine.answer(OfferRequest("A1", limit=1)).product_ids[0]

@@ -164,6 +164,7 @@ def _evidence(
         product=np.arange(n, dtype=np.int32),
         n_anchor=rng.integers(50, 100, n).astype(np.int32),
         n_followed=rng.integers(5, 50, n).astype(np.int32),
+        relation=(np.arange(n) % 4).astype(np.int8),
     )
     return cross, table
 
@@ -213,6 +214,8 @@ def _accounts(config: SyntheticModelConfig, rng: np.random.Generator, n_owned: i
         candidates_count=candidates,
         owned_start=_starts(owned),
         owned_count=owned,
+        names=Utf8Column.of([f"Account {row}" for row in range(n)]),
+        language=Utf8Column.of([None] * n),
     )
 
 

@@ -71,7 +71,7 @@ def _tastes(snapshot: Snapshot) -> dict[str, AnyFloatArray]:
     }
 
 
-NOT_FEATURES = frozenset({c.ACCOUNT_ID, c.OWNER, c.CREATED_AT, c.DO_NOT_OFFER})
+NOT_FEATURES = frozenset({c.ACCOUNT_ID, c.NAME, c.LANGUAGE, c.OWNER, c.CREATED_AT, c.DO_NOT_OFFER})
 MAX_LEVELS = 200
 
 

@@ -28,7 +28,7 @@ from recsys.models.upgrade.snapshot import (
     usual_log_quantity,
 )
 
-_NOT_FEATURES: Final = frozenset({c.ACCOUNT_ID, c.DO_NOT_OFFER, c.OWNER})
+_NOT_FEATURES: Final = frozenset({c.ACCOUNT_ID, c.NAME, c.LANGUAGE, c.DO_NOT_OFFER, c.OWNER})
 
 
 def account_columns(accounts: pd.DataFrame, account_ids: NDArray[np.object_], now: int) -> pd.DataFrame:

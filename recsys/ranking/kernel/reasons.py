@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 from recsys.ranking.kernel.layout import (
     NO_ROW,
     TIER_CART,
@@ -20,12 +23,15 @@ from recsys.ranking.kernel.layout import (
 )
 from recsys.ranking.kernel.native import inner
 
+_Z: Final = 1.96
+
 
 @inner
 def best_rule(t: int, product: int, tier: int) -> int:
     """Return which of the cart's products, or of the latest purchases, explains a product best; `NO_ROW` for none.
 
-    It is the position of the antecedent whose orders hold the product most often, ties to the smaller row.
+    It is the position of the antecedent whose orders hold the product most often, by the lower end of the interval;
+    ties go to the smaller row.
     """
     n = request(t)[0].n_cart if tier == TIER_CART else answer(t)[0].n_recent if tier == TIER_RECENT else 0
     best, best_share, best_antecedent = NO_ROW, 0.0, NO_ROW
@@ -33,10 +39,19 @@ def best_rule(t: int, product: int, tier: int) -> int:
         antecedent = antecedent_at(t, position, tier)
         rule = rule_of(t, product, antecedent)
         if rule != NO_ROW:
-            share = rule_n_both(t)[rule] / max(rule_n_antecedent(t)[rule], 1)
+            share = least_share(rule_n_both(t)[rule], rule_n_antecedent(t)[rule])
             if best == NO_ROW or share > best_share or (share == best_share and antecedent < best_antecedent):
                 best, best_share, best_antecedent = position, share, antecedent
     return best
+
+
+@inner
+def least_share(n: int, n_of: int) -> float:
+    """Return the lower end of the Wilson interval of `n / n_of`, at 95 %."""
+    total = max(n_of, 1)
+    share, spread = n / total, _Z * _Z / total
+    margin = _Z * math.sqrt(max(share * (1.0 - share) / total + spread / (4.0 * total), 0.0))
+    return (share + spread / 2.0 - margin) / (1.0 + spread)
 
 
 @inner

@@ -5,6 +5,7 @@ It answers from the same engine, so from the same catalogue and the same busines
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -320,14 +321,14 @@ class ReferenceRanker:
             yield RankedOffer(product, lower, evidence, tier, *rule, *money)
 
     def _rule(self, product: int, antecedents: Sequence[int]) -> tuple[int, int]:
-        """Return the mined rule whose orders hold the product most often, and its antecedent."""
+        """Return the mined rule whose orders hold the product most often for certain, and its antecedent."""
         products, rules = self.model.products, self.model.rules
         best: tuple[float, int, int] | None = None
         for antecedent in antecedents:
             start = int(products.rules_start[antecedent])
             for row in range(start, start + int(products.rules_count[antecedent])):
                 if rules.consequent[row] == product and rules.n_buyers[row] >= self.engine.config.least_buyers:
-                    share = int(rules.n_both[row]) / max(int(rules.n_antecedent[row]), 1)
+                    share = least_share(int(rules.n_both[row]), int(rules.n_antecedent[row]))
                     best = max(best or (-1.0, 0, 0), (share, -antecedent, row))
         return (NO_ROW, NO_ROW) if best is None else (best[2], -best[1])
 
@@ -341,3 +342,11 @@ class ReferenceRanker:
 
 def _sorted(rows: list[int]) -> Int32:
     return np.array(sorted(rows), dtype=np.int32) if rows else NO_ROWS
+
+
+def least_share(n: int, n_of: int) -> float:
+    """The lower end of the Wilson interval at 95 %."""
+    total, z = max(n_of, 1), 1.96
+    share, spread = n / total, z * z / total
+    margin = z * math.sqrt(max(share * (1.0 - share) / total + spread / (4.0 * total), 0.0))
+    return (share + spread / 2.0 - margin) / (1.0 + spread)
