@@ -27,12 +27,14 @@ def check_command(
     as_of: Annotated[str | None, typer.Option(help="Use nothing at or after this moment (UTC).")] = None,
     currency: Annotated[str | None, typer.Option(help="The currency to keep where there are several.")] = None,
     time_format: Annotated[str | None, typer.Option(help="How times are written, as %d/%m/%Y %H:%M.")] = None,
+    decimal: Annotated[str | None, typer.Option(help="What decimals follow, . or ,; default: found out.")] = None,
     write_map: Annotated[Path | None, typer.Option(help="Write the mapping to this TOML file, for --map.")] = None,
     rejects: Annotated[Path | None, typer.Option(help="Write the rejected rows to this .csv or .parquet file.")] = None,
 ) -> None:
     """Read order lines, propose which column is which, and show what would be rejected and why."""
     from recsys.data.dataset import ReadSpec, read_dataset
     from recsys.data.mapping import parse_map, write_map_file
+    from recsys.data.numbers import parse_decimal
     from recsys.data.times import parse_moment
 
     console = Console(soft_wrap=False)
@@ -54,9 +56,10 @@ def check_command(
         as_of=parse_moment(as_of) if as_of is not None else None,
         currency=currency,
         time_format=time_format,
+        decimal=parse_decimal(decimal),
         rejects=rejects,
     )
-    data = read_dataset(spec)
+    data = read_dataset(spec, warn=False)  # the report shows the warnings
     console.print(data.report)
     typer.echo(f"{len(data.accounts):,} accounts, {len(data.products):,} products.")
     if rejects is not None:

@@ -36,6 +36,7 @@ def kpis_command(
     since: Annotated[str | None, typer.Option(help="Figures start here; earlier orders tell what was known.")] = None,
     currency: Annotated[str | None, typer.Option(help="The currency to keep where there are several.")] = None,
     time_format: Annotated[str | None, typer.Option(help="How times are written, as %d/%m/%Y %H:%M.")] = None,
+    decimal: Annotated[str | None, typer.Option(help="What decimals follow, . or ,; default: found out.")] = None,
     by: Annotated[str | None, typer.Option(help="Segments, as channel,category,segment,key_account.")] = None,
     period: Annotated[str, typer.Option(help="day, week, month or quarter.")] = "month",
     window_days: Annotated[int, typer.Option(help="Days after an exposure in which a purchase counts for it.")] = 30,
@@ -64,6 +65,7 @@ def kpis_command(
         raise ConfigError("--orders is missing: name the order lines, or ask for the definitions with --explain")
     from recsys.data.dataset import ReadSpec, read_dataset
     from recsys.data.mapping import parse_map
+    from recsys.data.numbers import parse_decimal
     from recsys.data.times import parse_moment
     from recsys.evaluation.api import kpis, opened_store
     from recsys.evaluation.kpis.config import KpiConfig
@@ -91,6 +93,7 @@ def kpis_command(
                 as_of=None if as_of is None else parse_moment(as_of),
                 currency=currency,
                 time_format=time_format,
+                decimal=parse_decimal(decimal),
             )
         )
         if infer_ladder:

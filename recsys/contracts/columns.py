@@ -19,6 +19,9 @@ CHANNEL: Final = "channel"
 DISCOUNT: Final = "discount"
 CURRENCY: Final = "currency"
 STATUS: Final = "status"
+# what a source of orders may have in place of a price and a cost a unit
+LINE_TOTAL: Final = "line_total"
+LINE_COST: Final = "line_cost"
 
 # products
 NAME: Final = "name"

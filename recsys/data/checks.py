@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import ibis
@@ -20,6 +21,8 @@ from recsys.contracts.tables import (
     RETURNED,
     Column,
 )
+from recsys.data.mapping import ACCOUNT_AND_DAY, ACCOUNT_AND_TIME, INSTEAD
+from recsys.data.numbers import DecimalMark, as_number, detect_decimals
 from recsys.data.presets import Preset
 from recsys.data.report import DropReason
 from recsys.data.sources import TableSource
@@ -43,11 +46,11 @@ class Field(NamedTuple):
     unreadable: ibis.ir.BooleanValue
 
 
-def read_field(raw: ibis.Value, column: Column, time_format: str = ISO) -> Field:
-    """Return a source's column read as the type of `column`; times in `time_format`."""
+def read_field(raw: ibis.Value, column: Column, time_format: str = ISO, decimal: DecimalMark | None = None) -> Field:
+    """Return a source's column read as the type of `column`; times in `time_format`, numbers by `as_number`."""
     if isinstance(raw.type(), dt.String):
         raw = raw.strip().nullif("")
-    value = _typed(raw, column.dtype, time_format)
+    value = as_number(raw, decimal) if column.dtype == "float64" else _typed(raw, column.dtype, time_format)
     return Field(value.name(column.name), raw.isnull(), raw.notnull() & value.isnull())
 
 
@@ -56,19 +59,7 @@ def _typed(raw: ibis.Value, dtype: str, time_format: str) -> ibis.Value:
         return as_time(raw, time_format)
     if dtype == "boolean":
         return _as_boolean(raw)
-    if dtype == "float64":
-        return _as_number(raw)
     return as_text(raw)
-
-
-def _as_number(raw: ibis.Value) -> ibis.Value:
-    kind = raw.type()
-    if not isinstance(kind, dt.String | dt.Numeric | dt.Boolean):
-        return ibis.null("float64")
-    number = raw.try_cast("float64")
-    if isinstance(kind, dt.Integer | dt.Decimal | dt.Boolean):
-        return number
-    return ibis.ifelse(number.isnan() | number.isinf(), ibis.null("float64"), number)
 
 
 def as_text(raw: ibis.Value) -> ibis.Value:
@@ -90,6 +81,7 @@ def _as_boolean(raw: ibis.Value) -> ibis.Value:
     return ibis.cases((text.isin(_TRUE), True), (text.isin(_FALSE), False), else_=ibis.null("boolean"))
 
 
+_PRICE = (c.UNIT_PRICE, c.LINE_TOTAL)
 NO_ORDER = DropReason("no_order_id", "rejected", "the order id is empty", (c.ORDER_ID,))
 _NO_PRODUCT = DropReason("no_product_id", "rejected", "the product id is empty", (c.PRODUCT_ID,))
 NO_TIME = DropReason("no_time", "rejected", "the time is empty", (c.ORDERED_AT,))
@@ -101,9 +93,9 @@ BAD_QUANTITY = DropReason("quantity_not_a_number", "rejected", "the quantity is 
 ZERO_QUANTITY = DropReason(
     "zero_quantity", "rejected", "the quantity is 0: nothing was sold or taken back", (c.QUANTITY,)
 )
-NO_PRICE = DropReason("no_price", "rejected", "the unit price is empty", (c.UNIT_PRICE,))
-BAD_PRICE = DropReason("price_not_a_number", "rejected", "the unit price is not a finite number", (c.UNIT_PRICE,))
-NEGATIVE_PRICE = DropReason("negative_price", "rejected", "the unit price is below 0", (c.UNIT_PRICE,))
+NO_PRICE = DropReason("no_price", "rejected", "the unit price is empty", _PRICE)
+BAD_PRICE = DropReason("price_not_a_number", "rejected", "the unit price is not a finite number", _PRICE)
+NEGATIVE_PRICE = DropReason("negative_price", "rejected", "the unit price is below 0", _PRICE)
 BAD_DISCOUNT = DropReason("bad_discount", "rejected", "the discount is not a number from 0 on", (c.DISCOUNT,))
 BAD_STATUS = DropReason(
     "unknown_status", "rejected", f"the status is none of {COMPLETED}, {CANCELLED}, {RETURNED}", (c.STATUS,)
@@ -120,6 +112,10 @@ LINE_COLUMNS: tuple[Column, ...] = (
     *(PRODUCTS[name] for name in CARRIED_PRODUCT_COLUMNS),
     *(ACCOUNTS[name] for name in CARRIED_ACCOUNT_COLUMNS),
 )
+_TYPES: Mapping[str, Column] = {column.name: column for column in LINE_COLUMNS} | {
+    line: replace({c.UNIT_PRICE: ORDERS, c.COST: PRODUCTS}[unit][unit], name=line) for unit, line in INSTEAD.items()
+}
+_MONEY_DIGITS = 6  # of a price that is worked out, so that equal ones are equal
 
 _STATUS_WORDS = {
     COMPLETED: ("completed", "complete", "closed", "delivered", "fulfilled", "invoiced", "paid", "shipped", "sold"),
@@ -129,7 +125,12 @@ _STATUS_WORDS = {
 
 
 def check_lines(
-    source: TableSource, mapping: Mapping[str, str], *, preset: Preset | None = None, time_format: str | None = None
+    source: TableSource,
+    mapping: Mapping[str, str],
+    *,
+    preset: Preset | None = None,
+    time_format: str | None = None,
+    decimal: DecimalMark | None = None,
 ) -> ibis.Table:
     """Return every row of a source with the types of the contract.
 
@@ -138,6 +139,7 @@ def check_lines(
         mapping: contract name -> column of the source; the required ones are in it.
         preset: what else is known about the layout.
         time_format: how times are written; default: found out.
+        decimal: what stands before the decimals; default: found out.
 
     Returns:
         `source_row`, those columns of the contract and of the carried ones that the source has, and `drop_reason`,
@@ -145,30 +147,47 @@ def check_lines(
         zero for a reversal.
     """
     times = time_format or detect_time_format(source.table, mapping[c.ORDERED_AT])
-    fields = {
-        column.name: read_field(source.table[mapping[column.name]], column, times)
-        for column in LINE_COLUMNS
-        if column.name in mapping
+    numbers = [mapping[name] for name, column in _TYPES.items() if column.dtype == "float64" and name in mapping]
+    decimals = detect_decimals(source.table, numbers, source.location, chosen=decimal)
+    read = {
+        name: read_field(source.table[mapping[name]], column, times, decimals.get(mapping[name]))
+        for name, column in _TYPES.items()
+        if name in mapping
     }
+    fields = _by_unit(read)
     lines = source.table.select(
         source.table[c.SOURCE_ROW],
         **{name: field.value for name, field in fields.items()},
         **{name: source.table[name] for name in (preset.kept_columns if preset else ())},
-        **{c.DROP_REASON: _unreadable(fields)},
+        **{c.DROP_REASON: _unreadable(fields, is_made=mapping[c.ORDER_ID] in (ACCOUNT_AND_DAY, ACCOUNT_AND_TIME))},
     )
     judged = _judged(preset.refine(lines) if preset else lines)
     return judged.drop(c.STATUS) if c.STATUS in judged.columns else judged
 
 
-def _unreadable(fields: Mapping[str, Field]) -> ibis.ir.StringValue:
-    """The first thing that can't be read in a row."""
+def _by_unit(read: Mapping[str, Field]) -> dict[str, Field]:
+    """The fields, where what a source says of a whole line is divided among its units; money taken back has no sign."""
+    quantity = read[c.QUANTITY].value
+    fields = dict(read)
+    for unit, line in INSTEAD.items():
+        if line in fields:
+            given = fields.pop(line)
+            signed = ibis.ifelse(quantity < 0, given.value.abs(), given.value)
+            each = (signed / quantity.abs().nullif(0)).round(_MONEY_DIGITS)
+            fields[unit] = Field(each.name(unit), given.missing, given.unreadable)
+    return fields
+
+
+def _unreadable(fields: Mapping[str, Field], *, is_made: bool) -> ibis.ir.StringValue:
+    """The first thing that can't be read in a row; an order id that is made lacks what the time lacks."""
     order, product, time = fields[c.ORDER_ID], fields[c.PRODUCT_ID], fields[c.ORDERED_AT]
     quantity, price = fields[c.QUANTITY], fields[c.UNIT_PRICE]
+    times = [(time.missing, NO_TIME), (time.unreadable, BAD_TIME)]
     branches = [
+        *(times if is_made else ()),
         (order.missing, NO_ORDER),
         (product.missing, _NO_PRODUCT),
-        (time.missing, NO_TIME),
-        (time.unreadable, BAD_TIME),
+        *times,
         (quantity.missing, NO_QUANTITY),
         (quantity.unreadable, BAD_QUANTITY),
         (price.missing, NO_PRICE),

@@ -2,8 +2,9 @@
 
 1. `recsys.data.checks` reads the types and gives a `drop_reason` to each row that can't be a line.
 2. Rows at or after `as_of` are left out, whatever else they are: nothing below sees them.
-3. One currency is kept; of rows with the same order and line one stays; reversals are taken off their sales.
-4. The lines that stay are stored in the order of time; every other row with its reason.
+3. One currency is kept; what can't be right beside the other lines goes (`recsys.data.suspicions`).
+4. Of rows with the same order and line one stays; reversals are taken off their sales.
+5. The lines that stay are stored in the order of time; every other row with its reason.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ from recsys.data.checks import (
     net_reversals,
     with_line_ids,
 )
+from recsys.data.numbers import DecimalMark
 from recsys.data.presets import Preset
 from recsys.data.report import DropReason
 from recsys.data.sources import TableSource, reading
+from recsys.data.suspicions import SUSPICION_REASONS, HistoryEnd, find_history_end, find_repeats, judge_together
 from recsys.data.times import naive_utc
 from recsys.errors import CurrencyError, EmptyDataError
 
@@ -161,7 +164,8 @@ UNMATCHED_REVERSAL = DropReason(
     (c.ORDER_ID, c.ACCOUNT_ID, c.QUANTITY),
 )
 ORDER_REASONS = (
-    AFTER, *CHECK_REASONS, *CURRENCY_REASONS, *LINE_REASONS, REVERSED, REVERSAL, PARTLY, UNMATCHED_REVERSAL
+    AFTER, *CHECK_REASONS, *CURRENCY_REASONS, *SUSPICION_REASONS, *LINE_REASONS, REVERSED, REVERSAL, PARTLY,
+    UNMATCHED_REVERSAL,
 )  # fmt: skip
 
 
@@ -176,6 +180,7 @@ class CleanLines:
         as_of: nothing at or after this moment is in `lines`, UTC.
         currency: the one currency of `lines`; None if the source does not say.
         n_shortened: lines that stay with fewer units, because a reversal took some.
+        warnings: what should be looked at before anything is learned, a sentence each.
     """
 
     lines: ibis.Table
@@ -183,6 +188,7 @@ class CleanLines:
     as_of: datetime
     currency: str | None
     n_shortened: int
+    warnings: tuple[str, ...]
 
     @property
     def orders(self) -> ibis.Table:
@@ -206,6 +212,8 @@ def clean_lines(
     as_of: datetime | None = None,
     currency: str | None = None,
     time_format: str | None = None,
+    decimal: DecimalMark | None = None,
+    now: datetime | None = None,
 ) -> CleanLines:
     """Return a source's lines as the contract wants them.
 
@@ -214,22 +222,27 @@ def clean_lines(
         source: the order lines as they were found.
         mapping: contract name -> column of the source; the required ones are in it.
         preset: what else is known about the layout.
-        as_of: UTC; default: the day after the last order, at midnight.
+        as_of: UTC; default: the day after the last order that is neither after today nor far after the rest.
         currency: the one to keep where there are several.
         time_format: how times are written; default: found out.
+        decimal: what stands before the decimals; default: found out.
+        now: UTC; no order can be later unless `as_of` is given; default: by the clock.
 
     Raises:
+        DataError: amounts can't be read, are all zero, or are totals of lines given as prices.
         EmptyDataError: no row has a time that can be read.
         CurrencyError: several currencies and none chosen.
     """
     with reading(source.location):
-        expression = check_lines(source, mapping, preset=preset, time_format=time_format)
+        expression = check_lines(source, mapping, preset=preset, time_format=time_format, decimal=decimal)
         checked = connection.create_table("checked", expression, temp=True)
-    moment = as_of or _day_after_last(checked, source)
-    before = _before(checked, moment) if as_of is not None else checked
-    judged, kept_currency = keep_one_currency(before, currency, source.location)
+    end = find_history_end(_good(checked), now or datetime.now(UTC)) if as_of is None else None
+    moment = as_of or _day_after_last(checked, end, source)
+    judged, kept_currency = keep_one_currency(_before(checked, moment, end), currency, source.location)
+    judged, warnings = judge_together(judged, source, mapping)
+    repeats = find_repeats(_good(judged), source)
 
-    again = connection.create_table("said_again", duplicate_lines(judged), temp=True)
+    again = connection.create_table("said_again", _again(judged, repeats.rows), temp=True)
     good = _good(judged).anti_join(again, c.SOURCE_ROW)
     netted = connection.create_table("netted", net_reversals(good), temp=True)
     lines = connection.create_table("lines", _kept(good, netted), temp=True)
@@ -238,22 +251,32 @@ def clean_lines(
     n_shortened = int(shortened.count().to_pyarrow().as_py())
     for name in ("checked", "said_again", "netted"):
         connection.drop_table(name)
-    return CleanLines(lines, dropped, moment, kept_currency, n_shortened)
+    return CleanLines(lines, dropped, moment, kept_currency, n_shortened, (*warnings, *repeats.warnings))
 
 
-def _day_after_last(checked: ibis.Table, source: TableSource) -> datetime:
-    """Midnight after the last row that can be a line, or after the last that has a time at all."""
-    good = _good(checked)
-    last = good[c.ORDERED_AT].max().to_pyarrow().as_py() or checked[c.ORDERED_AT].max().to_pyarrow().as_py()
+def _day_after_last(checked: ibis.Table, end: HistoryEnd | None, source: TableSource) -> datetime:
+    """Midnight after the history's last day, or after the last that a row has at all."""
+    last = end.last if end is not None else checked[c.ORDERED_AT].max().to_pyarrow().as_py()
     if last is None:
-        raise EmptyDataError(f"{source.location}: no row has a time that can be read; write it as 2011-06-01 13:45:00")
+        raise EmptyDataError(
+            f"{source.location}: no row has a time that can be read; write it as 2011-06-01 13:45:00 or say how it is "
+            "written (time_format, --time-format)"
+        )
     return datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1)
 
 
-def _before(checked: ibis.Table, moment: datetime) -> ibis.Table:
+def _before(checked: ibis.Table, moment: datetime, end: HistoryEnd | None) -> ibis.Table:
     """Nothing that a row at or after the moment says counts, not even what is wrong with it."""
-    late = checked[c.ORDERED_AT] >= naive_utc(moment)
-    return checked.mutate(**{c.DROP_REASON: ibis.ifelse(late, AFTER.name, checked[c.DROP_REASON])})
+    time = checked[c.ORDERED_AT]
+    # A row that could not be a line at all says nothing about where the history ends.
+    reason = ibis.literal(AFTER.name) if end is None else ibis.coalesce(checked[c.DROP_REASON], end.reason(time))
+    return checked.mutate(**{c.DROP_REASON: ibis.ifelse(time >= naive_utc(moment), reason, checked[c.DROP_REASON])})
+
+
+def _again(judged: ibis.Table, repeated: ibis.Table | None) -> ibis.Table:
+    """`source_row` and `drop_reason` of the good rows that stand for a line which another row has."""
+    named = duplicate_lines(judged)
+    return named if repeated is None else ibis.union(named, repeated)
 
 
 def _good(lines: ibis.Table) -> ibis.Table:

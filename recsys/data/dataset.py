@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,8 +21,6 @@ from recsys.contracts import columns as c
 from recsys.contracts.config import Config
 from recsys.contracts.tables import (
     ACCOUNTS,
-    CARRIED_ACCOUNT_COLUMNS,
-    CARRIED_PRODUCT_COLUMNS,
     ORDERS,
     PRODUCTS,
     UPGRADES,
@@ -30,11 +29,12 @@ from recsys.contracts.tables import (
 from recsys.data.cleaning import ORDER_REASONS, CleanLines, clean_lines
 from recsys.data.entities import CleanTable, complete, conform, derive_accounts, derive_products, read_entity_table
 from recsys.data.history import History
-from recsys.data.mapping import refuse_unused, resolve_columns
+from recsys.data.mapping import BESIDE_ORDERS, checked_map, refuse_unused, resolve_columns, with_derived_columns
+from recsys.data.numbers import DecimalMark
 from recsys.data.presets import Preset, find_preset
 from recsys.data.rejects import ReadResult, check_rejects_path, write_rejects
 from recsys.data.report import DataReport, TableReport
-from recsys.data.sources import DataSource, TableSource, connect, open_source
+from recsys.data.sources import DataSource, TableSource, connect, open_source, reading
 from recsys.data.times import as_utc, parse_moment
 from recsys.engines.databases import is_database_url
 from recsys.errors import DataError, EmptyDataError, MissingColumnError
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import pandera.pandas
 
 
+_log = logging.getLogger(__name__)
 _SEPARATOR = "\x1f"
 _NULL = "\x1e"
 
@@ -107,9 +108,11 @@ class Dataset:
         accounts: DataSource | None = None,
         upgrades: DataSource | None = None,
         preset: str | None = None,
-        columns: Mapping[str, str] | None = None,
+        columns: Mapping[str, str | float] | None = None,
         as_of: str | date | None = None,
         currency: str | None = None,
+        time_format: str | None = None,
+        decimal: DecimalMark | None = None,
     ) -> Dataset:
         """Return everything before `as_of`, cleaned, with a report on every row that was not kept.
 
@@ -123,6 +126,8 @@ class Dataset:
             columns: contract name -> column of the source, as `{"account_id": "customer"}`.
             as_of: nothing at or after it is used; without a zone it is UTC; default: the day after the last order.
             currency: the one to keep where there are several; where the orders say none, that of their money.
+            time_format: how the orders write their times, as `%d/%m/%Y %H:%M` or `epoch_ms`; default: found out.
+            decimal: what stands before the decimals, "." or ","; default: found out.
 
         Raises:
             DataError: a source can't be read, lacks a required column, or nothing is left.
@@ -134,15 +139,17 @@ class Dataset:
             "accounts": accounts,
             "upgrades": upgrades,
             "preset": preset,
-            "mapping": columns or {},
+            "mapping": checked_map(columns or {}),
             "as_of": None if as_of is None else parse_moment(as_of),
             "currency": currency,
+            "time_format": time_format,
+            "decimal": decimal,
         }
         return read_dataset(ReadSpec(**options))
 
     def at(self, moment: str | date) -> Dataset:
         """Return what the same sources held before a moment, read and cleaned again."""
-        return read_dataset(self.spec.model_copy(update={"as_of": parse_moment(moment), "rejects": None}))
+        return read_dataset(self.spec.model_copy(update={"as_of": parse_moment(moment), "rejects": None}), warn=False)
 
     def lines(self) -> pd.DataFrame:
         """Return the order lines as a frame in the order of time, order and line; `ordered_at` is marked as UTC."""
@@ -158,9 +165,6 @@ class Dataset:
             account_ids=self.accounts[c.ACCOUNT_ID].to_numpy(dtype=object),
             product_ids=self.products[c.PRODUCT_ID].to_numpy(dtype=object),
         )
-
-
-CARRIED_NAMES = (*CARRIED_PRODUCT_COLUMNS, *CARRIED_ACCOUNT_COLUMNS)
 
 
 def _held(source: DataSource) -> DataSource:
@@ -190,7 +194,8 @@ class ReadSpec(Config):
         mapping: contract name -> column of the source; see `parse_map`.
         as_of: nothing at or after it is used; without a zone it is UTC; default: the day after the last order.
         currency: the currency to keep where there are several.
-        time_format: how the orders write their times, as `%d/%m/%Y %H:%M`; default: found out.
+        time_format: how the orders write their times, as `%d/%m/%Y %H:%M` or `epoch_ms`; default: found out.
+        decimal: what stands before the decimals, "." or ","; default: found out for each column.
         rejects: a .csv or .parquet file to write the rejected rows to; default: none is written.
     """
 
@@ -203,11 +208,16 @@ class ReadSpec(Config):
     as_of: datetime | None = None
     currency: str | None = None
     time_format: str | None = None
+    decimal: DecimalMark | None = None
     rejects: Path | None = None
 
 
-def read_dataset(spec: ReadSpec) -> Dataset:
+def read_dataset(spec: ReadSpec, *, warn: bool = True) -> Dataset:
     """Return everything before `as_of`, cleaned, with a report on every row that was not kept.
+
+    Args:
+        spec: what to read and how.
+        warn: log the report's warnings, so that they are seen before anything is learned.
 
     Raises:
         SourceNotFoundError: nothing is at a location.
@@ -223,6 +233,8 @@ def read_dataset(spec: ReadSpec) -> Dataset:
     source = open_source(connection, spec.orders, name=ORDERS.name)
     preset = find_preset(spec.preset) if spec.preset is not None else None
     mapping = _order_columns(source, spec.mapping, preset)
+    with reading(source.location):
+        source = replace(source, table=with_derived_columns(source.table, mapping, spec.time_format))
     clean = clean_lines(
         connection,
         source,
@@ -231,6 +243,7 @@ def read_dataset(spec: ReadSpec) -> Dataset:
         as_of=as_utc(spec.as_of) if spec.as_of is not None else None,
         currency=spec.currency,
         time_format=spec.time_format,
+        decimal=spec.decimal,
     )
     outcome = _order_outcome(clean, source, mapping, preset)
     tables = _side_tables(connection, spec, clean.as_of)
@@ -243,6 +256,9 @@ def read_dataset(spec: ReadSpec) -> Dataset:
     report = DataReport(
         tuple(item.report() for item in outcomes), clean.as_of, clean.currency, preset.name if preset else None
     )
+    if warn:
+        for sentence in (sentence for table in report.tables for sentence in table.warnings):
+            _log.warning("%s", sentence)
     _refuse_nothing_left(report.orders)
     places = {name: _placed(getattr(spec, name)) for name in ("orders", "products", "accounts", "upgrades")}
     return _assemble(connection, clean, tables, report, spec.model_copy(update=places))
@@ -250,7 +266,7 @@ def read_dataset(spec: ReadSpec) -> Dataset:
 
 def _order_columns(source: TableSource, mapping: Mapping[str, str], preset: Preset | None) -> dict[str, str]:
     said = {**(preset.mapping if preset else {}), **mapping}
-    columns = resolve_columns(ORDERS, source.columns, said, location=source.location, also=CARRIED_NAMES)
+    columns = resolve_columns(ORDERS, source.columns, said, location=source.location, also=BESIDE_ORDERS)
     missing = [name for name in (preset.kept_columns if preset else ()) if name not in source.columns]
     if preset and missing:
         raise MissingColumnError(
@@ -271,7 +287,7 @@ def _order_outcome(
     if clean.n_shortened:
         notes.append(f"{clean.n_shortened:,} of the kept lines have fewer units than were sold: reversals took some.")
     reasons = (*(preset.reasons if preset else ()), *ORDER_REASONS)
-    return ReadResult(ORDERS.name, source, mapping, kept, clean.dropped, reasons, tuple(notes))
+    return ReadResult(ORDERS.name, source, mapping, kept, clean.dropped, reasons, tuple(notes), clean.warnings)
 
 
 def _side_tables(connection: Backend, spec: ReadSpec, as_of: datetime) -> dict[str, CleanTable]:
@@ -281,7 +297,7 @@ def _side_tables(connection: Backend, spec: ReadSpec, as_of: datetime) -> dict[s
         UPGRADES.name: (UPGRADES, spec.upgrades),
     }
     return {
-        name: read_entity_table(connection, schema, location, spec.mapping, as_of=as_of)
+        name: read_entity_table(connection, schema, location, spec.mapping, as_of=as_of, decimal=spec.decimal)
         for name, (schema, location) in locations.items()
         if location is not None
     }

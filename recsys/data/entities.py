@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
 
@@ -14,7 +14,8 @@ from ibis.backends.duckdb import Backend
 from recsys.contracts import columns as c
 from recsys.contracts.tables import ACCOUNTS, CARRIED_ACCOUNT_COLUMNS, CARRIED_PRODUCT_COLUMNS, Column, TableSchema
 from recsys.data.checks import read_field
-from recsys.data.mapping import resolve_columns
+from recsys.data.mapping import resolve_columns, with_derived_columns
+from recsys.data.numbers import DecimalMark, detect_decimals
 from recsys.data.rejects import ReadResult
 from recsys.data.report import DropReason
 from recsys.data.sources import DataSource, open_source, reading
@@ -39,7 +40,13 @@ class CleanTable:
 
 
 def read_entity_table(
-    connection: Backend, schema: TableSchema, given: DataSource, mapping: Mapping[str, str], *, as_of: datetime
+    connection: Backend,
+    schema: TableSchema,
+    given: DataSource,
+    mapping: Mapping[str, str],
+    *,
+    as_of: datetime,
+    decimal: DecimalMark | None = None,
 ) -> CleanTable:
     """Return the rows of a table that its contract allows; of rows with one key the first stays.
 
@@ -49,15 +56,19 @@ def read_entity_table(
         given: what it is read from.
         mapping: contract name -> column of the source; see `parse_map`.
         as_of: accounts that were created at or after it are left out.
+        decimal: what stands before the decimals; default: found out.
 
     Raises:
         DataError: the source can't be read, or a required column is not there.
     """
     source = open_source(connection, given, name=schema.name)
     columns = resolve_columns(schema, source.columns, mapping, location=source.location)
+    source = replace(source, table=with_derived_columns(source.table, columns))
     further = [name for name in source.columns if name not in columns.values()] if schema is ACCOUNTS else []
     with reading(source.location):
-        values, checks = _read_columns(source.table, schema, columns, as_of)
+        numbers = [theirs for name, theirs in columns.items() if schema[name].dtype == "float64"]
+        decimals = detect_decimals(source.table, numbers, source.location, chosen=decimal)
+        values, checks = _read_columns(source.table, schema, columns, as_of, decimals)
         expression = _judged(source.table, schema, values, further, checks)
         checked = connection.create_table(f"checked_{schema.name}", expression, temp=True)
     stays = checked.filter(checked[c.DROP_REASON].isnull()).order_by(c.SOURCE_ROW)
@@ -101,7 +112,11 @@ def _duplicate(schema: TableSchema) -> DropReason:
 
 
 def _read_columns(
-    table: ibis.Table, schema: TableSchema, columns: Mapping[str, str], as_of: datetime
+    table: ibis.Table,
+    schema: TableSchema,
+    columns: Mapping[str, str],
+    as_of: datetime,
+    decimals: Mapping[str, DecimalMark],
 ) -> tuple[dict[str, ibis.Value], list[RowCheck]]:
     """The typed columns, and what a row must not be, the first reason first."""
     values: dict[str, ibis.Value] = {}
@@ -109,7 +124,7 @@ def _read_columns(
     for name, theirs in columns.items():
         column = schema[name]
         times = detect_time_format(table, theirs) if column.dtype == "timestamp" else ISO
-        field = read_field(table[theirs], column, times)
+        field = read_field(table[theirs], column, times, decimals.get(theirs))
         values[name] = field.value
         if name in schema.key:
             checks.append((DropReason(f"no_{name}", "rejected", f"the {name} is empty", (name,)), field.missing))

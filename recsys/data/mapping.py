@@ -1,4 +1,8 @@
-"""Other people's column names: which column of a source is which of the contract, by known names of other systems."""
+"""Other people's column names: which column of a source is which of the contract, by known names of other systems.
+
+A map has a line a column. Its right side is a column of the source, a constant (`unit_price=1`, `currency='EUR'`) where
+the source has none, or, for an order id, what to make one of (`account+day`).
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,22 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
+
+import ibis
+import ibis.expr.datatypes as dt
 
 from recsys.contracts import columns as c
-from recsys.contracts.tables import ACCOUNTS, ORDERS, PRODUCTS, UPGRADES, TableSchema
+from recsys.contracts.tables import (
+    ACCOUNTS,
+    CARRIED_ACCOUNT_COLUMNS,
+    CARRIED_PRODUCT_COLUMNS,
+    ORDERS,
+    PRODUCTS,
+    UPGRADES,
+    TableSchema,
+)
+from recsys.data.times import as_time, detect_time_format
 from recsys.errors import ConfigError, MissingColumnError
 
 # Normalised as by `normalise`; within a row the likeliest first.
@@ -74,8 +91,60 @@ def normalise(name: str) -> str:
     return re.sub(r"[^0-9a-z]+", "_", split.lower()).strip("_")
 
 
+INSTEAD: Mapping[str, str] = MappingProxyType({c.UNIT_PRICE: c.LINE_TOTAL, c.COST: c.LINE_COST})
+"""What a source of orders may have in place of a value a unit: that of the whole line."""
+BESIDE_ORDERS: Final = (*CARRIED_PRODUCT_COLUMNS, *CARRIED_ACCOUNT_COLUMNS, *INSTEAD.values())
+"""What a source of orders may have beside the columns of its contract."""
+ACCOUNT_AND_DAY: Final = "account+day"
+ACCOUNT_AND_TIME: Final = "account+time"
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+_QUOTED = re.compile(r"'(.*)'|\"(.*)\"")
+
 SCHEMAS: Mapping[str, TableSchema] = {schema.name: schema for schema in (ORDERS, PRODUCTS, ACCOUNTS, UPGRADES)}
 _REMEDY = "`offers check --orders PATH --write-map FILE` proposes a mapping"
+
+
+def derived_names(schema: TableSchema, mapping: Mapping[str, str], found: Sequence[str]) -> tuple[str, ...]:
+    """Return what the map says of a table that is no column of it: constants, and what an order id is made of."""
+    made = (ACCOUNT_AND_DAY, ACCOUNT_AND_TIME) if schema is ORDERS else ()
+    said = {name.removeprefix(f"{schema.name}."): value for name, value in mapping.items()}
+    return tuple(
+        name
+        for name, value in said.items()
+        if value not in found
+        and (_NUMBER.fullmatch(value) or _QUOTED.fullmatch(value) or (name == c.ORDER_ID and value in made))
+    )
+
+
+def with_derived_columns(table: ibis.Table, columns: Mapping[str, str], time_format: str | None = None) -> ibis.Table:
+    """Return a table with a column for each constant of the map and for an order id that is made, named by the map.
+
+    An order id that is made is empty where the account is, or where the time can't be read.
+
+    Args:
+        table: the source.
+        columns: contract name -> column, constant, or what the order id is made of.
+        time_format: how times are written; default: found out.
+    """
+    made: dict[str, ibis.Value] = {}
+    for name, value in columns.items():
+        if value in table.columns:
+            continue
+        if name == c.ORDER_ID and value in (ACCOUNT_AND_DAY, ACCOUNT_AND_TIME):
+            made[value] = _order_of(table, columns, value, time_format)
+        else:
+            quoted = _QUOTED.fullmatch(value)
+            made[value] = ibis.literal(quoted[1] or quoted[2] or "" if quoted else float(value))
+    return table.mutate(**made)
+
+
+def _order_of(table: ibis.Table, columns: Mapping[str, str], value: str, time_format: str | None) -> ibis.Value:
+    theirs = columns[c.ORDERED_AT]
+    moment = as_time(table[theirs], time_format or detect_time_format(table, theirs))
+    account = table[columns[c.ACCOUNT_ID]].cast("string")
+    if isinstance(table[columns[c.ACCOUNT_ID]].type(), dt.String):
+        account = account.strip().nullif("")
+    return account + " " + moment.strftime("%Y-%m-%d" if value == ACCOUNT_AND_DAY else "%Y-%m-%d %H:%M:%S")
 
 
 def parse_map(text_or_path: str) -> dict[str, str]:
@@ -91,12 +160,28 @@ def parse_map(text_or_path: str) -> dict[str, str]:
         >>> parse_map("account_id=customer, products.price=List price")
         {'account_id': 'customer', 'products.price': 'List price'}
     """
-    pairs = _from_text(text_or_path) if "=" in text_or_path else _from_file(Path(text_or_path))
+    return checked_map(_from_text(text_or_path) if "=" in text_or_path else _from_file(Path(text_or_path)))
+
+
+def checked_map(pairs: Mapping[str, object]) -> dict[str, str]:
+    """Return a mapping whose names are known and whose values are text: a column, or a constant.
+
+    Raises:
+        ConfigError: a name that no contract knows, a value that is neither text nor number, or two names for one thing.
+    """
+    checked: dict[str, str] = {}
     for name, column in pairs.items():
         _refuse_unknown(name)
-        if not isinstance(column, str) or not column:
-            raise ConfigError(f"mapping {name} == {column!r}, must be the name of a column, as account_id=customer")
-    return pairs
+        if isinstance(column, bool) or not isinstance(column, str | int | float) or column == "":
+            raise ConfigError(
+                f"mapping {name} == {column!r}, must be the name of a column, as account_id=customer, or a constant, "
+                "as unit_price=1"
+            )
+        checked[name] = str(column)
+    for unit, line in INSTEAD.items():
+        if unit in checked and line in checked and unit != c.COST:
+            raise ConfigError(f"mapping {unit} and {line}: must be one of them; leave out the one that is not true")
+    return checked
 
 
 def resolve_columns(
@@ -119,19 +204,39 @@ def resolve_columns(
     Raises:
         MissingColumnError: a required column, or one that the mapping names for this table, is not there.
     """
-    resolved = {}
+    resolved: dict[str, str] = {}
     missing = []
+    derived = derived_names(schema, mapping, found)
+    # What a flat export repeats on its lines may stand in the table of products or accounts instead.
+    strict = {*schema.names, *INSTEAD.values()} if schema is ORDERS else set()
     for name in (*schema.names, *also):
         qualified = mapping.get(f"{schema.name}.{name}")
-        said = qualified or (mapping.get(name) if schema is ORDERS or mapping.get(name) in found else None)
-        column = said or name
-        if column in found:
+        said = qualified or (
+            mapping.get(name) if name in strict or mapping.get(name) in found or name in derived else None
+        )
+        column = said or _own_name(name, found)
+        if column in found or name in derived:
             resolved[name] = column
         elif said is not None or (name in schema.names and schema[name].required):
             missing.append(column)
+    missing = _without_replaced(resolved, missing, mapping)
     if missing:
         raise MissingColumnError(_missing_sentence(schema, missing, found, location))
     return resolved
+
+
+def _own_name(name: str, found: Sequence[str]) -> str:
+    """The column that has the contract's name, if need be written otherwise, as `Unit Price`."""
+    alike = [column for column in found if normalise(column) == name]
+    return name if name in found or len(alike) != 1 else alike[0]
+
+
+def _without_replaced(resolved: dict[str, str], missing: Sequence[str], mapping: Mapping[str, str]) -> list[str]:
+    """Settle on a value a unit or a value a line; what the user said counts before what the source has."""
+    for unit, line in INSTEAD.items():
+        if unit in resolved and line in resolved:
+            del resolved[unit if line in mapping else line]
+    return [name for name in missing if not (name in INSTEAD and INSTEAD[name] in resolved)]
 
 
 def write_map_file(mapping: Mapping[str, str], path: Path) -> None:
@@ -164,9 +269,14 @@ def refuse_unused(mapping: Mapping[str, str], resolved: Mapping[str, Mapping[str
     """
     for name, column in mapping.items():
         _refuse_unknown(name)
-        able = [table for table in resolved if name in SCHEMAS[table].names]
+        able = [table for table in resolved if name in _names_of(SCHEMAS[table])]
         if able and not any(resolved[table].get(name) == column for table in able):
             raise MissingColumnError(f"mapping {name} == {column!r}: no such column in {' or '.join(able)}; {_REMEDY}")
+
+
+def _names_of(schema: TableSchema) -> tuple[str, ...]:
+    """What a source of a table may have."""
+    return (*schema.names, *BESIDE_ORDERS) if schema is ORDERS else schema.names
 
 
 def _missing_sentence(schema: TableSchema, missing: Sequence[str], found: Sequence[str], location: str) -> str:
@@ -188,8 +298,8 @@ def _nearest(name: str, found: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*known, *alike]))[:3]
 
 
-def _from_text(text: str) -> dict[str, str]:
-    pairs = {}
+def _from_text(text: str) -> dict[str, object]:
+    pairs: dict[str, object] = {}
     for part in text.split(","):
         name, equals, column = part.partition("=")
         if not equals:
@@ -198,7 +308,7 @@ def _from_text(text: str) -> dict[str, str]:
     return pairs
 
 
-def _from_file(path: Path) -> dict[str, str]:
+def _from_file(path: Path) -> dict[str, object]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -208,7 +318,7 @@ def _from_file(path: Path) -> dict[str, str]:
     columns = content.get("columns")
     if not isinstance(columns, dict):
         raise ConfigError(f"{path}: has no section [columns] with lines like account_id = 'customer'; {_REMEDY}")
-    flat: dict[str, str] = {}
+    flat: dict[str, object] = {}
     for name, value in columns.items():
         flat |= (
             {f"{name}.{inner}": column for inner, column in value.items()} if isinstance(value, dict) else {name: value}
@@ -219,7 +329,7 @@ def _from_file(path: Path) -> dict[str, str]:
 def _refuse_unknown(name: str) -> None:
     table, dot, column = name.rpartition(".")
     schemas = [SCHEMAS[table]] if table in SCHEMAS else list(SCHEMAS.values())
-    known = sorted({item for schema in schemas for item in schema.names})
+    known = sorted({item for schema in schemas for item in _names_of(schema)})
     if (dot and table not in SCHEMAS) or column not in known:
         near = difflib.get_close_matches(column, known, n=1)
         hint = f"did you mean {near[0]}? " if near else ""

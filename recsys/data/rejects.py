@@ -29,6 +29,7 @@ class ReadResult:
         dropped: `source_row` and `drop_reason` of the others that could be split into fields.
         reasons: all that `dropped` may name.
         notes: what else a reader should know.
+        warnings: what should be looked at before anything is learned.
     """
 
     table: str
@@ -38,6 +39,7 @@ class ReadResult:
     dropped: ibis.Table
     reasons: tuple[DropReason, ...]
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def report(self) -> TableReport:
         """Return the counts by reason with the first examples."""
@@ -65,7 +67,10 @@ class ReadResult:
         dropped += self._malformed()
         dropped.sort(key=lambda item: (-item.rows, item.reason.name))
         rows_read = self.rows_kept + sum(item.rows for item in dropped)
-        return TableReport(self.table, self.source.location, rows_read, self.rows_kept, tuple(dropped), self.notes)
+        notes = (*self.source.notes, *self.notes)
+        return TableReport(
+            self.table, self.source.location, rows_read, self.rows_kept, tuple(dropped), notes, self.warnings
+        )
 
     def rejected_rows(self) -> ibis.Table:
         """Return the rejected rows as text: table, file, row in it, reason, and their columns as they were found."""

@@ -85,6 +85,7 @@ class TableReport:
         rows_kept: rows of the cleaned table that come from the source.
         dropped: the others, by reason, most frequent first.
         notes: what else a reader should know, a sentence each.
+        warnings: what should be looked at before anything is learned, a sentence each.
     """
 
     table: str
@@ -93,6 +94,7 @@ class TableReport:
     rows_kept: int
     dropped: tuple[Dropped, ...]
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def rows_rejected(self) -> int:
@@ -125,6 +127,7 @@ class TableReport:
                 for item in self.dropped
             },
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
         }
 
     def __rich__(self) -> RenderableType:
@@ -143,7 +146,8 @@ class TableReport:
                 Text.assemble((item.reason.name, "bold"), f": {item.reason.why}\n", (f"{first}{also}", "dim")),
             )
         head = Text(f"{self.table}: {self.location}", style="bold")
-        return Group(head, grid, *(Text(f"  {note}") for note in self.notes))
+        warnings = (Text.assemble(("  Warning: ", "bold yellow"), sentence) for sentence in self.warnings)
+        return Group(head, grid, *warnings, *(Text(f"  {note}") for note in self.notes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ class TableSource:
         columns: the names that were found, in order.
         files: the names of a folder's files; empty for one file or a database.
         malformed: lines that are not in `table`.
+        notes: what a reader should know about how it was read, a sentence each.
     """
 
     table: ibis.Table
@@ -78,6 +79,7 @@ class TableSource:
     columns: tuple[str, ...]
     files: tuple[str, ...] = ()
     malformed: tuple[MalformedLine, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def locate(self, source_row: int) -> tuple[str | None, int]:
         """Return the file (None unless a folder was read) and the row in it, where 1 is the first row of data."""

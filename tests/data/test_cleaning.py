@@ -271,7 +271,7 @@ def cleaned(folder: Path, frame: pd.DataFrame, as_of: datetime | None) -> Datase
     frame.astype("str").to_parquet(path)
     try:
         return read_dataset(ReadSpec(orders=str(path), as_of=as_of))
-    except EmptyDataError:
+    except DataError:  # nothing is left, or no line has a price
         return None
 
 

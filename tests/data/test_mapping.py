@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from recsys.contracts.tables import ORDERS, PRODUCTS
+from recsys.data.dataset import Dataset
 from recsys.data.mapping import parse_map, refuse_unused, resolve_columns, write_map_file
 from recsys.errors import ConfigError, MissingColumnError
 
@@ -43,7 +45,11 @@ def test_a_wrong_mapping_is_a_sentence(text: str, pattern: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "pattern"),
-    [("[columns", "not a mapping in TOML"), ("a = 1", r"no section \[columns\]"), ("[columns]\nname = 1", "name == 1")],
+    [
+        ("[columns", "not a mapping in TOML"),
+        ("a = 1", r"no section \[columns\]"),
+        ("[columns]\nname = true", "name == True"),
+    ],
 )
 def test_a_wrong_file_is_a_sentence(tmp_path: Path, content: str, pattern: str) -> None:
     (tmp_path / "map.toml").write_text(content)
@@ -91,6 +97,64 @@ def test_a_name_with_its_table_must_be_there() -> None:
 
 def test_a_pair_that_no_table_took_is_refused() -> None:
     taken = {"orders": {"order_id": "o"}, "products": {"product_id": "p"}}
-    refuse_unused({"order_id": "o", "segment": "group"}, taken)  # accounts were not read
+    refuse_unused({"order_id": "o", "owner": "rep"}, taken)  # accounts were not read
     with pytest.raises(MissingColumnError, match="mapping price == 'list': no such column in products"):
         refuse_unused({"price": "list"}, taken)
+
+
+def test_a_name_written_otherwise_is_the_contracts_own() -> None:
+    found = ("OrderID", "Account ID", "product-id", "Ordered At", "QUANTITY", "UnitPrice")
+    resolved = resolve_columns(ORDERS, found, {}, location="x")
+    assert list(resolved.values()) == list(found)
+
+
+LINES = pd.DataFrame(
+    {
+        "who": ["a", "a", "b", None],
+        "product_id": ["p", "q", "p", "p"],
+        "at": ["2024-01-01 09:00", "2024-01-01 18:00", "2024-01-01 09:00", "2024-01-01 09:00"],
+    }
+)
+WHO_AND_WHEN = {"account_id": "who", "ordered_at": "at"}
+
+
+@pytest.mark.parametrize(
+    ("made_of", "ids"),
+    [
+        ("account+day", ["a 2024-01-01", "b 2024-01-01", "a 2024-01-01"]),
+        ("account+time", ["a 2024-01-01 09:00:00", "b 2024-01-01 09:00:00", "a 2024-01-01 18:00:00"]),
+    ],
+)
+def test_an_order_id_is_made_and_constants_stand_for_columns(made_of: str, ids: list[str]) -> None:
+    columns = WHO_AND_WHEN | {"order_id": made_of, "quantity": 1, "unit_price": 1, "currency": "'eur'"}
+    data = Dataset.read(LINES, columns=columns)
+    lines = data.lines()
+    assert lines["order_id"].tolist() == ids
+    assert (set(lines["quantity"]), set(lines["unit_price"]), data.currency) == ({1.0}, {1.0}, "EUR")
+    dropped = data.report.orders.dropped[0]
+    assert (dropped.reason.name, str(dropped.examples[0])) == ("no_order_id", f"row 4: {made_of}=(empty)")
+
+
+def test_a_map_file_may_have_constants_and_totals(tmp_path: Path) -> None:
+    path = tmp_path / "map.toml"
+    path.write_text('[columns]\norder_id = "account+day"\nquantity = 1\nline_total = "sum"\n')
+    assert parse_map(str(path)) == {"order_id": "account+day", "quantity": "1", "line_total": "sum"}
+
+
+def test_a_constant_that_is_not_quoted_is_sought_as_a_column() -> None:
+    with pytest.raises(MissingColumnError, match="no column quantity, unit_price, eur"):
+        Dataset.read(LINES, columns=WHO_AND_WHEN | {"order_id": "account+day", "currency": "eur"})
+
+
+def test_a_total_and_a_price_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="mapping unit_price and line_total: must be one of them"):
+        parse_map("unit_price=a,line_total=b")
+
+
+def test_a_column_of_the_products_may_be_named_beside_orders_that_lack_it() -> None:
+    orders = LINES.assign(order_id=["1", "2", "3", "4"], quantity=1, unit_price=2.0)
+    products = pd.DataFrame({"product_id": ["p", "q"], "List cost": [1.0, 3.0]})
+    data = Dataset.read(orders, products=products, columns=WHO_AND_WHEN | {"cost": "List cost"})
+    assert data.products["cost"].tolist() == [1.0, 3.0]
+    mapping = WHO_AND_WHEN | {"cost": "unit_price"}  # of the orders, where the products have no such column
+    assert Dataset.read(orders, products=products.drop(columns="List cost"), columns=mapping).products["cost"].tolist()

@@ -66,3 +66,32 @@ def test_moments_of_options_are_utc() -> None:
     assert parse_moment("2011-06-01T02:00+02:00") == datetime(2011, 6, 1, tzinfo=UTC)
     with pytest.raises(ConfigError, match="'June' is not a moment, must be as 2011-06-01"):
         parse_moment("June")
+
+
+@pytest.mark.parametrize(
+    ("values", "time_format", "first"),
+    [
+        (["12/1/2010 8:26 AM", "12/13/2010 9:26PM"], "%m/%d/%Y %I:%M %p", datetime(2010, 12, 1, 8, 26)),  # noqa: DTZ001
+        (["2024-01-05 08:26:10 p.m."], "%Y-%m-%d %I:%M:%S %p", datetime(2024, 1, 5, 20, 26, 10)),  # noqa: DTZ001
+        (["5 May 2024", "7 May 2024"], "%d %b %Y", datetime(2024, 5, 5)),  # noqa: DTZ001
+        (["January 5, 2024", "May 7, 2024"], "%B %d, %Y", datetime(2024, 1, 5)),  # noqa: DTZ001
+        (["05-Jan-24"], "%d-%b-%y", datetime(2024, 1, 5)),  # noqa: DTZ001
+        (["31/01/24"], "%d/%m/%y", datetime(2024, 1, 31)),  # noqa: DTZ001
+        (["31.01.24"], "%d.%m.%y", datetime(2024, 1, 31)),  # noqa: DTZ001
+        ([1706655600, None], "epoch_s", datetime(2024, 1, 30, 23)),  # noqa: DTZ001
+        (["1706655600"], "epoch_s", datetime(2024, 1, 30, 23)),  # noqa: DTZ001
+        ([1706655600.0, None], "epoch_s", datetime(2024, 1, 30, 23)),  # noqa: DTZ001
+        ([1706655600123], "epoch_ms", datetime(2024, 1, 30, 23, 0, 0, 123_000)),  # noqa: DTZ001
+        ([1706655600123000], "epoch_us", datetime(2024, 1, 30, 23, 0, 0, 123_000)),  # noqa: DTZ001
+    ],
+)
+def test_clocks_of_twelve_hours_names_of_months_and_epochs_are_read(
+    connection, values: list, time_format: str, first: datetime
+) -> None:
+    table = column(connection, values)
+    assert detect_time_format(table, "when") == time_format
+    assert read(table, time_format)[0] == first
+
+
+def test_small_numbers_are_no_epoch(connection) -> None:
+    assert read(column(connection, [5, 4_000_000_000_000_000_000]), "epoch_s") == [None, None]

@@ -20,6 +20,7 @@ from recsys.contracts.config import read_config
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.history import History
 from recsys.data.mapping import parse_map
+from recsys.data.numbers import parse_decimal
 from recsys.errors import ConfigError
 from recsys.fitting.steps import Step
 from recsys.ladder.edges import Ladder
@@ -44,6 +45,9 @@ def backtest_command(
     upgrades: Annotated[str | None, typer.Option(help="Curated upgrades; default: none.")] = None,
     preset: Annotated[str | None, typer.Option(help="Name of a well-known layout, as online-retail-ii.")] = None,
     map_: Annotated[str | None, typer.Option("--map", help="Their columns, as account_id=customer,....")] = None,
+    currency: Annotated[str | None, typer.Option(help="The currency to keep where there are several.")] = None,
+    time_format: Annotated[str | None, typer.Option(help="How times are written, as %d/%m/%Y %H:%M.")] = None,
+    decimal: Annotated[str | None, typer.Option(help="What decimals follow, . or ,; default: found out.")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with the options of training.")] = None,
     set_: Annotated[
         list[str] | None,
@@ -65,6 +69,9 @@ def backtest_command(
         upgrades=upgrades,
         preset=preset,
         mapping=parse_map(map_) if map_ else {},
+        currency=currency,
+        time_format=time_format,
+        decimal=parse_decimal(decimal),
     )
     console, registry = Console(), Registry(tracking_uri)
     name = f"backtest {asked.cutoffs[0]:%Y-%m-%d} to {asked.cutoffs[-1]:%Y-%m-%d}"

@@ -36,6 +36,7 @@ def train_command(
     ] = None,
     currency: Annotated[str | None, typer.Option(help="The currency to keep where there are several.")] = None,
     time_format: Annotated[str | None, typer.Option(help="How times are written, as %d/%m/%Y %H:%M.")] = None,
+    decimal: Annotated[str | None, typer.Option(help="What decimals follow, . or ,; default: found out.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of options; see training/gate.py.")] = None,
     set_: Annotated[
         list[str] | None,
@@ -54,6 +55,7 @@ def train_command(
     from recsys.contracts.config import read_config
     from recsys.data.dataset import ReadSpec
     from recsys.data.mapping import parse_map
+    from recsys.data.numbers import parse_decimal
     from recsys.data.times import parse_moment
     from recsys.fitting.scoring_models import models_folder
     from training.gate import TrainConfig
@@ -73,6 +75,7 @@ def train_command(
         as_of=parse_moment(as_of) if as_of is not None else None,
         currency=currency,
         time_format=time_format,
+        decimal=parse_decimal(decimal),
         rejects=rejects,
     )
     console = Console()
