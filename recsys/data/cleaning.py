@@ -260,7 +260,7 @@ def _day_after_last(checked: ibis.Table, end: HistoryEnd | None, source: TableSo
     if last is None:
         raise EmptyDataError(
             f"{source.location}: no row has a time that can be read; write it as 2011-06-01 13:45:00 or say how it is "
-            "written (time_format, --time-format)"
+            "written (time_format)"
         )
     return datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1)
 

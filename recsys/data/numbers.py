@@ -86,7 +86,7 @@ def detect_decimals(
         if len(seen.marks) > 1:
             raise DataError(
                 f"{location}: {name} has amounts in {' and in '.join(seen.marks)}, must be in one currency; convert "
-                "them, or write the currency into a column of its own and choose with --currency"
+                "them, or write the currency into a column of its own and choose one (currency)"
             )
     if chosen is not None:
         return found
@@ -97,7 +97,7 @@ def detect_decimals(
         elif seen.example is not None and commas == points:
             raise DataError(
                 f"{location}: {name} == {seen.example!r} can be read as {seen.example.replace(',', '')} or as "
-                f"{seen.example.replace(',', '.')}, must be read in one way only; say --decimal , or --decimal ."
+                f"{seen.example.replace(',', '.')}, must be read in one way only; say decimal == ',' or '.'"
             )
         elif seen.example is not None:
             found[name] = "," if commas > points else "."

@@ -74,7 +74,7 @@ def test_a_missing_column_shows_both_lists_and_the_nearest_names() -> None:
     assert sentence.startswith("shop.csv: no column quantity, unit_price. Expected order_id, account_id, product_id")
     assert "found Order Number, customer, sku, when, qty, price" in sentence
     assert "Nearest to quantity: qty; to unit_price: price. " in sentence
-    assert "--map quantity=" in sentence
+    assert "in columns= or the map, as quantity=" in sentence
 
 
 def test_a_column_that_the_mapping_names_must_be_there() -> None:
@@ -126,7 +126,12 @@ WHO_AND_WHEN = {"account_id": "who", "ordered_at": "at"}
     ],
 )
 def test_an_order_id_is_made_and_constants_stand_for_columns(made_of: str, ids: list[str]) -> None:
-    columns = WHO_AND_WHEN | {"order_id": made_of, "quantity": 1, "unit_price": 1, "currency": "'eur'"}
+    columns: dict[str, str | float] = WHO_AND_WHEN | {
+        "order_id": made_of,
+        "quantity": 1,
+        "unit_price": 1,
+        "currency": "'eur'",
+    }
     data = Dataset.read(LINES, columns=columns)
     lines = data.lines()
     assert lines["order_id"].tolist() == ids

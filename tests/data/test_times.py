@@ -86,7 +86,7 @@ def test_moments_of_options_are_utc() -> None:
     ],
 )
 def test_clocks_of_twelve_hours_names_of_months_and_epochs_are_read(
-    connection, values: list, time_format: str, first: datetime
+    connection, values: list[object], time_format: str, first: datetime
 ) -> None:
     table = column(connection, values)
     assert detect_time_format(table, "when") == time_format
