@@ -126,12 +126,8 @@ WHO_AND_WHEN = {"account_id": "who", "ordered_at": "at"}
     ],
 )
 def test_an_order_id_is_made_and_constants_stand_for_columns(made_of: str, ids: list[str]) -> None:
-    columns: dict[str, str | float] = WHO_AND_WHEN | {
-        "order_id": made_of,
-        "quantity": 1,
-        "unit_price": 1,
-        "currency": "'eur'",
-    }
+    constants: dict[str, str | float] = {"quantity": 1, "unit_price": 1, "currency": "'eur'"}
+    columns = {**WHO_AND_WHEN, **constants, "order_id": made_of}
     data = Dataset.read(LINES, columns=columns)
     lines = data.lines()
     assert lines["order_id"].tolist() == ids
