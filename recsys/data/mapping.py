@@ -43,7 +43,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         c.ACCOUNT_ID: (
             "account", "customer", "customer_id", "customer_no", "customer_number", "customer_key", "cust_id", "client",
             "client_id", "user_id", "user", "member_id", "buyer_id", "buyer", "shopper_id", "household_key",
-            "company_id", "kunde", "kundennummer", "visitor_id",
+            "household_id", "company_id", "kunde", "kundennummer", "visitor_id",
         ),
         c.PRODUCT_ID: (
             "product", "sku", "stock_code", "item", "item_id", "item_code", "article", "article_id", "article_no",
@@ -51,17 +51,24 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "artikel", "artikelnummer",
         ),
         c.ORDERED_AT: (
-            "order_date", "order_time", "order_datetime", "ordered", "invoice_date", "transaction_date", "date",
+            "order_date", "order_time", "order_datetime", "ordered", "invoice_date", "transaction_date",
+            "transaction_dt", "transaction_timestamp", "transaction_time", "date",
             "datetime", "timestamp", "time", "created_at", "created", "purchase_date", "purchased_at",
             "order_timestamp", "sale_date", "sales_date", "t_dat", "datum", "bestelldatum",
         ),
         c.QUANTITY: (
-            "qty", "units", "quantity_sold", "amount_sold", "count", "pieces", "order_quantity", "menge", "anzahl",
+            "qty", "units", "amount", "quantity_sold", "amount_sold", "count", "pieces", "order_quantity", "menge",
+            "anzahl",
         ),
         c.UNIT_PRICE: (
             "price", "item_price", "sales_price", "selling_price", "price_per_unit", "net_price",
             "rate", "preis", "einzelpreis", "prix",
         ),
+        c.LINE_TOTAL: (
+            "total", "total_price", "sales_value", "line_amount", "line_value", "extended_price", "sales_amount",
+            "gesamtpreis", "betrag", "umsatz",
+        ),
+        c.LINE_COST: ("total_cost", "total_product_cost"),
         c.CHANNEL: ("sales_channel", "sales_channel_id", "source", "order_channel", "medium", "kanal"),
         c.DISCOUNT: ("discount_amount", "rebate", "money_off", "rabatt"),
         c.CURRENCY: ("currency_code", "curr", "iso_currency", "waehrung"),

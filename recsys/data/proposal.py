@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,14 +13,19 @@ import pandas as pd
 
 from recsys.contracts import columns as c
 from recsys.contracts.tables import CARRIED_ACCOUNT_COLUMNS, CARRIED_PRODUCT_COLUMNS, ORDERS
-from recsys.data.mapping import SYNONYMS, normalise
+from recsys.data.mapping import ACCOUNT_AND_DAY, ACCOUNT_AND_TIME, INSTEAD, SYNONYMS, normalise
+from recsys.data.numbers import DecimalMark, as_number, detect_decimals
 from recsys.data.presets import PRESETS
 from recsys.data.sources import TableSource
+from recsys.data.suspicions import count_grown, looks_like_totals
 from recsys.data.times import FORMATS, as_time
+from recsys.errors import DataError
 
-Because = Literal["given", "same name", "known name", "similar name", "contents"]
+Because = Literal["given", "same name", "known name", "similar name", "contents", "no such column"]
 
 _SAMPLE_ROWS = 20_000
+_TIME_SHAPE = r"\s*(?:[A-Za-z]{3,9}\.? )?\d{1,4}[-/. ]|\s*\d{8}(?:\D|$)"  # what no format could read is not tried
+_TIME_ROWS = 500  # each is read in some ninety ways
 _SIMILAR = 0.85  # of difflib's ratio: a typing slip or a plural, not another word
 _MOST = 0.9  # of the values must be readable where only the contents speak for a column
 _HALF = 0.5  # of the values must be readable where the name speaks for it: bad rows are what `check` is for
@@ -66,9 +72,50 @@ def propose_mapping(source: TableSource, given: Mapping[str, str] | None = None)
                     taken[name] = (column, because)
     for name, column in _by_contents(sample, {name: column for name, (column, _) in taken.items()}).items():
         taken[name] = (column, "contents")
+    taken |= _made_order(sample, taken)
+    taken = _with_totals(source, sample, taken)
     return tuple(
-        Proposal(name, *taken[name], examples=sample.examples(taken[name][0])) for name in _NAMES if name in taken
+        Proposal(name, column, because, sample.examples(column) if column in sample.columns else ())
+        for name, (column, because) in ((name, taken[name]) for name in _NAMES if name in taken)
     )
+
+
+_Taken = Mapping[str, tuple[str, Because]]
+
+
+def _made_order(sample: _Sample, taken: _Taken) -> dict[str, tuple[str, Because]]:
+    """An order made of account and time where no column is one: the time where it has a clock, else the day."""
+    if c.ORDER_ID in taken or c.ACCOUNT_ID not in taken or c.ORDERED_AT not in taken:
+        return {}
+    times = sample.texts[taken[c.ORDERED_AT][0]].dropna()
+    has_clock = times.str.contains(r"\d:\d\d").any() and not times.str.contains(r"\b00:00(?::00)?").all()
+    return {c.ORDER_ID: (ACCOUNT_AND_TIME if has_clock else ACCOUNT_AND_DAY, "no such column")}
+
+
+def _with_totals(source: TableSource, sample: _Sample, taken: _Taken) -> dict[str, tuple[str, Because]]:
+    """What was taken, where a price or cost that grows with the quantity is that of the line; one of the two stays."""
+    settled = dict(taken)
+    for unit, line in INSTEAD.items():
+        if unit in settled and line in settled:
+            del settled[line if settled[unit][1] != "contents" else unit]
+        if unit in settled and settled[unit][1] != "given" and _is_total(source, sample, settled, settled[unit][0]):
+            settled[line] = settled.pop(unit)
+    return settled
+
+
+def _is_total(source: TableSource, sample: _Sample, taken: _Taken, column: str) -> bool:
+    if c.PRODUCT_ID not in taken or c.QUANTITY not in taken or column not in sample.columns:
+        return False
+    lines = pd.DataFrame(
+        {
+            c.SOURCE_ROW: range(len(sample.texts)),
+            c.PRODUCT_ID: sample.texts[taken[c.PRODUCT_ID][0]],
+            c.QUANTITY: sample.numbers.get(taken[c.QUANTITY][0], 1.0),
+            c.UNIT_PRICE: sample.numbers[column],
+        }
+    )
+    table = source.table.get_backend().create_table(ibis.util.gen_name("sample"), ibis.memtable(lines), temp=True)
+    return looks_like_totals(count_grown(table, c.UNIT_PRICE))
 
 
 def matching_preset(source: TableSource) -> str | None:
@@ -80,7 +127,8 @@ def matching_preset(source: TableSource) -> str | None:
     return None
 
 
-_NAMES = (*ORDERS.names, *CARRIED_PRODUCT_COLUMNS, *CARRIED_ACCOUNT_COLUMNS)
+_NAMES = (*ORDERS.names, *INSTEAD.values(), *CARRIED_PRODUCT_COLUMNS, *CARRIED_ACCOUNT_COLUMNS)
+_AMOUNTS = {c.QUANTITY, c.UNIT_PRICE, c.DISCOUNT, c.COST, *INSTEAD.values()}
 
 
 def _names_in_order() -> Iterable[tuple[Because, Mapping[str, Sequence[str]]]]:
@@ -104,19 +152,23 @@ def _named(sample: _Sample, spellings: Sequence[str], because: Because, taken: s
 class _Sample:
     """The first rows of a source as text, and what can be read in each column."""
 
-    def __init__(self, texts: pd.DataFrame, times: Mapping[str, float]) -> None:
+    def __init__(self, texts: pd.DataFrame, numbers: pd.DataFrame, times: Mapping[str, float]) -> None:
         self.texts = texts
         self.columns = list(texts.columns)
         self.times = times
-        self.numbers = {name: pd.to_numeric(texts[name], errors="coerce") for name in self.columns}
+        self.numbers = numbers
 
     @classmethod
     def of(cls, source: TableSource) -> _Sample:
         """The sample of a source."""
         head = source.table.select(*source.columns).limit(_SAMPLE_ROWS)
         texts = head.mutate(**{name: head[name].cast("string") for name in source.columns}).to_pandas()
-        shares = head.agg(**{name: _time_share(head[name]) for name in source.columns}).to_pyarrow().to_pylist()[0]
-        return cls(texts, {name: float(share or 0.0) for name, share in shares.items()})
+        numbers = _numbers_of(head, source).to_pandas()
+        few = head.limit(_TIME_ROWS)
+        shaped = [name for name in source.columns if texts[name].str.match(_TIME_SHAPE).mean() >= _HALF]
+        shares = few.agg(n=few.count(), **{f"of {name}": _time_share(few[name]) for name in shaped})
+        found = shares.to_pyarrow().to_pylist()[0]
+        return cls(texts, numbers, {name: float(found.get(f"of {name}") or 0.0) for name in source.columns})
 
     def examples(self, column: str) -> tuple[str, ...]:
         """The first three different values."""
@@ -131,9 +183,9 @@ class _Sample:
         """Whether most values can be of the type that a contract's column has."""
         if name == c.ORDERED_AT:
             return self.times[column] >= _HALF
-        if name in {c.QUANTITY, c.UNIT_PRICE, c.DISCOUNT, c.COST}:
+        if name in _AMOUNTS:
             return self.numeric_share(column) >= _HALF
-        return True
+        return name not in _CODE_COLUMNS or self.times[column] < _MOST or self.numeric_share(column) >= _MOST
 
     def one_a_group(self, group: str, column: str) -> float:
         """Which share of the rows has the first value of its group."""
@@ -144,6 +196,15 @@ class _Sample:
     def distinct(self, column: str) -> int:
         """How many different values there are."""
         return int(self.texts[column].nunique())
+
+
+def _numbers_of(head: ibis.Table, source: TableSource) -> ibis.Table:
+    """Each column read as numbers; one whose values can be read both ways is none until somebody says how."""
+    decimals: dict[str, DecimalMark] = {}
+    for name in source.columns:
+        with suppress(DataError):
+            decimals |= detect_decimals(head, [name], source.location)
+    return head.select(**{name: as_number(head[name], decimals.get(name)) for name in source.columns})
 
 
 def _time_share(values: ibis.Value) -> ibis.Value:

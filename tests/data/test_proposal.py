@@ -93,3 +93,25 @@ def test_a_preset_is_recognised_by_its_columns(tmp_path: Path, online_retail_pat
     assert matching_preset(open_source(connect(), str(online_retail_path), name="orders")) == "online-retail-ii"
     invoices({}).to_parquet(tmp_path / "other.parquet")
     assert matching_preset(open_source(connect(), str(tmp_path / "other.parquet"), name="orders")) is None
+
+
+def test_a_time_is_no_order_id_and_an_order_is_made_of_account_and_day(tmp_path: Path) -> None:
+    frame = invoices({"ordered_at": "transaction_dt"}).drop(columns="order_id")
+    frame["transaction_dt"] = frame["transaction_dt"].str[:10]
+    found = proposed(tmp_path, frame)
+    assert found["ordered_at"] == ("transaction_dt", "known name")
+    assert found["order_id"] == ("account+day", "no such column")
+
+
+def test_a_price_with_a_decimal_comma_is_the_price(tmp_path: Path) -> None:
+    frame = invoices({}).assign(other=3.5)
+    frame["unit_price"] = frame["unit_price"].map(lambda price: f"€ {price:.2f}".replace(".", ","))
+    assert proposed(tmp_path, frame)["unit_price"] == ("unit_price", "same name")
+
+
+def test_a_price_that_grows_with_the_quantity_is_that_of_the_line(tmp_path: Path) -> None:
+    frame = invoices({"unit_price": "sales_price"})
+    frame["sales_price"] *= frame["quantity"]
+    found = proposed(tmp_path, frame)
+    assert found["line_total"] == ("sales_price", "known name")
+    assert "unit_price" not in found
