@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, get_args
 
 from recsys.contracts.offers import (
@@ -28,8 +28,9 @@ from recsys.ranking.ranked import N_ROWS, TIERS, Exploration, RankedOffer, Ranke
 
 _PROBABILITY_OF: Final = json_text(PROBABILITY_OF)
 _NO_RULE: Final = ("null", "null", "null")
-_MOST_KEPT: Final = 50_000
-"""Reasons that are kept once written, some 25 MB at the most; then all are written anew."""
+_MOST_KEPT: Final = 20_000
+"""Reasons that are kept once written, for each language and fullness some 25 MB at the most; then all are written
+anew."""
 
 
 class EncodedSlate(NamedTuple):
@@ -86,21 +87,19 @@ class _Said(NamedTuple):
 
     Attributes:
         product: fields of an answer, by name.
-        reason: likewise.
-        more: likewise, after the business rule's.
-        unruled: both, where no business rule stands between them.
+        text: the fields from the tier on, where no business rule is about the product.
         kept_product: of the values that are kept, the product's.
         tier: of the evidence.
-        source: the product that the reason starts from.
+        kept_end: of the values that are kept, those after the propensity, likewise without a business rule.
+        ruled: `text` and `kept_end` with places for what a business rule says.
     """
 
     product: str
-    reason: str
-    more: str
-    unruled: str
+    text: str
     kept_product: str
     tier: str
-    source: str
+    kept_end: str
+    ruled: Callable[[str, str, str], tuple[str, str]]
 
 
 class EncodingEngine:
@@ -113,7 +112,7 @@ class EncodingEngine:
     def __init__(self, engine: OfferEngine) -> None:
         self._engine = engine
         self._currency = json_text(engine.model.facts.currency)
-        self._named: dict[int, tuple[str, str]] = {}  # at most one entry a product
+        self._named: dict[tuple[int, str], tuple[str, str]] = {}  # at most one entry a product and language
         self._said: dict[tuple[Explain, str], dict[tuple[float, ...], _Said]] = {
             (explain, tag): {} for explain in get_args(Explain) for tag in LANGUAGES
         }
@@ -174,11 +173,9 @@ class EncodingEngine:
             found = said.get(rows)
             if found is None:
                 found = said[rows] = self._say(offer, ranked.segment, explain, language)
-            product, reason, more, text, kept_product, tier, source = found
-            rule, off, _ = _NO_RULE
+            product, text, kept_product, tier, kept_end, ruled = found
             if annotations and offer.product in annotations:
-                rule, off, said_with_it = _annotated(annotations[offer.product], offer.price)
-                text = f'{reason},"rule":{rule},"discount":{off},"text":{said_with_it},{more}'
+                text, kept_end = ruled(*_annotated(annotations[offer.product], offer.price))
             answered.append(
                 f'{{"rank":{rank},{product},"price":{price},"currency":{currency},"probability":{probability},'
                 f'"probability_of":{_PROBABILITY_OF},"expected_quantity":{units},"expected_value":{value},'
@@ -187,41 +184,48 @@ class EncodingEngine:
             propensity = "1.0" if rank < last else json_text(ranked.last_propensity)
             logged.append(
                 f"[{rank},{kept_product},{price},{currency},{probability},{_PROBABILITY_OF},{units},{value},{score},"
-                f"{tier},{propensity},{source},{rule},{off}]"
+                f"{tier},{propensity},{kept_end}]"
             )
         return f"[{','.join(answered)}]", f"[{','.join(logged)}]"
 
     def _say(self, offer: RankedOffer, segment: int, explain: Explain, language: Language) -> _Said:
         reasons = self._engine.reasons
-        product_id, name = self._name(offer.product)
+        product_id, name = self._name(offer.product, language)
         kind, source = '"upsell"', offer.from_product
         reason, tier = reasons.of_offer(offer, segment), f'"{TIERS[offer.tier]}"'
         if source == NO_ROW:
             kind, source = '"cross_sell"', reason.anchor
-        source_id, source_name = ("null", "null") if source == NO_ROW else self._name(source)
+        source_id, source_name = ("null", "null") if source == NO_ROW else self._name(source, language)
         for_rep = for_shopper = '""'
         if explain != "none":
             spoken = reasons.speak(reason, language)
             for_rep, for_shopper = json_text(spoken.for_rep), json_text(spoken.for_shopper)
         evidence = json_text(reasons.evidence(reason)) if explain == "full" else "{}"
         why = f'"tier":{tier},"reason":{for_rep},"from_product_id":{source_id},"evidence":{evidence}'
-        more = f'"reason_code":"{reason.code}","reason_for_shopper":{for_shopper},"from_product_name":{source_name}'
-        rule, off, text = _NO_RULE
+        more = f'"reason_code":"{reason.code}","reason_for_shopper":{for_shopper},"from_product_name":{source_name},'
+        details = self._engine.details.of(offer.product)
+        more += f'"url":{json_text(details.url)},"image_url":{json_text(details.image_url)},'
+        more += f'"attributes":{json_text(details.attributes)}'
+
+        def ruled(rule: str, off: str, text: str) -> tuple[str, str]:
+            return f'{why},"rule":{rule},"discount":{off},"text":{text},{more}', f"{source_id},{rule},{off}"
+
+        text, kept_end = ruled(*_NO_RULE)
         return _Said(
             product=f'"product_id":{product_id},"kind":{kind},"name":{name}',
-            reason=why,
-            more=more,
-            unruled=f'{why},"rule":{rule},"discount":{off},"text":{text},{more}',
+            text=text,
             kept_product=f"{product_id},{kind}",
             tier=tier,
-            source=source_id,
+            kept_end=kept_end,
+            ruled=ruled,
         )
 
-    def _name(self, product: int) -> tuple[str, str]:
-        texts = self._named.get(product)
+    def _name(self, product: int, language: Language) -> tuple[str, str]:
+        texts = self._named.get((product, language.tag))
         if texts is None:
-            name = self._engine.model.products.names[product] or None
-            texts = self._named[product] = json_text(self._engine.catalogue.ids[product]), json_text(name)
+            name = self._engine.details.name(product, language.tag)
+            texts = json_text(self._engine.catalogue.ids[product]), json_text(name)
+            self._named[product, language.tag] = texts
         return texts
 
 

@@ -81,7 +81,9 @@ class FakeEngine:
         known = [product for product in cart if product in self._products]
         shift = self._accounts.get(request.account_id or "", 0) + sum(self._products[product] for product in known)
         region = request.region or state.region
-        blocking = [rule for rule in self._rules if rule.applies(state.segment, region, request.channel)]
+        blocking = [
+            rule for rule in self._rules if rule.applies(state.segment, region, request.channel, request.surface)
+        ]
         blocked = {product: f"rule:{rule.name}" for rule in blocking for product in rule.products}
         refused = {**blocked, **self._withdrawn}
         barred = {*cart, *request.exclude, *state.bought, *state.suppressed, *refused}

@@ -144,7 +144,7 @@ def check_rules_command(file: Annotated[Path, typer.Argument(help="TOML file of 
     table = Table("rule", "action", "about", "where", "now", "owner")
     for rule in found.rules:
         about = [*rule.products, *(f"category {name}" for name in rule.categories)]
-        where = [*rule.segments, *rule.regions, *rule.channels]
+        where = [*rule.segments, *rule.regions, *rule.channels, *rule.surfaces]
         shown = ", ".join(about[:4]) + (f" and {len(about) - 4:,} more" if len(about) > 4 else "")
         holds = "holds" if rule.holds(now) else "does not"
         table.add_row(rule.name, rule.action, shown, ", ".join(where) or "everywhere", holds, rule.owner)

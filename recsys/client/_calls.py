@@ -72,7 +72,7 @@ def offers_question(
         "viewed_product_id": request.viewed_product_id,
         "exclude": request.exclude,
         "channel": channel or request.channel,
-        "surface": surface,
+        "surface": surface or request.surface,
         "region": request.region,
         "language": request.language,
         "experiment_id": experiment_id,

@@ -30,6 +30,7 @@ class CallListEntry:
     ]
     reason: Annotated[str, Field(description="One sentence that a person can say aloud.")]
     from_product_id: Annotated[str | None, Field(description="What an upgrade would displace; null for a cross-sell.")]
+    account_name: Annotated[str | None, Field(description="What people call the account.")] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ COST: Final = "cost"
 ACTIVE: Final = "active"
 STOCK: Final = "stock"
 DO_NOT_OFFER: Final = "do_not_offer"
+URL: Final = "url"
+IMAGE_URL: Final = "image_url"
 
 # accounts
 SEGMENT: Final = "segment"

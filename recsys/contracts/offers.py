@@ -84,6 +84,7 @@ class OfferRequest:
         min_price: only products that cost this much or more, money a unit; a product without a price is left out.
         max_price: only products that cost this much or less.
         channel: where the request comes from (web, app, e-mail, phone); business rules may ask for it.
+        surface: the place of the offers (home, product page, cart, checkout, e-mail); business rules may ask for it.
         region: of the buyer; business rules may ask for it.
         sources: `evidence` leaves out the popular products that fill what account and cart leave open, and what too few
             had in one order with the cart; `popular` offers what sells to everybody, whoever asks and whatever lies in
@@ -106,6 +107,7 @@ class OfferRequest:
     min_price: float | None = None
     max_price: float | None = None
     channel: str | None = None
+    surface: str | None = None
     region: str | None = None
     sources: CandidateSources = "all"
     language: str | None = None
@@ -204,6 +206,14 @@ class Offer(NamedTuple):
         str, Field(description="The reason as a shop can show it, without counts; empty with `explain: none`.")
     ] = ""
     from_product_name: Annotated[str | None, Field(description="The name of `from_product_id`.")] = None
+    url: Annotated[str | None, Field(description="Of the product's page; null where the products table has none.")] = (
+        None
+    )
+    image_url: Annotated[str | None, Field(description="Of its picture; likewise.")] = None
+    attributes: Annotated[
+        dict[str, str | float | int | bool],
+        Field(description="The further columns of the products table that training was told to pass on, by name."),
+    ] = {}  # noqa: RUF012 - never changed
     propensity: Annotated[
         float,
         Field(description="The probability with which the policy returned this offer at this rank."),

@@ -143,6 +143,8 @@ PRODUCTS = TableSchema(
         Column(c.ACTIVE, "boolean", required=False, nullable=False, meaning="it can be sold; default: true"),
         Column(c.STOCK, "float64", required=False, nullable=True, meaning="units at hand; null: not tracked"),
         Column(c.DO_NOT_OFFER, "boolean", required=False, nullable=False, meaning="never offer it; default: false"),
+        Column(c.URL, "string", required=False, nullable=True, meaning="of its page"),
+        Column(c.IMAGE_URL, "string", required=False, nullable=True, meaning="of its picture"),
     ),
     key=(c.PRODUCT_ID,),
 )

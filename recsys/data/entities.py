@@ -12,7 +12,14 @@ import pandas as pd
 from ibis.backends.duckdb import Backend
 
 from recsys.contracts import columns as c
-from recsys.contracts.tables import ACCOUNTS, CARRIED_ACCOUNT_COLUMNS, CARRIED_PRODUCT_COLUMNS, Column, TableSchema
+from recsys.contracts.tables import (
+    ACCOUNTS,
+    CARRIED_ACCOUNT_COLUMNS,
+    CARRIED_PRODUCT_COLUMNS,
+    PRODUCTS,
+    Column,
+    TableSchema,
+)
 from recsys.data.checks import read_field
 from recsys.data.mapping import resolve_columns, with_derived_columns
 from recsys.data.numbers import DecimalMark, detect_decimals
@@ -31,7 +38,8 @@ class CleanTable:
     """One table as it was read.
 
     Attributes:
-        frame: the rows that stay, the contract's columns that the source has, and, for accounts, its further ones.
+        frame: the rows that stay, the contract's columns that the source has, and its further ones: of accounts as
+            features, of products for offers to show.
         outcome: what became of its rows.
     """
 
@@ -64,7 +72,8 @@ def read_entity_table(
     source = open_source(connection, given, name=schema.name)
     columns = resolve_columns(schema, source.columns, mapping, location=source.location)
     source = replace(source, table=with_derived_columns(source.table, columns))
-    further = [name for name in source.columns if name not in columns.values()] if schema is ACCOUNTS else []
+    keeps_further = schema is ACCOUNTS or schema is PRODUCTS
+    further = [name for name in source.columns if name not in columns.values()] if keeps_further else []
     with reading(source.location):
         numbers = [theirs for name, theirs in columns.items() if schema[name].dtype == "float64"]
         decimals = detect_decimals(source.table, numbers, source.location, chosen=decimal)
@@ -73,7 +82,7 @@ def read_entity_table(
         checked = connection.create_table(f"checked_{schema.name}", expression, temp=True)
     stays = checked.filter(checked[c.DROP_REASON].isnull()).order_by(c.SOURCE_ROW)
     frame = stays.drop(c.SOURCE_ROW, c.DROP_REASON).to_pandas()
-    for name in further:
+    for name in further if schema is ACCOUNTS else ():
         frame[name] = _feature(frame[name])
     dropped = checked.filter(checked[c.DROP_REASON].notnull()).select(c.SOURCE_ROW, c.DROP_REASON)
     reasons = (*(reason for reason, _ in checks), _duplicate(schema))

@@ -24,6 +24,7 @@ from recsys.fitting.accounts import (
     segments_of,
     window_start,
 )
+from recsys.fitting.catalogue import product_details
 from recsys.fitting.copurchases import CopurchaseLift, EvidenceConfig, FirstPurchases, copurchase_lift, rule_table
 from recsys.fitting.evidence import Purchases, choose_evidence
 from recsys.fitting.links import (
@@ -68,6 +69,8 @@ class OfferModelConfig(Config):
         owned_window_days: how long a purchase counts as owned, days; None: the whole history.
         owned_window_by_category: the same for single categories, days: consumables come back, machines stay.
         evidence: how reasons are counted.
+        attributes: further columns of the products table that go out with an offer; none by default, because what a
+            table holds for the house alone (a supplier, a cost) must not reach a page by itself.
     """
 
     candidates_per_kind: int = Field(default=60, ge=1)
@@ -79,6 +82,7 @@ class OfferModelConfig(Config):
     owned_window_days: int | None = Field(default=None, ge=1)
     owned_window_by_category: dict[str, int] = Field(default_factory=dict)
     evidence: EvidenceConfig = EvidenceConfig()
+    attributes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -237,7 +241,13 @@ def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:
     )
     paid = paid_prices(history, segments.of_account[parts.accounts.history_rows], facts.currency)
     catalogue, categories, families = product_table(
-        parts.products, parts.product_frame, history, paid.usual, linked.links, evidence.n_follow_ons
+        parts.products,
+        parts.product_frame,
+        history,
+        paid.usual,
+        linked.links,
+        evidence.n_follow_ons,
+        product_details(parts.products, parts.product_frame, config.attributes),
     )
     return OfferModel(
         facts=facts,

@@ -25,6 +25,7 @@ from recsys.data.dataset import Dataset
 from recsys.data.history import SECONDS_A_DAY, History, binary, epoch_seconds
 from recsys.errors import EmptyDataError
 from recsys.fitting.assembly import LearnedParts, OfferModelConfig, build_offer_model
+from recsys.fitting.catalogue import check_catalogue
 from recsys.fitting.links import CartWeights
 from recsys.fitting.scoring_models import ScoringModels
 from recsys.fitting.steps import (
@@ -172,10 +173,12 @@ def fit(
 
     Raises:
         EmptyDataError: no line has an account.
+        ConfigError, DataError: an attribute, an address or a language of a table is none; see `check_catalogue`.
         PluginError: a retriever, the ranker or a feature maker is not what it must be; said before anything is learned.
     """
     ranking = NextProductModel(config.next_product, retrievers, ranker, features)
     ranking.check_parts()
+    check_catalogue(data.products, data.accounts, config.offers.attributes)
     with step(FitStep.HISTORY):
         history = known_history(data)
     with step(FitStep.COMPLEMENTS):

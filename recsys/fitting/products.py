@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,11 +120,12 @@ def product_table(
     usual_price: Float64,
     links: Links,
     n_follow_ons: Int64,
+    details: Sequence[str | None],
 ) -> tuple[ProductTable, NameTable, NameTable]:
     """Return the products, the names of their categories and those of their families.
 
     A product without a price in `frame` gets what is usually paid for it, `usual_price` by row of the history's
-    products; one that the frame does not name is active.
+    products; one that the frame does not name is active. `details` are as `recsys.fitting.catalogue` has them.
     """
     category = Codes.of(vocabulary.column(frame, c.CATEGORY, None))
     family = Codes.of(vocabulary.column(frame, c.FAMILY, None))
@@ -157,6 +158,7 @@ def product_table(
         ladder_count=links.ladder.count,
         substitutes_start=links.substitutes.start,
         substitutes_count=links.substitutes.count,
+        details=Utf8Column.of(details),
     )
     return table, NameTable(Utf8Column.of(category.names)), NameTable(Utf8Column.of(family.names))
 

@@ -4,7 +4,7 @@
     name = "no-clearance-for-wholesale"
     action = "block"                    # block, require, pin or boost
     categories = ["Clearance"]          # or products = ["85123A"]
-    segments = ["wholesale"]            # only there; also regions, channels; none: everywhere
+    segments = ["wholesale"]            # only there; also regions, channels, surfaces; none: everywhere
     valid_from = 2026-03-01             # UTC; valid_to is the first moment at which it holds no more
     valid_to = 2026-06-01
     owner = "A. Buyer"
@@ -66,6 +66,8 @@ class BusinessRule(Config):
     """Only requests or accounts of these; empty: all."""
     channels: Names = ()
     """Only requests from these; empty: all."""
+    surfaces: Names = ()
+    """Only offers for these places, as `cart` or `home`; empty: all."""
     valid_from: TomlMoment | None = None
     """First moment at which it holds, UTC; None: always did."""
     valid_to: TomlMoment | None = None
@@ -107,9 +109,14 @@ class BusinessRule(Config):
         """Return whether it is valid at `now`."""
         return (self.valid_from is None or self.valid_from <= now) and (self.valid_to is None or now < self.valid_to)
 
-    def applies(self, segment: str | None, region: str | None, channel: str | None) -> bool:
-        """Return whether it is about an account and request of that segment, region and channel."""
-        asked = ((self.segments, segment), (self.regions, region), (self.channels, channel))
+    def applies(self, segment: str | None, region: str | None, channel: str | None, surface: str | None) -> bool:
+        """Return whether it is about an account and request of that segment, region, channel and surface."""
+        asked = (
+            (self.segments, segment),
+            (self.regions, region),
+            (self.channels, channel),
+            (self.surfaces, surface),
+        )
         return all(not names or value in names for names, value in asked)
 
     @property

@@ -15,7 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from recsys.contracts.config import validation_sentences
 from recsys.errors import BundleCorruptError
 from recsys.offer_model.utf8_column import Utf8Column
 
@@ -204,6 +206,32 @@ class NotEmpty:
     def fault(self, column: Array | Utf8Column, _model: object) -> str | None:
         """Return whether there is none."""
         return None if len(column) else "no row, must have one or more"
+
+
+class _ProductJson(BaseModel):
+    """What a text of `ProductJson` may hold."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    url: str | None = None
+    image_url: str | None = None
+    names: dict[str, str] = {}
+    attributes: dict[str, str | float | int | bool] = {}
+
+
+@dataclass(frozen=True)
+class ProductJson:
+    """Each text is empty, or a JSON object of addresses, names and attributes."""
+
+    def fault(self, column: Utf8Column, _model: object) -> str | None:
+        """Return which text is none."""
+        for row, text in enumerate(column if len(column.data) else ()):
+            try:
+                if text:
+                    _ProductJson.model_validate_json(text)
+            except ValidationError as error:
+                return f"row {row}: {validation_sentences(error)}"
+        return None
 
 
 def columns_of(kind: type) -> tuple[StoredColumn, ...]:

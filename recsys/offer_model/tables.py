@@ -24,6 +24,7 @@ from recsys.offer_model.column_rules import (
     IncreasingWithin,
     NoneFirst,
     NotEmpty,
+    ProductJson,
     RowOf,
     Within,
     check_tables,
@@ -123,6 +124,8 @@ class ProductTable:
     ladder_count: Annotated[Int32, CountOf("ladder", "products")]
     substitutes_start: Int64  # its rows in SubstituteTable
     substitutes_count: Annotated[Int32, CountOf("substitutes", "products")]
+    # what goes out with an offer of it: a JSON object of `url image_url names attributes`, empty for nothing
+    details: Annotated[Utf8Column, ProductJson(), AddedLater()]
 
 
 @dataclass(frozen=True)
@@ -295,6 +298,12 @@ def owned_by(model: OfferModel, account: int, *, ever: bool) -> Int32:
     rows = slice(start, start + int(model.accounts.owned_count[account]))
     product = model.owned.product[rows]
     return product if ever else product[model.owned.owned[rows]]
+
+
+def account_name(model: OfferModel, account_id: str) -> str | None:
+    """Return what people call an account, None where the model does not know it or its name."""
+    row = model.accounts.ids.find(account_id)
+    return model.accounts.names[row] or None if row >= 0 else None
 
 
 STRONGEST_CONFIDENCE = 0.99

@@ -1,4 +1,4 @@
-"""Business rules as rows of one model: computed once for each segment, region and channel, looked up by a request."""
+"""Business rules as rows of one model: computed once for each kind of request, looked up by a request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RULE_PREFIX: Final = "rule:"
 """Before the name of the business rule that removed a candidate."""
 
 _MOST_KEPT: Final = 10_000
-"""Region and channel come from requests: their combinations must not grow without bound."""
+"""Region, channel and surface come from requests: their combinations must not grow without bound."""
 
 
 _MOST_BOOST: Final = 1e6
@@ -34,7 +34,7 @@ class RuleAnnotation(NamedTuple):
 
 
 class AppliedRules(NamedTuple):
-    """What the rules in force do to the requests of one segment, region and channel.
+    """What the rules in force do to the requests of one segment, region, channel and surface.
 
     Attributes:
         blocking: row of a product -> the rule that blocks it.
@@ -63,15 +63,17 @@ class ActiveRules:
         self._rules = rules
         self._model = model
         self._catalogue = catalogue
-        self._applied: dict[tuple[str | None, str | None, str | None], AppliedRules] = {}
+        self._applied: dict[tuple[str | None, ...], AppliedRules] = {}
         self._of_category: dict[str, list[int]] = {}
 
-    def applied(self, segment: str | None, region: str | None, channel: str | None) -> AppliedRules:
+    def applied(
+        self, segment: str | None, region: str | None, channel: str | None, surface: str | None
+    ) -> AppliedRules:
         """Return what the rules do to such a request."""
-        key = (segment, region, channel)
+        key = (segment, region, channel, surface)
         found = self._applied.get(key)
         if found is None:  # another thread may compute or clear at the same time: what is returned is at hand
-            found = self._compute([rule for rule in self._rules if rule.applies(*key)])
+            found = self._compute([rule for rule in self._rules if rule.applies(segment, region, channel, surface)])
             if len(self._applied) >= _MOST_KEPT:
                 self._applied.clear()
             self._applied[key] = found

@@ -27,6 +27,7 @@ from recsys.ranking.explanations import Reasons
 from recsys.ranking.kernel.layout import NO_ROW
 from recsys.ranking.languages import Language
 from recsys.ranking.live_catalogue import LiveCatalogue
+from recsys.ranking.product_details import ProductDetails
 from recsys.ranking.ranked import TIERS, Exploration, RankedOffer, RankedSlate, draw, widened
 
 
@@ -36,6 +37,7 @@ class OfferEngine:
     Attributes:
         catalogue: takes changes of prices and flags while it runs.
         reasons: why each offer is made.
+        details: names, addresses and attributes of products.
         rules: the business rules in force; None without any.
     """
 
@@ -43,7 +45,8 @@ class OfferEngine:
         self.model = model
         self.config = config or RankingConfig()
         self.catalogue = LiveCatalogue(model)
-        self.reasons = Reasons(model, self.config.least_buyers)
+        self.details = ProductDetails(model)
+        self.reasons = Reasons(model, self.config.least_buyers, self.details)
         self.rules: ActiveRules | None = None
         self._ranker = CompiledRanker(model, self.catalogue, self.config)
 
@@ -127,12 +130,12 @@ class OfferEngine:
         source = offer.from_product if offer.from_product != NO_ROW else reason.anchor
         price = None if math.isnan(offer.price) else offer.price
         rule, share, text = ranked.resolved.rules.annotations.get(offer.product, NO_ANNOTATION)
-        ids = self.catalogue.ids
+        ids, details = self.catalogue.ids, self.details.of(offer.product)
         return Offer(
             rank=rank,
             product_id=ids[offer.product],
             kind="cross_sell" if offer.from_product == NO_ROW else "upsell",
-            name=self.model.products.names[offer.product] or None,
+            name=self.details.name(offer.product, language.tag),
             price=price,
             currency=self.model.facts.currency,
             probability=offer.probability,
@@ -149,7 +152,10 @@ class OfferEngine:
             text=text,
             reason_code=reason.code,
             reason_for_shopper="" if explain == "none" else for_shopper,
-            from_product_name=None if source == NO_ROW else self.model.products.names[source] or None,
+            from_product_name=None if source == NO_ROW else self.details.name(source, language.tag),
+            url=details.url,
+            image_url=details.image_url,
+            attributes=details.attributes,
             propensity=ranked.last_propensity if rank == len(ranked.offers) else 1.0,
         )
 

@@ -11,6 +11,7 @@ from recsys.errors import ConfigError
 from recsys.offer_model.tables import ALIKE, EVERYONE, FOLLOWED, SAME_CATEGORY, TOGETHER, OfferModel
 from recsys.ranking.kernel.layout import NO_ROW, TIER_CART, TIER_SEGMENT
 from recsys.ranking.languages import LANGUAGES, Language
+from recsys.ranking.product_details import ProductDetails
 from recsys.ranking.ranked import N_ROWS, RankedOffer
 
 EvidenceCounts = dict[str, float | int | str]
@@ -65,10 +66,10 @@ class Spoken(NamedTuple):
 class Reasons:
     """Finds the reasons of offers in the counts of a model and speaks them; none rests on fewer than `least` buyers."""
 
-    def __init__(self, model: OfferModel, least: int) -> None:
+    def __init__(self, model: OfferModel, least: int, details: ProductDetails) -> None:
         self._model = model
+        self._details = details
         self._least = least
-        self._names: dict[int, str] = {}  # of the products that were named so far; at most one entry a product
         self._said: dict[str, dict[tuple[float, ...], Spoken]] = {tag: {} for tag in LANGUAGES}
         languages = model.accounts.language
         self._languages = languages if len(languages.data) else None
@@ -152,13 +153,9 @@ class Reasons:
     def _language_of(self, account: int) -> str | None:
         return self._languages[account] if self._languages is not None and account != NO_ROW else None
 
-    def name(self, product: int) -> str:
-        """Return a product's name, or its id where it has none."""
-        name = self._names.get(product)
-        if name is None:
-            name = self._model.products.names[product] or self._model.products.ids[product]
-            self._names[product] = name
-        return name
+    def name(self, product: int, language: Language) -> str:
+        """Return a product's name in a language, or its id where it has none."""
+        return self._details.name(product, language.tag) or self._model.products.ids[product]
 
     def spoken(self, offer: RankedOffer, segment: int, language: Language) -> Spoken:
         """Return why an offer is made, in words; what was said before is kept."""
@@ -182,13 +179,13 @@ class Reasons:
             for_rep = language.of_orders.get(code, for_rep)
         is_of_everyone = reason.segment == EVERYONE
         words: dict[str, object] = {
-            "product": self.name(reason.product),
+            "product": self.name(reason.product, language),
             "n": language.count(reason.n),
             "n_of": language.count(reason.n_of),
             "group": "" if is_of_everyone else language.group.format(segment=self._segment(reason)),
         }
         if reason.anchor >= 0:
-            words["anchor"] = self.name(reason.anchor)
+            words["anchor"] = self.name(reason.anchor, language)
         if code in _COMPARED:
             words["days"], words["share"] = facts.reason_window_days, language.percent(self._overall(reason))
         elif code == "popular_lately":

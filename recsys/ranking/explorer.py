@@ -9,7 +9,7 @@ import numpy as np
 
 from recsys.contracts.answers import CallListEntry
 from recsys.contracts.offers import EMPTY_STATE, AccountState, Objective, Offer, OfferRequest
-from recsys.offer_model.tables import Int64
+from recsys.offer_model.tables import Int64, account_name
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.kernel.layout import NO_ROW
 from recsys.ranking.languages import LANGUAGES, Language
@@ -43,6 +43,7 @@ class Explanation:
         sentence: the same for people.
         values: the counts behind the offer, or what the rule looked at.
         offer: the offer, where there is one.
+        account_name: what people call the account; None where that is not known.
     """
 
     account_id: str | None
@@ -51,6 +52,7 @@ class Explanation:
     sentence: str
     values: Mapping[str, float | int | str | bool | None]
     offer: Offer | None = None
+    account_name: str | None = None
 
 
 def explain(engine: OfferEngine, request: OfferRequest, product_id: str) -> Explanation:
@@ -60,11 +62,12 @@ def explain(engine: OfferEngine, request: OfferRequest, product_id: str) -> Expl
         ConfigError: the model can't answer such a request.
     """
     slate = engine.recommend(replace(request, explain="full"))
+    name = None if request.account_id is None else account_name(engine.model, request.account_id)
     for offer in slate.offers:
         if offer.product_id == product_id:
-            return Explanation(request.account_id, product_id, "offered", offer.reason, offer.evidence, offer)
+            return Explanation(request.account_id, product_id, "offered", offer.reason, offer.evidence, offer, name)
     found = why_not(engine, request, EMPTY_STATE, product_id, slate.refused)
-    return Explanation(request.account_id, product_id, found.code, found.sentence, found.values)
+    return Explanation(request.account_id, product_id, found.code, found.sentence, found.values, None, name)
 
 
 def takers_of(engine: OfferEngine, product_id: str) -> LikelyBuyers:
@@ -147,6 +150,7 @@ def _call(engine: OfferEngine, candidate: int, account_id: str, rank: int, langu
         expected_value=probability * engine.catalogue.money(product, lower, quantity),
         reason=reasons.speak(reason, language).for_rep,
         from_product_id=engine.catalogue.ids[lower] if is_upgrade else None,
+        account_name=account_name(engine.model, account_id),
     )
 
 

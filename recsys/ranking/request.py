@@ -79,7 +79,7 @@ class RequestResolver:
         if name is None and request.account_id is not None and not state.is_forgotten:
             row = model.accounts.ids.find(request.account_id)
             name = segment_name(model, int(model.accounts.segment[row])) if row >= 0 else None
-        return rules.applied(name, request.region or state.region, request.channel)
+        return rules.applied(name, request.region or state.region, request.channel, request.surface)
 
     def _cart(self, request: OfferRequest) -> tuple[dict[int, float], tuple[str, ...]]:
         units: dict[int, float] = {}

@@ -1,4 +1,7 @@
-"""The white-space board of one account: category by product, what it owns, what it would be offered, what is left."""
+"""The white-space board of one account: category by product, what it owns, what it would be offered, what is left.
+
+Where no product has a category, families stand for them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import numpy as np
 
 from recsys.contracts.answers import WhiteSpaceItem
 from recsys.contracts.offers import AccountState, Objective, OfferRequest
-from recsys.offer_model.tables import EVERYONE, Float64, Int64, owned_by
+from recsys.offer_model.tables import EVERYONE, Float64, Int32, Int64, NameTable, account_name, owned_by
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.live_catalogue import REFUSALS
 from recsys.ranking.ranked import RankedOffer, RankedSlate
@@ -26,7 +29,7 @@ class WhiteSpaceCategory:
     """One category of the board.
 
     Attributes:
-        category: None for products without one.
+        category: None for products without one; the family where no product of the model has a category.
         n_products: in the category.
         n_owned: of them.
         penetration: mean over its products of the share of peers that have bought each.
@@ -48,11 +51,13 @@ class WhiteSpace:
         peer_group: whom penetration is measured on.
         n_peers: accounts with an order among them.
         shelves: the category with the largest value on offer first.
+        account_name: what people call the account; None where that is not known.
     """
 
     peer_group: str
     n_peers: int
     shelves: tuple[WhiteSpaceCategory, ...]
+    account_name: str | None = None
 
 
 class WhiteSpaceBuilder:
@@ -91,13 +96,21 @@ class WhiteSpaceBuilder:
             for code, rows in self._categories()
         ]
         group = "all accounts" if ranked.segment == EVERYONE else model.segments.names[ranked.segment]
-        return WhiteSpace(group, n_peers, tuple(sorted(shelves, key=_on_offer, reverse=True)))
+        ordered = tuple(sorted(shelves, key=_on_offer, reverse=True))
+        return WhiteSpace(group, n_peers, ordered, None if state.is_forgotten else account_name(model, account_id))
 
     def _categories(self) -> Iterable[tuple[int, Int64]]:
-        category = self._engine.model.products.category
+        category, _ = self._shelves()
         order = np.argsort(category, kind="stable")
         codes, starts = np.unique(category[order], return_index=True)
         return zip(codes.tolist(), np.split(order, starts[1:]), strict=True)
+
+    def _shelves(self) -> tuple[Int32, NameTable]:
+        """Return the code of each product, and the names behind the codes."""
+        model = self._engine.model
+        if len(model.categories.names):
+            return model.products.category, model.categories
+        return model.products.family, model.families
 
     def _shelf(
         self,
@@ -109,7 +122,6 @@ class WhiteSpaceBuilder:
         penetration: Float64,
         most: int,
     ) -> WhiteSpaceCategory:
-        model = self._engine.model
         likely = rows[np.argsort(-penetration[rows], kind="stable")]
         cells = [self._cell(row, ranked, owned, offered, float(penetration[row])) for row in likely.tolist()[:most]]
         shown = {cell.product_id for cell in cells}
@@ -120,7 +132,7 @@ class WhiteSpaceBuilder:
             if self._engine.catalogue.ids[row] not in shown
         ]
         return WhiteSpaceCategory(
-            category=model.categories.names[code] if code >= 0 else None,
+            category=self._shelves()[1].names[code] if code >= 0 else None,
             n_products=len(rows),
             n_owned=sum(row in owned for row in rows.tolist()),
             penetration=float(penetration[rows].mean()),

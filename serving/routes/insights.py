@@ -193,6 +193,7 @@ async def _beside(
         objective=services.settings.objective,
         explain=explain,
         channel=asker.channel,
+        surface=asker.surface,
         sources="evidence",
         language=language,
         default_language=services.settings.language,

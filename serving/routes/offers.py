@@ -70,6 +70,7 @@ def person_question(
         objective=query.objective or services.settings.objective,
         explain=query.explain,
         channel=query.channel,
+        surface=query.surface,
         language=query.language,
         default_language=services.settings.language,
     )

@@ -35,6 +35,7 @@ class CallListAnswer(BaseModel):
                             "expected_value": 5.346,
                             "reason": "34 of 207 accounts that buy REGENCY CAKESTAND 3 TIER added it within 60 days",
                             "from_product_id": "22423",
+                            "account_name": "Hall & Sons",
                         }
                     ],
                 }
@@ -57,7 +58,9 @@ CellAnswer = create_model("CellAnswer", __doc__="One product of a board.", **ans
 class ShelfAnswer(BaseModel):
     """One category of a board."""
 
-    category: str | None = Field(description="Null for products without one.")
+    category: str | None = Field(
+        description="Null for products without one; the family where no product has a category."
+    )
     n_products: int = Field(description="Products of the category.")
     n_owned: int = Field(description="Of them, how many the account owns.")
     penetration: float = Field(ge=0, le=1, description="Mean over its products of the share of peers that bought each.")
@@ -78,6 +81,7 @@ class BoardAnswer(BaseModel):
                     "currency": "GBP",
                     "peer_group": "wholesale",
                     "n_peers": 207,
+                    "account_name": "Hall & Sons",
                     "shelves": [
                         {
                             "category": "Tins",
@@ -119,6 +123,7 @@ class BoardAnswer(BaseModel):
     peer_group: str = Field(description="Whom penetration is measured on.")
     n_peers: int = Field(description="How many accounts they are.")
     shelves: list[ShelfAnswer] = Field(description="The category with the largest value on offer first.")
+    account_name: str | None = Field(description="What people call the account.")
 
 
 class WhyNotBody(StrictBody):

@@ -99,7 +99,10 @@ class OffersBody(StrictBody):
         default=None, description="What the ranking maximises; the server's own objective where it is left out."
     )
     channel: Label | None = Field(default=None, description="Where the request comes from: web, app, e-mail, phone.")
-    surface: Label | None = Field(default=None, description="The place of the offers: cart page, product page.")
+    surface: Label | None = Field(
+        default=None,
+        description="The place of the offers: home, product, cart, checkout, e-mail; business rules may ask for it.",
+    )
     explain: Explain = Field(default="brief", description="How much evidence comes with each offer.")
     filters: FiltersBody | None = Field(default=None, description="Which products may be offered at all.")
     region: Label | None = Field(default=None, description="Of the buyer; business rules may ask for it.")
@@ -123,6 +126,7 @@ class OffersBody(StrictBody):
             objective=self.objective or settings.objective,
             explain=self.explain,
             channel=self.channel,
+            surface=self.surface,
             region=self.region,
             language=self.language,
             default_language=settings.language,
@@ -191,6 +195,9 @@ OFFERS_EXAMPLE: Final[dict[str, Any]] = {
             "reason_for_shopper": "You chose REGENCY CAKESTAND 3 TIER; others order SET OF 3 CAKE TINS PANTRY DESIGN "
             "with it",
             "from_product_name": "REGENCY CAKESTAND 3 TIER",
+            "url": "https://shop.example/22720",
+            "image_url": "https://shop.example/22720.jpg",
+            "attributes": {"colour": "cream"},
         }
     ],
     "requested": 4,

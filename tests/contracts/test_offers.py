@@ -10,7 +10,18 @@ from recsys.contracts.offers import ANSWERED, LOGGED, Offer, json_text, logged_p
 from serving.schemas.offers import OfferAnswer
 
 KEPT = (1, "P1", "upsell", 9.5, "GBP", 0.25, "buys_within_horizon", 2.0, 4.9, 0.5, "cart", 0.1, "P2", "autumn", 0.5)
-UNKEPT = ("name", "reason", "evidence", "text", "reason_code", "reason_for_shopper", "from_product_name")
+UNKEPT = (
+    "name",
+    "reason",
+    "evidence",
+    "text",
+    "reason_code",
+    "reason_for_shopper",
+    "from_product_name",
+    "url",
+    "image_url",
+    "attributes",
+)
 OFFER = Offer.from_logged(KEPT)._replace(name="Tin", reason="often together", evidence={"n_orders": 4}, text="Now")
 
 

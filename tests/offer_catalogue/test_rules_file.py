@@ -63,14 +63,18 @@ def test_a_rule_holds_from_its_first_moment_up_to_its_last() -> None:
     assert [bounded.holds(at) for at in (begin - timedelta(seconds=1), begin, end)] == [False, True, False]
 
 
-def test_a_rule_is_about_every_segment_region_and_channel_that_it_does_not_name() -> None:
+def test_a_rule_is_about_every_segment_region_channel_and_surface_that_it_does_not_name() -> None:
     named = rule(segments=("s1", "s2"), channels=("web",))
-    assert named.applies("s1", None, "web")
-    assert named.applies("s2", "anywhere", "web")
-    assert not named.applies("s3", None, "web")
-    assert not named.applies(None, None, "web")
-    assert not named.applies("s1", None, None)
-    assert rule().applies(None, None, None)
+    assert named.applies("s1", None, "web", None)
+    assert named.applies("s2", "anywhere", "web", None)
+    assert not named.applies("s3", None, "web", None)
+    assert not named.applies(None, None, "web", None)
+    assert not named.applies("s1", None, None, None)
+    assert rule().applies(None, None, None, None)
+    placed = rule(surfaces=("cart", "checkout"))
+    assert placed.applies(None, None, None, "cart")
+    assert not placed.applies(None, None, None, "home")
+    assert not placed.applies(None, None, None, None)
 
 
 @pytest.mark.parametrize(

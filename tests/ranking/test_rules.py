@@ -242,3 +242,12 @@ def test_control_characters_in_a_rule_are_refused(text: str) -> None:
     for change in changes:
         with pytest.raises(ValueError, match="control character"):
             rule("boost", products=BEFORE[:1], factor=2.0, **change)
+
+
+def test_a_rule_may_ask_for_the_place_of_the_offers() -> None:
+    on_the_cart = rule("block", products=BEFORE[:1], surfaces=["cart", "checkout"])
+    made = engine(on_the_cart)
+    for surface, is_blocked in (("cart", True), ("checkout", True), ("home", False), (None, False)):
+        slate = made.recommend(replace(ASKED, surface=surface))
+        assert (BEFORE[0] not in ids(slate.offers)) == is_blocked
+        assert (slate.refused == {BEFORE[0]: "rule:r"}) == is_blocked

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from recsys.contracts.offers import AccountState, CartLine, OfferRequest, ProductChange
 from recsys.offer_catalogue.business_rules import BusinessRule
-from recsys.offer_model.tables import owned_by
+from recsys.offer_model.tables import NameTable, owned_by
+from recsys.offer_model.utf8_column import Utf8Column
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.explorer import likely_buyers, takers_of
+from recsys.ranking.explorer import explain, likely_buyers, takers_of
 from recsys.ranking.white_space import WhiteSpaceBuilder
 from recsys.ranking.why_not import SENTENCES, WhyNot, why_not
 from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
@@ -237,3 +238,23 @@ def test_nobody_is_called_about_what_a_business_rule_blocks() -> None:
         > {of[call.account_id] for call in found}
         == {of[call.account_id] for call in everybody} - {1}
     )
+
+
+def test_people_see_the_name_of_an_account() -> None:
+    calls = likely_buyers(ENGINE, takers_of(ENGINE, "P000007"), 5, lambda _: NEW)
+    assert calls
+    assert [call.account_name for call in calls] == [f"Account {int(call.account_id[1:])}" for call in calls]
+    assert WhiteSpaceBuilder(ENGINE).board("A0000003", NEW, 1).account_name == "Account 3"
+    assert WhiteSpaceBuilder(ENGINE).board("nobody", NEW, 1).account_name is None
+    assert WhiteSpaceBuilder(ENGINE).board("A0000003", AccountState(is_forgotten=True), 1).account_name is None
+    assert explain(ENGINE, OfferRequest("A0000003"), "P000007").account_name == "Account 3"
+
+
+def test_without_categories_a_board_has_a_shelf_a_family() -> None:
+    """Before, everything stood on one shelf without a name."""
+    products = replace(MODEL.products, category=np.full_like(MODEL.products.category, -1))
+    nameless = replace(MODEL, products=products, categories=NameTable(Utf8Column.of([])))
+    board = WhiteSpaceBuilder(OfferEngine(nameless)).board("A0000003", NEW, 3)
+    families = {MODEL.families.names[code] if code >= 0 else None for code in MODEL.products.family.tolist()}
+    assert len(families) > 2
+    assert {shelf.category for shelf in board.shelves} == families

@@ -96,7 +96,12 @@ def test_every_answer_is_in_the_store_as_it_was_given(api: httpx.Client, store: 
     (kept,) = read_decisions(store)
     assert kept.decision_id == answer["decision_id"]
     assert kept.request == OfferRequest(
-        account_id="A1", cart=(CartLine("P3", 2.0), CartLine("X")), limit=2, exclude=frozenset({"P4"}), channel="web"
+        account_id="A1",
+        cart=(CartLine("P3", 2.0), CartLine("X")),
+        limit=2,
+        exclude=frozenset({"P4"}),
+        channel="web",
+        surface="cart",
     )
     assert (kept.visitor_id, kept.channel, kept.surface, kept.request_id) == ("v9", "web", "cart", "r-77")
     assert (kept.decided_at, kept.model_version, kept.tier) == (NOW, "fake-1", "account")

@@ -198,6 +198,7 @@ def _products(config: SyntheticModelConfig, pairs: _Pairs, rng: np.random.Genera
         ladder_count=pairs.ladder_count,
         substitutes_start=_starts(pairs.substitute_count),
         substitutes_count=pairs.substitute_count,
+        details=Utf8Column.of([None] * n),
     )
 
 

@@ -158,7 +158,7 @@ class ReferenceRanker:
             segment, name = names.get(state.segment, EVERYONE), state.segment
         rules = NO_RULES
         if self.engine.rules is not None and not request.raw:
-            rules = self.engine.rules.applied(name, request.region or state.region, request.channel)
+            rules = self.engine.rules.applied(name, request.region or state.region, request.channel, request.surface)
         wants_none = state.do_not_offer
         if wants_none is None:
             wants_none = account >= 0 and bool(model.accounts.do_not_offer[account])
