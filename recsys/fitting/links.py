@@ -30,16 +30,18 @@ _T = TypeVar("_T", CartTable, LadderTable)
 class CartWeights:
     """Learned weights that rank what goes with a cart.
 
-    The score of a product is its prior and the sum of its weights over the cart's products; `curve` turns it into the
-    probability that the product is in the same order.
+    The score of a product is its prior and the sum of its weights over the cart's products, with a share of its lifts
+    (see `CartTable`); `curve` turns it into the probability that the product is in the same order.
 
     Attributes:
         weights: shape `(n_products, n_products)` over the history's products, antecedent by row; sparse.
+        lifts: of the same entries.
         prior: score of each product for an empty cart, shape `(n_products,)`.
         curve: knots of score and probability, both increasing.
     """
 
     weights: sp.csr_array
+    lifts: sp.csr_array
     prior: Float32
     curve: CartCurve
 
@@ -69,16 +71,17 @@ def substitute_table(rules: pd.DataFrame, products: Vocabulary) -> tuple[Substit
 
 
 def cart_table(cart: CartWeights, products: Vocabulary, per_antecedent: int) -> tuple[CartTable, Ranges]:
-    """Return the `per_antecedent` weights of each product that are largest in size."""
+    """Return the `per_antecedent` weights of each product that are largest in size, with or without their lift."""
     matrix = sp.coo_array(cart.weights)
     antecedent = products.history_rows[matrix.row]
     consequent = products.history_rows[matrix.col]
-    weight = matrix.data.astype(np.float32)
-    strongest = np.lexsort((consequent, -np.abs(weight), antecedent))
+    weight, lift = matrix.data.astype(np.float32), sp.coo_array(cart.lifts).data.astype(np.float32)
+    size = np.maximum(np.abs(weight), np.abs(weight + lift))
+    strongest = np.lexsort((consequent, -size, antecedent))
     strongest = strongest[rank_within(antecedent[strongest]) < per_antecedent]
-    keep = strongest[(weight[strongest] != 0) & (antecedent[strongest] != consequent[strongest])]
+    keep = strongest[(size[strongest] != 0) & (antecedent[strongest] != consequent[strongest])]
     order = keep[np.lexsort((consequent[keep], antecedent[keep]))]
-    return _sorted(CartTable(consequent=consequent, weight=weight), antecedent, order, len(products))
+    return _sorted(CartTable(consequent, weight, lift), antecedent, order, len(products))
 
 
 def ladder_table(edges: pd.DataFrame, products: Vocabulary) -> tuple[LadderTable, Ranges]:
@@ -112,15 +115,22 @@ def weights_of_rules(rules: pd.DataFrame, products: NDArray[np.object_]) -> Cart
     known = (antecedent >= 0) & (consequent >= 0)
     shape = (len(products), len(products))
     weights = sp.coo_array((-np.log1p(-confidence[known]), (antecedent[known], consequent[known])), shape=shape)
-    return CartWeights(weights.tocsr(), np.zeros(len(products), dtype=np.float32), noisy_or_curve())
+    rows = sp.csr_array(weights)
+    return CartWeights(rows, 0 * rows, np.zeros(len(products), dtype=np.float32), noisy_or_curve())
 
 
 def without_steps(curve: CartCurve) -> CartCurve:
-    """Return the curve with each level stretch drawn together into its middle, so that it rises throughout.
+    """Return the curves with each level stretch drawn together into its middle, so that each rises throughout.
 
     A calibration that never falls has steps, on which all scores get one probability; the order of the scores, which
-    ranks the cart's additions, must not be lost on them. Above the last knot it goes on with its last slope.
+    ranks the cart's additions, must not be lost on them. Above its last knot a curve goes on with its last slope.
     """
+    parts = [_without_steps(part) for part in curve.of_sizes()]
+    names = [field.name for field in fields(CartCurve)]
+    return CartCurve(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def _without_steps(curve: CartCurve) -> CartCurve:
     first = np.flatnonzero(np.concatenate([[True], np.diff(curve.probability) > 0]))
     last = np.append(first[1:], len(curve.score)) - 1
     score = (curve.score[first] + curve.score[last]) / 2
@@ -131,7 +141,9 @@ def without_steps(curve: CartCurve) -> CartCurve:
     room = max(STRONGEST_CONFIDENCE - probability[-1], 0.0)
     beyond = score[-1] + 1.0
     return CartCurve(
-        score=np.append(score, beyond), probability=np.append(probability, probability[-1] + min(slope, room))
+        score=np.append(score, beyond),
+        probability=np.append(probability, probability[-1] + min(slope, room)),
+        lines=np.full(len(score) + 1, curve.lines[0]),
     )
 
 

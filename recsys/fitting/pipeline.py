@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from recsys.bundle.save import BundleDetails, save_bundle
 from recsys.contracts.config import Config, deep_merge
 from recsys.data.dataset import Dataset
-from recsys.data.history import SECONDS_A_DAY, History, binary, epoch_seconds
+from recsys.data.history import SECONDS_A_DAY, UNKNOWN_ACCOUNT, History, binary, epoch_seconds
 from recsys.errors import EmptyDataError
 from recsys.fitting.assembly import LearnedParts, OfferModelConfig, build_offer_model
 from recsys.fitting.catalogue import check_catalogue
@@ -41,7 +41,8 @@ from recsys.fitting.steps import (
 from recsys.ladder.edges import Ladder, LadderConfig, build_ladder
 from recsys.mining.rules import RuleConfig, rules_frame
 from recsys.models.candidates import Candidates
-from recsys.models.cart import CartConfig, CartModel, fit_cart_curve
+from recsys.models.cart import CartConfig, CartModel
+from recsys.models.cart_curve import PlacedOrders, fit_cart_curve
 from recsys.models.next_product.cold_start import ColdStartConfig, ColdStartModel
 from recsys.models.next_product.model import NextProductConfig, NextProductModel
 from recsys.models.next_product.pair_features import FeatureMaker
@@ -250,15 +251,16 @@ def fit_cart(history: History, as_of: datetime, config: FitConfig) -> CartWeight
 
     None where too few orders hold two products; the confidences of the rules stand in then.
     """
-    orders = binary(history.order, history.product, (history.n_orders, history.n_products))
-    placed = np.zeros(history.n_orders)
-    placed[history.order] = history.seconds
+    shape = (history.n_orders, history.n_products)
+    placed, account = np.zeros(shape[0]), np.full(shape[0], UNKNOWN_ACCOUNT)
+    placed[history.order], account[history.order] = history.seconds, history.account
     age_days = (epoch_seconds(as_of) - placed) / SECONDS_A_DAY
-    curve = fit_cart_curve(orders, age_days, config.cart, part_rng(config, "cart"))
+    orders = PlacedOrders(binary(history.order, history.product, shape), age_days, account)
+    curve = fit_cart_curve(orders, config.horizon_days, config.cart, part_rng(config, "cart"))
     if curve is None:
         return None
-    cart = CartModel(config.cart).fit(orders, age_days)
-    return CartWeights(cart.weights_, cart.prior_, curve)
+    cart = CartModel(config.cart).fit(orders.products, age_days)
+    return CartWeights(cart.weights_, cart.lifts_, cart.prior_, curve)
 
 
 def write_bundle(

@@ -2,14 +2,15 @@
 
 Confidence counts each product of the cart on its own, so that a bestseller is suggested once for every product that
 it is bought with. The regression is joint: what one product of the cart explains is not counted again for the next.
+Of a single product the confidence says more, of many the regression; the score takes `share_of_confidence` of the one.
 At request time the score of a cart is a lookup: the prior plus one short row of weights a cart product.
 
-The weights rank; their sum is no probability. The curve from score to probability is read off orders that the weights
-have not seen: each of the latest orders is cut into a cart and a rest, and every product is scored from the cart.
+The score ranks; `recsys.models.cart_curve` makes a probability of it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -17,13 +18,12 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import Field
 from sklearn.base import BaseEstimator
-from sklearn.isotonic import IsotonicRegression
 from sklearn.utils.validation import check_is_fitted
 
-from recsys.arrays import FloatArray
+from recsys.arrays import FloatArray, sparse_lookup
 from recsys.contracts.config import Config
 from recsys.errors import DataError, EmptyDataError
-from recsys.offer_model.tables import CartCurve
+from recsys.offer_model.tables import share_of_confidence
 
 # Cells of a block of rows (antecedents x products); dense only where both are of the head: 160 MB of float64 at most.
 _BLOCK_CELLS = 20_000_000
@@ -40,25 +40,32 @@ class CartConfig(Config):
     head_size: int = Field(default=6_000, ge=1)
     """Products that are regressed jointly, those in the most orders; the inverse costs their number cubed."""
     weights_per_product: int = Field(default=100, ge=1)
-    """Consequents kept an antecedent, the largest in size; 100 keep all but half a point of the hit rate."""
+    """Consequents kept an antecedent, the largest in size; 100 keep all but half a point of the hit rate. As many
+    again are kept by confidence."""
+    prior_orders: float = Field(default=30.0, gt=0)
+    """Orders that a confidence is shrunk by: 30 calibrate what goes with rare products, and rank as 10 do."""
 
 
 class CartModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Scores of all products given the products of a cart: `score_j = prior_j + sum over i in cart of B_ij`.
+    """Scores of all products given the products of a cart: `score_j = prior_j + sum over i in cart of W_ij`.
+
+    `W_ij = (1 - s) B_ij + s C_ij` with `s = share_of_confidence(products in the cart)`.
 
     With `X` the orders x products matrix and a constant column, `W` the orders' weights `0.5 ** (age / half_life) /
     sqrt(size)` (a large order holds more pairs than a small one, and says less about each), over the head
     `P = (X'WX + r I)^-1` and `B_ij = -P_ij / P_jj`, zero on the diagonal; the constant's row is the prior. A
     pair outside the head is regressed alone: `B_ij = (n_ij - n_i prior_j) / (n_i + r)`, n weighted counts, and
-    the prior of a tail product is its weighted share of the orders. A score estimates the probability that the order
-    holds the product; it is not clipped and not calibrated. `r = penalty * mean n_j` over the products sold: repeating
-    all orders changes nothing.
+    the prior of a tail product is its weighted share of the orders. `r = penalty * mean n_j` over the products sold:
+    repeating all orders changes nothing. `C_ij = (m_ij - m_i prior_j) / (m_i + prior_orders)` is what the confidence,
+    shrunk, says beyond the prior; `m` counts orders by their age alone. A score estimates the probability that the
+    order holds the product; it is not clipped and not calibrated.
 
     Source: Steck (2019), Embarrassingly Shallow Autoencoders for Sparse Data, equation 8; with orders as rows, as
     item-to-item regression SLIM (Ning and Karypis 2011) without its constraints.
 
     Attributes:
-        weights_: antecedent x consequent, sparse, sorted indices, shape `(n_products, n_products)`.
+        weights_: B, antecedent x consequent, sparse, sorted indices, shape `(n_products, n_products)`.
+        lifts_: C - B, of the same entries.
         prior_: score of each product for an empty cart, shape `(n_products,)`.
         ridge_: the penalty r in weighted orders.
 
@@ -70,6 +77,7 @@ class CartModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
     """
 
     weights_: sp.csr_array
+    lifts_: sp.csr_array
     prior_: NDArray[np.float32]
     ridge_: float
 
@@ -92,32 +100,36 @@ class CartModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
             DataError: there is not one age an order.
         """
         filled = _checked(orders, age_days)
-        weight = self._order_weights(orders, age_days)
-        scaled = sp.csr_array(sp.diags_array(np.sqrt(weight[filled])) @ orders[filled].astype(np.float64))
-        root = np.sqrt(weight[filled])
+        decay = self._decay(orders, age_days)
+        weight = decay[filled] / np.sqrt(np.diff(orders.indptr)[filled])
+        root = np.sqrt(weight)
+        scaled = _scaled(orders[filled], root)
         counts = scaled.T @ root
         self.ridge_ = self._options.penalty * float(counts[counts > 0].mean())
-        share = counts / (weight.sum() + self.ridge_)
+        prior = counts / (weight.sum() + self.ridge_)
         head = self._head(orders)
-        joint, prior = _regress_jointly(scaled[:, head], root, self.ridge_)
-        share[head] = prior
-        self.prior_ = share.astype(np.float32)
-        self.weights_ = self._pruned(scaled, head, joint, share)
+        joint, prior[head] = _regress_jointly(scaled[:, head], root, self.ridge_)
+        self.prior_ = prior.astype(np.float32)
+        plain = _scaled(orders[filled], np.sqrt(decay[filled]))
+        pairs = _Pairs(scaled, plain, prior, _Head(head, joint, orders.shape[1]), self.ridge_, self._options)
+        self.weights_, self.lifts_ = pairs.strongest()
         return self
 
     def score(self, carts: sp.csr_array) -> NDArray[np.float32]:
         """Return the score of every product for each cart, `(n_carts, n_products)`; carts are 0/1 rows."""
         check_is_fitted(self)
-        scores: NDArray[np.float32] = (carts.astype(np.float32) @ self.weights_).toarray() + self.prior_[None, :]
+        shares = share_of_confidence(np.diff(carts.indptr)).astype(np.float32)
+        lifted = sp.diags_array(shares) @ carts.astype(np.float32)
+        summed = carts.astype(np.float32) @ self.weights_ + lifted @ self.lifts_
+        scores: NDArray[np.float32] = summed.toarray() + self.prior_[None, :]
         return scores
 
-    def _order_weights(self, orders: sp.csr_array, age_days: FloatArray | None) -> FloatArray:
-        size = np.diff(orders.indptr)
-        weight: FloatArray = np.where(size > 0, 1.0 / np.sqrt(np.maximum(size, 1)), 0.0)
+    def _decay(self, orders: sp.csr_array, age_days: FloatArray | None) -> FloatArray:
         half_life_days = self._options.half_life_days
-        if age_days is not None and half_life_days is not None:
-            weight = weight * 0.5 ** (age_days / half_life_days)
-        return weight
+        if age_days is None or half_life_days is None:
+            return np.ones(orders.shape[0])
+        decayed: FloatArray = 0.5 ** (age_days / half_life_days)
+        return decayed
 
     def _head(self, orders: sp.csr_array) -> NDArray[np.intp]:
         counts = np.bincount(orders.indices, minlength=orders.shape[1])
@@ -125,41 +137,108 @@ class CartModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         largest = bought[np.argsort(-counts[bought], kind="stable")[: self._options.head_size]]
         return np.sort(largest)
 
-    def _pruned(
-        self, scaled: sp.csr_array, head: NDArray[np.intp], joint: FloatArray, prior: FloatArray
-    ) -> sp.csr_array:
-        """Rows of weights for every antecedent, block by block: only the largest of each row are ever kept."""
-        n_products, k = scaled.shape[1], self._options.weights_per_product
-        place = np.full(n_products, -1)
-        place[head] = np.arange(len(head))
-        transposed = sp.csr_array(scaled.T)
+
+class _Head:
+    """The joint weights of the products of the head, by row of all products."""
+
+    def __init__(self, products: NDArray[np.intp], joint: FloatArray, n_products: int) -> None:
+        self.products, self.joint = products, joint
+        self.place = np.full(n_products, -1)
+        self.place[products] = np.arange(len(products))
+
+    def holds(self, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Return which products belong to it."""
+        inside: NDArray[np.bool_] = self.place[rows] >= 0
+        return inside
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Weights and confidences of the pairs of products, block by block: only the strongest are ever kept."""
+
+    scaled: sp.csr_array
+    plain: sp.csr_array
+    prior: FloatArray
+    head: _Head
+    ridge: float
+    options: CartConfig
+
+    def strongest(self) -> tuple[sp.csr_array, sp.csr_array]:
+        """Return the weights B and lifts C - B of each antecedent's strongest consequents, by either."""
+        n_products = len(self.prior)
+        turned = sp.csr_array(self.scaled.T), sp.csr_array(self.plain.T)
         size = max(1, _BLOCK_CELLS // n_products)
-        blocks = []
+        parts = []
         for start in range(0, n_products, size):
             antecedents = np.arange(start, min(start + size, n_products))
-            inside = np.flatnonzero(place[antecedents] >= 0)
-            alone = self._alone(transposed[antecedents] @ scaled, antecedents, prior)
-            outside = (place[antecedents[alone.rows]] < 0) | (place[alone.columns] < 0)
-            among = _largest_cells(joint[place[antecedents[inside]]], k)
-            cells = _Cells(
-                np.concatenate([alone.rows[outside], inside[among.rows]]),
-                np.concatenate([alone.columns[outside], head[among.columns]]),
-                np.concatenate([alone.values[outside], among.values]),
+            parts.append(
+                self._block(antecedents, turned[0][antecedents] @ self.scaled, turned[1][antecedents] @ self.plain)
             )
-            blocks.append(_rows_of(cells, (len(antecedents), n_products), k))
-        return sp.csr_array(sp.vstack(blocks))
+        weights, lifts = (sp.csr_array(sp.vstack(blocks)) for blocks in zip(*parts, strict=True))
+        return weights, lifts
 
-    def _alone(self, pairs: sp.csr_array, antecedents: NDArray[np.intp], prior: FloatArray) -> _Cells:
-        """Weights of the pairs that met; the others' are 0, and most products never met: so they stay sparse."""
+    def _block(
+        self, antecedents: NDArray[np.intp], sized: sp.csr_array, plain: sp.csr_array
+    ) -> tuple[sp.csr_array, sp.csr_array]:
+        k, n_products = self.options.weights_per_product, len(self.prior)
+        alone = self._beyond(sized, antecedents, self.ridge)
+        inside = np.flatnonzero(self.head.holds(antecedents))
+        outside = ~(self.head.holds(antecedents[alone.rows]) & self.head.holds(alone.columns))
+        among = _largest_cells(self.head.joint[self.head.place[antecedents[inside]]], k)
+        joint = _Cells(
+            np.concatenate([alone.rows[outside], inside[among.rows]]),
+            np.concatenate([alone.columns[outside], self.head.products[among.columns]]),
+            np.concatenate([alone.values[outside], among.values]),
+        )
+        confident = self._beyond(plain, antecedents, self.options.prior_orders)
+        chosen = [cells.largest_of_rows(k) for cells in (joint, confident)]
+        key = np.unique(np.concatenate([cells.rows * n_products + cells.columns for cells in chosen]))
+        rows, columns = key // n_products, key % n_products
+        weight = self._at(sized, antecedents, rows, columns, self.ridge)
+        both = self.head.holds(antecedents[rows]) & self.head.holds(columns)
+        places = self.head.place[antecedents[rows[both]]], self.head.place[columns[both]]
+        weight[both] = self.head.joint[places]
+        confidence = self._at(plain, antecedents, rows, columns, self.options.prior_orders)
+        shape = (len(antecedents), n_products)
+        return _matrix(rows, columns, weight, shape), _matrix(rows, columns, confidence - weight, shape)
+
+    def _beyond(self, pairs: sp.csr_array, antecedents: NDArray[np.intp], shrunk_by: float) -> _Cells:
+        """What each pair that met says beyond the prior; the others say nothing, and most never met."""
         counts = pairs.tocoo()
         rows, columns = counts.row.astype(np.intp), counts.col.astype(np.intp)
-        itself = columns == antecedents[rows]
-        own = np.zeros(len(antecedents))
-        own[rows[itself]] = counts.data[itself]
-        met = ~itself & (counts.data > 0)
+        met = (columns != antecedents[rows]) & (counts.data > 0)
         rows, columns = rows[met], columns[met]
-        values = (counts.data[met] - own[rows] * prior[columns]) / (own[rows] + self.ridge_)
-        return _Cells(rows, columns, values)
+        own = _own(pairs, antecedents)[rows]
+        return _Cells(rows, columns, (counts.data[met] - own * self.prior[columns]) / (own + shrunk_by))
+
+    def _at(
+        self,
+        pairs: sp.csr_array,
+        antecedents: NDArray[np.intp],
+        rows: NDArray[np.intp],
+        columns: NDArray[np.intp],
+        shrunk_by: float,
+    ) -> FloatArray:
+        own, both = _own(pairs, antecedents)[rows], sparse_lookup(pairs, rows, columns)
+        beyond: FloatArray = (both - own * self.prior[columns]) / (own + shrunk_by)
+        return beyond
+
+
+def _own(pairs: sp.csr_array, antecedents: NDArray[np.intp]) -> FloatArray:
+    return sparse_lookup(pairs, np.arange(len(antecedents)), antecedents)
+
+
+def _scaled(orders: sp.csr_array, root: FloatArray) -> sp.csr_array:
+    return sp.csr_array(sp.diags_array(root) @ orders.astype(np.float64))
+
+
+def _matrix(
+    rows: NDArray[np.intp], columns: NDArray[np.intp], values: FloatArray, shape: tuple[int, int]
+) -> sp.csr_array:
+    """Zeros are kept: the matrices of weights and lifts have the same entries."""
+    matrix = sp.csr_array(sp.coo_array((values.astype(np.float32), (rows, columns)), shape=shape))
+    matrix.sort_indices()
+    return matrix
 
 
 class _Cells(NamedTuple):
@@ -169,6 +248,15 @@ class _Cells(NamedTuple):
     columns: NDArray[np.intp]
     values: FloatArray
 
+    def largest_of_rows(self, k: int) -> _Cells:
+        """Return the k of each row that are largest in size, ties to the smaller column; none that is zero."""
+        size = np.abs(self.values)
+        order = np.lexsort((self.columns, -size, self.rows))
+        order = order[size[order] > 0]
+        rows = self.rows[order]
+        order = order[np.arange(len(rows)) - np.searchsorted(rows, rows) < k]
+        return _Cells(self.rows[order], self.columns[order], self.values[order])
+
 
 def _largest_cells(block: FloatArray, k: int) -> _Cells:
     """Return the k entries of each row that are largest in size, and those that tie with the last of them."""
@@ -177,18 +265,6 @@ def _largest_cells(block: FloatArray, k: int) -> _Cells:
     threshold = np.partition(size, place, axis=1)[:, place]
     rows, columns = np.nonzero((size >= threshold[:, None]) & (size > 0))
     return _Cells(rows, columns, block[rows, columns])
-
-
-def _rows_of(cells: _Cells, shape: tuple[int, ...], k: int) -> sp.csr_array:
-    size = np.abs(cells.values)
-    order = np.lexsort((cells.columns, -size, cells.rows))
-    order = order[size[order] > 0]
-    rows = cells.rows[order]
-    order = order[np.arange(len(rows)) - np.searchsorted(rows, rows) < k]
-    values = cells.values[order].astype(np.float32)
-    matrix = sp.csr_array(sp.coo_array((values, (cells.rows[order], cells.columns[order])), shape=shape))
-    matrix.sort_indices()
-    return matrix
 
 
 def _regress_jointly(scaled: sp.csr_array, root: FloatArray, ridge: float) -> tuple[FloatArray, FloatArray]:
@@ -212,82 +288,3 @@ def _checked(orders: sp.csr_array, age_days: FloatArray | None) -> NDArray[np.bo
     if age_days is not None and len(age_days) != orders.shape[0]:
         raise DataError(f"{len(age_days)} ages for {orders.shape[0]} orders, must be one an order; align the two")
     return filled
-
-
-HELD_OUT_SHARE = 0.1
-"""Share of the orders, the latest, that the curve is read off."""
-MOST_ORDERS = 1_000
-"""Orders that are scored at most; with 20 lines each, ten thousand purchases make a steady curve."""
-_N_BINS = 2_000
-LOWEST, HIGHEST = -0.1, 1.5
-"""Scores beyond count as these; a score estimates a probability and seldom leaves [0, 1]."""
-
-
-def fit_cart_curve(
-    orders: sp.csr_array, age_days: FloatArray, config: CartConfig, rng: np.random.Generator
-) -> CartCurve | None:
-    """Return the probability that a product is in the rest of an order, by its score from the cart.
-
-    Args:
-        orders: 0/1, shape `(n_orders, n_products)`.
-        age_days: days from each order to the end of the data, shape `(n_orders,)`.
-        config: of the weights.
-        rng: draws the orders and the cut.
-
-    Returns:
-        The curve, or None where too few orders hold two products to read one off.
-    """
-    held, earlier = _split(orders, age_days)
-    if len(held) == 0 or orders[earlier].nnz == 0:
-        return None
-    held = np.sort(rng.permutation(held)[:MOST_ORDERS])
-    model = CartModel(config).fit(orders[earlier], age_days[earlier])
-    cart, rest = _cut(orders[held], rng)
-    trials, hits = np.zeros(_N_BINS), np.zeros(_N_BINS)
-    rows = max(_BLOCK_CELLS // orders.shape[1], 1)
-    for start in range(0, len(held), rows):
-        block = slice(start, start + rows)
-        bins = _bin_of(model.score(cart[block]))
-        open_to = cart[block].toarray() == 0
-        trials += np.bincount(bins[open_to], minlength=_N_BINS)
-        hits += np.bincount(bins[rest[block].toarray() > 0], minlength=_N_BINS)
-    return _steady(trials, hits)
-
-
-def _split(orders: sp.csr_array, age_days: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the latest orders with two products or more, and all orders before them."""
-    size = np.diff(orders.indptr)
-    filled = np.flatnonzero(size > 0)
-    by_age = filled[np.lexsort((filled, age_days[filled]))]
-    n_held = int(len(by_age) * HELD_OUT_SHARE)
-    held = by_age[:n_held]
-    return held[size[held] >= 2], np.sort(by_age[n_held:])
-
-
-def _cut(orders: sp.csr_array, rng: np.random.Generator) -> tuple[sp.csr_array, sp.csr_array]:
-    """Cut each order at random into a cart of half its products, rounded down but one at the least, and the rest."""
-    row = np.repeat(np.arange(orders.shape[0]), np.diff(orders.indptr))
-    shuffled = np.lexsort((rng.random(len(row)), row))
-    place = np.arange(len(row)) - orders.indptr[row]
-    in_cart = place < np.maximum(np.diff(orders.indptr)[row] // 2, 1)
-    column = orders.indices[shuffled]
-
-    def part(keep: NDArray[np.bool_]) -> sp.csr_array:
-        ones = np.ones(int(keep.sum()), dtype=np.float32)
-        return sp.coo_array((ones, (row[keep], column[keep])), shape=orders.shape).tocsr()
-
-    return part(in_cart), part(~in_cart)
-
-
-def _bin_of(score: NDArray[np.float32]) -> NDArray[np.intp]:
-    share = (np.clip(score, LOWEST, HIGHEST) - LOWEST) / (HIGHEST - LOWEST)
-    return np.minimum((share * _N_BINS).astype(np.intp), _N_BINS - 1)
-
-
-def _steady(trials: FloatArray, hits: FloatArray) -> CartCurve:
-    used = np.flatnonzero(trials)
-    centre = LOWEST + (used + 0.5) * (HIGHEST - LOWEST) / _N_BINS
-    rate = IsotonicRegression().fit(centre, hits[used] / trials[used], sample_weight=trials[used]).predict(centre)
-    steps = np.flatnonzero(np.diff(rate, prepend=-1.0, append=2.0)[:-1] > 0)
-    ends = np.unique(np.concatenate([steps, np.maximum(steps - 1, 0), [len(rate) - 1]]))
-    return CartCurve(score=centre[ends], probability=rate[ends])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cache
+from operator import attrgetter
 from typing import Annotated, Any, NamedTuple, Protocol, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -127,12 +128,16 @@ class Within:
 
 @dataclass(frozen=True)
 class Increasing:
-    """Each value is larger than the one before it, or `as_large`; numbers by `step` at the least."""
+    """Each value is larger than the one before it, or `as_large`; numbers by `step` at the least.
+
+    Where the value of another column changes, `within` (as `cart_curve.lines`), it begins anew.
+    """
 
     as_large: bool = False
     step: float = 0.0
+    within: str = ""
 
-    def fault(self, column: Array | Utf8Column, _model: object) -> str | None:
+    def fault(self, column: Array | Utf8Column, model: object) -> str | None:
         """Return which value is too small."""
         if isinstance(column, Utf8Column):
             texts = _as_arrow(column)
@@ -140,7 +145,10 @@ class Increasing:
             wrong = order.to_numpy(zero_copy_only=False).nonzero()[0]
         else:
             gaps = np.diff(column)
-            wrong = (~((gaps >= self.step) & ((gaps > 0) | self.as_large))).nonzero()[0]
+            is_wrong = ~((gaps >= self.step) & ((gaps > 0) | self.as_large))
+            if self.within:
+                is_wrong &= np.diff(attrgetter(self.within)(model)) == 0
+            wrong = is_wrong.nonzero()[0]
         if not len(wrong):
             return None
         row = int(wrong[0])

@@ -192,19 +192,35 @@ class SubstituteTable:
 class CartTable:
     """Sparse weights that rank cart add-ons, sorted by antecedent, then consequent.
 
-    The score of a product is its `cart_prior` and the sum of its weights over the cart.
+    The score of a product is its `cart_prior` and, over the cart's products, the sum of its weights and of its lifts
+    times `share_of_confidence`.
     """
 
     consequent: Annotated[Int32, RowOf("products"), IncreasingWithin("products", "cart")]
     weight: Annotated[Float32, _WEIGHT]
+    # what the confidence says beyond the weight
+    lift: Annotated[Float32, _WEIGHT, AddedLater()]
 
 
 @dataclass(frozen=True)
 class CartCurve:
-    """The calibrated probability of a cart score: straight lines between knots, both columns increasing."""
+    """The calibrated probability of a cart score: straight lines between knots, one curve a size of carts.
 
-    score: Annotated[Float64, NotEmpty(), _WEIGHT, Increasing(step=1e-9)]
-    probability: Annotated[Float64, _PROBABILITY, Increasing(as_large=True)]
+    Within a curve both columns increase; `lines` are the lines of a cart from which on a curve holds.
+    """
+
+    score: Annotated[Float64, NotEmpty(), _WEIGHT, Increasing(step=1e-9, within="cart_curve.lines")]
+    probability: Annotated[Float64, _PROBABILITY, Increasing(as_large=True, within="cart_curve.lines")]
+    lines: Annotated[Int32, _COUNT, Increasing(as_large=True), AddedLater()]
+
+    def of_sizes(self) -> list[CartCurve]:
+        """Return the curves one by one, that of the smallest carts first."""
+        ends = np.flatnonzero(np.diff(self.lines, append=-1)) + 1
+        begins = np.append(0, ends[:-1])
+        return [
+            CartCurve(self.score[rows], self.probability[rows], self.lines[rows])
+            for rows in map(slice, begins.tolist(), ends.tolist())
+        ]
 
 
 @dataclass(frozen=True)
@@ -306,12 +322,22 @@ def account_name(model: OfferModel, account_id: str) -> str | None:
     return model.accounts.names[row] or None if row >= 0 else None
 
 
+CONFIDENCE_LINES: Final = 3.0
 STRONGEST_CONFIDENCE = 0.99
 
 CURVE_KNOTS = 200
 
 
+def share_of_confidence(n_lines: NDArray[np.integer]) -> Float64:
+    """Return the share of the confidence in the score of carts of so many lines: `1 / (lines + CONFIDENCE_LINES)`.
+
+    A quarter beside one product, hardly anything beside ten.
+    """
+    share: Float64 = 1.0 / (n_lines.astype(np.float64) + CONFIDENCE_LINES)
+    return share
+
+
 def noisy_or_curve() -> CartCurve:
     """Return `1 - exp(-score)` as straight lines between knots, off by less than 0.0005."""
     probability: Float64 = np.linspace(0.0, STRONGEST_CONFIDENCE, CURVE_KNOTS)
-    return CartCurve(score=-np.log1p(-probability), probability=probability)
+    return CartCurve(-np.log1p(-probability), probability, np.zeros(CURVE_KNOTS, dtype=np.int32))

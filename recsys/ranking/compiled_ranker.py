@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest
-from recsys.offer_model.tables import Float64, Int32, OfferModel
+from recsys.offer_model.tables import CartCurve, Int32, OfferModel
 from recsys.ranking.active_rules import NO_RULES, RULE_PREFIX, ActiveRules, AppliedRules
 from recsys.ranking.config import RankingConfig
 from recsys.ranking.explanations import OPTED_OUT_SENTENCE, shortfall_sentence
@@ -263,7 +263,7 @@ def compile_kernel() -> None:
 
 
 def _model_columns(model: OfferModel, catalogue: LiveCatalogue, config: RankingConfig) -> dict[str, NDArray[Any]]:
-    diversity, knots = config.diversity, model.cart_curve.score
+    diversity = config.diversity
     settings = np.zeros(1, dtype=layout.SETTINGS)
     settings[0] = (
         config.min_probability,
@@ -276,14 +276,15 @@ def _model_columns(model: OfferModel, catalogue: LiveCatalogue, config: RankingC
         diversity.free_ranks,
         diversity.least_worth,
         catalogue.margin_rate or 0.0,
-        _CELLS / (knots[-1] - knots[0]) if len(knots) > 1 else 0.0,
     )
+    curves, knot_before = _curves(model.cart_curve)
     made: dict[str, NDArray[Any]] = {
         "catalogue.price": catalogue.price,
         "catalogue.cost": catalogue.cost,
         "catalogue.refusal": catalogue.refusal,
         "made.settings": settings,
-        "made.knot_before": _knots_before(knots),
+        "made.curves": curves,
+        "made.knot_before": knot_before,
     }
     names = [name for name in MODEL_TABLE.types if not name.startswith("work.")]
     columns: dict[str, NDArray[Any]] = {name: made[name] if name in made else attrgetter(name)(model) for name in names}
@@ -293,9 +294,16 @@ def _model_columns(model: OfferModel, catalogue: LiveCatalogue, config: RankingC
     }
 
 
-def _knots_before(knots: Float64) -> Int32:
-    """Row of the last knot at or below the beginning of each of equal cells from the first knot to the last."""
-    if len(knots) < 2:
-        return np.zeros(1, dtype=np.int32)
-    begins = np.linspace(knots[0], knots[-1], _CELLS + 1)
-    return np.clip(np.searchsorted(knots, begins, side="right") - 1, 0, len(knots) - 2).astype(np.int32)
+def _curves(curve: CartCurve) -> tuple[NDArray[Any], Int32]:
+    """Return the record of each size's curve, and the last knot at or below the beginning of each of equal cells."""
+    parts = curve.of_sizes()
+    found, cells = np.zeros(len(parts), dtype=layout.CURVE), []
+    begin = 0
+    for row, part in enumerate(parts):
+        width = part.score[-1] - part.score[0]
+        found[row] = part.lines[0], begin, begin + len(part.score), row * (_CELLS + 1), _CELLS / width if width else 0.0
+        begins = np.linspace(part.score[0], part.score[-1], _CELLS + 1)
+        last = np.searchsorted(part.score, begins, side="right") - 1
+        cells.append(begin + np.clip(last, 0, max(len(part.score) - 2, 0)))
+        begin += len(part.score)
+    return found, np.concatenate(cells).astype(np.int32)

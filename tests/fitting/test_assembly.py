@@ -208,10 +208,11 @@ def test_what_an_account_buys_again_and_again_speaks_for_it_in_a_cart() -> None:
     known = OfferEngine(model, RankingConfig(repeat_prior_orders=1.0)).recommend(request).offers[0]
     own = float(cross(history(again)).probability[1])  # the account's own candidate is a cause too
     assert known.product_id == "tea"
-    expected = 1 - (1 - stranger) * (1 - weight * 1 / (3 + 1)) * (1 - own)
+    in_this_order = own / (1 + model.accounts.orders_in_horizon[list(model.accounts.ids).index("bob")])
+    expected = 1 - (1 - stranger) * (1 - weight * 1 / (3 + 1)) * (1 - own) * (1 - in_this_order)
     assert known.probability == pytest.approx(expected)
     without = OfferEngine(model, RankingConfig(repeat_weight=0.0)).recommend(request).offers[0]
-    assert without.probability == pytest.approx(1 - (1 - stranger) * (1 - own))
+    assert without.probability == pytest.approx(1 - (1 - stranger) * (1 - own) * (1 - in_this_order))
 
 
 def test_candidates_keep_the_best_of_each_kind() -> None:
@@ -242,13 +243,17 @@ def test_without_learned_weights_a_cart_is_the_noisy_or_of_confidences() -> None
     assert offers[0].probability == pytest.approx(2 / 4, abs=5e-4)
 
 
+def _curve(score: list[float], probability: list[float]) -> CartCurve:
+    return CartCurve(np.array(score), np.array(probability), np.ones(len(score), dtype=np.int32))
+
+
 def test_learned_weights_add_up_to_the_prior_and_pass_through_the_curve() -> None:
     products = history().product_ids.tolist()  # mug, pot, tea
     weights = sp.csr_array((np.array([0.2, 0.3]), ([0, 1], [2, 2])), shape=(3, 3))
     prior = np.array([0.0, 0.0, 0.1], dtype=np.float32)
-    curve = CartCurve(np.array([0.0, 1.0]), np.array([0.0, 0.5]))
+    curve = _curve([0.0, 1.0], [0.0, 0.5])
     assert products == ["mug", "pot", "tea"]
-    engine = OfferEngine(build(cart=CartWeights(weights, prior, curve)))
+    engine = OfferEngine(build(cart=CartWeights(weights, 0 * weights, prior, curve)))
     cart = (CartLine("mug"), CartLine("pot"))
     offers = engine.recommend(OfferRequest(cart=cart, kinds=("cross_sell",), limit=1)).offers
     assert offers[0].probability == pytest.approx(0.5 * (0.1 + 0.2 + 0.3))
@@ -256,7 +261,7 @@ def test_learned_weights_add_up_to_the_prior_and_pass_through_the_curve() -> Non
 
 def test_the_weights_that_are_largest_in_size_stay() -> None:
     weights = sp.csr_array((np.array([0.2, -0.3]), ([0, 0], [1, 2])), shape=(3, 3))
-    cart = CartWeights(weights, np.zeros(3, dtype=np.float32), noisy_or_curve())
+    cart = CartWeights(weights, 0 * weights, np.zeros(3, dtype=np.float32), noisy_or_curve())
     model = build(OfferModelConfig(cart_weights_per_product=1), cart=cart)
     assert model.cart.weight.tolist() == pytest.approx([-0.3])
 
@@ -313,19 +318,19 @@ def test_the_order_of_the_input_tables_changes_no_table(tmp_path: Path) -> None:
 
 
 def test_steps_of_a_curve_become_a_rise_through_their_middles() -> None:
-    curve = without_steps(CartCurve(np.array([0.0, 0.2, 0.3, 0.5]), np.array([0.1, 0.1, 0.4, 0.4])))
+    curve = without_steps(_curve([0.0, 0.2, 0.3, 0.5], [0.1, 0.1, 0.4, 0.4]))
     assert curve.score[:2] == pytest.approx([0.1, 0.4])
     assert curve.probability[:2] == pytest.approx([0.1, 0.4])
     assert (np.diff(curve.probability) > 0).all()
     assert curve.probability[-1] <= 0.99
-    level = CartCurve(np.array([0.0, 1.0]), np.array([0.3, 0.3]))
-    assert without_steps(level) is level
+    level = without_steps(_curve([0.0, 1.0], [0.3, 0.3]))
+    assert level.probability.tolist() == [0.3, 0.3]
 
 
 def test_a_pair_that_only_the_weights_name_is_counted_and_spoken() -> None:
     ten = [(f"b{row}", f"new{row}", product, 10, 1.0, 3.0) for row in range(10) for product in ("mug", "pot")]
     weights = sp.csr_array((np.array([0.4]), ([0], [1])), shape=(3, 3))  # from mug to pot
-    cart = CartWeights(weights, np.zeros(3, dtype=np.float32), noisy_or_curve())
+    cart = CartWeights(weights, 0 * weights, np.zeros(3, dtype=np.float32), noisy_or_curve())
     engine = OfferEngine(build(lines=[*LINES, *ten], cart=cart, rules=None))
     request = OfferRequest(cart=(CartLine("mug"),), kinds=("cross_sell",), limit=1)
     assert engine.recommend(request).offers[0].reason == "Pot was in 10 of 14 orders with Mug; 69 % overall"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import DataError, EmptyDataError
-from recsys.models.cart import CartConfig, CartModel, _largest_cells, _rows_of
+from recsys.models.cart import CartConfig, CartModel, _largest_cells
 
 PLAIN = CartConfig(penalty=0.3, half_life_days=None, weights_per_product=50)
 
@@ -53,10 +53,11 @@ def test_the_penalty_is_in_weighted_orders_of_the_average_product() -> None:
     assert CartModel(PLAIN).fit(orders).ridge_ == pytest.approx(0.3 * np.mean(counts))
 
 
-def test_repeating_all_orders_changes_nothing() -> None:
+def test_repeating_all_orders_changes_no_weight() -> None:
     orders = random_orders(6)
     one, thrice = CartModel(PLAIN).fit(orders), CartModel(PLAIN).fit(sp.csr_array(sp.vstack([orders] * 3)))
-    assert one.score(orders) == pytest.approx(thrice.score(orders), abs=1e-6)
+    assert one.weights_.toarray() == pytest.approx(thrice.weights_.toarray(), abs=1e-6)
+    assert one.prior_ == pytest.approx(thrice.prior_, abs=1e-6)
 
 
 def test_an_old_order_counts_less() -> None:
@@ -86,16 +87,37 @@ def test_a_bestseller_is_not_counted_once_for_every_product_it_is_bought_with() 
 
 def test_only_the_largest_weights_are_kept_ties_to_the_lower_column() -> None:
     block = np.array([[0.1, -0.5, 0.3, 0.3], [0.0, 0.0, 0.2, 0.0]])
-    kept = _rows_of(_largest_cells(block, 2), block.shape, 2)
-    assert kept.toarray() == pytest.approx(np.array([[0, -0.5, 0.3, 0], [0, 0, 0.2, 0]]))
-    assert kept.has_sorted_indices
+    kept = _largest_cells(block, 2).largest_of_rows(2)
+    assert (kept.rows.tolist(), kept.columns.tolist()) == ([0, 0, 1], [1, 2, 2])
+    assert kept.values.tolist() == [-0.5, 0.3, 0.2]
 
 
 def test_rows_of_the_weights_are_never_longer_than_asked_and_hold_no_diagonal() -> None:
     model = CartModel(CartConfig(weights_per_product=3)).fit(random_orders(2, 200, 12))
-    assert np.diff(model.weights_.indptr).max() <= 3
+    assert 3 < np.diff(model.weights_.indptr).max() <= 6, "three by weight and three by confidence"
+    assert model.lifts_.indices.tolist() == model.weights_.indices.tolist()
     assert (model.weights_.diagonal() == 0).all()
     assert model.weights_.dtype == np.float32
+
+
+def test_weight_and_lift_are_the_confidence_beyond_the_prior() -> None:
+    orders = random_orders(1)
+    model = CartModel(PLAIN).fit(orders)
+    both = (orders.T @ orders).toarray()
+    own = both.diagonal()
+    confidence = (both - own[:, None] * model.prior_[None, :]) / (own[:, None] + 30.0)
+    found = (model.weights_ + model.lifts_).toarray()
+    off = ~np.eye(6, dtype=bool)
+    assert found[off] == pytest.approx(confidence[off], abs=1e-6)
+
+
+def test_beside_one_product_a_quarter_of_the_score_is_its_confidence() -> None:
+    model = CartModel(PLAIN).fit(random_orders(1))
+    carts = sp.csr_array(np.array([[1, 0, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0]], dtype=np.float32))
+    one, three = model.score(carts)
+    weight, lift = model.weights_.toarray(), model.lifts_.toarray()
+    assert one == pytest.approx(model.prior_ + weight[0] + lift[0] / 4, abs=1e-6)
+    assert three == pytest.approx(model.prior_ + weight[:3].sum(axis=0) + lift[:3].sum(axis=0) / 6, abs=1e-6)
 
 
 @settings(max_examples=20, deadline=None)

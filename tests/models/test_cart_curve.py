@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
-from recsys.models.cart import CartConfig, CartModel, _cut, fit_cart_curve
+from recsys.models.cart import CartConfig, CartModel
+from recsys.models.cart_curve import PlacedOrders, cut, fit_cart_curve
+from recsys.offer_model.tables import CartCurve
 
 CONFIG = CartConfig(half_life_days=None)
 
@@ -21,31 +24,70 @@ def _orders(n_orders: int, rng: np.random.Generator) -> sp.csr_array:
 def test_probabilities_hold_on_later_orders() -> None:
     rng = np.random.default_rng(1)
     orders = _orders(9_000, rng)
-    curve = fit_cart_curve(orders, np.arange(9_000.0)[::-1], CONFIG, rng)
+    curve = fit_cart_curve(_placed(orders), 30, CONFIG, rng)
     assert curve is not None
-    assert (np.diff(curve.score) > 0).all()
-    assert (np.diff(curve.probability) >= 0).all()
+    assert [part.lines[0] for part in curve.of_sizes()] == [1, 2, 3]
+    assert all((np.diff(part.score) > 0).all() and (np.diff(part.probability) >= 0).all() for part in curve.of_sizes())
     later = _orders(4_000, rng)
-    cart, rest = _cut(later[np.diff(later.indptr) >= 2], rng)
-    score = CartModel(CONFIG).fit(orders).score(cart)
-    probability = np.interp(score, curve.score, curve.probability)
-    open_to = cart.toarray() == 0
-    bought = rest.toarray() > 0
-    for low, high in ((0.0, 0.1), (0.1, 0.4), (0.4, 1.0)):
-        here = open_to & (probability >= low) & (probability < high)
-        assert bought[here].sum() / probability[here].sum() == pytest.approx(1.0, abs=0.15)
+    model = CartModel(CONFIG).fit(orders)
+    for n_lines, least in ((1, 2), (None, 4)):
+        cart, rest = cut(later[np.diff(later.indptr) >= least], n_lines, rng)
+        probability = _probability(curve, model.score(cart), np.diff(cart.indptr))
+        open_to, bought = cart.toarray() == 0, rest.toarray() > 0
+        for low, high in ((0.0, 0.1), (0.1, 0.4), (0.4, 1.0)):
+            here = open_to & (probability >= low) & (probability < high)
+            assert bought[here].sum() / probability[here].sum() == pytest.approx(1.0, abs=0.3)
+
+
+def _probability(curve: CartCurve, score: NDArray[np.float32], size: NDArray[np.integer]) -> NDArray[np.float64]:
+    rows = []
+    for values, n_lines in zip(score, size, strict=True):
+        part = [part for part in curve.of_sizes() if part.lines[0] <= n_lines][-1]
+        rows.append(np.interp(values, part.score, part.probability))
+    return np.array(rows)
 
 
 def test_the_cut_loses_and_doubles_nothing() -> None:
     orders = _orders(200, np.random.default_rng(2))
-    cart, rest = _cut(orders, np.random.default_rng(3))
+    cart, rest = cut(orders, None, np.random.default_rng(3))
     assert ((cart + rest).toarray() == orders.toarray()).all()
     size = np.diff(orders.indptr)
     assert (cart.sum(axis=1)[size > 0] == np.maximum(size[size > 0] // 2, 1)).all()
 
 
+def _placed(orders: sp.csr_array) -> PlacedOrders:
+    """One order a day, of nobody known."""
+    n_orders = orders.shape[0]
+    return PlacedOrders(orders, np.arange(float(n_orders))[::-1], np.full(n_orders, -1))
+
+
+def test_what_an_account_buys_in_the_horizon_counts_too() -> None:
+    orders = sp.csr_array(np.eye(5, dtype=np.float32))
+    placed = PlacedOrders(orders, np.array([50.0, 40.0, 10.0, 30.0, 20.0]), np.array([0, 0, 0, 1, -1]))
+    later = placed.bought_later(np.array([0, 1, 3, 4]), 30.0)
+    assert later.toarray().tolist() == [
+        [0, 1, 0, 0, 0],  # after ten days; the order after forty is too late
+        [0, 0, 1, 0, 0],  # after thirty days; the one before does not count
+        [0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0],
+    ]
+
+
+def test_one_line_of_a_large_order_says_more_than_half_of_a_small_one() -> None:
+    """The same products, bought in large orders: the chance beside one line is higher, as more is still to come."""
+    rng = np.random.default_rng(4)
+    large, later = (sp.csr_array((rng.random((n, 30)) < 0.4).astype(np.float32)) for n in (4_000, 500))
+    curve = fit_cart_curve(_placed(large), 30, CONFIG, rng)
+    assert curve is not None
+    model = CartModel(CONFIG).fit(large)
+    for n_lines, expected in ((1, 0.4), (None, 0.4 * 0.5 / (1 - 0.4 * 0.5))):
+        cart, _ = cut(later, n_lines, rng)
+        probability = _probability(curve, model.score(cart), np.diff(cart.indptr))
+        assert probability[cart.toarray() == 0].mean() == pytest.approx(expected, rel=0.2)
+
+
 def test_too_few_orders_give_no_curve() -> None:
     single = sp.csr_array(np.eye(30, dtype=np.float32))
-    assert fit_cart_curve(single, np.zeros(30), CONFIG, np.random.default_rng(0)) is None
+    assert fit_cart_curve(_placed(single), 30, CONFIG, np.random.default_rng(0)) is None
     few = sp.csr_array(np.ones((5, 3), dtype=np.float32))
-    assert fit_cart_curve(few, np.zeros(5), CONFIG, np.random.default_rng(0)) is None
+    assert fit_cart_curve(_placed(few), 30, CONFIG, np.random.default_rng(0)) is None

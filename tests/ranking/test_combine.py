@@ -35,8 +35,8 @@ def test_a_weaker_cart_leaves_the_account_its_tier() -> None:
 def test_the_account_s_share_of_this_order_ranks_and_its_horizon_is_told() -> None:
     account = in_this_order(pool([3, 9], [0.4, 0.2], TIER_ACCOUNT), 3.0)  # three more orders are expected
     both = combine(account, pool([3], [0.15], TIER_CART))
-    assert both.chance == pytest.approx([1 - (1 - 0.4 / 4) * (1 - 0.15), 0.2 / 4])
-    assert both.probability == pytest.approx([1 - (1 - 0.4) * (1 - 0.15), 0.2])
+    assert both.chance == pytest.approx([1 - (1 - 1.3 * 0.4 / 4) * (1 - 0.15), 1.3 * 0.2 / 4])
+    assert both.probability == pytest.approx([1 - (1 - 0.4) * (1 - 0.1) * (1 - 0.15), 1 - (1 - 0.2) * (1 - 0.05)])
     assert both.score == pytest.approx(both.chance)
     assert both.tier.tolist() == [TIER_CART, TIER_ACCOUNT]
 
@@ -61,13 +61,13 @@ def test_a_cart_that_says_the_same_of_all_keeps_the_account_s_order() -> None:
 
 def test_weights_add_up_by_product() -> None:
     rows = [np.array([1, 4], dtype=np.int32), np.array([0, 4], dtype=np.int32)]
-    weights = [np.array([0.1, 0.2], dtype=np.float32), np.array([0.3, 0.5], dtype=np.float32)]
+    weights = [np.array([0.1, 0.2], dtype=np.float64), np.array([0.3, 0.5], dtype=np.float64)]
     product, score = merge_weights(rows, weights)
     assert product.tolist() == [0, 1, 4]
     assert score == pytest.approx([0.3, 0.1, 0.2 + 0.5])
 
 
 def test_no_weights_make_no_products() -> None:
-    empty = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32)
+    empty = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float64)
     product, score = merge_weights([empty[0]] * 2, [empty[1]] * 2)
     assert len(product) == len(score) == 0

@@ -11,6 +11,7 @@ from recsys.contracts.config import Config
 from recsys.offer_model.tables import (
     AccountTable,
     CandidateTable,
+    CartCurve,
     CartTable,
     EvidenceTable,
     FallbackTable,
@@ -86,8 +87,9 @@ def synthetic_model(config: SyntheticModelConfig, rng: np.random.Generator) -> O
         cart=CartTable(
             consequent=_linked(config).ravel(),
             weight=rng.uniform(0.01, 0.3, n_products * config.links_per_product).astype(np.float32),
+            lift=rng.uniform(-0.01, 0.3, n_products * config.links_per_product).astype(np.float32),
         ),
-        cart_curve=noisy_or_curve(),
+        cart_curve=_curves(),
         ladder=LadderTable(
             to_product=pairs.upper,
             climb_rate=np.full(len(pairs.upper), 0.1, dtype=np.float32),
@@ -262,3 +264,10 @@ def _fallback(config: SyntheticModelConfig) -> FallbackTable:
 
 def _starts(counts: Int32) -> Int64:
     return np.concatenate([[0], np.cumsum(counts[:-1], dtype=np.int64)]).astype(np.int64)[: len(counts)]
+
+
+def _curves() -> CartCurve:
+    """Carts of two lines and more have a lower curve."""
+    one = noisy_or_curve()
+    lines = np.repeat(np.array([0, 2], dtype=np.int32), len(one.score))
+    return CartCurve(np.tile(one.score, 2), np.concatenate([one.probability, one.probability / 2]), lines)

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from recsys.offer_model.tables import EVERYONE
+from recsys.offer_model.tables import CONFIDENCE_LINES, EVERYONE
+from recsys.ranking.kernel.chances import cart_probability, in_this_order, noisy_or, to_probabilities, with_this_order
 from recsys.ranking.kernel.layout import (
     MARK_CART,
     NO_ROW,
@@ -24,14 +25,12 @@ from recsys.ranking.kernel.layout import (
     candidates,
     cart_consequent,
     cart_count,
+    cart_lift,
     cart_prior,
     cart_start,
     cart_weight,
-    curve_probability,
-    curve_score,
     id_bytes,
     id_offsets,
-    knot_before,
     ladder_count,
     ladder_start,
     marks,
@@ -195,7 +194,7 @@ def _add_pinned(t: int, begin: int, end: int) -> int:
     last = end
     for product in pinned(request(t)[0].rules):
         if places(t)[product] == 0:
-            probability = _cart_probability(t, np.float64(cart_prior(t)[product]))
+            probability = cart_probability(t, 0, np.float64(cart_prior(t)[product]))
             last = _add(t, last, product, TIER_POPULAR, probability, usual_units(t)[product])
     _set_places(t, begin, end, 0)
     return last
@@ -204,7 +203,7 @@ def _add_pinned(t: int, begin: int, end: int) -> int:
 @inner
 def _add_evidence(t: int, account: int, n_recent: int, end: int) -> int:
     """Append what the account, its latest purchases and the cart speak for: cross-sells, then upgrades."""
-    asked, begin, first, middle, last, orders = request(t)[0], end, 0, 0, 0, 1.0
+    asked, begin, first, middle, last, orders = request(t)[0], end, 0, 0, 0, 0.0
     if account != NO_ROW:
         first = own_start(t)[account]
         last = first + own_count(t)[account]
@@ -212,7 +211,7 @@ def _add_evidence(t: int, account: int, n_recent: int, end: int) -> int:
         while middle < last and own_from_product(t)[middle] == NO_ROW:
             middle += 1
         if asked.n_cart:  # the cart speaks of this order, the account of all within the horizon
-            orders += np.float64(orders_in_horizon(t)[account])
+            orders = 1.0 + np.float64(orders_in_horizon(t)[account])
     if asked.wants_cross_sell:
         end = _add_cross_sells(t, account, first, middle, n_recent, orders, end)
     if asked.wants_upsell:
@@ -225,8 +224,8 @@ def _add_cross_sells(t: int, account: int, first: int, last: int, n_recent: int,
     """Append cross-sells of the cart, and of the account (rows `first` to `last`) or its latest purchases."""
     asked, begin = request(t)[0], end
     for i in range(asked.n_cart):
-        end = _add_cart_neighbours(t, rows(t)[i], TIER_CART, end)
-    _calibrate(t, begin, end)
+        end = _add_cart_neighbours(t, rows(t)[i], asked.n_cart, TIER_CART, end)
+    to_probabilities(t, asked.n_cart, begin, end)
     if asked.n_cart and account != NO_ROW:
         _add_repeat_purchases(t, account)
     end_of_cart = end
@@ -234,19 +233,21 @@ def _add_cross_sells(t: int, account: int, first: int, last: int, n_recent: int,
         _set_places(t, begin, end_of_cart, 0)  # both lists may name a product
         end_of_recent = end_of_cart
         for i in range(n_recent):
-            end_of_recent = _add_cart_neighbours(t, recent(t)[i], TIER_RECENT, end_of_recent)
-        _calibrate(t, end_of_cart, end_of_recent)
+            end_of_recent = _add_cart_neighbours(t, recent(t)[i], n_recent, TIER_RECENT, end_of_recent)
+        to_probabilities(t, n_recent, end_of_cart, end_of_recent)
         _set_places(t, end_of_cart, end_of_recent, 0)
         _set_places(t, begin, end_of_cart, 1)
         for i in range(end_of_cart, end_of_recent):
             candidate = candidates(t)[i]
-            score = candidate.rank_score / orders
+            score = in_this_order(candidate.rank_score, orders)
+            probability = with_this_order(candidate.probability, orders)
             end = _merge_account_evidence(
-                t, end, candidate.product, NO_ROW, TIER_RECENT, candidate.probability, score, candidate.quantity, score
+                t, end, candidate.product, NO_ROW, TIER_RECENT, probability, score, candidate.quantity, score
             )
     for row in range(first, last):
         probability = np.float64(own_probability(t)[row])
-        rank_score = probability / orders
+        rank_score = in_this_order(probability, orders)
+        probability = with_this_order(probability, orders)
         score = rank_score if asked.n_cart else np.float64(own_score(t)[row])
         quantity = np.float64(own_quantity(t)[row])
         product, evidence = own_product(t)[row], own_evidence(t)[row]
@@ -256,11 +257,12 @@ def _add_cross_sells(t: int, account: int, first: int, last: int, n_recent: int,
 
 
 @inner
-def _add_cart_neighbours(t: int, product: int, tier: int, end: int) -> int:
-    """Add the weights of what goes with `product`, to candidates of this list where `places` knows them."""
-    first = cart_start(t)[product]
+def _add_cart_neighbours(t: int, product: int, n_lines: int, tier: int, end: int) -> int:
+    """Add what `product`, one of so many, says of its neighbours, to candidates of this list if `places` knows them."""
+    first, share = cart_start(t)[product], 1.0 / (n_lines + CONFIDENCE_LINES)
     for link in range(first, first + cart_count(t)[product]):
-        neighbour, weight = cart_consequent(t)[link], cart_weight(t)[link]
+        neighbour = cart_consequent(t)[link]
+        weight = np.float64(cart_weight(t)[link]) + share * np.float64(cart_lift(t)[link])
         place = places(t)[neighbour]
         if place == 0:
             places(t)[neighbour] = end + 1
@@ -268,38 +270,6 @@ def _add_cart_neighbours(t: int, product: int, tier: int, end: int) -> int:
         else:
             candidates(t)[place - 1].rank_score += weight
     return end
-
-
-@inner
-def _calibrate(t: int, begin: int, end: int) -> None:
-    """Turn prior and summed weights into probabilities."""
-    for i in range(begin, end):
-        candidate = candidates(t)[i]
-        probability = _cart_probability(t, candidate.rank_score + cart_prior(t)[candidate.product])
-        candidate.probability, candidate.rank_score, candidate.score = probability, probability, probability
-
-
-@inner
-def _cart_probability(t: int, score: float) -> float:
-    """The calibrated probability of a cart score: the line between its knots, as `numpy.interp` has it."""
-    x, y = curve_score(t), curve_probability(t)
-    last = len(x) - 1
-    if score >= x[last]:
-        return y[last]
-    if score <= x[0]:
-        return y[0]
-    low = knot_before(t)[int((score - x[0]) * settings(t)[0].cells_per_score)]
-    while x[low] > score:  # the cell is a guess, and right within rounding
-        low -= 1
-    while x[low + 1] <= score:
-        low += 1
-    return (y[low + 1] - y[low]) / (x[low + 1] - x[low]) * (score - x[low]) + y[low]
-
-
-@inner
-def _noisy_or(one: float, other: float) -> float:
-    """Probability that one of two independent causes brings the event about (Pearl 1988, section 4.3.2)."""
-    return 1.0 - (1.0 - one) * (1.0 - other)
 
 
 @inner
@@ -312,7 +282,7 @@ def _add_repeat_purchases(t: int, account: int) -> None:
         if place:
             candidate = candidates(t)[place - 1]
             repeats = settings(t)[0].repeat_weight * (owned_orders(t)[row] / divisor)
-            probability = _noisy_or(candidate.probability, repeats)
+            probability = noisy_or(candidate.probability, repeats)
             candidate.probability, candidate.rank_score, candidate.score = probability, probability, probability
 
 
@@ -339,9 +309,9 @@ def _merge_account_evidence(
     if not candidate.rank_score > rank_score:
         candidate.tier = tier
     candidate.evidence, candidate.quantity = evidence, quantity
-    candidate.rank_score = _noisy_or(rank_score, candidate.rank_score)
+    candidate.rank_score = noisy_or(rank_score, candidate.rank_score)
     candidate.score = candidate.rank_score
-    candidate.probability = _noisy_or(probability, candidate.probability)
+    candidate.probability = noisy_or(probability, candidate.probability)
     return end
 
 
@@ -370,10 +340,11 @@ def _add_upgrades(t: int, first: int, last: int, orders: float, end: int) -> int
         if marks(t)[own_from_product(t)[row]] & MARK_CART:
             continue
         probability = np.float64(own_probability(t)[row])
-        end = _add(t, end, own_product(t)[row], TIER_ACCOUNT, probability, own_quantity(t)[row])
+        chance = with_this_order(probability, orders)
+        end = _add(t, end, own_product(t)[row], TIER_ACCOUNT, chance, own_quantity(t)[row])
         candidate = candidates(t)[end - 1]
         candidate.from_product, candidate.evidence = own_from_product(t)[row], own_evidence(t)[row]
-        candidate.rank_score = probability / orders
+        candidate.rank_score = in_this_order(probability, orders)
         candidate.score = candidate.rank_score if asked.n_cart else np.float64(own_score(t)[row])
     return end
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.offer_model.tables import Bool, Float32, Float64, Int32, OfferModel
-from recsys.ranking.kernel.layout import TIER_ACCOUNT, TIER_POPULAR, TIER_SEGMENT
+from recsys.offer_model.tables import CONFIDENCE_LINES, Bool, Float64, Int32, OfferModel
+from recsys.ranking.kernel.layout import LATER_OF_CARTS, TIER_ACCOUNT, TIER_POPULAR, TIER_SEGMENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,15 +189,18 @@ def cart_pool(model: OfferModel, cart: list[int], tier: int) -> Pool:
     for row in cart:
         start = int(products.cart_start[row])
         slices.append(slice(start, start + int(products.cart_count[row])))
-    product, score = merge_weights([table.consequent[rows] for rows in slices], [table.weight[rows] for rows in slices])
+    share = 1.0 / (len(cart) + CONFIDENCE_LINES)
+    weights = [table.weight[rows].astype(np.float64) + share * table.lift[rows].astype(np.float64) for rows in slices]
+    product, score = merge_weights([table.consequent[rows] for rows in slices], weights)
     score += products.cart_prior[product]
-    probability = np.interp(score, model.cart_curve.score, model.cart_curve.probability)
+    curve = [curve for curve in model.cart_curve.of_sizes() if curve.lines[0] <= max(len(cart), 1)][-1]
+    probability = np.interp(score, curve.score, curve.probability)
     return crosses(product, probability, products.usual_quantity[product].astype(np.float64), tier)
 
 
 def order_pool(model: OfferModel, products: Int32, tier: int) -> Pool:
     """Return products as candidates at the chance that an order holds them, whatever else it holds."""
-    curve = model.cart_curve
+    curve = model.cart_curve.of_sizes()[0]
     probability = np.interp(model.products.cart_prior[products], curve.score, curve.probability)
     return crosses(product=products, probability=probability, quantity=_usual(model, products), tier=tier)
 
@@ -258,14 +261,18 @@ def noisy_or(one: Float64, other: Float64) -> Float64:
 
 
 def in_this_order(account: Pool, orders_in_horizon: float) -> Pool:
-    """Return the account's candidates with their chance in this order, of `1 + orders_in_horizon` in the horizon.
+    """Return the account's candidates beside a cart: one more order than the `orders_in_horizon` that were expected.
+
+    Their chance in this order counts `LATER_OF_CARTS` times, as cart probabilities count later orders too.
 
     Example:
-                >>> pool = crosses(np.array([3]), np.array([0.3]), np.ones(1), TIER_ACCOUNT)
-        >>> in_this_order(pool, 2.0).chance.round(6).tolist()
-        [0.1]
+                >>> pool = in_this_order(crosses(np.array([3]), np.array([0.3]), np.ones(1), TIER_ACCOUNT), 2.0)
+        >>> pool.chance.round(6).tolist(), pool.probability.round(6).tolist()
+        ([0.13], [0.37])
     """
-    return account.ranked_by(account.probability / (1.0 + orders_in_horizon))
+    share = account.probability / (1.0 + orders_in_horizon)
+    chance: Float64 = np.minimum(LATER_OF_CARTS * account.probability / (1.0 + orders_in_horizon), 1.0)
+    return account.ranked_by(chance, noisy_or(account.probability, share))
 
 
 def combine(account: Pool, cart: Pool) -> Pool:
@@ -295,7 +302,7 @@ def combine(account: Pool, cart: Pool) -> Pool:
     return joined([merged, cart.take(alone.nonzero()[0])])
 
 
-def merge_weights(products: list[Int32], weights: list[Float32]) -> tuple[Int32, Float64]:
+def merge_weights(products: list[Int32], weights: list[Float64]) -> tuple[Int32, Float64]:
     """Return the distinct products, sorted, and the sum of the weights of each."""
     if len(products) == 1:
         return products[0], weights[0].astype(np.float64)
