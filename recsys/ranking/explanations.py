@@ -134,20 +134,21 @@ class Reasons:
     def language(self, request: OfferRequest, account: int) -> Language:
         """Return the language of a request, else of the account in row `account`, else the request's default.
 
+        What an account's language says that is no tag counts for nothing.
+
         Raises:
-            ConfigError: a tag is none.
+            ConfigError: the request's tag is none.
         """
         if request.language is None and self._languages is None:  # the usual request, in a third of the time
             usual = LANGUAGES.get(request.default_language)
             if usual is not None:
                 return usual
+        if request.language and not _TAG.fullmatch(request.language):
+            raise ConfigError(f"language == {request.language!r}, must be a tag such as 'de' or 'de-AT'; name one")
         for tag in (request.language, self._language_of(account), request.default_language):
-            if tag:
-                if not _TAG.fullmatch(tag):
-                    raise ConfigError(f"language == {tag!r}, must be a tag such as 'de' or 'de-AT'; name one")
-                known = LANGUAGES.get(tag.split("-")[0].lower())
-                if known is not None:
-                    return known
+            known = LANGUAGES.get(tag.split("-")[0].lower()) if tag else None
+            if known is not None:
+                return known
         return _FIRST_LANGUAGE
 
     def _language_of(self, account: int) -> str | None:
