@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, get_args
 
+from recsys.contracts.money import after_discount
 from recsys.contracts.offers import (
     EMPTY_STATE,
     PROBABILITY_OF,
@@ -162,7 +164,7 @@ class EncodingEngine:
         last = len(ranked.offers)
         if len(said) > _MOST_KEPT:
             said.clear()
-        currency = self._currency
+        currency, prices = self._currency, self._engine.catalogue
         answered: list[str] = []
         logged: list[str] = []
         texts = json_text([number for offer in ranked.offers for number in offer[N_ROWS:]])[1:-1].split(",")
@@ -174,12 +176,16 @@ class EncodingEngine:
             if found is None:
                 found = said[rows] = self._say(offer, ranked.segment, explain, language)
             product, text, kept_product, tier, kept_end, ruled = found
+            to_pay = "null"
             if annotations and offer.product in annotations:
-                text, kept_end = ruled(*_annotated(annotations[offer.product], offer.price))
+                *ruling, to_pay = self._annotated(annotations[offer.product], offer.price)
+                text, kept_end = ruled(*ruling)
+            breaks = prices.price_breaks(offer.product, ranked.segment)
+            listed = json_text(breaks) if breaks else "[]"
             answered.append(
                 f'{{"rank":{rank},{product},"price":{price},"currency":{currency},"probability":{probability},'
                 f'"probability_of":{_PROBABILITY_OF},"expected_quantity":{units},"expected_value":{value},'
-                f'"score":{score},{text}}}'
+                f'"score":{score},{text},"price_breaks":{listed},"price_to_pay":{to_pay}}}'
             )
             propensity = "1.0" if rank < last else json_text(ranked.last_propensity)
             logged.append(
@@ -228,8 +234,10 @@ class EncodingEngine:
             self._named[product, language.tag] = texts
         return texts
 
-
-def _annotated(annotation: RuleAnnotation, price: float) -> tuple[str, str, str]:
-    """Return what a business rule says of an offer: its name, the money off and its text."""
-    off = "null" if annotation.discount is None else json_text(annotation.discount * price)
-    return json_text(annotation.rule), off, json_text(annotation.text)
+    def _annotated(self, annotation: RuleAnnotation, price: float) -> tuple[str, str, str, str]:
+        """Return what a business rule says of an offer: its name, the money off, its text and the price to pay."""
+        off = to_pay = "null"
+        if annotation.discount is not None and not math.isnan(price):
+            found = after_discount(price, annotation.discount, self._engine.model.facts.currency)
+            off, to_pay = map(json_text, found)
+        return json_text(annotation.rule), off, json_text(annotation.text), to_pay

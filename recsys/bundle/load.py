@@ -149,7 +149,8 @@ def _read_model(folder: Path, manifest: Manifest) -> OfferModel:
     hints = get_type_hints(OfferModel)
     tables = {}
     for field in fields(OfferModel):
-        if field.name != "facts":
+        is_older = field.name == "prices" and all(file.name != "tables/prices.arrow" for file in manifest.files)
+        if field.name != "facts" and not is_older:  # a bundle of an earlier release has one price a product
             entry = _listed(folder, manifest, f"tables/{field.name}.arrow")
             tables[field.name] = read_arrow_table(hints[field.name], folder / entry.name)
     facts = folder / _listed(folder, manifest, FACTS).name

@@ -12,7 +12,7 @@ from recsys.client._exchange import UNREADABLE, ServiceError
 from recsys.contracts.answers import RunningModel, WhiteSpaceItem
 from recsys.contracts.decisions import AssignedArm
 from recsys.contracts.events import LineStatus, OutcomeKind
-from recsys.contracts.offers import ANSWERED, Objective, Offer, OfferRequest, Tier
+from recsys.contracts.offers import ANSWERED, Objective, Offer, OfferRequest, PriceBreak, Tier
 
 _T = TypeVar("_T")
 
@@ -80,7 +80,7 @@ def parse_answer(body: Mapping[str, Any]) -> Answer:
         horizon_days=body["horizon_days"],
         objective=body["objective"],
         tier=body["tier"],
-        offers=tuple(Offer(**{name: item[name] for name in ANSWERED if name in item}) for item in body["offers"]),
+        offers=tuple(_offer(item) for item in body["offers"]),
         requested=body["requested"],
         shortfall=body["shortfall"],
         unknown_products=tuple(body["unknown_products"]),
@@ -89,6 +89,11 @@ def parse_answer(body: Mapping[str, Any]) -> Answer:
         unknown_experiment=body.get("unknown_experiment"),
         language=body.get("language"),
     )
+
+
+def _offer(item: Mapping[str, Any]) -> Offer:
+    breaks = tuple(PriceBreak(each["quantity"], each["price"]) for each in item.get("price_breaks", ()))
+    return Offer(**{name: item[name] for name in ANSWERED if name in item} | {"price_breaks": breaks})
 
 
 def parse_models(body: Mapping[str, Any]) -> tuple[RunningModel, ...]:

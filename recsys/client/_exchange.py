@@ -260,7 +260,7 @@ def read_answer(result: Received | httpx.HTTPError, parse: Callable[[dict[str, A
         ServiceError: it did not answer, or could not serve.
     """
     if isinstance(result, httpx.HTTPError):
-        raise ServiceError(f"the server did not answer: {result or type(result).__name__}") from result
+        raise ServiceError(f"the server did not answer: {str(result) or type(result).__name__}") from result
     if 200 <= result.status < 300:
         try:
             return parse(json.loads(result.content))

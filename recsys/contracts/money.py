@@ -27,6 +27,18 @@ def currency_digits(currency: str | None) -> int:
     return _OTHER_DIGITS.get(currency or "", _USUAL_DIGITS)
 
 
+def after_discount(price: float, share: float, currency: str | None) -> tuple[float, float]:
+    """Return the money off a unit and the price to pay, which add up to the price.
+
+    Example:
+        >>> after_discount(12.75, 0.1, "EUR"), after_discount(1290.0, 0.125, "JPY")
+        ((1.27, 11.48), (161.0, 1129.0))
+    """
+    listed = Decimal(repr(price))
+    to_pay = round_money(float(listed * (1 - Decimal(repr(share)))), currency)
+    return float(listed - Decimal(repr(to_pay))), to_pay
+
+
 def round_money(amount: float, currency: str | None) -> float:
     """Return an amount in the digits of its currency, halves up; one that this would move by over 1 % as it is.
 

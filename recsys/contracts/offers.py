@@ -163,6 +163,14 @@ class AccountChange:
     do_not_offer: bool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PriceBreak:
+    """A price that holds from so many units on."""
+
+    quantity: Annotated[float, Field(description="Units from which it holds.")]
+    price: Annotated[float, Field(description="Money a unit.")]
+
+
 class Offer(NamedTuple):
     """One ranked offer: as it is ranked, answered, kept and read again.
 
@@ -174,7 +182,10 @@ class Offer(NamedTuple):
     product_id: Annotated[str, Field(description="The product that is offered.")]
     kind: Annotated[OfferKind, Field(description="`cross_sell`: a complement. `upsell`: a higher-value version.")]
     name: Annotated[str | None, Field(description="Its name.")]
-    price: Annotated[float | None, Field(description="Money a unit in `currency`; null when it is not known.")]
+    price: Annotated[
+        float | None,
+        Field(description="Money a unit in `currency` at the expected quantity; null when it is not known."),
+    ]
     currency: Annotated[str | None, Field(description="ISO 4217; null when the orders did not state one.")]
     probability: Annotated[
         float, Field(ge=0, le=1, description="Of what `probability_of` names, within `horizon_days`.")
@@ -214,6 +225,14 @@ class Offer(NamedTuple):
         dict[str, str | float | int | bool],
         Field(description="The further columns of the products table that training was told to pass on, by name."),
     ] = {}  # noqa: RUF012 - never changed
+    price_breaks: Annotated[
+        tuple[PriceBreak, ...],
+        Field(description="Every price and the units from which it holds; empty where the quantity does not decide."),
+    ] = ()
+    price_to_pay: Annotated[
+        float | None,
+        Field(description="Money a unit after the discount, in the currency's digits; null without a discount."),
+    ] = None
     propensity: Annotated[
         float,
         Field(description="The probability with which the policy returned this offer at this rank."),

@@ -38,7 +38,7 @@ from recsys.fitting.links import (
 )
 from recsys.fitting.nearness import Nearness
 from recsys.fitting.prices import paid_prices
-from recsys.fitting.products import Links, Vocabulary, product_table, row_of_entries
+from recsys.fitting.products import Links, Vocabulary, price_table, product_table, row_of_entries
 from recsys.ladder.upgrade_events import EdgeRows
 from recsys.models.candidates import Candidates
 from recsys.offer_model.tables import (
@@ -267,6 +267,7 @@ def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:
         evidence=evidence.table,
         categories=categories,
         families=families,
+        prices=price_table(paid, parts.products, parts.product_frame),
     )
 
 

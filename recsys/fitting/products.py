@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from recsys.arrays import unique_sorted
 from recsys.contracts import columns as c
 from recsys.data.history import History
+from recsys.fitting.prices import PaidPrices
 from recsys.models.next_product.quantities import product_quantities
-from recsys.offer_model.tables import Float32, Float64, Int32, Int64, NameTable, ProductTable
+from recsys.offer_model.tables import Float32, Float64, Int32, Int64, NameTable, PriceTable, ProductTable
 from recsys.offer_model.utf8_column import Utf8Column
 
 
@@ -161,6 +162,18 @@ def product_table(
         details=Utf8Column.of(details),
     )
     return table, NameTable(Utf8Column.of(category.names)), NameTable(Utf8Column.of(family.names))
+
+
+def price_table(paid: PaidPrices, vocabulary: Vocabulary, frame: pd.DataFrame) -> PriceTable:
+    """Return the further prices of the products that have no price in `frame`."""
+    product = vocabulary.history_rows[paid.product]
+    is_given = vocabulary.column(frame, c.PRICE, np.nan).astype(np.float64)[product] >= 0
+    return PriceTable(
+        product=product[~is_given],
+        segment=paid.segment[~is_given],
+        least_quantity=paid.least_quantity[~is_given],
+        price=paid.price[~is_given],
+    )
 
 
 def distinct_pairs(product: NDArray[np.integer], other: NDArray[np.integer]) -> tuple[Int32, Int32]:

@@ -7,7 +7,7 @@ rows of their tables, whose ids are sorted; -1 means "none".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
@@ -273,6 +273,26 @@ class EvidenceTable:
 
 
 @dataclass(frozen=True)
+class PriceTable:
+    """Prices beside those of the products, sorted by product, then segment, then least quantity.
+
+    Of the rows that are for everyone or for an account's segment, the last whose least quantity is reached holds. A
+    segment that pays otherwise has all of its prices here, the first from 0 units on.
+    """
+
+    product: Annotated[Int32, RowOf("products"), Increasing(as_large=True)]
+    segment: Annotated[Int32, RowOf("segments")]
+    least_quantity: Annotated[Float64, _UNITS]
+    price: Annotated[Float64, Within(0, 1e12)]  # money a unit
+
+    @classmethod
+    def empty(cls) -> PriceTable:
+        """Return the table of a model whose prices depend on the product alone."""
+        none = np.zeros(0, dtype=np.int32)
+        return cls(none, none, np.zeros(0), np.zeros(0))
+
+
+@dataclass(frozen=True)
 class NameTable:
     """Names behind codes."""
 
@@ -298,6 +318,7 @@ class OfferModel:
     evidence: EvidenceTable
     categories: NameTable
     families: NameTable
+    prices: PriceTable = field(default_factory=PriceTable.empty)
 
     def check(self) -> None:
         """Refuse a model of which a column breaks a rule that stands at its declaration.

@@ -280,6 +280,8 @@ def _model_columns(model: OfferModel, catalogue: LiveCatalogue, config: RankingC
     curves, knot_before = _curves(model.cart_curve)
     made: dict[str, NDArray[Any]] = {
         "catalogue.price": catalogue.price,
+        "catalogue.price_start": catalogue.price_start,
+        "catalogue.price_count": catalogue.price_count,
         "catalogue.cost": catalogue.cost,
         "catalogue.refusal": catalogue.refusal,
         "made.settings": settings,

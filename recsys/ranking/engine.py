@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from recsys.contracts.money import after_discount
 from recsys.contracts.offers import (
     EMPTY_STATE,
     PROBABILITY_OF,
@@ -129,7 +130,9 @@ class OfferEngine:
         reason, for_rep, for_shopper = self.reasons.spoken(offer, ranked.segment, language)
         source = offer.from_product if offer.from_product != NO_ROW else reason.anchor
         price = None if math.isnan(offer.price) else offer.price
+        currency = self.model.facts.currency
         rule, share, text = ranked.resolved.rules.annotations.get(offer.product, NO_ANNOTATION)
+        discount, to_pay = (None, None) if share is None or price is None else after_discount(price, share, currency)
         ids, details = self.catalogue.ids, self.details.of(offer.product)
         return Offer(
             rank=rank,
@@ -137,7 +140,7 @@ class OfferEngine:
             kind="cross_sell" if offer.from_product == NO_ROW else "upsell",
             name=self.details.name(offer.product, language.tag),
             price=price,
-            currency=self.model.facts.currency,
+            currency=currency,
             probability=offer.probability,
             probability_of=PROBABILITY_OF,
             expected_quantity=offer.quantity,
@@ -148,7 +151,7 @@ class OfferEngine:
             from_product_id=None if source == NO_ROW else ids[source],
             evidence=self.reasons.evidence(reason) if explain == "full" else {},
             rule=rule,
-            discount=None if share is None or price is None else share * price,
+            discount=discount,
             text=text,
             reason_code=reason.code,
             reason_for_shopper="" if explain == "none" else for_shopper,
@@ -156,6 +159,8 @@ class OfferEngine:
             url=details.url,
             image_url=details.image_url,
             attributes=details.attributes,
+            price_breaks=self.catalogue.price_breaks(offer.product, ranked.segment),
+            price_to_pay=to_pay,
             propensity=ranked.last_propensity if rank == len(ranked.offers) else 1.0,
         )
 

@@ -111,7 +111,7 @@ def likely_buyers(
         if account in seen:
             continue
         seen.add(account)
-        call = _call(engine, candidate, engine.model.accounts.ids[account], len(calls) + 1, language)
+        call = _call(engine, candidate, account, len(calls) + 1, language)
         if _may_be_called(engine, account, candidate, state_of(call.account_id)):
             calls.append(call)
     return tuple(calls)
@@ -136,21 +136,22 @@ def _may_be_called(engine: OfferEngine, account: int, candidate: int, state: Acc
     return product not in engine.applied_rules(request, state).blocking
 
 
-def _call(engine: OfferEngine, candidate: int, account_id: str, rank: int, language: Language) -> CallListEntry:
+def _call(engine: OfferEngine, candidate: int, account: int, rank: int, language: Language) -> CallListEntry:
     table, reasons = engine.model.candidates, engine.reasons
     product, lower = int(table.product[candidate]), int(table.from_product[candidate])
     probability, quantity = float(table.probability[candidate]), float(table.expected_quantity[candidate])
     reason, is_upgrade = reasons.of_candidate(product, lower, int(table.evidence[candidate])), lower >= 0
+    segment = int(engine.model.accounts.segment[account])
     return CallListEntry(
         rank=rank,
-        account_id=account_id,
+        account_id=engine.model.accounts.ids[account],
         kind="upsell" if is_upgrade else "cross_sell",
         probability=probability,
         expected_quantity=quantity,
-        expected_value=probability * engine.catalogue.money(product, lower, quantity),
+        expected_value=probability * engine.catalogue.money(product, lower, segment, quantity),
         reason=reasons.speak(reason, language).for_rep,
         from_product_id=engine.catalogue.ids[lower] if is_upgrade else None,
-        account_name=account_name(engine.model, account_id),
+        account_name=account_name(engine.model, engine.model.accounts.ids[account]),
     )
 
 

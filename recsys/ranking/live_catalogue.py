@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.contracts.offers import ProductChange
-from recsys.offer_model.tables import Float64, OfferModel
+from recsys.contracts.offers import PriceBreak, ProductChange
+from recsys.offer_model.tables import EVERYONE, Float64, Int64, OfferModel
 
 OFFERABLE, INACTIVE, REFUSAL_DO_NOT_OFFER, OUT_OF_STOCK = 0, 1, 2, 3
 REFUSALS = ("offerable", "inactive", "do_not_offer", "out_of_stock")
@@ -27,6 +27,10 @@ class LiveCatalogue:
         self._rows = {product_id: row for row, product_id in enumerate(self.ids)}
         self.price: Float64 = np.array(products.price)
         self.cost: Float64 = np.array(products.cost)
+        self._prices = model.prices
+        every = np.arange(len(self.price))
+        self.price_start: Int64 = np.searchsorted(model.prices.product, every).astype(np.int64)
+        self.price_count: Int64 = np.searchsorted(model.prices.product, every, side="right") - self.price_start
         self._active = np.array(products.active)
         self._do_not_offer = np.array(products.do_not_offer)
         self._stock: Float64 = np.array(products.stock)
@@ -55,6 +59,8 @@ class LiveCatalogue:
         ):
             if value is not None:
                 array[row] = value
+        if change.price is not None:
+            self.price_count[row] = 0  # a posted price holds for everybody, at any quantity
         self.refusal[row] = self._refusal(row)
         return True
 
@@ -64,14 +70,37 @@ class LiveCatalogue:
         known = {name: None if np.isnan(value) else float(value) for name, value in numbers.items()}
         return {**known, "active": bool(self._active[row]), "do_not_offer": bool(self._do_not_offer[row])}
 
-    def money(self, product: int, from_product: int, quantity: float) -> float:
+    def price_breaks(self, product: int, segment: int) -> tuple[PriceBreak, ...]:
+        """Return every price of a product for a segment; none where it does not depend on the quantity."""
+        rows = self._price_rows(product, segment)
+        if not rows:
+            return ()
+        least = sorted({0.0, *(float(self._prices.least_quantity[row]) for row in rows)})
+        prices = [self.price_at(product, segment, units) for units in least]
+        kept = [place for place, price in enumerate(prices) if place == 0 or price != prices[place - 1]]
+        found = tuple(PriceBreak(max(least[place], 1.0), prices[place]) for place in kept)
+        return found if len(found) > 1 else ()
+
+    def price_at(self, product: int, segment: int, quantity: float) -> float:
+        """Return the price of a product for a segment at a quantity; NaN where it is not known."""
+        reached = [row for row in self._price_rows(product, segment) if quantity >= self._prices.least_quantity[row]]
+        return float(self._prices.price[reached[-1]] if reached else self.price[product])
+
+    def _price_rows(self, product: int, segment: int) -> list[int]:
+        count = int(self.price_count[product])
+        if not count:
+            return []
+        begin = int(self.price_start[product])
+        return [row for row in range(begin, begin + count) if self._prices.segment[row] in (EVERYONE, segment)]
+
+    def money(self, product: int, from_product: int, segment: int, quantity: float) -> float:
         """Return the money that units of a product bring by price, less what an upgrade displaces (-1: nothing).
 
         It is 0 where a price is not known.
         """
-        value = float(self.price[product])
+        value = self.price_at(product, segment, quantity)
         if from_product >= 0:
-            value -= float(self.price[from_product])
+            value -= self.price_at(from_product, segment, quantity)
         value *= quantity
         return 0.0 if math.isnan(value) else value
 

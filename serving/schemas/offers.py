@@ -181,7 +181,7 @@ OFFERS_EXAMPLE: Final[dict[str, Any]] = {
             "probability": 0.18,
             "probability_of": "buys_within_horizon",
             "expected_quantity": 6.0,
-            "expected_value": 5.346,
+            "expected_value": 4.811,
             "score": 0.18,
             "tier": "cart",
             "reason": "SET OF 3 CAKE TINS PANTRY DESIGN was in 412 of 2,005 orders with REGENCY CAKESTAND 3 TIER; "
@@ -189,7 +189,7 @@ OFFERS_EXAMPLE: Final[dict[str, Any]] = {
             "from_product_id": "22423",
             "evidence": {},
             "rule": "autumn tins",
-            "discount": 0.495,
+            "discount": 0.49,
             "text": "This week only",
             "reason_code": "bought_together",
             "reason_for_shopper": "You chose REGENCY CAKESTAND 3 TIER; others order SET OF 3 CAKE TINS PANTRY DESIGN "
@@ -198,6 +198,8 @@ OFFERS_EXAMPLE: Final[dict[str, Any]] = {
             "url": "https://shop.example/22720",
             "image_url": "https://shop.example/22720.jpg",
             "attributes": {"colour": "cream"},
+            "price_breaks": [{"quantity": 1.0, "price": 4.95}, {"quantity": 12.0, "price": 4.25}],
+            "price_to_pay": 4.46,
         }
     ],
     "requested": 4,

@@ -26,7 +26,7 @@ from recsys.offer_model.column_rules import columns_of
 from recsys.offer_model.tables import OfferModel
 from recsys.offer_model.utf8_column import Utf8Column
 from serving.models.exercise import exercise
-from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model, with_price_breaks
 
 TABLES = tuple(table.name for table in fields(OfferModel) if table.name != "facts")
 NUMBERS = (-1, 0, 1, 2**31 - 1, -(2**31), 2**32, 2**53, 2**63 - 1, -(2**63), 2**62 + 7, "rows", "rows+1")
@@ -57,7 +57,8 @@ class Mutation(NamedTuple):
 
 def base() -> OfferModel:
     """The model that all of them are made from: some prices unknown, some accounts without a candidate."""
-    model = synthetic_model(SyntheticModelConfig(n_accounts=30, n_products=60), np.random.default_rng(5))
+    rng = np.random.default_rng(5)
+    model = with_price_breaks(synthetic_model(SyntheticModelConfig(n_accounts=30, n_products=60), rng), rng)
     price = np.where(np.arange(60) % 7 == 0, np.nan, model.products.price)
     return replace(model, products=replace(model.products, price=price))
 

@@ -106,6 +106,11 @@ def serving(behave: Behaviour) -> Iterator[str]:
             try:
                 connection.recv(65_536)
                 behave(connection, stopped)
+                # Closed with a part of the question unread, the answer would be lost with the connection.
+                connection.shutdown(socket.SHUT_WR)
+                connection.settimeout(0.5)
+                while connection.recv(65_536):
+                    pass
             except OSError:
                 return  # the client has gone
 

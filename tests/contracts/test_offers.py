@@ -11,6 +11,8 @@ from serving.schemas.offers import OfferAnswer
 
 KEPT = (1, "P1", "upsell", 9.5, "GBP", 0.25, "buys_within_horizon", 2.0, 4.9, 0.5, "cart", 0.1, "P2", "autumn", 0.5)
 UNKEPT = (
+    "price_breaks",
+    "price_to_pay",
     "name",
     "reason",
     "evidence",

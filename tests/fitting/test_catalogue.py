@@ -14,7 +14,7 @@ import pytest
 from recsys.bundle.load import load_bundle
 from recsys.bundle.save import save_bundle
 from recsys.contracts import columns as c
-from recsys.contracts.offers import OfferRequest
+from recsys.contracts.offers import OfferRequest, json_text
 from recsys.data.dataset import Dataset
 from recsys.errors import BundleCorruptError, ConfigError, DataError
 from recsys.fitting.catalogue import check_catalogue, product_details
@@ -75,7 +75,8 @@ def test_an_offer_brings_them_in_the_language_that_is_spoken() -> None:
             assert offer.attributes == {"colour": "red", "watts": 60}
             assert offer.from_product_name == name or language == "en"
             assert (name or usual) in offer.reason
-        assert json.loads(EncodingEngine(engine).answer(request).offers) == [offer.answered() for offer in slate.offers]
+        answered = [json.loads(json_text(offer.answered())) for offer in slate.offers]
+        assert json.loads(EncodingEngine(engine).answer(request).offers) == answered
 
 
 @pytest.mark.parametrize(

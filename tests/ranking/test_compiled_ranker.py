@@ -29,7 +29,7 @@ from recsys.ranking.kernel.layout import ANSWER, OFFER
 from recsys.ranking.kernel.rank import sources_digest
 from recsys.ranking.ranked import RankedOffer
 from tests.support.reference_ranker.ranker import ReferenceRanker, ReferenceSlate
-from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model, with_price_breaks
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROOF = REPOSITORY / "docs" / "proof" / "ranker_oracle.json"
@@ -83,6 +83,7 @@ def engines() -> dict[str, OfferEngine]:
         "accounts without candidates": OfferEngine(model_of(2, **BARE)),
         "ties": OfferEngine(with_ties(model_of(3))),
         "tight caps": OfferEngine(model_of(4), TIGHT),
+        "price breaks": OfferEngine(with_price_breaks(model_of(6), np.random.default_rng(6))),
         "no accounts": OfferEngine(model_of(5, n_accounts=0, n_segments=0)),
     }
 
@@ -208,7 +209,7 @@ def test_the_same_source_runs_as_plain_python_for_a_debugger() -> None:
         [sys.executable, "-c", ask], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) == 5 * 40 * 5
+    assert int(done.stdout) == 6 * 40 * 5
 
 
 def test_a_change_of_any_file_of_the_kernel_is_compiled_anew(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from recsys.contracts.offers import Objective
+from recsys.offer_model.tables import EVERYONE
 from recsys.ranking.kernel.layout import TIER_ACCOUNT
 from recsys.ranking.live_catalogue import LiveCatalogue
 from tests.support.reference_ranker.candidates import Pool
@@ -40,7 +41,7 @@ def pool(
 
 
 def expected_value(candidates: Pool, objective: Objective, live: LiveCatalogue) -> np.ndarray:
-    return candidates.probability * unit_worth(candidates, objective, live)
+    return candidates.probability * unit_worth(candidates, objective, live, EVERYONE)
 
 
 def test_a_cross_sell_is_worth_probability_times_quantity_times_price() -> None:

@@ -15,7 +15,7 @@ from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.ranked import DEPTH, TIERS, Exploration
 from serving.encoding import EncodedSlate, EncodingEngine, encode
-from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
+from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model, with_price_breaks
 
 SIZE = SyntheticModelConfig(n_accounts=30, n_products=110, n_categories=3)
 MODEL = synthetic_model(SIZE, np.random.default_rng(1))
@@ -36,7 +36,8 @@ def read(encoded: EncodedSlate) -> Any:
 @pytest.mark.parametrize("ruled", [False, True])
 @pytest.mark.parametrize("explain", ["none", "brief", "full"])
 def test_it_says_what_the_offers_say(explain: Explain, ruled: bool) -> None:
-    engine = OfferEngine(replace(MODEL, products=replace(MODEL.products, price=_with_gaps(MODEL.products.price))))
+    model = with_price_breaks(MODEL, np.random.default_rng(2))
+    engine = OfferEngine(replace(model, products=replace(MODEL.products, price=_with_gaps(MODEL.products.price))))
     engine.use_rules(RULES if ruled else [])
     encoding, n_annotated = EncodingEngine(engine), 0
     for row in range(34):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import Field
@@ -22,6 +22,7 @@ from recsys.offer_model.tables import (
     NameTable,
     OfferModel,
     OwnedTable,
+    PriceTable,
     ProductTable,
     RuleTable,
     SegmentTable,
@@ -271,3 +272,22 @@ def _curves() -> CartCurve:
     one = noisy_or_curve()
     lines = np.repeat(np.array([0, 2], dtype=np.int32), len(one.score))
     return CartCurve(np.tile(one.score, 2), np.concatenate([one.probability, one.probability / 2]), lines)
+
+
+def with_price_breaks(model: OfferModel, rng: np.random.Generator) -> OfferModel:
+    """Return the model with prices that depend on quantity and segment for every second product or so."""
+    rows = []
+    for product in np.flatnonzero(rng.random(len(model.products.ids)) < 0.5).tolist():
+        price = rng.uniform(1, 40)
+        for segment in np.flatnonzero(rng.random(len(model.segments.names)) < 0.7).tolist():
+            least = np.unique(rng.integers(0, 12, rng.integers(1, 4)))
+            least[0] = least[0] if segment == 0 else 0
+            rows += [(product, segment, units, price * 0.9**place) for place, units in enumerate(least.tolist())]
+    products, segments, quantities, prices = zip(*rows, strict=True)
+    table = PriceTable(
+        product=np.array(products, dtype=np.int32),
+        segment=np.array(segments, dtype=np.int32),
+        least_quantity=np.array(quantities, dtype=np.float64),
+        price=np.array(prices, dtype=np.float64),
+    )
+    return replace(model, prices=table)

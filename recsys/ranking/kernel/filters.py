@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from recsys.offer_model.tables import EVERYONE
 from recsys.ranking.kernel.layout import (
     FAMILY_IN_CART,
     FILTER_BLOCKED,
@@ -27,6 +28,7 @@ from recsys.ranking.kernel.layout import (
     OBJECTIVE_CONVERSION,
     OBJECTIVE_MARGIN,
     PASSED,
+    answer,
     blocked,
     boosted,
     candidates,
@@ -38,12 +40,17 @@ from recsys.ranking.kernel.layout import (
     family,
     family_marks,
     is_owned,
+    listed_least,
+    listed_price,
+    listed_segment,
     marks,
     owned_count,
     owned_product,
     owned_start,
     pinned,
     price,
+    price_count,
+    price_start,
     refusal,
     request,
     rows,
@@ -71,30 +78,41 @@ def position_in(sorted_rows: Any, row: int) -> int:  # noqa: ANN401 - an array o
 
 
 @inner
+def price_at(t: int, product: int, quantity: float) -> float:
+    """The price of a product at a quantity, for the segment that is asked for; NaN where it is not known."""
+    value, segment, first = price(t)[product], answer(t)[0].segment, price_start(t)[product]
+    for row in range(first, first + price_count(t)[product]):
+        is_for = listed_segment(t)[row] == EVERYONE or listed_segment(t)[row] == segment
+        if is_for and quantity >= listed_least(t)[row]:
+            value = listed_price(t)[row]
+    return value
+
+
+@inner
 def money(t: int, i: int) -> float:
     """The money that a candidate brings if it is bought, 0 where a price is not known; by price for `conversion`.
 
     An upgrade brings the difference to what it displaces. A discount comes off the price.
     """
     candidate, r = candidates(t)[i], request(t)[0].rules
-    value = _unit_value(t, candidate.product)
+    value = _unit_value(t, candidate.product, candidate.quantity)
     discount = position_in(discounted(r), candidate.product)
     if discount != NO_ROW:
-        value -= shares(r)[discount] * price(t)[candidate.product]
+        value -= shares(r)[discount] * price_at(t, candidate.product, candidate.quantity)
     if candidate.from_product != NO_ROW:
-        value -= _unit_value(t, candidate.from_product)
+        value -= _unit_value(t, candidate.from_product, candidate.quantity)
     value *= candidate.quantity
     return 0.0 if math.isnan(value) else value
 
 
 @inner
-def _unit_value(t: int, product: int) -> float:
+def _unit_value(t: int, product: int, quantity: float) -> float:
     """The price of a product, or its margin.
 
     A product without a cost is taken at the median margin rate of those that have one: at its full price it would pass
     everything whose cost is known.
     """
-    value = price(t)[product]
+    value = price_at(t, product, quantity)
     if request(t)[0].objective == OBJECTIVE_MARGIN:
         margin = value - cost(t)[product]
         return value * settings(t)[0].margin_rate if math.isnan(margin) else margin
@@ -132,7 +150,7 @@ def first_filter(t: int, i: int) -> int:
         return code
     if asked.has_rules and position_in(blocked(asked.rules), product) != NO_ROW:
         return FILTER_BLOCKED
-    if asked.has_bounds and _is_outside(t, product):
+    if asked.has_bounds and _is_outside(t, i):
         return FILTER_BOUNDS
     if marks(t)[product] & MARKS_OF_FILTERS:
         marked: Any = marked_filter(t, product, is_upgrade)
@@ -166,9 +184,9 @@ def _floor(t: int, i: int) -> int:
 
 
 @inner
-def _is_outside(t: int, product: int) -> bool:
+def _is_outside(t: int, i: int) -> bool:
     """Whether a product is of no category, or at no price, that the request wants; an unknown price is none."""
-    asked = request(t)[0]
+    asked, product = request(t)[0], candidates(t)[i].product
     if asked.n_categories != NO_ROW:
         first = asked.n_cart + asked.n_excluded + asked.n_suppressed + asked.n_bought
         is_wanted = False
@@ -176,9 +194,10 @@ def _is_outside(t: int, product: int) -> bool:
             is_wanted |= category(t)[product] == rows(t)[i]
         if not is_wanted:
             return True
-    if not math.isnan(asked.min_price) and not price(t)[product] >= asked.min_price:
+    paid = price_at(t, product, candidates(t)[i].quantity)
+    if not math.isnan(asked.min_price) and not paid >= asked.min_price:
         return True
-    return not math.isnan(asked.max_price) and not price(t)[product] <= asked.max_price
+    return not math.isnan(asked.max_price) and not paid <= asked.max_price
 
 
 @inner

@@ -16,7 +16,7 @@ from recsys.ranking.kernel.candidates import (
     find_recent,
     most_candidates,
 )
-from recsys.ranking.kernel.filters import clear_marks, first_filter, mark_products, marked_filter, money
+from recsys.ranking.kernel.filters import clear_marks, first_filter, mark_products, marked_filter, money, price_at
 from recsys.ranking.kernel.layout import (
     CROSS_SELL,
     FILTER_NOT_CREDIBLE,
@@ -39,7 +39,6 @@ from recsys.ranking.kernel.layout import (
     marks,
     offers,
     opted_out,
-    price,
     removed,
     request,
     segment_of,
@@ -123,7 +122,8 @@ def _write_offers(t: int, n: int) -> None:
             if position != NO_ROW:
                 offer.antecedent = antecedent_at(t, position, candidate.tier)
                 offer.rule = rule_of(t, candidate.product, offer.antecedent)
-        offer.price, offer.probability = price(t)[candidate.product], candidate.probability
+        offer.price = price_at(t, candidate.product, candidate.quantity)
+        offer.probability = candidate.probability
         offer.quantity, offer.utility = candidate.quantity, candidate.utility
         offer.expected_value = candidate.probability * money(t, i)
 

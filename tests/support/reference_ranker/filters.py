@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from recsys.offer_model.tables import Bool, Int32
+from recsys.offer_model.tables import Bool, Float64, Int32
 from recsys.ranking.live_catalogue import REFUSALS, LiveCatalogue
 from tests.support.reference_ranker.candidates import Pool, member
 
@@ -17,6 +17,12 @@ NO_ROWS: Int32 = np.zeros(0, dtype=np.int32)
 BLOCKED_BY_RULE: Final = "blocked"
 CHANGING: Final = frozenset({*REFUSALS[1:], BLOCKED_BY_RULE})
 """Reasons that change from moment to moment: a decision keeps which of its candidates they removed."""
+
+
+def prices_of(products: Int32, quantity: Float64, segment: int, catalogue: LiveCatalogue) -> Float64:
+    """Return what a segment pays for each product at a quantity."""
+    pairs = zip(products.tolist(), quantity.tolist(), strict=True)
+    return np.array([catalogue.price_at(product, segment, units) for product, units in pairs], dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +34,22 @@ class Bounds:
         categories: the wanted ones, sorted; None: any.
         min_price: money a unit.
         max_price: money a unit.
+        segment: whose prices they are about.
     """
 
     category_of: Int32
     categories: Int32 | None
     min_price: float | None
     max_price: float | None
+    segment: int
 
-    def outside(self, products: Int32, catalogue: LiveCatalogue) -> Bool:
+    def outside(self, pool: Pool, catalogue: LiveCatalogue) -> Bool:
         """Return which products the request does not want; one without a price is outside every price band."""
+        products = pool.product
         out = np.zeros(len(products), dtype=bool)
         if self.categories is not None:
             out |= ~member(self.category_of[products], self.categories)
-        price = catalogue.price[products]
+        price = prices_of(products, pool.quantity, self.segment, catalogue)
         if self.min_price is not None:
             out |= ~(price >= self.min_price)
         if self.max_price is not None:
@@ -98,7 +107,7 @@ class Barriers:
         if len(self.blocked):
             yield BLOCKED_BY_RULE, member(pool.product, self.blocked)
         if self.bounds is not None:
-            yield "filtered", self.bounds.outside(pool.product, catalogue)
+            yield "filtered", self.bounds.outside(pool, catalogue)
         for name, rows in (("in_cart", self.in_cart), ("excluded", self.excluded), ("withheld", self.suppressed)):
             if len(rows):
                 yield name, member(pool.product, rows)

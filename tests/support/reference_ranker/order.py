@@ -14,20 +14,23 @@ from recsys.contracts.offers import Objective
 from recsys.offer_model.tables import Bool, Float64, Int32
 from recsys.ranking.live_catalogue import LiveCatalogue
 from tests.support.reference_ranker.candidates import Pool
+from tests.support.reference_ranker.filters import prices_of
 
 
-def unit_worth(pool: Pool, objective: Objective, catalogue: LiveCatalogue, discount: Float64 | None = None) -> Float64:
+def unit_worth(
+    pool: Pool, objective: Objective, catalogue: LiveCatalogue, segment: int, discount: Float64 | None = None
+) -> Float64:
     """Return the money of each candidate if it is bought, 0 where a price is not known; by price for `conversion`.
 
     Under `margin` a product without a cost is taken at the median margin rate of those that have one: at its full price
     it would pass everything whose cost is known. `discount` is the share of its price that comes off each candidate.
     """
-    worth = _worth(pool.product, objective, catalogue)
+    worth = _worth(pool.product, pool.quantity, objective, catalogue, segment)
     if discount is not None:
-        worth = worth - discount * catalogue.price[pool.product]
+        worth = worth - discount * prices_of(pool.product, pool.quantity, segment, catalogue)
     climbs = pool.from_product >= 0
     if climbs.any():
-        displaced = _worth(np.maximum(pool.from_product, 0), objective, catalogue)
+        displaced = _worth(np.maximum(pool.from_product, 0), pool.quantity, objective, catalogue, segment)
         worth = np.where(climbs, worth - displaced, worth)
     worth = worth * pool.quantity
     worth[np.isnan(worth)] = 0.0
@@ -80,8 +83,8 @@ def raw_order(pool: Pool) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     return merged
 
 
-def _worth(products: Int32, objective: Objective, catalogue: LiveCatalogue) -> Float64:
-    price: Float64 = catalogue.price[products]
+def _worth(products: Int32, quantity: Float64, objective: Objective, catalogue: LiveCatalogue, segment: int) -> Float64:
+    price = prices_of(products, quantity, segment, catalogue)
     if objective != "margin":
         return price
     margin: Float64 = price - catalogue.cost[products]

@@ -36,7 +36,7 @@ from tests.support.reference_ranker.candidates import (
     order_pool,
     repeat_rate,
 )
-from tests.support.reference_ranker.filters import BLOCKED_BY_RULE, CHANGING, NO_ROWS, Barriers, Bounds
+from tests.support.reference_ranker.filters import BLOCKED_BY_RULE, CHANGING, NO_ROWS, Barriers, Bounds, prices_of
 from tests.support.reference_ranker.order import credible, raw_order, unit_worth, value_order
 from tests.support.reference_ranker.picker import Picker, Slot
 
@@ -169,7 +169,7 @@ class ReferenceRanker:
             owned=self._owned(account, bought, rules_out=not cart or request.new_only, ever=request.new_only),
             new_only=request.new_only,
             blocked=rules.columns.arrays["blocked"],
-            bounds=self._bounds(request),
+            bounds=self._bounds(request, segment),
         )
         return Situation(
             account,
@@ -188,13 +188,13 @@ class ReferenceRanker:
         owned = NO_ROWS if account < 0 else owned_by(self.model, account, ever=ever)
         return np.union1d(owned, np.array(bought, dtype=np.int32)) if bought else owned
 
-    def _bounds(self, request: OfferRequest) -> Bounds | None:
+    def _bounds(self, request: OfferRequest, segment: int) -> Bounds | None:
         if not request.categories and request.min_price is None and request.max_price is None:
             return None
         codes = {name: code for code, name in enumerate(self.model.categories.names)}
         wanted = _sorted([codes[name] for name in set(request.categories) & codes.keys()])
         categories = wanted if request.categories else None
-        return Bounds(self.model.products.category, categories, request.min_price, request.max_price)
+        return Bounds(self.model.products.category, categories, request.min_price, request.max_price, segment)
 
     def _known(self, product_ids: Iterable[str]) -> list[int]:
         return [row for row in map(self.engine.catalogue.row, product_ids) if row >= 0]
@@ -289,7 +289,7 @@ class ReferenceRanker:
 
     def _unit_worth(self, pool: Pool, request: OfferRequest, situation: Situation) -> Float64:
         discount = situation.by_product(pool.product, "discounted", "shares", 0.0)
-        return unit_worth(pool, request.objective, self.engine.catalogue, discount)
+        return unit_worth(pool, request.objective, self.engine.catalogue, situation.segment, discount)
 
     def floors(self, pool: Pool, request: OfferRequest, situation: Situation) -> Iterator[tuple[str, Bool]]:
         """Yield which candidates are too faint, or worth less than what they displace."""
@@ -311,7 +311,7 @@ class ReferenceRanker:
         self, picked: Pool, worth: Float64, request: OfferRequest, situation: Situation
     ) -> Iterator[RankedOffer]:
         value = picked.probability * self._unit_worth(picked, request, situation)
-        price = self.engine.catalogue.price[picked.product]
+        price = prices_of(picked.product, picked.quantity, situation.segment, self.engine.catalogue)
         columns = picked.product, picked.from_product, picked.evidence, picked.tier
         numbers = price, picked.probability, picked.quantity, value, worth
         rows = zip(*[column.tolist() for column in (*columns, *numbers)], strict=True)
