@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from recsys.client import (
     AsyncOfferClient,
-    ClientConfig,
     OfferClient,
     Order,
     OrderLine,
@@ -32,121 +23,16 @@ from recsys.client import (
     ReportedOutcome,
 )
 from recsys.errors import ConfigError
-
-THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
-HURRIED = ClientConfig(retries=0, backoff_seconds=0.01, max_backoff_seconds=0.05, flush_seconds=20)
-Answering = Callable[[str, list[dict[str, Any]]], tuple[int, dict[str, Any]]]
-
-
-def outcome(name: object) -> ReportedOutcome:
-    return ReportedOutcome(f"o{name}", "d1", "shown", occurred_at=THEN)
-
-
-def order(name: object) -> Order:
-    return Order(f"w{name}", (OrderLine("P1"),), account_id="A1", ordered_at=THEN)
-
-
-def refusal(status: int, detail: str, *pointers: str) -> tuple[int, dict[str, Any]]:
-    """What an offer engine says of events that it does not take, with the fields that it names."""
-    errors = [{"pointer": pointer, "detail": "breaks a rule"} for pointer in pointers]
-    return status, {"detail": detail, "request_id": "r-1", "errors": errors}
-
-
-def takes_all(kind: str, events: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
-    if kind == "outcomes":
-        return 200, {"received": len(events)}
-    return 200, {"received_lines": sum(len(event["lines"]) for event in events)}
-
-
-class Server:
-    """Answers posts as it is told to; keeps what it answered with 200, and the size of every post."""
-
-    def __init__(self, answer: Answering) -> None:
-        self.answer = answer
-        self.taken: list[dict[str, Any]] = []
-        self.sizes: list[int] = []
-        self.asked = threading.Event()
-
-    @property
-    def ids(self) -> Counter[str]:
-        return Counter(event.get("outcome_id") or event["order_id"] for event in self.taken)
-
-    @contextmanager
-    def running(self, port: int = 0) -> Iterator[str]:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                kind = self.path.rpartition("/")[2]
-                events = json.loads(self.rfile.read(int(self.headers["content-length"])))[kind]
-                status, body = server.answer(kind, events)
-                if status == 200:
-                    server.taken += events
-                server.sizes.append(len(events))
-                server.asked.set()
-                content = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("content-length", str(len(content)))
-                if "request_id" in body:  # a proxy's answers have none
-                    self.send_header("content-type", "application/problem+json")
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        with ThreadingHTTPServer(("127.0.0.1", port), Handler) as listening:
-            thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
-            thread.start()
-            try:
-                yield f"http://127.0.0.1:{listening.server_address[1]}"
-            finally:
-                listening.shutdown()
-                thread.join()
-
-
-NOBODY = "http://127.0.0.1:1"
-
-
-def in_threads(url: str, config: ClientConfig, n: int) -> tuple[int, QueueState]:
-    with OfferClient(url, config) as client:
-        kept = sum(client.queue_outcomes([outcome(i)]) + client.queue_orders([order(i)]) for i in range(n))
-        client.close()
-        return kept, client.queue
-
-
-def in_a_loop(url: str, config: ClientConfig, n: int) -> tuple[int, QueueState]:
-    async def run() -> tuple[int, QueueState]:
-        async with AsyncOfferClient(url, config) as client:
-            kept = 0
-            for i in range(n):
-                kept += await client.queue_outcomes([outcome(i)]) + await client.queue_orders([order(i)])
-            await client.close()
-            return kept, client.queue
-
-    return asyncio.run(run())
-
-
-@pytest.fixture(params=[in_threads, in_a_loop], ids=["sync", "async"])
-def send(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
-@pytest.fixture(params=["sync", "async"])
-def send_batch(request: pytest.FixtureRequest) -> Any:
-    """Puts orders into the queue of either client and closes it."""
-
-    def in_thread(url: str, orders: list[Order]) -> None:
-        with OfferClient(url, HURRIED) as client:
-            client.queue_orders(orders)
-
-    async def in_loop(url: str, orders: list[Order]) -> None:
-        async with AsyncOfferClient(url, HURRIED) as client:
-            await client.queue_orders(orders)
-
-    return in_thread if request.param == "sync" else lambda *given: asyncio.run(in_loop(*given))
+from tests.support.queue_server import (
+    HURRIED,
+    NOBODY,
+    THEN,
+    Server,
+    order,
+    outcome,
+    refusal,
+    takes_all,
+)
 
 
 def test_all_that_is_queued_is_sent_by_the_time_the_client_is_closed(send: Any) -> None:
@@ -410,85 +296,3 @@ def test_what_has_no_time_happened_when_it_was_queued() -> None:
         client.close()
     for event in server.taken:
         assert before <= datetime.fromisoformat(event.get("occurred_at") or event["ordered_at"]) <= datetime.now(UTC)
-
-
-def test_a_queue_in_a_file_survives_a_restart_of_either_side(tmp_path: Path) -> None:
-    config = HURRIED.model_copy(update={"queue_file": tmp_path / "queue.db", "flush_seconds": 0.0})
-    with OfferClient(NOBODY, config) as client:
-        client.queue_outcomes([outcome(1)])
-        assert client.close() == 1
-    with OfferClient(NOBODY, config) as client:
-        client.queue_orders([order(2)])
-        assert client.queue.waiting == 2
-        with pytest.raises(ConfigError, match=r"queue_file == .*queue.db'.* one for each client"):
-            OfferClient(NOBODY, config)
-    server = Server(takes_all)
-    with server.running() as url, OfferClient(url, config):
-        assert server.asked.wait(20)  # though nothing new was queued
-    with server.running() as url, OfferClient(url, config.model_copy(update={"flush_seconds": 20.0})) as client:
-        assert client.close() == 0
-    assert set(server.ids) == {"o1", "w2"}
-
-
-def test_a_process_that_is_killed_loses_nothing_of_a_queue_in_a_file(tmp_path: Path) -> None:
-    _in_a_process(f"queue_file=Path({str(tmp_path / 'queue.db')!r})", NOBODY, "os._exit(9)", code=9)
-    server = Server(takes_all)
-    with server.running() as url, OfferClient(url, ClientConfig(queue_file=tmp_path / "queue.db")) as client:
-        assert client.close() == 0
-    assert server.ids == Counter(["o0"])
-
-
-def test_a_process_that_forgets_to_close_its_client_sends_what_waits() -> None:
-    server = Server(takes_all)
-    with server.running() as url:
-        _in_a_process("", url, "pass", code=0)
-    assert server.ids == Counter(["o0"])
-
-
-def _in_a_process(options: str, url: str, ending: str, code: int) -> None:
-    script = (
-        "import os\nfrom pathlib import Path\nfrom recsys.client import *\n"
-        f"client = OfferClient({url!r}, ClientConfig({options}))\n"
-        f"assert client.queue_outcomes([ReportedOutcome('o0', 'd1', 'shown')]) == 1\n{ending}\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
-    assert done.returncode == code
-
-
-def test_a_file_that_can_not_be_is_told_at_once(tmp_path: Path) -> None:
-    (tmp_path / "text.db").write_text("this is no database, whatever its name says, and must stay as it is")
-    with sqlite3.connect(tmp_path / "other.db") as other:
-        other.execute("CREATE TABLE queued (id TEXT, job TEXT)")
-    other.close()
-    for file, sentence in (
-        (tmp_path / "nowhere" / "queue.db", r"its folder does not exist; make it"),
-        (tmp_path / "text.db", r"name a file"),
-        (tmp_path / "other.db", r"its table `queued` has the columns id, job, must have position, kind, body"),
-    ):
-        with pytest.raises(ConfigError, match=rf"queue_file == .*{sentence}"):
-            OfferClient(NOBODY, ClientConfig(queue_file=file))
-
-
-def test_a_page_that_makes_its_client_waits_no_longer_than_its_deadline_for_a_locked_file(tmp_path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(tmp_path / "queue.db")) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        took = []
-        for _ in range(5):  # the best of several, on a machine that does other things
-            begun = time.monotonic()
-            with pytest.raises(ConfigError, match=r"queue_file == .*locked"):
-                OfferClient(NOBODY, ClientConfig(queue_file=tmp_path / "queue.db", deadline_ms=20))
-            took.append(time.monotonic() - begun)
-    assert min(took) < 0.9  # it was 1 s whatever the deadline
-
-
-def test_after_a_fork_a_client_says_that_it_belongs_to_the_other_process() -> None:
-    """Its thread is not there: without a word every page would wait for its deadline."""
-    script = (
-        "import os\nfrom recsys.client import OfferClient\n"
-        f"client = OfferClient({NOBODY!r})\n"
-        "if child := os.fork():\n    client.close()\n"
-        "    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
-        "try:\n    client.models()\nexcept RuntimeError as error:\n    os._exit(7 if 'forked' in str(error) else 1)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
-    assert done.returncode == 7
