@@ -71,7 +71,7 @@ class CartModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
 
     Example:
         >>> orders = sp.csr_array(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1], [1, 0, 1]]))
-        >>> model = CartModel(CartConfig(penalty=0.1)).fit(orders)
+        >>> model = CartModel(CartConfig(penalty=0.1, prior_orders=1.0)).fit(orders)
         >>> int(model.score(sp.csr_array([[1.0, 0, 0]]))[0, 1:].argmax()) + 1
         1
     """

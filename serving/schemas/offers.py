@@ -106,7 +106,7 @@ class OffersBody(StrictBody):
     explain: Explain = Field(default="brief", description="How much evidence comes with each offer.")
     filters: FiltersBody | None = Field(default=None, description="Which products may be offered at all.")
     region: Label | None = Field(default=None, description="Of the buyer; business rules may ask for it.")
-    language: LanguageTag | None = Field(default=None, description=LANGUAGE_WANTED)
+    language: LanguageTag | None = Field(default=None, description=LANGUAGE_WANTED, examples=["de"])
     experiment_id: Id | None = Field(
         default=None,
         description="The experiment to take part in; left out, the oldest that runs and has a unit for it. One that "

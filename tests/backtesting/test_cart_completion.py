@@ -153,7 +153,7 @@ def planted_orders(n: int, seed: int) -> sp.csr_array:
 
 
 def test_learned_weights_beat_every_pair_measure_where_bestsellers_drown_it() -> None:
-    train, later = planted_orders(3_000, 1), planted_orders(800, 2)
+    train, later = planted_orders(3_000, 1), planted_orders(3_000, 9)
     later = later[np.diff(later.indptr) >= 2]
     nobody = np.full(later.shape[0], -1, dtype=np.int32)
     task = hide_one_line(later, nobody, sp.csr_array((1, 35)), np.random.default_rng(3))

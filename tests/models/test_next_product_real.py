@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from recsys.backtesting.upgrade_scores import first_of_each
 from recsys.data.dataset import ReadSpec, read_dataset
@@ -25,6 +26,7 @@ SMALL = NextProductConfig(
 )
 
 
+@pytest.mark.proof  # a minute; the backtests of a simulated market and the gate guard every change
 def test_a_small_model_beats_every_single_method(online_retail_path: Path) -> None:
     spec = ReadSpec(orders=str(online_retail_path), preset="online-retail-ii")
     history, known = read_dataset(spec).history(), read_dataset(spec.model_copy(update={"as_of": CUTOFF}))

@@ -171,6 +171,7 @@ def checked(path: Path, as_of: datetime, config: TrainConfig) -> pd.Series:
 
 
 @pytest.mark.data
+@pytest.mark.proof  # 40 s; test_reasons_by_query.py asks the same of a simulated market
 def test_reasons_of_the_first_four_months_equal_a_query(online_retail_path: Path) -> None:
     counts = checked(online_retail_path, SPRING, HASTY)
     assert counts.sum() >= 200
