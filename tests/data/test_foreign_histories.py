@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from recsys.data.dataset import Dataset
 from recsys.data.proposal import propose_mapping
 from recsys.data.sources import connect, open_source
 from recsys.errors import DataError
+from tests.conftest import real_file
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "your_data.md"
 
@@ -62,10 +62,7 @@ def history(request: pytest.FixtureRequest) -> History:
 
 @pytest.fixture
 def path(history: History) -> Path:
-    promised = os.environ.get("OFFERS_DATA")
-    if not promised:
-        pytest.skip(f"{history.file}: OFFERS_DATA is not set; it names the folder of the real data sets")
-    return Path(promised) / history.file
+    return real_file(history.file)
 
 
 @pytest.mark.data
