@@ -28,14 +28,15 @@ type: setup
 # One thread a worker: threads of OpenMP that spin against each other make two busy cores five times slower.
 fast coverage test: export OMP_NUM_THREADS = 1
 
-FAST := $(filter-out tests/test_quality.py,$(wildcard tests/test_*.py)) $(addprefix tests/,bundle cli client contracts data engines \
+FAST := $(wildcard tests/test_*.py) $(addprefix tests/,bundle cli client contracts data engines \
   evaluation events experiments ladder mining offer_catalogue offer_model products ranking reporting)
 
-# What trains no model and starts no server process.
+# What trains no model, starts no server process and is not marked as slow.
 fast: setup
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not proof" $(FAST) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not proof and not slow" $(FAST) $(ARGS)
 
-# How much of the code the fast tests run; the tracing costs a fifth, which the servers' tests are spared.
+# How much of the code the fast tests and the slow ones of their folders run; the tracing costs a fifth, which the
+# servers' tests are spared.
 coverage: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not proof" --cov --cov-report=term $(FAST) $(ARGS)
 

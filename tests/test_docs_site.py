@@ -16,6 +16,8 @@ from threading import Thread
 import pytest
 from playwright.sync_api import Page, Request, Route, sync_playwright
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -14,6 +14,8 @@ from packaging.requirements import Requirement
 
 from tests.support.installation import ROOT, brought_by, link_distributions, locked, python_of_links
 
+pytestmark = pytest.mark.slow
+
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 OFFERS = "from recsys.cli import main; main()"
 IMAGES = {extra: ROOT / "deploy" / f"{extra}.lock" for extra in ("serve", "train")}

@@ -19,6 +19,8 @@ from typing import Any, Literal, NamedTuple
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (
     "README.md",

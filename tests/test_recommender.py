@@ -36,6 +36,8 @@ from recsys.ranking.engine import OfferEngine
 from recsys.simulation.market import Market, simulate_market
 from tests.support.foreign_parts import NormalBayes, Rising, SameBrand
 
+pytestmark = pytest.mark.slow
+
 SMALL = FitConfig.model_validate(
     {
         "next_product": {

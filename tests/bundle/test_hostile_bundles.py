@@ -19,6 +19,8 @@ import pytest
 
 from tests.bundle import hostile_bundles as hostile
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROOF = REPOSITORY / "docs" / "proof" / "bundle_fuzz.json"
 LABELS = [mutation.label for mutation in hostile.mutations()]

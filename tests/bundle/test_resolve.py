@@ -17,6 +17,8 @@ from recsys.errors import BundleCorruptError, ModelNotFoundError
 from tests.support.installation import ROOT, link_distributions, locked, python_of_links
 from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:

@@ -17,6 +17,8 @@ from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.report import TableReport
 from recsys.errors import CurrencyError, DataError, EmptyDataError
 
+pytestmark = pytest.mark.slow
+
 HEADER = ("order_id", "account_id", "product_id", "ordered_at", "quantity", "unit_price")
 GOOD = ("o1", "a1", "p1", "2024-01-01", "2", "10")
 

@@ -11,6 +11,8 @@ from recsys.cli import main
 from recsys.data.dataset import ReadSpec, read_dataset
 from recsys.data.mapping import parse_map
 
+pytestmark = pytest.mark.slow
+
 HEADER = ("Order No", "Customer", "SKU", "Date", "Qty", "Price")
 ROWS = (
     ("1", "a", "p", "31/01/2024", "2", "1.5"),

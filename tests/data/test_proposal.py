@@ -9,6 +9,8 @@ import pytest
 from recsys.data.proposal import matching_preset, propose_mapping
 from recsys.data.sources import connect, open_source
 
+pytestmark = pytest.mark.slow
+
 ORDERS = 400
 
 

@@ -19,6 +19,8 @@ from recsys.data.sources import DataSource
 from recsys.errors import ConfigError, CurrencyError, DataError, EmptyDataError, MissingColumnError, SourceNotFoundError
 from recsys.simulation.market import Market, simulate_market
 
+pytestmark = pytest.mark.slow
+
 AS_OF = datetime(2025, 7, 1, tzinfo=UTC)
 TABLES = ("orders", "products", "accounts", "upgrades")
 

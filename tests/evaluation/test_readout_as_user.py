@@ -27,6 +27,8 @@ from recsys.events.store import EventStore, open_store
 from recsys.experiments.assignment import assign_many
 from recsys.experiments.plan import Arm, ExperimentPlan, LockedPlan, canonical_json, plan_hash
 
+pytestmark = pytest.mark.slow
+
 START = datetime(2026, 1, 5, tzinfo=UTC)
 NOW = START + timedelta(days=28)
 PROMISED = [

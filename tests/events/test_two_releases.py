@@ -17,6 +17,8 @@ from recsys.events.schema import ADDED, FED, VERSION
 from recsys.events.store import SqlStore, open_store
 from tests.events import layout_4
 
+pytestmark = pytest.mark.slow
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 

@@ -17,6 +17,8 @@ from recsys.mining.rules import RuleConfig, rules_frame
 from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import Market, simulate_market
 
+pytestmark = pytest.mark.slow
+
 PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "mining.json"
 ENOUGH = 20  # orders that hold both products of a planted pair: the pair had a chance to be seen
 SEED = 7

@@ -31,6 +31,8 @@ from recsys.ranking.ranked import RankedOffer
 from tests.support.reference_ranker.ranker import ReferenceRanker, ReferenceSlate
 from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model, with_price_breaks
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROOF = REPOSITORY / "docs" / "proof" / "ranker_oracle.json"
 N_ACCOUNTS, N_PRODUCTS = 30, 110

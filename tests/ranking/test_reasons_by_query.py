@@ -21,6 +21,8 @@ from recsys.fitting.copurchases import EvidenceConfig
 from recsys.models.candidates import Candidates
 from recsys.ranking.engine import OfferEngine
 
+pytestmark = pytest.mark.slow
+
 START, AS_OF = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
 N_ACCOUNTS, N_PRODUCTS = 300, 40
 WINDOW_DAYS = 45

@@ -14,6 +14,8 @@ from recsys.contracts.events import EventQuery
 from recsys.evaluation.kpis.registry import REGISTRY
 from recsys.events.store import open_store
 
+pytestmark = pytest.mark.slow
+
 KNOWN = {"kpis": EntryPoint("kpis", "recsys.cli.kpis:kpis_command", "offer_engine.commands")}
 
 

@@ -29,6 +29,8 @@ from recsys.simulation.responses.experiment import (
     simulate_experiment,
 )
 
+pytestmark = pytest.mark.slow
+
 ADDITIVE = (
     "upsell_cross_sell_rate", "upsell_rate", "cross_sell_rate", "aov", "revenue_contribution",
     "upsell_revenue_contribution", "cross_sell_revenue_contribution", "volume_share",

@@ -19,6 +19,8 @@ from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.experiments.plan import ExperimentPlan, LockedPlan
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 Fault = Callable[[ExperimentLog], ExperimentLog]
 

@@ -39,6 +39,8 @@ from recsys.events.memory import MemoryStore
 from recsys.events.store import EventStore, open_store
 from recsys.experiments.plan import Arm, ExperimentPlan, LockedPlan, Policy, canonical_json, plan_hash
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 ASSIGNED = Assigned(
     np.array(["a", "b", "c"], dtype=object), np.array(["x", "y", "x"], dtype=object), np.array([10, 10, 12]) * DAY, {}

@@ -23,6 +23,8 @@ from recsys.experiments.plan import ExperimentPlan
 from recsys.reporting.readout_page import html_page, log_report
 from recsys.reporting.readout_text import markdown_page, readout_tables
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
 
