@@ -106,9 +106,13 @@ class AsyncOfferClient:
         if self._is_closed:
             return self._outbox.state.waiting
         self._is_closing = True
-        sending = self._begin_sending()
-        self._filled.set()
-        await asyncio.wait([sending], timeout=self._config.flush_seconds)
+        end = asyncio.get_running_loop().time() + self._config.flush_seconds
+        is_cancelled = True  # by others: a sending task that was being cancelled ends without having sent anything
+        while is_cancelled:
+            sending = self._begin_sending()
+            self._filled.set()
+            await asyncio.wait([sending], timeout=max(end - asyncio.get_running_loop().time(), 0))
+            is_cancelled = sending.done() and sending.cancelled()
         if not sending.done():
             sending.cancel()
             await asyncio.wait([sending])

@@ -247,17 +247,25 @@ def test_a_client_can_be_closed_in_another_event_loop_than_its_own() -> None:
 
 
 def test_after_its_sending_task_was_cancelled_a_client_sends_again() -> None:
-    server = Server(takes_all)
+    arrived, cancelled = threading.Event(), threading.Event()
+
+    def waits_once(kind: str, events: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
+        arrived.set()
+        return takes_all(kind, events) if cancelled.wait(20) else refusal(503, "nobody cancelled")
 
     async def run(url: str) -> int:
         client = AsyncOfferClient(url, HURRIED)
         await client.queue_outcomes([outcome(1)])
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        sending = asyncio.all_tasks() - {asyncio.current_task()}
+        assert await asyncio.to_thread(arrived.wait, 20)
+        for task in sending:
             task.cancel()
         await asyncio.sleep(0)
+        cancelled.set()
         await client.queue_outcomes([outcome(2)])
         return await client.close()
 
+    server = Server(waits_once)
     with server.running() as url:
         assert asyncio.run(run(url)) == 0
     assert set(server.ids) == {"o1", "o2"}
