@@ -34,6 +34,7 @@ from recsys.fitting.steps import (
     steps_found,
     take_over,
 )
+from recsys.ladder.absence import why_no_edges
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import fixed_ladder, ladder_from_data, ladder_from_file, with_names
 from recsys.reporting.backtest_text import strongest_pairs
@@ -74,6 +75,7 @@ class TrainingRun:
         evidence: what the gate judges.
         times: what each step took.
         resumed: the steps that an earlier run, which was ended, had done.
+        no_upgrades: why no upgrade edge was found; empty where there is one, or a ladder was given.
     """
 
     run_id: str
@@ -83,6 +85,7 @@ class TrainingRun:
     evidence: GateEvidence
     times: tuple[StepTime, ...]
     resumed: tuple[str, ...] = ()
+    no_upgrades: str = ""
 
 
 @single_threaded()
@@ -146,7 +149,8 @@ def train_and_register(
             run.set_tags({NOTE: card})
         run.log_metrics(watch.metrics(frozenset(resumed)))
         version = registry.register(run.run_id, card)
-    return TrainingRun(run.run_id, version.version, figures, data.report, evidence, tuple(watch.times), resumed)
+    times, no_upgrades = tuple(watch.times), _no_upgrades(data, fitted, config, ladder)
+    return TrainingRun(run.run_id, version.version, figures, data.report, evidence, times, resumed, no_upgrades)
 
 
 def steps_folder(out: Path | None, tracking_uri: str) -> Path:
@@ -193,6 +197,12 @@ def run_figures(data: Dataset, fitted: FittedModels) -> dict[str, float]:
         "upsell_candidates": len(fitted.up),
         "accounts_with_an_offer": len(unique_sorted(np.concatenate([fitted.cross.account, fitted.up.account]))),
     }
+
+
+def _no_upgrades(data: Dataset, fitted: FittedModels, config: TrainConfig, ladder: Ladder | None) -> str:
+    if len(fitted.ladder) or ladder is not None:
+        return ""
+    return why_no_edges(data.products, fitted.history, data.upgrades, config.ladder)
 
 
 def _end_killed(registry: Registry, run_id: str | None, *, by: TrackedRun) -> None:

@@ -21,9 +21,9 @@ from recsys.data.dataset import Dataset, as_dataset
 from recsys.data.history import History
 from recsys.data.sources import DataSource
 from recsys.ladder.empirical_bayes import fit_beta_prior
+from recsys.ladder.inferred import NameSearch, PriceBand, next_rungs, search_names
 from recsys.ladder.tiers import price_edges, tier_edges
 from recsys.ladder.upgrade_events import EdgeRows, PurchaseIndex, UpgradeEventConfig, find_upgrade_events, pair_up
-from recsys.products.families import NameMatrix, higher_version, like_pairs
 from recsys.products.names import parse_name
 
 Origin = Literal["curated", "tier", "inferred"]
@@ -122,18 +122,18 @@ def build_ladder(
         upgrades: curated links `from_product_id to_product_id`, with `reason` where known; or None.
         config: where edges come from.
     """
-    catalogue = _catalogue(products, history)
+    catalogue = catalogue_with_prices(products, history)
     found = [_curated_edges(upgrades, catalogue), tier_edges(catalogue, config.max_edges)]
     if config.infer == "auto":
         found.append(price_edges(catalogue, config.min_price_ratio, config.max_price_ratio))
-        found.append(_inferred_edges(catalogue, config))
+        found.append(_inferred_edges(catalogue, history, config))
     edges = pd.concat(found, ignore_index=True).drop_duplicates([c.FROM_PRODUCT_ID, c.TO_PRODUCT_ID])
     return _complete(edges, catalogue, history, config.climbs)
 
 
 def complete_edges(edges: pd.DataFrame, products: pd.DataFrame, history: History, config: LadderConfig) -> Ladder:
     """Return the ladder of edges `from_product_id to_product_id origin reason`, ratios and climbs counted."""
-    return _complete(edges, _catalogue(products, history), history, config.climbs)
+    return _complete(edges, catalogue_with_prices(products, history), history, config.climbs)
 
 
 def _complete(edges: pd.DataFrame, catalogue: pd.DataFrame, history: History, config: UpgradeEventConfig) -> Ladder:
@@ -162,7 +162,7 @@ def count_upgrades(edges: pd.DataFrame, history: History, config: UpgradeEventCo
     return Ladder(counted[list(EDGE_COLUMNS)].reset_index(drop=True))
 
 
-def _catalogue(products: pd.DataFrame, history: History) -> pd.DataFrame:
+def catalogue_with_prices(products: pd.DataFrame, history: History) -> pd.DataFrame:
     """Return one row a product with all columns that edges are made from, sorted by id, prices from the history."""
     wanted = [c.PRODUCT_ID, c.NAME, c.CATEGORY, c.FAMILY, c.TIER, c.PRICE]
     catalogue = products.reindex(columns=wanted).sort_values(c.PRODUCT_ID, ignore_index=True)
@@ -187,41 +187,22 @@ def _curated_edges(upgrades: pd.DataFrame | None, catalogue: pd.DataFrame) -> pd
     return links
 
 
-def _inferred_edges(catalogue: pd.DataFrame, config: LadderConfig) -> pd.DataFrame:
-    table = catalogue[catalogue[c.FAMILY].isna() & catalogue[c.NAME].notna() & (catalogue[c.PRICE] > 0)].reset_index(
-        drop=True
-    )
-    if table.empty:
-        return _edge_frame([], "inferred")
-    names = NameMatrix.of(table[c.NAME].tolist())
-    group, _ = pd.factorize(table[c.CATEGORY].astype(object).where(table[c.CATEGORY].notna(), ""))
-    pairs = like_pairs(names, group.astype(np.int64), config.min_likeness)
-    price = table[c.PRICE].to_numpy(dtype=np.float64)
-    ratio = price[pairs.upper] / price[pairs.lower]
-    steps = []
-    for at in np.flatnonzero((ratio >= config.min_price_ratio) & (ratio <= config.max_price_ratio)):
-        step = higher_version(names.parts[pairs.lower[at]], names.parts[pairs.upper[at]])
-        if step is not None and (step.stated or pairs.likeness[at] >= config.min_likeness_unstated):
-            steps.append((pairs.lower[at], pairs.upper[at], pairs.likeness[at], ratio[at], " and ".join(step.up)))
-    return _next_rungs(steps, table[c.PRODUCT_ID].to_numpy(dtype=object), config.max_edges)
+def named_products(catalogue: pd.DataFrame) -> pd.DataFrame:
+    """Return the products of a catalogue with a name and a price that no family holds."""
+    named = catalogue[c.FAMILY].isna() & catalogue[c.NAME].notna() & (catalogue[c.PRICE] > 0)
+    return catalogue[named].reset_index(drop=True)
 
 
-def _next_rungs(
-    steps: list[tuple[int, int, float, float, str]], ids: NDArray[np.object_], max_edges: int
-) -> pd.DataFrame:
-    """Return the steps to the next rung only: A -> C goes where A -> B and B -> C stand; then the likest few."""
-    above: dict[int, set[int]] = {}
-    for lower, upper, *_ in steps:
-        above.setdefault(lower, set()).add(upper)
-    direct = [step for step in steps if not any(step[1] in above.get(b, ()) for b in above[step[0]] - {step[1]})]
-    direct.sort(key=lambda step: (step[0], -round(step[2], 6), step[3], ids[step[1]]))
-    taken: dict[int, int] = {}
-    kept = []
-    for lower, upper, _, _, reason in direct:
-        taken[lower] = taken.get(lower, 0) + 1
-        if taken[lower] <= max_edges:
-            kept.append((ids[lower], ids[upper], reason))
-    return _edge_frame(kept, "inferred")
+def name_search(table: pd.DataFrame, history: History, config: LadderConfig) -> NameSearch:
+    """Return the steps between named products, and what became of all others."""
+    band = PriceBand(config.min_price_ratio, config.max_price_ratio)
+    return search_names(table, history, config.min_likeness, config.min_likeness_unstated, band)
+
+
+def _inferred_edges(catalogue: pd.DataFrame, history: History, config: LadderConfig) -> pd.DataFrame:
+    table = named_products(catalogue)
+    steps = name_search(table, history, config).steps
+    return _edge_frame(next_rungs(steps, table[c.PRODUCT_ID].to_numpy(dtype=object), config.max_edges), "inferred")
 
 
 def _edge_frame(rows: list[tuple[str, str, str]], origin: Origin) -> pd.DataFrame:

@@ -32,13 +32,14 @@ _FILLERS: Final = frozenset({"a", "an", "and", "the", "of", "in", "on", "with", 
 _PARTS: Final = frozenset(
     {"tier", "hook", "drawer", "door", "shelf", "wick", "compartment", "layer", "section", "seat", "light"}
 )
+_UNITS: Final = ("cm", "mm", "m", "in", "inch", "kg", "g", "ml", "l", "oz", "lb", "w")
+KNOWN_ASPECTS: Final = frozenset({"size", "grade", "pack", *_PARTS, *_UNITS})
+"""Aspects of which a name is known to say that it is more; other counts, as in "650 black", may be a model's number."""
 _PACK_WORD: Final = r"set|pack|pk|box|bundle|case|s|bag|tube|carton"
 # "SET OF 3", "PACK/12", "SET/6", "S/4", "BOX 20", "BOX OF 24"; then "12 PIECE", "6PC", "20 PACK", "16 PCE"
 _PACK_BEFORE: Final = re.compile(rf"\b(?:{_PACK_WORD})\s*(?:of|/|x)?\s*/?\s*(?P<n>\d{{1,4}})\b")
 _PACK_AFTER: Final = re.compile(r"\b(?P<n>\d{1,4})\s*-?\s*(?:pieces?|pcs?|pce|pack|pk|set)\b")
-_MEASURE: Final = re.compile(
-    r"\b(?P<n>\d+(?:\.\d+)?)(?:\s*x\s*\d+(?:\.\d+)?)*\s*(?P<unit>cm|mm|m|in|inch|kg|g|ml|l|oz|lb|w)\b"
-)
+_MEASURE: Final = re.compile(rf"\b(?P<n>\d+(?:\.\d+)?)(?:\s*x\s*\d+(?:\.\d+)?)*\s*(?P<unit>{'|'.join(_UNITS)})\b")
 _LEADING_COUNT: Final = re.compile(r"^(?P<n>\d{1,4})\s+(?=[a-z])")
 _COUNT: Final = re.compile(r"\b(?P<n>\d{1,4})\s*(?P<what>[a-z]{3,})\b")
 _WORD: Final = re.compile(r"[a-z0-9']+")

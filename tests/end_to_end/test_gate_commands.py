@@ -188,3 +188,13 @@ def test_a_ladder_is_exported_edited_and_read_back(
     assert code == 1
     assert "lead from a product to itself" in said
     assert "row 2" in said
+
+
+def test_a_training_without_an_upgrade_says_why(
+    market: Path, unjudged_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", "--orders", f"{market}/orders.parquet", "--as-of", AS_OF, "--config", str(unjudged_config)]
+    code, said = _run(f"sqlite:///{tmp_path}/mlflow.db", capsys, *arguments)
+    assert code == 0, said
+    assert "No upgrade edge was found, so there is no upsell: 0 curated links are given" in said
+    assert "0 have a name and a price, and no family" in said
