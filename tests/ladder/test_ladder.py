@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.data.dataset import Dataset
 from recsys.data.history import History
 from recsys.errors import ConfigError
-from recsys.ladder.edges import EDGE_COLUMNS, LadderConfig, build_ladder
+from recsys.ladder.edges import EDGE_COLUMNS, Ladder, LadderConfig, build_ladder
 from recsys.ladder.upgrade_events import UpgradeEventConfig
 
 DAY0 = datetime(2025, 1, 1, tzinfo=UTC)
@@ -123,6 +124,27 @@ def test_tiers_make_edges_to_the_next_higher_one() -> None:
 def test_a_higher_tier_that_costs_less_is_left_out() -> None:
     products = pd.DataFrame({"product_id": ["p0", "p1"], "family": "tin", "tier": [1, 2]})
     assert edges_of(products, priced(2.0, 1.0)) == []
+
+
+def test_any_columns_may_be_family_and_tier() -> None:
+    """A grocer's own brand leads to the national brands of its type that cost more, and to no other type."""
+    products = pd.DataFrame(
+        {
+            "product_id": ["own", "brand", "cheap", "other"],
+            "product_type": ["cereal", "cereal", "cereal", "soup"],
+            "brand": ["Private", "National", "National", "National"],
+        }
+    )
+    prices = {"own": 2.0, "brand": 3.5, "cheap": 1.5, "other": 4.0}
+    orders = pd.DataFrame(
+        [(f"o{i}", "a", product, f"2025-01-0{i + 1}", 1, price) for i, (product, price) in enumerate(prices.items())],
+        columns=["order_id", "account_id", "product_id", "ordered_at", "quantity", "unit_price"],
+    )
+    columns = {"products.family": "product_type", "products.tier": "brand"}
+    ladder = Ladder.build(Dataset.read(orders, products=products, columns=columns))
+    assert ladder.edges[["from_product_id", "to_product_id", "reason"]].to_numpy().tolist() == [
+        ["own", "brand", "tier Private to National"]
+    ]
 
 
 def test_a_family_without_tiers_is_a_ladder_of_prices() -> None:
