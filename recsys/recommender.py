@@ -113,10 +113,10 @@ class Recommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         """
         if self.ladder is not None and not isinstance(self.ladder, Ladder):
             raise ConfigError(f"ladder is a {type(self.ladder).__name__}, must be a Ladder; give Ladder.build(data)")
-        known, config = as_dataset(data), self.fit_config
+        known = as_dataset(data)
         self._fitted = fit(
             known,
-            config,
+            self.fit_config,
             step=logged_step,
             ladder=self.ladder,
             retrievers=self.retrievers,
@@ -124,7 +124,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             features=self.features,
         )
         self.next_product_, self.upgrades_ = self._fitted.models.next_product, self._fitted.models.upgrades
-        details = bundle_details(known, config)
+        details = bundle_details(known, self._fitted.config)
         return self._hold(self._fitted.model, Rules(self._fitted.rules), self._fitted.ladder, details)
 
     def recommend(

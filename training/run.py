@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from recsys.fitting.steps import (
     steps_found,
     take_over,
 )
+from recsys.fitting.time_scales import TimeScales, with_time_scales
 from recsys.ladder.absence import why_no_edges
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import fixed_ladder, ladder_from_data, ladder_from_file, with_names
@@ -118,6 +120,8 @@ def train_and_register(
         with step("reading and checking"):
             data = read_dataset(spec)
             ladder = None if ladder_file is None else ladder_from_file(ladder_file, data, config.ladder)
+            scales = TimeScales.of(known_history(data))
+            config = with_time_scales(config, scales)  # once, so that the replay learns what the model does
         run.rename(f"train {data.as_of:%Y-%m-%d}")
         run.log_data(data)
         run.log_params(compared_params(config, COMPARED) | {"as_of": data.as_of.isoformat(), "data": data.fingerprint})
@@ -127,7 +131,7 @@ def train_and_register(
             evidence = _evidence(registry, fitted, data, config, replay, keep)
         with step("importances of the features"):
             importances = keep("importances", lambda: _importances(replay, config), FRAME_FORM)
-        figures = run_figures(data, fitted) | replay_metrics(replay)
+        figures = run_figures(data, fitted, scales) | replay_metrics(replay)
         with step("tracking and registry"), tempfile.TemporaryDirectory() as scratch:
             folder, models = Path(scratch) / BUNDLE_FOLDER, Path(scratch) / MODELS_FOLDER
             places = [(folder, models)] if out is None else [(folder, models), (out, models_folder(out))]
@@ -182,10 +186,13 @@ _LATEST = 50
 """Runs that are looked at for the times of steps; those of parts are among them."""
 
 
-def run_figures(data: Dataset, fitted: FittedModels) -> dict[str, float]:
-    """Return how much was read and learned, by name."""
+def run_figures(data: Dataset, fitted: FittedModels, scales: TimeScales) -> dict[str, float]:
+    """Return how much was read and learned, and at which pace, by name."""
     relation = fitted.rules["relation"]
-    return {
+    gap = {} if isnan(scales.gap_days) else {"median_days_between_orders": scales.gap_days}
+    return gap | {
+        "windows_times_their_defaults": fitted.config.next_product.features.time_scale,
+        "horizon_days": fitted.config.horizon_days,
         "order_lines": len(fitted.history),
         "accounts": len(unique_sorted(fitted.history.known().account)),
         "products": len(data.products),

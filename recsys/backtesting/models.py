@@ -25,7 +25,8 @@ from recsys.data.history import History, codes_of
 from recsys.data.sources import DataSource
 from recsys.data.times import parse_moment
 from recsys.errors import ConfigError
-from recsys.fitting.pipeline import FitConfig, FittedModels
+from recsys.fitting.pipeline import FitConfig, FittedModels, with_horizon
+from recsys.fitting.time_scales import TimeScales, with_time_scales
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import fixed_ladder, ladder_from_data
 from recsys.models.candidates import Candidates
@@ -46,7 +47,7 @@ class EngineModel(Protocol):
         ...
 
     def set_params(self, **params: object) -> Self:
-        """Set parameters, of which `ladder` is one."""
+        """Set parameters, of which `ladder` and `config` are two."""
         ...
 
     def fit(self, data: Dataset) -> Self:
@@ -115,16 +116,20 @@ def backtest(
     engines = {name: model for name, model in models.items() if isinstance(model, EngineModel)}
     engine = next(iter(engines.values()), None)
     first = FitConfig() if engine is None else engine.fit_config
-    given = {"horizon_days": first.horizon_days, "climbs": first.ladder.climbs} | options
-    asked = BacktestConfig(**given | {"cutoffs": moments, "k": k})
-    _refuse_other_horizons(engines, asked)
-    _refuse_doubled_names([*models, *(rival.name for rival in rivals)])
     history = known.history()
+    scales = TimeScales.of(history.before(moments[0]))
+    horizons = {name: with_time_scales(model.fit_config, scales).horizon_days for name, model in engines.items()}
+    given = {"horizon_days": next(iter(horizons.values()), first.horizon_days), "climbs": first.ladder.climbs}
+    asked = BacktestConfig(**given | options | {"cutoffs": moments, "k": k})
+    _refuse_other_horizons(horizons, asked)
+    _refuse_doubled_names([*models, *(rival.name for rival in rivals)])
     ladder = None if engine is None else _frozen_ladder(engine, known.at(asked.cutoffs[0]))
     return score_cutoffs(
         history,
         asked,
-        trainers={name: partial(_trained, model, known, history, ladder) for name, model in models.items()},
+        trainers={
+            name: partial(_trained, model, known, history, ladder, asked.horizon_days) for name, model in models.items()
+        },
         ladder=ladder,
         baselines=lambda: tuple(clone(rival, safe=False) for rival in rivals),
     )
@@ -149,12 +154,19 @@ def _check_parts(models: object, rivals: object) -> None:
 
 
 def _trained(
-    model: EngineModel | BacktestModel, data: Dataset, history: History, ladder: Ladder | None, cutoff: datetime
+    model: EngineModel | BacktestModel,
+    data: Dataset,
+    history: History,
+    ladder: Ladder | None,
+    horizon_days: int,
+    cutoff: datetime,
 ) -> ModelTrained:
     fresh = clone(model, safe=False)
     if not isinstance(fresh, EngineModel):
         return ModelTrained(None, None, fitted_lists(fresh, history, cutoff))
-    fitted = fitted_plugin(f"model {type(model).__name__}", fresh.set_params(ladder=ladder).fit(data.at(cutoff)))
+    config = with_horizon(fresh.fit_config, horizon_days)  # every cutoff's, whatever the pace of the data before it
+    fresh.set_params(ladder=ladder, config=config)
+    fitted = fitted_plugin(f"model {type(model).__name__}", fresh.fit(data.at(cutoff)))
     learned: FittedModels = fitted.learned()
     return ModelTrained(
         raw=over_history(learned.cross, learned.history, history),
@@ -180,9 +192,8 @@ def _frozen_ladder(engine: EngineModel, early: Dataset) -> Ladder:
     return ladder_of(early, early.history())
 
 
-def _refuse_other_horizons(engines: Mapping[str, EngineModel], asked: BacktestConfig) -> None:
-    for name, engine in engines.items():
-        learned = engine.fit_config.horizon_days
+def _refuse_other_horizons(horizons: Mapping[str, int], asked: BacktestConfig) -> None:
+    for name, learned in horizons.items():
         if learned != asked.horizon_days:
             raise ConfigError(
                 f"horizon_days == {asked.horizon_days}, but model {name!r} learns {learned} days, must be equal; leave "

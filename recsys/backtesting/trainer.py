@@ -80,7 +80,7 @@ def pipeline_trainer(
         data = read(cutoff)
         fitted = fit(data, config, step=step, ladder=ladder)
         path = bundle_at(folder, cutoff)
-        write_bundle(path, fitted, data, config)
+        write_bundle(path, fitted, data, fitted.config)
         return BundleTrained(
             raw=over_history(fitted.cross, fitted.history, history),
             upgrades=over_history(fitted.up, fitted.history, history),

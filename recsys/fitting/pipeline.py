@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,7 @@ from recsys.fitting.steps import (
     keep_nothing,
     no_progress,
 )
+from recsys.fitting.time_scales import TimeScales, with_time_scales
 from recsys.ladder.edges import Ladder, LadderConfig, build_ladder
 from recsys.mining.rules import RuleConfig, rules_frame
 from recsys.models.candidates import Candidates
@@ -56,7 +57,7 @@ from recsys.threads import single_threaded
 QUICK: dict[str, Any] = {
     "next_product": {
         "n_classifiers": 2,
-        "cutoffs": {"n_cutoffs": 4, "step_days": 15.0},
+        "cutoffs": {"n_cutoffs": 4},
         "sampling": {"train_accounts": 500, "calibration_accounts": 1_500},
         "features": {"per_channel": 30},
         "ranker": {"n_trees": 60, "learning_rate": 0.15},
@@ -82,6 +83,8 @@ class FitStep(StrEnum):
 
 class FitConfig(Config):
     """How an offer model is learned; every section may be left out.
+
+    Windows, half-lives, steps and the horizon that are not stated follow the data: see `recsys.fitting.time_scales`.
 
     Attributes:
         seed: of everything drawn at random; the same data, configuration and seed give the same bundle.
@@ -125,11 +128,25 @@ class FitConfig(Config):
         return self.upgrades.horizon_days
 
 
+_C = TypeVar("_C", bound=FitConfig)
+
+
+def with_horizon(config: _C, horizon_days: int) -> _C:
+    """Return a configuration with every model learning one horizon, stated."""
+    return config.model_copy(
+        update={
+            "next_product": config.next_product.model_copy(update={"horizon_days": horizon_days}),
+            "upgrades": config.upgrades.model_copy(update={"horizon_days": horizon_days}),
+        }
+    )
+
+
 @dataclass(frozen=True)
 class FittedModels:
     """All that one training run learned.
 
     Attributes:
+        config: every option, with the time scales of the data.
         history: the order lines it learned from.
         rules: mined pairs, both directions.
         ladder: the upgrade edges.
@@ -139,6 +156,7 @@ class FittedModels:
         model: the tables that serve.
     """
 
+    config: FitConfig
     history: History
     rules: pd.DataFrame
     ladder: Ladder
@@ -177,11 +195,12 @@ def fit(
         ConfigError, DataError: an attribute, an address or a language of a table is none; see `check_catalogue`.
         PluginError: a retriever, the ranker or a feature maker is not what it must be; said before anything is learned.
     """
-    ranking = NextProductModel(config.next_product, retrievers, ranker, features)
-    ranking.check_parts()
+    NextProductModel(config.next_product, retrievers, ranker, features).check_parts()
     check_catalogue(data.products, data.accounts, config.offers.attributes)
     with step(FitStep.HISTORY):
         history = known_history(data)
+        config = with_time_scales(config, TimeScales.of(history))
+    ranking = NextProductModel(config.next_product, retrievers, ranker, features)
     with step(FitStep.COMPLEMENTS):
         rules = keep(FitStep.COMPLEMENTS, lambda: rules_frame(data.orders, config.rules, data.products), FRAME_FORM)
     with step(FitStep.CART):
@@ -207,7 +226,7 @@ def fit(
     with step(FitStep.OFFERS):
         learned = LearnedParts(cross=cross, up=up, rules=rules, ladder=edges.edges, cart=cart)
         model = keep(FitStep.OFFERS, lambda: _offer_model(data, history, learned, config), OFFER_MODEL_FORM)
-    return FittedModels(history, rules, edges, models, cross, up, model)
+    return FittedModels(config, history, rules, edges, models, cross, up, model)
 
 
 def fit_next_product(model: NextProductModel, data: Dataset, history: History, config: FitConfig) -> NextProductModel:

@@ -50,6 +50,7 @@ class Snapshot:
         names: name of each product, "" where there is none, shape `(n_products,)`.
         categories: number of each product's category, -1 where there is none, shape `(n_products,)`.
         offerable: products that may be offered at all, shape `(n_products,)`.
+        time_scale: how many times as long as their names say the windows of features are, where accounts order rarely.
     """
 
     as_of: datetime
@@ -61,6 +62,7 @@ class Snapshot:
     names: NDArray[np.object_]
     categories: RowArray
     offerable: BoolArray
+    time_scale: float = 1.0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -120,7 +122,7 @@ class Snapshot:
 _OUTSIDE = -1
 
 
-def take_snapshot(history: History, as_of: datetime, products: pd.DataFrame) -> Snapshot:
+def take_snapshot(history: History, as_of: datetime, products: pd.DataFrame, time_scale: float = 1.0) -> Snapshot:
     """Return what stands in `history` strictly before `as_of`, with the names and categories of `products`."""
     lines = history.before(as_of)
     known = lines.known()
@@ -137,6 +139,7 @@ def take_snapshot(history: History, as_of: datetime, products: pd.DataFrame) -> 
         names=_texts(products, c.NAME, history.product_ids),
         categories=_codes(_texts(products, c.CATEGORY, history.product_ids)),
         offerable=sold & ~barred(products, history.product_ids),
+        time_scale=time_scale,
     )
 
 
@@ -197,7 +200,7 @@ class CutoffConfig(Config):
     """
 
     n_cutoffs: int = Field(default=10, ge=1)
-    step_days: float = Field(default=10.0, gt=0)
+    step_days: float = Field(default=15.0, gt=0)
     min_history_days: float = Field(default=30.0, ge=0)
 
 

@@ -23,11 +23,12 @@ from recsys.data.history import History
 from recsys.errors import ConfigError, EmptyDataError
 from recsys.evaluation.offline.ground_truth import ground_truth
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig
+from recsys.fitting.pipeline import with_horizon
 from recsys.ladder.edges import EDGE_COLUMNS, Ladder
 from recsys.models.candidates import Candidates
 from recsys.reporting.backtest_plots import write_plots
 from recsys.reporting.backtest_text import backtest_tables
-from training.cli.backtest import backtest_command, parse_cutoffs, with_horizon
+from training.cli.backtest import backtest_command, parse_cutoffs
 from training.gate import TrainConfig
 from training.registry import EXPERIMENT, Registry
 

@@ -22,6 +22,7 @@ from recsys.data.history import History
 from recsys.data.mapping import parse_map
 from recsys.data.numbers import parse_decimal
 from recsys.errors import ConfigError
+from recsys.fitting.pipeline import with_horizon
 from recsys.fitting.steps import Step
 from recsys.ladder.edges import Ladder
 from recsys.reporting.backtest_plots import write_plots
@@ -102,16 +103,6 @@ def backtest_command(
             written = report_backtest(found, out, console)
             log_backtest(run, found, written)
     typer.echo(f"Logged: MLflow run {run.run_id} in {tracking_uri}")
-
-
-def with_horizon(config: TrainConfig, horizon_days: int) -> TrainConfig:
-    """Return the configuration with every model learning the horizon that is scored."""
-    return config.model_copy(
-        update={
-            "next_product": config.next_product.model_copy(update={"horizon_days": horizon_days}),
-            "upgrades": config.upgrades.model_copy(update={"horizon_days": horizon_days}),
-        }
-    )
 
 
 def parse_cutoffs(text: str) -> tuple[datetime, ...]:

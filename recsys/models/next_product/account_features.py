@@ -43,8 +43,9 @@ def _rhythm(snapshot: Snapshot) -> dict[str, AnyFloatArray]:
         "revenue_per_order": _sum(snapshot, known.account, known.revenue) / n_orders,
     }
     for days in (30, 90, 180):
-        found[f"n_new_{days}d"] = _sum(snapshot, pairs.account[pairs.first_age <= days])
-        found[f"n_orders_{days}d"] = _sum(snapshot, order_account[order_age <= days])
+        window = days * snapshot.time_scale
+        found[f"n_new_{days}d"] = _sum(snapshot, pairs.account[pairs.first_age <= window])
+        found[f"n_orders_{days}d"] = _sum(snapshot, order_account[order_age <= window])
     return found
 
 

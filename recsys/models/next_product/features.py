@@ -30,11 +30,13 @@ class FeatureConfig(Config):
         per_channel: best products of each channel that become candidates of an account; their union is ranked.
         max_products: products that may become candidates: those that accounts bought last and most. Bounds time and
             memory, which go with accounts times products; few buy what stands beyond.
+        time_scale: the windows of features are so many times as long as their names say: `new_30d` counts 90 days at 3.
         plugins: feature makers of other packages, by the names of their entry points in `offer_engine.features`.
     """
 
     per_channel: int = Field(default=60, ge=1)
     max_products: int = Field(default=5_000, ge=1)
+    time_scale: float = Field(default=1.0, gt=0)
     plugins: tuple[Annotated[str, installed_plugin("features")], ...] = ()
 
 

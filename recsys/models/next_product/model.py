@@ -240,7 +240,7 @@ class NextProductModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
     def builder(self, history: History, as_of: datetime) -> FeatureBuilder:
         """Return the candidates and features of the moment `as_of`: the same for training, batch and online."""
         check_is_fitted(self)
-        snapshot = take_snapshot(history, as_of, self.products_)
+        snapshot = take_snapshot(history, as_of, self.products_, self._options.features.time_scale)
         extra = self.columns_.transform(self.accounts_, history.account_ids)
         return FeatureBuilder(snapshot, self._sources(), extra, self._options.features, self._makers())
 

@@ -93,7 +93,7 @@ class PairFeatures:
         self.number_ = _numbers(snapshot)
         self.owned_ = _Ages(pairs.account, self.number_[pairs.product])
         self.launches_ = _Ages(pairs.account, self.age_[pairs.product])
-        added = pairs.first_age <= _ADDED_DAYS
+        added = pairs.first_age <= _ADDED_DAYS * snapshot.time_scale
         self.added_launches_ = _Ages(pairs.account[added], self.age_[pairs.product[added]])
         return self
 

@@ -33,10 +33,11 @@ def _count(snapshot: Snapshot, products: NDArray[np.int32], weights: AnyFloatArr
 
 def _window_counts(snapshot: Snapshot) -> dict[str, AnyFloatArray]:
     pairs = snapshot.pairs
-    found = {f"new_{days}d": _count(snapshot, pairs.product[pairs.first_age <= days]) for days in NEW_WINDOWS}
+    scale = snapshot.time_scale
+    found = {f"new_{days}d": _count(snapshot, pairs.product[pairs.first_age <= days * scale]) for days in NEW_WINDOWS}
     for days in ALL_WINDOWS:
-        found[f"lines_{days}d"] = _count(snapshot, snapshot.lines.product[snapshot.age <= days])
-        found[f"known_lines_{days}d"] = _count(snapshot, snapshot.known.product[snapshot.known_age <= days])
+        found[f"lines_{days}d"] = _count(snapshot, snapshot.lines.product[snapshot.age <= days * scale])
+        found[f"known_lines_{days}d"] = _count(snapshot, snapshot.known.product[snapshot.known_age <= days * scale])
     found["owners"] = _count(snapshot, pairs.product)
     return found
 
@@ -76,7 +77,7 @@ def _days_since_restock(snapshot: Snapshot) -> AnyFloatArray:
     gap = np.full(len(age), np.inf, dtype=np.float32)  # the very first sale comes after an endless gap
     same = product[1:] == product[:-1]
     gap[1:][same] = (age[:-1] - age[1:])[same]
-    back = gap > RESTOCK_GAP_DAYS
+    back = gap > RESTOCK_GAP_DAYS * snapshot.time_scale
     found = np.full(snapshot.shape[1], np.inf, dtype=np.float32)
     np.minimum.at(found, product[back], age[back])
     return np.where(np.isfinite(found), found, np.nan)
@@ -95,7 +96,7 @@ def _seasons(snapshot: Snapshot) -> dict[str, AnyFloatArray]:
 
 
 def _prices(snapshot: Snapshot) -> dict[str, AnyFloatArray]:
-    recent = snapshot.age <= RESTOCK_GAP_DAYS
+    recent = snapshot.age <= RESTOCK_GAP_DAYS * snapshot.time_scale
     price = median_by(snapshot.lines.product, snapshot.lines.unit_price, snapshot.shape[1])
     now = median_by(snapshot.lines.product[recent], snapshot.lines.unit_price[recent], snapshot.shape[1])
     quantity = median_by(snapshot.known.product, snapshot.known.quantity, snapshot.shape[1])
@@ -115,9 +116,10 @@ def _hazard(snapshot: Snapshot) -> AnyFloatArray:
     """Return the share of accounts that added the product, of those that ordered in 30 days and did not have it."""
     pairs = snapshot.pairs
     ordered = np.zeros(snapshot.shape[0], dtype=bool)
-    ordered[snapshot.known.account[snapshot.known_age <= MONTH_DAYS]] = True
-    had = ordered[pairs.account] & (pairs.first_age > MONTH_DAYS)
-    added = _count(snapshot, pairs.product[pairs.first_age <= MONTH_DAYS])
+    month = MONTH_DAYS * snapshot.time_scale
+    ordered[snapshot.known.account[snapshot.known_age <= month]] = True
+    had = ordered[pairs.account] & (pairs.first_age > month)
+    added = _count(snapshot, pairs.product[pairs.first_age <= month])
     open_to_it = np.maximum(ordered.sum() - _count(snapshot, pairs.product[had]), 1).astype(np.float32)
     hazard: AnyFloatArray = added / open_to_it
     return hazard
@@ -127,13 +129,13 @@ def _buyers_breadth(snapshot: Snapshot) -> AnyFloatArray:
     """Return the mean log number of products owned by the accounts that bought the product first in 60 days."""
     pairs = snapshot.pairs
     breadth = np.log(np.maximum(np.bincount(pairs.account, minlength=snapshot.shape[0]), 1)).astype(np.float32)
-    fresh = pairs.first_age <= 2 * MONTH_DAYS
+    fresh = pairs.first_age <= 2 * MONTH_DAYS * snapshot.time_scale
     total = _count(snapshot, pairs.product[fresh], breadth[pairs.account[fresh]])
     n_fresh = _count(snapshot, pairs.product[fresh])
     return np.divide(total, n_fresh, out=np.full_like(total, np.nan), where=n_fresh > 0)
 
 
 def _share_without_account(snapshot: Snapshot) -> AnyFloatArray:
-    recent = snapshot.age <= 3 * MONTH_DAYS
+    recent = snapshot.age <= 3 * MONTH_DAYS * snapshot.time_scale
     product, account = snapshot.lines.product[recent], snapshot.lines.account[recent]
     return (_count(snapshot, product[account == UNKNOWN_ACCOUNT]) + 1) / (_count(snapshot, product) + 4)
