@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recsys.contracts.config import Config
 from recsys.data.dataset import Dataset
 from recsys.data.history import History
 from recsys.fitting.pipeline import FitConfig, FittedModels, with_horizon
@@ -93,7 +94,7 @@ def test_who_never_came_back_tells_no_pace() -> None:
 def test_all_that_is_measured_in_days_follows_but_the_season() -> None:
     slow = followed(FitConfig(), 60)
     sources, times = slow.next_product.sources, FitConfig().next_product.sources
-    stay = {SeasonConfig: {"ahead_days"}}  # a season is as long whoever orders in it
+    stay: dict[type[Config], set[str]] = {SeasonConfig: {"ahead_days"}}  # a season is as long whoever orders in it
     sections = [
         (ours, theirs)
         for name in RetrieversConfig.model_fields
@@ -110,10 +111,10 @@ def test_all_that_is_measured_in_days_follows_but_the_season() -> None:
     assert (slow.horizon_days, slow.next_product.horizon_days) == (60, 60)
 
 
-def _pairs(ours: object, theirs: object) -> list[tuple[object, object]]:
-    if isinstance(ours, tuple) and isinstance(theirs, tuple):
-        return [(one, other) for one, other in zip(ours, theirs, strict=True) if not isinstance(one, str)]
-    return [(ours, theirs)]
+def _pairs(ours: object, theirs: object) -> list[tuple[Config, Config]]:
+    several = ours if isinstance(ours, tuple) else (ours,), theirs if isinstance(theirs, tuple) else (theirs,)
+    pairs = zip(*several, strict=True)
+    return [(one, other) for one, other in pairs if isinstance(one, Config) and isinstance(other, Config)]
 
 
 def test_a_number_that_is_stated_stays() -> None:

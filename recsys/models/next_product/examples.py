@@ -21,6 +21,8 @@ class SamplingConfig(Config):
 
     Attributes:
         train_accounts: later buyers whose candidates are learned from at each cutoff.
+        train_share: share of the later buyers that are learned from where that is more, up to four times
+            `train_accounts`: of ten thousand buyers, five hundred say too little of what is rarely bought.
         activity_accounts: accounts, buyers or not, whose activity is learned from at each cutoff.
         calibration_accounts: accounts on which probabilities are calibrated in each held-out window: half of them later
             buyers, whose number is what makes a curve exact, half the others, weighted; see `balanced_sample`.
@@ -32,6 +34,7 @@ class SamplingConfig(Config):
     """
 
     train_accounts: int = Field(default=2_000, ge=1)
+    train_share: float = Field(default=0.2, ge=0, le=1)
     activity_accounts: int = Field(default=20_000, ge=1)
     calibration_accounts: int = Field(default=2_500, ge=1)
     negative_share: float = Field(default=0.1, gt=0, le=1)
@@ -112,6 +115,16 @@ def account_weight(novel: sp.csr_array, account: NDArray[np.int32], power: float
 def sample(rows: RowArray, limit: int, rng: np.random.Generator) -> RowArray:
     """Return at most `limit` of the rows, ascending, drawn without replacement."""
     return rows if len(rows) <= limit else np.sort(rng.choice(rows, size=limit, replace=False))
+
+
+_MOST_TIMES = 4  # bounds time and memory on a large market
+
+
+def sample_buyers(bought_any: BoolArray, config: SamplingConfig, rng: np.random.Generator) -> RowArray:
+    """Return the rows of the later buyers that are learned from, ascending; `bought_any` is `(n_accounts,)`."""
+    buyers = np.flatnonzero(bought_any).astype(np.int32)
+    share = min(round(config.train_share * len(buyers)), _MOST_TIMES * config.train_accounts)
+    return sample(buyers, max(config.train_accounts, share), rng)
 
 
 def balanced_sample(

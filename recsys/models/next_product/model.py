@@ -35,6 +35,7 @@ from recsys.models.next_product.examples import (
     collect_examples,
     join_examples,
     sample,
+    sample_buyers,
 )
 from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
 from recsys.models.next_product.pair_features import FeatureMaker
@@ -55,7 +56,6 @@ from recsys.models.snapshot import CutoffConfig, rolling_cutoffs, take_snapshot
 from recsys.threads import one_openmp_thread
 
 logger = logging.getLogger(__name__)
-
 _T = TypeVar("_T")
 
 THREADS = 2
@@ -272,7 +272,7 @@ class NextProductModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         builder = self.builder(past, cutoff)
         novel = novel_purchases(past, cutoff, self._options.horizon_days)
         bought_any = np.diff(novel.indptr) > 0
-        buyers = sample(np.flatnonzero(bought_any).astype(np.int32), config.train_accounts, rng)
+        buyers = sample_buyers(bought_any, config, rng)
         examples = collect_examples(builder, novel, buyers, config, rng)
         weight = examples.weight * account_weight(novel, examples.account, config.account_power)
         looked_at = sample(builder.standing(), config.activity_accounts, rng)
