@@ -17,6 +17,7 @@ that a caller would expect to catch:
     │   └── RegistryError (ConnectionError)           the model registry or its artifacts can't be reached
     ├── PluginError (TypeError)            an own retriever, ranker, feature or baseline is not what it must be
     ├── GateError (PermissionError)         a model may not be promoted
+    ├── ReplayError (RuntimeError)          the engine failed while it replayed the past: a fault of its own
     ├── StoreError (RuntimeError)           the event store refused
     │   └── StoreBusyError                            its queue is full; try again later
     ├── PlanError (ValueError)              an experiment plan is wrong or has changed
@@ -29,9 +30,14 @@ that a caller would expect to catch:
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class OfferEngineError(Exception):
     """The root of all errors that this project raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+    """What a command ends with: 1 where something is refused."""
 
     def __str__(self) -> str:
         # KeyError would show the repr of its message; every error here shows the sentence itself.
@@ -88,6 +94,12 @@ class PluginError(OfferEngineError, TypeError):
 
 class GateError(OfferEngineError, PermissionError):
     """A model may not be promoted."""
+
+
+class ReplayError(OfferEngineError, RuntimeError):
+    """The engine failed while it replayed the past: a fault of its own, not of the data or the configuration."""
+
+    exit_code = 3
 
 
 class StoreError(OfferEngineError, RuntimeError):

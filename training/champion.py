@@ -30,13 +30,22 @@ from recsys.data.times import as_utc
 from recsys.errors import ConfigError, GateError
 from recsys.evaluation.offline.ranking_metrics import score_ranking
 from recsys.evaluation.statistics.bootstrap import BootstrapConfig, Interval, paired_difference
-from training.gate import Comparison, DataFacts, GateCheck, GateEvidence, TrainConfig, judge_evidence
+from training.gate import (
+    Comparison,
+    DataFacts,
+    GateCheck,
+    GateEvidence,
+    GateProfiles,
+    TrainConfig,
+    judge_evidence,
+)
 from training.registry import MODEL_NAME, ModelVersion, Registry
 from training.validation import CrossReplay, learn_cross_sell
 
 EVIDENCE_FILE = "gate.json"
 """The artifact of a training run that the gate judges."""
 OPTIONS_FILE = "config.json"
+FAULT_FILE = "replay/fault.txt"
 """Every option of a training run."""
 ACCOUNTS_FILE = "replay/accounts.parquet"
 """NDCG of each account that the run's replay scored."""
@@ -153,9 +162,24 @@ def gate_checks(registry: Registry, version: ModelVersion, champion: ModelVersio
     Raises:
         GateError: the run of the version wrote no evidence.
     """
-    evidence = gate_evidence(registry, version)
+    evidence, profiles = gate_evidence(registry, version), gate_profiles(registry, version)
     rival = champion if champion is not None and champion.version != version.version else None
-    return judge_evidence(_against(registry, version, evidence, rival), _data_of(registry, rival))
+    return judge_evidence(
+        _against(registry, version, evidence, rival), _data_of(registry, rival), profiles.limits(evidence)
+    )
+
+
+def gate_profiles(registry: Registry, version: ModelVersion) -> GateProfiles:
+    """Return the limits that the configuration of a version's run states; the defaults where it is older than they."""
+    file = artifact_file(registry, version, OPTIONS_FILE)
+    options = {} if file is None else json.loads(file.read_text("utf-8"))
+    return GateProfiles.model_validate(options.get("gate", {}))
+
+
+def replay_fault(registry: Registry, version: ModelVersion) -> str | None:
+    """Return what kept the engine itself from replaying the past of a version's run; None where nothing did."""
+    file = artifact_file(registry, version, FAULT_FILE)
+    return None if file is None else file.read_text("utf-8").splitlines()[0]
 
 
 def gate_evidence(registry: Registry, version: ModelVersion) -> GateEvidence:

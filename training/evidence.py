@@ -12,6 +12,7 @@ from recsys.backtesting.backtest import RAW
 from recsys.contracts.offers import KINDS, OfferKind, OfferRequest
 from recsys.data.dataset import Dataset
 from recsys.data.history import SECONDS_A_DAY, History, epoch_seconds
+from recsys.errors import EmptyDataError
 from recsys.evaluation.offline.calibration import Calibration
 from recsys.evaluation.offline.ranking_metrics import active_products
 from recsys.fitting.pipeline import FittedModels
@@ -71,6 +72,32 @@ def gather_evidence(
         horizon_days=config.horizon_days,
         n_accounts=0 if cross is None else len(cross.split.truth),
         notes=tuple(notes),
+    )
+
+
+def check_learned(fitted: FittedModels) -> None:
+    """Check that a fit learned something: a model that did not would serve popularity under the name of one.
+
+    Raises:
+        EmptyDataError: neither who buys something new nor who climbs could be learned.
+    """
+    models = fitted.models
+    learned = any(each.ranker is not None for each in models.next_product.ensemble_)
+    if learned or models.upgrades.classifier_ is not None:
+        return
+    known, horizon = fitted.history.known(), fitted.config.horizon_days
+    days = (int(known.seconds.max()) - int(known.seconds.min())) / SECONDS_A_DAY
+    wanted = horizon + fitted.config.next_product.cutoffs.min_history_days
+    remedy = (
+        f"give at least {wanted:,.0f} days of orders, or state a shorter next_product.horizon_days and "
+        "upgrades.horizon_days"
+        if days < wanted
+        else "give a longer history, or check that account_id names the customer and not the order"
+    )
+    raise EmptyDataError(
+        f"nothing was learned, and no model was registered: in {days:,.0f} days of orders of "
+        f"{len(unique_sorted(known.account)):,} accounts, 0 purchases of something new to an account within {horizon} "
+        f"days could be replayed, must be 1 or more; {remedy}"
     )
 
 

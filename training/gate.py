@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 from scipy.stats import chi2, norm
@@ -31,9 +31,17 @@ NDCG_CHECK = "NDCG@10"
 """How the name of every check on ranking begins."""
 
 
-class GateConfig(Config):
-    """How good a model must be before it may serve as champion."""
+Margin = Literal["surely above", "above", "not below"]
+"""What NDCG@10 less a rival's must be: its whole 95 % interval above 0, its mean, or not the whole interval below 0."""
 
+Profile = Literal["small", "medium", "large"]
+
+
+class GateConfig(Config):
+    """How good a model must be before it may serve as champion: the limits of one profile."""
+
+    margin: Margin = "surely above"
+    """How NDCG@10 must compare with every baseline and with the champion."""
     min_coverage: float = Field(default=0.2, ge=0, le=1)
     """Share of the active catalogue that must be offered to someone: below it, the engine is a bestseller list."""
     calibration_low: float = Field(default=0.85, gt=0, le=1)
@@ -44,6 +52,44 @@ class GateConfig(Config):
     """Purchases a score bin must have before its ratio is judged: below, noise alone leaves the band."""
     max_data_drop: float = Field(default=0.3, gt=0, lt=1)
     """How far rows a day, active accounts or products may fall below the champion's: more means a broken feed."""
+
+
+class GateProfiles(Config):
+    """Limits by the size of the firm: what a few accounts bought can't prove what thousands can.
+
+    With eighty accounts the interval of a difference of NDCG is .08 wide on either side: no model would ever pass all
+    baselines, nor a better one replace its champion.
+    """
+
+    profile: Profile | None = None
+    """Whose limits count; None: by the accounts and the purchases of the evaluation."""
+    small_accounts: int = Field(default=100, ge=1)
+    """A firm is small with fewer scored accounts than that."""
+    small_purchases: int = Field(default=300, ge=1)
+    """Or with fewer purchases of what was listed."""
+    medium_accounts: int = Field(default=400, ge=1)
+    """It is of medium size with fewer scored accounts than that."""
+    medium_purchases: int = Field(default=2_000, ge=1)
+    """Or with fewer purchases of what was listed."""
+    small: GateConfig = GateConfig(margin="not below", calibration_low=0.7, calibration_high=1.4, max_data_drop=0.5)
+    medium: GateConfig = GateConfig(margin="above", calibration_low=0.8, calibration_high=1.25, max_data_drop=0.4)
+    large: GateConfig = GateConfig()
+
+    def profile_of(self, evidence: GateEvidence) -> Profile:
+        """Return the profile whose limits count for an evaluation; the strictest where nothing was measured."""
+        if self.profile is not None:
+            return self.profile
+        if evidence.ndcg_at_10 is None or not evidence.n_accounts:
+            return "large"
+        if evidence.n_accounts < self.small_accounts or evidence.purchases < self.small_purchases:
+            return "small"
+        if evidence.n_accounts < self.medium_accounts or evidence.purchases < self.medium_purchases:
+            return "medium"
+        return "large"
+
+    def limits(self, evidence: GateEvidence) -> GateConfig:
+        """Return the limits that count for an evaluation."""
+        return {"small": self.small, "medium": self.medium, "large": self.large}[self.profile_of(evidence)]
 
 
 class EvaluationConfig(Config):
@@ -141,6 +187,11 @@ class GateEvidence(Config):
     n_accounts: int = 0
     notes: tuple[str, ...] = ()
 
+    @property
+    def purchases(self) -> float:
+        """Cross-sell purchases of what the lists name, in the replayed horizon."""
+        return sum(one.observed for kind in self.calibration if kind.kind == "cross_sell" for one in kind.bins)
+
 
 @dataclass(frozen=True)
 class GateCheck:
@@ -160,16 +211,29 @@ def judge_evidence(
     Args:
         evidence: of the model that wants to be champion.
         champion_data: of the present champion; None where there is none.
-        config: the limits.
+        config: the limits; default: those of the profile, see `GateProfiles`.
     """
-    limits = config or GateConfig()
+    limits = config or GateProfiles().limits(evidence)
     return (
-        *_against_baselines(evidence),
-        *_against_champion(evidence, champion_data),
+        *_against_baselines(evidence, limits),
+        *_against_champion(evidence, champion_data, limits),
         *_calibration(evidence, limits),
         _coverage(evidence, limits),
         *_data_is_whole(evidence.data, champion_data, limits),
     )
+
+
+def limits_sentence(evidence: GateEvidence, profiles: GateProfiles) -> str:
+    """Return whose limits were taken, and why.
+
+    Example:
+        >>> evidence = GateEvidence.model_construct(ndcg_at_10=0.5, n_accounts=80, calibration=())
+        >>> limits_sentence(evidence, GateProfiles())
+        'Limits of a small firm: 80 accounts and 0 purchases were scored.'
+    """
+    scored = f"{evidence.n_accounts:,} accounts and {evidence.purchases:,.0f} purchases were scored"
+    why = "gate.profile says so" if profiles.profile else scored
+    return f"Limits of a {profiles.profile_of(evidence)} firm: {why}."
 
 
 _MOST_NAMED = 4
@@ -184,22 +248,32 @@ def gate_sentence(checks: Sequence[GateCheck]) -> str:
     return f"fails {len(failed)} of {len(checks)} checks of the gate: {'; '.join(failed[:_MOST_NAMED])}{more}"
 
 
-def _beats(rival: Comparison) -> GateCheck:
+_REQUIRED: Final[dict[Margin, str]] = {
+    "surely above": "above 0",
+    "above": "mean above 0",
+    "not below": "not all below 0",
+}
+
+
+def _beats(rival: Comparison, margin: Margin) -> GateCheck:
+    passed = {"surely above": rival.low > 0, "above": rival.difference > 0, "not below": rival.high > 0}[margin]
     found = f"{rival.difference:+.4f} [{rival.low:+.4f}, {rival.high:+.4f}]"
     if rival.how:
         found += f", by {rival.how}"
-    return GateCheck(f"{NDCG_CHECK} beats {rival.rival}", rival.low > 0, found, "above 0")
+    return GateCheck(f"{NDCG_CHECK} beats {rival.rival}", passed, found, _REQUIRED[margin])
 
 
-def _against_baselines(evidence: GateEvidence) -> tuple[GateCheck, ...]:
+def _against_baselines(evidence: GateEvidence, limits: GateConfig) -> tuple[GateCheck, ...]:
     if not evidence.baselines:
         return (GateCheck(f"{NDCG_CHECK} beats every baseline", False, "not measured", "a replay"),)
-    return tuple(_beats(rival) for rival in evidence.baselines)
+    return tuple(_beats(rival, limits.margin) for rival in evidence.baselines)
 
 
-def _against_champion(evidence: GateEvidence, champion_data: DataFacts | None) -> tuple[GateCheck, ...]:
+def _against_champion(
+    evidence: GateEvidence, champion_data: DataFacts | None, limits: GateConfig
+) -> tuple[GateCheck, ...]:
     if evidence.champion is not None:
-        return (_beats(evidence.champion),)
+        return (_beats(evidence.champion, limits.margin),)
     if champion_data is None:
         return ()
     return (GateCheck(f"{NDCG_CHECK} beats the champion", False, "not measured", "a comparison with the champion"),)
@@ -298,6 +372,8 @@ class TrainConfig(FitConfig):
 
     Attributes:
         evaluation: how the run measures what the gate judges; changes nothing in the bundle.
+        gate: what a model must reach to be promoted, by the size of the firm; it stands in the run's `config.json`.
     """
 
     evaluation: EvaluationConfig = EvaluationConfig()
+    gate: GateProfiles = GateProfiles()

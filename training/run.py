@@ -41,13 +41,28 @@ from recsys.ladder.edges import Ladder
 from recsys.ladder.file import fixed_ladder, ladder_from_data, ladder_from_file, with_names
 from recsys.reporting.backtest_text import strongest_pairs
 from recsys.threads import single_threaded
-from training.champion import EVIDENCE_FILE, OPTIONS_FILE, Champion, compare_with, gate_checks, present_champion
-from training.evidence import gather_evidence, model_card
+from training.champion import (
+    EVIDENCE_FILE,
+    FAULT_FILE,
+    OPTIONS_FILE,
+    Champion,
+    compare_with,
+    gate_checks,
+    present_champion,
+)
+from training.evidence import check_learned, gather_evidence, model_card
 from training.gate import GateEvidence, TrainConfig, gate_sentence
 from training.progress import SECONDS, StepTime, Stopwatch
 from training.registry import BUNDLE_FOLDER, EXPERIMENT, MODELS_FOLDER, ModelVersion, Registry, sqlite_file
 from training.tracking import NOTE, TrackedRun, compared_params, engine_version, open_run
-from training.validation import SIDE_BY_SIDE_LINES, PastValidation, of_accounts, sample_accounts, validate_on_past
+from training.validation import (
+    SIDE_BY_SIDE_LINES,
+    PastValidation,
+    guarded,
+    of_accounts,
+    sample_accounts,
+    validate_on_past,
+)
 from training.validation_log import feature_importances, log_parts, log_replay, replay_metrics
 
 COMPARED = (
@@ -78,6 +93,7 @@ class TrainingRun:
         times: what each step took.
         resumed: the steps that an earlier run, which was ended, had done.
         no_upgrades: why no upgrade edge was found; empty where there is one, or a ladder was given.
+        fault: that the engine itself failed in the replay, and what to report; None where it did not.
     """
 
     run_id: str
@@ -88,6 +104,7 @@ class TrainingRun:
     times: tuple[StepTime, ...]
     resumed: tuple[str, ...] = ()
     no_upgrades: str = ""
+    fault: str | None = None
 
 
 @single_threaded()
@@ -127,6 +144,7 @@ def train_and_register(
         run.log_params(compared_params(config, COMPARED) | {"as_of": data.as_of.isoformat(), "data": data.fingerprint})
         keep = kept_steps(kept, _key(data, config, ladder))
         fitted, replay = _fit_and_replay(data, config, ladder, step, keep)
+        check_learned(fitted)
         with step("what the gate judges"):
             evidence = _evidence(registry, fitted, data, config, replay, keep)
         with step("importances of the features"):
@@ -139,6 +157,7 @@ def train_and_register(
                 write_bundle(bundle_at, fitted, data, config, figures)
                 save_models(models_at, fitted.models)
             _log(run, data, config, fitted, evidence)
+            fault = _log_fault(run, replay, Path(scratch))
             log_replay(run, replay, importances)
             resumed = tuple(steps_found(keep))
             run.log_metrics(figures)
@@ -154,7 +173,7 @@ def train_and_register(
         run.log_metrics(watch.metrics(frozenset(resumed)))
         version = registry.register(run.run_id, card)
     times, no_upgrades = tuple(watch.times), _no_upgrades(data, fitted, config, ladder)
-    return TrainingRun(run.run_id, version.version, figures, data.report, evidence, times, resumed, no_upgrades)
+    return TrainingRun(run.run_id, version.version, figures, data.report, evidence, times, resumed, no_upgrades, fault)
 
 
 def steps_folder(out: Path | None, tracking_uri: str) -> Path:
@@ -248,9 +267,10 @@ def _fit_and_replay(
     read = partial(_read_at, data, chosen)
     rivals = partial(default_baselines, config.evaluation.baselines)
     rivals()  # what keeps one from being made is said before anything is learned
-    look_back = partial(
+    replayed = partial(
         validate_on_past, read, history, data.as_of, config, ladder_of, baselines=rivals, step=step, keep=keep
     )
+    look_back = partial(guarded, replayed)
     if n_lines > SIDE_BY_SIDE_LINES:
         fitted, replay = learn(), look_back()
     else:
@@ -294,6 +314,21 @@ def _champion(registry: Registry) -> Champion | None:
         return present_champion(registry)
     except (BundleError, ModelNotFoundError):
         return None
+
+
+def _log_fault(run: TrackedRun, replay: PastValidation, scratch: Path) -> str | None:
+    """Keep where the engine failed in the replay, and return what to do about it."""
+    if replay.fault is None:
+        return None
+    sentence = (
+        f"{replay.notes[0]}. This is a fault of the engine, not of your data or options. Please report {FAULT_FILE} of "
+        f"run {run.run_id}, which says where it happened. Nothing of the model was measured: promote it with "
+        '--override "reason", or train again without the replay: --set evaluation.replay=false'
+    )
+    file = scratch / Path(FAULT_FILE).name
+    file.write_text(f"{sentence}\n\noffer-engine {engine_version()}\n{replay.fault}", "utf-8")
+    run.log_file(file, FAULT_FILE)
+    return sentence
 
 
 def _importances(replay: PastValidation, config: TrainConfig) -> pd.DataFrame:

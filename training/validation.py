@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from traceback import format_exception
 from typing import NamedTuple, TypeVar
 
 import ibis
@@ -32,7 +33,7 @@ from recsys.backtesting.upgrade_scores import first_of_each, score_upsell
 from recsys.contracts import columns as c
 from recsys.data.dataset import Dataset
 from recsys.data.history import History
-from recsys.errors import EmptyDataError
+from recsys.errors import EmptyDataError, PluginError
 from recsys.evaluation.offline.calibration import judge_calibration
 from recsys.evaluation.offline.ground_truth import GroundTruth, cross_sell_pairs, ground_truth, known_accounts
 from recsys.evaluation.statistics.bootstrap import paired_difference
@@ -132,11 +133,33 @@ class UpReplay:
 
 @dataclass(frozen=True)
 class PastValidation:
-    """Both looks back; None where there was nothing to look back on, and `notes` says why."""
+    """Both looks back; None where there was nothing to look back on, and `notes` says why.
+
+    `fault` is where and how the engine itself failed in them, for a report; None where it did not.
+    """
 
     cross: CrossReplay | None
     up: UpReplay | None
     notes: tuple[str, ...]
+    fault: str | None = None
+
+
+def guarded(look_back: Callable[[], PastValidation]) -> PastValidation:
+    """Return what a look back finds; where the engine itself fails in it, nothing, and what to report.
+
+    The same sources and options have just been read and checked, so that they are not to blame; and what was learned
+    beside it must not be lost. A part of somebody else's, the memory and the disk are no faults of the engine.
+
+    Raises:
+        PluginError, MemoryError, OSError: as they come.
+    """
+    try:
+        return look_back()
+    except (PluginError, MemoryError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is ours
+        why = f"the past was not replayed, because the engine failed in it: {type(error).__name__}: {error}"
+        return PastValidation(None, None, (why,), "".join(format_exception(error)))
 
 
 def validate_on_past(

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None, known: Mapping[str, EntryPoint] | No
     """Run `offers` with the arguments of the process and the installed commands, or with those given.
 
     Raises:
-        SystemExit: always; 0 done, 1 an error of ours (its sentence on standard error), 2 wrong usage.
+        SystemExit: always; 0 done, 1 refused (the sentence on standard error), 2 wrong usage, 3 a fault of the engine.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     known = commands() if known is None else known
@@ -57,7 +57,7 @@ def _run(entry: EntryPoint, arguments: list[str]) -> None:
         _call(entry, arguments)
     except OfferEngineError as error:
         _complain(str(error))
-        raise SystemExit(1) from None
+        raise SystemExit(error.exit_code) from None
 
 
 def _call(entry: EntryPoint, arguments: list[str]) -> None:

@@ -17,6 +17,7 @@ from recsys.backtesting.baselines import BacktestModel, PopularBaseline, Recentl
 from recsys.contracts.offers import OfferRequest
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.history import History
+from recsys.errors import PluginError
 from recsys.evaluation.offline.calibration import judge_calibration
 from recsys.evaluation.offline.ground_truth import cross_sell_pairs, known_accounts
 from recsys.fitting.pipeline import FittedModels, fit
@@ -25,7 +26,7 @@ from recsys.ladder.file import fixed_ladder, ladder_from_data
 from recsys.ranking.engine import OfferEngine
 from training.evidence import data_facts, gather_evidence, kind_calibration, offered_share
 from training.gate import DataFacts, GateCheck, GateEvidence, TrainConfig, judge_evidence
-from training.validation import PastValidation, replay_upgrades, take_window, validate_on_past
+from training.validation import PastValidation, guarded, replay_upgrades, take_window, validate_on_past
 
 
 def few() -> tuple[BacktestModel, ...]:
@@ -113,6 +114,38 @@ def test_evidence_says_what_the_replay_found(evidence: GateEvidence, replay: Pas
     assert {one.kind for one in evidence.calibration} == {"cross_sell", "upsell"} == set(evidence.kinds)
     assert evidence.n_accounts == len(replay.cross.split.truth) > 20
     assert GateEvidence.model_validate_json(evidence.model_dump_json()) == evidence
+
+
+def test_a_market_of_three_hundred_accounts_is_judged_as_a_small_firm(
+    evidence: GateEvidence, small_config: TrainConfig
+) -> None:
+    assert small_config.gate.profile_of(evidence) == "small"
+    of_small, of_large = (
+        judge_evidence(evidence, None, limits) for limits in (small_config.gate.small, small_config.gate.large)
+    )
+    assert set(_failed(of_small)) <= set(_failed(of_large))
+
+
+def test_a_fault_in_the_replay_is_the_engines() -> None:
+    def broken() -> PastValidation:
+        raise IndexError("index 7 is out of bounds")
+
+    found = guarded(broken)
+    assert (found.cross, found.up) == (None, None)
+    assert found.notes == (
+        "the past was not replayed, because the engine failed in it: IndexError: index 7 is out of bounds",
+    )
+    assert found.fault is not None
+    assert "in broken" in found.fault
+
+
+@pytest.mark.parametrize("error", [PluginError("baseline 'own'"), OSError("disk full"), MemoryError()])
+def test_what_is_no_fault_of_the_engine_is_told_as_it_is(error: Exception) -> None:
+    def failing() -> PastValidation:
+        raise error
+
+    with pytest.raises(type(error)):
+        guarded(failing)
 
 
 def test_coverage_is_counted_on_served_slates(

@@ -20,7 +20,7 @@ from recsys.bundle.load import load_bundle
 from recsys.bundle.resolve import CHAMPION, DEFAULT_TRACKING_URI, resolve_model
 from recsys.contracts import columns as c
 from recsys.contracts.config import flatten
-from recsys.errors import GateError, ModelNotFoundError
+from recsys.errors import GateError, ModelNotFoundError, ReplayError
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import write_ladder
 from training.champion import (
@@ -29,11 +29,13 @@ from training.champion import (
     compare_kept,
     gate_checks,
     gate_evidence,
+    gate_profiles,
     read_evidence,
     read_ndcg,
+    replay_fault,
     same_window,
 )
-from training.gate import NDCG_CHECK, DataFacts, GateCheck
+from training.gate import NDCG_CHECK, DataFacts, GateCheck, limits_sentence
 from training.progress import SECONDS
 from training.registry import CHALLENGER, MODEL_NAME, ModelVersion, Registry
 
@@ -56,8 +58,12 @@ def promote_command(
     if override is None:
         checks = gate_checks(registry, version, champion)
         console.print(checks_table(version.version, checks))
-        for note in gate_evidence(registry, version).notes:
+        evidence = gate_evidence(registry, version)
+        typer.echo(limits_sentence(evidence, gate_profiles(registry, version)))
+        for note in evidence.notes:
             typer.echo(note)
+        if (fault := replay_fault(registry, version)) is not None:
+            raise ReplayError(f"{MODEL_NAME} version {version.version} stays {CHALLENGER}: {fault}")
         _refuse_unless_passed(version, checks)
     elif not override.strip():
         raise GateError("--override is empty, must say why the gate does not count; write a reason")

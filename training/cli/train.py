@@ -57,6 +57,7 @@ def train_command(
     from recsys.data.mapping import parse_map
     from recsys.data.numbers import parse_decimal
     from recsys.data.times import parse_moment
+    from recsys.errors import ReplayError
     from recsys.fitting.scoring_models import models_folder
     from training.gate import TrainConfig
     from training.progress import StepDisplay
@@ -100,6 +101,8 @@ def train_command(
     if not tracking_uri.startswith("http"):
         typer.echo(f"To look at it: mlflow ui --backend-store-uri {tracking_uri}")
     typer.echo(f"Its page: {run_page(registry, done.run_id)}")
+    if done.fault is not None:
+        raise ReplayError(done.fault)
     typer.echo("Make it champion, if it passes the gate: offers promote")
 
 
