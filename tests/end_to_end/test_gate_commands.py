@@ -26,7 +26,8 @@ CALIBRATED = BinEvidence(observed=210, expected=200)
 def uri(market: Path, small_config: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A registry with one version, trained on the small market."""
     found = f"sqlite:///{tmp_path_factory.mktemp('gate')}/mlflow.db"
-    train_and_register(_spec(market), read_config(small_config, TrainConfig), tracking_uri=found)
+    strict = read_config(small_config, TrainConfig, ["gate.profile=large"])  # so few accounts prove little
+    train_and_register(_spec(market), strict, tracking_uri=found)
     return found
 
 
@@ -81,6 +82,7 @@ def test_a_run_that_does_not_deserve_it_is_refused_by_name(uri: str, capsys: pyt
     assert lost  # forty scored accounts of a small market prove little
     code, said = _run(uri, capsys, "promote", "--model", "1")
     assert code == 1
+    assert "Limits of a large firm: gate.profile says so." in said
     assert "offers version 1 stays challenger" in said
     for rival in lost:
         assert f"NDCG@10 beats {rival}" in said
@@ -100,6 +102,7 @@ def test_promote_compare_and_roll_back(uri: str, capsys: pytest.CaptureFixture[s
     assert _found(uri)["NDCG@10 beats champion (version 1)"] == "+0.0500 [+0.0500, +0.0500], by its own replay"
     code, said = _run(uri, capsys, "promote")
     assert code == 0, said
+    assert "Limits of a small firm:" in said
     assert f"champion: offers version {better} (was version 1)" in said
     assert Registry(uri).get("champion").tags["promoted_because"] == "passed the gate"
 
@@ -127,7 +130,7 @@ def test_each_failed_condition_is_named(uri: str, capsys: pytest.CaptureFixture[
     registry = Registry(uri)
     registry.promote(registry.get("1"), now=pd.Timestamp("2026-01-01", tz="UTC").to_pydatetime(), why="a champion")
     data = read_evidence(registry, registry.get("1")).data  # type: ignore[union-attr]
-    thin = data.model_copy(update={"rows_a_day": 0.69 * data.rows_a_day})
+    thin = data.model_copy(update={"rows_a_day": 0.49 * data.rows_a_day})
     _deserving(uri, coverage=0.19, data=thin)
     code, said = _run(uri, capsys, "promote")
     assert code == 1
