@@ -31,7 +31,7 @@ NDCG_CHECK = "NDCG@10"
 """How the name of every check on ranking begins."""
 
 
-Margin = Literal["surely above", "above", "not below"]
+RequiredMargin = Literal["surely above", "above", "not below"]
 """What NDCG@10 less a rival's must be: its whole 95 % interval above 0, its mean, or not the whole interval below 0."""
 
 Profile = Literal["small", "medium", "large"]
@@ -40,7 +40,7 @@ Profile = Literal["small", "medium", "large"]
 class GateConfig(Config):
     """How good a model must be before it may serve as champion: the limits of one profile."""
 
-    margin: Margin = "surely above"
+    margin: RequiredMargin = "surely above"
     """How NDCG@10 must compare with every baseline and with the champion."""
     min_coverage: float = Field(default=0.2, ge=0, le=1)
     """Share of the active catalogue that must be offered to someone: below it, the engine is a bestseller list."""
@@ -248,14 +248,14 @@ def gate_sentence(checks: Sequence[GateCheck]) -> str:
     return f"fails {len(failed)} of {len(checks)} checks of the gate: {'; '.join(failed[:_MOST_NAMED])}{more}"
 
 
-_REQUIRED: Final[dict[Margin, str]] = {
+_REQUIRED: Final[dict[RequiredMargin, str]] = {
     "surely above": "above 0",
     "above": "mean above 0",
     "not below": "not all below 0",
 }
 
 
-def _beats(rival: Comparison, margin: Margin) -> GateCheck:
+def _beats(rival: Comparison, margin: RequiredMargin) -> GateCheck:
     passed = {"surely above": rival.low > 0, "above": rival.difference > 0, "not below": rival.high > 0}[margin]
     found = f"{rival.difference:+.4f} [{rival.low:+.4f}, {rival.high:+.4f}]"
     if rival.how:

@@ -7,6 +7,7 @@ windows hold the usual order and the late one:
 
     factor = 2^round(log2(max(g / 30, l / 120))), between 1/4 and 4
     horizon = 30 days times round(g / 30), at least 30 and at most 360
+    step    = 15 days times max(1, factor), or less, so that all replayed pasts fit into the history
 
 Powers of two, so that a gap that moves by some days moves no window. A horizon shorter than a month would leave less
 to learn from. A number that is stated in a configuration stays as it is.
@@ -43,10 +44,11 @@ LONG_GAP_DAYS: Final = 120.0
 
 _LEAST_FACTOR, _MOST_FACTOR = 0.25, 4.0
 _MONTH_DAYS, _MOST_MONTHS = 30, 12
+_LEAST_STEP_DAYS = 1.0
 _LEAST_GAPS = 30  # fewer tell no median by
 
 FOLLOWING: Final[dict[type[Config], tuple[str, ...]]] = {
-    CutoffConfig: ("step_days", "min_history_days"),
+    CutoffConfig: ("min_history_days",),
     FeatureConfig: ("time_scale",),
     NeighboursConfig: ("half_life_days", "fresh_window_days", "fresh_half_life_days", "recent_half_life_days"),
     RidgeConfig: ("window_days", "half_life_days"),
@@ -69,23 +71,26 @@ class TimeScales(NamedTuple):
         gap_days: median gap between two days on which one account ordered; NaN where too few accounts came back.
         factor: by which windows, half-lives and steps are multiplied.
         horizon_days: within which a purchase counts.
+        span_days: between the first and the last order.
     """
 
     gap_days: float
     factor: float
     horizon_days: int
+    span_days: float
 
     @classmethod
     def of(cls, history: History) -> TimeScales:
         """Return the scales of a history; those of the defaults where there are fewer than 30 gaps."""
         gaps = _gaps(history)
         if len(gaps) < _LEAST_GAPS:
-            return cls(float("nan"), 1.0, _MONTH_DAYS)
+            return cls(float("nan"), 1.0, _MONTH_DAYS, float("inf"))
         usual, long = np.quantile(gaps, (0.5, 0.9))
         pace = max(usual / USUAL_GAP_DAYS, long / LONG_GAP_DAYS)
         factor = float(np.clip(2.0 ** np.round(np.log2(pace)), _LEAST_FACTOR, _MOST_FACTOR))
         months = int(np.clip(np.round(usual / _MONTH_DAYS), 1, _MOST_MONTHS))
-        return cls(float(usual), factor, _MONTH_DAYS * months)
+        span = (int(history.seconds.max()) - int(history.seconds.min())) / SECONDS_A_DAY
+        return cls(float(usual), factor, _MONTH_DAYS * months, span)
 
 
 def _gaps(history: History) -> IntArray:
@@ -117,4 +122,14 @@ def with_time_scales(config: _C, scales: TimeScales) -> _C:
             )
         elif name == "horizon_days" and isinstance(config, HORIZONS) and not stated:
             found[name] = scales.horizon_days
+    if isinstance(config, NextProductConfig) and "step_days" not in config.cutoffs.model_fields_set:
+        horizon_days = float(found.get("horizon_days", config.horizon_days))
+        found["cutoffs"] = _spaced(found["cutoffs"], horizon_days, scales)
     return config.model_copy(update=found)
+
+
+def _spaced(cutoffs: CutoffConfig, horizon_days: float, scales: TimeScales) -> CutoffConfig:
+    """Return the cutoffs half a horizon apart, further where accounts order rarely, nearer in a short history."""
+    step_days = cutoffs.step_days * max(scales.factor, 1.0)
+    room = (scales.span_days - horizon_days - cutoffs.min_history_days) / max(cutoffs.n_cutoffs - 1, 1)
+    return cutoffs.model_copy(update={"step_days": min(step_days, max(room, _LEAST_STEP_DAYS))})

@@ -26,7 +26,7 @@ from training.gate import TrainConfig
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
-def every(days: int, n_orders: int = 6, n_accounts: int = 20) -> History:
+def every(days: int, n_orders: int = 30, n_accounts: int = 20) -> History:
     """Accounts that order every so many days, two orders on one of them."""
     at = [(account, START + timedelta(days=days * i)) for account in range(n_accounts) for i in range(n_orders)]
     at += [(account, START + timedelta(hours=5)) for account in range(n_accounts)]
@@ -70,7 +70,7 @@ def test_the_formula(gap: int, factor: float, horizon: int) -> None:
 
 
 def test_long_pauses_keep_the_windows_of_who_orders_often() -> None:
-    mixed = TimeScales.of(joined(every(14, n_orders=9), every(110, n_orders=3, n_accounts=30)))
+    mixed = TimeScales.of(joined(every(14, n_orders=9), every(110, n_orders=4, n_accounts=30)))
     assert (mixed.gap_days, mixed.factor) == (14.0, 1.0)
 
 
@@ -105,7 +105,7 @@ def test_all_that_is_measured_in_days_follows_but_the_season() -> None:
         for name in type(ours).model_fields:
             if not name.endswith("_days") or getattr(theirs, name) is None or name in stay.get(type(ours), ()):
                 continue
-            assert name in FOLLOWING[type(ours)]
+            assert name in FOLLOWING[type(ours)] or name == "step_days"
             np.testing.assert_allclose(getattr(ours, name), np.multiply(getattr(theirs, name), 2.0))
     assert slow.next_product.features.time_scale == 2.0
     assert (slow.horizon_days, slow.next_product.horizon_days) == (60, 60)
@@ -129,6 +129,17 @@ def test_a_number_that_is_stated_stays() -> None:
     )
     assert found.horizon_days == 30
     assert type(found) is TrainConfig
+
+
+def test_steps_are_half_a_horizon_or_what_the_history_holds() -> None:
+    weekly, short = (followed_over(every(7, n_orders=n)).next_product for n in (40, 9))
+    assert weekly.cutoffs.step_days == 15.0
+    assert weekly.cutoffs.min_history_days == short.cutoffs.min_history_days == 7.5
+    assert short.cutoffs.step_days == pytest.approx((8 * 7 - 30 - 7.5) / (short.cutoffs.n_cutoffs - 1))
+
+
+def followed_over(history: History) -> FitConfig:
+    return with_time_scales(FitConfig(), TimeScales.of(history))
 
 
 def test_following_twice_changes_nothing() -> None:

@@ -12,7 +12,8 @@ import pytest
 from recsys.data.history import History
 from recsys.models.candidates import NO_PRODUCT, Candidates
 from recsys.models.next_product.examples import SamplingConfig
-from recsys.models.next_product.model import NextProductConfig, NextProductModel, excluding_window, non_overlapping
+from recsys.models.next_product.folds import excluding_window, non_overlapping
+from recsys.models.next_product.model import NextProductConfig, NextProductModel
 from recsys.models.next_product.ranker import RankerConfig
 from recsys.models.snapshot import CutoffConfig
 
@@ -97,7 +98,7 @@ class TestPointInTime:
         assert non_overlapping(cutoffs, 30) == [day(140), day(110), day(80)]
         assert excluding_window(day(140), 30, cutoffs, "abcde") == ["c", "d", "e"]
         assert excluding_window(day(110), 30, cutoffs, "abcde") == ["a", "e"]
-        assert excluding_window(day(110), 90, cutoffs, "abcde") == "e"  # all overlap: the oldest rather than nothing
+        assert excluding_window(day(110), 90, cutoffs, "abcde") == []
 
     def test_each_classifier_learns_from_a_past_of_its_own(self, model, drawn):
         values = model.builder(drawn, day(170)).block(np.arange(5, dtype=np.int32)).values

@@ -62,10 +62,12 @@ class IncidenceExamples(NamedTuple):
     """Accounts with an earlier order, and whether they bought anything new.
 
     Attributes:
+        account: row of the account, `(n_accounts,)`.
         values: features, `(n_accounts, n_features)`.
         active: `(n_accounts,)`.
     """
 
+    account: RowArray
     values: AnyFloatArray
     active: BoolArray
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -27,7 +27,6 @@ from recsys.models.next_product.account_features import AccountColumns
 from recsys.models.next_product.calibration import Calibrator, CalibratorConfig, HeldOut, season_ahead, season_of
 from recsys.models.next_product.examples import (
     IncidenceExamples,
-    LabelledCandidates,
     SamplingConfig,
     account_weight,
     balanced_sample,
@@ -38,6 +37,7 @@ from recsys.models.next_product.examples import (
     sample_buyers,
 )
 from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
+from recsys.models.next_product.folds import ReplayedPast, in_learned_half, learned_pasts, non_overlapping
 from recsys.models.next_product.pair_features import FeatureMaker
 from recsys.models.next_product.quantities import Quantities
 from recsys.models.next_product.ranker import (
@@ -124,26 +124,13 @@ class FittedFold(NamedTuple):
         return np.column_stack([score, odds]).astype(np.float32)
 
 
-class ReplayedPast(NamedTuple):
-    """What one cutoff teaches.
-
-    Attributes:
-        candidates: of some later buyers, labelled.
-        accounts: buyers or not.
-        names: of the features of a candidate.
-    """
-
-    candidates: LabelledCandidates
-    accounts: IncidenceExamples
-    names: tuple[str, ...]
-
-
 class NextProductModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Ranks the products that an account does not own and says how probable each purchase is.
 
     Two stages: candidate sources propose; classifiers trained on replayed pasts rank. Each classifier is kept from one
     window of the past (and from all that overlap it): on it, and on all accounts with an earlier order, buyers or not,
-    probability is calibrated. The order is by the mean of their log-odds, the probability is the mean of theirs.
+    probability is calibrated. Of a history too short for two windows it is kept from half of the accounts instead. The
+    order is by the mean of their log-odds, the probability is the mean of theirs.
 
     Args:
         config: every option; default: `NextProductConfig()`.
@@ -192,8 +179,7 @@ class NextProductModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         replays = parallel_map(partial(self._replay, past), cutoffs, rng.spawn(len(cutoffs)))
         n_classifiers, horizon_days = self._options.n_classifiers, self._options.horizon_days
         windows = non_overlapping(cutoffs, horizon_days)[:n_classifiers]
-        pasts = [excluding_window(window, horizon_days, cutoffs, replays) for window in windows]
-        pasts += [replays] * (n_classifiers - len(windows))
+        pasts = learned_pasts(windows, cutoffs, replays, n_classifiers, horizon_days)
         self.ensemble_ = _able(parallel_map(self._learn, pasts, rng.integers(2**31, size=len(pasts)).tolist()))
         self.ranker_ = self.ensemble_[-1].ranker
         self.calibrator_ = Calibrator(self._options.calibration).fit(self._held_out(past, windows, rng))
@@ -276,7 +262,7 @@ class NextProductModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         examples = collect_examples(builder, novel, buyers, config, rng)
         weight = examples.weight * account_weight(novel, examples.account, config.account_power)
         looked_at = sample(builder.standing(), config.activity_accounts, rng)
-        accounts = IncidenceExamples(builder.account_values(looked_at), bought_any[looked_at])
+        accounts = IncidenceExamples(looked_at, builder.account_values(looked_at), bought_any[looked_at])
         return ReplayedPast(examples._replace(weight=weight), accounts, builder.names)
 
     def _learn(self, replays: Sequence[ReplayedPast], seed: int) -> FittedFold:
@@ -304,6 +290,7 @@ class NextProductModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
             builder = self.builder(past, cutoff)
             novel = novel_purchases(past, cutoff, self._options.horizon_days)
             standing, season = builder.standing(), season_of(past, cutoff, self._options.horizon_days)
+            standing = standing if len(windows) > 1 else standing[~in_learned_half(standing)]
             active = np.diff(novel.indptr)[standing] > 0
             drawn, weight = balanced_sample(standing, active, config.calibration_accounts, rng)
             stands_for = np.zeros(past.n_accounts, dtype=np.float32)
@@ -356,24 +343,6 @@ def _best_of_each(account: RowArray, product: RowArray, score: AnyFloatArray, k:
     order = np.lexsort((product, -score, account))
     place = np.arange(len(order)) - np.searchsorted(account[order], account[order])
     return order[place < k]
-
-
-def non_overlapping(cutoffs: Sequence[datetime], horizon_days: float) -> list[datetime]:
-    """Return the newest cutoff and older ones, each at least a horizon before the last: their windows do not touch."""
-    found: list[datetime] = []
-    for cutoff in cutoffs:
-        if not found or found[-1] - cutoff >= timedelta(days=horizon_days):
-            found.append(cutoff)
-    return found
-
-
-def excluding_window(
-    window: datetime, horizon_days: float, cutoffs: Sequence[datetime], replays: Sequence[_T]
-) -> Sequence[_T]:
-    """Return the replays whose label windows do not overlap the one that starts at `window`; the oldest, if all do."""
-    horizon = timedelta(days=horizon_days)
-    kept = [replay for cutoff, replay in zip(cutoffs, replays, strict=True) if abs(cutoff - window) >= horizon]
-    return kept or replays[-1:]
 
 
 def _able(learned: Sequence[FittedFold]) -> tuple[FittedFold, ...]:

@@ -1,0 +1,79 @@
+"""Which of the replayed pasts each classifier learns from, so that it is calibrated on what it was kept from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from recsys.arrays import BoolArray, RowArray
+from recsys.models.next_product.examples import IncidenceExamples, LabelledCandidates
+
+_T = TypeVar("_T")
+
+
+class ReplayedPast(NamedTuple):
+    """What one cutoff teaches.
+
+    Attributes:
+        candidates: of some later buyers, labelled.
+        accounts: buyers or not.
+        names: of the features of a candidate.
+    """
+
+    candidates: LabelledCandidates
+    accounts: IncidenceExamples
+    names: tuple[str, ...]
+
+
+def non_overlapping(cutoffs: Sequence[datetime], horizon_days: float) -> list[datetime]:
+    """Return the newest cutoff and older ones, each at least a horizon before the last: their windows do not touch."""
+    found: list[datetime] = []
+    for cutoff in cutoffs:
+        if not found or found[-1] - cutoff >= timedelta(days=horizon_days):
+            found.append(cutoff)
+    return found
+
+
+def excluding_window(
+    window: datetime, horizon_days: float, cutoffs: Sequence[datetime], replays: Sequence[_T]
+) -> Sequence[_T]:
+    """Return the replays whose label windows do not overlap the one that starts at `window`."""
+    horizon = timedelta(days=horizon_days)
+    return [replay for cutoff, replay in zip(cutoffs, replays, strict=True) if abs(cutoff - window) >= horizon]
+
+
+def learned_pasts(
+    windows: Sequence[datetime],
+    cutoffs: Sequence[datetime],
+    replays: Sequence[ReplayedPast],
+    n_classifiers: int,
+    horizon_days: float,
+) -> list[Sequence[ReplayedPast]]:
+    """Return what each classifier learns from, `n_classifiers` entries.
+
+    The first are kept from one window each, and from all that overlap it; the others learn from all. Of a history that
+    is too short for two windows that do not touch, the first is kept from half of the accounts instead: all of the
+    windows teach it, which a single one, the oldest, would do badly.
+    """
+    if len(windows) == 1:
+        kept: list[Sequence[ReplayedPast]] = [[_learned_half(replay) for replay in replays]]
+    else:
+        kept = [excluding_window(window, horizon_days, cutoffs, replays) for window in windows]
+    return kept + [replays] * (n_classifiers - len(windows))
+
+
+def in_learned_half(account: RowArray) -> BoolArray:
+    """Return which accounts a classifier learns from that is calibrated on the others, `(n,)`."""
+    return np.asarray(account % 2 == 0)
+
+
+def _learned_half(replay: ReplayedPast) -> ReplayedPast:
+    account, values, bought, weight = replay.candidates
+    ours = in_learned_half(account)
+    candidates = LabelledCandidates(account[ours], values[ours], bought[ours], weight[ours])
+    rows, values, active = replay.accounts
+    ours = in_learned_half(rows)
+    return replay._replace(candidates=candidates, accounts=IncidenceExamples(rows[ours], values[ours], active[ours]))
