@@ -117,7 +117,7 @@ def backtest(
     engine = next(iter(engines.values()), None)
     first = FitConfig() if engine is None else engine.fit_config
     history = known.history()
-    scales = TimeScales.of(history.before(moments[0]))
+    scales = TimeScales.of(history.before(moments[0]) if moments else history)
     horizons = {name: with_time_scales(model.fit_config, scales).horizon_days for name, model in engines.items()}
     given = {"horizon_days": next(iter(horizons.values()), first.horizon_days), "climbs": first.ladder.climbs}
     asked = BacktestConfig(**given | options | {"cutoffs": moments, "k": k})

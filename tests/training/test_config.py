@@ -11,6 +11,7 @@ from recsys.contracts.config import read_config
 from recsys.errors import ConfigError
 from recsys.fitting.pipeline import QUICK
 from recsys.models.next_product.model import NextProductConfig
+from recsys.models.snapshot import CutoffConfig
 from recsys.models.upgrade.model import UpgradeConfig
 from training.gate import TrainConfig
 
@@ -27,7 +28,8 @@ def test_a_section_changes_what_it_names_and_nothing_else() -> None:
 
 def test_thorough_is_what_the_models_were_made_for() -> None:
     thorough = read_config(CONFIGS / "thorough.toml", TrainConfig)
-    assert thorough.next_product == NextProductConfig()
+    closer = CutoffConfig(step_days=10.0)  # ten of them; the defaults' fifteen days are for four
+    assert thorough.next_product == NextProductConfig(cutoffs=closer)
     assert thorough.upgrades == UpgradeConfig()
 
 
