@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self, get_args
 
@@ -17,7 +18,17 @@ from recsys.bundle.resolve import DEFAULT_TRACKING_URI, resolve_model
 from recsys.bundle.save import BundleDetails, save_bundle
 from recsys.contracts.answers import CallListEntry
 from recsys.contracts.config import given_config
-from recsys.contracts.offers import EMPTY_STATE, KINDS, CartLine, Objective, OfferKind, OfferRequest, Slate
+from recsys.contracts.offers import (
+    EMPTY_STATE,
+    KINDS,
+    CartLine,
+    Mix,
+    Objective,
+    OfferKind,
+    OfferRequest,
+    Slate,
+    Variants,
+)
 from recsys.data.dataset import Dataset, as_dataset
 from recsys.data.sources import DataSource
 from recsys.errors import BundleVersionError, ConfigError
@@ -137,6 +148,8 @@ class Recommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         objective: Objective = "conversion",
         new_only: bool = False,
         exclude: Iterable[str] = (),
+        mix: Mix | None = None,
+        variants: Variants | None = None,
     ) -> Slate:
         """Return exactly k offers, or fewer and why.
 
@@ -150,12 +163,16 @@ class Recommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             objective: what the order maximises: `conversion`, `revenue` or `margin`.
             new_only: leave out everything the account has ever bought.
             exclude: product ids that must not be offered.
+            mix: of what no more than a share of the ranks is filled; None: as configured.
+            variants: what becomes of products that differ in a colour or pattern alone; None: as configured.
 
         Raises:
             ConfigError: an argument is out of range.
         """
         request = _request(account_id, cart, k=k, kinds=kinds, objective=objective, new_only=new_only, exclude=exclude)
-        return self._engine().recommend(request)
+        _refuse_unknown("mix", mix, Mix)
+        _refuse_unknown("variants", variants, Variants)
+        return self._engine().recommend(replace(request, mix=mix, variants=variants))
 
     def recommend_all(
         self, account_ids: Sequence[str] | None = None, *, k: int = 10, kinds: Sequence[OfferKind] = KINDS
@@ -277,6 +294,13 @@ def _request(
         new_only=new_only,
         objective=objective,
     )
+
+
+def _refuse_unknown(name: str, value: object, known: object) -> None:
+    if value is not None and value not in get_args(known):
+        raise ConfigError(
+            f"{name} == {value!r}, must be one of {', '.join(get_args(known))}; leave it out for the default"
+        )
 
 
 def _refuse_single(name: str, several: object) -> None:

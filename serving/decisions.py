@@ -219,6 +219,7 @@ def answer_json(decision: Decision, slate: EncodedSlate, model: LoadedModel, *, 
         f'{{"decision_id":"{decision.decision_id}","logged":{"true" if logged else "false"},'
         f'{model.named},"horizon_days":{slate.horizon_days},"objective":"{slate.objective}",'
         f'{_assignments(decision)},"tier":"{slate.tier}","language":"{slate.language}",'
+        f'"mix":"{slate.mix}","variants":"{slate.variants}",'
         f'"offers":{slate.offers if shown else "[]"},"requested":{slate.requested},'
         f'"returned":{slate.returned if shown else 0},'
         f'"shortfall":{"null" if shortfall is None else json_text(shortfall)},'

@@ -12,23 +12,26 @@ from recsys.contracts.offers import (
     PROBABILITY_OF,
     AccountState,
     Explain,
+    Mix,
     NameKind,
     Objective,
     OfferRequest,
     ProductChange,
     Slate,
     Tier,
+    Variants,
     json_text,
     logged_products,
 )
 from recsys.offer_catalogue.business_rules import BusinessRule
 from recsys.ranking.active_rules import RuleAnnotation
 from recsys.ranking.engine import OfferEngine
-from recsys.ranking.kernel.layout import NO_ROW
+from recsys.ranking.kernel.layout import MOVERS, NO_ROW
 from recsys.ranking.languages import LANGUAGES, Language
 from recsys.ranking.ranked import N_ROWS, TIERS, Exploration, RankedOffer, RankedSlate
 
 _PROBABILITY_OF: Final = json_text(PROBABILITY_OF)
+_MOVED_BY: Final = tuple(map(json_text, MOVERS))
 _NO_RULE: Final = ("null", "null", "null")
 _MOST_KEPT: Final = 20_000
 """Reasons that are kept once written, for each language and fullness some 25 MB at the most; then all are written
@@ -58,6 +61,8 @@ class EncodedSlate(NamedTuple):
     n_considered: int
     refused: Mapping[str, str]
     language: str
+    mix: Mix
+    variants: Variants
 
     @property
     def product_ids(self) -> list[str]:
@@ -81,6 +86,8 @@ def encode(slate: Slate) -> EncodedSlate:
         slate.n_considered,
         slate.refused,
         slate.language,
+        slate.mix,
+        slate.variants,
     )
 
 
@@ -144,6 +151,8 @@ class EncodingEngine:
             ranked.n_considered,
             ranked.refused,
             language.tag,
+            self._engine.config.diversity.mix_of(request),
+            self._engine.config.diversity.variants_of(request),
         )
 
     def knows(self, kind: NameKind, name: str) -> bool:
@@ -167,10 +176,10 @@ class EncodingEngine:
         currency, prices = self._currency, self._engine.catalogue
         answered: list[str] = []
         logged: list[str] = []
-        texts = json_text([number for offer in ranked.offers for number in offer[N_ROWS:]])[1:-1].split(",")
-        numbers = zip(*[iter(texts)] * 5, strict=True)
+        texts = json_text([number for offer in ranked.offers for number in offer[N_ROWS:-1]])[1:-1].split(",")
+        numbers = zip(*[iter(texts)] * 7, strict=True)
         for rank, offer in enumerate(ranked.offers, start=1):
-            price, probability, units, value, score = next(numbers)
+            price, probability, units, value, score, rank_probability, boost = next(numbers)
             rows = offer[:N_ROWS]
             found = said.get(rows)
             if found is None:
@@ -185,7 +194,8 @@ class EncodingEngine:
             answered.append(
                 f'{{"rank":{rank},{product},"price":{price},"currency":{currency},"probability":{probability},'
                 f'"probability_of":{_PROBABILITY_OF},"expected_quantity":{units},"expected_value":{value},'
-                f'"score":{score},{text},"price_breaks":{listed},"price_to_pay":{to_pay}}}'
+                f'"score":{score},{text},"price_breaks":{listed},"price_to_pay":{to_pay},'
+                f'"rank_probability":{rank_probability},"boost":{boost},"moved_by":{_MOVED_BY[offer.moved_by]}}}'
             )
             propensity = "1.0" if rank < last else json_text(ranked.last_propensity)
             logged.append(

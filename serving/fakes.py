@@ -105,6 +105,8 @@ class FakeEngine:
             n_considered=len(order),
             refused=refused,
             language=request.language or request.default_language,
+            mix=request.mix or "none",
+            variants=request.variants or "keep",
         )
 
     def _offer(self, rank: int, product: str, tier: Tier, request: OfferRequest) -> Offer:

@@ -138,6 +138,8 @@ def test_answers_are_those_of_the_engine(on_files: SimpleNamespace) -> None:
     )
     found = model.recommend("A0000017", cart=[CartLine("P000042", 3.0)], k=5, exclude=["P000001"], new_only=True)
     assert found == model.engine_.recommend(asked) == OfferEngine(model.model_, SMALL.ranking).recommend(asked)
+    other = model.recommend("A0000017", k=5, mix="none", variants="keep")
+    assert other == model.engine_.recommend(OfferRequest("A0000017", limit=5, mix="none", variants="keep"))
     everybody = model.recommend_all(k=3)
     some = model.recommend_all(["A0000017", "nobody"], k=3, kinds=["cross_sell"])
     assert everybody["account_id"].nunique() == len(on_files.data.accounts)

@@ -12,7 +12,7 @@ from recsys.client._exchange import UNREADABLE, ServiceError
 from recsys.contracts.answers import RunningModel, WhiteSpaceItem
 from recsys.contracts.decisions import AssignedArm
 from recsys.contracts.events import LineStatus, OutcomeKind
-from recsys.contracts.offers import ANSWERED, Objective, Offer, OfferRequest, PriceBreak, Tier
+from recsys.contracts.offers import ANSWERED, Mix, Objective, Offer, OfferRequest, PriceBreak, Tier, Variants
 
 _T = TypeVar("_T")
 
@@ -36,6 +36,8 @@ class Answer:
         unknown_categories: categories of the request that the model does not know.
         unknown_experiment: that the request named and that does not run; None without one.
         language: of the reasons; None where the server was not reached, or is an older one.
+        mix: of what no more than a share of the ranks was filled; likewise.
+        variants: what became of products that differ in a colour or pattern alone; likewise.
     """
 
     decision_id: str | None
@@ -53,6 +55,8 @@ class Answer:
     unknown_categories: tuple[str, ...] = ()
     unknown_experiment: str | None = None
     language: str | None = None
+    mix: Mix | None = None
+    variants: Variants | None = None
 
     @property
     def returned(self) -> int:
@@ -88,6 +92,8 @@ def parse_answer(body: Mapping[str, Any]) -> Answer:
         unknown_categories=tuple(body.get("unknown_categories", ())),  # which an older server does not name
         unknown_experiment=body.get("unknown_experiment"),
         language=body.get("language"),
+        mix=body.get("mix"),
+        variants=body.get("variants"),
     )
 
 

@@ -75,6 +75,8 @@ def offers_question(
         "surface": surface or request.surface,
         "region": request.region,
         "language": request.language,
+        "mix": request.mix,
+        "variants": request.variants,
         "experiment_id": experiment_id,
     }
     filters = {name: getattr(request, name) for name in ("categories", "min_price", "max_price")}
@@ -98,12 +100,18 @@ def account_question(request: OfferRequest, channel: str | None, surface: str | 
         objective=request.objective,
         explain=request.explain,
         language=request.language,
+        mix=request.mix,
+        variants=request.variants,
     )
     if request.account_id is None or request != plain:
         raise ConfigError(
-            "an account's page takes account_id, kinds, limit, new_only, objective, explain and language only"
+            "an account's page takes account_id, kinds, limit, new_only, objective, explain, language, mix and "
+            "variants only"
         )
-    given = (("channel", channel), ("surface", surface), ("language", request.language))
+    given = (
+        *(("channel", channel), ("surface", surface)),
+        *((name, getattr(request, name)) for name in ("language", "mix", "variants")),
+    )
     places = {name: value for name, value in given if value}
     path = f"/v1/accounts/{_segment('account_id', request.account_id)}/offers"
     return ApiQuestion(path, params=_asked(request) | sendable(places, ""))

@@ -104,6 +104,9 @@ HORIZON_DAYS: Final = "horizon_days"
 EXPECTED_QUANTITY: Final = "expected_quantity"
 EXPECTED_VALUE: Final = "expected_value"
 SCORE: Final = "score"
+RANK_PROBABILITY: Final = "rank_probability"
+BOOST: Final = "boost"
+MOVED_BY: Final = "moved_by"
 DECISION_ID: Final = "decision_id"
 
 # what a training run measures

@@ -24,6 +24,24 @@ ProbabilityOf = Literal["buys_within_horizon", "accepts_if_shown"]
 Tier = Literal["account", "recent", "cart", "segment", "popular"]
 Explain = Literal["none", "brief", "full"]
 CandidateSources = Literal["all", "evidence", "popular"]
+Mix = Literal["none", "kinds", "categories", "all"]
+"""Of what no more than a share of the ranks is filled, as long as others are worth something: an offer of another kind
+or category then goes before others of a higher score, and says so in `moved_by`. `none`: scores alone order."""
+
+Variants = Literal["leave_out", "keep"]
+"""Whether products that differ in a colour or pattern alone are left out beside one of them: in the cart, or in the
+first ranks, of which a group of variants has one."""
+
+MovedBy = Literal["kinds", "categories", "rule", "relevance", "exploration", "variants"]
+"""Why an offer does not stand where its score would have it:
+
+- `kinds`, `categories`: it goes before offers of a higher score for the mix of kinds, or of categories;
+- `rule`: a business rule placed it;
+- `relevance`: by revenue or margin, its chance is below a tenth of the best of its kind: no price alone leads a slate;
+- `exploration`: it was drawn for the last place;
+- `variants`: it had to wait until the first ranks, of which another variant has one, were full.
+"""
+
 ReasonCode = Literal[
     "bought_together",
     "bought_next",
@@ -78,7 +96,7 @@ class OfferRequest:
         exclude: product ids that must not be offered.
         new_only: leave out everything the account has ever bought, in a cart answer too.
         objective: what the ranking maximises.
-        raw: the ranker's own order: eligibility on; value, diversity and business rules off.
+        raw: the ranker's own order and scores: eligibility on; value, diversity and business rules off.
         explain: how much evidence comes with each offer.
         categories: only products of these may be offered; empty: of any.
         min_price: only products that cost this much or more, money a unit; a product without a price is left out.
@@ -90,6 +108,8 @@ class OfferRequest:
             had in one order with the cart; `popular` offers what sells to everybody, whoever asks and whatever lies in
             the cart; eligibility stays.
         language: of the reasons, a tag as `de` or `de-AT`; None: the account's, else `default_language`.
+        mix: of what no more than a share of the ranks is filled; None: as the model's configuration has it.
+        variants: what becomes of products that differ in a colour or pattern alone; None: likewise.
         default_language: of the reasons where neither the request nor the account names one that is known.
     """
 
@@ -112,6 +132,8 @@ class OfferRequest:
     sources: CandidateSources = "all"
     language: str | None = None
     default_language: str = "en"
+    mix: Mix | None = None
+    variants: Variants | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +217,14 @@ class Offer(NamedTuple):
     expected_value: Annotated[
         float, Field(description="Money: probability x quantity x price, or margin where that is the aim.")
     ]
-    score: Annotated[float, Field(description="What the order was made by; comparable within one answer only.")]
+    score: Annotated[
+        float,
+        Field(
+            description="What the order was made by: `rank_probability` x `boost`; by revenue or margin also x "
+            "`expected_value` / `probability`. Offers without `moved_by` stand in its order, those of the tiers "
+            "`segment` and `popular` after the others."
+        ),
+    ]
     tier: Annotated[Tier, Field(description="The source of evidence for this offer.")]
     reason: Annotated[
         str,
@@ -232,6 +261,24 @@ class Offer(NamedTuple):
     price_to_pay: Annotated[
         float | None,
         Field(description="Money a unit after the discount, in the currency's digits; null without a discount."),
+    ] = None
+    rank_probability: Annotated[
+        float | None,
+        Field(
+            description="The probability that made the score: `probability`, but of an account beside a cart as far as "
+            "it speaks of this very order; null in what older releases kept."
+        ),
+    ] = None
+    boost: Annotated[
+        float,
+        Field(
+            description="Factor of the score: of business rules, times what holds a product back that too many "
+            "accounts would be shown first; 1 without."
+        ),
+    ] = 1.0
+    moved_by: Annotated[
+        MovedBy | None,
+        Field(description="Why it does not stand where its score would have it; null where it does."),
     ] = None
     propensity: Annotated[
         float,
@@ -290,6 +337,8 @@ class Slate:
         horizon_days: the window of every probability, in days.
         refused: product id -> why a candidate was not offered, for reasons that change: stock, flags, business rules.
         language: of the reasons.
+        mix: of what no more than a share of the ranks is filled.
+        variants: what became of products that differ in a colour or pattern alone.
     """
 
     offers: tuple[Offer, ...]
@@ -303,6 +352,8 @@ class Slate:
     n_considered: int = 0
     refused: Mapping[str, str] = field(default_factory=dict)
     language: str = "en"
+    mix: Mix = "none"
+    variants: Variants = "keep"
 
     @property
     def returned(self) -> int:

@@ -27,6 +27,7 @@ from recsys.fitting.accounts import (
 from recsys.fitting.catalogue import product_details
 from recsys.fitting.copurchases import CopurchaseLift, EvidenceConfig, FirstPurchases, copurchase_lift, rule_table
 from recsys.fitting.evidence import Purchases, choose_evidence
+from recsys.fitting.exposure import ExposureConfig, shares_held_back
 from recsys.fitting.links import (
     CartWeights,
     cart_table,
@@ -42,6 +43,7 @@ from recsys.fitting.products import Links, Vocabulary, price_table, product_tabl
 from recsys.ladder.upgrade_events import EdgeRows
 from recsys.models.candidates import Candidates
 from recsys.offer_model.tables import (
+    EVERYONE,
     CartCurve,
     CartTable,
     Float64,
@@ -69,6 +71,7 @@ class OfferModelConfig(Config):
         owned_window_days: how long a purchase counts as owned, days; None: the whole history.
         owned_window_by_category: the same for single categories, days: consumables come back, machines stay.
         evidence: how reasons are counted.
+        exposure: how many accounts may be shown one product first.
         attributes: further columns of the products table that go out with an offer; none by default, because what a
             table holds for the house alone (a supplier, a cost) must not reach a page by itself.
     """
@@ -82,6 +85,7 @@ class OfferModelConfig(Config):
     owned_window_days: int | None = Field(default=None, ge=1)
     owned_window_by_category: dict[str, int] = Field(default_factory=dict)
     evidence: EvidenceConfig = EvidenceConfig()
+    exposure: ExposureConfig = ExposureConfig()
     attributes: tuple[str, ...] = ()
 
 
@@ -249,9 +253,14 @@ def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:
         evidence.n_follow_ons,
         product_details(parts.products, parts.product_frame, config.attributes),
     )
+    bought, popular = np.zeros(len(parts.products)), slice(0, int(segment_rows.fallback_count[EVERYONE]))
+    bought[fallback.product[popular]] = fallback.n_buyers[popular] / max(facts.n_accounts, 1)
+    is_offerable = catalogue.active & ~catalogue.do_not_offer
     return OfferModel(
         facts=facts,
-        products=catalogue,
+        products=replace(
+            catalogue, held_back=shares_held_back(candidates, candidate_rows, is_offerable, bought, config.exposure)
+        ),
         accounts=account_table(
             parts.accounts, parts.account_frame, pace, segments.of_account, candidate_rows, owned_rows
         ),

@@ -16,6 +16,7 @@ from recsys.fitting.prices import PaidPrices
 from recsys.models.next_product.quantities import product_quantities
 from recsys.offer_model.tables import Float32, Float64, Int32, Int64, NameTable, PriceTable, ProductTable
 from recsys.offer_model.utf8_column import Utf8Column
+from recsys.products.variants import variant_groups
 
 
 @dataclass(frozen=True)
@@ -126,22 +127,25 @@ def product_table(
     """Return the products, the names of their categories and those of their families.
 
     A product without a price in `frame` gets what is usually paid for it, `usual_price` by row of the history's
-    products; one that the frame does not name is active. `details` are as `recsys.fitting.catalogue` has them.
+    products; one that the frame does not name is active; none is held back yet. `details` are as
+    `recsys.fitting.catalogue` has them.
     """
     category = Codes.of(vocabulary.column(frame, c.CATEGORY, None))
     family = Codes.of(vocabulary.column(frame, c.FAMILY, None))
     price = vocabulary.column(frame, c.PRICE, np.nan).astype(np.float64)
     paid = np.full(len(vocabulary), np.nan)
     paid[vocabulary.history_rows] = usual_price
+    known_price = np.where(np.isnan(price), paid, price)
+    names = texts(vocabulary.column(frame, c.NAME, None))
     quantity = np.ones(len(vocabulary), dtype=np.float32)
     quantity[vocabulary.history_rows] = product_quantities(history)
     table = ProductTable(
         ids=Utf8Column.of(vocabulary.ids.tolist()),
-        names=Utf8Column.of(texts(vocabulary.column(frame, c.NAME, None))),
+        names=Utf8Column.of(names),
         category=category.codes,
         family=family.codes,
         tier=Utf8Column.of(texts(vocabulary.column(frame, c.TIER, None))),
-        price=np.where(np.isnan(price), paid, price),
+        price=known_price,
         cost=vocabulary.column(frame, c.COST, np.nan).astype(np.float64),
         active=vocabulary.column(frame, c.ACTIVE, True).astype(bool),
         stock=vocabulary.column(frame, c.STOCK, np.nan).astype(np.float64),
@@ -160,6 +164,8 @@ def product_table(
         substitutes_start=links.substitutes.start,
         substitutes_count=links.substitutes.count,
         details=Utf8Column.of(details),
+        variant_group=variant_groups(names, known_price, family.codes),
+        held_back=np.zeros(len(vocabulary), dtype=np.float32),
     )
     return table, NameTable(Utf8Column.of(category.names)), NameTable(Utf8Column.of(family.names))
 

@@ -126,6 +126,10 @@ class ProductTable:
     substitutes_count: Annotated[Int32, CountOf("substitutes", "products")]
     # what goes out with an offer of it: a JSON object of `url image_url names attributes`, empty for nothing
     details: Annotated[Utf8Column, ProductJson(), AddedLater()]
+    # its group of variants, from 1 on and of fewer than there are products; 0: none
+    variant_group: Annotated[Int32, RowOf("products"), AddedLater()]
+    # share of its score among an account's own candidates that is taken off, so that not too many are shown it first
+    held_back: Annotated[Float32, Within(0, 1), AddedLater()]
 
 
 @dataclass(frozen=True)

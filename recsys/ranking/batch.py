@@ -36,6 +36,9 @@ SCHEMA = pa.schema(
         (c.TIER, pa.string()),
         (c.REASON, pa.string()),
         (c.FROM_PRODUCT_ID, pa.string()),
+        (c.RANK_PROBABILITY, pa.float64()),
+        (c.BOOST, pa.float64()),
+        (c.MOVED_BY, pa.string()),
     ]
 )
 LOGGED_SCHEMA = SCHEMA.append(pa.field(c.DECISION_ID, pa.string()))
@@ -82,6 +85,9 @@ def offers_table(block: list[Answered], decision_ids: list[str] | None = None) -
         c.TIER: [offer.tier for _, _, offer in rows],
         c.REASON: [offer.reason for _, _, offer in rows],
         c.FROM_PRODUCT_ID: [offer.from_product_id for _, _, offer in rows],
+        c.RANK_PROBABILITY: [offer.rank_probability for _, _, offer in rows],
+        c.BOOST: [offer.boost for _, _, offer in rows],
+        c.MOVED_BY: [offer.moved_by for _, _, offer in rows],
     }
     if decision_ids is None:
         return pa.table(columns, schema=SCHEMA)

@@ -51,8 +51,9 @@ class CompiledRanker:
         self._catalogue = catalogue
         self.resolver = RequestResolver(model, catalogue)
         self._columns = _model_columns(model, catalogue, config)
-        self._sizes = len(model.products.ids), len(model.families.names), len(model.categories.names)
-        self._n_recent = config.recent_purchases
+        n_groups = int(model.products.variant_group.max(initial=0)) + 1
+        self._sizes = len(model.products.ids), len(model.families.names), n_groups, len(model.categories.names)
+        self._n_recent, self._diversity = config.recent_purchases, config.diversity
         self._memories = threading.local()
         self.rank(OfferRequest(limit=1), EMPTY_STATE, None)  # compiles the kernel here, not while somebody waits
 
@@ -68,6 +69,7 @@ class CompiledRanker:
             watched: row of a product of which it is asked what became of it.
         """
         asked = self.resolver.resolve(request, state, rules)
+        mix = self._diversity.mix_of(request)
         rows = [*asked.cart, *asked.excluded, *asked.suppressed, *asked.bought, *(asked.categories or ())]
         memory: _WorkingMemory = getattr(self._memories, "memory", None) or self._memory(_FEW, _FEW)
         if len(rows) > memory.n_rows:
@@ -87,6 +89,9 @@ class CompiledRanker:
             request.new_only,
             layout.OBJECTIVES[request.objective],
             request.raw,
+            mix in ("all", "kinds"),
+            mix in ("all", "categories"),
+            self._diversity.variants_of(request) == "leave_out",
             layout.SOURCES[request.sources],
             watched,
             asked.categories is not None or request.min_price is not None or request.max_price is not None,
@@ -208,17 +213,20 @@ class _Answer(NamedTuple):
 
 
 class _WorkingMemory:
-    """What one thread writes and reads while it ranks: all zero by product, family and category between two calls."""
+    """What one thread writes and reads while it ranks.
+
+    By product, family, group of variants and category all is zero between two calls.
+    """
 
     def __init__(
         self,
         model: dict[str, NDArray[Any]],
-        sizes: tuple[int, int, int],
+        sizes: tuple[int, int, int, int],
         n_recent: int,
         n_rows: int,
         n_candidates: int,
     ) -> None:
-        n_products, n_families, n_categories = sizes
+        n_products, n_families, n_groups, n_categories = sizes
         self.n_rows, self.n_candidates = n_rows, n_candidates
         lengths = {
             "request": 1,
@@ -230,6 +238,7 @@ class _WorkingMemory:
             "marks": n_products,
             "places": n_products,
             "family_marks": n_families,
+            "variant_marks": n_groups,
             "category_counts": n_categories,
             "lists": 2,
             **dict.fromkeys(layout.PER_CANDIDATE, n_candidates),
@@ -275,6 +284,7 @@ def _model_columns(model: OfferModel, catalogue: LiveCatalogue, config: RankingC
         diversity.max_category_share,
         diversity.free_ranks,
         diversity.least_worth,
+        diversity.variant_ranks,
         catalogue.margin_rate or 0.0,
     )
     curves, knot_before = _curves(model.cart_curve)

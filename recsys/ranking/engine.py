@@ -25,7 +25,7 @@ from recsys.ranking.active_rules import NO_ANNOTATION, ActiveRules, AppliedRules
 from recsys.ranking.compiled_ranker import CompiledRanker
 from recsys.ranking.config import RankingConfig
 from recsys.ranking.explanations import Reasons
-from recsys.ranking.kernel.layout import NO_ROW
+from recsys.ranking.kernel.layout import MOVERS, NO_ROW
 from recsys.ranking.languages import Language
 from recsys.ranking.live_catalogue import LiveCatalogue
 from recsys.ranking.product_details import ProductDetails
@@ -124,6 +124,8 @@ class OfferEngine:
             n_considered=ranked.n_considered,
             refused=ranked.refused,
             language=language.tag,
+            mix=self.config.diversity.mix_of(request),
+            variants=self.config.diversity.variants_of(request),
         )
 
     def _offer(self, rank: int, offer: RankedOffer, ranked: RankedSlate, explain: Explain, language: Language) -> Offer:
@@ -161,6 +163,9 @@ class OfferEngine:
             attributes=details.attributes,
             price_breaks=self.catalogue.price_breaks(offer.product, ranked.segment),
             price_to_pay=to_pay,
+            rank_probability=offer.rank_probability,
+            boost=offer.boost,
+            moved_by=MOVERS[offer.moved_by],
             propensity=ranked.last_propensity if rank == len(ranked.offers) else 1.0,
         )
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from recsys.contracts.offers import OfferRequest, Tier
+from recsys.ranking.kernel.layout import BY_EXPLORATION
 from recsys.ranking.request import ResolvedRequest
 
 TIERS: Final[tuple[Tier, ...]] = ("account", "recent", "cart", "segment", "popular")
@@ -30,10 +31,13 @@ class RankedOffer(NamedTuple):
     quantity: float
     expected_value: float
     utility: float
+    rank_probability: float
+    boost: float
+    moved_by: int
 
 
 N_ROWS: Final = RankedOffer._fields.index("price")
-"""Of the fields of a ranked offer: rows stand before it, numbers from it on."""
+"""Of the fields of a ranked offer: rows stand before it, numbers from it on up to the last, `moved_by`."""
 
 
 class Watched(NamedTuple):
@@ -88,7 +92,10 @@ class RankedSlate(NamedTuple):
 
     def with_last(self, wide: RankedSlate, drawn: Drawn) -> RankedSlate:
         """Return this slate with the last offer that was drawn from a wider slate of the same request."""
-        offers = [*self.offers[:-1], wide.offers[drawn.position]]
+        last = wide.offers[drawn.position]
+        if drawn.position >= len(self.offers):
+            last = last._replace(moved_by=BY_EXPLORATION)
+        offers = [*self.offers[:-1], last]
         tier = min(offer.tier for offer in offers)
         return self._replace(offers=offers, tier=tier, last_propensity=drawn.propensity)
 

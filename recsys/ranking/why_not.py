@@ -31,7 +31,7 @@ SENTENCES: Final = {
     "owned": "the account owns it",
     "not_credible": "its probability is below the least that an offer needs",
     "worth_less": "it is worth less than what it would displace",
-    "near_duplicate": "it is of the same family as {other!r}",
+    "near_duplicate": "it is of the same family as {other!r}, or a variant of it",
     "substitute": "it replaces {other!r}",
     "outranked": "others ranked before it",
     "not_reached": "enough offers came from better evidence; it is among the popular products below",
@@ -137,11 +137,15 @@ def _filtered(engine: OfferEngine, row: int, ranked: RankedSlate, watched: Watch
 
 
 def _alike(engine: OfferEngine, row: int, others: Sequence[int], reason: str) -> int:
-    """Return which of the offered is of the product's family, or is replaced by it."""
+    """Return which of the offered is of the product's family, a variant of it, or replaced by it."""
     model = engine.model
     if reason == "near_duplicate":
-        family = model.products.family
-        return next(other for other in others if family[other] == family[row])
+        family, group = model.products.family, model.products.variant_group
+        return next(
+            other
+            for other in others
+            if (family[row] >= 0 and family[other] == family[row]) or (group[row] and group[other] == group[row])
+        )
     for other in others:
         start, count = int(model.products.substitutes_start[other]), int(model.products.substitutes_count[other])
         if np.isin(row, model.substitutes.product[start : start + count]):

@@ -72,6 +72,8 @@ def person_question(
         channel=query.channel,
         surface=query.surface,
         language=query.language,
+        mix=query.mix,
+        variants=query.variants,
         default_language=services.settings.language,
     )
     return question, CallerContext(

@@ -8,7 +8,19 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from recsys.contracts.decisions import AssignedArm
-from recsys.contracts.offers import ANSWERED, KINDS, CartLine, Explain, Objective, Offer, OfferKind, OfferRequest, Tier
+from recsys.contracts.offers import (
+    ANSWERED,
+    KINDS,
+    CartLine,
+    Explain,
+    Mix,
+    Objective,
+    Offer,
+    OfferKind,
+    OfferRequest,
+    Tier,
+    Variants,
+)
 from serving.http.problems import Problem
 from serving.schemas.fields import (
     WHOLE,
@@ -26,6 +38,14 @@ Kinds = Annotated[list[OfferKind], Field(min_length=1, max_length=2)]
 Limit = Annotated[int, Field(ge=1, le=100)]
 LANGUAGE_WANTED: Final = (
     "Of the reasons, as `de` or `de-AT`; left out, or not one that the engine speaks: the account's, else the server's."
+)
+MIX_WANTED: Final = (
+    "Of what no more than a share of the ranks is filled: `kinds`, `categories`, `all` of both, or `none`, where "
+    "scores alone make the order; left out: as the model was configured. What it moves says so in `moved_by`."
+)
+VARIANTS_WANTED: Final = (
+    "Whether products that differ in a colour or pattern alone are left out beside one of them, in the cart or among "
+    "the first offers; left out: as the model was configured."
 )
 
 
@@ -107,6 +127,8 @@ class OffersBody(StrictBody):
     filters: FiltersBody | None = Field(default=None, description="Which products may be offered at all.")
     region: Label | None = Field(default=None, description="Of the buyer; business rules may ask for it.")
     language: LanguageTag | None = Field(default=None, description=LANGUAGE_WANTED, examples=["de"])
+    mix: Mix | None = Field(default=None, description=MIX_WANTED, examples=["kinds"])
+    variants: Variants | None = Field(default=None, description=VARIANTS_WANTED, examples=["keep"])
     experiment_id: Id | None = Field(
         default=None,
         description="The experiment to take part in; left out, the oldest that runs and has a unit for it. One that "
@@ -130,6 +152,8 @@ class OffersBody(StrictBody):
             region=self.region,
             language=self.language,
             default_language=settings.language,
+            mix=self.mix,
+            variants=self.variants,
             **({} if self.filters is None else self.filters.asked()),
         )
 
@@ -152,6 +176,8 @@ class AccountOffersQuery(BaseModel):
     channel: Label | None = Field(default=None, description="Where the request comes from.", examples=["phone"])
     surface: Label | None = Field(default=None, description="The place of the offers.", examples=["crm"])
     language: LanguageTag | None = Field(default=None, description=LANGUAGE_WANTED, examples=["de"])
+    mix: Mix | None = Field(default=None, description=MIX_WANTED, examples=["kinds"])
+    variants: Variants | None = Field(default=None, description=VARIANTS_WANTED, examples=["keep"])
 
 
 OfferAnswer = create_model("OfferAnswer", __doc__="One ranked offer.", **answered_fields(Offer, ANSWERED))
@@ -170,6 +196,8 @@ OFFERS_EXAMPLE: Final[dict[str, Any]] = {
     "assignments": [{"experiment_id": "autumn-cards-1", "arm": "treatment"}],
     "tier": "account",
     "language": "en",
+    "mix": "all",
+    "variants": "leave_out",
     "offers": [
         {
             "rank": 1,
@@ -200,6 +228,9 @@ OFFERS_EXAMPLE: Final[dict[str, Any]] = {
             "attributes": {"colour": "cream"},
             "price_breaks": [{"quantity": 1.0, "price": 4.95}, {"quantity": 12.0, "price": 4.25}],
             "price_to_pay": 4.46,
+            "rank_probability": 0.18,
+            "boost": 1.0,
+            "moved_by": None,
         }
     ],
     "requested": 4,
@@ -236,6 +267,8 @@ class OffersAnswer(BaseModel):
     )
     tier: Tier = Field(description="The best source of evidence that answered; an unknown account gets a fallback.")
     language: str = Field(description="The language of the reasons.")
+    mix: Mix = Field(description="Of what no more than a share of the ranks was filled; see `moved_by` of the offers.")
+    variants: Variants = Field(description="What became of products that differ in a colour or pattern alone.")
     offers: list[OfferAnswer] = Field(description="In order of rank.")
     requested: int = Field(description="How many were asked for.")
     returned: int = Field(description="How many came.")

@@ -91,7 +91,9 @@ def test_csv_holds_the_same_rows(run: Run, tmp_path: Path) -> None:
     run("--out", str(tmp_path / "recs.parquet"))
     run("--out", str(tmp_path / "recs.csv"))
     parquet = pd.read_parquet(tmp_path / "recs.parquet")
-    text = pd.read_csv(tmp_path / "recs.csv", keep_default_na=False, na_values={c.FROM_PRODUCT_ID: [""]})
+    text = pd.read_csv(
+        tmp_path / "recs.csv", keep_default_na=False, na_values={c.FROM_PRODUCT_ID: [""], c.MOVED_BY: [""]}
+    )
     pd.testing.assert_frame_equal(text, parquet, check_dtype=False)
 
 

@@ -50,6 +50,8 @@ def test_everything_that_is_asked_is_sent(ask: Any) -> None:
         new_only=True,
         objective="revenue",
         explain="full",
+        mix="none",
+        variants="keep",
     )
     ask(script, "offers", request, visitor_id="v1", channel="web", surface="cart")
     assert (script.seen[0].method, script.seen[0].url.path) == ("POST", "/v1/offers")
@@ -64,6 +66,8 @@ def test_everything_that_is_asked_is_sent(ask: Any) -> None:
         "new_only": True,
         "objective": "revenue",
         "explain": "full",
+        "mix": "none",
+        "variants": "keep",
         "channel": "web",
         "surface": "cart",
     }
@@ -71,11 +75,12 @@ def test_everything_that_is_asked_is_sent(ask: Any) -> None:
 
 def test_an_accounts_page_is_asked_by_its_id(ask: Any) -> None:
     script = Script(good())
-    ask(script, "account_offers", OfferRequest(account_id="a/b ?", limit=2), channel="phone")
+    ask(script, "account_offers", OfferRequest(account_id="a/b ?", limit=2, mix="kinds"), channel="phone")
     url = script.seen[0].url
     assert url.raw_path.startswith(b"/v1/accounts/a%2Fb%20%3F/offers?")
     assert url.params.get_list("kinds") == ["cross_sell", "upsell"]
     assert (url.params["limit"], url.params["channel"], url.params["new_only"]) == ("2", "phone", "false")
+    assert (url.params["mix"], "variants" in url.params) == ("kinds", False)
 
 
 def test_what_a_route_does_not_take_is_refused_before_it_is_sent(ask: Any) -> None:

@@ -23,6 +23,9 @@ UNKEPT = (
     "url",
     "image_url",
     "attributes",
+    "rank_probability",
+    "boost",
+    "moved_by",
 )
 OFFER = Offer.from_logged(KEPT)._replace(name="Tin", reason="often together", evidence={"n_orders": 4}, text="Now")
 

@@ -67,6 +67,14 @@ def with_ties(model: OfferModel) -> OfferModel:
     )
 
 
+def with_variants(model: OfferModel) -> OfferModel:
+    """Half of the products in groups of variants, a third held back."""
+    rng, n_products = np.random.default_rng(0), len(model.products.ids)
+    group = np.where(rng.random(n_products) < 0.5, rng.integers(1, n_products // 6, n_products), 0).astype(np.int32)
+    held_back = np.where(rng.random(n_products) < 1 / 3, rng.random(n_products), 0.0).astype(np.float32)
+    return replace(model, products=replace(model.products, variant_group=group, held_back=held_back))
+
+
 def with_opt_outs(model: OfferModel) -> OfferModel:
     return replace(
         model, accounts=replace(model.accounts, do_not_offer=np.arange(len(model.accounts.do_not_offer)) % 4 == 0)
@@ -76,6 +84,7 @@ def with_opt_outs(model: OfferModel) -> OfferModel:
 TIGHT = RankingConfig(
     diversity=DiversityConfig(max_kind_share=0.5, max_category_share=0.3, least_worth=0.5), relevance_floor=0.5
 )
+VARIED = RankingConfig(diversity=DiversityConfig(mix="none", variants="keep", variant_ranks=2))
 BARE = {"candidates_per_account": 0, "links_per_product": 25}
 
 
@@ -85,13 +94,15 @@ def engines() -> dict[str, OfferEngine]:
         "accounts without candidates": OfferEngine(model_of(2, **BARE)),
         "ties": OfferEngine(with_ties(model_of(3))),
         "tight caps": OfferEngine(model_of(4), TIGHT),
+        "variants": OfferEngine(with_variants(model_of(7))),
+        "scores alone": OfferEngine(with_variants(model_of(8)), VARIED),
         "price breaks": OfferEngine(with_price_breaks(model_of(6), np.random.default_rng(6))),
         "no accounts": OfferEngine(model_of(5, n_accounts=0, n_segments=0)),
     }
 
 
 def bits(offer: RankedOffer) -> bytes:
-    return struct.pack("6q5d", *offer)
+    return struct.pack("6q7dq", *offer)
 
 
 def answered(slate: Any) -> dict[str, Any]:
@@ -135,6 +146,8 @@ class Questions:
             channel=self.one(None, "web"),
             region=self.one(None, "north"),
             sources=self.one("all", "all", "all", "evidence", "popular"),
+            mix=self.one(None, None, "none", "kinds", "categories", "all"),
+            variants=self.one(None, None, "leave_out", "keep"),
         )
 
     def state(self) -> AccountState:
@@ -211,7 +224,7 @@ def test_the_same_source_runs_as_plain_python_for_a_debugger() -> None:
         [sys.executable, "-c", ask], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) == 6 * 40 * 5
+    assert int(done.stdout) == 8 * 40 * 5
 
 
 def test_a_change_of_any_file_of_the_kernel_is_compiled_anew(tmp_path: Path) -> None:

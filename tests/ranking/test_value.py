@@ -71,15 +71,19 @@ def test_a_high_price_alone_never_leads() -> None:
     candidates = pool([0, 2], [0.5, 0.04])
     value = expected_value(candidates, "revenue", catalogue())
     assert value[1] > value[0]
-    relevant = credible(candidates, 0.1)
+    relevant = credible(candidates, 0.1, "revenue")
     assert relevant.tolist() == [True, False]
     assert value_order(candidates, value, relevant).tolist() == [0, 1]
-    assert value_order(candidates, value, credible(candidates, 0.05)).tolist() == [1, 0]
+    assert value_order(candidates, value, credible(candidates, 0.05, "revenue")).tolist() == [1, 0]
+
+
+def test_where_no_money_counts_chances_alone_make_the_order() -> None:
+    assert credible(pool([0, 2], [0.5, 0.04]), 0.1, "conversion").tolist() == [True, True]
 
 
 def test_the_floor_is_of_each_kind() -> None:
     candidates = pool([0, 1, 2], [0.5, 0.02, 0.001], lower=[-1, 0, 0])
-    assert credible(candidates, 0.1).tolist() == [True, True, False]
+    assert credible(candidates, 0.1, "revenue").tolist() == [True, True, False]
 
 
 def test_ties_go_to_the_higher_score_then_to_the_smaller_product() -> None:

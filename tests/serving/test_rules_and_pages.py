@@ -260,6 +260,22 @@ def test_reasons_come_in_the_language_that_is_asked_for_or_the_servers(
         assert api.get(pages[0], params={"language": "de_AT"}).status_code == 422
 
 
+def test_what_is_mixed_and_what_becomes_of_variants_can_be_asked_for(
+    store: MemoryStore, running: Any, bundle_folder: Path
+) -> None:
+    model = load_model(bundle_folder, source="test", now=NOW)
+    with running(create_app(Settings(), bundles=FixedModel(model), store=store, clock=lambda: NOW)) as api:
+        page = api.get("/v1/accounts/A1/offers", params={"mix": "kinds", "variants": "keep"}).json()
+        body = ask(api, mix="none", variants="keep")
+        assert (page["mix"], body["mix"], ask(api)["mix"]) == ("kinds", "none", "all")
+        assert (page["variants"], body["variants"], ask(api)["variants"]) == ("keep", "keep", "leave_out")
+        assert {offer["moved_by"] for offer in body["offers"]} == {None}
+        for offer in body["offers"]:
+            assert offer["score"] == pytest.approx(offer["rank_probability"] * offer["boost"])
+        refused = api.post("/v1/offers", json={"mix": "some"})
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/mix")
+
+
 def test_why_not_says_that_another_offer_was_drawn(store: MemoryStore, running: Any, bundle_folder: Path) -> None:
     model = load_model(bundle_folder, source="test", now=NOW)
     usual = model.engine.answer(OfferRequest("A1", limit=1)).product_ids[0]

@@ -202,6 +202,8 @@ def _products(config: SyntheticModelConfig, pairs: _Pairs, rng: np.random.Genera
         substitutes_start=_starts(pairs.substitute_count),
         substitutes_count=pairs.substitute_count,
         details=Utf8Column.of([None] * n),
+        variant_group=np.zeros(n, dtype=np.int32),
+        held_back=np.zeros(n, dtype=np.float32),
     )
 
 

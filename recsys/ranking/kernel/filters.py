@@ -28,6 +28,7 @@ from recsys.ranking.kernel.layout import (
     OBJECTIVE_CONVERSION,
     OBJECTIVE_MARGIN,
     PASSED,
+    TIER_ACCOUNT,
     answer,
     blocked,
     boosted,
@@ -39,6 +40,7 @@ from recsys.ranking.kernel.layout import (
     factors,
     family,
     family_marks,
+    held_back,
     is_owned,
     listed_least,
     listed_price,
@@ -60,6 +62,8 @@ from recsys.ranking.kernel.layout import (
     substitutes_count,
     substitutes_start,
     taken,
+    variant_group,
+    variant_marks,
 )
 from recsys.ranking.kernel.native import inner
 
@@ -123,18 +127,22 @@ def _unit_value(t: int, product: int, quantity: float) -> float:
 def set_utility(t: int, i: int) -> None:
     """Set what a candidate is ordered by.
 
-    It is the model's own score where that is wanted, else its rank score, times its boost and, unless conversions are
-    wanted, its money.
+    It is the model's own score where that is wanted, else its rank probability, times its boost and, unless conversions
+    are wanted, its money. Products that too many accounts would be shown are held back where the account speaks alone.
     """
     candidate, asked = candidates(t)[i], request(t)[0]
+    candidate.rank_probability, candidate.boost = candidate.rank_score, 1.0
     if asked.is_raw:
         candidate.utility = candidate.score
         return
     if asked.has_rules and len(boosted(asked.rules)):
         boost = position_in(boosted(asked.rules), candidate.product)
         if boost != NO_ROW:
-            candidate.rank_score *= factors(asked.rules)[boost]
-        candidate.score = candidate.rank_score
+            candidate.boost = factors(asked.rules)[boost]
+        candidate.score = candidate.rank_score * candidate.boost
+    if candidate.tier == TIER_ACCOUNT and asked.n_cart == 0:
+        candidate.boost *= 1.0 - np.float64(held_back(t)[candidate.product])
+    candidate.rank_score *= candidate.boost
     candidate.utility = candidate.rank_score
     if asked.objective != OBJECTIVE_CONVERSION:
         candidate.utility *= money(t, i)
@@ -229,9 +237,11 @@ def _mark(t: int, first: int, count: int, mark: int) -> int:
 
 @inner
 def mark_alike(t: int, product: int, of_family: int, of_substitutes: int) -> None:
-    """Mark a product's family, and its substitutes."""
+    """Mark a product's family and variants, and its substitutes."""
     if family(t)[product] != NO_ROW:
         family_marks(t)[family(t)[product]] |= of_family
+    if variant_group(t)[product] and request(t)[0].leaves_variants_out:
+        variant_marks(t)[variant_group(t)[product]] |= of_family
     first = substitutes_start(t)[product]
     for row in range(first, first + substitutes_count(t)[product]):
         marks(t)[substitute(t)[row]] |= of_substitutes
@@ -239,7 +249,7 @@ def mark_alike(t: int, product: int, of_family: int, of_substitutes: int) -> Non
 
 @inner
 def clear_marks(t: int, account: int, n_candidates: int, n_taken: int) -> None:
-    """Leave the working memory of products, families and categories as it was found."""
+    """Leave the working memory of products, families, variants and categories as it was found."""
     asked = request(t)[0]
     for rank in range(n_taken):
         _clear_alike(t, candidates(t)[taken(t)[rank]].product)
@@ -259,6 +269,7 @@ def clear_marks(t: int, account: int, n_candidates: int, n_taken: int) -> None:
 def _clear_alike(t: int, product: int) -> None:
     if family(t)[product] != NO_ROW:
         family_marks(t)[family(t)[product]] = 0
+    variant_marks(t)[variant_group(t)[product]] = 0
     if category(t)[product] != NO_ROW:
         category_counts(t)[category(t)[product]] = 0
     first = substitutes_start(t)[product]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from recsys.contracts.offers import CandidateSources, Objective
+from recsys.contracts.offers import CandidateSources, MovedBy, Objective
 from recsys.ranking.kernel.native import Columns
 
 NO_ROW: Final = -1
@@ -50,6 +50,18 @@ FILTERS: Final = (
 ) = range(4, 14)
 PASSED: Final = 0
 
+MOVERS: Final[tuple[MovedBy | None, ...]] = (
+    None,
+    "kinds",
+    "categories",
+    "rule",
+    "relevance",
+    "exploration",
+    "variants",
+)
+"""Why an offer does not stand where its score would have it, by number."""
+NOT_MOVED, BY_KINDS, BY_CATEGORIES, BY_RULE, BY_RELEVANCE, BY_EXPLORATION, BY_VARIANTS = range(7)
+
 LATER_OF_CARTS: Final = 1.3
 """Times the chance of this very order that a cart's probabilities are: they count later orders within the horizon too.
 
@@ -87,6 +99,7 @@ SETTINGS: Final = _record(
     max_category_share=_F,
     free_ranks=_F,
     least_worth=_F,
+    variant_ranks=_F,
     margin_rate=_F,  # of products without a cost
 )
 CURVE: Final = _record(
@@ -109,6 +122,9 @@ REQUEST: Final = _record(
     new_only=_I,
     objective=_I,
     is_raw=_I,
+    mixes_kinds=_I,
+    mixes_categories=_I,
+    leaves_variants_out=_I,
     sources=_I,
     watched=_I,  # the product of which it is asked what became of it
     has_bounds=_I,  # on categories or prices
@@ -142,8 +158,11 @@ CANDIDATE: Final = _record(
     removed_by=np.int8,  # position in `FILTERS`
     is_relevant=np.int8,  # reaches `relevance_floor` times the best of its kind
     is_open=np.int8,  # may still be taken
+    moved_by=np.int8,  # position in `MOVERS`
     probability=_F,  # within the model's horizon
-    rank_score=_F,  # beside a cart the probability that this very order holds it, else `probability`; times its boost
+    rank_score=_F,  # `rank_probability` times `boost`, once it has passed the filters
+    rank_probability=_F,  # beside a cart what speaks for this very order, else `probability`
+    boost=_F,  # of business rules, times what is not held back of a product that too many would be shown
     quantity=_F,  # expected units
     score=_F,  # of the model that proposed it, comparable within one kind
     utility=_F,  # what the order goes by
@@ -169,6 +188,9 @@ OFFER: Final = _record(
     quantity=_F,
     expected_value=_F,
     utility=_F,
+    rank_probability=_F,
+    boost=_F,
+    moved_by=_I,
 )
 """The fields of `ranked.RankedOffer`."""
 SLOT: Final = _record(rank=_I, begin=_I, end=_I, or_before=_I)
@@ -182,6 +204,8 @@ cost = MODEL_TABLE.column("catalogue.cost", np.float64)
 refusal = MODEL_TABLE.column("catalogue.refusal", np.int8)
 family = MODEL_TABLE.column("products.family", np.int32)
 category = MODEL_TABLE.column("products.category", np.int32)
+variant_group = MODEL_TABLE.column("products.variant_group", np.int32)
+held_back = MODEL_TABLE.column("products.held_back", np.float32)
 usual_units = MODEL_TABLE.column("products.usual_quantity", np.float32)
 cart_prior = MODEL_TABLE.column("products.cart_prior", np.float32)
 cart_start = MODEL_TABLE.column("products.cart_start", np.int64)
@@ -249,11 +273,10 @@ offers = MODEL_TABLE.column("work.offers", OFFER)
 removed = MODEL_TABLE.column("work.removed", np.int64)  # candidates that each of `FILTERS` was the first to remove
 refused = MODEL_TABLE.column("work.refused", np.int64)  # products that stock, flags or a business rule removed
 refused_by = MODEL_TABLE.column("work.refused_by", np.int64)  # position in `FILTERS` of what removed each
-marks = MODEL_TABLE.column(
-    "work.marks", np.int16
-)  # of each product; this and the next three are zero between two calls
+marks = MODEL_TABLE.column("work.marks", np.int16)  # of each product; this and the next four are zero between two calls
 places = MODEL_TABLE.column("work.places", np.int32)  # of each product among the candidates, plus one
 family_marks = MODEL_TABLE.column("work.family_marks", np.int8)
+variant_marks = MODEL_TABLE.column("work.variant_marks", np.int8)  # of each group of variants
 category_counts = MODEL_TABLE.column("work.category_counts", np.int32)  # offers taken of each
 candidates = MODEL_TABLE.column("work.candidates", CANDIDATE)
 lists = MODEL_TABLE.column("work.lists", LIST)  # one of each kind

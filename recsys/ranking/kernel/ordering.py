@@ -13,6 +13,8 @@ from recsys.ranking.kernel.layout import (
     CROSS_SELL,
     FILTER_BLOCKED,
     NO_ROW,
+    NOT_MOVED,
+    OBJECTIVE_CONVERSION,
     PASSED,
     UPSELL,
     answer,
@@ -44,7 +46,7 @@ def filter_and_order(t: int, begin: int, end: int) -> int:
     for i in range(begin, end):
         candidate = candidates(t)[i]
         candidate.removed_by = first_filter(t, i)
-        candidate.is_open = candidate.removed_by == PASSED
+        candidate.is_open, candidate.moved_by = candidate.removed_by == PASSED, NOT_MOVED
         if candidate.removed_by != PASSED:
             _count_removed(t, i)
             continue
@@ -82,13 +84,15 @@ def _let_wait(t: int, begin: int, end: int, n_passed: int) -> int:
 def _start_list(t: int, kind: int, begin: int, end: int, first: int, floor: float) -> None:
     """Let the open candidates of one kind stand in line from `first` on; none is listed yet.
 
-    Those whose rank score is below `floor` come after all that reach it: a high price alone never leads a slate.
+    Where money counts those whose rank score is below `floor` come after all that reach it: a high price alone never
+    leads a slate.
     """
-    is_raw, last, best_irrelevant = request(t)[0].is_raw, first, -np.inf
+    asked, last, best_irrelevant = request(t)[0], first, -np.inf
+    has_no_floor = asked.is_raw or asked.objective == OBJECTIVE_CONVERSION
     for i in range(begin, end):
         candidate = candidates(t)[i]
         if candidate.removed_by == PASSED and (candidate.from_product != NO_ROW) == kind:
-            candidate.is_relevant = is_raw or candidate.rank_score >= floor
+            candidate.is_relevant = has_no_floor or candidate.rank_score >= floor
             if not candidate.is_relevant:
                 best_irrelevant = max(best_irrelevant, candidate.utility)
             if candidate.is_open:

@@ -126,6 +126,8 @@ def _write_offers(t: int, n: int) -> None:
         offer.probability = candidate.probability
         offer.quantity, offer.utility = candidate.quantity, candidate.utility
         offer.expected_value = candidate.probability * money(t, i)
+        offer.rank_probability, offer.boost = candidate.rank_probability, candidate.boost
+        offer.moved_by = candidate.moved_by
 
 
 def _closed_over(sources: str) -> Callable[[int, bytes], int]:

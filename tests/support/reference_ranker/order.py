@@ -37,8 +37,10 @@ def unit_worth(
     return worth
 
 
-def credible(pool: Pool, floor: float) -> Bool:
-    """Return which candidates reach `floor` times the best chance of their kind."""
+def credible(pool: Pool, floor: float, objective: Objective) -> Bool:
+    """Return which candidates reach `floor` times the best chance of their kind; all of them without money."""
+    if objective == "conversion":
+        return np.ones(len(pool), dtype=bool)
     if pool.from_product.max(initial=-1) < 0:
         alike: Bool = pool.chance >= floor * pool.chance.max(initial=0.0)
         return alike

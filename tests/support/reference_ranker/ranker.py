@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,16 @@ from recsys.offer_model.tables import EVERYONE, Bool, Float64, Int32, owned_by
 from recsys.ranking.active_rules import NO_RULES, RULE_PREFIX, AppliedRules, segment_name
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.explanations import OPTED_OUT_SENTENCE, shortfall_sentence
-from recsys.ranking.kernel.layout import NO_ROW, TIER_ACCOUNT, TIER_CART, TIER_POPULAR, TIER_RECENT
+from recsys.ranking.kernel.layout import (
+    BY_RELEVANCE,
+    BY_RULE,
+    NO_ROW,
+    NOT_MOVED,
+    TIER_ACCOUNT,
+    TIER_CART,
+    TIER_POPULAR,
+    TIER_RECENT,
+)
 from recsys.ranking.ranked import RankedOffer
 from tests.support.reference_ranker.candidates import (
     Pool,
@@ -74,11 +83,14 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """Eligible candidates and their order, before the slate is picked; `worth` is in that order."""
+    """Eligible candidates and their order, before the slate is picked; the last columns are in that order."""
 
     pool: Pool
     order: NDArray[np.intp]
     worth: Float64
+    unboosted: Float64
+    boost: Float64
+    relevant: Bool
     n_considered: int
     removed: dict[str, int]
 
@@ -115,7 +127,7 @@ class ReferenceRanker:
         for pool in self.stages(request, situation):
             ranked = self.order(pool, request, situation)
             taken = self.pick(picker, ranked, request.limit - len(offers))
-            offers += self._offers(ranked.pool.take(ranked.order[taken]), ranked.worth[taken], request, situation)
+            offers += self._offers(ranked, taken, picker.moved[len(offers) :], request, situation)
             removed.update(ranked.removed)
             if not CHANGING.isdisjoint(ranked.removed):
                 refused |= situation.barriers.changing(pool, self.engine.catalogue)
@@ -202,7 +214,14 @@ class ReferenceRanker:
     def picker(self, request: OfferRequest, situation: Situation) -> Picker:
         """Return what picks the slate of one request."""
         diversity, mixed = self.engine.config.diversity, len(set(request.kinds)) > 1
-        picker = Picker(self.model, diversity, diverse=not request.raw, mixed=mixed)
+        picker = Picker(
+            self.model,
+            diversity,
+            diverse=not request.raw,
+            mixed=mixed,
+            mix=request.mix or diversity.mix,
+            leaves_variants_out=(request.variants or diversity.variants) == "leave_out",
+        )
         picker.stand_beside(situation.cart)
         picker.stand_by(situation.slots())
         return picker
@@ -274,18 +293,23 @@ class ReferenceRanker:
                 removed[name] = int(np.count_nonzero(bars & keep))
                 keep &= ~bars
         pool = pool.take(keep.nonzero()[0])
+        unboosted, boost = pool.chance, np.ones(len(pool))
         if len(situation.column("boosted")):
-            pool = pool.ranked_by(
-                pool.chance * situation.by_product(pool.product, "boosted", "factors", 1.0), pool.probability
-            )
-        worth = pool.chance
+            boost = situation.by_product(pool.product, "boosted", "factors", 1.0)
+            pool = pool.ranked_by(pool.chance * boost, pool.probability)
+        if not situation.cart and not request.raw:
+            held_back = self.model.products.held_back[pool.product].astype(np.float64)
+            boost = np.where(pool.tier == TIER_ACCOUNT, boost * (1.0 - held_back), boost)
+            pool = replace(pool, chance=unboosted * boost)
+        worth, relevant = pool.chance, np.ones(len(pool), dtype=bool)
         if request.raw:
             worth, order = pool.score, raw_order(pool)
         else:
             if request.objective != "conversion":
                 worth = worth * self._unit_worth(pool, request, situation)
-            order = value_order(pool, worth, credible(pool, self.engine.config.relevance_floor))
-        return Ranked(pool, order, worth[order], n_considered, removed)
+            relevant = credible(pool, self.engine.config.relevance_floor, request.objective)
+            order = value_order(pool, worth, relevant)
+        return Ranked(pool, order, worth[order], unboosted[order], boost[order], relevant[order], n_considered, removed)
 
     def _unit_worth(self, pool: Pool, request: OfferRequest, situation: Situation) -> Float64:
         discount = situation.by_product(pool.product, "discounted", "shares", 0.0)
@@ -308,17 +332,25 @@ class ReferenceRanker:
         return TIER_RECENT if situation.recent else TIER_CART if situation.cart else TIER_POPULAR
 
     def _offers(
-        self, picked: Pool, worth: Float64, request: OfferRequest, situation: Situation
+        self, ranked: Ranked, taken: list[int], moved: list[int], request: OfferRequest, situation: Situation
     ) -> Iterator[RankedOffer]:
+        picked = ranked.pool.take(ranked.order[taken])
         value = picked.probability * self._unit_worth(picked, request, situation)
         price = prices_of(picked.product, picked.quantity, situation.segment, self.engine.catalogue)
         columns = picked.product, picked.from_product, picked.evidence, picked.tier
-        numbers = price, picked.probability, picked.quantity, value, worth
+        scores = ranked.worth[taken], ranked.unboosted[taken], ranked.boost[taken]
+        numbers = price, picked.probability, picked.quantity, value, *scores
         rows = zip(*[column.tolist() for column in (*columns, *numbers)], strict=True)
-        for product, lower, evidence, tier, *money in rows:
+        for moved_by, relevant, row in zip(moved, ranked.relevant[taken].tolist(), rows, strict=True):
+            product, lower, evidence, tier, *money = row
             explaining = {TIER_CART: situation.cart, TIER_RECENT: situation.recent}.get(tier, [])
             rule = self._rule(product, explaining) if lower < 0 else (NO_ROW, NO_ROW)
-            yield RankedOffer(product, lower, evidence, tier, *rule, *money)
+            by = moved_by
+            if moved_by == NOT_MOVED and tier == TIER_POPULAR and evidence == NO_ROW:
+                by = BY_RULE
+            elif moved_by == NOT_MOVED and not relevant:
+                by = BY_RELEVANCE
+            yield RankedOffer._make([product, lower, evidence, tier, *rule, *money, by])
 
     def _rule(self, product: int, antecedents: Sequence[int]) -> tuple[int, int]:
         """Return the mined rule whose orders hold the product most often for certain, and its antecedent."""
