@@ -13,7 +13,7 @@ from recsys.arrays import unique_sorted
 from recsys.contracts import columns as c
 from recsys.data.history import History
 from recsys.fitting.prices import PaidPrices
-from recsys.models.next_product.quantities import product_quantities
+from recsys.models.quantities import product_quantities
 from recsys.offer_model.tables import Float32, Float64, Int32, Int64, NameTable, PriceTable, ProductTable
 from recsys.offer_model.utf8_column import Utf8Column
 from recsys.products.variants import variant_groups

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.metrics import average_precision_score
 from recsys.data.history import History
 from recsys.ladder.edges import Ladder, LadderConfig, build_ladder
 from recsys.ladder.upgrade_events import UpgradeEventConfig
+from recsys.models.quantities import FirstQuantities
 from recsys.models.upgrade.features import FEATURES, climb_features
 from recsys.models.upgrade.model import UpgradeConfig, UpgradeModel, climb_cutoffs, climbs_within
 from recsys.models.upgrade.snapshot import (
@@ -68,6 +70,17 @@ def test_candidates_are_rungs_above_what_the_account_stands_on(
     assert set(ends) <= edges
     assert ((found.probability > 0) & (found.probability < 1)).all()
     assert (found.expected_quantity > 0).all()
+
+
+def test_no_more_of_an_upgrade_is_expected_after_few_orders_than_new_buyers_take(
+    model: UpgradeModel, history: History
+) -> None:
+    odd = replace(history, quantity=history.quantity * np.where(np.arange(len(history)) % 3 == 0, 40.0, 1.0))
+    found = model.score(odd, AS_OF)
+    first = FirstQuantities.of(odd.before(AS_OF))
+    few = first.has_few[found.account]
+    assert few.sum() > 50
+    assert (found.expected_quantity[few] <= first.most[found.product[few]] * (1 + 1e-6)).all()
 
 
 def test_it_ranks_like_an_oracle_and_beats_the_edges_own_rates(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from recsys.arrays import weighted_median
 from recsys.data.history import History
-from recsys.models.next_product.quantities import Quantities, product_quantities
+from recsys.models.quantities import FEW_ORDERS, Quantities, product_quantities
 from recsys.models.snapshot import take_snapshot
 from tests.models.conftest import START, history_of
 
@@ -27,7 +27,9 @@ def expected(history: History, account: str, product: str) -> float:
     return float(quantities.expect(np.array([row], np.int32), np.array([column], np.int32))[0])
 
 
-USUAL: list[tuple[str | None, str, float]] = [(f"u{row}", product, 4.0) for row in range(99) for product in ("p", "q")]
+USUAL: list[tuple[str | None, str, float]] = [
+    (f"u{row}", product, 12.0 if row % 6 == 0 else 4.0) for row in range(199) for product in ("p", "q")
+]
 
 
 def test_lines_without_an_account_are_not_usual() -> None:
@@ -42,6 +44,20 @@ def test_one_large_line_says_little_of_an_account_and_many_say_it() -> None:
     assert once < 9
     often = expected(bought([*USUAL, *[("big", "p", 216.0)] * 60]), "big", "q")
     assert 100 < often <= 216
+
+
+def test_few_orders_do_not_say_more_than_new_buyers_take() -> None:
+    """Nine in ten took 12 units or fewer at first, whatever one account repeated later."""
+    repeated: list[tuple[str | None, str, float]] = [("u1", "q", 500.0)] * 200
+    few: list[tuple[str | None, str, float]] = [("big", "p", 2_160.0)] * (FEW_ORDERS - 1)
+    assert product_quantities(bought([*USUAL, *repeated]))[1] == 500.0
+    assert expected(bought([*USUAL, *repeated, *few]), "big", "q") == 12.0
+    assert expected(bought([*USUAL, *repeated, *few, few[0]]), "big", "q") > 500.0
+
+
+def test_a_product_of_few_buyers_is_taken_as_all_products_are_at_first() -> None:
+    lines: list[tuple[str | None, str, float]] = [*USUAL, ("u1", "pallet", 560.0), ("new", "p", 4.0)]
+    assert expected(bought(lines), "new", "pallet") == 12.0
 
 
 def test_products_of_another_size_keep_their_own_quantity() -> None:

@@ -29,7 +29,7 @@ from recsys.data.history import History, novel_purchases, stands_in
 from recsys.models.candidates import NO_PRODUCT, Candidates
 from recsys.models.next_product.examples import blocks, sample
 from recsys.models.next_product.features import CandidateFeatures
-from recsys.models.next_product.quantities import Quantities
+from recsys.models.quantities import Quantities
 from recsys.models.retrieval.content import ContentConfig, name_vectors
 from recsys.models.retrieval.retriever import scaled_rows
 from recsys.models.snapshot import Snapshot, barred, take_snapshot

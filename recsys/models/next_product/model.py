@@ -39,7 +39,6 @@ from recsys.models.next_product.examples import (
 from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
 from recsys.models.next_product.folds import ReplayedPast, in_learned_half, learned_pasts, non_overlapping
 from recsys.models.next_product.pair_features import FeatureMaker
-from recsys.models.next_product.quantities import Quantities
 from recsys.models.next_product.ranker import (
     ActivityConfig,
     IncidenceModel,
@@ -50,6 +49,7 @@ from recsys.models.next_product.ranker import (
     default_ranker,
     fitted_ranker,
 )
+from recsys.models.quantities import Quantities
 from recsys.models.retrieval.retriever import Retriever, latest_accounts
 from recsys.models.retrieval.retrievers import RetrieversConfig, default_retrievers
 from recsys.models.snapshot import CutoffConfig, rolling_cutoffs, take_snapshot

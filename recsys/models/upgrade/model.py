@@ -22,6 +22,7 @@ from recsys.ladder.upgrade_events import EdgePairs, UpgradeEventConfig, find_upg
 from recsys.models.candidates import Candidates
 from recsys.models.order_process import log_orders, log_orders_ahead
 from recsys.models.propensity.blending import calibrate
+from recsys.models.quantities import FirstQuantities
 from recsys.models.upgrade.classifier import ClimbClassifier
 from recsys.models.upgrade.features import climb_features
 from recsys.models.upgrade.snapshot import ClimbSnapshot, peer_rates, usual_quantity
@@ -136,8 +137,10 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         snapshot = ClimbSnapshot.at(history, self.ladder_, config.climbs, as_of)
         pairs = snapshot.standing
         probability = self.pair_probabilities(snapshot, pairs)
-        quantity = usual_quantity(snapshot, pairs)
         product, lower = snapshot.edges.upper[pairs.edge], snapshot.edges.lower[pairs.edge]
+        quantity = FirstQuantities.of(history.before(as_of)).limit(
+            pairs.account, product, usual_quantity(snapshot, pairs)
+        )
         order = np.lexsort((lower, product, -probability, pairs.account))
         key = pairs.account[order].astype(np.int64) * history.n_products + product[order]
         _, first = np.unique(key, return_index=True)
