@@ -13,22 +13,26 @@ from recsys.contracts.money import round_money
 from recsys.data.history import SECONDS_A_DAY, History
 from recsys.offer_model.tables import EVERYONE
 
-HALF_LIFE_DAYS: Final = 21.0
+HALF_LIFE_DAYS: Final = 10.0
 """A line that is so many days older weighs half as much."""
-_NEWEST: Final = 3
-"""Ages count from the third newest line of a product on, or from one half-life before the newest: among lines of some
-weeks no single one holds half of the weight, and after a long silence the newest tells the price."""
-_LEAST_WEIGHT: Final = 0.5**5
+_NEWEST: Final = 2
+"""Ages count from the second newest line of a product on, or from one half-life before the newest: among lines of some
+days no single one holds half of the weight, and after a long silence the newest tells the price."""
+_LEAST_WEIGHT: Final = 0.5**10
 """Lighter lines, older than some three months, do not tell whether the quantity or the segment decides."""
 _LEAST_LINES: Final = 10
 _LEAST_ACCOUNTS: Final = 5
 """On either side of a break, or in a segment and outside of it: fewer say nothing of a price list."""
 _LEAST_STEP: Final = np.log(1.05)
 """Of log prices between two sides: less is no other price."""
+_LEAST_SHARED_STEP: Final = np.log(1.02)
+"""Likewise where the whole catalogue falls from the same quantity on: many lines tell smaller steps apart."""
+_LEAST_PRODUCTS: Final = 10
+"""With lines on the farther side of a break of the whole catalogue."""
 _LEAST_SHARE: Final = 0.8
 """Of the lines of each side, that are nearer to its own price than to the other's: else it is not what decides."""
-_ROUNDS: Final = 2
-"""How often a list is divided in two: it has four prices at the most."""
+_ROUNDS: Final = 3
+"""How often a list is divided in two: it has eight prices at the most."""
 _MOST_STEP: Final = np.log(3.0)
 """A line that is farther from its product's price counts as so far."""
 _SMALLEST: Final = 1e-9
@@ -56,8 +60,10 @@ class PaidPrices:
 def paid_prices(history: History, segment_of: RowArray, currency: str | None) -> PaidPrices:
     """Return what known accounts pay; what anybody pays for a product that none of them has bought.
 
-    A price is the median of the lines weighted by `0.5 ** (age / 21 days)`, where the newest three of some weeks weigh
-    the same: it follows a real change within a few lines, and a single odd line does not move it.
+    A price is the median of the lines weighted by `0.5 ** (age / 10 days)`, where the newest two of some days weigh
+    the same: it follows a real change within a few lines, and a single odd line does not move it. Where all products
+    cost a share less from the same quantity on, as in a price list with tiers, that holds for each of them; what a
+    product or a segment departs from it comes on top.
 
     Args:
         history: the order lines.
@@ -65,10 +71,13 @@ def paid_prices(history: History, segment_of: RowArray, currency: str | None) ->
         currency: whose digits prices have.
     """
     lines = _PricedLines.of(history, segment_of)
+    shared = _shared_tiers(lines)
+    lines = replace(lines, price=lines.price / shared.prices(np.zeros_like(lines.product), lines.quantity))
     everyone = _price_lists(lines, lines.product, history.n_products)
     own = lines.select(_pay_otherwise(lines, everyone))
     pairs = unique_sorted(own.pair)
-    lists = _price_lists(own, np.searchsorted(pairs, own.pair).astype(np.int32), len(pairs))
+    lists = _price_lists(own, np.searchsorted(pairs, own.pair).astype(np.int32), len(pairs)).times(shared)
+    everyone = everyone.times(shared)
     span = lines.n_segments
     product = np.concatenate([everyone.owner, (pairs // span)[lists.owner]]).astype(np.int32)
     segment = np.concatenate([np.full(len(everyone.owner), EVERYONE), (pairs % span)[lists.owner]]).astype(np.int32)
@@ -145,8 +154,8 @@ def _half_lives(lines: History) -> FloatArray:
     begin = np.concatenate([[0], end[:-1]]).astype(np.int64)
     since = np.zeros(lines.n_products)
     sold = end > begin
-    third, newest = (lines.seconds[order[np.maximum(end[sold] - n, begin[sold])]] for n in (_NEWEST, 1))
-    since[sold] = np.maximum(third, newest - SECONDS_A_DAY * HALF_LIFE_DAYS)
+    second, newest = (lines.seconds[order[np.maximum(end[sold] - n, begin[sold])]] for n in (_NEWEST, 1))
+    since[sold] = np.maximum(second, newest - SECONDS_A_DAY * HALF_LIFE_DAYS)
     return np.maximum(since[lines.product] - lines.seconds, 0) / (SECONDS_A_DAY * HALF_LIFE_DAYS)
 
 
@@ -157,6 +166,20 @@ class _PriceLists:
     owner: RowArray
     least_quantity: FloatArray
     price: FloatArray
+
+    def prices(self, owner: RowArray, quantity: FloatArray) -> FloatArray:
+        """Return each owner's price at a quantity; all have one."""
+        found: FloatArray = self.price[self.rows(owner, quantity)]
+        return found
+
+    def times(self, shared: _PriceLists) -> _PriceLists:
+        """Return the lists with each price times what the one list of `shared` has at its quantity."""
+        owners = unique_sorted(self.owner)
+        owner = np.concatenate([self.owner, np.repeat(owners, len(shared.price))])
+        least = np.concatenate([self.least_quantity, np.tile(shared.least_quantity, len(owners))])
+        both = np.unique(np.column_stack([owner, least]), axis=0)
+        owner, least = both[:, 0].astype(np.int32), both[:, 1]
+        return _PriceLists(owner, least, self.prices(owner, least) * shared.prices(np.zeros_like(owner), least))
 
     def rows(self, owner: RowArray, quantity: FloatArray) -> NDArray[np.intp]:
         """Return the row of each owner's price at a quantity; all have one."""
@@ -175,13 +198,29 @@ class _PriceLists:
         return found
 
 
-def _price_lists(lines: _PricedLines, owner: RowArray, n_owners: int) -> _PriceLists:
+def _shared_tiers(lines: _PricedLines) -> _PriceLists:
+    """The shares of their price that all products cost from a quantity on, of one owner, the first 1."""
+    if not len(lines.product):
+        return _PriceLists(np.zeros(1, np.int32), np.zeros(1), np.ones(1))
+    # What a product costs at the fewest units is told by lines of few, whatever its others are.
+    few = lines.select(lines.quantity <= np.median(lines.quantity))
+    usual = weighted_median(few.product, few.price, few.weight, int(lines.product.max()) + 1)
+    priced = lines.select(usual[lines.product] > 0)
+    priced = replace(priced, price=priced.price / usual[priced.product])
+    nobody = np.zeros_like(priced.product)
+    found = _price_lists(priced, nobody, 1, _LEAST_SHARED_STEP)
+    n_products = [len(unique_sorted(priced.product[priced.quantity >= least])) for least in found.least_quantity]
+    kept = (np.array(n_products) >= _LEAST_PRODUCTS) | (found.least_quantity == 0)
+    return _PriceLists(found.owner[kept], found.least_quantity[kept], found.price[kept] / found.price[0])
+
+
+def _price_lists(lines: _PricedLines, owner: RowArray, n_owners: int, least_step: float = _LEAST_STEP) -> _PriceLists:
     """The prices of each owner of lines: more than one where the quantity decides, each lower than the one before."""
     node = owner.astype(np.int64) << _ROUNDS
     least = np.zeros(n_owners << _ROUNDS)
     recent = lines.weight >= _LEAST_WEIGHT
     for step in reversed(range(_ROUNDS)):
-        threshold = _breaks(lines.select(recent), node[recent], n_owners << _ROUNDS)
+        threshold = _breaks(lines.select(recent), node[recent], n_owners << _ROUNDS, least_step)
         above = lines.quantity >= threshold[node]
         node = node + (above.astype(np.int64) << step)
         broken = np.flatnonzero(np.isfinite(threshold))
@@ -190,9 +229,7 @@ def _price_lists(lines: _PricedLines, owner: RowArray, n_owners: int) -> _PriceL
     while True:
         price = weighted_median(np.searchsorted(kept, node), lines.price, lines.weight, len(kept))
         same = kept[1:] >> _ROUNDS == kept[:-1] >> _ROUNDS
-        rises = 1 + np.flatnonzero(
-            same & (np.log(price[:-1] + _SMALLEST) - np.log(price[1:] + _SMALLEST) < _LEAST_STEP)
-        )
+        rises = 1 + np.flatnonzero(same & (np.log(price[:-1] + _SMALLEST) - np.log(price[1:] + _SMALLEST) < least_step))
         if not len(rises):
             return _PriceLists((kept >> _ROUNDS).astype(np.int32), least[kept], price)
         # What is paid today no longer falls there: such a price joins the one before it.
@@ -200,7 +237,7 @@ def _price_lists(lines: _PricedLines, owner: RowArray, n_owners: int) -> _PriceL
         node = kept[np.searchsorted(kept, node, side="right") - 1]
 
 
-def _breaks(lines: _PricedLines, node: IntArray, n_nodes: int) -> FloatArray:
+def _breaks(lines: _PricedLines, node: IntArray, n_nodes: int, least_step: float) -> FloatArray:
     """The quantity from which each node's price is another one, infinite where it does not depend on the quantity.
 
     The break that saves most of the squared error tells the two prices; the one then stands where the fewest lines are
@@ -216,7 +253,7 @@ def _breaks(lines: _PricedLines, node: IntArray, n_nodes: int) -> FloatArray:
     is_dear = log_price > (median[::2] + median[1::2])[node] / 2
     dear_low, dear_high = ends.sums(is_dear.astype(np.float64))
     threshold = ends.best(dear_low - ends.n_low - dear_high)
-    fall = _tell_apart(node, lines.quantity >= threshold[node], log_price, lines.buyer, n_nodes)
+    fall = _tell_apart(node, lines.quantity >= threshold[node], log_price, lines.buyer, n_nodes, least_step)
     threshold[~(fall > 0)] = np.inf
     return threshold
 
@@ -290,7 +327,12 @@ def _pay_otherwise(lines: _PricedLines, everyone: _PriceLists) -> BoolArray:
 
 
 def _tell_apart(
-    group: NDArray[np.integer], side: BoolArray, log_price: FloatArray, buyer: IntArray, n_groups: int
+    group: NDArray[np.integer],
+    side: BoolArray,
+    log_price: FloatArray,
+    buyer: IntArray,
+    n_groups: int,
+    least_step: float = _LEAST_STEP,
 ) -> FloatArray:
     """How far the log price falls from each group's lines off the side to those on it, 0 where they are not apart.
 
@@ -306,5 +348,5 @@ def _tell_apart(
     nearer = np.bincount(half, weights=np.abs(log_price - own) < np.abs(log_price - other), minlength=2 * n_groups)
     enough = (n_lines >= _LEAST_LINES) & (n_buyers >= _LEAST_ACCOUNTS) & (nearer >= _LEAST_SHARE * n_lines)
     step = np.nan_to_num(median[::2] - median[1::2])
-    apart = enough[::2] & enough[1::2] & (np.abs(step) >= _LEAST_STEP)
+    apart = enough[::2] & enough[1::2] & (np.abs(step) >= least_step)
     return np.where(apart, step, 0.0)

@@ -64,7 +64,7 @@ def test_a_single_odd_line_does_not_move_it() -> None:
 def test_a_real_change_is_followed_within_few_lines() -> None:
     before: list[PricedLine] = [("ann", 7 * week, 1, 10.0) for week in range(30)]
     after: list[PricedLine] = [("bob", 7 * (30 + week), 1, 12.0) for week in range(4)]
-    assert [usual([*before, *after[:n]]) for n in range(5)] == [10.0, 10.0, 10.0, 10.0, 12.0]
+    assert [usual([*before, *after[:n]]) for n in range(5)] == [10.0, 10.0, 12.0, 12.0, 12.0]
 
 
 def test_after_a_long_silence_the_newest_line_tells_the_price() -> None:
@@ -142,3 +142,38 @@ def test_each_product_has_its_own_prices_whatever_stands_beside_it(rng: np.rando
     found = paid_prices(History.from_frame(both), np.zeros(30, np.int32), "EUR")
     assert found.usual.tolist() == [usual(lines) for lines in alone]
     assert (found.product.tolist(), listed(found)) == ([0], [(0, 16.0, 10.95)])
+
+
+def catalogue_of(rng: np.random.Generator, tiers: Sequence[tuple[float, float]], n_products: int) -> History:
+    """Each product at a price of its own, times the share that its quantity costs; seldom more than ten units."""
+    n_lines = 60 * n_products
+    product = np.arange(n_lines) % n_products
+    quantity = np.where(rng.random(n_lines) < 0.9, rng.integers(1, 11, n_lines), rng.integers(11, 24, n_lines))
+    share = np.array([[value for least, value in tiers if units >= least][-1] for units in quantity.tolist()])
+    frame = pd.DataFrame(
+        {
+            "order_id": [str(row) for row in range(n_lines)],
+            "account_id": [f"a{row % 29}" for row in range(n_lines)],
+            "product_id": [f"p{row:02}" for row in product.tolist()],
+            "ordered_at": [START + timedelta(hours=row) for row in range(n_lines)],
+            "quantity": quantity.astype(float),
+            "unit_price": np.round((20.0 + product) * share, 2),
+        }
+    )
+    return History.from_frame(frame)
+
+
+def test_tiers_of_the_whole_catalogue_hold_for_each_product(rng: np.random.Generator) -> None:
+    """No product has lines enough beyond a break of its own, and 3 % less would not be told apart."""
+    history = catalogue_of(rng, [(1, 1.0), (11, 0.97), (15, 0.92)], n_products=20)
+    found = paid_prices(history, np.zeros(history.n_accounts, np.int32), "EUR")
+    usual_of = 20.0 + np.arange(20)
+    assert found.usual.tolist() == usual_of.tolist()
+    assert found.product.tolist() == np.repeat(np.arange(20), 2).tolist()
+    assert found.least_quantity.tolist() == [11.0, 15.0] * 20
+    assert found.price == pytest.approx(np.outer(usual_of, [0.97, 0.92]).ravel(), abs=0.011)
+
+
+def test_tiers_of_few_products_are_their_own(rng: np.random.Generator) -> None:
+    history = catalogue_of(rng, [(1, 1.0), (11, 0.97)], n_products=5)
+    assert len(paid_prices(history, np.zeros(history.n_accounts, np.int32), "EUR").product) == 0
