@@ -31,11 +31,12 @@ PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "other_historie
 HORIZON_DAYS, K, SEEDS = 30, 10, (0, 1, 2)
 GOAL = 1.15
 """Times the best single method that the defaults should reach."""
-REACHED = {"tafeng": 0.0, "complete_journey": 0.0, "adventure_works": 0.0}
-"""Times the best single method that they must reach in the mean of three seeds."""
+REACHED = {"tafeng": 0.9, "complete_journey": 1.0, "adventure_works": 0.95}
+"""Times the best single method that they reach as yet, and must not fall below, in the mean of three seeds."""
 
 
 @pytest.mark.proof
+@pytest.mark.timeout(3_600)
 @pytest.mark.parametrize("name", HISTORIES)
 def test_the_defaults_beside_every_single_method(name: str) -> None:
     with single_threaded():
