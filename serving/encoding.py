@@ -185,10 +185,11 @@ class EncodingEngine:
             # Mostly one of the numbers that are written already.
             same = score if ranks == offer.utility else probability if ranks == offer.probability else None
             rank_probability = json_text(ranks) if same is None else same
-            rows = offer[:N_ROWS]
+            dearer = self._engine.price_difference(offer, ranked.segment)
+            rows = offer[:N_ROWS] if dearer is None else (*offer[:N_ROWS], dearer)
             found = said.get(rows)
             if found is None:
-                found = said[rows] = self._say(offer, ranked.segment, explain, language)
+                found = said[rows] = self._say(offer, ranked.segment, explain, language, dearer)
             product, text, kept_product, tier, kept_end, ruled = found
             to_pay = "null"
             if annotations and offer.product in annotations:
@@ -200,7 +201,8 @@ class EncodingEngine:
                 f'{{"rank":{rank},{product},"price":{price},"currency":{currency},"probability":{probability},'
                 f'"probability_of":{_PROBABILITY_OF},"expected_quantity":{units},"expected_value":{value},'
                 f'"score":{score},{text},"price_breaks":{listed},"price_to_pay":{to_pay},'
-                f'"rank_probability":{rank_probability},"boost":{boost},"moved_by":{_MOVED_BY[offer.moved_by]}}}'
+                f'"rank_probability":{rank_probability},"boost":{boost},"moved_by":{_MOVED_BY[offer.moved_by]},'
+                f'"price_difference":{"null" if dearer is None else json_text(dearer)}}}'
             )
             propensity = "1.0" if rank < last else json_text(ranked.last_propensity)
             logged.append(
@@ -209,7 +211,9 @@ class EncodingEngine:
             )
         return f"[{','.join(answered)}]", f"[{','.join(logged)}]"
 
-    def _say(self, offer: RankedOffer, segment: int, explain: Explain, language: Language) -> _Said:
+    def _say(
+        self, offer: RankedOffer, segment: int, explain: Explain, language: Language, dearer: float | None
+    ) -> _Said:
         reasons = self._engine.reasons
         product_id, name = self._name(offer.product, language)
         kind, source = '"upsell"', offer.from_product
@@ -219,7 +223,7 @@ class EncodingEngine:
         source_id, source_name = ("null", "null") if source == NO_ROW else self._name(source, language)
         for_rep = for_shopper = '""'
         if explain != "none":
-            spoken = reasons.speak(reason, language)
+            spoken = reasons.spoken(offer, segment, language, dearer)
             for_rep, for_shopper = json_text(spoken.for_rep), json_text(spoken.for_shopper)
         evidence = json_text(reasons.evidence(reason)) if explain == "full" else "{}"
         why = f'"tier":{tier},"reason":{for_rep},"from_product_id":{source_id},"evidence":{evidence}'

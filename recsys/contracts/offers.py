@@ -280,6 +280,13 @@ class Offer(NamedTuple):
         MovedBy | None,
         Field(description="Why it does not stand where its score would have it; null where it does."),
     ] = None
+    price_difference: Annotated[
+        float | None,
+        Field(
+            description="Of an upsell: what a unit costs more than one of `from_product_id`, at the expected quantity, "
+            "before a discount; null when a price is not known, and of a cross-sell."
+        ),
+    ] = None
     propensity: Annotated[
         float,
         Field(description="The probability with which the policy returned this offer at this rank."),

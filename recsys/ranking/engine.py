@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from recsys.contracts.money import after_discount
+from recsys.contracts.money import after_discount, round_money
 from recsys.contracts.offers import (
     EMPTY_STATE,
     PROBABILITY_OF,
@@ -129,7 +129,8 @@ class OfferEngine:
         )
 
     def _offer(self, rank: int, offer: RankedOffer, ranked: RankedSlate, explain: Explain, language: Language) -> Offer:
-        reason, for_rep, for_shopper = self.reasons.spoken(offer, ranked.segment, language)
+        difference = self.price_difference(offer, ranked.segment)
+        reason, for_rep, for_shopper = self.reasons.spoken(offer, ranked.segment, language, difference)
         source = offer.from_product if offer.from_product != NO_ROW else reason.anchor
         price = None if math.isnan(offer.price) else offer.price
         currency = self.model.facts.currency
@@ -166,8 +167,19 @@ class OfferEngine:
             rank_probability=offer.rank_probability,
             boost=offer.boost,
             moved_by=MOVERS[offer.moved_by],
+            price_difference=difference,
             propensity=ranked.last_propensity if rank == len(ranked.offers) else 1.0,
         )
+
+    def price_difference(self, offer: RankedOffer, segment: int) -> float | None:
+        """Return what a unit of an upgrade costs more than what it displaces, at the offer's quantity.
+
+        None where a price is not known, and for a cross-sell.
+        """
+        if offer.from_product == NO_ROW:
+            return None
+        difference = float(offer.price) - self.catalogue.price_at(offer.from_product, segment, offer.quantity)
+        return None if math.isnan(difference) else round_money(difference, self.model.facts.currency)
 
     def check_objective(self, objective: Objective) -> None:
         """Refuse `margin` where no product has a cost.

@@ -158,8 +158,10 @@ class Reasons:
         """Return a product's name in a language, or its id where it has none."""
         return self._details.name(product, language.tag) or self._model.products.ids[product]
 
-    def spoken(self, offer: RankedOffer, segment: int, language: Language) -> Spoken:
-        """Return why an offer is made, in words; what was said before is kept."""
+    def spoken(
+        self, offer: RankedOffer, segment: int, language: Language, price_difference: float | None = None
+    ) -> Spoken:
+        """Return why an offer is made, in words, and what an upgrade costs more; the reason once spoken is kept."""
         said = self._said[language.tag]
         rows = offer[:N_ROWS]
         found = said.get(rows)
@@ -167,7 +169,14 @@ class Reasons:
             if len(said) > _MOST_KEPT:
                 said.clear()
             found = said[rows] = self.speak(self.of_offer(offer, segment), language)
-        return found
+        return found if price_difference is None else self._dearer(found, price_difference, language)
+
+    def _dearer(self, spoken: Spoken, difference: float, language: Language) -> Spoken:
+        if difference <= 0:
+            return spoken
+        amount = language.amount(difference, self._model.facts.currency)
+        for_rep = language.dearer.rep.format(reason=spoken.for_rep, amount=amount)
+        return Spoken(spoken.reason, for_rep, language.dearer.shopper.format(reason=spoken.for_shopper, amount=amount))
 
     def speak(self, reason: Reason, language: Language) -> Spoken:
         """Return a reason in words."""

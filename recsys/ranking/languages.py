@@ -12,6 +12,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from recsys.contracts.money import currency_digits
 from recsys.contracts.offers import ReasonCode
 
 
@@ -37,6 +38,7 @@ class Language:
         beside_cart: what the sales person says of `bought_together` where the anchor is in the cart.
         of_orders: templates for the sales person where orders are counted, because none has an account.
         group: the segment among the accounts; names `segment`.
+        dearer: a reason of an upgrade that costs more; names `reason` and `amount`.
         under: a share that is too small to be said; names `share`.
         thousands: between groups of three digits.
         decimal: before decimals.
@@ -48,6 +50,7 @@ class Language:
     beside_cart: str
     of_orders: Mapping[ReasonCode, str]
     group: str
+    dearer: Template
     under: str
     thousands: str
     decimal: str
@@ -61,6 +64,17 @@ class Language:
         """
         text = f"{number:,}"
         return text if self.thousands == "," else text.replace(",", self.thousands)
+
+    def amount(self, money: float, currency: str | None) -> str:
+        """Return money with its sign, the currency's digits and its code, where there is one.
+
+        >>> [LANGUAGES["en"].amount(money, "GBP") for money in (2.1, 0.004)], LANGUAGES["de"].amount(1290.5, None)
+        (['+2.10 GBP', '+0.004 GBP'], '+1.290,50')
+        """
+        stated = f"{money:.9f}".rstrip("0").partition(".")[2]  # less than a cent stays as it is
+        digits = max(currency_digits(currency), len(stated))
+        text = f"{money:+,.{digits}f}".translate(str.maketrans(",.", f"{self.thousands}{self.decimal}"))
+        return f"{text} {currency}" if currency else text
 
     def percent(self, share: float) -> str:
         """Return a share in percent.
@@ -132,6 +146,7 @@ _ENGLISH: Final = Language(
         "popular": "{n} of {n_of} orders hold {product}",
     },
     group=" like this one (segment {segment})",
+    dearer=Template("{reason}; {amount} a unit", "{reason}, {amount}"),
     under="under {share}",
     thousands=",",
     decimal=".",
@@ -190,6 +205,7 @@ _GERMAN: Final = Language(
         "popular": "{n} von {n_of} Bestellungen enthalten {product}",
     },
     group=" wie dieser (Segment {segment})",
+    dearer=Template("{reason}; {amount} je Stück", "{reason}, {amount}"),
     under="unter {share}",
     thousands=".",
     decimal=",",

@@ -231,6 +231,7 @@ OFFERS_EXAMPLE: Final[dict[str, Any]] = {
             "rank_probability": 0.18,
             "boost": 1.0,
             "moved_by": None,
+            "price_difference": None,
         }
     ],
     "requested": 4,

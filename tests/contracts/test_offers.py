@@ -13,6 +13,7 @@ KEPT = (1, "P1", "upsell", 9.5, "GBP", 0.25, "buys_within_horizon", 2.0, 4.9, 0.
 UNKEPT = (
     "price_breaks",
     "price_to_pay",
+    "price_difference",
     "name",
     "reason",
     "evidence",

@@ -36,6 +36,7 @@ def test_a_language_says_every_reason_with_the_facts_that_english_says(language:
     assert {code: words(said) for code, said in language.of_orders.items()} == {
         code: words(said) for code, said in english.of_orders.items()
     }
+    assert [words(said) for said in language.dearer] == [{"reason", "amount"}] * 2
     assert (words(language.beside_cart), words(language.group)) == (words(english.beside_cart), {"segment"})
 
 
