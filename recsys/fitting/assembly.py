@@ -35,7 +35,6 @@ from recsys.fitting.links import (
     strongest_rules,
     substitute_table,
     weights_of_rules,
-    without_steps,
 )
 from recsys.fitting.nearness import Nearness
 from recsys.fitting.prices import paid_prices
@@ -205,7 +204,7 @@ def _linked(parts: _Parts) -> _Linked:
     together = copurchase_lift(rule_rows, rule_ranges, parts.history, parts.products, least)
     ladder, ladder_ranges = ladder_table(parts.edges(), parts.products)
     links = Links(rule_ranges, cart_ranges, ladder_ranges, substitute_ranges, cart.prior)
-    return _Linked(rule_rows, together, substitutes, cart_rows, without_steps(cart.curve), ladder, links)
+    return _Linked(rule_rows, together, substitutes, cart_rows, cart.curve, ladder, links)
 
 
 def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:

@@ -119,34 +119,6 @@ def weights_of_rules(rules: pd.DataFrame, products: NDArray[np.object_]) -> Cart
     return CartWeights(rows, 0 * rows, np.zeros(len(products), dtype=np.float32), noisy_or_curve())
 
 
-def without_steps(curve: CartCurve) -> CartCurve:
-    """Return the curves with each level stretch drawn together into its middle, so that each rises throughout.
-
-    A calibration that never falls has steps, on which all scores get one probability; the order of the scores, which
-    ranks the cart's additions, must not be lost on them. Above its last knot a curve goes on with its last slope.
-    """
-    parts = [_without_steps(part) for part in curve.of_sizes()]
-    names = [field.name for field in fields(CartCurve)]
-    return CartCurve(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
-
-
-def _without_steps(curve: CartCurve) -> CartCurve:
-    first = np.flatnonzero(np.concatenate([[True], np.diff(curve.probability) > 0]))
-    last = np.append(first[1:], len(curve.score)) - 1
-    score = (curve.score[first] + curve.score[last]) / 2
-    probability = curve.probability[first]
-    if len(score) < 2:
-        return curve
-    slope = (probability[-1] - probability[-2]) / (score[-1] - score[-2])
-    room = max(STRONGEST_CONFIDENCE - probability[-1], 0.0)
-    beyond = score[-1] + 1.0
-    return CartCurve(
-        score=np.append(score, beyond),
-        probability=np.append(probability, probability[-1] + min(slope, room)),
-        lines=np.full(len(score) + 1, curve.lines[0]),
-    )
-
-
 def _sorted(table: _T, owner: Int32, order: NDArray[np.intp], n_products: int) -> tuple[_T, Ranges]:
     rows = {field.name: getattr(table, field.name)[order] for field in fields(table)}
     return replace(table, **rows), ranges(owner[order], n_products)

@@ -4,11 +4,15 @@ Each of the latest orders is cut into a cart and a rest: carts of one line, of a
 be offered is scored from the cart. Carts of each size have a curve of their own, because the same score means more
 where less is known: what goes with one line may be any of the many that follow, what goes with half an order is one of
 those that are left. What an account buys in its later orders counts up to the horizon, as in every probability.
+
+Three more curves are read off the same carts: what an account buys that never bought it before, what it bought before,
+and what the cart's weights do not speak for. Half of what accounts buy with a cart they bought before; of what they
+never bought, a product that goes with the cart is bought half as often as the curve of all carts says.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
@@ -16,9 +20,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
-from recsys.arrays import FloatArray
+from recsys.arrays import AnyFloatArray, BoolArray, FloatArray
 from recsys.models.cart import CartConfig, CartModel
-from recsys.offer_model.tables import CartCurve
+from recsys.offer_model.tables import REPEAT_PRIOR_ORDERS, REPEAT_SCORE, STRONGEST_CONFIDENCE, CartCurve
 
 HELD_OUT_SHARE: Final = 0.1
 """Share of the orders, the latest, that the curves are read off."""
@@ -28,6 +32,8 @@ SIZES: Final = (1, 2, 3, 5, 9, 17)
 """Lines of a cart from which on each curve holds."""
 CUTS: Final = ((1, 2), (3, 4), (None, 4))
 """Lines of the carts that orders are cut into, None for half of them, and how many an order must have for it."""
+POPULAR: Final = 20
+"""Products of each cart that no weight speaks for, those of the largest prior: what fills an answer."""
 OFFERED: Final = 50
 """Products of each cart that the curves are read off, the best by score: nobody sees those below."""
 _N_BINS: Final = 2_000
@@ -36,6 +42,7 @@ _LOWEST, _HIGHEST = -0.1, 1.5
 _LEAST_HITS: Final = 100
 """A size with fewer purchases in what would be offered shares the curve of the sizes before it."""
 _BLOCK_CELLS: Final = 20_000_000
+_ALL, _NEW, _BOUGHT, _UNLINKED = range(4)
 
 
 @dataclass(frozen=True)
@@ -64,10 +71,28 @@ class PlacedOrders:
             for other in by_account[begin:end].tolist()
             if other != row and 0 <= self.age_days[row] - self.age_days[other] <= horizon_days
         ]
+        return self._products_of(pairs, len(rows))
+
+    def bought_before(self, rows: NDArray[np.intp]) -> tuple[sp.csr_array, FloatArray]:
+        """Return in how many earlier orders of their accounts some orders' products were, and how many those are."""
+        by_account = np.lexsort((-self.age_days, self.account))
+        first = np.searchsorted(self.account[by_account], self.account[rows])
+        last = np.searchsorted(self.account[by_account], self.account[rows], side="right")
+        is_filled = np.diff(self.products.indptr) > 0
+        pairs = [
+            (position, other)
+            for position, (row, begin, end) in enumerate(zip(rows, first, last, strict=True))
+            if self.account[row] >= 0
+            for other in by_account[begin:end].tolist()
+            if is_filled[other] and self.age_days[other] > self.age_days[row]
+        ]
+        n_orders = np.bincount([position for position, _ in pairs], minlength=len(rows)).astype(np.float64)
+        return self._products_of(pairs, len(rows)), n_orders
+
+    def _products_of(self, pairs: list[tuple[int, int]], n_rows: int) -> sp.csr_array:
         position, other = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
-        links = sp.csr_array(
-            (np.ones(len(other), dtype=np.float32), (position, other)), shape=(len(rows), len(self.age_days))
-        )
+        ones = np.ones(len(other), dtype=np.float32)
+        links = sp.csr_array((ones, (position, other)), shape=(n_rows, len(self.age_days)))
         return sp.csr_array(links @ self.products)
 
 
@@ -93,17 +118,18 @@ def fit_cart_curve(
     chosen = np.sort(rng.permutation(held)[:MOST_ORDERS])
     model = CartModel(config).fit(orders.products[earlier], orders.age_days[earlier])
     baskets, later = orders.products[chosen], orders.bought_later(chosen, horizon_days)
-    trials, hits = np.zeros((len(SIZES), _N_BINS)), np.zeros((len(SIZES), _N_BINS))
+    before, n_before = orders.bought_before(chosen)
+    counts = _Counts(np.zeros((4, len(SIZES), _N_BINS)), np.zeros((4, len(SIZES), _N_BINS)))
     for n_lines, least in CUTS:
-        enough = np.diff(baskets.indptr) >= least
+        enough = np.flatnonzero(np.diff(baskets.indptr) >= least)
         cart, rest = cut(baskets[enough], n_lines, rng)
-        bought = sp.csr_array(rest + later[enough])
-        size = np.searchsorted(SIZES, np.diff(cart.indptr), side="right") - 1
         rows = max(_BLOCK_CELLS // cart.shape[1], 1)
         for start in range(0, cart.shape[0], rows):
-            block = slice(start, start + rows)
-            _count(model, cart[block], bought[block], size[block], trials, hits)
-    return _curves(trials, hits)
+            block, of_block = slice(start, start + rows), enough[start : start + rows]
+            bought = rest[block].toarray() + later[of_block].toarray() > 0
+            share = before[of_block].toarray() / (n_before[of_block] + REPEAT_PRIOR_ORDERS)[:, None]
+            counts.add(model, cart[block], bought, share, n_before[of_block] > 0)
+    return _curves(counts.trials, counts.hits)
 
 
 def cut(orders: sp.csr_array, n_lines: int | None, rng: np.random.Generator) -> tuple[sp.csr_array, sp.csr_array]:
@@ -138,26 +164,45 @@ def _split(orders: PlacedOrders, horizon_days: float) -> tuple[NDArray[np.intp],
     return held[wanted], np.sort(by_age[n_held:])
 
 
-def _count(
-    model: CartModel,
-    cart: sp.csr_array,
-    bought: sp.csr_array,
-    size: NDArray[np.intp],
-    trials: FloatArray,
-    hits: FloatArray,
-) -> None:
-    """Add what would be offered beside some carts, and what of it was bought, to the bins of their sizes."""
-    score = np.where(cart.toarray() == 0, model.score(cart), -np.inf)
-    place = max(score.shape[1] - OFFERED, 0)
-    offered = (score >= np.partition(score, place, axis=1)[:, place][:, None]) & np.isfinite(score)
-    row, column = np.nonzero(offered)
-    bins = size[row] * _N_BINS + _bin_of(score[row, column])
-    is_bought = bought.toarray()[row, column] > 0
-    trials += np.bincount(bins, minlength=trials.size).reshape(trials.shape)
-    hits += np.bincount(bins[is_bought], minlength=hits.size).reshape(hits.shape)
+@dataclass(frozen=True)
+class _Counts:
+    """What would be offered, and what of it was bought, `(n_kinds, n_sizes, n_bins)`: all, new, bought, unlinked."""
+
+    trials: FloatArray
+    hits: FloatArray
+
+    def add(self, model: CartModel, cart: sp.csr_array, bought: BoolArray, share: FloatArray, known: BoolArray) -> None:
+        """Count carts: what was `bought` beside them, the `share` of its account's orders, whether there were any."""
+        size = np.searchsorted(SIZES, np.diff(cart.indptr), side="right") - 1
+        is_open = cart.toarray() == 0
+        score = np.where(is_open, model.score(cart), -np.inf)
+        row, column = _best(score, OFFERED)
+        is_bought, part = bought[row, column], share[row, column]
+        for kind, lift, kept in (
+            (_ALL, 0.0, np.ones(len(row), dtype=bool)),
+            (_NEW, 0.0, known[row] & (part == 0)),
+            (_BOUGHT, REPEAT_SCORE, part > 0),
+        ):
+            self._count(kind, size[row[kept]], (score[row, column] + lift * part)[kept], is_bought[kept])
+        linked = (cart @ abs(model.weights_)).toarray() > 0
+        row, column = _best(np.where(is_open & ~linked, model.prior_[None, :], -np.inf), POPULAR)
+        self._count(_UNLINKED, size[row], model.prior_[column], bought[row, column])
+
+    def _count(self, kind: int, size: NDArray[np.intp], score: AnyFloatArray, is_bought: BoolArray) -> None:
+        bins, shape = size * _N_BINS + _bin_of(score), self.trials.shape[1:]
+        n_cells = shape[0] * shape[1]
+        self.trials[kind] += np.bincount(bins, minlength=n_cells).reshape(shape)
+        self.hits[kind] += np.bincount(bins[is_bought], minlength=n_cells).reshape(shape)
 
 
-def _bin_of(score: NDArray[np.float32]) -> NDArray[np.intp]:
+def _best(score: AnyFloatArray, k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the k largest of each row, and of those that tie with the last of them."""
+    place = max(score.shape[1] - k, 0)
+    row, column = np.nonzero((score >= np.partition(score, place, axis=1)[:, place][:, None]) & np.isfinite(score))
+    return row, column
+
+
+def _bin_of(score: AnyFloatArray) -> NDArray[np.intp]:
     share = (np.clip(score, _LOWEST, _HIGHEST) - _LOWEST) / (_HIGHEST - _LOWEST)
     return np.minimum((share * _N_BINS).astype(np.intp), _N_BINS - 1)
 
@@ -166,20 +211,47 @@ def _curves(trials: FloatArray, hits: FloatArray) -> CartCurve | None:
     """Return one curve after the other; sizes with few purchases are joined to the size before them."""
     first = [0]
     for size in range(1, len(SIZES)):
-        if hits[size:].sum() >= _LEAST_HITS and hits[first[-1] : size].sum() >= _LEAST_HITS:
+        if hits[_ALL, size:].sum() >= _LEAST_HITS and hits[_ALL, first[-1] : size].sum() >= _LEAST_HITS:
             first.append(size)
     curves = [
-        _steady(SIZES[begin], trials[begin:end].sum(axis=0), hits[begin:end].sum(axis=0))
+        _curve(SIZES[begin], trials, hits, slice(begin, end))
         for begin, end in zip(first, [*first[1:], len(SIZES)], strict=True)
     ]
-    names = ("score", "probability", "lines")
+    names = [field.name for field in fields(CartCurve)]
     return CartCurve(**{name: np.concatenate([getattr(curve, name) for curve in curves]) for name in names})
 
 
-def _steady(lines: int, trials: FloatArray, hits: FloatArray) -> CartCurve:
+def _curve(lines: int, trials: FloatArray, hits: FloatArray, sizes: slice) -> CartCurve:
+    """The curve of some sizes; a kind with few purchases takes those of all sizes, or else what holds for all kinds."""
+    knots = [_steady(trials[_ALL, sizes].sum(axis=0), hits[_ALL, sizes].sum(axis=0))]
+    for kind in (_NEW, _BOUGHT, _UNLINKED):
+        enough = hits[kind, sizes].sum() >= _LEAST_HITS
+        own = sizes if enough else slice(None)
+        is_told = hits[kind, own].sum() >= _LEAST_HITS
+        knots.append(_steady(trials[kind, own].sum(axis=0), hits[kind, own].sum(axis=0)) if is_told else knots[_ALL])
+    score = np.unique(np.concatenate([x for x, _ in knots]))
+    return CartCurve(
+        score,
+        np.interp(score, *knots[_ALL]),
+        np.full(len(score), lines, dtype=np.int32),
+        *(np.interp(score, *knots[kind]) for kind in (_NEW, _BOUGHT, _UNLINKED)),
+    )
+
+
+def _steady(trials: FloatArray, hits: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Scores and rates of a curve that never falls, each level stretch drawn together, so that it rises throughout.
+
+    On a level stretch all scores would get one probability; the order of the scores, which ranks the cart's additions,
+    must not be lost on it. Above its last knot a curve goes on with its last slope.
+    """
     used = np.flatnonzero(trials)
     centre = _LOWEST + (used + 0.5) * (_HIGHEST - _LOWEST) / _N_BINS
     rate = IsotonicRegression().fit(centre, hits[used] / trials[used], sample_weight=trials[used]).predict(centre)
-    steps = np.flatnonzero(np.diff(rate, prepend=-1.0, append=2.0)[:-1] > 0)
-    ends = np.unique(np.concatenate([steps, np.maximum(steps - 1, 0), [len(rate) - 1]]))
-    return CartCurve(centre[ends], rate[ends], np.full(len(ends), lines, dtype=np.int32))
+    first = np.flatnonzero(np.diff(rate, prepend=-1.0) > 0)
+    last = np.append(first[1:], len(rate)) - 1
+    score, level = np.round((centre[first] + centre[last]) / 2, 6), rate[first]
+    if len(score) < 2:
+        return score, level
+    slope = (level[-1] - level[-2]) / (score[-1] - score[-2])
+    room = max(STRONGEST_CONFIDENCE - level[-1], 0.0)
+    return np.append(score, score[-1] + 1.0), np.append(level, level[-1] + min(slope, room))

@@ -7,7 +7,7 @@ rows of their tables, whose ids are sorted; -1 means "none".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
@@ -210,19 +210,32 @@ class CartTable:
 class CartCurve:
     """The calibrated probability of a cart score: straight lines between knots, one curve a size of carts.
 
-    Within a curve both columns increase; `lines` are the lines of a cart from which on a curve holds.
+    Within a curve all columns but `lines` increase; `lines` are the lines of a cart from which on a curve holds. Three
+    further columns are the probability where more is known; they are zero where nothing of it was learned.
     """
 
     score: Annotated[Float64, NotEmpty(), _WEIGHT, Increasing(step=1e-9, within="cart_curve.lines")]
     probability: Annotated[Float64, _PROBABILITY, Increasing(as_large=True, within="cart_curve.lines")]
     lines: Annotated[Int32, _COUNT, Increasing(as_large=True), AddedLater()]
+    # of what the account never bought
+    of_new: Annotated[Float64, _PROBABILITY, Increasing(as_large=True, within="cart_curve.lines"), AddedLater()]
+    # of what it bought before; `REPEAT_SCORE` times the share of its orders that held it is added to the score
+    of_bought: Annotated[Float64, _PROBABILITY, Increasing(as_large=True, within="cart_curve.lines"), AddedLater()]
+    # of what no weight of the cart speaks for
+    of_unlinked: Annotated[Float64, _PROBABILITY, Increasing(as_large=True, within="cart_curve.lines"), AddedLater()]
+
+    @classmethod
+    def plain(cls, score: Float64, probability: Float64, lines: Int32) -> CartCurve:
+        """Return curves that know nothing of accounts."""
+        nothing = np.zeros_like(score)
+        return cls(score, probability, lines, nothing, nothing, nothing)
 
     def of_sizes(self) -> list[CartCurve]:
         """Return the curves one by one, that of the smallest carts first."""
         ends = np.flatnonzero(np.diff(self.lines, append=-1)) + 1
         begins = np.append(0, ends[:-1])
         return [
-            CartCurve(self.score[rows], self.probability[rows], self.lines[rows])
+            CartCurve(*(getattr(self, field.name)[rows] for field in fields(self)))
             for rows in map(slice, begins.tolist(), ends.tolist())
         ]
 
@@ -352,6 +365,11 @@ STRONGEST_CONFIDENCE = 0.99
 
 CURVE_KNOTS = 200
 
+REPEAT_SCORE: Final = 0.3
+"""Times the share of an account's orders that hold a product: that much is added to its score beside a cart."""
+REPEAT_PRIOR_ORDERS: Final = 2.0
+"""Orders without the product that such a share is shrunk by."""
+
 
 def share_of_confidence(n_lines: NDArray[np.integer]) -> Float64:
     """Return the share of the confidence in the score of carts of so many lines: `1 / (lines + CONFIDENCE_LINES)`.
@@ -365,4 +383,4 @@ def share_of_confidence(n_lines: NDArray[np.integer]) -> Float64:
 def noisy_or_curve() -> CartCurve:
     """Return `1 - exp(-score)` as straight lines between knots, off by less than 0.0005."""
     probability: Float64 = np.linspace(0.0, STRONGEST_CONFIDENCE, CURVE_KNOTS)
-    return CartCurve(-np.log1p(-probability), probability, np.zeros(CURVE_KNOTS, dtype=np.int32))
+    return CartCurve.plain(-np.log1p(-probability), probability, np.zeros(CURVE_KNOTS, dtype=np.int32))

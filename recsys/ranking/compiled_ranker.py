@@ -102,6 +102,7 @@ class CompiledRanker:
             len(asked.suppressed),
             len(asked.bought),
             NO_ROW if asked.categories is None else len(asked.categories),
+            len(asked.unknown_products),
         )
         if rows:
             memory.rows[: len(rows)] = array("q", rows)

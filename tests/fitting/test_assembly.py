@@ -17,7 +17,7 @@ from recsys.contracts import columns as c
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.data.history import History
 from recsys.fitting.assembly import LearnedParts, OfferModelConfig, build_offer_model
-from recsys.fitting.links import CartWeights, without_steps
+from recsys.fitting.links import CartWeights
 from recsys.models.candidates import Candidates
 from recsys.offer_model.tables import CartCurve, OfferModel, noisy_or_curve, owned_by
 from recsys.ranking.config import RankingConfig
@@ -244,7 +244,7 @@ def test_without_learned_weights_a_cart_is_the_noisy_or_of_confidences() -> None
 
 
 def _curve(score: list[float], probability: list[float]) -> CartCurve:
-    return CartCurve(np.array(score), np.array(probability), np.ones(len(score), dtype=np.int32))
+    return CartCurve.plain(np.array(score), np.array(probability), np.ones(len(score), dtype=np.int32))
 
 
 def test_learned_weights_add_up_to_the_prior_and_pass_through_the_curve() -> None:
@@ -315,16 +315,6 @@ def test_the_order_of_the_input_tables_changes_no_table(tmp_path: Path) -> None:
     )
     one, other = save_bundle(tmp_path / "a", build()), save_bundle(tmp_path / "b", model)
     assert one.files == other.files
-
-
-def test_steps_of_a_curve_become_a_rise_through_their_middles() -> None:
-    curve = without_steps(_curve([0.0, 0.2, 0.3, 0.5], [0.1, 0.1, 0.4, 0.4]))
-    assert curve.score[:2] == pytest.approx([0.1, 0.4])
-    assert curve.probability[:2] == pytest.approx([0.1, 0.4])
-    assert (np.diff(curve.probability) > 0).all()
-    assert curve.probability[-1] <= 0.99
-    level = without_steps(_curve([0.0, 1.0], [0.3, 0.3]))
-    assert level.probability.tolist() == [0.3, 0.3]
 
 
 def test_a_pair_that_only_the_weights_name_is_counted_and_spoken() -> None:

@@ -27,7 +27,10 @@ def test_probabilities_hold_on_later_orders() -> None:
     curve = fit_cart_curve(_placed(orders), 30, CONFIG, rng)
     assert curve is not None
     assert [part.lines[0] for part in curve.of_sizes()] == [1, 2, 3]
-    assert all((np.diff(part.score) > 0).all() and (np.diff(part.probability) >= 0).all() for part in curve.of_sizes())
+    for part in curve.of_sizes():
+        assert (np.diff(part.score) > 0).all()
+        inside = (part.probability > part.probability[0]) & (part.probability < part.probability[-1])
+        assert (np.diff(part.probability[inside]) > 0).all()  # no two scores have one probability
     later = _orders(4_000, rng)
     model = CartModel(CONFIG).fit(orders)
     for n_lines, least in ((1, 2), (None, 4)):
@@ -91,3 +94,27 @@ def test_too_few_orders_give_no_curve() -> None:
     assert fit_cart_curve(_placed(single), 30, CONFIG, np.random.default_rng(0)) is None
     few = sp.csr_array(np.ones((5, 3), dtype=np.float32))
     assert fit_cart_curve(_placed(few), 30, CONFIG, np.random.default_rng(0)) is None
+
+
+def test_what_an_account_bought_before_is_told_apart() -> None:
+    """Each account buys the same five of thirty products again and again, whatever they go with."""
+    rng = np.random.default_rng(6)
+    n_orders, n_accounts = 6_000, 300
+    habits = np.array([rng.permutation(30)[:5] for _ in range(n_accounts)])
+    account = np.arange(n_orders) % n_accounts
+    orders = rng.random((n_orders, 30)) < 0.02
+    orders[np.arange(n_orders)[:, None], habits[account]] |= rng.random((n_orders, 5)) < 0.5
+    placed = PlacedOrders(sp.csr_array(orders.astype(np.float32)), np.arange(float(n_orders))[::-1] / 20, account)
+    curve = fit_cart_curve(placed, 0.5, CONFIG, rng)
+    assert curve is not None
+    one = curve.of_sizes()[0]
+    at = np.searchsorted(one.score, 0.2)
+    assert one.of_bought[at] > 1.3 * one.probability[at] > 2 * one.of_new[at]
+
+
+def test_earlier_orders_of_the_account_count_and_no_others() -> None:
+    orders = sp.csr_array(np.array([[1, 0], [1, 1], [0, 1], [1, 1]], dtype=np.float32))
+    placed = PlacedOrders(orders, np.array([40.0, 30.0, 20.0, 10.0]), np.array([0, 0, 0, 1]))
+    before, n_orders = placed.bought_before(np.array([0, 2, 3]))
+    assert before.toarray().tolist() == [[0, 0], [2, 1], [0, 0]]
+    assert n_orders.tolist() == [0, 2, 0]

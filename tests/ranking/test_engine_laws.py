@@ -284,3 +284,29 @@ def test_a_model_without_accounts_links_or_segments_still_answers() -> None:
     slate = OfferEngine(model).recommend(OfferRequest(account_id="A1", cart=(CartLine("P000003"),), limit=4))
     assert slate.tier == "popular"
     assert slate.returned == 4
+
+
+@laws
+@given(requests)
+def test_a_cart_never_lowers_what_the_account_or_the_crowd_speaks_for(request_: OfferRequest) -> None:
+    """Whatever lies in the cart, known or not: an order that is placed makes a purchase no less probable."""
+    asked = replace(request_, kinds=("cross_sell",), viewed_product_id=None, limit=60, new_only=True)
+    without = {offer.product_id: offer for offer in ENGINE.recommend(replace(asked, cart=())).offers}
+    for offer in ENGINE.recommend(asked).offers:
+        before = without.get(offer.product_id)
+        if before is not None and (before.tier == "account" or offer.tier in ("segment", "popular")):
+            assert offer.probability >= before.probability - 1e-12
+
+
+@pytest.mark.parametrize("account_id", [None, MODEL.accounts.ids[3]])
+def test_a_cart_of_unknown_products_is_an_order_all_the_same(account_id: str | None) -> None:
+    """Of what fills the answer, and of what the account itself speaks for."""
+    curve = MODEL.cart_curve
+    rising = np.linspace(0.8, 0.9, len(curve.score))
+    engine = OfferEngine(replace(MODEL, cart_curve=replace(curve, of_unlinked=rising)))
+    request = OfferRequest(account_id=account_id, kinds=("cross_sell",), limit=30, new_only=True)
+    everything = engine.recommend(replace(request, limit=100)).offers
+    without = {offer.product_id: offer.probability for offer in everything}
+    offers = engine.recommend(replace(request, cart=(CartLine("launched today"),))).offers
+    assert len(offers) == 30
+    assert all(offer.probability > without[offer.product_id] for offer in offers)

@@ -270,10 +270,11 @@ def _starts(counts: Int32) -> Int64:
 
 
 def _curves() -> CartCurve:
-    """Carts of two lines and more have a lower curve."""
+    """Carts of two lines and more have a lower curve; what an account never bought, a lower chance."""
     one = noisy_or_curve()
     lines = np.repeat(np.array([0, 2], dtype=np.int32), len(one.score))
-    return CartCurve(np.tile(one.score, 2), np.concatenate([one.probability, one.probability / 2]), lines)
+    probability = np.concatenate([one.probability, one.probability / 2])
+    return CartCurve(np.tile(one.score, 2), probability, lines, probability * 0.6, probability**0.7, probability * 0.9)
 
 
 def with_price_breaks(model: OfferModel, rng: np.random.Generator) -> OfferModel:

@@ -9,8 +9,19 @@ from typing import Any, Final
 
 import numpy as np
 
-from recsys.offer_model.tables import CONFIDENCE_LINES, EVERYONE
-from recsys.ranking.kernel.chances import cart_probability, in_this_order, noisy_or, to_probabilities, with_this_order
+from recsys.offer_model.tables import CONFIDENCE_LINES, EVERYONE, REPEAT_PRIOR_ORDERS
+from recsys.ranking.kernel.chances import (
+    cart_probability,
+    chance_of_bought,
+    chance_of_new,
+    chance_of_unlinked,
+    curve_of,
+    in_this_order,
+    knows_accounts,
+    noisy_or,
+    to_probabilities,
+    with_this_order,
+)
 from recsys.ranking.kernel.layout import (
     MARK_CART,
     NO_ROW,
@@ -179,10 +190,15 @@ def _add(t: int, end: int, product: int, tier: int, probability: float, quantity
 
 @inner
 def _add_popular(t: int, segment: int, tier: int, end: int) -> int:
-    first = popular_start(t)[segment]
+    """Append what is popular in a segment, beside a cart at no less than the chance that carts of its size had."""
+    first, n_lines = popular_start(t)[segment], request(t)[0].n_cart + request(t)[0].n_unknown
+    curve = curve_of(t, n_lines)
     for row in range(first, first + popular_count(t)[segment]):
         product = popular_product(t)[row]
-        end = _add(t, end, product, tier, popular_probability(t)[row], usual_units(t)[product])
+        probability = float(popular_probability(t)[row])
+        if n_lines:
+            probability = max(probability, chance_of_unlinked(t, curve, product))
+        end = _add(t, end, product, tier, probability, usual_units(t)[product])
         candidates(t)[end - 1].evidence = row
     return end
 
@@ -227,7 +243,9 @@ def _add_cross_sells(t: int, account: int, first: int, last: int, n_recent: int,
         end = _add_cart_neighbours(t, rows(t)[i], asked.n_cart, TIER_CART, end)
     to_probabilities(t, asked.n_cart, begin, end)
     if asked.n_cart and account != NO_ROW:
-        _add_repeat_purchases(t, account)
+        _tell_purchases(t, account, curve_of(t, asked.n_cart), begin, end)
+    for i in range(begin, end):
+        candidates(t)[i].score = candidates(t)[i].rank_score
     end_of_cart = end
     if n_recent:
         _set_places(t, begin, end_of_cart, 0)  # both lists may name a product
@@ -244,10 +262,13 @@ def _add_cross_sells(t: int, account: int, first: int, last: int, n_recent: int,
             end = _merge_account_evidence(
                 t, end, candidate.product, NO_ROW, TIER_RECENT, probability, score, candidate.quantity, score
             )
+    placed = orders
+    if asked.n_unknown and account != NO_ROW:  # an order is placed, whatever is in it
+        placed = 1.0 + np.float64(orders_in_horizon(t)[account])
     for row in range(first, last):
         probability = np.float64(own_probability(t)[row])
         rank_score = in_this_order(probability, orders)
-        probability = with_this_order(probability, orders)
+        probability = with_this_order(probability, placed)
         score = rank_score if asked.n_cart else np.float64(own_score(t)[row])
         quantity = np.float64(own_quantity(t)[row])
         product, evidence = own_product(t)[row], own_evidence(t)[row]
@@ -273,8 +294,15 @@ def _add_cart_neighbours(t: int, product: int, n_lines: int, tier: int, end: int
 
 
 @inner
-def _add_repeat_purchases(t: int, account: int) -> None:
-    """Let what the account bought before speak for a candidate of the cart: a third cause of the same kind."""
+def _tell_purchases(t: int, account: int, curve: int, begin: int, end: int) -> None:
+    """Let what the account bought before, and what it never bought, speak of the candidates of the cart.
+
+    It ranks by `repeat_weight` of the share of its orders; the chance is as often as such products were bought.
+    """
+    is_known = knows_accounts(t, curve)
+    if is_known:
+        for i in range(begin, end):
+            candidates(t)[i].probability = chance_of_new(t, curve, candidates(t)[i].score)
     divisor = np.float64(n_orders(t)[account]) + settings(t)[0].repeat_prior_orders
     first = owned_start(t)[account]
     for row in range(first, first + owned_count(t)[account]):
@@ -282,8 +310,11 @@ def _add_repeat_purchases(t: int, account: int) -> None:
         if place:
             candidate = candidates(t)[place - 1]
             repeats = settings(t)[0].repeat_weight * (owned_orders(t)[row] / divisor)
-            probability = noisy_or(candidate.probability, repeats)
-            candidate.probability, candidate.rank_score, candidate.score = probability, probability, probability
+            candidate.rank_score = noisy_or(candidate.rank_score, repeats)
+            candidate.probability = candidate.rank_score
+            if is_known:
+                share = owned_orders(t)[row] / (np.float64(n_orders(t)[account]) + REPEAT_PRIOR_ORDERS)
+                candidate.probability = chance_of_bought(t, curve, candidate.score, share)
 
 
 @inner

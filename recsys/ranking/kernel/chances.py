@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from recsys.offer_model.tables import REPEAT_SCORE
 from recsys.ranking.kernel.layout import (
     LATER_OF_CARTS,
     candidates,
     cart_prior,
+    curve_of_bought,
+    curve_of_new,
+    curve_of_unlinked,
     curve_probability,
     curve_score,
     curves,
@@ -17,21 +23,59 @@ from recsys.ranking.kernel.native import inner
 
 
 @inner
-def to_probabilities(t: int, n_lines: int, begin: int, end: int) -> None:
-    """Turn prior and summed weights into probabilities."""
+def curve_of(t: int, n_lines: int) -> int:
+    """Return the curve of carts of so many lines."""
     curve: Any = 0
     while curve + 1 < len(curves(t)) and curves(t)[curve + 1].lines <= n_lines:
         curve += 1
+    return int(curve)
+
+
+@inner
+def to_probabilities(t: int, n_lines: int, begin: int, end: int) -> None:
+    """Turn prior and summed weights into probabilities; `score` keeps their sum."""
+    curve = curve_of(t, n_lines)
     for i in range(begin, end):
         candidate = candidates(t)[i]
-        probability = cart_probability(t, curve, candidate.rank_score + cart_prior(t)[candidate.product])
-        candidate.probability, candidate.rank_score, candidate.score = probability, probability, probability
+        candidate.score = candidate.rank_score + cart_prior(t)[candidate.product]
+        probability = cart_probability(t, curve, candidate.score)
+        candidate.probability, candidate.rank_score = probability, probability
+
+
+@inner
+def knows_accounts(t: int, curve_row: int) -> bool:
+    """Return whether a curve tells apart what an account bought before."""
+    return bool(curve_of_new(t)[curves(t)[curve_row].end - 1] > 0.0)
 
 
 @inner
 def cart_probability(t: int, curve_row: int, score: float) -> float:
-    """The calibrated probability of a cart score: the line between its curve's knots, as `numpy.interp` has it."""
-    curve, x, y = curves(t)[curve_row], curve_score(t), curve_probability(t)
+    """The calibrated probability of a cart score, where nothing is known of who asks."""
+    return _on_curve(t, curve_row, score, curve_probability(t))
+
+
+@inner
+def chance_of_new(t: int, curve_row: int, score: float) -> float:
+    """Likewise for a product that the account never bought."""
+    return _on_curve(t, curve_row, score, curve_of_new(t))
+
+
+@inner
+def chance_of_bought(t: int, curve_row: int, score: float, share: float) -> float:
+    """Likewise for one that a share of the account's orders held."""
+    return _on_curve(t, curve_row, score + REPEAT_SCORE * share, curve_of_bought(t))
+
+
+@inner
+def chance_of_unlinked(t: int, curve_row: int, product: int) -> float:
+    """Likewise for a product that no weight of the cart speaks for."""
+    return _on_curve(t, curve_row, np.float64(cart_prior(t)[product]), curve_of_unlinked(t))
+
+
+@inner
+def _on_curve(t: int, curve_row: int, score: float, y: Any) -> float:  # noqa: ANN401 - an array of the compiled code
+    """The line between a curve's knots, as `numpy.interp` has it."""
+    curve, x = curves(t)[curve_row], curve_score(t)
     last = curve.end - 1
     if score >= x[last]:
         return y[last]

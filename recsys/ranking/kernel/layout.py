@@ -135,6 +135,7 @@ REQUEST: Final = _record(
     n_suppressed=_I,
     n_bought=_I,
     n_categories=_I,  # NO_ROW: any
+    n_unknown=_I,  # lines of the cart that the model does not know
 )
 ANSWER: Final = _record(
     account=_I,
@@ -245,6 +246,9 @@ cart_weight = MODEL_TABLE.column("cart.weight", np.float32)
 cart_lift = MODEL_TABLE.column("cart.lift", np.float32)
 curve_score = MODEL_TABLE.column("cart_curve.score", np.float64)
 curve_probability = MODEL_TABLE.column("cart_curve.probability", np.float64)
+curve_of_new = MODEL_TABLE.column("cart_curve.of_new", np.float64)
+curve_of_bought = MODEL_TABLE.column("cart_curve.of_bought", np.float64)
+curve_of_unlinked = MODEL_TABLE.column("cart_curve.of_unlinked", np.float64)
 rung = MODEL_TABLE.column("ladder.to_product", np.int32)
 rung_rate = MODEL_TABLE.column("ladder.climb_rate", np.float32)
 rung_evidence = MODEL_TABLE.column("ladder.evidence", np.int32)

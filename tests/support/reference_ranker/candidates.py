@@ -15,7 +15,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.offer_model.tables import CONFIDENCE_LINES, Bool, Float64, Int32, OfferModel
+from recsys.offer_model.tables import (
+    CONFIDENCE_LINES,
+    REPEAT_PRIOR_ORDERS,
+    REPEAT_SCORE,
+    Bool,
+    CartCurve,
+    Float64,
+    Int32,
+    OfferModel,
+)
 from recsys.ranking.kernel.layout import LATER_OF_CARTS, TIER_ACCOUNT, TIER_POPULAR, TIER_SEGMENT
 
 
@@ -182,8 +191,8 @@ def repeat_rate(model: OfferModel, account: int, products: Int32, prior_orders: 
     return rate
 
 
-def cart_pool(model: OfferModel, cart: list[int], tier: int) -> Pool:
-    """Return what goes with the products in rows `cart`: prior and the sum of their weights, as a probability."""
+def cart_pool(model: OfferModel, cart: list[int], tier: int) -> tuple[Pool, Float64]:
+    """Return what goes with the products in rows `cart`, and its scores: prior and the sum of their weights."""
     table, products = model.cart, model.products
     slices = []
     for row in cart:
@@ -193,9 +202,24 @@ def cart_pool(model: OfferModel, cart: list[int], tier: int) -> Pool:
     weights = [table.weight[rows].astype(np.float64) + share * table.lift[rows].astype(np.float64) for rows in slices]
     product, score = merge_weights([table.consequent[rows] for rows in slices], weights)
     score += products.cart_prior[product]
-    curve = [curve for curve in model.cart_curve.of_sizes() if curve.lines[0] <= max(len(cart), 1)][-1]
+    curve = curve_of(model, len(cart))
     probability = np.interp(score, curve.score, curve.probability)
-    return crosses(product, probability, products.usual_quantity[product].astype(np.float64), tier)
+    return crosses(product, probability, products.usual_quantity[product].astype(np.float64), tier), score
+
+
+def curve_of(model: OfferModel, n_lines: int) -> CartCurve:
+    """Return the curve of carts of so many lines."""
+    parts = model.cart_curve.of_sizes()
+    return ([parts[0]] + [curve for curve in parts[1:] if curve.lines[0] <= n_lines])[-1]
+
+
+def as_bought_before(model: OfferModel, account: int, cart: Pool, score: Float64, n_lines: int) -> Float64:
+    """Return the chances of what a cart speaks for, by what the account bought before; the cart's where not known."""
+    curve = curve_of(model, n_lines)
+    share = repeat_rate(model, account, cart.product, REPEAT_PRIOR_ORDERS)
+    bought = np.interp(score + REPEAT_SCORE * share, curve.score, curve.of_bought)
+    new = np.interp(score, curve.score, curve.of_new)
+    return np.where(share > 0, bought, new) if curve.of_new[-1] > 0 else cart.probability
 
 
 def order_pool(model: OfferModel, products: Int32, tier: int) -> Pool:
@@ -235,14 +259,19 @@ def cart_upgrades(model: OfferModel, cart: list[int], quantities: list[float], k
     return Pool(product, lower, rate, rate, units, rate, evidence, np.full(len(product), tier, dtype=np.int8))
 
 
-def fallback_pool(model: OfferModel, segment: int) -> Pool:
+def fallback_pool(model: OfferModel, segment: int, n_cart: int) -> Pool:
     """Return the popular products of a segment, row 0 for everyone; `evidence` is their row of the fallback table."""
     start, count = int(model.segments.fallback_start[segment]), int(model.segments.fallback_count[segment])
     rows = slice(start, start + count)
     product = model.fallback.product[rows]
+    probability = model.fallback.probability[rows].astype(np.float64)
+    if n_cart:
+        curve = curve_of(model, n_cart)
+        beside = np.interp(model.products.cart_prior[product], curve.score, curve.of_unlinked)
+        probability = np.maximum(probability, beside)
     return crosses(
         product,
-        model.fallback.probability[rows].astype(np.float64),
+        probability,
         model.products.usual_quantity[product].astype(np.float64),
         TIER_SEGMENT if segment else TIER_POPULAR,
         evidence=np.arange(start, start + count, dtype=np.int32),

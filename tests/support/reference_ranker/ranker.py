@@ -32,6 +32,7 @@ from recsys.ranking.ranked import RankedOffer
 from tests.support.reference_ranker.candidates import (
     Pool,
     account_pool,
+    as_bought_before,
     cart_pool,
     cart_upgrades,
     combine,
@@ -62,6 +63,7 @@ class Situation:
     barriers: Barriers
     opted_out: str | None
     rules: AppliedRules
+    n_lines: int
 
     def column(self, name: str) -> NDArray[np.int32]:
         """Return rows of products that business rules name."""
@@ -158,6 +160,7 @@ class ReferenceRanker:
                 cart[row(line.product_id)] = cart.get(row(line.product_id), 0.0) + line.quantity
         if request.viewed_product_id is not None and row(request.viewed_product_id) >= 0:
             cart.setdefault(row(request.viewed_product_id), 1.0)
+        named = [request.viewed_product_id, *(line.product_id for line in request.cart)]
         bought = self._known(state.bought)
         speaking = bought if account < 0 or not has_crosses(model, account) else []
         if account >= 0 and not has_crosses(model, account):
@@ -192,6 +195,7 @@ class ReferenceRanker:
             barriers,
             OPTED_OUT_SENTENCE if wants_none else state.opt_out_reason,
             rules,
+            len(cart) + len({name for name in named if name is not None and row(name) < 0}),
         )
 
     def _owned(self, account: int, bought: list[int], *, rules_out: bool, ever: bool) -> Int32:
@@ -248,8 +252,8 @@ class ReferenceRanker:
             yield self._explained(pool, situation.cart) if request.sources == "evidence" else pool
         if "cross_sell" in request.kinds and request.sources != "evidence":
             if request.sources != "popular" and situation.segment != EVERYONE:
-                yield fallback_pool(self.model, situation.segment)
-            yield fallback_pool(self.model, EVERYONE)
+                yield fallback_pool(self.model, situation.segment, situation.n_lines)
+            yield fallback_pool(self.model, EVERYONE, situation.n_lines)
 
     def _explained(self, pool: Pool, cart: Sequence[int]) -> Pool:
         rows = zip(pool.product.tolist(), pool.from_product.tolist(), strict=True)
@@ -262,7 +266,12 @@ class ReferenceRanker:
         n_crosses = len(own) - int(np.count_nonzero(own.from_product >= 0))  # which stand first
         crosses, upgrades = own.part(0, n_crosses), own.part(n_crosses, len(own))
         if situation.recent:
-            crosses = cart_pool(self.model, situation.recent, TIER_RECENT)
+            crosses, _ = cart_pool(self.model, situation.recent, TIER_RECENT)
+        elif (
+            situation.n_lines and not situation.cart and situation.account >= 0
+        ):  # an order is placed, whatever is in it
+            placed = in_this_order(crosses, float(self.model.accounts.orders_in_horizon[situation.account]))
+            crosses = replace(crosses, probability=placed.probability)
         if situation.cart:
             crosses, upgrades = self._beside_cart(crosses, upgrades, situation)
         pools = {"cross_sell": crosses, "upsell": upgrades}
@@ -271,7 +280,7 @@ class ReferenceRanker:
     def _beside_cart(self, crosses: Pool, upgrades: Pool, situation: Situation) -> tuple[Pool, Pool]:
         """Return the candidates of both kinds after the cart was heard."""
         account = situation.account
-        cart = cart_pool(self.model, situation.cart, TIER_CART)
+        cart, score = cart_pool(self.model, situation.cart, TIER_CART)
         of_cart = cart_upgrades(self.model, situation.cart, situation.quantities, upgrades, TIER_CART)
         if len(upgrades):
             upgrades = upgrades.take(~member(upgrades.from_product, situation.barriers.in_cart))
@@ -280,6 +289,8 @@ class ReferenceRanker:
             lifted = noisy_or(cart.probability, self.engine.config.repeat_weight * repeats)
             probability = np.where(repeats > 0, lifted, cart.probability)  # `1 - (1 - p)` would lose its last bits
             cart = cart.ranked_by(probability, probability)
+            chance = as_bought_before(self.model, account, cart, score, len(situation.cart))
+            cart = cart.ranked_by(probability, chance)
             orders = float(self.model.accounts.orders_in_horizon[account])
             crosses, upgrades = in_this_order(crosses, orders), in_this_order(upgrades, orders)
         return combine(crosses, cart), joined([of_cart, upgrades])
