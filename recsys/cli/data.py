@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,10 +13,13 @@ from rich.text import Text
 
 from recsys.errors import ConfigError
 
+if TYPE_CHECKING:
+    from recsys.data.proposal import Proposal
+
 
 def check_command(
     orders: Annotated[
-        str, typer.Option(help="Order lines: .csv, .csv.gz, .parquet, a folder of them, or a database URL#table.")
+        str, typer.Option(help="Order lines: .csv, .tsv, .jsonl, .xlsx, .parquet, a folder, or a database URL#table.")
     ],
     products: Annotated[str | None, typer.Option(help="Products, read the same way.")] = None,
     accounts: Annotated[str | None, typer.Option(help="Accounts, read the same way.")] = None,
@@ -28,19 +32,20 @@ def check_command(
     currency: Annotated[str | None, typer.Option(help="The currency to keep where there are several.")] = None,
     time_format: Annotated[str | None, typer.Option(help="How times are written, as %d/%m/%Y %H:%M.")] = None,
     decimal: Annotated[str | None, typer.Option(help="What decimals follow, . or ,; default: found out.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of text files, as latin-1; default: found out.")] = None,
     write_map: Annotated[Path | None, typer.Option(help="Write the mapping to this TOML file, for --map.")] = None,
     rejects: Annotated[Path | None, typer.Option(help="Write the rejected rows to this .csv or .parquet file.")] = None,
 ) -> None:
     """Read order lines, propose which column is which, and show what would be rejected and why."""
     from recsys.data.dataset import ReadSpec, read_dataset
+    from recsys.data.files.texts import parse_encoding
     from recsys.data.mapping import parse_map, write_map_file
     from recsys.data.numbers import parse_decimal
     from recsys.data.times import parse_moment
 
     console = Console(soft_wrap=False)
     mapping = parse_map(map_) if map_ is not None else {}
-    if preset is None:
-        mapping = _proposed(console, orders, mapping)
+    mapping = _proposed(console, (orders, products, accounts), mapping, preset, parse_encoding(encoding))
     if write_map is not None:
         if preset is not None:
             raise ConfigError(f"--write-map with --preset {preset}: a preset needs no mapping; leave one of them out")
@@ -57,6 +62,7 @@ def check_command(
         currency=currency,
         time_format=time_format,
         decimal=parse_decimal(decimal),
+        encoding=parse_encoding(encoding),
         rejects=rejects,
     )
     data = read_dataset(spec, warn=False)  # the report shows the warnings
@@ -83,23 +89,47 @@ def simulate_command(
     typer.echo(f"Wrote {n_lines:,} order lines of {accounts:,} accounts to {out}")
 
 
-def _proposed(console: Console, location: str, mapping: dict[str, str]) -> dict[str, str]:
-    """The mapping as proposed, where the user said nothing else; shown as a table."""
-    from recsys.data.proposal import matching_preset, propose_mapping
+def _proposed(
+    console: Console,
+    places: tuple[str, str | None, str | None],
+    mapping: dict[str, str],
+    preset: str | None,
+    encoding: str | None,
+) -> dict[str, str]:
+    """The mapping as proposed for each table, where the user said nothing else; shown as tables."""
+    from recsys.contracts.tables import ACCOUNTS, ORDERS, PRODUCTS
+    from recsys.data.presets import find_preset, matching_preset
+    from recsys.data.proposal import propose_for_table, propose_mapping, sample_ids
     from recsys.data.sources import connect, open_source
 
-    source = open_source(connect(), location, name="orders")
-    known = matching_preset(source)
-    if known is not None and not mapping:
-        typer.echo(f"This is the layout of preset {known}: `--preset {known}` knows more than a mapping can.")
-    proposals = propose_mapping(source, mapping)
+    connection = connect()
+    source = open_source(connection, places[0], name=ORDERS.name, encoding=encoding)
+    complete = dict(mapping)
+    if preset is None:
+        known = matching_preset(source.columns)
+        if known is not None and not mapping:
+            typer.echo(f"This is the layout of preset {known}: `--preset {known}` knows more than a mapping can.")
+        proposals = propose_mapping(source, mapping)
+        _show(console, proposals)
+        unused = [name for name in source.columns if name not in {item.column for item in proposals}]
+        if unused:
+            typer.echo(f"Not used: {', '.join(unused)}")
+        complete = {item.name: item.column for item in proposals} | mapping
+    in_orders = complete if preset is None else {**find_preset(preset).mapping, **mapping}
+    for schema, place in zip((PRODUCTS, ACCOUNTS), places[1:], strict=True):
+        if place is not None:
+            (key,) = schema.key
+            table = open_source(connection, place, name=schema.name, encoding=encoding)
+            found = propose_for_table(table, schema, mapping, ids=sample_ids(source, in_orders.get(key, "")))
+            _show(console, found)
+            complete |= {item.name: item.column for item in found if item.because != "given"}
+    return complete
+
+
+def _show(console: Console, proposals: Sequence[Proposal]) -> None:
     grid = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for head in ("contract", "column", "because of", "first values"):
         grid.add_column(head, no_wrap=head != "first values")
     for item in proposals:
         grid.add_row(item.name, Text(item.column), item.because, Text(", ".join(item.examples)))
     console.print(grid)
-    unused = [name for name in source.columns if name not in {item.column for item in proposals}]
-    if unused:
-        typer.echo(f"Not used: {', '.join(unused)}")
-    return {item.name: item.column for item in proposals} | mapping

@@ -22,7 +22,7 @@ _FORMATS = ("table", "json", "html")
 def kpis_command(
     orders: Annotated[
         str | None,
-        typer.Option(help="Order lines: .csv, .csv.gz, .parquet, a folder of them, or a database URL#table."),
+        typer.Option(help="Order lines: .csv, .tsv, .jsonl, .xlsx, .parquet, a folder, or a database URL#table."),
     ] = None,
     products: Annotated[str | None, typer.Option(help="Products, read the same way; families make cross-sell.")] = None,
     accounts: Annotated[str | None, typer.Option(help="Accounts, read the same way.")] = None,
@@ -37,6 +37,7 @@ def kpis_command(
     currency: Annotated[str | None, typer.Option(help="The currency to keep where there are several.")] = None,
     time_format: Annotated[str | None, typer.Option(help="How times are written, as %d/%m/%Y %H:%M.")] = None,
     decimal: Annotated[str | None, typer.Option(help="What decimals follow, . or ,; default: found out.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of text files, as latin-1; default: found out.")] = None,
     by: Annotated[str | None, typer.Option(help="Segments, as channel,category,segment,key_account.")] = None,
     period: Annotated[str, typer.Option(help="day, week, month or quarter.")] = "month",
     window_days: Annotated[int, typer.Option(help="Days after an exposure in which a purchase counts for it.")] = 30,
@@ -64,6 +65,7 @@ def kpis_command(
     if orders is None:
         raise ConfigError("--orders is missing: name the order lines, or ask for the definitions with --explain")
     from recsys.data.dataset import ReadSpec, read_dataset
+    from recsys.data.files.texts import parse_encoding
     from recsys.data.mapping import parse_map
     from recsys.data.numbers import parse_decimal
     from recsys.data.times import parse_moment
@@ -94,6 +96,7 @@ def kpis_command(
                 currency=currency,
                 time_format=time_format,
                 decimal=parse_decimal(decimal),
+                encoding=parse_encoding(encoding),
             )
         )
         if infer_ladder:

@@ -22,7 +22,7 @@ from recsys.contracts.tables import (
     Column,
 )
 from recsys.data.mapping import ACCOUNT_AND_DAY, ACCOUNT_AND_TIME, INSTEAD
-from recsys.data.numbers import DecimalMark, as_number, detect_decimals
+from recsys.data.numbers import DecimalMark, as_number, as_text, detect_decimals
 from recsys.data.presets import Preset
 from recsys.data.report import DropReason
 from recsys.data.sources import TableSource
@@ -30,6 +30,7 @@ from recsys.data.times import ISO, as_time, detect_time_format
 
 _TRUE = ("true", "t", "yes", "y", "1")
 _FALSE = ("false", "f", "no", "n", "0")
+BOOLEAN_WORDS = (*_TRUE, *_FALSE)
 
 
 class Field(NamedTuple):
@@ -60,18 +61,6 @@ def _typed(raw: ibis.Value, dtype: str, time_format: str) -> ibis.Value:
     if dtype == "boolean":
         return _as_boolean(raw)
     return as_text(raw)
-
-
-def as_text(raw: ibis.Value) -> ibis.Value:
-    """Return a column of ids as text; whole numbers are written without a fraction, whatever their type."""
-    kind = raw.type()
-    if isinstance(kind, dt.String):
-        return raw
-    if isinstance(kind, dt.Floating):
-        # pandas turns whole numbers with a gap into floats: 13085.0 is the id 13085.
-        whole = raw.try_cast("int64")
-        return ibis.ifelse(whole.cast("float64") == raw, whole.cast("string"), raw.cast("string"))
-    return raw.cast("string")
 
 
 def _as_boolean(raw: ibis.Value) -> ibis.Value:
@@ -122,6 +111,7 @@ _STATUS_WORDS = {
     CANCELLED: ("cancelled", "canceled", "void", "voided"),
     RETURNED: ("returned", "return", "refunded", "refund"),
 }
+STATUS_WORDS = tuple(word for words in _STATUS_WORDS.values() for word in words)
 
 
 def check_lines(

@@ -28,6 +28,7 @@ from recsys.contracts.tables import (
 )
 from recsys.data.cleaning import ORDER_REASONS, CleanLines, clean_lines
 from recsys.data.entities import CleanTable, complete, conform, derive_accounts, derive_products, read_entity_table
+from recsys.data.files.texts import parse_encoding
 from recsys.data.history import History
 from recsys.data.mapping import BESIDE_ORDERS, checked_map, refuse_unused, resolve_columns, with_derived_columns
 from recsys.data.numbers import DecimalMark
@@ -113,12 +114,13 @@ class Dataset:
         currency: str | None = None,
         time_format: str | None = None,
         decimal: DecimalMark | None = None,
+        encoding: str | None = None,
     ) -> Dataset:
         """Return everything before `as_of`, cleaned, with a report on every row that was not kept.
 
         Args:
-            orders: a .csv, .csv.gz or .parquet file, a folder of them, a database table `URL#table`, a pandas frame, an
-                Arrow table or an Ibis table; the other tables likewise.
+            orders: a file (.csv, .tsv, .jsonl, .xlsx, .parquet), a folder of them, a database table `URL#table`, a
+                pandas frame, an Arrow table or an Ibis table; the other tables likewise.
             products: default: derived from the orders.
             accounts: default: derived from the orders.
             upgrades: curated upgrades; default: none.
@@ -128,6 +130,7 @@ class Dataset:
             currency: the one to keep where there are several; where the orders say none, that of their money.
             time_format: how the orders write their times, as `%d/%m/%Y %H:%M` or `epoch_ms`; default: found out.
             decimal: what stands before the decimals, "." or ","; default: found out.
+            encoding: of text files, as latin-1; default: UTF-8, or found out.
 
         Raises:
             DataError: a source can't be read, lacks a required column, or nothing is left.
@@ -144,6 +147,7 @@ class Dataset:
             "currency": currency,
             "time_format": time_format,
             "decimal": decimal,
+            "encoding": parse_encoding(encoding),
         }
         return read_dataset(ReadSpec(**options))
 
@@ -186,7 +190,8 @@ class ReadSpec(Config):
     """What to read and how.
 
     Attributes:
-        orders: a .csv, .csv.gz or .parquet file, a folder of them, a database table `URL#table`, or a table in memory.
+        orders: a file (.csv, .tsv, .jsonl, .xlsx, .parquet), a folder of them, a database table `URL#table`, or a table
+            in memory.
         products: the same for products; default: derived from the orders.
         accounts: the same for accounts; default: derived from the orders.
         upgrades: the same for curated upgrades; default: none.
@@ -196,6 +201,7 @@ class ReadSpec(Config):
         currency: the currency to keep where there are several.
         time_format: how the orders write their times, as `%d/%m/%Y %H:%M` or `epoch_ms`; default: found out.
         decimal: what stands before the decimals, "." or ","; default: found out for each column.
+        encoding: of text files, as latin-1; default: UTF-8, or found out.
         rejects: a .csv or .parquet file to write the rejected rows to; default: none is written.
     """
 
@@ -209,6 +215,7 @@ class ReadSpec(Config):
     currency: str | None = None
     time_format: str | None = None
     decimal: DecimalMark | None = None
+    encoding: str | None = None
     rejects: Path | None = None
 
 
@@ -230,7 +237,7 @@ def read_dataset(spec: ReadSpec, *, warn: bool = True) -> Dataset:
     if spec.rejects is not None:
         check_rejects_path(spec.rejects)
     connection = connect()
-    source = open_source(connection, spec.orders, name=ORDERS.name)
+    source = open_source(connection, spec.orders, name=ORDERS.name, encoding=spec.encoding)
     preset = find_preset(spec.preset) if spec.preset is not None else None
     mapping = _order_columns(source, spec.mapping, preset)
     with reading(source.location):
@@ -297,7 +304,9 @@ def _side_tables(connection: Backend, spec: ReadSpec, as_of: datetime) -> dict[s
         UPGRADES.name: (UPGRADES, spec.upgrades),
     }
     return {
-        name: read_entity_table(connection, schema, location, spec.mapping, as_of=as_of, decimal=spec.decimal)
+        name: read_entity_table(
+            connection, schema, location, spec.mapping, as_of=as_of, decimal=spec.decimal, encoding=spec.encoding
+        )
         for name, (schema, location) in locations.items()
         if location is not None
     }

@@ -55,6 +55,7 @@ def read_entity_table(
     *,
     as_of: datetime,
     decimal: DecimalMark | None = None,
+    encoding: str | None = None,
 ) -> CleanTable:
     """Return the rows of a table that its contract allows; of rows with one key the first stays.
 
@@ -65,11 +66,12 @@ def read_entity_table(
         mapping: contract name -> column of the source; see `parse_map`.
         as_of: accounts that were created at or after it are left out.
         decimal: what stands before the decimals; default: found out.
+        encoding: of a text file; default: UTF-8, or found out.
 
     Raises:
         DataError: the source can't be read, or a required column is not there.
     """
-    source = open_source(connection, given, name=schema.name)
+    source = open_source(connection, given, name=schema.name, encoding=encoding)
     columns = resolve_columns(schema, source.columns, mapping, location=source.location)
     source = replace(source, table=with_derived_columns(source.table, columns))
     keeps_further = schema is ACCOUNTS or schema is PRODUCTS

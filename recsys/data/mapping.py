@@ -81,8 +81,17 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         c.FAMILY: ("product_family", "product_line", "model_family"),
         c.TIER: ("grade", "level", "edition", "product_tier"),
         c.COST: ("unit_cost", "cost_price", "purchase_price", "cogs"),
-        c.SEGMENT: ("customer_segment", "account_segment", "customer_type", "customer_group"),
+        c.SEGMENT: ("customer_segment", "account_segment", "customer_type", "customer_group", "business_type"),
         c.REGION: ("country", "customer_country", "territory", "state_province", "land"),
+        c.PRICE: ("list_price", "retail_price", "unit_price", "catalogue_price", "msrp", "preis", "listenpreis"),
+        c.ACTIVE: ("is_active", "available", "sellable", "aktiv"),
+        c.STOCK: ("stock_level", "inventory", "on_hand", "quantity_on_hand", "in_stock", "bestand", "lagerbestand"),
+        c.URL: ("link", "product_url", "product_link"),
+        c.IMAGE_URL: ("image", "image_link", "picture", "picture_url"),
+        c.LANGUAGE: ("lang", "locale", "customer_language", "sprache"),
+        c.IS_KEY_ACCOUNT: ("key_account", "is_key"),
+        c.OWNER: ("salesperson", "sales_person", "sales_rep", "account_manager", "account_owner", "betreuer"),
+        c.CREATED_AT: ("created", "customer_since", "member_since", "registered_at", "signup_date", "kunde_seit"),
     }
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Reading numbers: the one place where a text becomes a number.
+"""Reading numbers: the one place where a text becomes a number, or a number an id.
 
 A text may have a currency mark (`€ 9,90`, `1.234,50 EUR`) and thousands set apart (`1,234.50`, `1 234,50`). Whether a
 point or a comma comes before the decimals is found out for each column; where the column's values can be read both
@@ -62,6 +62,18 @@ def as_number(raw: ibis.Value, decimal: DecimalMark | None = None) -> ibis.Value
         return ibis.null("float64")
     number = raw.try_cast("float64")
     return _finite(number) if isinstance(kind, dt.Floating) else number
+
+
+def as_text(raw: ibis.Value) -> ibis.Value:
+    """Return a column of ids as text; whole numbers are written without a fraction, whatever their type."""
+    kind = raw.type()
+    if isinstance(kind, dt.String):
+        return raw
+    if isinstance(kind, dt.Floating):
+        # pandas turns whole numbers with a gap into floats: 13085.0 is the id 13085.
+        whole = raw.try_cast("int64")
+        return ibis.ifelse(whole.cast("float64") == raw, whole.cast("string"), raw.cast("string"))
+    return raw.cast("string")
 
 
 def detect_decimals(

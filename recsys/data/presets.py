@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
@@ -139,3 +139,11 @@ def find_preset(name: str) -> Preset:
         f"preset == {name!r}, must be one of {', '.join(sorted(known))}; {hint}"
         "for another layout map its columns (`offers check` proposes how)"
     )
+
+
+def matching_preset(columns: Collection[str]) -> str | None:
+    """Return the name of a preset all of whose columns a source has, None without one."""
+    for preset in PRESETS:
+        if set(columns) >= {*preset.mapping.values(), *preset.kept_columns}:
+            return preset.name
+    return None

@@ -9,13 +9,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 import ibis
+import numpy as np
 import pandas as pd
 
 from recsys.contracts import columns as c
-from recsys.contracts.tables import CARRIED_ACCOUNT_COLUMNS, CARRIED_PRODUCT_COLUMNS, ORDERS
+from recsys.contracts.tables import (
+    ACCOUNTS,
+    CARRIED_ACCOUNT_COLUMNS,
+    CARRIED_PRODUCT_COLUMNS,
+    ORDERS,
+    PRODUCTS,
+    TableSchema,
+)
+from recsys.data.checks import BOOLEAN_WORDS, STATUS_WORDS
 from recsys.data.mapping import ACCOUNT_AND_DAY, ACCOUNT_AND_TIME, INSTEAD, SYNONYMS, normalise
-from recsys.data.numbers import DecimalMark, as_number, detect_decimals
-from recsys.data.presets import PRESETS
+from recsys.data.numbers import DecimalMark, as_number, as_text, detect_decimals
 from recsys.data.sources import TableSource
 from recsys.data.suspicions import count_grown, looks_like_totals
 from recsys.data.times import FORMATS, as_time
@@ -30,6 +38,9 @@ _SIMILAR = 0.85  # of difflib's ratio: a typing slip or a plural, not another wo
 _MOST = 0.9  # of the values must be readable where only the contents speak for a column
 _HALF = 0.5  # of the values must be readable where the name speaks for it: bad rows are what `check` is for
 _ALIKE = 0.98  # of the rows of one order must agree on a value that belongs to the order
+_AGAIN = 100
+_LEAST_SHARED = 0.5  # of the orders' ids must stand in a column for it to be the key without a name that says so
+_IDS = 1_000
 _CODE_COLUMNS = (c.ORDER_ID, c.ACCOUNT_ID, c.PRODUCT_ID)
 
 
@@ -74,6 +85,8 @@ def propose_mapping(source: TableSource, given: Mapping[str, str] | None = None)
         taken[name] = (column, "contents")
     taken |= _made_order(sample, taken)
     taken = _with_totals(source, sample, taken)
+    if c.LINE_ID in taken and taken[c.LINE_ID][1] != "given" and not _tells_lines_apart(sample, taken):
+        del taken[c.LINE_ID]
     return tuple(
         Proposal(name, column, because, sample.examples(column) if column in sample.columns else ())
         for name, (column, because) in ((name, taken[name]) for name in _NAMES if name in taken)
@@ -90,6 +103,12 @@ def _made_order(sample: _Sample, taken: _Taken) -> dict[str, tuple[str, Because]
     times = sample.texts[taken[c.ORDERED_AT][0]].dropna()
     has_clock = times.str.contains(r"\d:\d\d").any() and not times.str.contains(r"\b00:00(?::00)?").all()
     return {c.ORDER_ID: (ACCOUNT_AND_TIME if has_clock else ACCOUNT_AND_DAY, "no such column")}
+
+
+def _tells_lines_apart(sample: _Sample, taken: _Taken) -> bool:
+    """Whether hardly any two rows have one order and line, which would be taken for one line said twice."""
+    key = [taken[name][0] for name in (c.ORDER_ID, c.LINE_ID) if name in taken and taken[name][0] in sample.columns]
+    return len(key) == 2 and float(sample.texts.duplicated(key).mean()) <= 1 - _ALIKE
 
 
 def _with_totals(source: TableSource, sample: _Sample, taken: _Taken) -> dict[str, tuple[str, Because]]:
@@ -118,17 +137,82 @@ def _is_total(source: TableSource, sample: _Sample, taken: _Taken, column: str) 
     return looks_like_totals(count_grown(table, c.UNIT_PRICE))
 
 
-def matching_preset(source: TableSource) -> str | None:
-    """Return the name of a preset whose columns the source has, None without one."""
-    found = set(source.columns)
-    for preset in PRESETS:
-        if found >= {*preset.mapping.values(), *preset.kept_columns}:
-            return preset.name
-    return None
+_NAMES_IN: Mapping[str, Sequence[str]] = {
+    PRODUCTS.name: (*SYNONYMS[c.NAME], "product", "item", "article", "artikel"),
+    ACCOUNTS.name: (
+        "customer_name", "account_name", "company_name", "company", "client_name", "firma", "kundenname", "customer",
+        "account", "client", "reseller", "kunde",
+    ),
+}  # fmt: skip
+"""What the name that people see is called in a table."""
+
+
+def propose_for_table(
+    source: TableSource, schema: TableSchema, given: Mapping[str, str] | None = None, *, ids: Sequence[str] = ()
+) -> tuple[Proposal, ...]:
+    """Return which columns of a table of products or accounts seem to be which of its contract, as `products.price`.
+
+    The key is the column that holds the ids of the orders, whatever it is called; the others go by their names.
+
+    Args:
+        source: the table.
+        schema: its contract.
+        given: `products.price` -> column, which stands where the source has the column.
+        ids: values of the key that the orders have.
+    """
+    sample = _Sample.of(source)
+    said = given or {}
+    columns = {name: said.get(f"{schema.name}.{name}", said.get(name)) for name in schema.names}
+    taken: dict[str, tuple[str, Because]] = {
+        name: (column, "given") for name, column in columns.items() if column in source.columns
+    }
+    (key,) = schema.key
+    shared = _shared_ids(source, ids)
+    best = max(shared.values(), default=0.0)
+    names = {name: SYNONYMS.get(name, ()) for name in schema.names} | {c.NAME: _NAMES_IN.get(schema.name, ())}
+    wanted: tuple[tuple[Because, Mapping[str, Sequence[str]]], ...] = (
+        ("same name", {name: (name,) for name in schema.names}),
+        ("known name", names),
+        ("similar name", {key: (key, *names[key])}),
+    )
+    for because, spelt in wanted:
+        for name, spellings in spelt.items():
+            used = {column for column, _ in taken.values()}
+            less = {column for column in sample.columns if name == key and shared[column] < best} if best else set()
+            column = None if name in taken else _named(sample, spellings, because, used | less, name)
+            if column is not None:
+                taken[name] = (column, because)
+    if key not in taken and best >= _LEAST_SHARED:
+        taken[key] = (max(shared, key=lambda column: shared[column]), "contents")
+    return tuple(
+        Proposal(f"{schema.name}.{name}", *taken[name], sample.examples(taken[name][0]))
+        for name in schema.names
+        if name in taken
+    )
+
+
+def sample_ids(source: TableSource, column: str) -> tuple[str, ...]:
+    """Return some values of a column of ids as text."""
+    if column not in source.columns:
+        return ()
+    few = source.table.select(id=as_text(source.table[column])).distinct().order_by("id").limit(_IDS)
+    return tuple(str(value) for value in few.to_pyarrow()["id"].to_pylist() if value is not None)
+
+
+def _shared_ids(source: TableSource, ids: Sequence[str]) -> dict[str, float]:
+    """Which share of some ids stands in each column."""
+    if not ids:
+        return dict.fromkeys(source.columns, 0.0)
+    table = source.table
+    texts = {column: as_text(table[column]) for column in source.columns}
+    found = {f"of {column}": text.nunique(where=text.isin(ids)) for column, text in texts.items()}
+    item = table.agg(**found).to_pyarrow().to_pylist()[0]
+    return {column: item[f"of {column}"] / len(ids) for column in source.columns}
 
 
 _NAMES = (*ORDERS.names, *INSTEAD.values(), *CARRIED_PRODUCT_COLUMNS, *CARRIED_ACCOUNT_COLUMNS)
-_AMOUNTS = {c.QUANTITY, c.UNIT_PRICE, c.DISCOUNT, c.COST, *INSTEAD.values()}
+_AMOUNTS = {c.QUANTITY, c.UNIT_PRICE, c.DISCOUNT, c.COST, c.PRICE, c.STOCK, *INSTEAD.values()}
+_NOT_NEGATIVE = {c.UNIT_PRICE, c.DISCOUNT, c.PRICE}
 
 
 def _names_in_order() -> Iterable[tuple[Because, Mapping[str, Sequence[str]]]]:
@@ -181,11 +265,19 @@ class _Sample:
 
     def fits(self, column: str, name: str) -> bool:
         """Whether most values can be of the type that a contract's column has."""
-        if name == c.ORDERED_AT:
+        if name in (c.ORDERED_AT, c.CREATED_AT):
             return self.times[column] >= _HALF
         if name in _AMOUNTS:
-            return self.numeric_share(column) >= _HALF
+            return self._share(self.numbers[column] >= (0 if name in _NOT_NEGATIVE else -np.inf), column) >= _HALF
+        if name in (c.ACTIVE, c.IS_KEY_ACCOUNT, c.DO_NOT_OFFER):
+            return self._share(self.texts[column].str.lower().isin(BOOLEAN_WORDS), column) >= _HALF
+        if name == c.STATUS:
+            return self._share(self.texts[column].str.strip().str.lower().isin(STATUS_WORDS), column) >= _HALF
         return name not in _CODE_COLUMNS or self.times[column] < _MOST or self.numeric_share(column) >= _MOST
+
+    def _share(self, holds: pd.Series, column: str) -> float:
+        there = self.texts[column].notna()
+        return float(holds[there].mean()) if there.any() else 0.0
 
     def one_a_group(self, group: str, column: str) -> float:
         """Which share of the rows has the first value of its group."""
@@ -227,16 +319,22 @@ def _by_contents(sample: _Sample, taken: Mapping[str, str]) -> dict[str, str]:
             found[name] = candidates[0]
 
     settle(c.ORDERED_AT, [column for column in free() if sample.times[column] >= _MOST])
-    time = taken.get(c.ORDERED_AT) or found.get(c.ORDERED_AT)
+    # A time whose values nobody can read still tells which rows are of one order.
+    time = taken.get(c.ORDERED_AT) or found.get(c.ORDERED_AT) or _named_like_a_time(free())
     if time is not None:
-        settle(c.ORDER_ID, _orders(sample, free(), time))
+        settle(c.ORDER_ID, [column for column in _orders(sample, free(), time) if column != time])
     order = taken.get(c.ORDER_ID) or found.get(c.ORDER_ID)
     if order is not None:
-        settle(c.ACCOUNT_ID, _accounts(sample, free(), order))
-        settle(c.QUANTITY, _quantities(sample, free(), order))
-        settle(c.UNIT_PRICE, _prices(sample, free(), order))
+        settle(c.ACCOUNT_ID, [column for column in _accounts(sample, free(), order) if column != time])
+    settle(c.QUANTITY, _quantities(sample, free(), order))
+    settle(c.UNIT_PRICE, _prices(sample, free(), order))
+    if order is not None:
         settle(c.PRODUCT_ID, _products(sample, free(), order))
     return {name: found[name] for name in (c.ORDERED_AT, *_CODE_COLUMNS, c.QUANTITY, c.UNIT_PRICE) if name in found}
+
+
+def _named_like_a_time(free: Sequence[str]) -> str | None:
+    return next((column for column in free if normalise(column) in (c.ORDERED_AT, *SYNONYMS[c.ORDERED_AT])), None)
 
 
 def _orders(sample: _Sample, free: Sequence[str], time: str) -> list[str]:
@@ -254,23 +352,30 @@ def _accounts(sample: _Sample, free: Sequence[str], order: str) -> list[str]:
     return sorted(single, key=sample.distinct, reverse=True)
 
 
-def _quantities(sample: _Sample, free: Sequence[str], order: str) -> list[str]:
+def _quantities(sample: _Sample, free: Sequence[str], order: str | None) -> list[str]:
     """Numbers that differ within orders and are whole: the fewest different values first."""
     numbers = [column for column in _numbers(sample, free, order) if _is_whole(sample, column)]
     return sorted(numbers, key=sample.distinct)
 
 
-def _prices(sample: _Sample, free: Sequence[str], order: str) -> list[str]:
+def _prices(sample: _Sample, free: Sequence[str], order: str | None) -> list[str]:
     """Numbers that differ within orders: those with fractions first."""
     return sorted(_numbers(sample, free, order), key=lambda column: _is_whole(sample, column))
 
 
-def _numbers(sample: _Sample, free: Sequence[str], order: str) -> list[str]:
+def _numbers(sample: _Sample, free: Sequence[str], order: str | None) -> list[str]:
+    """Numbers that differ within orders; where no order is known those with few values, which no ids have."""
     return [
         column
         for column in free
-        if sample.numeric_share(column) >= _MOST and sample.one_a_group(order, column) < _ALIKE
+        if sample.numeric_share(column) >= _MOST
+        and (sample.one_a_group(order, column) < _ALIKE if order is not None else _is_amount(sample, column))
     ]
+
+
+def _is_amount(sample: _Sample, column: str) -> bool:
+    """Whether numbers are no ids: they have fractions, or come again a hundred times each."""
+    return not _is_whole(sample, column) or sample.distinct(column) * _AGAIN <= len(sample.texts)
 
 
 def _is_whole(sample: _Sample, column: str) -> bool:

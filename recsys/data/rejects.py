@@ -67,9 +67,9 @@ class ReadResult:
         dropped += self._malformed()
         dropped.sort(key=lambda item: (-item.rows, item.reason.name))
         rows_read = self.rows_kept + sum(item.rows for item in dropped)
-        notes = (*self.source.notes, *self.notes)
+        warnings = (*self.source.warnings, *self.warnings)
         return TableReport(
-            self.table, self.source.location, rows_read, self.rows_kept, tuple(dropped), notes, self.warnings
+            self.table, self.source.location, rows_read, self.rows_kept, tuple(dropped), self.notes, warnings
         )
 
     def rejected_rows(self) -> ibis.Table:

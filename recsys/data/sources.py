@@ -1,22 +1,20 @@
 """Where a table comes from: a file, a folder of files, a database or memory, as an Ibis table on DuckDB.
 
-Text formats (CSV, databases) come as text columns: what is a number is decided by the cleaning, which can then say
-which row it could not read. Parquet keeps its types and is scanned where it lies, never loaded as a whole.
-A folder is read file by file in the order of the names.
+Text formats (CSV, JSON lines, databases) come as text columns: what is a number is decided by the cleaning, which can
+then say which row it could not read. Workbooks keep the types of their cells. Parquet keeps its types and is scanned
+where it lies, never loaded as a whole. A folder is read file by file in the order of the names.
 """
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-import gzip
 import shutil
 import tempfile
 import weakref
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -28,13 +26,29 @@ import pyarrow.parquet as pq
 from ibis.backends.duckdb import Backend
 
 from recsys.contracts import columns as c
+from recsys.data.files.rows import FileRows, MalformedLine
+from recsys.data.files.texts import read_csv, read_json_lines
+from recsys.data.files.workbooks import read_workbook
+from recsys.data.numbers import as_text
 from recsys.engines.databases import as_texts, is_database_url, load_database_table, shown_url
 from recsys.errors import DataError, EmptyDataError, SourceNotFoundError
 
-Format = Literal["csv", "parquet"]
+Format = Literal["CSV", "JSON", "workbook", "Parquet"]
 
-SUFFIXES: Mapping[str, Format] = {".csv": "csv", ".csv.gz": "csv", ".parquet": "parquet", ".pq": "parquet"}
-READABLE = "a .csv, .csv.gz or .parquet file, a folder of one of these, or a database table (URL#table)"
+_TEXT_SUFFIXES: Mapping[str, Format] = {
+    ".csv": "CSV", ".tsv": "CSV", ".jsonl": "JSON", ".ndjson": "JSON", ".json": "JSON",
+}  # fmt: skip
+SUFFIXES: Mapping[str, Format] = {
+    **_TEXT_SUFFIXES,
+    **{f"{suffix}.gz": kind for suffix, kind in _TEXT_SUFFIXES.items()},
+    ".xlsx": "workbook",
+    ".parquet": "Parquet",
+    ".pq": "Parquet",
+}
+READABLE = (
+    "a .csv, .tsv, .jsonl, .xlsx or .parquet file (text may be compressed, .csv.gz), a folder of one of these, or a "
+    "database table (URL#table)"
+)
 
 DataSource: TypeAlias = str | Path | pd.DataFrame | pa.Table | ibis.Table
 """What a table is read from: READABLE, or a table that the caller holds."""
@@ -42,23 +56,7 @@ DataSource: TypeAlias = str | Path | pd.DataFrame | pa.Table | ibis.Table
 # `source_row` tells the rows of several files apart: the file's number above, the row within the file below.
 FILE_STRIDE = 2**40
 
-_CHUNK_BYTES = 1 << 20
 _UTC: Final = pa.timestamp("us", tz="UTC")
-
-
-@dataclass(frozen=True, slots=True)
-class MalformedLine:
-    """One line of a CSV file that could not be split into its fields.
-
-    Attributes:
-        source_row: where it stands; see `TableSource.locate`.
-        text: the line.
-        why: what is wrong with it.
-    """
-
-    source_row: int
-    text: str
-    why: str
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class TableSource:
         columns: the names that were found, in order.
         files: the names of a folder's files; empty for one file or a database.
         malformed: lines that are not in `table`.
-        notes: what a reader should know about how it was read, a sentence each.
+        warnings: what should be looked at in how it was read, a sentence each.
     """
 
     table: ibis.Table
@@ -79,7 +77,7 @@ class TableSource:
     columns: tuple[str, ...]
     files: tuple[str, ...] = ()
     malformed: tuple[MalformedLine, ...] = ()
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def locate(self, source_row: int) -> tuple[str | None, int]:
         """Return the file (None unless a folder was read) and the row in it, where 1 is the first row of data."""
@@ -99,13 +97,19 @@ def connect() -> Backend:
     return connection
 
 
-def open_source(connection: Backend, given: DataSource, *, name: str) -> TableSource:
-    """Return the table that is given; `name` tells the temporary tables of several sources apart.
+def open_source(connection: Backend, given: DataSource, *, name: str, encoding: str | None = None) -> TableSource:
+    """Return the table that is given.
+
+    Args:
+        connection: where to open it.
+        given: what it is read from.
+        name: tells the temporary tables of several sources apart.
+        encoding: of text files; see `parse_encoding`.
 
     Raises:
         SourceNotFoundError: nothing is there.
         EmptyDataError: no row, or a folder without a file.
-        DataError: the format is unknown, mixed or broken.
+        DataError: the format is unknown, mixed or broken, or no line has the fields of the header.
     """
     if not isinstance(given, str | Path):
         source = _open_held(connection, given, name)
@@ -114,11 +118,22 @@ def open_source(connection: Backend, given: DataSource, *, name: str) -> TableSo
         found = tuple(column for column in table.columns if column != c.SOURCE_ROW)
         source = TableSource(table, shown_url(str(given)), found)
     else:
-        source = _open_path(connection, Path(given).expanduser(), name)
+        source = _open_path(connection, Path(given).expanduser(), name, encoding)
     with reading(source.location):
-        if not source.malformed and source.table.limit(1).count().to_pyarrow().as_py() == 0:
-            raise EmptyDataError(f"{source.location}: no row of data, must have at least one; export it again")
+        if source.table.limit(1).count().to_pyarrow().as_py() == 0:
+            raise EmptyDataError(_nothing_sentence(source))
     return source
+
+
+def _nothing_sentence(source: TableSource) -> str:
+    if not source.malformed:
+        return f"{source.location}: no row of data, must have at least one; export it again"
+    first = source.malformed[0]
+    return (
+        f"{source.location}: none of its {len(source.malformed):,} rows has the {len(source.columns)} fields of the "
+        f"header (row {source.locate(first.source_row)[1]}: {first.text}); use one separator throughout, and quotes "
+        "around a value that holds it"
+    )
 
 
 @contextmanager
@@ -207,15 +222,16 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.string()) if pa.types.is_null(column.type) else column
 
 
-def _open_path(connection: Backend, path: Path, name: str) -> TableSource:
+def _open_path(connection: Backend, path: Path, name: str, encoding: str | None) -> TableSource:
     if not path.exists():
         raise SourceNotFoundError(f"{path}: no such file or folder; {_nearest_sibling(path)}give {READABLE}")
     files = _files_of(path)
     for file in files:
         if file.stat().st_size == 0:
             raise EmptyDataError(f"{file}: the file is empty (0 bytes), must have a header and rows; export it again")
-    opener = _open_parquet if _format_of(files[0]) == "parquet" else _open_csv
-    return opener(connection, path, files, name)
+    if _format_of(files[0]) == "Parquet":
+        return _open_parquet(connection, path, files, name)
+    return _open_loaded(connection, path, files, name, encoding)
 
 
 def _format_of(path: Path) -> Format | None:
@@ -231,10 +247,11 @@ def _files_of(path: Path) -> list[Path]:
     visible = [file for file in sorted(path.iterdir()) if file.is_file() and file.name[0] not in "._"]
     files = [file for file in visible if _format_of(file) is not None]
     if not files:
-        raise EmptyDataError(f"{path}: a folder without a file to read; put .csv, .csv.gz or .parquet files into it")
-    if len({_format_of(file) for file in files}) > 1:
+        raise EmptyDataError(f"{path}: a folder without a file to read; put .csv, .xlsx or .parquet files into it")
+    kinds = sorted({str(_format_of(file)) for file in files})
+    if len(kinds) > 1:
         shown = ", ".join(file.name for file in files[:4])
-        raise DataError(f"{path}: the folder mixes CSV and Parquet ({shown}), must hold one of them; separate them")
+        raise DataError(f"{path}: the folder mixes {' and '.join(kinds)} ({shown}), must hold one; separate them")
     return files
 
 
@@ -271,74 +288,50 @@ def _open_parquet(connection: Backend, path: Path, files: Sequence[Path], name: 
     return TableSource(table, str(path), headers[files[0]], _file_names(path, files))
 
 
-def _open_csv(connection: Backend, path: Path, files: Sequence[Path], name: str) -> TableSource:
-    parts: list[ibis.Table] = []
-    malformed: list[MalformedLine] = []
+def _open_loaded(
+    connection: Backend, path: Path, files: Sequence[Path], name: str, encoding: str | None
+) -> TableSource:
+    """The rows of all files, loaded one after the other."""
+    parts: list[FileRows] = []
     headers: dict[Path, tuple[str, ...]] = {}
     for number, file in enumerate(files):
-        _refuse_cut_gzip(file)
         with reading(str(file)):
-            lines, broken = _read_csv(connection, file, number, name)
-        headers[file] = tuple(lines.columns)
+            found = _rows_of(connection, file, f"{name}_{number}", encoding)
+        headers[file] = tuple(found[0].table.columns)
         _refuse_different_headers(headers)
-        parts.append(lines.select(parts[0].columns) if parts else lines)
-        malformed += broken
-    table = parts[0] if len(parts) == 1 else ibis.union(*parts)
-    found = tuple(column for column in headers[files[0]] if column != c.SOURCE_ROW)
-    return TableSource(table, str(path), found, _file_names(path, files), tuple(malformed))
-
-
-def _read_csv(connection: Backend, file: Path, number: int, name: str) -> tuple[ibis.Table, list[MalformedLine]]:
-    """The lines of one file, all columns text, and the lines that could not be split."""
-    rejects, scans, view_name = (f"{kind}_{name}_{number}" for kind in ("rejects", "scans", "file"))
-    view = connection.read_csv(
-        str(file),
-        table_name=view_name,
-        all_varchar=True,
-        header=True,
-        store_rejects=True,
-        rejects_table=rejects,
-        rejects_scan=scans,
+        several = path.is_dir() and len(found) > 1
+        parts += [replace(part, place=f"{file.name} {part.place}") if several else part for part in found]
+    shared = headers[files[0]]
+    tables = list(_numbered_apart(parts, shared))
+    malformed = (
+        replace(line, source_row=line.source_row + number * FILE_STRIDE)
+        for number, part in enumerate(parts)
+        for line in part.malformed
     )
-    # The rejects are known once the file was read to its end: numbering and loading are one pass.
-    loaded = connection.create_table(f"{view_name}_rows", view.mutate((ibis.row_number() + 1).name(c.SOURCE_ROW)))
-    offset = number * FILE_STRIDE
-    table = connection.table(rejects)
-    broken = (
-        table.group_by("line").agg(text=table["csv_line"].min(), why=table["error_message"].min()).order_by("line")
-    ).to_pyarrow()
-    header = 1  # line 1 is the header, so line 2 is row 1
-    lines = [MalformedLine(offset + item["line"] - header, item["text"], item["why"]) for item in broken.to_pylist()]
-    if any("unicode" in line.why for line in lines):
-        raise DataError(f"{file}: row {lines[0].source_row - offset} is not UTF-8, all text must be; save it as UTF-8")
-    return _renumbered(loaded, [line.source_row - offset for line in lines], offset), lines
-
-
-def _refuse_cut_gzip(file: Path) -> None:
-    """DuckDB reads a compressed file that was cut off up to the cut and says nothing."""
-    if file.suffix.lower() != ".gz":
-        return
-    try:
-        with gzip.open(file) as stream:
-            while stream.read(_CHUNK_BYTES):
-                pass
-    except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{file}: can't be read: {error}; copy it again, it is not whole") from None
-
-
-def _renumbered(loaded: ibis.Table, missing: Sequence[int], offset: int) -> ibis.Table:
-    """Number the rows as they stand in the file, where the rows `missing` were not loaded."""
-    row = loaded[c.SOURCE_ROW]
-    if not missing:
-        return loaded.mutate((row + offset).name(c.SOURCE_ROW))
-    # The j-th missing row m_j (from 0) pushes every loaded row from m_j - j on by one more.
-    starts = [0, *(number - j for j, number in enumerate(missing))]
-    shifts = ibis.memtable({"__start": starts, "__shift": list(range(len(starts)))})
-    shifts = shifts.group_by("__start").agg(__shift=shifts["__shift"].max())
-    joined = loaded.asof_join(shifts, row >= shifts["__start"])
-    return joined.mutate((joined[c.SOURCE_ROW] + joined["__shift"] + offset).name(c.SOURCE_ROW)).drop(
-        "__start", "__shift"
+    return TableSource(
+        tables[0] if len(tables) == 1 else ibis.union(*tables),
+        str(path),
+        tuple(column for column in shared if column != c.SOURCE_ROW),
+        tuple(part.place for part in parts) if path.is_dir() or len(parts) > 1 else (),
+        tuple(malformed),
+        tuple(sentence for part in parts for sentence in part.warnings),
     )
+
+
+def _rows_of(connection: Backend, file: Path, name: str, encoding: str | None) -> Sequence[FileRows]:
+    kind = _format_of(file)
+    if kind == "workbook":
+        return read_workbook(connection, file, name)
+    return [(read_json_lines if kind == "JSON" else read_csv)(connection, file, name, encoding)]
+
+
+def _numbered_apart(parts: Sequence[FileRows], columns: Sequence[str]) -> Iterator[ibis.Table]:
+    """The rows of each part as text where another part has text, numbered so that no two parts share a number."""
+    for number, part in enumerate(parts):
+        rows = part.table.select(columns)
+        mixed = [name for name in columns if len({other.table[name].type() for other in parts}) > 1]
+        texts = {name: as_text(rows[name]) for name in mixed}
+        yield rows.mutate(**texts, **{c.SOURCE_ROW: rows[c.SOURCE_ROW] + number * FILE_STRIDE})
 
 
 def _file_names(path: Path, files: Sequence[Path]) -> tuple[str, ...]:

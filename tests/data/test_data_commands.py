@@ -43,6 +43,24 @@ def test_check_proposes_shows_and_writes(write_orders, tmp_path: Path, capsys) -
     assert read_dataset(ReadSpec(orders=path, mapping=mapping)).report.orders.rows_kept == 2
 
 
+def test_check_proposes_for_products_and_accounts_and_reads_by_its_proposal(
+    write_orders, tmp_path: Path, capsys
+) -> None:
+    orders = write_orders(ROWS, HEADER)
+    products = write_orders([("Pea", "p"), ("Quince", "q")], ("Product", "Product No"), "products.csv")
+    accounts = write_orders([("a", "retail"), ("b", "trade")], ("Customer", "Customer type"), "accounts.csv")
+    tables = ("--orders", orders, "--products", products, "--accounts", accounts)
+    map_path = tmp_path / "map.toml"
+    code, out, err = run(capsys, "check", *tables, "--write-map", str(map_path))
+    assert (code, err) == (0, "")
+    assert "products.name Product known name Pea, Quince" in out
+    assert "accounts.segment Customer type known name retail, trade" in out
+    spec = ReadSpec(orders=orders, products=products, accounts=accounts, mapping=parse_map(str(map_path)))
+    data = read_dataset(spec)
+    assert data.products["name"].tolist() == ["Pea", "Quince"]
+    assert data.accounts["segment"].tolist() == ["retail", "trade"]
+
+
 def test_check_takes_what_is_said_before_what_it_proposes(write_orders, capsys) -> None:
     path = write_orders([(*row, "z") for row in ROWS], (*HEADER, "payer"))
     code, out, _ = run(capsys, "check", "--orders", path, "--map", "account_id=payer", "--as-of", "2024-02-01")

@@ -78,6 +78,7 @@ def test_check_proposes_the_map(history: History, path: Path) -> None:
     proposed = {item.name: item.column for item in propose_mapping(open_source(connect(), str(path), name="orders"))}
     expected = history.proposed or history.columns
     assert {name: proposed.get(name) for name in expected} == dict(expected)
+    assert Dataset.read(path, columns=proposed, as_of=history.as_of).report.orders.rows_kept
 
 
 @pytest.mark.data

@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.data.proposal import matching_preset, propose_mapping
+from recsys.contracts.tables import ACCOUNTS, PRODUCTS
+from recsys.data.dataset import Dataset
+from recsys.data.presets import matching_preset
+from recsys.data.proposal import propose_for_table, propose_mapping, sample_ids
 from recsys.data.sources import connect, open_source
 
 pytestmark = pytest.mark.slow
@@ -92,9 +95,9 @@ def test_what_is_given_stands(tmp_path: Path) -> None:
 
 @pytest.mark.data
 def test_a_preset_is_recognised_by_its_columns(tmp_path: Path, online_retail_path: Path) -> None:
-    assert matching_preset(open_source(connect(), str(online_retail_path), name="orders")) == "online-retail-ii"
+    assert matching_preset(open_source(connect(), str(online_retail_path), name="orders").columns) == "online-retail-ii"
     invoices({}).to_parquet(tmp_path / "other.parquet")
-    assert matching_preset(open_source(connect(), str(tmp_path / "other.parquet"), name="orders")) is None
+    assert matching_preset(open_source(connect(), str(tmp_path / "other.parquet"), name="orders").columns) is None
 
 
 def test_a_time_is_no_order_id_and_an_order_is_made_of_account_and_day(tmp_path: Path) -> None:
@@ -117,3 +120,72 @@ def test_a_price_that_grows_with_the_quantity_is_that_of_the_line(tmp_path: Path
     found = proposed(tmp_path, frame)
     assert found["line_total"] == ("sales_price", "known name")
     assert "unit_price" not in found
+
+
+def test_a_time_that_nobody_can_read_loses_no_other_column(tmp_path: Path) -> None:
+    names = {name: f"f{number}" for number, name in enumerate(invoices({}).columns)} | {"ordered_at": "datum"}
+    frame = invoices(names)
+    frame["datum"] = "week " + pd.to_datetime(frame["datum"]).dt.strftime("%j")
+    found = proposed(tmp_path, frame)
+    expected = {name: (names[name], "contents") for name in ("account_id", "product_id", "quantity", "unit_price")}
+    assert {name: found.get(name) for name in expected} == expected
+    assert "ordered_at" not in found
+    amounts = proposed(tmp_path, frame[[names["quantity"], names["unit_price"]]])
+    assert {name: column for name, (column, _) in amounts.items()} == {
+        "quantity": names["quantity"],
+        "unit_price": names["unit_price"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("state", ["Ohio", "Texas"]), ("rebate", [-1.5, -2.0]), ("line", ["Road", "Mountain"])],
+    ids=["a state is no status", "no discount is negative", "a line of products is no line of an order"],
+)
+def test_a_known_name_whose_values_reading_would_reject_is_not_proposed(
+    tmp_path: Path, column: str, values: list[object]
+) -> None:
+    frame = invoices({})
+    frame[column] = np.array(values, dtype=object)[np.arange(len(frame)) % 2]
+    found = proposed(tmp_path, frame)
+    assert column not in {theirs for theirs, _ in found.values()}
+    Dataset.read(frame, columns={name: theirs for name, (theirs, _) in found.items()})
+
+
+def test_products_and_accounts_are_recognised_by_the_ids_of_the_orders_and_by_names(tmp_path: Path) -> None:
+    orders = invoices({"product_id": "sku"})
+    ids = sorted(orders["sku"].unique())
+    products = pd.DataFrame(
+        {"Item": [f"Thing {number}" for number in range(len(ids))], "nr": range(len(ids)), "K": ids,
+         "List price": ["9,90", *["19,50"] * (len(ids) - 1)], "Available": "yes"}
+    )  # fmt: skip
+    accounts = pd.DataFrame(
+        {"Customer": [f"Shop {number}" for number in range(90)], "Customer No": range(100, 190), "Country": "DE"}
+    )
+    for name, frame in (("orders", orders), ("products", products), ("accounts", accounts)):
+        frame.to_csv(tmp_path / f"{name}.csv", index=False, sep=";")
+    connection = connect()
+    lines = open_source(connection, tmp_path / "orders.csv", name="orders")
+    found: dict[str, tuple[str, str]] = {}
+    for schema, column in ((PRODUCTS, "sku"), (ACCOUNTS, "account_id")):
+        table = open_source(connection, tmp_path / f"{schema.name}.csv", name=schema.name)
+        found |= {
+            item.name: (item.column, item.because)
+            for item in propose_for_table(table, schema, {}, ids=sample_ids(lines, column))
+        }
+    assert found == {
+        "products.product_id": ("K", "contents"),
+        "products.name": ("Item", "known name"),
+        "products.price": ("List price", "known name"),
+        "products.active": ("Available", "known name"),
+        "accounts.account_id": ("Customer No", "known name"),
+        "accounts.name": ("Customer", "known name"),
+        "accounts.region": ("Country", "known name"),
+    }
+    given = propose_for_table(table, ACCOUNTS, {"accounts.segment": "Country"})
+    assert [(item.name, item.because) for item in given if item.column == "Country"] == [("accounts.segment", "given")]
+    columns = {"product_id": "sku"} | {name: theirs for name, (theirs, _) in found.items()}
+    data = Dataset.read(tmp_path / "orders.csv", products=tmp_path / "products.csv", accounts=tmp_path / "accounts.csv",
+                        columns=columns)  # fmt: skip
+    assert data.products["price"].min() == 9.9
+    assert data.accounts["name"].notna().all()

@@ -112,9 +112,9 @@ def test_files_of_a_folder_with_other_columns_are_refused(tmp_path: Path, ending
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "t.xlsx").write_text("x")
-    with pytest.raises(DataError, match=r"unknown format '\.xlsx', must be a \.csv"):
-        open_source(connect(), str(tmp_path / "t.xlsx"), name="orders")
+    (tmp_path / "t.docx").write_text("x")
+    with pytest.raises(DataError, match=r"unknown format '\.docx', must be a \.csv"):
+        open_source(connect(), str(tmp_path / "t.docx"), name="orders")
 
 
 def test_a_corrupt_parquet_file_is_refused(tmp_path: Path) -> None:
@@ -127,9 +127,3 @@ def test_a_corrupt_gzip_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(FRAME.to_csv(index=False).encode() * 1000)[:60])
     with pytest.raises(DataError, match=r"t\.csv\.gz: can't be read"):
         open_source(connect(), str(tmp_path / "t.csv.gz"), name="orders")
-
-
-def test_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_bytes("id,n\nné,1\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"t\.csv: row 1 is not UTF-8"):
-        open_source(connect(), str(tmp_path / "t.csv"), name="orders")

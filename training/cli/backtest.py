@@ -18,6 +18,7 @@ from recsys.bundle.load import load_bundle
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI
 from recsys.contracts.config import read_config
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
+from recsys.data.files.texts import parse_encoding
 from recsys.data.history import History
 from recsys.data.mapping import parse_map
 from recsys.data.numbers import parse_decimal
@@ -49,6 +50,7 @@ def backtest_command(
     currency: Annotated[str | None, typer.Option(help="The currency to keep where there are several.")] = None,
     time_format: Annotated[str | None, typer.Option(help="How times are written, as %d/%m/%Y %H:%M.")] = None,
     decimal: Annotated[str | None, typer.Option(help="What decimals follow, . or ,; default: found out.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of text files, as latin-1; default: found out.")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with the options of training.")] = None,
     set_: Annotated[
         list[str] | None,
@@ -73,6 +75,7 @@ def backtest_command(
         currency=currency,
         time_format=time_format,
         decimal=parse_decimal(decimal),
+        encoding=parse_encoding(encoding),
     )
     console, registry = Console(), Registry(tracking_uri)
     name = f"backtest {asked.cutoffs[0]:%Y-%m-%d} to {asked.cutoffs[-1]:%Y-%m-%d}"

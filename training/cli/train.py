@@ -21,7 +21,7 @@ RATIO = "replay.ratio_to_best_baseline.raw_ranker"
 
 def train_command(
     orders: Annotated[
-        str, typer.Option(help="Order lines: .csv, .csv.gz, .parquet, a folder of them, or a database URL#table.")
+        str, typer.Option(help="Order lines: .csv, .tsv, .jsonl, .xlsx, .parquet, a folder, or a database URL#table.")
     ],
     preset: Annotated[str | None, typer.Option(help="A well-known layout, as online-retail-ii.")] = None,
     map_: Annotated[
@@ -37,6 +37,7 @@ def train_command(
     currency: Annotated[str | None, typer.Option(help="The currency to keep where there are several.")] = None,
     time_format: Annotated[str | None, typer.Option(help="How times are written, as %d/%m/%Y %H:%M.")] = None,
     decimal: Annotated[str | None, typer.Option(help="What decimals follow, . or ,; default: found out.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of text files, as latin-1; default: found out.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of options; see training/gate.py.")] = None,
     set_: Annotated[
         list[str] | None,
@@ -54,6 +55,7 @@ def train_command(
     """Learn offers from purchase history and register them as the challenger."""
     from recsys.contracts.config import read_config
     from recsys.data.dataset import ReadSpec
+    from recsys.data.files.texts import parse_encoding
     from recsys.data.mapping import parse_map
     from recsys.data.numbers import parse_decimal
     from recsys.data.times import parse_moment
@@ -77,6 +79,7 @@ def train_command(
         currency=currency,
         time_format=time_format,
         decimal=parse_decimal(decimal),
+        encoding=parse_encoding(encoding),
         rejects=rejects,
     )
     console = Console()

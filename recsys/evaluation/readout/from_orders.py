@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from recsys.data.checks import as_text
 from recsys.data.dataset import ReadSpec, read_dataset
 from recsys.data.history import seconds_of_times
+from recsys.data.numbers import as_text
 from recsys.data.sources import DataSource, connect, open_source
 from recsys.data.times import as_time, as_utc
 from recsys.errors import ReadoutError

@@ -9,7 +9,7 @@ import ibis
 from ibis.backends.duckdb import Backend
 
 from recsys.contracts.columns import SOURCE_ROW
-from recsys.data.checks import as_text
+from recsys.data.numbers import as_text
 from recsys.errors import EmptyDataError, ReadoutError
 from recsys.evaluation.readout.design import refuse_blanks, refuse_missing, refuse_values_as_segments
 from recsys.evaluation.statistics.moments import Moments, summed

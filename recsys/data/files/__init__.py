@@ -1,0 +1,1 @@
+"""How single files become rows: text files in any encoding, and workbooks."""
