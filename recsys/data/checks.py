@@ -26,6 +26,7 @@ from recsys.data.numbers import DecimalMark, as_number, as_text, detect_decimals
 from recsys.data.presets import Preset
 from recsys.data.report import DropReason
 from recsys.data.sources import TableSource
+from recsys.data.suspicions import refuse_mixed_days
 from recsys.data.times import ISO, as_time, detect_time_format
 
 _TRUE = ("true", "t", "yes", "y", "1")
@@ -137,6 +138,8 @@ def check_lines(
         zero for a reversal.
     """
     times = time_format or detect_time_format(source.table, mapping[c.ORDERED_AT])
+    if time_format is None:
+        refuse_mixed_days(source, mapping[c.ORDERED_AT], times)
     numbers = [mapping[name] for name, column in _TYPES.items() if column.dtype == "float64" and name in mapping]
     decimals = detect_decimals(source.table, numbers, source.location, chosen=decimal)
     read = {

@@ -36,6 +36,7 @@ from recsys.data.presets import Preset, find_preset
 from recsys.data.rejects import ReadResult, check_rejects_path, write_rejects
 from recsys.data.report import DataReport, TableReport
 from recsys.data.sources import DataSource, TableSource, connect, open_source, reading
+from recsys.data.suspicions import find_lost_zeros
 from recsys.data.times import as_utc, parse_moment
 from recsys.engines.databases import is_database_url
 from recsys.errors import DataError, EmptyDataError, MissingColumnError
@@ -257,6 +258,7 @@ def read_dataset(spec: ReadSpec, *, warn: bool = True) -> Dataset:
     refuse_unused(
         spec.mapping, {ORDERS.name: mapping} | {name: table.outcome.mapping for name, table in tables.items()}
     )
+    outcome = replace(outcome, warnings=(*outcome.warnings, *_lost_zeros(clean, source, mapping, tables)))
     outcomes = [outcome, *(table.outcome for table in tables.values())]
     if spec.rejects is not None:
         write_rejects(outcomes, spec.rejects)
@@ -295,6 +297,17 @@ def _order_outcome(
         notes.append(f"{clean.n_shortened:,} of the kept lines have fewer units than were sold: reversals took some.")
     reasons = (*(preset.reasons if preset else ()), *ORDER_REASONS)
     return ReadResult(ORDERS.name, source, mapping, kept, clean.dropped, reasons, tuple(notes), clean.warnings)
+
+
+def _lost_zeros(
+    clean: CleanLines, source: TableSource, mapping: Mapping[str, str], tables: Mapping[str, CleanTable]
+) -> list[str]:
+    found = []
+    for schema in (PRODUCTS, ACCOUNTS):
+        (key,) = schema.key
+        others = tables[schema.name].frame[key].tolist() if schema.name in tables else []
+        found += find_lost_zeros(source, mapping[key], clean.lines, key, others)
+    return found
 
 
 def _side_tables(connection: Backend, spec: ReadSpec, as_of: datetime) -> dict[str, CleanTable]:

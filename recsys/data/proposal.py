@@ -29,7 +29,9 @@ from recsys.data.suspicions import count_grown, looks_like_totals
 from recsys.data.times import FORMATS, as_time
 from recsys.errors import DataError
 
-Because = Literal["given", "same name", "known name", "similar name", "contents", "no such column"]
+Because = Literal[
+    "given", "same name", "known name", "similar name", "contents", "no such column", "grows with quantity"
+]
 
 _SAMPLE_ROWS = 20_000
 _TIME_SHAPE = r"\s*(?:[A-Za-z]{3,9}\.? )?\d{1,4}[-/. ]|\s*\d{8}(?:\D|$)"  # what no format could read is not tried
@@ -118,7 +120,7 @@ def _with_totals(source: TableSource, sample: _Sample, taken: _Taken) -> dict[st
         if unit in settled and line in settled:
             del settled[line if settled[unit][1] != "contents" else unit]
         if unit in settled and settled[unit][1] != "given" and _is_total(source, sample, settled, settled[unit][0]):
-            settled[line] = settled.pop(unit)
+            settled[line] = (settled.pop(unit)[0], "grows with quantity")
     return settled
 
 

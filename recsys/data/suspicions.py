@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.contracts import columns as c
+from recsys.data.numbers import as_text
 from recsys.data.report import DropReason
 from recsys.data.sources import TableSource
+from recsys.data.times import FORMATS, as_time
 from recsys.errors import DataError
 
 IN_FUTURE = DropReason("after_today", "rejected", "ordered after today", (c.ORDERED_AT,))
@@ -324,3 +326,57 @@ def _rows(source: TableSource, numbers: Sequence[int]) -> str:
     """Where rows stand, for a sentence."""
     places = [source.locate(number) for number in numbers]
     return ", ".join(f"row {row:,}" if file is None else f"{file} row {row:,}" for file, row in places)
+
+
+def refuse_mixed_days(source: TableSource, column: str, time_format: str) -> None:
+    """Refuse dates whose days stand first in some rows and second in others, where one reading was found out.
+
+    What stands in fewer than a hundredth of the rows that can be read in one way only is a slip, and rejected.
+
+    Args:
+        source: the lines.
+        column: of the times.
+        time_format: that reads most of them.
+
+    Raises:
+        DataError: both orders stand there.
+    """
+    swapped = time_format.translate(str.maketrans("dm", "md"))
+    if swapped == time_format or swapped not in FORMATS:
+        return
+    table = source.table
+    ours, theirs = as_time(table[column], time_format), as_time(table[column], swapped)
+    first, second = table.filter(ours.notnull() & theirs.isnull()), table.filter(ours.isnull() & theirs.notnull())
+    n_first, n_second = (int(rows.count().to_pyarrow().as_py()) for rows in (first, second))
+    if n_first and n_second and n_second >= _FEW * (n_first + n_second):
+        raise DataError(
+            f"{source.location}: {column} is written as {time_format} in {n_first:,} rows ({_places(source, first)}) "
+            f"and as {swapped} in {n_second:,} ({_places(source, second)}), must be written in one way; export it "
+            "again as 2011-06-01"
+        )
+
+
+def find_lost_zeros(source: TableSource, column: str, lines: ibis.Table, name: str, others: Sequence[str]) -> list[str]:
+    """Return a sentence where two ids differ in leading zeros only, which spreadsheets take off.
+
+    Args:
+        source: where the lines come from.
+        column: of the source.
+        lines: those that are kept.
+        name: of the column in `lines`.
+        others: ids of the table of products or accounts.
+    """
+    zeros = lines.filter(lines[name].startswith("0"))
+    if not (zeros.limit(1).count().to_pyarrow().as_py() or any(other.startswith("0") for other in others)):
+        return []
+    ids = {*lines.select(name).distinct().to_pyarrow()[name].to_pylist(), *others} - {None}
+    pairs = sorted((value, value.lstrip("0")) for value in ids if value[0] == "0" and value.lstrip("0") in ids)
+    if not pairs:
+        return []
+    either = [value for pair in pairs for value in pair]
+    rows = source.table.filter(as_text(source.table[column]).strip().isin(either))
+    sentence = (
+        f"{len(pairs):,} ids of {column} differ from others in leading zeros only, as {pairs[0][0]} from {pairs[0][1]} "
+        f"({_places(source, rows)}): they count as two; spreadsheets take zeros off, export ids as text"
+    )
+    return [sentence]

@@ -118,7 +118,7 @@ def test_a_price_that_grows_with_the_quantity_is_that_of_the_line(tmp_path: Path
     frame = invoices({"unit_price": "sales_price"})
     frame["sales_price"] *= frame["quantity"]
     found = proposed(tmp_path, frame)
-    assert found["line_total"] == ("sales_price", "known name")
+    assert found["line_total"] == ("sales_price", "grows with quantity")
     assert "unit_price" not in found
 
 

@@ -152,3 +152,24 @@ def test_the_file_is_named(tmp_path: Path) -> None:
     shop().assign(unit_price=0.0).to_csv(tmp_path / "orders.csv", index=False)
     with pytest.raises(DataError, match=r"orders\.csv: unit_price is 0 in all"):
         Dataset.read(tmp_path / "orders.csv")
+
+
+def test_one_date_with_the_month_first_is_a_slip_and_many_are_refused() -> None:
+    frame = shop()
+    days = frame["ordered_at"].dt
+    days_first, months_first = days.strftime("%d/%m/%Y"), days.strftime("%m/%d/%Y")
+    frame["ordered_at"] = days_first.where(frame.index != 1_100, "01/31/2024")
+    assert reasons(Dataset.read(frame)) == {"unreadable_time": 1}
+    frame["ordered_at"] = days_first.where(frame.index % 3 != 0, months_first)
+    with pytest.raises(DataError, match=r"ordered_at is written as %d/%m/%Y in .*as %m/%d/%Y in \d+ \(row 73"):
+        Dataset.read(frame)
+    assert reasons(Dataset.read(frame, time_format="%d/%m/%Y")).keys() == {"unreadable_time"}
+
+
+def test_ids_that_lost_their_zeros_in_another_table_are_told() -> None:
+    frame = shop()
+    frame["product_id"] = "00" + frame["product_id"].str[1:]
+    assert Dataset.read(frame).report.orders.warnings == ()
+    products = pd.DataFrame({"product_id": range(1, 41)})
+    (warning,) = Dataset.read(frame, products=products).report.orders.warnings
+    assert warning.startswith("23 ids of product_id differ from others in leading zeros only, as 001 from 1 (row ")
