@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from recsys.contracts import columns as c
 from recsys.contracts.config import Config, given_config
 from recsys.data.dataset import Dataset, as_dataset
-from recsys.data.history import History
+from recsys.data.history import SECONDS_A_DAY, History
 from recsys.data.sources import DataSource
 from recsys.ladder.empirical_bayes import fit_beta_prior
 from recsys.ladder.inferred import NameSearch, PriceBand, next_rungs, search_names
@@ -39,6 +39,9 @@ EDGE_COLUMNS: Final = (
     c.N_CLIMBED,
     c.CLIMB_RATE,
 )
+
+_LATELY_DAYS: Final = 90
+"""Prices of so many days say whether a step up is one still."""
 
 TEXT_COLUMNS: Final = (c.FROM_PRODUCT_ID, c.TO_PRODUCT_ID, c.ORIGIN, c.REASON)
 
@@ -125,8 +128,11 @@ def build_ladder(
     catalogue = catalogue_with_prices(products, history)
     found = [_curated_edges(upgrades, catalogue), tier_edges(catalogue, config.max_edges)]
     if config.infer == "auto":
-        found.append(price_edges(catalogue, config.min_price_ratio, config.max_price_ratio))
-        found.append(_inferred_edges(catalogue, history, config))
+        inferred = [
+            price_edges(catalogue, config.min_price_ratio, config.max_price_ratio),
+            _inferred_edges(catalogue, history, config),
+        ]
+        found += [_still_dearer(edges, history) for edges in inferred]
     edges = pd.concat(found, ignore_index=True).drop_duplicates([c.FROM_PRODUCT_ID, c.TO_PRODUCT_ID])
     return _complete(edges, catalogue, history, config.climbs)
 
@@ -203,6 +209,16 @@ def _inferred_edges(catalogue: pd.DataFrame, history: History, config: LadderCon
     table = named_products(catalogue)
     steps = name_search(table, history, config).steps
     return _edge_frame(next_rungs(steps, table[c.PRODUCT_ID].to_numpy(dtype=object), config.max_edges), "inferred")
+
+
+def _still_dearer(edges: pd.DataFrame, history: History) -> pd.DataFrame:
+    """Return the edges whose higher rung is not known to cost as much or less lately: prices of old need not hold."""
+    if edges.empty or not len(history):
+        return edges
+    lately = history.seconds >= history.seconds.max() - _LATELY_DAYS * SECONDS_A_DAY
+    paid = pd.Series(history.unit_price[lately]).groupby(history.product_ids[history.product[lately]]).median()
+    cheaper = edges[c.TO_PRODUCT_ID].map(paid) <= edges[c.FROM_PRODUCT_ID].map(paid)
+    return edges[~cheaper]
 
 
 def _edge_frame(rows: list[tuple[str, str, str]], origin: Origin) -> pd.DataFrame:

@@ -97,7 +97,8 @@ def search_names(
     rows = codes_of(history.product_ids, table[c.PRODUCT_ID].to_numpy(dtype=object))
     title = np.where(rows >= 0, slots.title[rows], -1)
     bought, of_title = TitlePurchases.of(history, title, slots.n_titles), slots.medians(price)
-    words = find_word_steps(slots, of_title, bought, band.least)
+    bare = codes[table[c.CATEGORY].isna().to_numpy()][:1]
+    words = find_word_steps(slots, of_title, bought, band.least, ~np.isin(slots.group, bare))
     alike = find_alike_steps(slots, words, of_title, bought, band)
     last_sold = _last_sold(history, rows, len(table))
     learned = [_learned_steps(slots, found, price, last_sold) for found in (words, alike)]

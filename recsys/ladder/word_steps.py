@@ -5,7 +5,8 @@ goes up, which prices that have nothing to do with the words would not do; and a
 other. A pair of words is a step from the lower to the higher where
 
 1. **prices** go up in most slots in which both stand, in more than a pair of words of this catalogue shows by chance
-   (a binomial test, false discoveries among all pairs of words controlled);
+   (a binomial test, false discoveries among all pairs of words controlled); names without a category show it at several
+   prices, because four picnic bags that cost more than the jumbo bags of their prints are another thing at one price;
 2. they are **not bought together** in one order much more often than other names that differ in one word: a cup and
    a plate of one pattern go with each other, the one doesn't take the place of the other;
 3. they are **bought by the same accounts** not much less often: what nobody moves to is another thing.
@@ -33,6 +34,9 @@ from recsys.products.name_slots import NameSlots
 FEWEST_SLOTS: Final = 3
 """Names in which two words take each other's place, at least: two prices in order happen by chance in any catalogue."""
 
+_FEWEST_PRICES: Final = 5
+"""Different pairs of prices, where no category says that two names are of one kind of thing."""
+
 _LEAST_SHARE_UP: Final = 0.8  # an exception in five is a mispriced product, more are another meaning of the words
 _MOST_FALSE: Final = 0.05  # share of the steps found that are none
 _MOST_TOGETHER: Final = 1.5  # times as often in one order as other names that differ in one word
@@ -54,7 +58,7 @@ class WordSteps:
         lower_word: position of the word in the slots' words.
         upper_word: likewise.
         n_pairs: pairs of words that take each other's place in three names or more.
-        n_unsteady: of these, pairs whose prices do not go one way.
+        n_unsteady: of these, pairs whose prices do not go one way, or show it at too few prices.
         n_together: pairs that are bought together.
         n_apart: pairs that hardly any account has both of.
     """
@@ -69,7 +73,9 @@ class WordSteps:
     n_apart: int
 
 
-def find_word_steps(slots: NameSlots, price: FloatArray, bought: TitlePurchases, min_price_ratio: float) -> WordSteps:
+def find_word_steps(
+    slots: NameSlots, price: FloatArray, bought: TitlePurchases, min_price_ratio: float, categorised: BoolArray
+) -> WordSteps:
     """Return the steps between names that a catalogue's prices and purchases show.
 
     Args:
@@ -77,6 +83,7 @@ def find_word_steps(slots: NameSlots, price: FloatArray, bought: TitlePurchases,
         price: of each title, NaN where it is not known, `(n_titles,)`.
         bought: who bought which title, and in which order.
         min_price_ratio: least price of the higher over the lower name; what is nearer costs the same.
+        categorised: whether a title is of a category, `(n_titles,)`.
     """
     ratio = price[slots.second] / price[slots.first]
     known = np.flatnonzero(ratio > 0)
@@ -89,8 +96,11 @@ def find_word_steps(slots: NameSlots, price: FloatArray, bought: TitlePurchases,
     up, down = (np.bincount(of_pair, weights=moved) for moved in (dearer, cheaper))
     often = n >= FEWEST_SLOTS
     steady = often & _steady(n, np.maximum(up, down), often, by_chance=float((up + down).sum() / (2 * len(known))))
+    first, second = slots.first[known], slots.second[known]
+    bare = np.bincount(of_pair, weights=~categorised[first]) > 0
+    steady &= ~bare | (_n_prices(of_pair, price[first], price[second], len(n)) >= _FEWEST_PRICES)
     shared, together = (
-        _overlap(matrix, slots.first[known], slots.second[known], of_pair, _usual_overlap(matrix, slots))
+        _overlap(matrix, first, second, of_pair, _usual_overlap(matrix, slots))
         for matrix in (bought.accounts, bought.orders)
     )
     together, apart = steady & (together > _MOST_TOGETHER), steady & (shared < _LEAST_SHARED)
@@ -172,6 +182,12 @@ def _alike(matrix: sp.csr_array, below: int, above: int, without: BoolArray) -> 
         found.append((one[keep], other[keep], likeness[keep]))
     one, other, likeness = (np.concatenate(part) for part in zip(*found, strict=True))
     return one, other, likeness
+
+
+def _n_prices(of_pair: IntArray, first: FloatArray, second: FloatArray, n_pairs: int) -> IntArray:
+    """Return at how many different pairs of prices the two words of each pair stand."""
+    seen = np.unique(np.stack([of_pair, first.round(2), second.round(2)]), axis=1)
+    return np.bincount(seen[0].astype(np.int64), minlength=n_pairs)
 
 
 def _steady(n: IntArray, most: FloatArray, often: BoolArray, by_chance: float) -> BoolArray:

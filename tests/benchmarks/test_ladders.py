@@ -81,7 +81,7 @@ def shuffled(history: History, rng: np.random.Generator) -> History:
 @pytest.mark.proof
 @pytest.mark.data
 @pytest.mark.parametrize(
-    ("read", "least_edges", "least_renamed"), [(adventure_works, 100, 1.0), (online_retail, 180, 0.75)]
+    ("read", "least_edges", "least_renamed"), [(adventure_works, 100, 1.0), (online_retail, 140, 0.7)]
 )
 def test_ladders_rest_on_prices_and_not_on_a_list_of_words(
     read: Callable[[Path], Catalogue], least_edges: int, least_renamed: float, tmp_path: Path

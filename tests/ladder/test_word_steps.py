@@ -32,7 +32,7 @@ def catalogue(grades: Mapping[str, float]) -> pd.DataFrame:
     return frame.assign(product_id=[f"p{at:02}" for at in range(len(frame))])
 
 
-def sold(products: pd.DataFrame, baskets: Sequence[tuple[str, Sequence[str]]] = ()) -> History:
+def sold(products: pd.DataFrame, baskets: Sequence[tuple[str | None, Sequence[str]]] = ()) -> History:
     """Each product once by nobody, then one order a basket of (account, names), a day apart, at the list's prices."""
     by_name = products.drop_duplicates("name").set_index("name")
     listed = products[["product_id", "price"]].to_numpy().tolist()
@@ -87,11 +87,43 @@ def test_shuffled_prices_leave_no_ladder(seed: int, grades: Mapping[str, float])
     assert len(named_edges(shuffled, sold(shuffled))) <= 2
 
 
+def patterned(things: Mapping[str, float], dearer: float = 0.01) -> tuple[list[str], pd.DataFrame]:
+    """Eight patterns of each thing without a category, and the products; each pattern is a little dearer."""
+    patterns = [f"Pattern{letter}{letter}" for letter in "ABCDEFGH"]
+    rows = [
+        (f"{p} {what}", price * (1 + at * dearer)) for at, p in enumerate(patterns) for what, price in things.items()
+    ]
+    frame = pd.DataFrame(rows, columns=["name", "price"])
+    return patterns, frame.assign(product_id=[f"p{i:02}" for i in range(len(rows))])
+
+
+def test_one_price_of_each_is_no_step_where_no_category_says_that_both_are_of_a_kind() -> None:
+    """Eight picnic bags that cost more than the charlotte bags of their prints are another thing, seen once."""
+    things = {"Charlotte Bag": 1.95, "Picnic Bag": 2.95, "Tidy": 1.95}
+    patterns, products = patterned(things, dearer=0.0)
+    steps = {(f"{p} Charlotte Bag", f"{p} Picnic Bag") for p in patterns}
+    assert not steps & named_edges(products, sold(products))
+    bags = products.assign(category="Bags")
+    assert steps <= named_edges(bags, sold(bags))
+    _, products = patterned(things)
+    assert steps <= named_edges(products, sold(products))
+
+
+def test_what_costs_less_lately_is_no_step_up() -> None:
+    products = catalogue(GRADES)
+    lower, lowered = "ML Pedal - Red", "HL Pedal - Red"
+    lately = [(None, [lowered]), (None, [lower])] * 4
+    history = sold(products, [(None, [lowered])] * 10 + [(None, ["LL Fork - Red"])] * 100 + lately)
+    is_lowered = history.product_ids[history.product] == products.set_index("name")["product_id"][lowered]
+    is_late = history.seconds > history.seconds.min() + 100 * 86_400
+    cheap = replace(history, unit_price=np.where(is_lowered & is_late, 1.0, history.unit_price))
+    assert named_edges(products, history) == expected(GRADES)
+    assert named_edges(products, cheap) == expected(GRADES) - {(lower, lowered)}
+
+
 def test_what_goes_together_in_one_order_is_no_step() -> None:
     """Plates are dearer than cups in every pattern, but whoever buys the one buys the other with it."""
-    patterns = [f"Pattern{letter}{letter}" for letter in "ABCDEFGH"]
-    rows = [(f"{p} {what}", price) for p in patterns for what, price in (("Cup", 1.0), ("Plate", 1.5), ("Bowl", 1.52))]
-    products = pd.DataFrame(rows, columns=["name", "price"]).assign(product_id=[f"p{i:02}" for i in range(len(rows))])
+    patterns, products = patterned({"Cup": 1.0, "Plate": 1.5, "Bowl": 1.52})
     apart = [(f"a{i}", [f"{p} {what}"]) for i in range(40) for p in patterns for what in ("Cup", "Plate")]
     together = [(f"a{i}", [f"{p} Cup", f"{p} Plate"]) for i in range(40) for p in patterns]
     found = named_edges(products, sold(products, apart))
@@ -101,9 +133,7 @@ def test_what_goes_together_in_one_order_is_no_step() -> None:
 
 def test_what_no_account_moves_to_is_no_step() -> None:
     """Rings and watches of one pattern have the same words left, but other buyers."""
-    patterns = [f"Pattern{letter}{letter}" for letter in "ABCDEFGH"]
-    rows = [(f"{p} {what}", price) for p in patterns for what, price in (("Ring", 1.0), ("Watch", 2.5), ("Band", 1.0))]
-    products = pd.DataFrame(rows, columns=["name", "price"]).assign(product_id=[f"p{i:02}" for i in range(len(rows))])
+    patterns, products = patterned({"Ring": 1.0, "Watch": 2.5, "Band": 1.0})
 
     def bought(by: str) -> History:
         rings = [(f"r{i}", [f"{p} {what}"]) for i in range(40) for p in patterns for what in ("Ring", "Band")]
