@@ -27,6 +27,22 @@ def _lines(**changes: Any) -> pd.DataFrame:
     return frame.assign(**changes)
 
 
+def _learnable(**changes: Any) -> pd.DataFrame:
+    """Half a year in which twenty accounts come to buy products that they did not buy before."""
+    n = 400
+    frame = pd.DataFrame(
+        {
+            "order_id": [f"o{i // 2}" for i in range(n)],
+            "account_id": [f"a{i // 2 % 20}" for i in range(n)],
+            "product_id": [f"p{(i * 7 + i // 40) % 30}" for i in range(n)],
+            "ordered_at": pd.date_range("2024-01-01", periods=n, freq="12h").astype(str),
+            "quantity": [1] * n,
+            "unit_price": [2.5] * n,
+        }
+    )
+    return frame.assign(**changes)
+
+
 def _fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as stop:
         main(arguments)
@@ -92,17 +108,24 @@ def test_unknown_preset_option_and_moment(tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     "change", [{"account_id": "only"}, {"product_id": "only"}, {"line_id": 1}], ids=["account", "product", "duplicates"]
 )
-def test_small_and_doubled_data_train_all_the_same(
+def test_small_and_doubled_data_of_which_nothing_is_learned_are_refused(
     change: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = _train(_lines(**change), tmp_path, "--out", str(tmp_path / "bundle"))
+    said = _fails(_train(_lines(**change), tmp_path, "--out", str(tmp_path / "bundle")), capsys)
+    assert "nothing was learned, and no model was registered" in said
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_doubled_lines_are_rejected_and_the_others_learned_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = _train(_learnable(line_id=1), tmp_path, "--out", str(tmp_path / "bundle"))
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     out, err = capsys.readouterr()
     assert not stop.value.code, err
     assert "Registered as offers version 1" in out
-    if "line_id" in change:
-        assert "duplicate_line" in out
+    assert "duplicate_line" in out
     with pytest.raises(SystemExit) as stop:
         main(["recommend", "--model", str(tmp_path / "bundle"), "--out", str(tmp_path / "offers.csv")])
     assert not stop.value.code
@@ -114,7 +137,7 @@ def test_flipped_byte_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
-        main(_train(_lines(), tmp_path, "--out", str(tmp_path / "bundle")))
+        main(_train(_learnable(), tmp_path, "--out", str(tmp_path / "bundle")))
     file = max((tmp_path / "bundle").rglob("*.arrow"), key=lambda path: path.stat().st_size)
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1

@@ -163,6 +163,17 @@ class TestCalibrator:
         assert low < 0.85
         assert high > 1.3
 
+    def test_scores_that_hardly_differ_get_their_rate(self):
+        """Bins of one mean, but for rounding, had no probability: a small market could not be kept."""
+        rng = np.random.default_rng(7)
+        for n in (200, 371, 1_003):
+            inputs = np.column_stack([np.full(n, -1.2578137), np.full(n, 0.3)]).astype(np.float32)
+            inputs[: n // 3, 0] = -1.25
+            bought = rng.random(n) < 0.2
+            weight = rng.uniform(0.5, 3.0, size=n)
+            found = Calibrator(CalibratorConfig()).fit(held_out(inputs, bought, weight)).probability([inputs])
+            assert np.average(found, weights=weight) == pytest.approx(np.average(bought, weights=weight), abs=0.02)
+
     def test_classifiers_that_say_the_same_are_one(self):
         rng = np.random.default_rng(6)
         inputs = rng.normal(size=(20_000, 2)).astype(np.float32)

@@ -235,7 +235,10 @@ def _binned_isotonic(
     mass = np.bincount(bin_of, weights=expected, minlength=n_bins)
     trials = np.bincount(bin_of, weights=weight[order], minlength=n_bins)
     hits = np.bincount(bin_of, weights=(bought * weight)[order], minlength=n_bins)
-    used = trials > 0
-    mean, rate = mass[used] / trials[used], hits[used] / trials[used]
-    steady = IsotonicRegression().fit(mean, rate, sample_weight=trials[used]).predict(mean)
+    used = np.flatnonzero(trials > 0)
+    # Where few probabilities differ, bins have one mean, but for rounding, which no regression tells apart.
+    alike = np.unique((mass[used] / trials[used]).round(12), return_inverse=True)[1]
+    mass, trials, hits = (np.bincount(alike, weights=values[used]) for values in (mass, trials, hits))
+    mean, rate = mass / trials, hits / trials
+    steady = IsotonicRegression().fit(mean, rate, sample_weight=trials).predict(mean)
     return MonotoneCurve(np.log(np.maximum(mean, _SMALLEST)), np.log(np.maximum(steady, _SMALLEST)))
