@@ -278,13 +278,16 @@ class Offer(NamedTuple):
     ] = 1.0
     moved_by: Annotated[
         MovedBy | None,
-        Field(description="Why it does not stand where its score would have it; null where it does."),
+        Field(
+            description="Why it does not stand where its score would have it; null where it does.", examples=["kinds"]
+        ),
     ] = None
     price_difference: Annotated[
         float | None,
         Field(
             description="Of an upsell: what a unit costs more than one of `from_product_id`, at the expected quantity, "
-            "before a discount; null when a price is not known, and of a cross-sell."
+            "before a discount; null when a price is not known, and of a cross-sell.",
+            examples=[2.1],
         ),
     ] = None
     propensity: Annotated[

@@ -232,7 +232,7 @@ def test_recommend_for_everybody(trained: Path, tmp_path: Path) -> None:
     offers = pd.read_parquet(out)
     assert offers.columns.tolist() == [
         "account_id", "rank", "product_id", "kind", "probability", "horizon_days", "expected_value", "score", "price",
-        "currency", "tier", "reason", "from_product_id",
+        "currency", "tier", "reason", "from_product_id", "rank_probability", "boost", "moved_by",
     ]  # fmt: skip
     ranks = offers.groupby("account_id")["rank"]
     assert (ranks.min() == 1).all()
