@@ -34,6 +34,8 @@ from tests.support.queue_server import (
     takes_all,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_all_that_is_queued_is_sent_by_the_time_the_client_is_closed(send: Any) -> None:
     server = Server(takes_all)

@@ -15,6 +15,8 @@ from recsys.data.dataset import Dataset
 from recsys.data.sources import connect, open_source
 from recsys.errors import ConfigError, DataError, EmptyDataError
 
+pytestmark = pytest.mark.slow
+
 LINES = pd.DataFrame(
     {
         "order_id": ["o1", "o1", "o2", "o3"],

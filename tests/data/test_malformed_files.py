@@ -8,6 +8,8 @@ import pytest
 
 from tests.data.malformed_files import FILES, rows_of_guide, said_of
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_guide_has_sixteen_files() -> None:
     assert {name: wrong for name, (wrong, _) in rows_of_guide().items()} == {

@@ -13,6 +13,8 @@ import pytest
 from recsys.data.dataset import Dataset
 from recsys.errors import DataError, EmptyDataError
 
+pytestmark = pytest.mark.slow
+
 START = pd.Timestamp("2024-01-01")
 
 

@@ -26,6 +26,8 @@ from recsys.evaluation.statistics.moments import moments_of_rows
 from recsys.ladder.edges import Ladder
 from recsys.simulation.market import Market, simulate_market
 
+pytestmark = pytest.mark.slow
+
 METRICS: dict[str, str | tuple[str, str]] = {"spend": "spend", "per visit": ("spend", "visits")}
 SPENT: dict[str, Any] = {"arm": "arm", "control": "control", "metrics": METRICS}
 

@@ -14,6 +14,8 @@ import pytest
 from recsys.data.history import History
 from recsys.ladder.edges import LadderConfig, build_ladder
 
+pytestmark = pytest.mark.slow
+
 START = pd.Timestamp(datetime(2025, 1, 1, tzinfo=UTC))
 GRADES = {"LL": 1.0, "ML": 1.6, "HL": 2.5}
 KINDS = {"Pedal": 20.0, "Saddle": 12.0, "Fork": 60.0, "Crankset": 80.0, "Headset": 15.0, "Wheel": 40.0}
