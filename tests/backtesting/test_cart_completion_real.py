@@ -88,6 +88,7 @@ def ratio(found: CartCompletion, name: str = OURS) -> float:
     return found.method(name).hit_rate.estimate / best
 
 
+@pytest.mark.proof
 def test_online_retail_carts_are_completed_a_sixth_more_often(online_retail: History) -> None:
     split = split_carts(online_retail, JUNE, 60, 2_000, np.random.default_rng(0))
     found = completed(split, CartConfig())

@@ -38,6 +38,7 @@ def test_what_is_often_together_makes_sense_more_often(judged: pd.DataFrame) -> 
     assert right[often].mean() == pytest.approx(19 / 27)
 
 
+@pytest.mark.proof
 @pytest.mark.data
 def test_the_judged_relations_are_a_draw_of_what_is_mined(judged: pd.DataFrame, online_retail_path: Path) -> None:
     clean = read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii", as_of=CUTOFF))
