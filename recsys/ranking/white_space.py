@@ -1,12 +1,13 @@
 """The white-space board of one account: category by product, what it owns, what it would be offered, what is left.
 
-Where no product has a category, families stand for them.
+Where no product has a category, families stand for them; where none has a family either, what names say a thing is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 from typing import Final
 
@@ -14,7 +15,8 @@ import numpy as np
 
 from recsys.contracts.answers import WhiteSpaceItem
 from recsys.contracts.offers import AccountState, Objective, OfferRequest
-from recsys.offer_model.tables import EVERYONE, Float64, Int32, Int64, NameTable, account_name, owned_by
+from recsys.offer_model.tables import EVERYONE, Float64, Int32, Int64, account_name, owned_by
+from recsys.products.shelves import shelves_of_names
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.live_catalogue import REFUSALS
 from recsys.ranking.ranked import RankedOffer, RankedSlate
@@ -29,7 +31,8 @@ class WhiteSpaceCategory:
     """One category of the board.
 
     Attributes:
-        category: None for products without one; the family where no product of the model has a category.
+        category: None for products without one; the family where no product of the model has a category, the words
+            that names share where none has a family either.
         n_products: in the category.
         n_owned: of them.
         penetration: mean over its products of the share of peers that have bought each.
@@ -100,17 +103,21 @@ class WhiteSpaceBuilder:
         return WhiteSpace(group, n_peers, ordered, None if state.is_forgotten else account_name(model, account_id))
 
     def _categories(self) -> Iterable[tuple[int, Int64]]:
-        category, _ = self._shelves()
+        category, _ = self._shelves
         order = np.argsort(category, kind="stable")
         codes, starts = np.unique(category[order], return_index=True)
         return zip(codes.tolist(), np.split(order, starts[1:]), strict=True)
 
-    def _shelves(self) -> tuple[Int32, NameTable]:
-        """Return the code of each product, and the names behind the codes."""
+    @cached_property
+    def _shelves(self) -> tuple[Int32, Sequence[str]]:
+        """The code of each product, and the names behind the codes."""
         model = self._engine.model
         if len(model.categories.names):
-            return model.products.category, model.categories
-        return model.products.family, model.families
+            return model.products.category, model.categories.names
+        if len(model.families.names):
+            return model.products.family, model.families.names
+        found = shelves_of_names(list(model.products.names), model.products.price)
+        return found.code, found.names
 
     def _shelf(
         self,
@@ -132,7 +139,7 @@ class WhiteSpaceBuilder:
             if self._engine.catalogue.ids[row] not in shown
         ]
         return WhiteSpaceCategory(
-            category=self._shelves()[1].names[code] if code >= 0 else None,
+            category=self._shelves[1][code] if code >= 0 else None,
             n_products=len(rows),
             n_owned=sum(row in owned for row in rows.tolist()),
             penetration=float(penetration[rows].mean()),

@@ -258,3 +258,16 @@ def test_without_categories_a_board_has_a_shelf_a_family() -> None:
     families = {MODEL.families.names[code] if code >= 0 else None for code in MODEL.products.family.tolist()}
     assert len(families) > 2
     assert {shelf.category for shelf in board.shelves} == families
+
+
+def test_without_families_either_names_tell_the_shelves() -> None:
+    """Purchases without a table of products have neither; before, their board was one shelf without a name."""
+    n = len(MODEL.products.ids)
+    nowhere, empty = np.full(n, -1, dtype=np.int32), NameTable(Utf8Column.of([]))
+    is_mug = np.arange(n) % 3 == 1
+    names = [f"{('RED', 'BLUE')[row % 2]} {('LUNCH BAG', 'MUG')[mug]}" for row, mug in enumerate(is_mug.tolist())]
+    price, named = np.where(is_mug, 2.0, 5.0), Utf8Column.of(names)
+    products = replace(MODEL.products, category=nowhere, family=nowhere, names=named, price=price)
+    bare = replace(MODEL, products=products, categories=empty, families=empty)
+    board = WhiteSpaceBuilder(OfferEngine(bare)).board("A0000003", NEW, 3)
+    assert {shelf.category for shelf in board.shelves} == {"LUNCH BAG", "RED MUG", "BLUE MUG"}
