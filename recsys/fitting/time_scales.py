@@ -22,7 +22,10 @@ import numpy as np
 from recsys.arrays import IntArray
 from recsys.contracts.config import Config
 from recsys.data.history import SECONDS_A_DAY, History
+from recsys.fitting.copurchases import EvidenceConfig
+from recsys.ladder.upgrade_events import UpgradeEventConfig
 from recsys.models.cart import CartConfig
+from recsys.models.next_product.cold_start import ColdStartConfig
 from recsys.models.next_product.features import FeatureConfig
 from recsys.models.next_product.model import NextProductConfig
 from recsys.models.retrieval.associations import AssociationsConfig
@@ -58,8 +61,17 @@ FOLLOWING: Final[dict[type[Config], tuple[str, ...]]] = {
     ContentConfig: ("half_life_days",),
     PopularityConfig: ("windows_days", "recent_half_life_days"),
     CartConfig: ("half_life_days",),
+    ColdStartConfig: ("half_life_days", "fresh_days"),
+    UpgradeConfig: ("recent_days",),
+    UpgradeEventConfig: ("follow_days",),
+    EvidenceConfig: ("window_days",),
 }
-"""The options of each section that are multiplied by the factor."""
+"""The options of each section that are multiplied by the factor; whole days stay whole.
+
+Prices keep their half-life: it is the seller's pace, not the buyers'. So does the year after which nobody stands on a
+rung any more, as goods of a season come back after one, and the quarter that an evaluation calls active, which makes
+histories comparable.
+"""
 
 HORIZONS: Final[tuple[type[Config], ...]] = (NextProductConfig, UpgradeConfig)
 
@@ -117,15 +129,18 @@ def with_time_scales(config: _C, scales: TimeScales) -> _C:
         elif isinstance(value, tuple) and value and all(isinstance(each, Config) for each in value):
             found[name] = tuple(with_time_scales(each, scales) for each in value)
         elif name in following and not stated and value is not None:
-            found[name] = (
-                tuple(each * scales.factor for each in value) if isinstance(value, tuple) else (value * scales.factor)
-            )
+            several = tuple(_times(each, scales.factor) for each in value) if isinstance(value, tuple) else None
+            found[name] = _times(value, scales.factor) if several is None else several
         elif name == "horizon_days" and isinstance(config, HORIZONS) and not stated:
             found[name] = scales.horizon_days
     if isinstance(config, NextProductConfig) and "step_days" not in config.cutoffs.model_fields_set:
         horizon_days = float(found.get("horizon_days", config.horizon_days))
         found["cutoffs"] = _spaced(found["cutoffs"], horizon_days, scales)
     return config.model_copy(update=found)
+
+
+def _times(days: float, factor: float) -> float:
+    return max(round(days * factor), 1) if isinstance(days, int) else days * factor
 
 
 def _spaced(cutoffs: CutoffConfig, horizon_days: float, scales: TimeScales) -> CutoffConfig:

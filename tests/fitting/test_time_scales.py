@@ -14,11 +14,13 @@ from recsys.data.dataset import Dataset
 from recsys.data.history import History
 from recsys.fitting.pipeline import FitConfig, FittedModels, with_horizon
 from recsys.fitting.time_scales import FOLLOWING, TimeScales, with_time_scales
+from recsys.ladder.upgrade_events import UpgradeEventConfig
 from recsys.models.next_product.features import FeatureConfig
 from recsys.models.next_product.product_features import product_feature_matrix
 from recsys.models.retrieval.popularity import SeasonConfig
 from recsys.models.retrieval.retrievers import RetrieversConfig
 from recsys.models.snapshot import take_snapshot
+from recsys.models.upgrade.model import UpgradeConfig
 from recsys.recommender import Recommender
 from recsys.simulation.market import simulate_market
 from training.gate import TrainConfig
@@ -94,13 +96,22 @@ def test_who_never_came_back_tells_no_pace() -> None:
 def test_all_that_is_measured_in_days_follows_but_the_season() -> None:
     slow = followed(FitConfig(), 60)
     sources, times = slow.next_product.sources, FitConfig().next_product.sources
-    stay: dict[type[Config], set[str]] = {SeasonConfig: {"ahead_days"}}  # a season is as long whoever orders in it
+    # a season is as long whoever orders in it, and goods of one come back after a year
+    stay: dict[type[Config], set[str]] = {
+        SeasonConfig: {"ahead_days"},
+        UpgradeEventConfig: {"standing_days"},
+        UpgradeConfig: {"horizon_days"},
+    }
     sections = [
         (ours, theirs)
         for name in RetrieversConfig.model_fields
         for ours, theirs in _pairs(getattr(sources, name), getattr(times, name))
     ]
-    sections += [(slow.cart, FitConfig().cart), (slow.next_product.cutoffs, FitConfig().next_product.cutoffs)]
+    plain = FitConfig()
+    sections += [(slow.cart, plain.cart), (slow.next_product.cutoffs, plain.next_product.cutoffs)]
+    sections += [(slow.launches, plain.launches), (slow.upgrades, plain.upgrades)]
+    sections += [(slow.upgrades.climbs, plain.upgrades.climbs), (slow.ladder.climbs, plain.ladder.climbs)]
+    sections += [(slow.offers.evidence, plain.offers.evidence)]
     for ours, theirs in sections:
         for name in type(ours).model_fields:
             if not name.endswith("_days") or getattr(theirs, name) is None or name in stay.get(type(ours), ()):
@@ -115,6 +126,16 @@ def _pairs(ours: object, theirs: object) -> list[tuple[Config, Config]]:
     several = ours if isinstance(ours, tuple) else (ours,), theirs if isinstance(theirs, tuple) else (theirs,)
     pairs = zip(*several, strict=True)
     return [(one, other) for one, other in pairs if isinstance(one, Config) and isinstance(other, Config)]
+
+
+def test_whole_days_stay_whole_and_are_read_back() -> None:
+    fast = followed(FitConfig(), 3)
+    assert (fast.upgrades.recent_days, fast.upgrades.climbs.follow_days, fast.offers.evidence.window_days) == (
+        22,
+        8,
+        15,
+    )
+    assert FitConfig.model_validate(fast.model_dump(mode="json")) == fast
 
 
 def test_a_number_that_is_stated_stays() -> None:

@@ -48,6 +48,8 @@ class ColdStartConfig(Config):
         most_waiting: waiting products that are offered at most, the last by id, because catalogues number upwards;
             bounds the memory, which is a number for each of them and each product.
         min_purchases: with fewer purchases of what waited once nothing is known, and none is offered.
+        half_life_days: after which a purchase says half as much of an account's taste.
+        fresh_days: in which an account's first purchases count as new to it.
     """
 
     n_windows: int = Field(default=6, ge=1)
@@ -56,12 +58,14 @@ class ColdStartConfig(Config):
     per_account: int = Field(default=5, ge=1)
     most_waiting: int = Field(default=2_000, ge=1)
     min_purchases: int = Field(default=20, ge=1)
+    half_life_days: float = Field(default=90.0, gt=0)
+    fresh_days: float = Field(default=90.0, gt=0)
 
 
 class ColdStartModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Says how probable it is that an account buys a product within the horizon that nobody has bought yet.
 
-    `log odds = a + b' (nearest name, mean likeness, log(1 + new products in 90 days))`, a logistic regression over the
+    `log odds = a + b' (nearest name, mean likeness, log(1 + fresh products))`, a logistic regression over the
     pairs of accounts and products that waited in the past. A product without a name, or that may not be offered, is
     left out.
     """
@@ -97,7 +101,7 @@ class ColdStartModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         pairs, quantities = [_none()], Quantities.of(snapshot)
         if self.model_ is not None and len(waiting):
             latest = waiting[-self._options.most_waiting :]
-            pairs += _best_pairs(snapshot, accounts, latest, self.model_, self._options.per_account)
+            pairs += _best_pairs(snapshot, accounts, latest, self.model_, self._options)
         account, product, probability = (np.concatenate(column) for column in zip(*pairs, strict=True))
         return Candidates(
             account=account,
@@ -120,7 +124,7 @@ class ColdStartModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
             waited = sample(unsold(snapshot, self.products_), self._options.products, rng)
             standing = sample(np.unique(snapshot.pairs.account).astype(np.int32), self._options.accounts, rng)
             if len(waited) and len(standing):
-                pairs = _described(_Likeness.of(snapshot, waited), standing, waited)
+                pairs = _described(_Likeness.of(snapshot, waited, self._options), standing, waited)
                 values.append(pairs.values)
                 novel = novel_purchases(past, cutoff, self.horizon_days)
                 bought.append(stands_in(novel, pairs.account, pairs.product))
@@ -162,7 +166,7 @@ class _Likeness(NamedTuple):
     Attributes:
         profile: each account's purchases, decayed, adding up to 1, `(n_accounts, n_products)`.
         alike: cosine of the names of all products and of those that wait, `(n_products, n_waiting)`.
-        n_fresh: products that each account bought first in the last 90 days, `(n_accounts,)`.
+        n_fresh: products that each account bought first in the last `fresh_days`, `(n_accounts,)`.
     """
 
     profile: sp.csr_array
@@ -170,15 +174,14 @@ class _Likeness(NamedTuple):
     n_fresh: NDArray[np.int64]
 
     @classmethod
-    def of(cls, snapshot: Snapshot, waiting: RowArray) -> Self:
-        config = ContentConfig()
+    def of(cls, snapshot: Snapshot, waiting: RowArray, config: ColdStartConfig) -> Self:
         sold = np.bincount(snapshot.lines.product, minlength=snapshot.shape[1]) > 0
-        vectors = name_vectors(snapshot.names, sold, config.max_terms)
+        vectors = name_vectors(snapshot.names, sold, ContentConfig().max_terms)
         decayed, pairs = snapshot.decayed(config.half_life_days), snapshot.pairs
         return cls(
             profile=scaled_rows(decayed, np.asarray(decayed.sum(axis=1)).ravel()),
             alike=(vectors @ vectors[waiting].T.tocsr()).toarray(),
-            n_fresh=np.bincount(pairs.account[pairs.first_age <= 90.0], minlength=snapshot.shape[0]),
+            n_fresh=np.bincount(pairs.account[pairs.first_age <= config.fresh_days], minlength=snapshot.shape[0]),
         )
 
     def to(self, accounts: RowArray) -> tuple[AnyFloatArray, AnyFloatArray]:
@@ -192,7 +195,7 @@ class _Likeness(NamedTuple):
 
 
 def _described(likeness: _Likeness, accounts: RowArray, products: RowArray) -> CandidateFeatures:
-    """Return all pairs: likeness of the nearest owned name, mean likeness, log(1 + new products in 90 days)."""
+    """Return all pairs: likeness of the nearest owned name, mean likeness, log(1 + fresh products)."""
     nearest, taste = likeness.to(accounts)
     added = np.repeat(np.log1p(likeness.n_fresh[accounts]), len(products))
     values = np.column_stack([nearest.ravel(), taste.ravel(), added]).astype(np.float32)
@@ -200,15 +203,15 @@ def _described(likeness: _Likeness, accounts: RowArray, products: RowArray) -> C
 
 
 def _best_pairs(
-    snapshot: Snapshot, accounts: RowArray, waiting: RowArray, model: LogisticRegression, k: int
+    snapshot: Snapshot, accounts: RowArray, waiting: RowArray, model: LogisticRegression, config: ColdStartConfig
 ) -> list[tuple[RowArray, RowArray, AnyFloatArray]]:
-    """Return, block by block, account, product and probability of each account's `k` likeliest launches."""
-    likeness, size = _Likeness.of(snapshot, waiting), max(1, _BLOCK_CELLS // len(waiting))
+    """Return, block by block, account, product and probability of each account's likeliest launches."""
+    likeness, size = _Likeness.of(snapshot, waiting, config), max(1, _BLOCK_CELLS // len(waiting))
     found = []
     for block in blocks(accounts, size):
         pairs = _described(likeness, block, waiting)
         odds = model.decision_function(pairs.values).reshape(len(block), len(waiting))
-        best = np.argsort(-odds, axis=1, kind="stable")[:, :k]  # ties by product, which rises
+        best = np.argsort(-odds, axis=1, kind="stable")[:, : config.per_account]  # ties by product, which rises
         probability = expit(np.take_along_axis(odds, best, axis=1)).astype(np.float32)
         found.append((np.repeat(block, best.shape[1]), waiting[best.ravel()], probability.ravel()))
     return found

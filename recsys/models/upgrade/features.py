@@ -15,7 +15,6 @@ from recsys.ladder.edges import Ladder
 from recsys.ladder.upgrade_events import EdgePairs
 from recsys.models.order_process import count_orders
 from recsys.models.upgrade.snapshot import (
-    RECENT_DAYS,
     ClimbSnapshot,
     climbs_a_purchase,
     ladder_of_edge,
@@ -50,7 +49,7 @@ def account_features(snapshot: ClimbSnapshot, pairs: EdgePairs) -> dict[str, Flo
     """Return what is known of the account of each pair, arrays `(n_pairs,)` by name."""
     lines, n = snapshot.history.known(), snapshot.history.n_accounts
     activity = snapshot.activity
-    recent = lines.seconds >= snapshot.now - RECENT_DAYS * SECONDS_A_DAY
+    recent = lines.seconds >= snapshot.recent
     revenue = np.bincount(lines.account, weights=lines.revenue, minlength=n)
     past = snapshot.past
     columns = {
@@ -147,7 +146,7 @@ def _rung_features(
     snapshot: ClimbSnapshot, pairs: EdgePairs, peer_shares: FloatArray, horizon_days: int
 ) -> dict[str, FloatArray]:
     index, now = snapshot.index, snapshot.now
-    recent = now - RECENT_DAYS * SECONDS_A_DAY
+    recent = snapshot.recent
     total = index.sums(pairs.lower, 0, now)
     late = index.sums(pairs.lower, recent, now)
     early = index.sums(pairs.lower, 0, recent)

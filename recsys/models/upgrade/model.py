@@ -47,6 +47,8 @@ class UpgradeConfig(Config):
     """Pairs of a cutoff that are kept at least, for a market with few climbs."""
     block_pairs: int = Field(1_000_000, ge=1)
     """Pairs that are scored at a time; bounds the memory."""
+    recent_days: int = Field(90, ge=1)
+    """Days that count as recent: a quarter, long enough for a few orders of a business, short enough to be news."""
     climbs: UpgradeEventConfig = UpgradeEventConfig()
     """What counts as standing and as a climb."""
 
@@ -134,7 +136,7 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         """
         check_is_fitted(self)
         config = self.config or UpgradeConfig()
-        snapshot = ClimbSnapshot.at(history, self.ladder_, config.climbs, as_of)
+        snapshot = ClimbSnapshot.at(history, self.ladder_, config.climbs, as_of, config.recent_days)
         pairs = snapshot.standing
         probability = self.pair_probabilities(snapshot, pairs)
         product, lower = snapshot.edges.upper[pairs.edge], snapshot.edges.lower[pairs.edge]
@@ -189,7 +191,7 @@ class UpgradeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def _sample(self, history: History, cutoff: datetime, rng: np.random.Generator) -> ClimbSample:
         config = self.config or UpgradeConfig()
-        snapshot = ClimbSnapshot.at(history, self.ladder_, config.climbs, cutoff)
+        snapshot = ClimbSnapshot.at(history, self.ladder_, config.climbs, cutoff, config.recent_days)
         pairs = snapshot.standing
         climbed = climbs_within(history, snapshot, pairs, config)
         n_climbs = min(int(climbed.sum()), config.most_climbs)

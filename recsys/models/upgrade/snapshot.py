@@ -28,7 +28,6 @@ from recsys.ladder.upgrade_events import (
 )
 from recsys.models.order_process import OrderActivity, measure_activity
 
-RECENT_DAYS: Final = 90  # a quarter: long enough for a few orders of a business, short enough to be news
 _SPAN: Final = 2**34  # seconds; beyond any time in the data
 
 
@@ -44,6 +43,7 @@ class ClimbSnapshot:
         standing: the pairs that may climb: bought the lower rung within `standing_days`, never the higher one.
         past: first purchases of a higher rung before `now`, judged on lines before `now`.
         exposed: all pairs that ever bought the lower rung, those that have bought the higher one since too.
+        recent: seconds from which on a purchase is recent.
     """
 
     history: History
@@ -53,10 +53,13 @@ class ClimbSnapshot:
     standing: EdgePairs
     past: UpgradeEvents
     exposed: EdgePairs
+    recent: int
 
     @classmethod
-    def at(cls, history: History, ladder: Ladder, config: UpgradeEventConfig, as_of: datetime) -> ClimbSnapshot:
-        """Return what is known strictly before `as_of`."""
+    def at(
+        cls, history: History, ladder: Ladder, config: UpgradeEventConfig, as_of: datetime, recent_days: int = 90
+    ) -> ClimbSnapshot:
+        """Return what is known strictly before `as_of`, the last `recent_days` of it as recent."""
         before = history.before(as_of)
         now = epoch_seconds(as_of)
         index = PurchaseIndex.of(before)
@@ -64,7 +67,8 @@ class ClimbSnapshot:
         pairs = pair_up(index, edges)
         fresh = (pairs.upper == NEVER) & (now - index.last[pairs.lower] <= config.standing_days * SECONDS_A_DAY)
         past = find_upgrade_events(before, edges, config)
-        return cls(before, now, index, edges, pairs.select(fresh), past, pairs)
+        recent = now - recent_days * SECONDS_A_DAY
+        return cls(before, now, index, edges, pairs.select(fresh), past, pairs, recent)
 
     @cached_property
     def activity(self) -> OrderActivity:
@@ -109,8 +113,8 @@ def standing_end(snapshot: ClimbSnapshot, pairs: EdgePairs) -> IntArray:
 
 
 def recent_buyers(snapshot: ClimbSnapshot) -> FloatArray:
-    """Return how many accounts bought each product in the last quarter, `(n_products,)`."""
-    recent = snapshot.index.last >= snapshot.now - RECENT_DAYS * SECONDS_A_DAY
+    """Return how many accounts bought each product recently, `(n_products,)`."""
+    recent = snapshot.index.last >= snapshot.recent
     return np.bincount(snapshot.index.product[recent], minlength=snapshot.history.n_products).astype(np.float64)
 
 
