@@ -31,6 +31,7 @@ from recsys.backtesting.results import CutoffResult, MethodDifference, MethodSco
 from recsys.backtesting.trainer import Read, over_history
 from recsys.backtesting.upgrade_scores import first_of_each, score_upsell
 from recsys.contracts import columns as c
+from recsys.contracts.plugins import plugin_at_fault
 from recsys.data.dataset import Dataset
 from recsys.data.history import History
 from recsys.errors import EmptyDataError, PluginError
@@ -151,13 +152,18 @@ def guarded(look_back: Callable[[], PastValidation]) -> PastValidation:
     beside it must not be lost. A part of somebody else's, the memory and the disk are no faults of the engine.
 
     Raises:
-        PluginError, MemoryError, OSError: as they come.
+        PluginError: an error was raised in the code of a plug-in, which it names.
+        MemoryError, OSError: as they come.
     """
     try:
         return look_back()
     except (PluginError, MemoryError, OSError):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is ours
+    except Exception as error:
+        part = plugin_at_fault(error)
+        if part is not None:
+            what = f"{type(error).__name__}: {error}"
+            raise PluginError(f"{part}: failed in the replay of the past: {what}; mend or leave it out") from error
         why = f"the past was not replayed, because the engine failed in it: {type(error).__name__}: {error}"
         return PastValidation(None, None, (why,), "".join(format_exception(error)))
 

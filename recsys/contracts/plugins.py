@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
+from traceback import walk_tb
 from typing import Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator
@@ -93,6 +94,24 @@ def fitted_plugin(what: str, fitted: _P) -> _P:
     if fitted is None:
         raise PluginError(f"{what}: fit returned None, must return what was fitted; end it with `return self`")
     return fitted
+
+
+def plugin_at_fault(error: BaseException) -> str | None:
+    """Return the part of another package in whose code an error was raised; None where it was raised in no such part.
+
+    What a part calls is its fault too: an array of numpy that it gave the wrong shape.
+    """
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    ran_in = {frame.f_globals.get("__name__", "").partition(".")[0] for frame in frames} - {__name__.partition(".")[0]}
+    classes = {type(frame.f_locals.get("self")).__qualname__ for frame in frames}
+    found = [
+        (entry.attr in classes, f"{_GROUP}.{kind} {name!r} ({entry.value})")
+        for kind in _MEMBERS
+        for name, entry in _entries(kind).items()
+        if entry.module.partition(".")[0] in ran_in
+    ]
+    surely = any(is_class for is_class, _ in found)  # else the package is known, and not which of its parts it was
+    return " or ".join(told for is_class, told in found if is_class == surely) or None
 
 
 def check_unique(what: str, names: Sequence[str]) -> None:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
 import pytest
 
+from recsys.backtesting.baselines import PopularBaseline, RecentlyPopularBaseline
+from recsys.data.dataset import ReadSpec, read_dataset
 from recsys.errors import ConfigError
+from recsys.fitting.pipeline import fit
+from recsys.ladder.file import ladder_from_data
+from recsys.simulation.constants import MarketConfig
+from recsys.simulation.market import write_market
+from training.evidence import gather_evidence
 from training.gate import (
     BinEvidence,
     Comparison,
@@ -17,7 +28,13 @@ from training.gate import (
     judge_evidence,
     limits_sentence,
 )
+from training.validation import validate_on_past
 
+QUICK = {
+    "next_product": {"sampling": {"train_accounts": 150, "calibration_accounts": 300}, "ranker": {"kind": "logistic"}},
+    "upgrades": {"n_cutoffs": 2},
+    "evaluation": {"bootstrap": {"n_resamples": 200}, "importance_rows": 100},
+}
 WHOLE = DataFacts(fingerprint="a", rows_a_day=100, active_accounts=500, products=400)
 
 
@@ -101,3 +118,30 @@ def test_a_configuration_states_other_limits() -> None:
     assert config.gate.profile_of(evidence(80, 5_000)) == "medium"
     with pytest.raises(ConfigError, match="profile == 'tiny'"):
         TrainConfig(gate={"profile": "tiny"})
+
+
+@pytest.mark.proof  # a training and its replay, half a minute
+def test_a_market_of_medium_size_is_judged_as_one(tmp_path: Path) -> None:
+    """Of 1,200 accounts some hundred and fifty buy something new in the month that is replayed."""
+    write_market(MarketConfig(n_accounts=1_200, n_products=200, seed=3), tmp_path)
+    names = {name: str(tmp_path / f"{name}.parquet") for name in ("orders", "products", "accounts", "upgrades")}
+    spec, config = ReadSpec(**names, as_of=datetime(2025, 7, 1, tzinfo=UTC)), TrainConfig.model_validate(QUICK)
+    data = read_dataset(spec)
+    replay = validate_on_past(
+        lambda cutoff: read_dataset(spec.model_copy(update={"as_of": cutoff})),
+        data.history(),
+        data.as_of,
+        config,
+        ladder_from_data(config.ladder),
+        baselines=lambda: (PopularBaseline(), RecentlyPopularBaseline(30)),
+    )
+    found = gather_evidence(fit(data, config), data, config, replay, np.random.default_rng(0))
+    assert 100 <= found.n_accounts < 400
+    assert found.purchases >= 300
+    assert config.gate.profile_of(found) == "medium"
+    assert judge_evidence(found, None) == judge_evidence(found, None, config.gate.medium)
+    failed = [
+        {check.name for check in judge_evidence(found, None, limits) if not check.passed}
+        for limits in (config.gate.small, config.gate.medium, config.gate.large)
+    ]
+    assert failed[0] <= failed[1] <= failed[2]

@@ -15,6 +15,7 @@ from recsys.arrays import RowArray
 from recsys.backtesting.backtest import RAW
 from recsys.backtesting.baselines import BacktestModel, PopularBaseline, RecentlyPopularBaseline
 from recsys.contracts.offers import OfferRequest
+from recsys.contracts.plugins import load_plugin
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.history import History
 from recsys.errors import PluginError
@@ -24,6 +25,7 @@ from recsys.fitting.pipeline import FittedModels, fit
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import fixed_ladder, ladder_from_data
 from recsys.ranking.engine import OfferEngine
+from tests.support.foreign_distribution import install
 from training.evidence import data_facts, gather_evidence, kind_calibration, offered_share
 from training.gate import DataFacts, GateCheck, GateEvidence, TrainConfig, judge_evidence
 from training.validation import PastValidation, guarded, replay_upgrades, take_window, validate_on_past
@@ -137,6 +139,20 @@ def test_a_fault_in_the_replay_is_the_engines() -> None:
     )
     assert found.fault is not None
     assert "in broken" in found.fault
+
+
+def test_a_fault_of_an_installed_part_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before, it was told as a fault of the engine, to report with us."""
+    parts = "[offer_engine.baselines]\nlatest = broken_rival:Latest\n[offer_engine.features]\nage = broken_rival:Age\n"
+    install(tmp_path, parts)
+    code = "class Latest:\n    name = 'latest'\n    def fit(self, history, cutoff): return {}['margin']\n"
+    (tmp_path / "broken_rival.py").write_text(f"{code}    def recommend(self, accounts, k): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    rival = load_plugin("baselines", "latest")
+    with pytest.raises(
+        PluginError, match=r"baselines 'latest' \(broken_rival:Latest\): failed .*: KeyError: 'margin'; "
+    ):
+        guarded(lambda: rival.fit(None, None))
 
 
 @pytest.mark.parametrize("error", [PluginError("baseline 'own'"), OSError("disk full"), MemoryError()])
