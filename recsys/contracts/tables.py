@@ -6,12 +6,15 @@ messages about missing columns quote them, and `TableSchema.pandera_frame` and `
 
 from __future__ import annotations
 
+import functools
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from recsys.contracts import columns as c
 
 if TYPE_CHECKING:
+    import ibis
     import pandera.ibis
     import pandera.pandas
 
@@ -22,6 +25,7 @@ COMPLETED: OrderStatus = "completed"
 CANCELLED: OrderStatus = "cancelled"
 RETURNED: OrderStatus = "returned"
 
+_SHOWN_ROWS = 3
 _PANDAS_DTYPES = {"string": "str", "float64": "float64", "boolean": "bool", "timestamp": "datetime64[us, UTC]"}
 
 
@@ -95,15 +99,23 @@ class TableSchema:
         import pandera.ibis as pa
 
         dtypes = {"string": dt.string, "float64": dt.float64, "boolean": dt.boolean, "timestamp": dt.Timestamp(scale=6)}
-        columns = {
-            column.name: pa.Column(
-                dtypes[column.dtype],
-                pa.Check.ge(column.minimum) if column.minimum is not None else None,
-                nullable=column.nullable,
-            )
-            for column in self.columns
-        }
-        return pa.DataFrameSchema(columns, strict=True, name=self.name)
+        columns = {column.name: pa.Column(dtypes[column.dtype], nullable=True) for column in self.columns}
+        # One query looks at all columns; pandera's own checks of a column would be one or two each.
+        allowed = pa.Check(lambda data: self._allowed(data.table), name="allowed_values", n_failure_cases=_SHOWN_ROWS)
+        return pa.DataFrameSchema(columns, checks=allowed, strict=True, name=self.name)
+
+    def _allowed(self, table: ibis.Table) -> ibis.ir.BooleanValue:
+        """Which rows have a value wherever one must be, and none below its least."""
+        rules = [~_is_nothing(table[column.name]) for column in self.columns if not column.nullable]
+        for column in self.columns:
+            if column.minimum is not None:
+                value = table[column.name]
+                rules.append(value.isnull() | (value >= column.minimum))
+        return functools.reduce(operator.and_, rules)
+
+
+def _is_nothing(value: ibis.Value) -> ibis.ir.BooleanValue:
+    return value.isnull() | value.isnan() if value.type().is_floating() else value.isnull()
 
 
 def _pandas_dtype(column: Column) -> str:

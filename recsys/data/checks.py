@@ -228,7 +228,7 @@ LINE_REASONS = (DUPLICATE, TAKEN_BACK)
 _LINE = [c.ORDER_ID, c.LINE_ID]
 
 
-def duplicate_lines(judged: ibis.Table) -> ibis.Table:
+def duplicate_lines(judged: ibis.Table) -> ibis.Table | None:
     """Return `source_row` and `drop_reason` of the good rows that another row of the same line overrules.
 
     Of several rows with one order and line the first stays; none does where a row says that the line was cancelled
@@ -236,11 +236,10 @@ def duplicate_lines(judged: ibis.Table) -> ibis.Table:
 
     Args:
         judged: `source_row order_id line_id quantity drop_reason`, where a null reason marks the good rows;
-            `line_id` may be missing.
+            without `line_id` no row can be another's, and None is returned.
     """
     if c.LINE_ID not in judged.columns:
-        nothing = judged.filter(ibis.literal(False))
-        return nothing.select(c.SOURCE_ROW, c.DROP_REASON)
+        return None
     named = judged.filter(judged[c.LINE_ID].notnull())
     good = named.filter(named[c.DROP_REASON].isnull()).mutate(takes_back=is_reversal(named))
     withdrawn = named.filter(named[c.DROP_REASON] == WITHDRAWN.name).select(*_LINE).distinct()

@@ -239,19 +239,22 @@ def clean_lines(
     end = find_history_end(_good(checked), now or datetime.now(UTC)) if as_of is None else None
     moment = as_of or _day_after_last(checked, end, source)
     judged, kept_currency = keep_one_currency(_before(checked, moment, end), currency, source.location)
-    judged, warnings = judge_together(judged, source, mapping)
-    repeats = find_repeats(_good(judged), source)
+    found = judge_together(judged, source, mapping)
+    judged, good = found.lines, _good(found.lines)
+    repeats = find_repeats(good, source, found.n_lines)
 
-    again = connection.create_table("said_again", _again(judged, repeats.rows), temp=True)
-    good = _good(judged).anti_join(again, c.SOURCE_ROW)
-    netted = connection.create_table("netted", net_reversals(good), temp=True)
+    again = _again(judged, repeats.rows)
+    if again is not None:
+        again = connection.create_table("said_again", again, temp=True)
+        good = good.anti_join(again, c.SOURCE_ROW)
+    netted = connection.create_table("netted", net_reversals(good), temp=True) if found.n_reversals else None
     lines = connection.create_table("lines", _kept(good, netted), temp=True)
     dropped = connection.create_table("dropped", _dropped(judged, again, good, netted), temp=True)
-    shortened = netted.filter((netted[REMAINING] > 0) & (netted[REMAINING] < netted[c.QUANTITY]))
-    n_shortened = int(shortened.count().to_pyarrow().as_py())
-    for name in ("checked", "said_again", "netted"):
-        connection.drop_table(name)
-    return CleanLines(lines, dropped, moment, kept_currency, n_shortened, (*warnings, *repeats.warnings))
+    n_shortened = 0 if netted is None else _count_shortened(netted)
+    for name, stored in {"checked": checked, "said_again": again, "netted": netted}.items():
+        if stored is not None:
+            connection.drop_table(name)
+    return CleanLines(lines, dropped, moment, kept_currency, n_shortened, (*found.warnings, *repeats.warnings))
 
 
 def _day_after_last(checked: ibis.Table, end: HistoryEnd | None, source: TableSource) -> datetime:
@@ -273,32 +276,47 @@ def _before(checked: ibis.Table, moment: datetime, end: HistoryEnd | None) -> ib
     return checked.mutate(**{c.DROP_REASON: ibis.ifelse(time >= naive_utc(moment), reason, checked[c.DROP_REASON])})
 
 
-def _again(judged: ibis.Table, repeated: ibis.Table | None) -> ibis.Table:
-    """`source_row` and `drop_reason` of the good rows that stand for a line which another row has."""
-    named = duplicate_lines(judged)
-    return named if repeated is None else ibis.union(named, repeated)
+def _again(judged: ibis.Table, repeated: ibis.Table | None) -> ibis.Table | None:
+    """`source_row` and `drop_reason` of the good rows that stand for a line which another row has; None: none can."""
+    parts = [part for part in (duplicate_lines(judged), repeated) if part is not None]
+    return ibis.union(*parts) if len(parts) > 1 else next(iter(parts), None)
 
 
 def _good(lines: ibis.Table) -> ibis.Table:
     return lines.filter(lines[c.DROP_REASON].isnull())
 
 
-def _kept(good: ibis.Table, netted: ibis.Table) -> ibis.Table:
+def _count_shortened(netted: ibis.Table) -> int:
+    shortened = netted.filter((netted[REMAINING] > 0) & (netted[REMAINING] < netted[c.QUANTITY]))
+    return int(shortened.count().to_pyarrow().as_py())
+
+
+def _kept(good: ibis.Table, netted: ibis.Table | None) -> ibis.Table:
     """The sale lines with what reversals left of them, in the order of time, order and line."""
     placed = with_line_ids(good)
-    joined = placed.left_join(netted.select(c.SOURCE_ROW, REMAINING), c.SOURCE_ROW)
-    units = joined[REMAINING].fill_null(joined[c.QUANTITY])
-    shares = {c.DISCOUNT: joined[c.DISCOUNT] * (units / joined[c.QUANTITY])} if c.DISCOUNT in joined.columns else {}
-    sales = joined.mutate(**{c.QUANTITY: units}, **shares)
-    stays = sales.filter(sales[c.QUANTITY] > 0)
+    stays = placed if netted is None else _left_by_reversals(placed, netted)
     own = [c.LINE_ID] if c.LINE_ID in good.columns else []  # else the place in the source, which counts past 9
     ordered = stays.order_by([c.ORDERED_AT, c.ORDER_ID, *own, c.SOURCE_ROW])
     return ordered.select(*(column.name for column in LINE_COLUMNS if column.name in ordered.columns))
 
 
-def _dropped(judged: ibis.Table, again: ibis.Table, good: ibis.Table, netted: ibis.Table) -> ibis.Table:
+def _left_by_reversals(lines: ibis.Table, netted: ibis.Table) -> ibis.Table:
+    joined = lines.left_join(netted.select(c.SOURCE_ROW, REMAINING), c.SOURCE_ROW)
+    units = joined[REMAINING].fill_null(joined[c.QUANTITY])
+    shares = {c.DISCOUNT: joined[c.DISCOUNT] * (units / joined[c.QUANTITY])} if c.DISCOUNT in joined.columns else {}
+    sales = joined.mutate(**{c.QUANTITY: units}, **shares)
+    return sales.filter(sales[c.QUANTITY] > 0)
+
+
+def _dropped(judged: ibis.Table, again: ibis.Table | None, good: ibis.Table, netted: ibis.Table | None) -> ibis.Table:
     """`source_row` and `drop_reason` of every row that is not among the kept lines."""
     failed = judged.filter(judged[c.DROP_REASON].notnull()).select(c.SOURCE_ROW, c.DROP_REASON)
+    parts = [failed, *(() if again is None else (again,)), *(() if netted is None else _reversed(good, netted))]
+    return ibis.union(*parts) if len(parts) > 1 else failed
+
+
+def _reversed(good: ibis.Table, netted: ibis.Table) -> tuple[ibis.Table, ibis.Table]:
+    """The sales that were taken back whole, and the reversals."""
     fate = ibis.cases(
         ((netted[c.QUANTITY] > 0) & (netted[REMAINING] == 0), REVERSED.name),
         (netted[c.QUANTITY] > 0, ibis.null("string")),
@@ -310,4 +328,4 @@ def _dropped(judged: ibis.Table, again: ibis.Table, good: ibis.Table, netted: ib
     nobodys = good.filter(is_reversal(good) & good[c.ACCOUNT_ID].isnull()).select(
         c.SOURCE_ROW, ibis.literal(UNMATCHED_REVERSAL.name).name(c.DROP_REASON)
     )
-    return ibis.union(failed, again, matched.filter(matched[c.DROP_REASON].notnull()), nobodys)
+    return matched.filter(matched[c.DROP_REASON].notnull()), nobodys

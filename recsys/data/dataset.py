@@ -51,8 +51,8 @@ _SEPARATOR = "\x1f"
 _NULL = "\x1e"
 
 
-def fingerprint_rows(table: ibis.Table, columns: Sequence[str]) -> str:
-    """Return a SHA-256 over the rows of a table, whatever their order.
+def fingerprint_rows(connection: Backend, table: ibis.Table, columns: Sequence[str]) -> str:
+    """Return a SHA-256 over the rows of a table of the connection or of memory, whatever their order.
 
     Each row's MD5 gives a 64-bit number; the sum over all rows, their number and the column names are hashed. MD5
     stands here because its value, unlike that of DuckDB's own hash, is the same in every version; it tells data
@@ -61,7 +61,7 @@ def fingerprint_rows(table: ibis.Table, columns: Sequence[str]) -> str:
     texts = [table[name].cast("string").fill_null(_NULL) for name in columns]
     digests = table.select(number=_md5_number_lower(ibis.literal(_SEPARATOR).join(texts)))
     sums = digests.agg(rows=digests.count(), total=digests["number"].sum().cast("string"))
-    item = sums.to_pyarrow().to_pylist()[0]
+    item = connection.to_pyarrow(sums).to_pylist()[0]
     return digest_of([*columns, str(item["rows"]), str(item["total"])])
 
 
@@ -288,8 +288,9 @@ def _order_columns(source: TableSource, mapping: Mapping[str, str], preset: Pres
 def _order_outcome(
     clean: CleanLines, source: TableSource, mapping: Mapping[str, str], preset: Preset | None
 ) -> ReadResult:
-    kept = int(clean.lines.count().to_pyarrow().as_py())
-    unknown = int(clean.lines.filter(clean.lines[c.ACCOUNT_ID].isnull()).count().to_pyarrow().as_py())
+    counted = clean.lines.agg(kept=clean.lines.count(), known=clean.lines[c.ACCOUNT_ID].count())
+    kept, known = counted.to_pyarrow().to_pylist()[0].values()
+    unknown = kept - known
     notes = []
     if unknown:
         notes.append(f"{unknown:,} of the kept lines have no account: they count for rules, not for accounts.")
@@ -302,11 +303,14 @@ def _order_outcome(
 def _lost_zeros(
     clean: CleanLines, source: TableSource, mapping: Mapping[str, str], tables: Mapping[str, CleanTable]
 ) -> list[str]:
+    keys = {schema.name: schema.key[0] for schema in (PRODUCTS, ACCOUNTS)}
+    zeros = clean.lines.agg(**{key: clean.lines[key].startswith("0").any() for key in keys.values()})
+    begins = zeros.to_pyarrow().to_pylist()[0]
     found = []
-    for schema in (PRODUCTS, ACCOUNTS):
-        (key,) = schema.key
-        others = tables[schema.name].frame[key].tolist() if schema.name in tables else []
-        found += find_lost_zeros(source, mapping[key], clean.lines, key, others)
+    for name, key in keys.items():
+        others = tables[name].frame[key].tolist() if name in tables else []
+        if begins[key] or any(other.startswith("0") for other in others):
+            found += find_lost_zeros(source, mapping[key], clean.lines, key, others)
     return found
 
 
@@ -336,9 +340,9 @@ def _assemble(
     _validate(ORDERS.pandera_ibis(), orders)
     _validate(PRODUCTS.pandera_frame(), products)
     _validate(ACCOUNTS.pandera_frame(), accounts)
-    digests = [fingerprint_rows(orders, [name for name in ORDERS.names if name != c.LINE_ID])]
+    digests = [fingerprint_rows(connection, orders, [name for name in ORDERS.names if name != c.LINE_ID])]
     digests += [
-        fingerprint_rows(_loaded(connection, frame), list(frame.columns))
+        fingerprint_rows(connection, _without_zones(frame), list(frame.columns))
         for frame in (products, accounts, upgrades)
         if frame is not None
     ]
@@ -355,9 +359,9 @@ def _validate(
         raise DataError(f"the cleaned {schema.name} break their contract: {error}; report it with the data") from None
 
 
-def _loaded(connection: Backend, frame: pd.DataFrame) -> ibis.Table:
+def _without_zones(frame: pd.DataFrame) -> ibis.Table:
     zoned = {str(name): frame[name].dt.tz_convert(None) for name in frame.select_dtypes("datetimetz")}
-    return connection.create_table(ibis.util.gen_name("entities"), ibis.memtable(frame.assign(**zoned)), temp=True)
+    return ibis.memtable(frame.assign(**zoned))
 
 
 def _refuse_nothing_left(report: TableReport) -> None:

@@ -116,10 +116,14 @@ class Suspicions(NamedTuple):
 
     Attributes:
         lines: the lines, with `drop_reason` set where one can't be right.
+        n_lines: how many good ones were looked at.
+        n_reversals: how many of them take units back.
         warnings: a sentence each.
     """
 
     lines: ibis.Table
+    n_lines: int
+    n_reversals: int
     warnings: tuple[str, ...]
 
 
@@ -137,7 +141,7 @@ def judge_together(lines: ibis.Table, source: TableSource, columns: Mapping[str,
     good = lines.filter(lines[c.DROP_REASON].isnull())
     seen = _summary(good)
     if not seen.n_lines:
-        return Suspicions(lines, ())
+        return Suspicions(lines, 0, 0, ())
     warnings = _judge_prices(good, source, columns, seen)
     _refuse_totals(good, source, columns)
     bound = max(_MOST_UNITS, _TIMES_COMMON * seen.common_quantity)
@@ -150,7 +154,7 @@ def judge_together(lines: ibis.Table, source: TableSource, columns: Mapping[str,
                 )
             }
         )
-    return Suspicions(lines, tuple(warnings))
+    return Suspicions(lines, seen.n_lines, seen.n_reversals, tuple(warnings))
 
 
 class _Summary(NamedTuple):
@@ -158,18 +162,21 @@ class _Summary(NamedTuple):
     most_units: float
     common_quantity: float
     n_free: int
+    n_reversals: int
 
 
 def _summary(good: ibis.Table) -> _Summary:
     units = good[c.QUANTITY].abs()
-    item = (
-        good.agg(n_lines=good.count(), most_units=units.max(), n_free=(good[c.UNIT_PRICE] == 0).sum())
-        .to_pyarrow()
-        .to_pylist()[0]
+    counted = good.agg(
+        n_lines=good.count(),
+        most_units=units.max(),
+        n_free=(good[c.UNIT_PRICE] == 0).sum(),
+        n_reversals=(good[c.QUANTITY] < 0).sum(),
     )
+    item = counted.to_pyarrow().to_pylist()[0]
     most = item["most_units"] or 0.0
     common = units.median().to_pyarrow().as_py() if most > _MOST_UNITS else 1.0
-    return _Summary(item["n_lines"], most, common or 1.0, item["n_free"] or 0)
+    return _Summary(item["n_lines"], most, common or 1.0, item["n_free"] or 0, item["n_reversals"] or 0)
 
 
 def _judge_prices(good: ibis.Table, source: TableSource, columns: Mapping[str, str], seen: _Summary) -> list[str]:
@@ -194,7 +201,7 @@ class _Growth(NamedTuple):
 
     n_lines: int
     n_grown: int
-    rows: tuple[int, ...]
+    grown: ibis.Table
 
 
 def count_grown(lines: ibis.Table, value: str) -> _Growth:
@@ -215,8 +222,7 @@ def count_grown(lines: ibis.Table, value: str) -> _Growth:
     more = fewest.filter(fewest["units"] > fewest["fewest"]).inner_join(usual, c.PRODUCT_ID)
     grown = more["value"] > more["usual"] * (more["units"] / more["fewest"]).sqrt()
     item = more.agg(n=more.count(), grown=grown.sum()).to_pyarrow().to_pylist()[0]
-    rows = more.filter(grown).order_by(c.SOURCE_ROW).limit(_EXAMPLES)[c.SOURCE_ROW].to_pyarrow().to_pylist()
-    return _Growth(item["n"], item["grown"] or 0, tuple(rows))
+    return _Growth(item["n"], item["grown"] or 0, more.filter(grown))
 
 
 def looks_like_totals(found: _Growth) -> bool:
@@ -230,9 +236,10 @@ def _refuse_totals(good: ibis.Table, source: TableSource, columns: Mapping[str, 
             continue
         found = count_grown(good, unit)
         if looks_like_totals(found):
+            rows = _places(source, found.grown)
             raise DataError(
                 f"{source.location}: {columns[unit]} grows with the quantity in {found.n_grown:,} of {found.n_lines:,} "
-                f"lines that have more units than others of their product ({_rows(source, found.rows)}), {unit} must "
+                f"lines that have more units than others of their product ({rows}), {unit} must "
                 f"be the value of one unit; map it as {line}={columns[unit]}"
             )
     if c.LINE_TOTAL in columns:
@@ -259,7 +266,7 @@ class Repeats(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def find_repeats(good: ibis.Table, source: TableSource) -> Repeats:
+def find_repeats(good: ibis.Table, source: TableSource, n_about: int) -> Repeats:
     """Return the lines of orders each of whose lines stands there again, and how many others do.
 
     Lines with a line id are told apart by it (`duplicate_lines`); others are the same where order, account, product,
@@ -271,14 +278,15 @@ def find_repeats(good: ibis.Table, source: TableSource) -> Repeats:
     Args:
         good: lines, which may have a line id.
         source: where they come from.
+        n_about: how many they are, about.
     """
     if c.LINE_ID in good.columns:
         return Repeats(None, ())
     keyed = good.select(c.SOURCE_ROW, c.ORDER_ID, key=ibis.struct({name: good[name] for name in _SAME}).hash())
-    n_lines = int(keyed.count().to_pyarrow().as_py())
-    few = keyed.filter(keyed[c.ORDER_ID].hash() % _PROBE == 0) if n_lines > _MANY_LINES else keyed
+    few = keyed.filter(keyed[c.ORDER_ID].hash() % _PROBE == 0) if n_about > _MANY_LINES else keyed
     if not _has_repeats(few):
         return Repeats(None, ())
+    n_lines = int(keyed.count().to_pyarrow().as_py())
     several = keyed.group_by("key").having(keyed.count() > 1).agg().select("key")
     touched = keyed.semi_join(keyed.semi_join(several, "key").select(c.ORDER_ID).distinct(), c.ORDER_ID)
     counted = touched.group_by([c.ORDER_ID, "key"]).agg(times=touched.count())
@@ -318,13 +326,9 @@ def _has_repeats(keyed: ibis.Table) -> bool:
 
 
 def _places(source: TableSource, lines: ibis.Table) -> str:
+    """Where the first of some rows stand, for a sentence."""
     first = lines.order_by(c.SOURCE_ROW).limit(_EXAMPLES)[c.SOURCE_ROW].to_pyarrow().to_pylist()
-    return _rows(source, first)
-
-
-def _rows(source: TableSource, numbers: Sequence[int]) -> str:
-    """Where rows stand, for a sentence."""
-    places = [source.locate(number) for number in numbers]
+    places = [source.locate(number) for number in first]
     return ", ".join(f"row {row:,}" if file is None else f"{file} row {row:,}" for file, row in places)
 
 
@@ -359,6 +363,8 @@ def refuse_mixed_days(source: TableSource, column: str, time_format: str) -> Non
 def find_lost_zeros(source: TableSource, column: str, lines: ibis.Table, name: str, others: Sequence[str]) -> list[str]:
     """Return a sentence where two ids differ in leading zeros only, which spreadsheets take off.
 
+    It goes through all ids: ask it only where one begins with a zero.
+
     Args:
         source: where the lines come from.
         column: of the source.
@@ -366,9 +372,6 @@ def find_lost_zeros(source: TableSource, column: str, lines: ibis.Table, name: s
         name: of the column in `lines`.
         others: ids of the table of products or accounts.
     """
-    zeros = lines.filter(lines[name].startswith("0"))
-    if not (zeros.limit(1).count().to_pyarrow().as_py() or any(other.startswith("0") for other in others)):
-        return []
     ids = {*lines.select(name).distinct().to_pyarrow()[name].to_pylist(), *others} - {None}
     pairs = sorted((value, value.lstrip("0")) for value in ids if value[0] == "0" and value.lstrip("0") in ids)
     if not pairs:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from datetime import datetime
+
+import ibis
 import pandas as pd
 import pytest
 from pandera.errors import SchemaError
@@ -23,6 +26,24 @@ def test_the_required_columns_are_those_of_the_contract() -> None:
     assert ORDERS.required == (c.ORDER_ID, c.ACCOUNT_ID, c.PRODUCT_ID, c.ORDERED_AT, c.QUANTITY, c.UNIT_PRICE)
     assert [schema.required for schema in SCHEMAS[1:3]] == [(c.PRODUCT_ID,), (c.ACCOUNT_ID,)]
     assert UPGRADES.required == (c.FROM_PRODUCT_ID, c.TO_PRODUCT_ID)
+
+
+def test_the_check_of_a_table_of_order_lines_has_teeth() -> None:
+    texts = dict.fromkeys([column.name for column in ORDERS.columns if column.dtype == "string"], "x")
+    numbers = dict.fromkeys([column.name for column in ORDERS.columns if column.dtype == "float64"], 1.0)
+    right = texts | numbers | {c.ORDERED_AT: datetime(2024, 1, 1), c.ACCOUNT_ID: None}  # noqa: DTZ001
+
+    def lines(**changed: object) -> ibis.Table:
+        types = {
+            column.name: "timestamp(6)" if column.dtype == "timestamp" else column.dtype for column in ORDERS.columns
+        }
+        return ibis.memtable([{name: (right | changed)[name] for name in ORDERS.names}], schema=ibis.schema(types))
+
+    check = ORDERS.pandera_ibis()
+    assert check.validate(lines()) is not None
+    for wrong in ({c.ORDER_ID: None}, {c.ORDERED_AT: None}, {c.QUANTITY: float("nan")}, {c.UNIT_PRICE: -1.0}):
+        with pytest.raises(SchemaError, match="allowed_values"):
+            check.validate(lines(**wrong))
 
 
 def upgrades(**columns: list[str | None]) -> pd.DataFrame:

@@ -65,6 +65,22 @@ def test_the_report_goes_into_json_and_onto_a_screen(folder: Path) -> None:
     assert "no_product_id: the product id is empty" in screen
 
 
+def test_a_column_that_is_called_as_ours_of_the_row_is_not_read(tmp_path: Path) -> None:
+    header, *lines = (HEADER + FIRST).splitlines()
+    marked = [f"Source_Row,{header}", *(f"{100 - place},{line}" for place, line in enumerate(lines))]
+    (tmp_path / "orders.csv").write_text("\n".join(marked))
+    dropped = read_dataset(ReadSpec(orders=str(tmp_path / "orders.csv"))).report.orders.dropped
+    assert [example.row for item in dropped for example in item.examples] == [3, 2]
+
+
+def test_a_table_of_clean_lines_is_read_in_few_statements(folder: Path) -> None:
+    """Each costs ten milliseconds, which is most of what reading a small table takes."""
+    (folder / "1.csv").write_text(HEADER + "o1,a,p,2024-01-01,1,1\n")
+    backend = read_dataset(ReadSpec(orders=str(folder / "1.csv"))).orders.get_backend()
+    ((statements,),) = backend.raw_sql("SELECT txid_current()").fetchall()  # each is a transaction of its own
+    assert statements < 130
+
+
 def test_a_missing_column_shows_what_was_found(tmp_path: Path) -> None:
     (tmp_path / "orders.csv").write_text("order,customer_id,product_id,ordered_at,quantity,unit_price\n1,2,3,4,5,6\n")
     with pytest.raises(

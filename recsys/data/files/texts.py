@@ -29,6 +29,14 @@ _UTF_8: Final = "utf-8"
 _MARKS: Final = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _CHUNK_BYTES: Final = 1 << 20
 _SHOWN: Final = 60
+_LOAD_CSV: Final = f"""
+    CREATE TABLE "{{table}}" AS
+    SELECT COLUMNS(lambda name: lower(name) <> '{c.SOURCE_ROW}'), row_number() OVER () AS {c.SOURCE_ROW}
+    FROM read_csv(
+        ?, all_varchar = true, header = true,
+        store_rejects = true, rejects_table = '{{rejects}}', rejects_scan = '{{scans}}'
+    )
+"""
 
 
 def parse_encoding(given: str | None) -> str | None:
@@ -127,17 +135,9 @@ def _read_recoded(connection: Backend, file: Path, name: str, encoding: str, *, 
 
 def _split(connection: Backend, path: Path, place: str, name: str) -> FileRows:
     rejects, scans = f"rejects_{name}", f"scans_{name}"
-    view = connection.read_csv(
-        str(path),
-        table_name=f"file_{name}",
-        all_varchar=True,
-        header=True,
-        store_rejects=True,
-        rejects_table=rejects,
-        rejects_scan=scans,
-    )
-    # The rejects are known once the file was read to its end: numbering and loading are one pass.
-    loaded = connection.create_table(f"rows_{name}", view.mutate((ibis.row_number() + 1).name(c.SOURCE_ROW)))
+    # One statement, as each that names the file finds its dialect out anew; the rejects are known once it was read.
+    connection.raw_sql(_LOAD_CSV.format(table=f"rows_{name}", rejects=rejects, scans=scans), parameters=[str(path)])
+    loaded = connection.table(f"rows_{name}")
     table = connection.table(rejects)
     broken = (
         table.group_by("line").agg(text=table["csv_line"].min(), why=table["error_message"].min()).order_by("line")
