@@ -110,6 +110,12 @@ def test_beside_the_server_the_other_commands_load(serve: dict[str, str], comman
     assert done.returncode == 0, done.stderr
 
 
+def test_a_server_starts_without_the_libraries_of_readouts(serve: dict[str, str]) -> None:
+    heavy = {"ibis", "duckdb", "sqlglot", "scipy.stats", "pandas"}
+    done = run(serve, f"import sys, serving.app; print(sorted({heavy} & set(sys.modules)))")
+    assert done.stdout == "[]\n", done.stderr
+
+
 def test_one_of_two_extras_is_enough(serve: dict[str, str]) -> None:
     call = "from recsys.extras import require; require(%s, what='this')"
     assert run(serve, call % "'train', 'serve'").returncode == 0
