@@ -4,43 +4,42 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 from recsys.cli import main
 
+Numbers: TypeAlias = NDArray[np.int_]
+
 
 def _lines(**changes: Any) -> pd.DataFrame:
-    n = 40
-    frame = pd.DataFrame(
-        {
-            "order_id": [f"o{i // 2}" for i in range(n)],
-            "account_id": [f"a{i % 5}" for i in range(n)],
-            "product_id": [f"p{i % 7}" for i in range(n)],
-            "ordered_at": pd.date_range("2024-01-01", periods=n, freq="D").astype(str),
-            "quantity": [1] * n,
-            "unit_price": [2.5] * n,
-        }
-    )
-    return frame.assign(**changes)
+    """Forty days of which nothing can be learned."""
+    row = np.arange(40)
+    return _sold(row, account=row % 5, product=row % 7, hours=24).assign(**changes)
 
 
 def _learnable(**changes: Any) -> pd.DataFrame:
     """Half a year in which twenty accounts come to buy products that they did not buy before."""
-    n = 400
-    frame = pd.DataFrame(
+    row = np.arange(400)
+    return _sold(row, account=row // 2 % 20, product=(row * 7 + row // 40) % 30, hours=12).assign(**changes)
+
+
+def _sold(row: Numbers, *, account: Numbers, product: Numbers, hours: int) -> pd.DataFrame:
+    """Orders of two lines, a line every so many hours."""
+    return pd.DataFrame(
         {
-            "order_id": [f"o{i // 2}" for i in range(n)],
-            "account_id": [f"a{i // 2 % 20}" for i in range(n)],
-            "product_id": [f"p{(i * 7 + i // 40) % 30}" for i in range(n)],
-            "ordered_at": pd.date_range("2024-01-01", periods=n, freq="12h").astype(str),
-            "quantity": [1] * n,
-            "unit_price": [2.5] * n,
+            "order_id": [f"o{number // 2}" for number in row],
+            "account_id": [f"a{number}" for number in account],
+            "product_id": [f"p{number}" for number in product],
+            "ordered_at": pd.date_range("2024-01-01", periods=len(row), freq=f"{hours}h").astype(str),
+            "quantity": 1,
+            "unit_price": 2.5,
         }
     )
-    return frame.assign(**changes)
 
 
 def _fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
