@@ -13,7 +13,8 @@ from recsys.arrays import sparse_lookup
 from recsys.contracts import columns as c
 from recsys.fitting.products import Codes, Vocabulary
 from recsys.offer_model.tables import Bool, Float64, Int32
-from recsys.products.families import NameMatrix, like_pairs
+from recsys.products.name_words import WordMatrix, alike_in_groups
+from recsys.products.names import parse_name
 
 SAME_SHELF: Final = 0.1
 """Nearness of two products that have no more than their category in common."""
@@ -40,10 +41,10 @@ class Nearness:
     def of(cls, products: Vocabulary, frame: pd.DataFrame) -> Nearness:
         """Return the nearness of the products of a table; names are compared within a category."""
         category = Codes.of(products.column(frame, c.CATEGORY, None)).codes
-        names = NameMatrix.of([None if name is None else str(name) for name in products.column(frame, c.NAME, None)])
-        alike = like_pairs(names, category.astype(np.int64), _LEAST_LIKENESS)
+        names = [parse_name(name).core for name in products.column(frame, c.NAME, None)]
+        alike = alike_in_groups(WordMatrix.of(names).weights, category.astype(np.int64), _LEAST_LIKENESS)
         shape = (len(products), len(products))
-        likeness = sp.csr_array((alike.likeness, (alike.lower, alike.upper)), shape=shape)
+        likeness = sp.csr_array((alike.likeness, (alike.first, alike.second)), shape=shape)
         return cls(likeness, Codes.of(products.column(frame, c.FAMILY, None)).codes, category)
 
     def between(self, one: Int32, other: Int32) -> Float64:

@@ -19,9 +19,9 @@ from recsys.arrays import FloatArray, IntArray, RowArray
 from recsys.contracts import columns as c
 from recsys.data.history import History, codes_of
 from recsys.ladder.word_steps import TitlePurchases, WordSteps, find_alike_steps, find_word_steps
-from recsys.products.families import NameMatrix, higher_version, like_pairs
 from recsys.products.name_slots import NO_WORD, NameSlots
-from recsys.products.names import KNOWN_ASPECTS
+from recsys.products.name_words import WordMatrix, alike_in_groups
+from recsys.products.names import KNOWN_ASPECTS, higher_version, parse_name
 
 _AND: Final = " and "
 _ENOUGH_TO_CONTRADICT: Final = 8
@@ -132,12 +132,12 @@ def _stated_steps(
     names: list[str], group: IntArray, price: FloatArray, min_likeness: float, min_likeness_unstated: float
 ) -> list[NamedStep]:
     """Return the steps that words state, at whatever price."""
-    matrix = NameMatrix.of(list(names))
-    pairs = like_pairs(matrix, group, min_likeness)
-    ratio = price[pairs.upper] / price[pairs.lower]
+    parts = [parse_name(name) for name in names]
+    pairs = alike_in_groups(WordMatrix.of([part.core for part in parts]).weights, group, min_likeness)
+    ratio = price[pairs.second] / price[pairs.first]
     steps = []
-    for lower, upper, likeness, dearer in zip(pairs.lower, pairs.upper, pairs.likeness, ratio, strict=True):
-        step = higher_version(matrix.parts[lower], matrix.parts[upper])
+    for lower, upper, likeness, dearer in zip(pairs.first, pairs.second, pairs.likeness, ratio, strict=True):
+        step = higher_version(parts[lower], parts[upper])
         if step is not None and (step.stated or likeness >= min_likeness_unstated):
             steps.append(NamedStep(int(lower), int(upper), float(likeness), float(dearer), _AND.join(step.up)))
     return steps

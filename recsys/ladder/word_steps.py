@@ -23,13 +23,13 @@ from itertools import product
 from typing import Final
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 from scipy.stats import binom, false_discovery_control
 
-from recsys.arrays import BoolArray, FloatArray, IntArray, RowArray, row_of_entry
+from recsys.arrays import BoolArray, FloatArray, IntArray, RowArray
 from recsys.data.history import History
 from recsys.products.name_slots import NameSlots
+from recsys.products.name_words import WordMatrix, alike_names
 
 FEWEST_SLOTS: Final = 3
 """Names in which two words take each other's place, at least: two prices in order happen by chance in any catalogue."""
@@ -45,7 +45,6 @@ _USUAL_WORTH: Final = 20.0  # orders or accounts that what is usual counts for: 
 _LEAST_LIKENESS: Final = 0.5  # of what is left of two names without the words of the step
 _LEAST_SHARED_ALIKE: Final = 0.8  # times as many accounts in common, where names differ in more than the step
 _BLOCK: Final = 20_000
-_BLOCK_TITLES: Final = 2_000
 
 
 @dataclass(frozen=True)
@@ -119,13 +118,13 @@ def find_alike_steps(
         bought: who bought which title.
         band: least and greatest price of the higher over the lower name.
     """
-    matrix, columns = _weighted_words(slots)
+    matrix = WordMatrix.of(slots.titles)
     without = np.isin(np.arange(slots.n_titles), steps.lower, invert=True)
     found = []
     for lower_word, upper_word in sorted(set(zip(steps.lower_word.tolist(), steps.upper_word.tolist(), strict=True))):
-        below, above = (columns.get(str(slots.words[word]), -1) for word in (lower_word, upper_word))
+        below, above = (matrix.columns.get(str(slots.words[word]), -1) for word in (lower_word, upper_word))
         if below >= 0 and above >= 0:
-            lower, upper, likeness = _alike(matrix, below, above, without)
+            lower, upper, likeness = _alike(matrix.weights, below, above, without)
             words = (np.full(len(lower), lower_word), np.full(len(lower), upper_word))
             found.append(np.stack([lower, upper, *words, likeness]))
     rows = np.concatenate(found, axis=1) if found else np.empty((5, 0))
@@ -154,34 +153,13 @@ def _other_variants(slots: NameSlots, rows: FloatArray) -> Iterator[bool]:
         yield any((first, second) in swapped or (second, first) in swapped for first, second in left)
 
 
-def _weighted_words(slots: NameSlots) -> tuple[sp.csr_array, dict[str, int]]:
-    """Return how much each word of each title weighs, `(n_titles, n_words)`: more if it is rare; and its column."""
-    flat = np.array([word for words in slots.titles for word in words], dtype=object)
-    column, vocabulary = pd.factorize(flat, sort=True)
-    row = row_of_entry(np.array([len(words) for words in slots.titles], dtype=np.int64))
-    weight = 1.0 + np.log(max(slots.n_titles, 1) / np.bincount(column, minlength=len(vocabulary)))
-    matrix = _incidence(row, column, (slots.n_titles, len(vocabulary)))
-    matrix.data = weight[matrix.indices]
-    return matrix, {str(word): at for at, word in enumerate(vocabulary)}
-
-
 def _alike(matrix: sp.csr_array, below: int, above: int, without: BoolArray) -> tuple[IntArray, IntArray, FloatArray]:
     """Return titles with one word and with another in its place, where the rest of them is alike, and how much."""
     has = matrix[:, [below, above]].toarray() > 0
     lower, upper = np.flatnonzero(has[:, 0] & ~has[:, 1] & without), np.flatnonzero(has[:, 1] & ~has[:, 0])
     rest = matrix[:, np.isin(np.arange(matrix.shape[1]), [below, above], invert=True)]
-    present = rest[upper]
-    present.data = np.ones_like(present.data)
-    total = np.asarray(rest.sum(axis=1)).ravel()
-    found = [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0))]
-    for start in range(0, len(lower), _BLOCK_TITLES):
-        shared = (rest[lower[start : start + _BLOCK_TITLES]] @ present.T).tocoo()
-        one, other = lower[shared.row + start], upper[shared.col]
-        likeness = shared.data / (total[one] + total[other] - shared.data)
-        keep = likeness >= _LEAST_LIKENESS
-        found.append((one[keep], other[keep], likeness[keep]))
-    one, other, likeness = (np.concatenate(part) for part in zip(*found, strict=True))
-    return one, other, likeness
+    pairs = alike_names(rest[lower], rest[upper], _LEAST_LIKENESS)
+    return lower[pairs.first], upper[pairs.second], pairs.likeness
 
 
 def _n_prices(of_pair: IntArray, first: FloatArray, second: FloatArray, n_pairs: int) -> IntArray:

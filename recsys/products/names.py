@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from recsys.products.name_words import singular, words_of
+
 # 3 is what a product is when its name says nothing: MINI X < X < LARGE X.
 _SIZES: Final = {
     "tiny": 1, "mini": 1, "miniature": 1, "small": 2, "sml": 2, "sm": 2, "short": 2,
@@ -42,7 +44,13 @@ _PACK_AFTER: Final = re.compile(r"\b(?P<n>\d{1,4})\s*-?\s*(?:pieces?|pcs?|pce|pa
 _MEASURE: Final = re.compile(rf"\b(?P<n>\d+(?:\.\d+)?)(?:\s*x\s*\d+(?:\.\d+)?)*\s*(?P<unit>{'|'.join(_UNITS)})\b")
 _LEADING_COUNT: Final = re.compile(r"^(?P<n>\d{1,4})\s+(?=[a-z])")
 _COUNT: Final = re.compile(r"\b(?P<n>\d{1,4})\s*(?P<what>[a-z]{3,})\b")
-_WORD: Final = re.compile(r"[a-z0-9']+")
+_COLOURS: Final = frozenset(
+    (
+        *("red", "blue", "green", "pink", "white", "black", "cream", "ivory", "silver", "gold", "purple", "yellow"),
+        *("orange", "brown", "grey", "gray", "mint", "turquoise", "lilac", "lavender", "aqua", "beige", "navy"),
+        *("copper", "bronze", "amber", "clear", "natural"),
+    )
+)
 
 
 class NameParts(NamedTuple):
@@ -92,7 +100,7 @@ def parse_name(name: str | None) -> NameParts:
     text, pieces = _take_pack(text)
     text = _take_counts(text, counts)
     size, grade, core = PLAIN_SIZE, PLAIN_GRADE, []
-    for word in _WORD.findall(text):
+    for word in words_of(text):
         if word in _SIZES:
             size = _SIZES[word]
         elif word in _GRADES:
@@ -122,20 +130,18 @@ def compare_names(lower: NameParts, upper: NameParts) -> NameStep:
     )
 
 
-def singular(word: str) -> str:
-    """Return an English word without its plural ending, good enough to match names of one catalogue.
+def higher_version(lower: NameParts, upper: NameParts) -> NameStep | None:
+    """Return the step by which `upper` is the higher version by its name; None where the name does not say so.
 
-    >>> [singular(word) for word in ("lanterns", "boxes", "berries", "glass", "bus")]
-    ['lantern', 'box', 'berry', 'glass', 'bus']
+    The step must go up in at least one aspect and down in none; another colour is another product, not a version.
     """
-    word = word.removesuffix("'s").replace("'", "")
-    if len(word) > 4 and word.endswith("ies"):
-        return word[:-3] + "y"
-    if len(word) > 4 and word.endswith(("xes", "shes", "ches", "sses")):
-        return word[:-2]
-    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        return word[:-1]
-    return word
+    step = compare_names(lower, upper)
+    return step if step.up and not step.down and not _recoloured(lower.core, upper.core) else None
+
+
+def _recoloured(lower: frozenset[str], upper: frozenset[str]) -> bool:
+    first, second = lower & _COLOURS, upper & _COLOURS
+    return bool(first and second and not first & second)
 
 
 def _digits(text: str) -> str:
@@ -157,8 +163,8 @@ def _take_pack(text: str) -> tuple[str, float]:
 
 
 def _counts_a_part(text: str, match: re.Match[str]) -> bool:
-    following = _WORD.search(text, match.end())
-    return following is not None and singular(following[0]) in _PARTS
+    following = words_of(text[match.end() :])
+    return bool(following) and singular(following[0]) in _PARTS
 
 
 def _take_counts(text: str, counts: dict[str, float]) -> str:

@@ -17,7 +17,7 @@ import pytest
 from recsys.data.dataset import Dataset
 from recsys.data.history import History
 from recsys.ladder.edges import Ladder, LadderConfig, build_ladder
-from recsys.products.name_slots import split_name
+from recsys.products.name_words import split_name
 from tests.conftest import real_file
 from tests.data.test_foreign_histories import ADVENTURE_WORKS
 

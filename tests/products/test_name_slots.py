@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.products.name_slots import NameSlots, split_name
+from recsys.products.name_slots import NameSlots
+from recsys.products.name_words import split_name
 
 
 def slots_of(*names: str | None, group: list[int] | None = None) -> NameSlots:
@@ -21,9 +22,9 @@ def swaps(slots: NameSlots) -> set[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("LL Road Frame - Black, 58", ("58", "black", "frame", "ll", "road")),
-        ("Road-650 Red, 44", ("44", "650", "red", "road")),
-        ("GLASS LANTERNS, LARGE", ("glass", "lantern", "large")),
+        ("LL Road Frame - Black, 58", ("ll", "road", "frame", "black", "58")),
+        ("Road-650 Red, 44", ("road", "650", "red", "44")),
+        ("LARGE LANTERNS, GLASS", ("large", "lantern", "glass")),
         ("Große Laterne", ("große", "laterne")),
         ("Men's vest", ("men", "vest")),
         ("--", ()),
@@ -47,6 +48,13 @@ def test_order_and_punctuation_of_words_do_not_count() -> None:
 
 def test_a_name_without_the_word_is_paired_too() -> None:
     assert swaps(slots_of("Oak table", "Large oak table")) == {("", "large")}
+
+
+def test_several_words_side_by_side_may_stand_in_a_place() -> None:
+    names = ("Red retrospot bag", "Bag, woodland")
+    assert swaps(slots_of(*names)) == set()
+    slots = NameSlots.of(names, np.zeros(2, dtype=np.int64), most_words=2)
+    assert swaps(slots) == {("red retrospot", "woodland")}
 
 
 def test_names_of_two_groups_are_not_paired() -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.products.names import compare_names, parse_name, singular
+from recsys.products.name_words import singular
+from recsys.products.names import compare_names, parse_name
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,10 @@ def test_the_second_name_is_more(lower: str, upper: str, up: str) -> None:
     assert (step.up, step.down) == ((up,), ())
     back = compare_names(parse_name(upper), parse_name(lower))
     assert (back.up, back.down) == ((), (up,))
+
+
+def test_words_of_any_language_are_words() -> None:
+    assert parse_name("GRÜNE LATERNE, GROSS").core == {"grüne", "laterne", "gross"}
 
 
 def test_a_step_is_stated_where_both_names_speak() -> None:

@@ -36,6 +36,42 @@ def test_the_colours_of_one_thing_of_one_size_are_one_group() -> None:
     assert groups(names, price) == expected
 
 
+PRINTS = ("OWL", "RED RETROSPOT", "BAROQUE BLACK AND WHITE", "STRAWBERRY", "VINTAGE LEAF DESIGN", "SPACEBOY")
+
+
+def test_words_that_make_the_price_are_one_thing_whatever_stands_beside_them() -> None:
+    """Prints of several words, before or behind: no two names differ in one place by one or two words."""
+    things = {"JUMBO BAG": 1.95, "WRAP": 0.42, "CHILDS UMBRELLA": 3.25, "HOT WATER BOTTLE": 4.95}
+    made = [
+        (f"{print_} {thing}" if at % 2 else f"{thing} {print_}", price)
+        for thing, price in things.items()
+        for at, print_ in enumerate(PRINTS)
+    ]
+    names = [name for name, _ in made]
+    expected = [set(names[begin : begin + len(PRINTS)]) for begin in range(0, len(names), len(PRINTS))]
+    assert groups(names, np.array([price for _, price in made])) == expected
+
+
+def test_three_near_prices_are_chance() -> None:
+    made = {f"JUMBO BAG {print_}": 1.95 for print_ in (PRINTS[1], PRINTS[2], PRINTS[4])}
+    made |= {f"{print_} {thing}": price for print_ in PRINTS for thing, price in (("DISH", 1.25), ("TRAY BOX", 9.0))}
+    n_grouped = []
+    for name in ("PURSE", "JUMBO BAG CHICK AND EGG"):
+        made[name] = 1.95
+        found = groups(list(made), np.array(list(made.values())))
+        n_grouped.append(sum("JUMBO" in member for group in found for member in group))
+    assert n_grouped == [0, 4]
+
+
+def test_two_kinds_of_thing_at_one_price_are_kept_apart() -> None:
+    """Wherever CARD and WRAP take each other's place the price stays; but each makes a price, as a colour does not."""
+    made = [(f"{print_} {thing}", 0.42) for thing in ("CARD", "WRAP") for print_ in PRINTS]
+    made += [(f"{print_} {thing}", price) for thing, price in THINGS.items() for print_ in PRINTS]
+    found = groups([name for name, _ in made], np.array([price for _, price in made]))
+    assert all(len({name.split()[-1] for name in group}) == 1 for group in found)
+    assert {f"{print_} CARD" for print_ in PRINTS} in found
+
+
 def test_no_word_is_known_beforehand() -> None:
     words = sorted({word for name in catalogue()[0] for word in name.split()})
     invented = {word: f"ZQ{number}X" for number, word in enumerate(words)}
