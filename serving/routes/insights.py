@@ -14,7 +14,7 @@ from starlette.responses import Response
 from recsys.contracts.answers import WhyNotResult
 from recsys.contracts.decisions import Decision
 from recsys.contracts.events import EventQuery
-from recsys.contracts.offers import Explain, OfferKind, OfferRequest
+from recsys.contracts.offers import OfferKind, OfferRequest
 from recsys.errors import BundleError
 from recsys.events.reading import read_decisions
 from recsys.ranking.explorer import ModelExplorer
@@ -24,9 +24,9 @@ from serving.decisions import CallerContext, decide
 from serving.http.admission import JsonBody
 from serving.http.problems import BODY_PROBLEMS, QUERY_PROBLEMS, problem_responses
 from serving.models.by_alias import LoadedModel
-from serving.schemas.fields import Id, Label, LanguageTag
+from serving.schemas.fields import Id, LanguageTag
 from serving.schemas.insights import BoardAnswer, CallListAnswer, WhyNotAnswer, WhyNotBody
-from serving.schemas.offers import LANGUAGE_WANTED, Limit, OffersAnswer
+from serving.schemas.offers import LANGUAGE_WANTED, OffersAnswer, ProductOffersQuery
 from serving.services import AdmissionDep, Services, ServicesDep
 
 router = APIRouter(tags=["pages"])
@@ -34,11 +34,7 @@ router = APIRouter(tags=["pages"])
 ProductPath = Annotated[
     Id, Path(description="The product; one that the model does not know is 404.", examples=["22423"])
 ]
-LimitQuery = Annotated[Limit, Query(description="How many offers are wanted.", examples=[4])]
-ExplainQuery = Annotated[Explain, Query(description="How much evidence comes with each offer.", examples=["full"])]
-ChannelQuery = Annotated[Label | None, Query(description="Where the request comes from.", examples=["web"])]
 LanguageQuery = Annotated[LanguageTag | None, Query(description=LANGUAGE_WANTED, examples=["de"])]
-SurfaceQuery = Annotated[Label | None, Query(description="The place of the offers.", examples=["product"])]
 
 
 @router.get(
@@ -51,15 +47,12 @@ async def get_complements(
     services: ServicesDep,
     admission: AdmissionDep,
     product_id: ProductPath,
-    limit: LimitQuery = 10,
-    explain: ExplainQuery = "brief",
-    channel: ChannelQuery = None,
-    surface: SurfaceQuery = None,
-    language: LanguageQuery = None,
+    query: Annotated[ProductOffersQuery, Query()],
 ) -> Response:
     """Cross-sells beside a product, for a page without an account. A decision: report outcomes against it."""
-    place = CallerContext(None, channel, surface, admission.request_id, "GET /v1/products/{product_id}/complements")
-    return await _beside(services, place, product_id, "cross_sell", limit, explain, language)
+    route = "GET /v1/products/{product_id}/complements"
+    asker = CallerContext(None, query.channel, query.surface, admission.request_id, route)
+    return await _beside(services, asker, product_id, "cross_sell", query)
 
 
 @router.get(
@@ -72,15 +65,12 @@ async def get_upgrades(
     services: ServicesDep,
     admission: AdmissionDep,
     product_id: ProductPath,
-    limit: LimitQuery = 10,
-    explain: ExplainQuery = "brief",
-    channel: ChannelQuery = None,
-    surface: SurfaceQuery = None,
-    language: LanguageQuery = None,
+    query: Annotated[ProductOffersQuery, Query()],
 ) -> Response:
     """Upsells from a product, for a page without an account. A decision: report outcomes against it."""
-    place = CallerContext(None, channel, surface, admission.request_id, "GET /v1/products/{product_id}/upgrades")
-    return await _beside(services, place, product_id, "upsell", limit, explain, language)
+    route = "GET /v1/products/{product_id}/upgrades"
+    asker = CallerContext(None, query.channel, query.surface, admission.request_id, route)
+    return await _beside(services, asker, product_id, "upsell", query)
 
 
 @router.get("/v1/products/{product_id:path}/accounts", responses=QUERY_PROBLEMS, summary="Whom to call about a product")
@@ -181,21 +171,20 @@ async def _beside(
     asker: CallerContext,
     product_id: str,
     kind: OfferKind,
-    limit: int,
-    explain: Explain,
-    language: str | None,
+    query: ProductOffersQuery,
 ) -> Response:
     _known(services.models.current(), product_id)
     question = OfferRequest(
         viewed_product_id=product_id,
         kinds=(kind,),
-        limit=limit,
+        limit=query.limit,
         objective=services.settings.objective,
-        explain=explain,
-        channel=asker.channel,
-        surface=asker.surface,
+        explain=query.explain,
+        channel=query.channel,
+        surface=query.surface,
         sources="evidence",
-        language=language,
+        language=query.language,
+        variants=query.variants,
         default_language=services.settings.language,
     )
     return Response(await decide(services, question, asker), media_type="application/json")

@@ -180,6 +180,17 @@ class AccountOffersQuery(BaseModel):
     variants: Variants | None = Field(default=None, description=VARIANTS_WANTED, examples=["keep"])
 
 
+class ProductOffersQuery(BaseModel):
+    """What the page of one product asks."""
+
+    limit: Limit = Field(default=10, description="How many offers are wanted.", examples=[4])
+    explain: Explain = Field(default="brief", description="How much evidence comes with each offer.", examples=["full"])
+    channel: Label | None = Field(default=None, description="Where the request comes from.", examples=["web"])
+    surface: Label | None = Field(default=None, description="The place of the offers.", examples=["product"])
+    language: LanguageTag | None = Field(default=None, description=LANGUAGE_WANTED, examples=["de"])
+    variants: Variants | None = Field(default=None, description=VARIANTS_WANTED, examples=["keep"])
+
+
 OfferAnswer = create_model("OfferAnswer", __doc__="One ranked offer.", **answered_fields(Offer, ANSWERED))
 """An offer in an answer, as `Offer` declares it."""
 

@@ -269,6 +269,9 @@ def test_what_is_mixed_and_what_becomes_of_variants_can_be_asked_for(
         body = ask(api, mix="none", variants="keep")
         assert (page["mix"], body["mix"], ask(api)["mix"]) == ("kinds", "none", "all")
         assert (page["variants"], body["variants"], ask(api)["variants"]) == ("keep", "keep", "leave_out")
+        for page in ("complements", "upgrades"):
+            beside = [api.get(f"/v1/products/P02/{page}", params=asked).json() for asked in ({}, {"variants": "keep"})]
+            assert [answer["variants"] for answer in beside] == ["leave_out", "keep"]
         assert {offer["moved_by"] for offer in body["offers"]} == {None}
         for offer in body["offers"]:
             assert offer["score"] == pytest.approx(offer["rank_probability"] * offer["boost"])
