@@ -252,13 +252,19 @@ def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:
         evidence.n_follow_ons,
         product_details(parts.products, parts.product_frame, config.attributes),
     )
-    bought, popular = np.zeros(len(parts.products)), slice(0, int(segment_rows.fallback_count[EVERYONE]))
-    bought[fallback.product[popular]] = fallback.n_buyers[popular] / max(facts.n_accounts, 1)
+    n_buyers, popular = np.zeros(len(parts.products), np.int64), slice(0, int(segment_rows.fallback_count[EVERYONE]))
+    n_buyers[fallback.product[popular]] = fallback.n_buyers[popular]
+    recent = history.known() if since is None else history.known().select(history.known().seconds >= since)
+    is_active = np.zeros(len(parts.accounts), dtype=bool)
+    is_active[parts.accounts.history_rows[recent.account]] = True
     is_offerable = catalogue.active & ~catalogue.do_not_offer
     return OfferModel(
         facts=facts,
         products=replace(
-            catalogue, held_back=shares_held_back(candidates, candidate_rows, is_offerable, bought, config.exposure)
+            catalogue,
+            held_back=shares_held_back(
+                candidates, candidate_rows, is_offerable, is_active, n_buyers, catalogue.variant_group, config.exposure
+            ),
         ),
         accounts=account_table(
             parts.accounts, parts.account_frame, pace, segments.of_account, candidate_rows, owned_rows
