@@ -55,7 +55,7 @@ def test_variants_agree_with_what_a_reader_says(online_retail_path: Path) -> Non
         "of_them_called_variants": int((called & ~right)[~drawn].sum()),
     }
     PROOF.write_text(json.dumps(figures, indent=2) + "\n")
-    assert figures["called_and_still_called"] >= 55
+    assert figures["called_and_still_called"] >= 50
     assert figures["of_them_right"] >= 0.9 * figures["called_and_still_called"]
     assert figures["of_them_found"] >= 0.8 * figures["variants_among_bought_together"]
     assert figures["of_them_called_variants"] <= 0.1 * figures["others_among_bought_together"]
