@@ -39,6 +39,7 @@ from recsys.fitting.time_scales import TimeScales, with_time_scales
 from recsys.ladder.absence import why_no_edges
 from recsys.ladder.edges import Ladder
 from recsys.ladder.file import fixed_ladder, ladder_from_data, ladder_from_file, with_names
+from recsys.ladder.tier_columns import find_tier_columns
 from recsys.reporting.backtest_text import strongest_pairs
 from recsys.threads import single_threaded
 from training.champion import (
@@ -92,7 +93,7 @@ class TrainingRun:
         evidence: what the gate judges.
         times: what each step took.
         resumed: the steps that an earlier run, which was ended, had done.
-        no_upgrades: why no upgrade edge was found; empty where there is one, or a ladder was given.
+        no_upgrades: why no upgrade edge was found, and which columns may be tiers; empty where nothing is to say.
         fault: that the engine itself failed in the replay, and what to report; None where it did not.
     """
 
@@ -226,9 +227,12 @@ def run_figures(data: Dataset, fitted: FittedModels, scales: TimeScales) -> dict
 
 
 def _no_upgrades(data: Dataset, fitted: FittedModels, config: TrainConfig, ladder: Ladder | None) -> str:
-    if len(fitted.ladder) or ladder is not None:
+    """Return why no edge was found, and which columns may be tiers that nobody has stated; empty for neither."""
+    if ladder is not None:
         return ""
-    return why_no_edges(data.products, fitted.history, data.upgrades, config.ladder)
+    why = "" if len(fitted.ladder) else why_no_edges(data.products, fitted.history, data.upgrades, config.ladder)
+    tiers = find_tier_columns(data.products, fitted.history)
+    return " ".join(part for part in (why, "" if tiers is None else tiers.sentence()) if part)
 
 
 def _end_killed(registry: Registry, run_id: str | None, *, by: TrackedRun) -> None:
