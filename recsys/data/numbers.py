@@ -8,6 +8,7 @@ ways the other columns of its source decide.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Literal, NamedTuple
 
 import ibis
@@ -91,9 +92,30 @@ def detect_decimals(
         DataError: amounts of a column are in several currencies, or can be read both ways and nothing tells how.
     """
     texts = [name for name in dict.fromkeys(columns) if isinstance(table[name].type(), dt.String)]
-    odd = texts if chosen == "," else _with_odd_texts(table, texts)
-    found: dict[str, DecimalMark] = dict.fromkeys(odd, chosen or ".")
-    evidence = {name: _evidence(table, name) for name in odd}
+    return _settle(_evidence(table, texts if chosen == "," else _with_odd_texts(table, texts)), location, chosen)
+
+
+def detect_decimals_apart(table: ibis.Table, columns: Sequence[str]) -> dict[str, DecimalMark]:
+    """Return the mark before the decimals for each column that settles it by itself; see `detect_decimals`."""
+    texts = [name for name in columns if isinstance(table[name].type(), dt.String)]
+    found: dict[str, DecimalMark] = {}
+    for name, seen in _evidence(table, _with_odd_texts(table, texts)).items():
+        with suppress(DataError):
+            found |= _settle({name: seen}, "", None)
+    return found
+
+
+class _Evidence(NamedTuple):
+    """What the texts of a column say about its decimals: how many settle it, one that does not, and the currencies."""
+
+    commas: int
+    points: int
+    example: str | None
+    marks: tuple[str, ...]
+
+
+def _settle(evidence: Mapping[str, _Evidence], location: str, chosen: DecimalMark | None) -> dict[str, DecimalMark]:
+    found: dict[str, DecimalMark] = dict.fromkeys(evidence, chosen or ".")
     for name, seen in evidence.items():
         if len(seen.marks) > 1:
             raise DataError(
@@ -116,15 +138,6 @@ def detect_decimals(
     return found
 
 
-class _Evidence(NamedTuple):
-    """What the texts of a column say about its decimals: how many settle it, one that does not, and the currencies."""
-
-    commas: int
-    points: int
-    example: str | None
-    marks: tuple[str, ...]
-
-
 def _with_odd_texts(table: ibis.Table, texts: Sequence[str]) -> list[str]:
     """The columns with a text that is no number as it stands: clean data are looked at only once."""
     if not texts:
@@ -137,24 +150,35 @@ def _with_odd_texts(table: ibis.Table, texts: Sequence[str]) -> list[str]:
     return [name for place, name in enumerate(texts) if item[f"odd_{place}"]]
 
 
-def _evidence(table: ibis.Table, name: str) -> _Evidence:
-    raw = table[name].strip()
-    bare = _without_mark(raw).re_replace(_GAPS, "")
-    mark = raw.re_extract(f"({_LEADING})", 0).re_extract(f"(?i)({_MARKS})", 0).nullif("")
-    mark = ibis.coalesce(mark, raw.re_extract(f"({_TRAILING})", 0).strip().nullif("")).upper()
-    looks = table.select(bare=bare, mark=ibis.ifelse(bare.re_search(r"\d"), mark, ibis.null("string")))
-    item = (
-        looks.agg(
-            commas=looks["bare"].re_search(_CERTAIN[","]).sum(),
-            points=looks["bare"].re_search(_CERTAIN["."]).sum(),
-            example=looks["bare"].min(where=looks["bare"].re_search(_EITHER)),
-            marks=looks["mark"].collect(distinct=True),
+def _evidence(table: ibis.Table, names: Sequence[str]) -> dict[str, _Evidence]:
+    if not names:
+        return {}
+    looks: dict[str, ibis.Value] = {}
+    for place, name in enumerate(names):
+        raw = table[name].strip()
+        bare = _without_mark(raw).re_replace(_GAPS, "")
+        mark = raw.re_extract(f"({_LEADING})", 0).re_extract(f"(?i)({_MARKS})", 0).nullif("")
+        mark = ibis.coalesce(mark, raw.re_extract(f"({_TRAILING})", 0).strip().nullif("")).upper()
+        looks[f"bare_{place}"] = bare
+        looks[f"mark_{place}"] = ibis.ifelse(bare.re_search(r"\d"), mark, ibis.null("string"))
+    seen = table.select(**looks)
+    found: dict[str, ibis.Value] = {}
+    for place in range(len(names)):
+        bare = seen[f"bare_{place}"]
+        found[f"commas_{place}"] = bare.re_search(_CERTAIN[","]).sum()
+        found[f"points_{place}"] = bare.re_search(_CERTAIN["."]).sum()
+        found[f"example_{place}"] = bare.min(where=bare.re_search(_EITHER))
+        found[f"marks_{place}"] = seen[f"mark_{place}"].collect(distinct=True)
+    item = seen.agg(**found).to_pyarrow().to_pylist()[0]
+    return {
+        name: _Evidence(
+            item[f"commas_{place}"] or 0,
+            item[f"points_{place}"] or 0,
+            item[f"example_{place}"],
+            tuple(sorted(mark for mark in item[f"marks_{place}"] or () if mark)),
         )
-        .to_pyarrow()
-        .to_pylist()[0]
-    )
-    marks = tuple(sorted(mark for mark in item["marks"] or () if mark))
-    return _Evidence(item["commas"] or 0, item["points"] or 0, item["example"], marks)
+        for place, name in enumerate(names)
+    }
 
 
 def _from_text(raw: ibis.Value, decimal: DecimalMark) -> ibis.Value:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,11 +22,10 @@ from recsys.contracts.tables import (
 )
 from recsys.data.checks import BOOLEAN_WORDS, STATUS_WORDS
 from recsys.data.mapping import ACCOUNT_AND_DAY, ACCOUNT_AND_TIME, INSTEAD, SYNONYMS, normalise
-from recsys.data.numbers import DecimalMark, as_number, as_text, detect_decimals
+from recsys.data.numbers import as_number, as_text, detect_decimals_apart
 from recsys.data.sources import TableSource
 from recsys.data.suspicions import count_grown, looks_like_totals
 from recsys.data.times import FORMATS, as_time
-from recsys.errors import DataError
 
 Because = Literal[
     "given", "same name", "known name", "similar name", "contents", "no such column", "grows with quantity"
@@ -249,7 +247,7 @@ class _Sample:
         """The sample of a source."""
         head = source.table.select(*source.columns).limit(_SAMPLE_ROWS)
         texts = head.mutate(**{name: head[name].cast("string") for name in source.columns}).to_pandas()
-        numbers = _numbers_of(head, source).to_pandas()
+        numbers = _numbers_of(head, source.columns).to_pandas()
         few = head.limit(_TIME_ROWS)
         shaped = [name for name in source.columns if texts[name].str.match(_TIME_SHAPE).mean() >= _HALF]
         shares = few.agg(n=few.count(), **{f"of {name}": _time_share(few[name]) for name in shaped})
@@ -292,13 +290,10 @@ class _Sample:
         return int(self.texts[column].nunique())
 
 
-def _numbers_of(head: ibis.Table, source: TableSource) -> ibis.Table:
+def _numbers_of(head: ibis.Table, columns: Sequence[str]) -> ibis.Table:
     """Each column read as numbers; one whose values can be read both ways is none until somebody says how."""
-    decimals: dict[str, DecimalMark] = {}
-    for name in source.columns:
-        with suppress(DataError):
-            decimals |= detect_decimals(head, [name], source.location)
-    return head.select(**{name: as_number(head[name], decimals.get(name)) for name in source.columns})
+    decimals = detect_decimals_apart(head, columns)
+    return head.select(**{name: as_number(head[name], decimals.get(name)) for name in columns})
 
 
 def _time_share(values: ibis.Value) -> ibis.Value:
