@@ -27,6 +27,8 @@ type: setup
 
 # One thread a worker: threads of OpenMP that spin against each other make two busy cores five times slower.
 fast coverage test: export OMP_NUM_THREADS = 1
+# Where it is set, each of the hundred processes that tests start compiles the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 FAST := $(wildcard tests/test_*.py) $(addprefix tests/,bundle cli client contracts data engines \
   evaluation events experiments ladder mining offer_catalogue offer_model products ranking reporting)

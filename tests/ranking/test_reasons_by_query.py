@@ -164,8 +164,12 @@ class Query:
         self.segments = market.segments
         known = self.lines.dropna(subset=[c.ACCOUNT_ID])
         self.first = known.groupby([c.ACCOUNT_ID, c.PRODUCT_ID])[c.ORDERED_AT].min().reset_index()
+        self.n_orders = self.lines[c.ORDER_ID].nunique()
+        self.orders_of = {str(product): frozenset(ids) for product, ids in self.lines.groupby(c.PRODUCT_ID)[c.ORDER_ID]}
         self.bought = cache(self._bought)
+        self.followed = cache(self._followed)
         self.follow_ons_overall = cache(self._follow_ons_overall)
+        self.buyers_of = cache(self._buyers_of)
 
     def peers(self, group: str) -> pd.DataFrame:
         if group == "all accounts":
@@ -177,14 +181,14 @@ class Query:
         peers = self.peers(group)
         return peers[peers[c.PRODUCT_ID] == product].set_index(c.ACCOUNT_ID)[c.ORDERED_AT]
 
-    def followed(self, group: str, anchor: str, product: str) -> int:
-        both = pd.concat([self.bought(group, anchor), self.bought(group, product)], axis=1, join="inner")
-        gap = both.iloc[:, 1] - both.iloc[:, 0]
+    def _followed(self, group: str, anchor: str, product: str) -> int:
+        gap = self.bought(group, product) - self.bought(group, anchor)  # nothing where an account lacks one of them
         return int(((gap > timedelta(0)) & (gap <= timedelta(days=WINDOW_DAYS))).sum())
 
     def _follow_ons_overall(self, product: str) -> int:
-        products = self.first[c.PRODUCT_ID].unique()
-        return sum(self.followed("all accounts", anchor, product) for anchor in products)
+        both = self.first.merge(self.bought("all accounts", product).rename("then"), on=c.ACCOUNT_ID)
+        gap = both["then"] - both[c.ORDERED_AT]
+        return int(((gap > timedelta(0)) & (gap <= timedelta(days=WINDOW_DAYS))).sum())
 
     def buyers_since(self, group: str, product: str, days: int) -> int:
         known = self.lines[self.lines[c.ORDERED_AT] >= AS_OF - timedelta(days=days)]
@@ -192,11 +196,10 @@ class Query:
         buyers = known.loc[known[c.PRODUCT_ID] == product, c.ACCOUNT_ID].dropna()
         return len(set(buyers) & members)
 
-    def orders_with(self, *products: str) -> set[str]:
-        holding = [set(self.lines.loc[self.lines[c.PRODUCT_ID] == p, c.ORDER_ID]) for p in products]
-        return set.intersection(*holding)
+    def orders_with(self, *products: str) -> frozenset[str]:
+        return frozenset.intersection(*(self.orders_of[product] for product in products))
 
-    def buyers_of(self, orders: set[str]) -> int:
+    def _buyers_of(self, orders: frozenset[str]) -> int:
         lines = self.lines[self.lines[c.ORDER_ID].isin(orders)].drop_duplicates(c.ORDER_ID)
         return lines[c.ACCOUNT_ID].nunique() + int(lines[c.ACCOUNT_ID].isna().sum())
 
@@ -232,7 +235,7 @@ def check_cart(query: Query, offer: Offer) -> None:
     assert told["n_orders_with_both"] == len(together)
     assert told["n_orders_with_anchor"] == len(query.orders_with(anchor))
     assert told["n_orders_overall"] == len(query.orders_with(offer.product_id))
-    assert told["n_orders"] == query.lines[c.ORDER_ID].nunique()
+    assert told["n_orders"] == query.n_orders
     assert query.buyers_of(together) >= 10
 
 
@@ -365,7 +368,7 @@ def follow_lift(query: Query, group: str, anchor: str, offer: Offer) -> float:
 
 def together_lift(query: Query, anchor: str, offer: Offer) -> float:
     both = query.orders_with(anchor, offer.product_id)
-    base = len(query.orders_with(offer.product_id)) / query.lines[c.ORDER_ID].nunique()
+    base = len(query.orders_with(offer.product_id)) / query.n_orders
     return lift(len(both), len(query.orders_with(anchor)), base, query.buyers_of(both))
 
 
