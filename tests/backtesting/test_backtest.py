@@ -28,6 +28,7 @@ from recsys.ladder.edges import EDGE_COLUMNS, Ladder
 from recsys.models.candidates import Candidates
 from recsys.reporting.backtest_plots import write_plots
 from recsys.reporting.backtest_text import backtest_tables
+from tests.support.training_runs import registry_in
 from training.cli.backtest import backtest_command, parse_cutoffs
 from training.gate import TrainConfig
 from training.registry import EXPERIMENT, Registry
@@ -309,7 +310,7 @@ def test_the_command_reads_scores_and_writes(tmp_path: Path, capsys: pytest.Capt
     orders = tmp_path / "orders.csv"
     frame = random_frame()
     frame.assign(ordered_at=frame[c.ORDERED_AT].dt.strftime("%Y-%m-%d %H:%M:%S")).to_csv(orders, index=False)
-    tracking_uri = f"sqlite:///{tmp_path}/mlflow.db"
+    tracking_uri = registry_in(tmp_path)
     options: dict[str, Any] = {"max_accounts": 20, "baselines_only": True, "tracking_uri": tracking_uri}
     backtest_command(orders=str(orders), cutoffs="2024-06-01", out=tmp_path / "out", **options)
     written = json.loads((tmp_path / "out" / "backtest.json").read_text())

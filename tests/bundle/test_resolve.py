@@ -16,6 +16,7 @@ from recsys.bundle.save import save_bundle
 from recsys.errors import BundleCorruptError, ModelNotFoundError
 from tests.support.installation import ROOT, link_distributions, locked, python_of_links
 from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
+from tests.support.training_runs import registry_in
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     from mlflow import MlflowClient
 
     root = tmp_path_factory.mktemp("registry")
-    uri = f"sqlite:///{root / 'mlflow.db'}"
+    uri = registry_in(root)
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     experiment = client.create_experiment("offers", artifact_location=(root / "artifacts with blanks").as_uri())
     client.create_registered_model("offers")

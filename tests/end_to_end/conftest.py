@@ -9,7 +9,7 @@ import pytest
 from recsys.contracts.config import read_config
 from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import write_market
-from tests.support.training_runs import spec_of
+from tests.support.training_runs import registry_in, spec_of
 from training.gate import TrainConfig
 from training.run import train_and_register
 
@@ -59,7 +59,7 @@ def trained(market: Path, small_config: Path, tmp_path_factory: pytest.TempPathF
     train_and_register(
         spec_of(market),
         read_config(small_config, TrainConfig),
-        tracking_uri=f"sqlite:///{folder}/mlflow.db",
+        tracking_uri=registry_in(folder),
         out=folder / "bundle",
     )
     return folder

@@ -15,6 +15,7 @@ from recsys.backtesting.trainer import CART_ALONE, CART_AND_ACCOUNT, CART_AS_SER
 from recsys.bundle.load import load_bundle
 from recsys.cli import main
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
+from tests.support.training_runs import registry_in
 from training.gate import TrainConfig
 from training.registry import EXPERIMENT, Registry
 
@@ -28,7 +29,7 @@ def out(market: Path, small_config: Path, tmp_path_factory: pytest.TempPathFacto
     arguments = ["backtest", "--orders", str(market / "orders.parquet"), "--cutoffs", CUTOFF, "--out", str(folder)]
     for name in ("products", "accounts", "upgrades"):
         arguments += [f"--{name}", str(market / f"{name}.parquet")]
-    arguments += ["--config", str(small_config), "--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
+    arguments += ["--config", str(small_config), "--tracking-uri", registry_in(folder)]
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code in (0, None)

@@ -16,6 +16,7 @@ from recsys.errors import BundleCorruptError
 from recsys.fitting.pipeline import known_history
 from recsys.fitting.scoring_models import load_models
 from tests.support.foreign_distribution import install
+from tests.support.training_runs import registry_in
 from training.champion import read_evidence
 from training.registry import Registry
 
@@ -65,7 +66,7 @@ def options(market: Path, names: Sequence[str] = ("orders", "products", "account
 
 
 def test_they_are_trained_judged_and_served(market: Path, config: Path, tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = registry_in(tmp_path)
     out = ("--out", tmp_path / "bundle", "--tracking-uri", uri)
     offers("train", *options(market), "--as-of", "2025-07-01", "--config", config, *out)
     registry = Registry(uri)
@@ -88,7 +89,7 @@ def test_they_are_trained_judged_and_served(market: Path, config: Path, tmp_path
 
 
 def test_they_are_scored_in_the_backtest(market: Path, config: Path, tmp_path: Path) -> None:
-    out = ("--out", tmp_path / "scores", "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db")
+    out = ("--out", tmp_path / "scores", "--tracking-uri", registry_in(tmp_path))
     offers("backtest", *options(market), "--cutoffs", "2025-06-01", "--config", config, *out)
     [cutoff] = json.loads((tmp_path / "scores" / "backtest.json").read_text())["cutoffs"]
     methods = {method["name"]: method for method in cutoff["methods"]}

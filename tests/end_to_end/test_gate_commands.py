@@ -12,6 +12,7 @@ from recsys.bundle.resolve import resolve_model
 from recsys.cli import main
 from recsys.contracts.config import read_config
 from recsys.data.dataset import ReadSpec
+from tests.support.training_runs import registry_in
 from training.champion import ACCOUNTS_FILE, EVIDENCE_FILE, gate_checks, read_evidence, read_ndcg
 from training.gate import BinEvidence, Comparison, GateEvidence, TrainConfig
 from training.registry import Registry
@@ -25,7 +26,7 @@ CALIBRATED = BinEvidence(observed=210, expected=200)
 @pytest.fixture(scope="module")
 def uri(market: Path, small_config: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A registry with one version, trained on the small market."""
-    found = f"sqlite:///{tmp_path_factory.mktemp('gate')}/mlflow.db"
+    found = registry_in(tmp_path_factory.mktemp("gate"))
     strict = read_config(small_config, TrainConfig, ["gate.profile=large"])  # so few accounts prove little
     train_and_register(_spec(market), strict, tracking_uri=found)
     return found
@@ -145,7 +146,7 @@ def test_each_failed_condition_is_named(uri: str, capsys: pytest.CaptureFixture[
 
 
 def test_a_version_that_measured_nothing_needs_an_override(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    registry = Registry(f"sqlite:///{tmp_path}/mlflow.db")
+    registry = Registry(registry_in(tmp_path))
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "manifest.json").write_text("{}")
     for _ in range(2):
@@ -197,7 +198,7 @@ def test_a_training_without_an_upgrade_says_why(
     market: Path, unjudged_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["train", "--orders", f"{market}/orders.parquet", "--as-of", AS_OF, "--config", str(unjudged_config)]
-    code, said = _run(f"sqlite:///{tmp_path}/mlflow.db", capsys, *arguments)
+    code, said = _run(registry_in(tmp_path), capsys, *arguments)
     assert code == 0, said
     assert "No upgrade edge was found, so there is no upsell: 0 curated links are given" in said
     assert "0 have a name and a price, and no family" in said

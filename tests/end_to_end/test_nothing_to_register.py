@@ -10,6 +10,7 @@ import pytest
 
 from recsys.cli import main
 from tests.end_to_end.conftest import tables
+from tests.support.training_runs import registry_in
 from training import run
 from training.champion import replay_fault
 from training.registry import Registry
@@ -24,7 +25,7 @@ def offers(*arguments: str) -> int:
 def test_a_history_shorter_than_the_horizon_is_not_registered(
     market: Path, unjudged_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = registry_in(tmp_path)
     options = ["--config", str(unjudged_config), "--tracking-uri", uri, "--as-of", "2024-01-21"]
     assert offers("train", *tables(market), *options) == 1
     said = " ".join(capsys.readouterr().err.split())
@@ -44,7 +45,7 @@ def test_a_fault_in_the_replay_blames_the_engine(
         raise IndexError("index 7 is out of bounds")
 
     monkeypatch.setattr(run, "validate_on_past", broken)
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = registry_in(tmp_path)
     options = ["--config", str(small_config), "--tracking-uri", uri, "--as-of", "2025-07-01"]
     assert offers("train", *tables(market), *options) == 3
     said = " ".join(capsys.readouterr().err.split())

@@ -16,7 +16,7 @@ from recsys.bundle.load import AccountOffers, load_bundle
 from recsys.bundle.resolve import resolve_model
 from recsys.contracts.offers import OfferRequest
 from recsys.errors import EmptyDataError, MissingColumnError
-from tests.support.training_runs import digests, scored_by, spec_of
+from tests.support.training_runs import digests, registry_in, scored_by, spec_of
 from training.champion import read_evidence
 from training.gate import TrainConfig, gate_sentence, judge_evidence
 from training.registry import Registry
@@ -145,7 +145,7 @@ def test_mlflow_loads_a_model_that_answers_a_frame_as_the_engine_does(
 
 
 def test_a_run_that_fails_says_at_which_step_and_why(market: Path, tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = registry_in(tmp_path)
     spec = spec_of(market).model_copy(update={"as_of": datetime(1999, 1, 1, tzinfo=UTC)})
     with pytest.raises(EmptyDataError) as raised:
         train_and_register(spec, TrainConfig(), tracking_uri=uri)

@@ -23,7 +23,7 @@ from recsys.data.dataset import Dataset
 from recsys.errors import GateError
 from recsys.fitting.pipeline import FitConfig
 from recsys.recommender import Recommender
-from tests.support.training_runs import AS_OF, digests, scored_by, spec_of
+from tests.support.training_runs import AS_OF, digests, registry_in, scored_by, spec_of
 from training.champion import read_evidence
 from training.cli.models import promote_command
 from training.gate import TrainConfig
@@ -57,7 +57,7 @@ def test_another_process_with_other_threads_and_hash_seed_gives_the_same_bundle(
         arguments += [f"--{name}", str(market / f"{name}.parquet")]
     arguments += ["--config", str(unjudged_config), "--out", str(tmp_path / "again")]
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments, "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"],
+        [sys.executable, "-c", script, *arguments, "--tracking-uri", registry_in(tmp_path)],
         env=os.environ | {"PYTHONHASHSEED": "4711", "OMP_NUM_THREADS": other_threads},
         capture_output=True,
         text=True,
@@ -81,7 +81,7 @@ def test_nothing_at_or_after_as_of_is_used(trained: Path, market: Path, unjudged
     train_and_register(
         spec_of(market, tmp_path / "orders.parquet"),
         read_config(unjudged_config, TrainConfig),
-        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
+        tracking_uri=registry_in(tmp_path),
         out=tmp_path / "bundle",
     )
     assert digests(tmp_path / "bundle") == digests(trained / "bundle")
@@ -145,6 +145,7 @@ STEPS = [
 def test_a_killed_training_goes_on_to_equal_digests(
     kills: list[str], trained: Path, market: Path, small_config: Path, tmp_path: Path
 ) -> None:
+    uri = registry_in(tmp_path)
     arguments = [spec_of(market).model_dump_json(), str(small_config), str(tmp_path), *kills]
     done = subprocess.run([sys.executable, "-c", TRAININGS, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -155,7 +156,7 @@ def test_a_killed_training_goes_on_to_equal_digests(
     resumed = set(json.loads((tmp_path / "resumed.json").read_text()))
     assert {"complements", "cart weights", "propensity to upgrade", "replayed baselines"} < resumed
     assert not (tmp_path / "bundle-steps").exists()  # done: nothing is left to go on with
-    client = Registry(f"sqlite:///{tmp_path}/mlflow.db").client
+    client = Registry(uri).client
     found = client.search_runs([client.get_experiment_by_name("offers").experiment_id], order_by=["start_time"])
     runs = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
     last, ended = runs[-1], [run for run in runs if run.info.status == "KILLED"]
@@ -185,7 +186,7 @@ def test_the_table_against_the_baselines_and_the_importances(trained: Path) -> N
 def test_without_a_replay_the_gate_has_nothing_to_judge(
     market: Path, small_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = registry_in(tmp_path)
     options = read_config(small_config, TrainConfig)
 
     def trained(**changes: object) -> TrainingRun:
@@ -211,7 +212,7 @@ def test_of_a_large_history_some_accounts_are_replayed_and_the_run_says_so(
     done = train_and_register(
         spec_of(market),
         options.model_copy(update={"evaluation": evaluation}),
-        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
+        tracking_uri=registry_in(tmp_path),
         out=tmp_path / "bundle",
     )
     (note,) = [each for each in done.evidence.notes if "evaluation.most_lines" in each]

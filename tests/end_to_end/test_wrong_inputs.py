@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from recsys.cli import main
+from tests.support.training_runs import registry_in
 
 Numbers: TypeAlias = NDArray[np.int_]
 
@@ -59,7 +60,7 @@ def _train(frame: pd.DataFrame | str, folder: Path, *more: str) -> list[str]:
         file.write_text(frame)
     else:
         frame.to_csv(file, index=False)
-    return ["train", "--orders", str(file), "--tracking-uri", f"sqlite:///{folder}/mlflow.db", *more]
+    return ["train", "--orders", str(file), "--tracking-uri", registry_in(folder), *more]
 
 
 def test_no_such_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from recsys.bundle.load import load_bundle
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.fitting.pipeline import fit, write_bundle
 from recsys.ladder.file import ladder_from_data
+from tests.support.training_runs import registry_in
 from training.champion import Champion, compare_kept, compare_with, present_champion, same_window
 from training.gate import DataFacts, GateEvidence, TrainConfig
 from training.registry import Registry
@@ -118,7 +119,7 @@ def test_else_its_configuration_is_trained_again(
 def test_a_run_meets_the_champion_of_its_registry(
     market_spec: ReadSpec, small_config: TrainConfig, tmp_path: Path
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = registry_in(tmp_path)
     registry = Registry(uri)
     assert present_champion(registry) is None
 

@@ -27,6 +27,7 @@ from recsys.bundle.manifest import model_version
 from recsys.errors import BundleCorruptError, ModelNotFoundError, RegistryError
 from serving.models.finding import ModelFinder, finder_of
 from serving.settings import KeptModelsConfig, RegistryConfig, Settings
+from tests.support.training_runs import registry_in
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 CHAMPION = "models:/offers@champion"
@@ -39,7 +40,7 @@ def sqlite_registry(folder: Path, *bundles: Path) -> str:
     """Make a registry with a version of `offers` a bundle, champion on the first; return its URI."""
     from mlflow import MlflowClient
 
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    uri = registry_in(folder)
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     experiment = client.create_experiment("offers", artifact_location=(folder / "artifacts").as_uri())
     client.create_registered_model("offers")

@@ -29,31 +29,31 @@ class Workers:
         )
         assert self._process.stderr is not None
         self.url = next(line["url"] for line in map(json.loads, self._process.stderr) if line["message"] == "serving")
+        # A connection for each request, which any worker may take; the certificates are loaded once.
+        self.client = httpx.Client(base_url=self.url, timeout=20, limits=httpx.Limits(max_keepalive_connections=0))
         self._stop = threading.Event()
         self._load = [threading.Thread(target=self._keep_asking) for _ in range(2)]
         for thread in self._load:
             thread.start()
 
     def ask(self, account_id: str | None = None, limit: int = 3, visitor_id: str | None = None) -> dict[str, Any]:
-        """Ask on a connection of its own, which any worker may take."""
-        with httpx.Client(base_url=self.url, timeout=20) as client:
-            answered = client.post(
-                "/v1/offers", json={"account_id": account_id, "visitor_id": visitor_id, "limit": limit}
-            )
-            assert answered.status_code == 200, answered.text
-            return answered.json()
+        asked = {"account_id": account_id, "visitor_id": visitor_id, "limit": limit}
+        answered = self.client.post("/v1/offers", json=asked)
+        assert answered.status_code == 200, answered.text
+        return answered.json()
 
     def offered(self, account_id: str, n_times: int = 30) -> set[str]:
         return {offer["product_id"] for _ in range(n_times) for offer in self.ask(account_id)["offers"]}
 
     def workers(self) -> set[str]:
-        pages = (httpx.get(f"{self.url}/metrics").text for _ in range(60))
+        pages = (self.client.get("/metrics").text for _ in range(60))
         return {line.split('pid="')[1].split('"')[0] for page in pages for line in page.splitlines() if "pid=" in line}
 
     def close(self) -> None:
         self._stop.set()
         for thread in self._load:
             thread.join(20)
+        self.client.close()
         self._process.terminate()
         self._process.communicate(timeout=30)
 
@@ -86,14 +86,14 @@ def test_what_one_worker_takes_is_in_force_in_both_soon_after(workers: Workers) 
     answer = workers.ask("A1", limit=4)
     first, second, third, fourth = [str(offer["product_id"]) for offer in answer["offers"]]
     product = {"product_id": first, "stock": 0}
-    assert httpx.post(f"{workers.url}/v1/products", json={"products": [product]}).status_code == 200
+    assert workers.client.post("/v1/products", json={"products": [product]}).status_code == 200
     order = {"order_id": "o1", "account_id": "A1", "lines": [{"product_id": second}]}
-    assert httpx.post(f"{workers.url}/v1/orders", json={"orders": [order]}).status_code == 200
+    assert workers.client.post("/v1/orders", json={"orders": [order]}).status_code == 200
     told = {"outcome_id": "x", "decision_id": answer["decision_id"], "kind": "declined", "product_id": fourth}
-    assert httpx.post(f"{workers.url}/v1/outcomes", json={"outcomes": [told]}).status_code == 200
+    assert workers.client.post("/v1/outcomes", json={"outcomes": [told]}).status_code == 200
     silent = {"accounts": [{"account_id": "A5", "do_not_offer": True}]}
-    assert httpx.post(f"{workers.url}/v1/accounts", json=silent).status_code == 200
-    assert httpx.post(f"{workers.url}/v1/visitors/v1:link", json={"account_id": "A5"}).status_code == 200
+    assert workers.client.post("/v1/accounts", json=silent).status_code == 200
+    assert workers.client.post("/v1/visitors/v1:link", json={"account_id": "A5"}).status_code == 200
     new = workers.rules.with_name("new.toml")
     new.write_text(RULE.format(product=third))
     new.replace(workers.rules)
