@@ -273,7 +273,8 @@ def find_repeats(good: ibis.Table, source: TableSource, n_about: int) -> Repeats
     time, quantity and price are. An order of several different lines each of which comes again was
     exported twice. Where there are two such orders, and they hold a two-hundredth of the lines, orders of one line
     are judged alike; else a line that comes again is one that names its product twice. Of more than a million lines
-    those of an eighth of the orders are looked at first; where none comes again there the others are believed.
+    those of an eighth of the orders are looked at first; where no order was exported twice there the others are
+    believed.
 
     Args:
         good: lines, which may have a line id.
@@ -283,8 +284,18 @@ def find_repeats(good: ibis.Table, source: TableSource, n_about: int) -> Repeats
     if c.LINE_ID in good.columns:
         return Repeats(None, ())
     keyed = good.select(c.SOURCE_ROW, c.ORDER_ID, key=ibis.struct({name: good[name] for name in _SAME}).hash())
-    few = keyed.filter(keyed[c.ORDER_ID].hash() % _PROBE == 0) if n_about > _MANY_LINES else keyed
-    if not _has_repeats(few):
+    if n_about > _MANY_LINES:
+        backend = good.get_backend()
+        part = backend.create_table("part", keyed.filter(keyed[c.ORDER_ID].hash() % _PROBE == 0), temp=True)
+        found = _judge_repeats(part, source, " of an eighth of the orders")
+        backend.drop_table("part")
+        if found.rows is None:
+            return found
+    return _judge_repeats(keyed, source)
+
+
+def _judge_repeats(keyed: ibis.Table, source: TableSource, which: str = "") -> Repeats:
+    if not _has_repeats(keyed):
         return Repeats(None, ())
     n_lines = int(keyed.count().to_pyarrow().as_py())
     several = keyed.group_by("key").having(keyed.count() > 1).agg().select("key")
@@ -296,7 +307,8 @@ def find_repeats(good: ibis.Table, source: TableSource, n_about: int) -> Repeats
     whole = orders.filter(orders["exports"] > 1)
     sure = whole.filter(whole["different"] > 1)
     seen = sure.agg(orders=sure.count(), lines=sure["lines"].sum()).to_pyarrow().to_pylist()[0]
-    exported_twice = seen["orders"] >= _REPEATED_ORDERS and seen["lines"] >= _REPEATED_SHARE * n_lines
+    enough = seen["orders"] >= _REPEATED_ORDERS and seen["lines"] >= _REPEATED_SHARE * n_lines
+    exported_twice = seen["orders"] > 0 if which else enough
     line = [c.ORDER_ID, "key"]
     placed = touched.mutate(
         place=ibis.row_number().over(ibis.window(group_by=line, order_by=c.SOURCE_ROW)),
@@ -314,7 +326,7 @@ def find_repeats(good: ibis.Table, source: TableSource, n_about: int) -> Repeats
     if not n_repeated:
         return Repeats(rows, ())
     sentence = (
-        f"{n_repeated:,} lines repeat another of their order in product, quantity and price "
+        f"{n_repeated:,} lines{which} repeat another of their order in product, quantity and price "
         f"({_places(source, again)}): they are kept, as an order may name a product twice; a line id tells them apart"
     )
     return Repeats(rows, (sentence,))

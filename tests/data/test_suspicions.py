@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pandas as pd
 import pytest
 
 from recsys.data.dataset import Dataset
+from recsys.data.sources import connect, open_source
+from recsys.data.suspicions import Repeats, find_repeats
 from recsys.errors import DataError, EmptyDataError
 
 pytestmark = pytest.mark.slow
@@ -123,6 +126,24 @@ def test_a_product_that_an_order_names_twice_stays_and_is_told(caplog: pytest.Lo
     assert data.report.orders.warnings[0].startswith(sentence)
     assert data.report.to_dict()["tables"]["orders"]["warnings"] == list(data.report.orders.warnings)
     assert [record.getMessage() for record in caplog.records] == list(data.report.orders.warnings)
+
+
+def test_of_many_lines_an_eighth_says_whether_all_are_looked_at() -> None:
+    def found(frame: pd.DataFrame) -> list[Repeats]:
+        source = open_source(connect(), frame, name="orders")
+        return [find_repeats(source.table, source, n_lines) for n_lines in (len(frame), 2_000_000)]
+
+    frame = shop()
+    few, many = found(pd.concat([frame, frame[frame["ordered_at"] >= "2024-06-01"]]))
+    assert few.rows is not None
+    assert many.rows is not None
+    assert few.rows.order_by("source_row").to_pandas().equals(many.rows.order_by("source_row").to_pandas())
+    few, many = found(pd.concat([frame, frame.groupby("order_id").head(1)]))
+    assert few.rows is many.rows is None
+    assert few.warnings[0].startswith("400 lines repeat another of their order in")
+    told = re.match(r"(\d+) lines of an eighth of the orders repeat another of their order in", many.warnings[0])
+    assert told
+    assert 400 / 16 < int(told[1]) < 400 / 4
 
 
 def test_a_quantity_of_a_billion_is_rejected() -> None:
