@@ -12,6 +12,7 @@ import ast
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
@@ -57,9 +58,12 @@ def read_sources(root: Path, packages: Sequence[str] = PACKAGES) -> Sources:
     return {file.relative_to(root): file.read_text(encoding="utf-8") for file in files}
 
 
+parsed = cache(ast.parse)
+
+
 def public_names(text: str) -> Iterator[str]:
     """Yield the names that a module defines at its top level, those behind a condition included."""
-    waiting: list[ast.stmt] = list(ast.parse(text).body)
+    waiting: list[ast.stmt] = list(parsed(text).body)
     for node in waiting:
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
@@ -99,7 +103,7 @@ def figures(sources: Sources) -> Figures:
     return Figures(
         source_files=len(sources),
         modules=sum(path.name != "__init__.py" for path in sources),
-        statements=sum(isinstance(node, ast.stmt) for text in sources.values() for node in ast.walk(ast.parse(text))),
+        statements=sum(isinstance(node, ast.stmt) for text in sources.values() for node in ast.walk(parsed(text))),
         median_lines=median(lines.values()),
         ninetieth_lines=quantiles(lines.values(), n=10)[-1],
         longest=(lines[longest], longest),
@@ -186,6 +190,6 @@ def test_only_commands_name_options(sources: Sources) -> None:
 def options_named(text: str) -> list[str]:
     """Return the texts in a module that name an option of a command, but for whole commands in quotes."""
     texts = [
-        node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant) and type(node.value) is str
+        node.value for node in ast.walk(parsed(text)) if isinstance(node, ast.Constant) and type(node.value) is str
     ]
     return [said for said in texts if re.search(r"(?<![\w-])--[a-z]", re.sub(r"`offers [^`]*`", "", said))]
