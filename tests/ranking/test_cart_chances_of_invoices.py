@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,13 +20,17 @@ from recsys.fitting.pipeline import fit
 from recsys.models.cart_curve import PlacedOrders, cut
 from recsys.offer_model.tables import CartCurve, OfferModel
 from recsys.ranking.engine import OfferEngine
+from tests.support.proofs import write_proof
 from training.gate import TrainConfig
 
-PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "cart_chances.json"
 # None of them was developed on, nor is any order after them in the training.
 CUTOFFS = (datetime(2010, 7, 15, tzinfo=UTC), datetime(2010, 11, 1, tzinfo=UTC), datetime(2011, 5, 1, tzinfo=UTC))
 HORIZON_DAYS, N_ORDERS, N_OFFERS = 30, 1_500, 10
 NOBODY = AccountState()
+WHAT = (
+    f"chances of {N_OFFERS} offers beside each of {N_ORDERS} later orders of known accounts, Online Retail II, default"
+    " configuration; bought: in the rest of the order or within 30 days after it"
+)
 
 
 class Place(NamedTuple):
@@ -145,7 +146,7 @@ def test_chances_beside_carts_hold_in_months_that_nobody_saw(online_retail_path:
         engines, later = (OfferEngine(model), OfferEngine(with_one_curve(model))), Later.of(history, cutoff)
         places = {name: figures(*engines, history, later, place) for name, place in PLACES.items()}
         found[f"{cutoff:%Y-%m-%d}"] = places
-        write(found)
+        write_proof("cart_chances.json", WHAT, cutoffs=found)
     every = [place for places in found.values() for place in places.values()]
     for place in every:
         assert place["log_loss"] < place["log_loss_of_a_constant"]
@@ -154,18 +155,3 @@ def test_chances_beside_carts_hold_in_months_that_nobody_saw(online_retail_path:
     assert np.mean(within) >= 0.85  # all of them is what is aimed at; the file shows which miss it
     beside_accounts = [place for places in found.values() for name, place in places.items() if "account" in name]
     assert all(place["log_loss"] < place["log_loss_of_one_curve_for_all"] for place in beside_accounts)
-
-
-def write(found: dict[str, Any]) -> None:
-    proof = {
-        "machine": {
-            "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "cores": os.cpu_count(),
-        },
-        "what": f"chances of {N_OFFERS} offers beside each of {N_ORDERS} later orders of known accounts, Online Retail"
-        " II, default configuration; bought: in the rest of the order or within 30 days after it",
-        "cutoffs": found,
-    }
-    PROOF.write_text(json.dumps(proof, indent=1) + "\n", "utf-8")

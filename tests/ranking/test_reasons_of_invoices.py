@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,9 +15,9 @@ from recsys.contracts.offers import CartLine, Offer, OfferRequest
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.fitting.pipeline import fit
 from recsys.ranking.engine import OfferEngine
+from tests.support.proofs import write_proof
 from training.gate import TrainConfig
 
-PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof"
 SPRING, JUNE = datetime(2010, 4, 1, tzinfo=UTC), datetime(2011, 6, 1, tzinfo=UTC)
 EVERYONE = "all accounts"
 # As little learning as there can be: the reasons do not depend on how well the offers were chosen.
@@ -185,22 +182,11 @@ def test_two_hundred_reasons_of_a_trained_engine_equal_a_query(online_retail_pat
     assert counts.sum() >= 200
     assert counts["check_follow_on"] >= 5
     assert counts["check_cart"] >= 150
-    write_proof(counts)
-
-
-def write_proof(counts: pd.Series) -> None:
-    proof = {
-        "machine": {
-            "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "cores": os.cpu_count(),
-        },
-        "what": "reasons served by an engine trained on Online Retail II as of 2011-06-01, default configuration; every"
-        " count was asked again of the order lines in SQL, and ten accounts or more stand behind each",
-        "recomputed": int(counts.sum()),
-        "by_query": {str(name).removeprefix("check_"): int(n) for name, n in counts.items()},
-        "differing": 0,
-    }
-    PROOF.mkdir(parents=True, exist_ok=True)
-    (PROOF / "reasons.json").write_text(json.dumps(proof, indent=1) + "\n", "utf-8")
+    write_proof(
+        "reasons.json",
+        "reasons served by an engine trained on Online Retail II as of 2011-06-01, default configuration; every count"
+        " was asked again of the order lines in SQL, and ten accounts or more stand behind each",
+        recomputed=int(counts.sum()),
+        by_query={str(name).removeprefix("check_"): int(n) for name, n in counts.items()},
+        differing=0,
+    )
