@@ -6,8 +6,9 @@ where less is known: what goes with one line may be any of the many that follow,
 those that are left. What an account buys in its later orders counts up to the horizon, as in every probability.
 
 Three more curves are read off the same carts: what an account buys that never bought it before, what it bought before,
-and what the cart's weights do not speak for. Half of what accounts buy with a cart they bought before; of what they
-never bought, a product that goes with the cart is bought half as often as the curve of all carts says.
+and what the cart's weights do not speak for, by how many bought it lately. Half of what accounts buy with a cart they
+bought before; of what they never bought, a product that goes with the cart is bought half as often as the curve of all
+carts says.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
-from recsys.arrays import AnyFloatArray, BoolArray, FloatArray
+from recsys.arrays import AnyFloatArray, BoolArray, FloatArray, unique_sorted
 from recsys.models.cart import CartConfig, CartModel
 from recsys.offer_model.tables import REPEAT_PRIOR_ORDERS, REPEAT_SCORE, STRONGEST_CONFIDENCE, CartCurve
 
@@ -33,7 +34,7 @@ SIZES: Final = (1, 2, 3, 5, 9, 17)
 CUTS: Final = ((1, 2), (3, 4), (None, 4))
 """Lines of the carts that orders are cut into, None for half of them, and how many an order must have for it."""
 POPULAR: Final = 20
-"""Products of each cart that no weight speaks for, those of the largest prior: what fills an answer."""
+"""Products of each cart that no weight speaks for, those that most bought lately: what fills an answer."""
 OFFERED: Final = 50
 """Products of each cart that the curves are read off, the best by score: nobody sees those below."""
 _N_BINS: Final = 2_000
@@ -89,6 +90,22 @@ class PlacedOrders:
         n_orders = np.bincount([position for position, _ in pairs], minlength=len(rows)).astype(np.float64)
         return self._products_of(pairs, len(rows)), n_orders
 
+    def popularity(self, until_age: float, horizon_days: float) -> FloatArray:
+        """Return the share of accounts that bought each product in a horizon before a moment, `(n_products,)`.
+
+        Of all accounts that had ordered by then; where no order has one, the share of the orders in that horizon.
+        """
+        is_late = (self.age_days > until_age) & (self.age_days <= until_age + horizon_days)
+        is_known = (self.account >= 0).any()
+        rows = np.flatnonzero(is_late & (self.account >= 0) if is_known else is_late)
+        buyer = self.account[rows] if is_known else np.arange(len(rows))
+        earlier = self.account[(self.age_days > until_age) & (self.account >= 0)]
+        n_buyers = len(unique_sorted(earlier)) if is_known else len(rows)
+        ones = np.ones(len(rows), dtype=np.float32)
+        links = sp.csr_array((ones, (buyer, np.arange(len(rows)))), shape=(int(buyer.max(initial=0)) + 1, len(rows)))
+        bought = sp.csc_array(links @ self.products[rows])
+        return np.diff(bought.indptr) / max(n_buyers, 1)
+
     def _products_of(self, pairs: list[tuple[int, int]], n_rows: int) -> sp.csr_array:
         position, other = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
         ones = np.ones(len(other), dtype=np.float32)
@@ -119,6 +136,7 @@ def fit_cart_curve(
     model = CartModel(config).fit(orders.products[earlier], orders.age_days[earlier])
     baskets, later = orders.products[chosen], orders.bought_later(chosen, horizon_days)
     before, n_before = orders.bought_before(chosen)
+    popularity = orders.popularity(float(orders.age_days[held].max()), horizon_days)
     counts = _Counts(np.zeros((4, len(SIZES), _N_BINS)), np.zeros((4, len(SIZES), _N_BINS)))
     for n_lines, least in CUTS:
         enough = np.flatnonzero(np.diff(baskets.indptr) >= least)
@@ -128,7 +146,7 @@ def fit_cart_curve(
             block, of_block = slice(start, start + rows), enough[start : start + rows]
             bought = rest[block].toarray() + later[of_block].toarray() > 0
             share = before[of_block].toarray() / (n_before[of_block] + REPEAT_PRIOR_ORDERS)[:, None]
-            counts.add(model, cart[block], bought, share, n_before[of_block] > 0)
+            counts.add(model, cart[block], bought, share, n_before[of_block] > 0, popularity)
     return _curves(counts.trials, counts.hits)
 
 
@@ -171,8 +189,19 @@ class _Counts:
     trials: FloatArray
     hits: FloatArray
 
-    def add(self, model: CartModel, cart: sp.csr_array, bought: BoolArray, share: FloatArray, known: BoolArray) -> None:
-        """Count carts: what was `bought` beside them, the `share` of its account's orders, whether there were any."""
+    def add(
+        self,
+        model: CartModel,
+        cart: sp.csr_array,
+        bought: BoolArray,
+        share: FloatArray,
+        known: BoolArray,
+        popularity: FloatArray,
+    ) -> None:
+        """Count carts: what was `bought` beside them, the `share` of its account's orders, whether there were any.
+
+        `popularity` is that of each product without a cart.
+        """
         size = np.searchsorted(SIZES, np.diff(cart.indptr), side="right") - 1
         is_open = cart.toarray() == 0
         score = np.where(is_open, model.score(cart), -np.inf)
@@ -185,8 +214,8 @@ class _Counts:
         ):
             self._count(kind, size[row[kept]], (score[row, column] + lift * part)[kept], is_bought[kept])
         linked = (cart @ abs(model.weights_)).toarray() > 0
-        row, column = _best(np.where(is_open & ~linked, model.prior_[None, :], -np.inf), POPULAR)
-        self._count(_UNLINKED, size[row], model.prior_[column], bought[row, column])
+        row, column = _best(np.where(is_open & ~linked & (popularity > 0), popularity, -np.inf), POPULAR)
+        self._count(_UNLINKED, size[row], popularity[column], bought[row, column])
 
     def _count(self, kind: int, size: NDArray[np.intp], score: AnyFloatArray, is_bought: BoolArray) -> None:
         bins, shape = size * _N_BINS + _bin_of(score), self.trials.shape[1:]

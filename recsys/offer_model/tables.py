@@ -221,7 +221,7 @@ class CartCurve:
     of_new: Annotated[Float64, _PROBABILITY, Increasing(as_large=True, within="cart_curve.lines"), AddedLater()]
     # of what it bought before; `REPEAT_SCORE` times the share of its orders that held it is added to the score
     of_bought: Annotated[Float64, _PROBABILITY, Increasing(as_large=True, within="cart_curve.lines"), AddedLater()]
-    # of what no weight of the cart speaks for
+    # of what no weight of the cart speaks for, by its probability without a cart instead of a score
     of_unlinked: Annotated[Float64, _PROBABILITY, Increasing(as_large=True, within="cart_curve.lines"), AddedLater()]
 
     @classmethod

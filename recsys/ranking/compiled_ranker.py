@@ -103,6 +103,7 @@ class CompiledRanker:
             len(asked.bought),
             NO_ROW if asked.categories is None else len(asked.categories),
             len(asked.unknown_products),
+            len(state.bought),
         )
         if rows:
             memory.rows[: len(rows)] = array("q", rows)

@@ -118,3 +118,28 @@ def test_earlier_orders_of_the_account_count_and_no_others() -> None:
     before, n_orders = placed.bought_before(np.array([0, 2, 3]))
     assert before.toarray().tolist() == [[0, 0], [2, 1], [0, 0]]
     assert n_orders.tolist() == [0, 2, 0]
+
+
+def test_popularity_is_the_share_of_all_accounts_so_far_that_bought_lately() -> None:
+    orders = sp.csr_array(np.array([[1, 0], [1, 1], [0, 1], [0, 1], [1, 1]], dtype=np.float32))
+    age = np.array([90.0, 40.0, 35.0, 20.0, 5.0])
+    placed = PlacedOrders(orders, age, np.array([3, 0, 0, 1, 2]))
+    assert placed.popularity(10.0, 30.0) == pytest.approx([1 / 3, 2 / 3])  # accounts 0, 1 and 3 have ordered by then
+    nobody = PlacedOrders(orders, age, np.full(5, -1))
+    assert nobody.popularity(10.0, 30.0) == pytest.approx([1 / 3, 3 / 3])  # of orders
+
+
+def test_what_fills_an_answer_has_the_chance_that_carts_had_it() -> None:
+    """One account in ten orders in a horizon: what three in a hundred bought is in three of ten orders."""
+    rng = np.random.default_rng(8)
+    n_orders = 6_000
+    orders = rng.random((n_orders, 40)) < 0.3
+    placed = PlacedOrders(
+        sp.csr_array(orders.astype(np.float32)),
+        np.arange(float(n_orders))[::-1] / 100,
+        rng.integers(0, 1_000, n_orders),
+    )
+    curve = fit_cart_curve(placed, 1.0, CartConfig(half_life_days=None, weights_per_product=2), rng)
+    assert curve is not None
+    one = curve.of_sizes()[0]
+    assert np.interp(0.03, one.score, one.of_unlinked) == pytest.approx(0.3, rel=0.2)

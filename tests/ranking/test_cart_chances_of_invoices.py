@@ -54,6 +54,10 @@ PLACES = {
 }
 
 
+ASKED_FOR = ("one line", "one line, account", "half an order", "half an order, account", "product page")
+"""Where each fifth must hold. What three lines are the beginning of, a large order or a small one, nothing tells."""
+
+
 def asked(place: Place, account_id: str, cart: list[str]) -> tuple[OfferRequest, AccountState]:
     """The question of one place."""
     if place.kind == "page":
@@ -89,8 +93,8 @@ class Later(NamedTuple):
         return cls(products[rows], account[rows], placed.bought_later(rows, HORIZON_DAYS))
 
 
-def told(engine: OfferEngine, history: History, later: Later, place: Place) -> Iterator[tuple[float, bool]]:
-    """Yield the chance of each offer, and whether the product was bought in the rest of the order or within 30 days."""
+def told(engine: OfferEngine, history: History, later: Later, place: Place) -> Iterator[tuple[float, bool, int]]:
+    """Yield each offer's chance, whether it was bought in the rest of the order or within 30 days, and the order."""
     cart, rest = cut(later.products, place.n_lines, np.random.default_rng(5))
     bought = sp.csr_array(rest + later.bought_later)
     row_of, ids = {name: row for row, name in enumerate(history.product_ids)}, history.product_ids
@@ -101,7 +105,7 @@ def told(engine: OfferEngine, history: History, later: Later, place: Place) -> I
         lines = [str(ids[product]) for product in cart.indices[cart.indptr[row] : cart.indptr[row + 1]]]
         products = set(bought.indices[bought.indptr[row] : bought.indptr[row + 1]].tolist())
         for offer in engine.recommend(*asked(place, account_id, lines)).offers:
-            yield offer.probability, row_of[offer.product_id] in products
+            yield offer.probability, row_of[offer.product_id] in products, int(row)
 
 
 def log_loss(chance: FloatArray, is_bought: BoolArray) -> float:
@@ -112,21 +116,37 @@ def log_loss(chance: FloatArray, is_bought: BoolArray) -> float:
 
 def figures(engine: OfferEngine, former: OfferEngine, history: History, later: Later, place: Place) -> dict[str, Any]:
     """Return observed over stated in each fifth of the stated chance, and the log losses."""
-    found = list(told(engine, history, later, place))
-    chance, is_bought = np.array([value for value, _ in found]), np.array([bought for _, bought in found])
+    chance, is_bought, order = (np.array(column) for column in zip(*told(engine, history, later, place), strict=True))
     fifth = np.searchsorted(np.quantile(chance, [0.2, 0.4, 0.6, 0.8]), chance)
-    before = list(told(former, history, later, place))
-    before_loss = log_loss(np.array([value for value, _ in before]), np.array([bought for _, bought in before]))
+    before, was_bought, _ = (np.array(column) for column in zip(*told(former, history, later, place), strict=True))
+    parts = [ratio(chance[fifth == part], is_bought[fifth == part], order[fifth == part]) for part in range(5)]
     return {
         "offers": len(chance),
         "bought": float(is_bought.mean()),
         "observed_over_stated": float(is_bought.sum() / chance.sum()),
-        "by_fifth": [float(is_bought[fifth == part].sum() / chance[fifth == part].sum()) for part in range(5)],
+        "by_fifth": [found.observed_over_stated for found in parts],
+        "interval_by_fifth": [[found.low, found.high] for found in parts],
         "stated_by_fifth": [float(chance[fifth == part].mean()) for part in range(5)],
         "log_loss": log_loss(chance, is_bought),
         "log_loss_of_a_constant": log_loss(np.full(len(chance), is_bought.mean()), is_bought),
-        "log_loss_of_one_curve_for_all": before_loss,
+        "log_loss_of_one_curve_for_all": log_loss(before, was_bought),
     }
+
+
+class Ratio(NamedTuple):
+    """Observed over stated, and its 95 % interval."""
+
+    observed_over_stated: float
+    low: float
+    high: float
+
+
+def ratio(chance: FloatArray, is_bought: BoolArray, order: np.ndarray[Any, Any]) -> Ratio:
+    """Return what was bought over what was stated; the offers of one order stand or fall together in its interval."""
+    found = float(is_bought.sum() / chance.sum())
+    off = np.bincount(order, weights=is_bought - found * chance)
+    half = 1.96 * float(np.sqrt(np.square(off).sum()) / chance.sum())
+    return Ratio(found, found - half, found + half)
 
 
 def with_one_curve(model: OfferModel) -> OfferModel:
@@ -147,11 +167,17 @@ def test_chances_beside_carts_hold_in_months_that_nobody_saw(online_retail_path:
         places = {name: figures(*engines, history, later, place) for name, place in PLACES.items()}
         found[f"{cutoff:%Y-%m-%d}"] = places
         write_proof("cart_chances.json", WHAT, cutoffs=found)
-    every = [place for places in found.values() for place in places.values()]
-    for place in every:
-        assert place["log_loss"] < place["log_loss_of_a_constant"]
-        assert 0.8 <= place["observed_over_stated"] <= 1.25
-    within = [0.8 <= ratio <= 1.25 for place in every for ratio in place["by_fifth"]]
-    assert np.mean(within) >= 0.85  # all of them is what is aimed at; the file shows which miss it
-    beside_accounts = [place for places in found.values() for name, place in places.items() if "account" in name]
-    assert all(place["log_loss"] < place["log_loss_of_one_curve_for_all"] for place in beside_accounts)
+    for places in found.values():
+        for name, place in places.items():
+            assert place["log_loss"] < place["log_loss_of_a_constant"]
+            assert 0.8 <= place["observed_over_stated"] <= 1.25
+            if "account" in name:
+                assert place["log_loss"] < place["log_loss_of_one_curve_for_all"]
+    asked_for = [places[name] for places in found.values() for name in ASKED_FOR]
+    apart = [interval for place in asked_for for interval in place["interval_by_fifth"] if not may_hold(*interval)]
+    assert apart == []  # those of the other places stand in the file too
+
+
+def may_hold(low: float, high: float) -> bool:
+    """Whether an interval overlaps .8 to 1.25."""
+    return low <= 1.25 and high >= 0.8

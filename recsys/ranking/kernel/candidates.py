@@ -9,16 +9,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from recsys.offer_model.tables import CONFIDENCE_LINES, EVERYONE, REPEAT_PRIOR_ORDERS
+from recsys.offer_model.tables import CONFIDENCE_LINES, EVERYONE
 from recsys.ranking.kernel.chances import (
     cart_probability,
-    chance_of_bought,
-    chance_of_new,
     chance_of_unlinked,
     curve_of,
     in_this_order,
-    knows_accounts,
     noisy_or,
+    raise_popular,
+    tell_purchases,
     to_probabilities,
     with_this_order,
 )
@@ -45,7 +44,6 @@ from recsys.ranking.kernel.layout import (
     ladder_count,
     ladder_start,
     marks,
-    n_orders,
     orders_in_horizon,
     own_count,
     own_evidence,
@@ -71,7 +69,6 @@ from recsys.ranking.kernel.layout import (
     rung,
     rung_evidence,
     rung_rate,
-    settings,
     units,
     usual_units,
 )
@@ -190,14 +187,20 @@ def _add(t: int, end: int, product: int, tier: int, probability: float, quantity
 
 @inner
 def _add_popular(t: int, segment: int, tier: int, end: int) -> int:
-    """Append what is popular in a segment, beside a cart at no less than the chance that carts of its size had."""
-    first, n_lines = popular_start(t)[segment], request(t)[0].n_cart + request(t)[0].n_unknown
+    """Append what is popular in a segment, beside a cart at no less than the chance that carts of its size had.
+
+    What somebody of whom nothing else is known has bought lately says as much as a cart does.
+    """
+    asked, first = request(t)[0], popular_start(t)[segment]
+    n_lines = asked.n_cart + asked.n_unknown
+    if n_lines == 0 and answer(t)[0].account == NO_ROW:
+        n_lines = asked.n_posted
     curve = curve_of(t, n_lines)
     for row in range(first, first + popular_count(t)[segment]):
         product = popular_product(t)[row]
         probability = float(popular_probability(t)[row])
         if n_lines:
-            probability = max(probability, chance_of_unlinked(t, curve, product))
+            probability = max(probability, chance_of_unlinked(t, curve, probability))
         end = _add(t, end, product, tier, probability, usual_units(t)[product])
         candidates(t)[end - 1].evidence = row
     return end
@@ -243,7 +246,10 @@ def _add_cross_sells(t: int, account: int, first: int, last: int, n_recent: int,
         end = _add_cart_neighbours(t, rows(t)[i], asked.n_cart, TIER_CART, end)
     to_probabilities(t, asked.n_cart, begin, end)
     if asked.n_cart and account != NO_ROW:
-        _tell_purchases(t, account, curve_of(t, asked.n_cart), begin, end)
+        tell_purchases(t, account, curve_of(t, asked.n_cart), begin, end)
+    elif asked.n_cart:
+        raise_popular(t, answer(t)[0].segment)
+        raise_popular(t, EVERYONE)
     for i in range(begin, end):
         candidates(t)[i].score = candidates(t)[i].rank_score
     end_of_cart = end
@@ -294,30 +300,6 @@ def _add_cart_neighbours(t: int, product: int, n_lines: int, tier: int, end: int
 
 
 @inner
-def _tell_purchases(t: int, account: int, curve: int, begin: int, end: int) -> None:
-    """Let what the account bought before, and what it never bought, speak of the candidates of the cart.
-
-    It ranks by `repeat_weight` of the share of its orders; the chance is as often as such products were bought.
-    """
-    is_known = knows_accounts(t, curve)
-    if is_known:
-        for i in range(begin, end):
-            candidates(t)[i].probability = chance_of_new(t, curve, candidates(t)[i].score)
-    divisor = np.float64(n_orders(t)[account]) + settings(t)[0].repeat_prior_orders
-    first = owned_start(t)[account]
-    for row in range(first, first + owned_count(t)[account]):
-        place = places(t)[owned_product(t)[row]]
-        if place:
-            candidate = candidates(t)[place - 1]
-            repeats = settings(t)[0].repeat_weight * (owned_orders(t)[row] / divisor)
-            candidate.rank_score = noisy_or(candidate.rank_score, repeats)
-            candidate.probability = candidate.rank_score
-            if is_known:
-                share = owned_orders(t)[row] / (np.float64(n_orders(t)[account]) + REPEAT_PRIOR_ORDERS)
-                candidate.probability = chance_of_bought(t, curve, candidate.score, share)
-
-
-@inner
 def _merge_account_evidence(
     t: int,
     end: int,
@@ -329,7 +311,11 @@ def _merge_account_evidence(
     quantity: float,
     score: float,
 ) -> int:
-    """Add what the account says of a product: to the candidate of the cart, or as one of its own."""
+    """Add what the account says of a product: to the candidate of the cart, or as one of its own.
+
+    Both speak of the same purchases, as the curves of carts count later orders too: the larger chance is told. In the
+    order of offers they are two reasons.
+    """
     place = places(t)[product]
     if place == 0:
         end = _add(t, end, product, tier, probability, quantity)
@@ -342,7 +328,7 @@ def _merge_account_evidence(
     candidate.evidence, candidate.quantity = evidence, quantity
     candidate.rank_score = noisy_or(rank_score, candidate.rank_score)
     candidate.score = candidate.rank_score
-    candidate.probability = noisy_or(probability, candidate.probability)
+    candidate.probability = max(probability, candidate.probability)
     return end
 
 

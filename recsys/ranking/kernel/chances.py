@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys.offer_model.tables import REPEAT_SCORE
+from recsys.offer_model.tables import REPEAT_PRIOR_ORDERS, REPEAT_SCORE
 from recsys.ranking.kernel.layout import (
     LATER_OF_CARTS,
     candidates,
@@ -18,6 +18,17 @@ from recsys.ranking.kernel.layout import (
     curve_score,
     curves,
     knot_before,
+    n_orders,
+    owned_count,
+    owned_orders,
+    owned_product,
+    owned_start,
+    places,
+    popular_count,
+    popular_probability,
+    popular_product,
+    popular_start,
+    settings,
 )
 from recsys.ranking.kernel.native import inner
 
@@ -67,9 +78,44 @@ def chance_of_bought(t: int, curve_row: int, score: float, share: float) -> floa
 
 
 @inner
-def chance_of_unlinked(t: int, curve_row: int, product: int) -> float:
-    """Likewise for a product that no weight of the cart speaks for."""
-    return _on_curve(t, curve_row, np.float64(cart_prior(t)[product]), curve_of_unlinked(t))
+def chance_of_unlinked(t: int, curve_row: int, popularity: float) -> float:
+    """The probability of a product that no weight of the cart speaks for, by that without a cart."""
+    return _on_curve(t, curve_row, popularity, curve_of_unlinked(t))
+
+
+@inner
+def tell_purchases(t: int, account: int, curve: int, begin: int, end: int) -> None:
+    """Let what the account bought before, and what it never bought, speak of the candidates of the cart.
+
+    It ranks by `repeat_weight` of the share of its orders; the chance is as often as such products were bought.
+    """
+    is_known = knows_accounts(t, curve)
+    if is_known:
+        for i in range(begin, end):
+            candidates(t)[i].probability = chance_of_new(t, curve, candidates(t)[i].score)
+    divisor = np.float64(n_orders(t)[account]) + settings(t)[0].repeat_prior_orders
+    first = owned_start(t)[account]
+    for row in range(first, first + owned_count(t)[account]):
+        place = places(t)[owned_product(t)[row]]
+        if place:
+            candidate = candidates(t)[place - 1]
+            repeats = settings(t)[0].repeat_weight * (owned_orders(t)[row] / divisor)
+            candidate.rank_score = noisy_or(candidate.rank_score, repeats)
+            candidate.probability = candidate.rank_score
+            if is_known:
+                share = owned_orders(t)[row] / (np.float64(n_orders(t)[account]) + REPEAT_PRIOR_ORDERS)
+                candidate.probability = chance_of_bought(t, curve, candidate.score, share)
+
+
+@inner
+def raise_popular(t: int, segment: int) -> None:
+    """Let what goes with the cart have no lower chance than it has as a popular product, without a cart."""
+    first = popular_start(t)[segment]
+    for row in range(first, first + popular_count(t)[segment]):
+        place = places(t)[popular_product(t)[row]]
+        if place and candidates(t)[place - 1].score > cart_prior(t)[popular_product(t)[row]]:
+            candidate = candidates(t)[place - 1]
+            candidate.probability = max(candidate.probability, np.float64(popular_probability(t)[row]))
 
 
 @inner

@@ -136,6 +136,7 @@ REQUEST: Final = _record(
     n_bought=_I,
     n_categories=_I,  # NO_ROW: any
     n_unknown=_I,  # lines of the cart that the model does not know
+    n_posted=_I,  # products bought since the model, known to it or not
 )
 ANSWER: Final = _record(
     account=_I,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from recsys.offer_model.tables import (
     CONFIDENCE_LINES,
+    EVERYONE,
     REPEAT_PRIOR_ORDERS,
     REPEAT_SCORE,
     Bool,
@@ -259,6 +260,16 @@ def cart_upgrades(model: OfferModel, cart: list[int], quantities: list[float], k
     return Pool(product, lower, rate, rate, units, rate, evidence, np.full(len(product), tier, dtype=np.int8))
 
 
+def raised(model: OfferModel, cart: Pool, score: Float64, segment: int) -> Pool:
+    """Return what goes with a cart at no less than its chance as a popular product of a segment or of everyone."""
+    probability = cart.probability.copy()
+    for popular in (fallback_pool(model, segment, 0), fallback_pool(model, EVERYONE, 0)):
+        for product, chance in zip(popular.product.tolist(), popular.probability.tolist(), strict=True):
+            here = (cart.product == product) & (score > model.products.cart_prior[product])
+            probability[here] = np.maximum(probability[here], chance)
+    return cart.ranked_by(cart.chance, probability)
+
+
 def fallback_pool(model: OfferModel, segment: int, n_cart: int) -> Pool:
     """Return the popular products of a segment, row 0 for everyone; `evidence` is their row of the fallback table."""
     start, count = int(model.segments.fallback_start[segment]), int(model.segments.fallback_count[segment])
@@ -267,7 +278,7 @@ def fallback_pool(model: OfferModel, segment: int, n_cart: int) -> Pool:
     probability = model.fallback.probability[rows].astype(np.float64)
     if n_cart:
         curve = curve_of(model, n_cart)
-        beside = np.interp(model.products.cart_prior[product], curve.score, curve.of_unlinked)
+        beside = np.interp(probability, curve.score, curve.of_unlinked)
         probability = np.maximum(probability, beside)
     return crosses(
         product,
@@ -305,7 +316,7 @@ def in_this_order(account: Pool, orders_in_horizon: float) -> Pool:
 
 
 def combine(account: Pool, cart: Pool) -> Pool:
-    """Return the cross-sell candidates of both; one that both name has the noisy-or of their probabilities and chances.
+    """Return the cross-sell candidates of both; of one that both name the larger probability, the noisy-or of chances.
 
     Such a candidate names as its tier the stronger of the two; `cart.product` is sorted.
     """
@@ -322,7 +333,7 @@ def combine(account: Pool, cart: Pool) -> Pool:
     of_cart = cart.chance[at]
     tier[rows] = np.where(of_cart > chance[rows], cart.tier[at], tier[rows])
     chance[rows] = noisy_or(chance[rows], of_cart)
-    probability[rows] = noisy_or(probability[rows], cart.probability[at])
+    probability[rows] = np.maximum(probability[rows], cart.probability[at])
     merged = Pool(
         account.product, account.from_product, probability, chance, account.quantity, chance, account.evidence, tier
     )

@@ -44,6 +44,7 @@ from tests.support.reference_ranker.candidates import (
     member,
     noisy_or,
     order_pool,
+    raised,
     repeat_rate,
 )
 from tests.support.reference_ranker.filters import BLOCKED_BY_RULE, CHANGING, NO_ROWS, Barriers, Bounds, prices_of
@@ -160,7 +161,8 @@ class ReferenceRanker:
                 cart[row(line.product_id)] = cart.get(row(line.product_id), 0.0) + line.quantity
         if request.viewed_product_id is not None and row(request.viewed_product_id) >= 0:
             cart.setdefault(row(request.viewed_product_id), 1.0)
-        named = [request.viewed_product_id, *(line.product_id for line in request.cart)]
+        named = {request.viewed_product_id, *(line.product_id for line in request.cart)} - {None}
+        n_lines = len(cart) + sum(row(name) < 0 for name in named if name is not None)
         bought = self._known(state.bought)
         speaking = bought if account < 0 or not has_crosses(model, account) else []
         if account >= 0 and not has_crosses(model, account):
@@ -195,7 +197,7 @@ class ReferenceRanker:
             barriers,
             OPTED_OUT_SENTENCE if wants_none else state.opt_out_reason,
             rules,
-            len(cart) + len({name for name in named if name is not None and row(name) < 0}),
+            n_lines or (len(state.bought) if account < 0 else 0),
         )
 
     def _owned(self, account: int, bought: list[int], *, rules_out: bool, ever: bool) -> Int32:
@@ -293,6 +295,8 @@ class ReferenceRanker:
             cart = cart.ranked_by(probability, chance)
             orders = float(self.model.accounts.orders_in_horizon[account])
             crosses, upgrades = in_this_order(crosses, orders), in_this_order(upgrades, orders)
+        else:
+            cart = raised(self.model, cart, score, situation.segment)
         return combine(crosses, cart), joined([of_cart, upgrades])
 
     def order(self, pool: Pool, request: OfferRequest, situation: Situation) -> Ranked:
