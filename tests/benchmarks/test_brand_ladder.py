@@ -22,7 +22,8 @@ from recsys.models.upgrade.snapshot import ClimbSnapshot
 from tests.benchmarks.test_upgrade_propensity import write
 from tests.conftest import real_file
 
-CUTOFFS = tuple(datetime(2017, month, 1, tzinfo=UTC) for month in (6, 8, 10))
+CUTOFFS = tuple(datetime(2017, month, 1, tzinfo=UTC) for month in (4, 5, 6))
+"""The last one has sixty days to its end."""
 DAYS = 60
 SHRUNK_BY = 20.0
 """Pairs at the mean of all kinds that the rate of one kind is shrunk by."""
