@@ -19,7 +19,7 @@ from recsys.ladder.tier_columns import find_tier_columns
 from recsys.ladder.upgrade_events import EdgePairs, PurchaseIndex
 from recsys.models.upgrade.model import UpgradeModel, climbs_within
 from recsys.models.upgrade.snapshot import ClimbSnapshot
-from tests.benchmarks.test_upgrade_propensity import write
+from tests.benchmarks.test_ladders import write
 from tests.conftest import real_file
 
 CUTOFFS = tuple(datetime(2017, month, 1, tzinfo=UTC) for month in (4, 5, 6))
