@@ -31,7 +31,7 @@ from recsys.ranking.languages import LANGUAGES, Language
 from recsys.ranking.ranked import N_ROWS, TIERS, Exploration, RankedOffer, RankedSlate
 
 _PROBABILITY_OF: Final = json_text(PROBABILITY_OF)
-_N_WRITTEN: Final = RankedOffer._fields.index("rank_probability")
+_N_WRITTEN: Final = RankedOffer._fields.index("moved_by")
 _MOVED_BY: Final = tuple(map(json_text, MOVERS))
 _NO_RULE: Final = ("null", "null", "null")
 _MOST_KEPT: Final = 20_000
@@ -178,14 +178,10 @@ class EncodingEngine:
         answered: list[str] = []
         logged: list[str] = []
         texts = json_text([number for offer in ranked.offers for number in offer[N_ROWS:_N_WRITTEN]])[1:-1].split(",")
-        numbers = zip(*[iter(texts)] * 5, strict=True)
+        numbers = zip(*[iter(texts)] * (_N_WRITTEN - N_ROWS), strict=True)
         for rank, offer in enumerate(ranked.offers, start=1):
-            price, probability, units, value, score = next(numbers)
-            ranks, boost = offer.rank_probability, "1.0" if offer.boost == 1.0 else json_text(offer.boost)
-            # Mostly one of the numbers that are written already.
-            same = score if ranks == offer.utility else probability if ranks == offer.probability else None
-            rank_probability = json_text(ranks) if same is None else same
-            dearer = self._engine.price_difference(offer, ranked.segment)
+            price, probability, units, value, score, rank_probability, boost = next(numbers)
+            dearer = None if offer.from_product == NO_ROW else self._engine.price_difference(offer, ranked.segment)
             rows = offer[:N_ROWS] if dearer is None else (*offer[:N_ROWS], dearer)
             found = said.get(rows)
             if found is None:

@@ -45,8 +45,10 @@ _LEAST_SWAPPED: Final = 0.55
 that agree by chance, and of which nothing else is known, stay below."""
 _MOST_WORDS: Final = 2
 """Of a variety in a place: BLUE, RED RETROSPOT."""
-_MOST_WITH_A_WORD: Final = 1_000
-"""Names that are compared for the sake of one word: one that more have says little of what they are."""
+_MOST_WITH_A_WORD: Final = 300
+"""Names that are compared for the sake of one word alone: one that more have says little of what they are."""
+_BLOCK: Final = 2_000
+"""Names that are compared with all others at a time; bounds the memory."""
 
 _Pair: TypeAlias = tuple[int, int]
 
@@ -130,15 +132,16 @@ def _near_share(log_price: FloatArray) -> float:
 def _sharing(shares: _PriceShares) -> Iterator[_Pair]:
     """Yield the titles of which the shared words make the price."""
     weights = WordMatrix.of(shares.words).weights
-    often = np.bincount(weights.indices, minlength=weights.shape[1]) > _MOST_WITH_A_WORD
-    weights = weights[:, ~often]
-    pairs = sp.triu(weights @ weights.T, k=1).tocoo()
-    near = shares.is_near(pairs.row, pairs.col)
-    for one, other in zip(pairs.row[near].tolist(), pairs.col[near].tolist(), strict=True):
-        shared = shares.words[one] & shares.words[other]
-        least = _LEAST_OF_WORDS if len(shared) > 1 else _LEAST_OF_WORD
-        if shares.of(shared) >= least and shares.stands_elsewhere(one, other, shared):
-            yield one, other
+    weights = weights[:, np.bincount(weights.indices, minlength=weights.shape[1]) <= _MOST_WITH_A_WORD]
+    for start in range(0, weights.shape[0], _BLOCK):
+        pairs = (weights[start : start + _BLOCK] @ weights.T).tocoo()
+        first, second = pairs.row.astype(np.int64) + start, pairs.col.astype(np.int64)
+        near = (first < second) & shares.is_near(first, second)
+        for one, other in zip(first[near].tolist(), second[near].tolist(), strict=True):
+            shared = shares.words[one] & shares.words[other]
+            least = _LEAST_OF_WORDS if len(shared) > 1 else _LEAST_OF_WORD
+            if shares.of(shared) >= least and shares.stands_elsewhere(one, other, shared):
+                yield one, other
 
 
 def _swapping(slots: NameSlots, shares: _PriceShares) -> Iterator[_Pair]:
