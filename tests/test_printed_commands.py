@@ -12,12 +12,15 @@ import doctest
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pytest
+
+from tests.support.commands import run_offers
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +32,7 @@ DOCUMENTS = (
 )
 _BLOCK = re.compile(r"^```(console|python)\n(.*?)^```$(?:\n+```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
 _LEFT_OUT = ("make ", "offers serve", "curl ", "git clone", "cd ", "mlflow ui", ".venv/bin/mlflow")
+_OF_THE_SHELL = set("|&;<>()`*?~#")
 _FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -64,9 +68,14 @@ def test_steps_are_parsed() -> None:
 
 
 def _run_command(command: str, folder: Path) -> str:
-    done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    if command.startswith("offers ") and not _OF_THE_SHELL & set(command):
+        _, *words = shlex.split(os.path.expandvars(command.replace("\\\n", " ")))
+        code, out, err = run_offers(words, folder, os.environ)
+    else:
+        done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=False)
+        code, out, err = done.returncode, done.stdout, done.stderr
+    assert code == 0, f"$ {command}\n{out}{err}"
+    return out
 
 
 def _run_python(source: str, document: str, names: dict[str, Any]) -> str:
