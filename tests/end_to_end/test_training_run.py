@@ -71,20 +71,28 @@ def test_another_process_with_other_threads_and_hash_seed_gives_the_same_bundle(
         assert np.array_equal(column, getattr(theirs, name)), name
 
 
-def test_nothing_at_or_after_as_of_is_used(trained: Path, market: Path, unjudged_config: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def unjudged(market: Path, unjudged_config: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainingRun]:
+    """A folder as `trained`, and the run that made it: without a replay, on orders that differ from `as_of` on."""
+    folder = tmp_path_factory.mktemp("unjudged")
     orders = pd.read_parquet(market / "orders.parquet")
     late = orders["ordered_at"] >= pd.Timestamp(AS_OF)
     assert late.sum() > 1_000
     shuffled = orders.assign(product_id=orders["product_id"].sample(frac=1, random_state=0).to_numpy())
     changed = pd.concat([orders[~late], shuffled[late].assign(unit_price=999.0)], ignore_index=True)
-    changed.to_parquet(tmp_path / "orders.parquet", index=False)
-    train_and_register(
-        spec_of(market, tmp_path / "orders.parquet"),
+    changed.to_parquet(folder / "orders.parquet", index=False)
+    done = train_and_register(
+        spec_of(market, folder / "orders.parquet"),
         read_config(unjudged_config, TrainConfig),
-        tracking_uri=registry_in(tmp_path),
-        out=tmp_path / "bundle",
+        tracking_uri=registry_in(folder),
+        out=folder / "bundle",
     )
-    assert digests(tmp_path / "bundle") == digests(trained / "bundle")
+    return folder, done
+
+
+def test_nothing_at_or_after_as_of_is_used(trained: Path, unjudged: tuple[Path, TrainingRun]) -> None:
+    folder, _ = unjudged
+    assert digests(folder / "bundle") == digests(trained / "bundle")
 
 
 def test_what_waits_for_its_first_sale_is_offered_by_its_name(trained: Path, market: Path) -> None:
@@ -184,22 +192,13 @@ def test_the_table_against_the_baselines_and_the_importances(trained: Path) -> N
 
 
 def test_without_a_replay_the_gate_has_nothing_to_judge(
-    market: Path, small_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    unjudged: tuple[Path, TrainingRun], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    uri = registry_in(tmp_path)
-    options = read_config(small_config, TrainConfig)
-
-    def trained(**changes: object) -> TrainingRun:
-        evaluation = options.evaluation.model_copy(update=changes)
-        return train_and_register(
-            spec_of(market), options.model_copy(update={"evaluation": evaluation}), tracking_uri=uri
-        )
-
-    done = trained(replay=False)
+    folder, done = unjudged
     assert done.evidence.notes == ("evaluation.replay == false: the past was not replayed",)
     assert done.evidence.coverage > 0.2
     with pytest.raises(GateError, match=r"NDCG@10 beats every baseline; cross_sell: calibration holds; upsell"):
-        promote_command(tracking_uri=uri)
+        promote_command(tracking_uri=registry_in(folder))
     assert "evaluation.replay == false: the past was not replayed" in " ".join(capsys.readouterr().out.split())
 
 

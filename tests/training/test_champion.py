@@ -10,17 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.backtesting.baselines import PopularBaseline
 from recsys.bundle.load import load_bundle
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
-from recsys.fitting.pipeline import fit, write_bundle
-from recsys.ladder.file import ladder_from_data
+from recsys.fitting.pipeline import FittedModels, fit, write_bundle
 from tests.support.training_runs import registry_in
 from training.champion import Champion, compare_kept, compare_with, present_champion, same_window
 from training.gate import DataFacts, GateEvidence, TrainConfig
 from training.registry import Registry
 from training.run import TrainingRun, train_and_register
-from training.validation import CrossReplay, validate_on_past
+from training.validation import CrossReplay, PastValidation
 
 RNG = partial(np.random.default_rng, 0)
 FACTS = DataFacts(fingerprint="a", rows_a_day=1, active_accounts=1, products=1)
@@ -28,22 +26,14 @@ UNMEASURED = GateEvidence(ndcg_at_10=None, baselines=(), champion=None, calibrat
 
 
 @pytest.fixture(scope="module")
-def replay(market_spec: ReadSpec, market_data: Dataset, small_config: TrainConfig) -> CrossReplay:
-    found = validate_on_past(
-        lambda cutoff: read_dataset(market_spec.model_copy(update={"as_of": cutoff})),
-        market_data.history(),
-        market_data.as_of,
-        small_config,
-        ladder_from_data(small_config.ladder),
-        baselines=lambda: (PopularBaseline(),),
-    ).cross
-    assert found is not None
-    return found
+def cross(replay: PastValidation) -> CrossReplay:
+    assert replay.cross is not None
+    return replay.cross
 
 
-def _champion(folder: Path, data: Dataset, config: TrainConfig, **known: object) -> Champion:
+def _champion(folder: Path, fitted: FittedModels, data: Dataset, config: TrainConfig, **known: object) -> Champion:
     """A champion of version 7 that was trained on some data."""
-    write_bundle(folder, fit(data, config), data, config)
+    write_bundle(folder, fitted, data, config)
     options: dict[str, object] = {"evidence": None, "ndcg": None} | known
     return Champion(version=7, bundle=load_bundle(folder), **options)  # type: ignore[arg-type]
 
@@ -69,30 +59,31 @@ def test_the_same_days() -> None:
 
 
 def test_a_champion_of_before_the_window_is_judged_by_what_it_would_have_served(
-    replay: CrossReplay, market_spec: ReadSpec, small_config: TrainConfig, tmp_path: Path
+    cross: CrossReplay, market_spec: ReadSpec, small_config: TrainConfig, tmp_path: Path
 ) -> None:
     """At the very cutoff its bundle's lists are the replayed ranker's own; older, it knows the purchases since."""
-    same = _champion(tmp_path / "same", replay.past, small_config)
-    assert same.as_of == replay.split.cutoff
-    level = compare_with(same, replay, small_config, RNG())
+    same = _champion(tmp_path / "same", fit(cross.past, small_config), cross.past, small_config)
+    assert same.as_of == cross.split.cutoff
+    level = compare_with(same, cross, small_config, RNG())
     assert level is not None
     assert (level.rival, level.how) == ("champion (version 7)", "its bundle")
     assert abs(level.difference) < 0.02
-    old = read_dataset(market_spec.model_copy(update={"as_of": replay.split.cutoff - timedelta(days=200)}))
-    stale = compare_with(_champion(tmp_path / "old", old, small_config), replay, small_config, RNG())
+    old = read_dataset(market_spec.model_copy(update={"as_of": cross.split.cutoff - timedelta(days=200)}))
+    aged = _champion(tmp_path / "old", fit(old, small_config), old, small_config)
+    stale = compare_with(aged, cross, small_config, RNG())
     assert stale is not None
     assert stale.how == "its bundle"
     assert stale.difference > level.difference
 
 
 def test_a_champion_that_replayed_the_same_days_is_judged_by_them(
-    replay: CrossReplay, market_data: Dataset, small_config: TrainConfig, tmp_path: Path
+    cross: CrossReplay, fitted: FittedModels, market_data: Dataset, small_config: TrainConfig, tmp_path: Path
 ) -> None:
-    ids = replay.split.history.account_ids[replay.split.truth.accounts]
-    kept = pd.DataFrame({"account_id": ids, "ndcg": replay.ndcg - 0.01})
-    seen = UNMEASURED.model_copy(update={"cutoff": replay.split.cutoff, "horizon_days": small_config.horizon_days})
-    champion = _champion(tmp_path / "bundle", market_data, small_config, evidence=seen, ndcg=kept)
-    found = compare_with(champion, replay, small_config, RNG())
+    ids = cross.split.history.account_ids[cross.split.truth.accounts]
+    kept = pd.DataFrame({"account_id": ids, "ndcg": cross.ndcg - 0.01})
+    seen = UNMEASURED.model_copy(update={"cutoff": cross.split.cutoff, "horizon_days": small_config.horizon_days})
+    champion = _champion(tmp_path / "bundle", fitted, market_data, small_config, evidence=seen, ndcg=kept)
+    found = compare_with(champion, cross, small_config, RNG())
     assert found is not None
     assert found.how == "its own replay"
     assert found.difference == pytest.approx(0.01)
@@ -100,9 +91,9 @@ def test_a_champion_that_replayed_the_same_days_is_judged_by_them(
 
 
 def test_else_its_configuration_is_trained_again(
-    replay: CrossReplay, market_data: Dataset, small_config: TrainConfig, tmp_path: Path
+    cross: CrossReplay, fitted: FittedModels, market_data: Dataset, small_config: TrainConfig, tmp_path: Path
 ) -> None:
-    same = compare_with(_champion(tmp_path / "same", market_data, small_config), replay, small_config, RNG())
+    same = compare_with(_champion(tmp_path / "same", fitted, market_data, small_config), cross, small_config, RNG())
     assert same is not None
     assert same.how == "its configuration trained again"
     assert (same.difference, same.low, same.high) == (0, 0, 0)
@@ -110,7 +101,8 @@ def test_else_its_configuration_is_trained_again(
     poor = small_config.model_copy(
         update={"next_product": small_config.next_product.model_copy(update={"sampling": sampling})}
     )
-    other = compare_with(_champion(tmp_path / "poor", market_data, poor), replay, small_config, RNG())
+    poorly = _champion(tmp_path / "poor", fit(market_data, poor), market_data, poor)
+    other = compare_with(poorly, cross, small_config, RNG())
     assert other is not None
     assert other.difference != 0
     assert other.low < other.difference < other.high

@@ -13,7 +13,6 @@ import pytest
 
 from recsys.arrays import RowArray
 from recsys.backtesting.backtest import RAW
-from recsys.backtesting.baselines import BacktestModel, PopularBaseline, RecentlyPopularBaseline
 from recsys.contracts.offers import OfferRequest
 from recsys.contracts.plugins import load_plugin
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
@@ -26,32 +25,10 @@ from recsys.ladder.edges import Ladder
 from recsys.ladder.file import fixed_ladder, ladder_from_data
 from recsys.ranking.engine import OfferEngine
 from tests.support.foreign_distribution import install
+from tests.training.conftest import few, replayed
 from training.evidence import data_facts, gather_evidence, kind_calibration, offered_share
 from training.gate import DataFacts, GateCheck, GateEvidence, TrainConfig, judge_evidence
 from training.validation import PastValidation, guarded, replay_upgrades, take_window, validate_on_past
-
-
-def few() -> tuple[BacktestModel, ...]:
-    return (PopularBaseline(), RecentlyPopularBaseline(30))
-
-
-@pytest.fixture(scope="module")
-def fitted(market_data: Dataset, small_config: TrainConfig) -> FittedModels:
-    return fit(market_data, small_config)
-
-
-@pytest.fixture(scope="module")
-def replay(
-    market_spec: ReadSpec, market_data: Dataset, fitted: FittedModels, small_config: TrainConfig
-) -> PastValidation:
-    return _replay(market_spec, market_data, fitted, small_config)
-
-
-def _replay(spec: ReadSpec, data: Dataset, fitted: FittedModels, config: TrainConfig) -> PastValidation:
-    def read(cutoff: datetime) -> Dataset:
-        return read_dataset(spec.model_copy(update={"as_of": cutoff}))
-
-    return validate_on_past(read, fitted.history, data.as_of, config, ladder_from_data(config.ladder), baselines=few)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +68,7 @@ def test_what_came_after_the_cutoff_changes_no_list(
     changed.to_parquet(tmp_path / "orders.parquet", index=False)
     spec = market_spec.model_copy(update={"orders": str(tmp_path / "orders.parquet")})
     data = read_dataset(spec)
-    again = _replay(spec, data, fit(data, small_config), small_config).cross
+    again = replayed(spec, data, fit(data, small_config), small_config).cross
     assert again is not None
     before, after = (
         {
