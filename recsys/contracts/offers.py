@@ -273,7 +273,7 @@ class Offer(NamedTuple):
         float,
         Field(
             description="Factor of the score: of business rules, times what holds a product back that too many "
-            "accounts would be shown first; 1 without."
+            "accounts would be shown first, or that goes with nothing in the cart; 1 without."
         ),
     ] = 1.0
     moved_by: Annotated[

@@ -12,10 +12,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import row_of_entry
 from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest
-from recsys.offer_model.tables import CartCurve, Int32, OfferModel
+from recsys.offer_model.tables import CartCurve, Float64, Int32, OfferModel
 from recsys.ranking.active_rules import NO_RULES, RULE_PREFIX, ActiveRules, AppliedRules
-from recsys.ranking.config import RankingConfig
+from recsys.ranking.config import MOST_LIFT, RankingConfig
 from recsys.ranking.explanations import OPTED_OUT_SENTENCE, shortfall_sentence
 from recsys.ranking.kernel import layout
 from recsys.ranking.kernel.layout import MODEL_TABLE, NO_ROW, TIER_ACCOUNT, TIER_CART, TIER_POPULAR, TIER_RECENT
@@ -26,6 +27,8 @@ from recsys.ranking.request import RequestResolver, ResolvedRequest
 
 _FEW: Final = 1_024
 """Rows and candidates that a working memory has room for at first."""
+_USUAL_WORTH: Final = 20.0
+"""Orders that what is usual counts for beside those with a line of the cart: two or three together prove nothing."""
 _CELLS: Final = 4_096
 """Of the table that says where the curve's knots are; the search then looks at one or two."""
 
@@ -287,6 +290,7 @@ def _model_columns(model: OfferModel, catalogue: LiveCatalogue, config: RankingC
         diversity.free_ranks,
         diversity.least_worth,
         diversity.variant_ranks,
+        _relation(np.ones(1), config)[0],
         catalogue.margin_rate or 0.0,
     )
     curves, knot_before = _curves(model.cart_curve)
@@ -296,6 +300,7 @@ def _model_columns(model: OfferModel, catalogue: LiveCatalogue, config: RankingC
         "catalogue.price_count": catalogue.price_count,
         "catalogue.cost": catalogue.cost,
         "catalogue.refusal": catalogue.refusal,
+        "made.cart_relation": _cart_relations(model, config),
         "made.settings": settings,
         "made.curves": curves,
         "made.knot_before": knot_before,
@@ -306,6 +311,30 @@ def _model_columns(model: OfferModel, catalogue: LiveCatalogue, config: RankingC
         name: np.ascontiguousarray(column.view(np.uint8) if column.dtype == np.bool_ else column)
         for name, column in columns.items()
     }
+
+
+def _cart_relations(model: OfferModel, config: RankingConfig) -> Float64:
+    """Return the factor of each link of the cart's products, `(n_links,)`: 1 where two go together often enough.
+
+    A lift is how often orders with the one hold the other, over how often any order does; without a pair that enough
+    buyers had it is 1.
+    """
+    products, rules, n = model.products, model.rules, len(model.products.ids)
+    pair = row_of_entry(products.rules_count.astype(np.int64)) * n + rules.consequent
+    wanted = row_of_entry(products.cart_count.astype(np.int64)) * n + model.cart.consequent
+    lift = np.ones(len(wanted))
+    if len(pair):
+        rule = np.minimum(np.searchsorted(pair, wanted), len(pair) - 1)
+        known = (pair[rule] == wanted) & (rules.n_buyers[rule] >= config.least_buyers)
+        rule, usual = rule[known], products.n_orders[model.cart.consequent[known]] / max(model.facts.n_orders, 1)
+        expected = (rules.n_antecedent[rule] + _USUAL_WORTH) * np.maximum(usual, 1e-9)
+        lift[known] = (rules.n_both[rule] + _USUAL_WORTH * usual) / expected
+    return _relation(lift, config)
+
+
+def _relation(lift: Float64, config: RankingConfig) -> Float64:
+    factor: Float64 = (np.clip(lift, 1.0, MOST_LIFT) / MOST_LIFT) ** config.relation_weight
+    return factor
 
 
 def _curves(curve: CartCurve) -> tuple[NDArray[Any], Int32]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import Field
 
 from recsys.contracts.config import Config
 from recsys.contracts.offers import Mix, OfferRequest, Variants
+
+MOST_LIFT: Final = 10.0
+"""Times as often in one order as by chance, from which on two products go together well enough."""
 
 
 class DiversityConfig(Config):
@@ -22,7 +27,7 @@ class DiversityConfig(Config):
         max_category_share: of the ranks so far that one category may fill; half leaves the best category its weight.
         free_ranks: offers of one kind or category that are always allowed: a share of two ranks means nothing.
         least_worth: share of the utility of an offer that another must have to go before it for the mix's sake; variety
-            that nobody wants is none.
+            that nobody wants is none. At 0.3 the mix costs .0016 of NDCG@10, at 0.1 it cost .005 (Online Retail II).
     """
 
     mix: Mix = "all"
@@ -31,7 +36,7 @@ class DiversityConfig(Config):
     max_kind_share: float = Field(default=0.75, gt=0, le=1)
     max_category_share: float = Field(default=0.5, gt=0, le=1)
     free_ranks: int = Field(default=2, ge=1, le=1_000)
-    least_worth: float = Field(default=0.1, ge=0, le=1)
+    least_worth: float = Field(default=0.3, ge=0, le=1)
 
     def mix_of(self, request: OfferRequest) -> Mix:
         """Return the mix that a request is answered with."""
@@ -53,6 +58,9 @@ class RankingConfig(Config):
             needs no offer: 0.3 lifts repeats in cart completion and takes little from what is new.
         repeat_prior_orders: orders that an account's repeat rate is shrunk by; one or two complete real carts best,
             five and more do worse.
+        relation_weight: beside a cart a chance counts times the lift of the line that it goes with best, over
+            `MOST_LIFT` and at most 1, to this power; 0: chances alone. Bestsellers are likely beside anything: 0.25
+            takes a third of those without a lift from the first four and costs no completion.
         recent_purchases: the latest purchases that stand for the account where the bundle does not know it.
         least_buyers: a reason that rests on fewer is not spoken.
         diversity: how alike the offers of one slate may be.
@@ -62,6 +70,7 @@ class RankingConfig(Config):
     relevance_floor: float = Field(default=0.1, ge=0, le=1)
     repeat_weight: float = Field(default=0.3, ge=0, le=1)
     repeat_prior_orders: float = Field(default=2.0, gt=0, le=1e6)
+    relation_weight: float = Field(default=0.25, ge=0, le=1)
     recent_purchases: int = Field(default=10, ge=1, le=1_000)
     least_buyers: int = Field(default=10, ge=5, le=1_000_000)
     diversity: DiversityConfig = DiversityConfig()

@@ -14,6 +14,7 @@ import pytest
 from recsys.bundle.load import load_bundle
 from recsys.contracts.offers import EMPTY_STATE, KINDS, AccountState, CartLine, Offer, OfferRequest, Slate
 from recsys.offer_catalogue.business_rules import BusinessRule
+from recsys.ranking.config import RankingConfig
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.ranked import TIERS, Exploration
 from tests.golden.storage import archive_of, unpack
@@ -180,3 +181,35 @@ def test_what_is_held_back_keeps_its_probability_and_stands_as_ever_beside_a_car
         beside = replace(request, cart=(CartLine(model.products.ids[0]),))
         assert held.recommend(beside) == free.recommend(beside)
     assert n_held > 100
+
+
+def test_beside_a_cart_what_goes_with_a_line_goes_before_what_goes_with_anything(engines: list[OfferEngine]) -> None:
+    model = engines[0].model
+    plain = OfferEngine(model, RankingConfig(relation_weight=0.0, min_probability=0.0))
+    related = OfferEngine(model, RankingConfig(relation_weight=0.5, min_probability=0.0))
+    products, rules = model.products, model.rules
+    lift: dict[tuple[str, str], float] = {}
+    for line, (start, count) in enumerate(zip(products.rules_start, products.rules_count, strict=True)):
+        for rule in range(start, start + count):
+            other = rules.consequent[rule]
+            if rules.n_buyers[rule] >= 10:
+                usual = products.n_orders[other] / model.facts.n_orders
+                shrunk = (rules.n_both[rule] + 20 * usual) / (rules.n_antecedent[rule] + 20)
+                lift[products.ids[line], products.ids[other]] = shrunk / usual
+    boosts: list[float] = []
+    moved = 0
+    for line in list(products.ids)[:40]:
+        request = OfferRequest(cart=(CartLine(line),), limit=30, mix="none", variants="keep", kinds=("cross_sell",))
+        before, after = plain.recommend(request), related.recommend(request)
+        assert {offer.boost for offer in before.offers} <= {1.0}
+        chances = {offer.product_id: offer.probability for offer in before.offers}
+        for offer in after.offers:
+            expected = min(max(lift.get((line, offer.product_id), 1.0), 1.0), 10.0) / 10.0
+            if offer.tier == "cart":
+                assert offer.boost == pytest.approx(expected**0.5)
+                boosts.append(offer.boost)
+            assert chances.get(offer.product_id, offer.probability) == offer.probability
+        check(after)
+        moved += [offer.product_id for offer in before.offers] != [offer.product_id for offer in after.offers]
+    assert moved > 10
+    assert len({round(boost, 6) for boost in boosts}) > 20

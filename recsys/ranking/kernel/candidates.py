@@ -37,6 +37,7 @@ from recsys.ranking.kernel.layout import (
     cart_count,
     cart_lift,
     cart_prior,
+    cart_relation,
     cart_start,
     cart_weight,
     id_bytes,
@@ -182,6 +183,7 @@ def _add(t: int, end: int, product: int, tier: int, probability: float, quantity
     candidate.product, candidate.from_product, candidate.evidence, candidate.tier = product, NO_ROW, NO_ROW, tier
     candidate.probability, candidate.rank_score = probability, probability
     candidate.quantity, candidate.score = quantity, probability
+    candidate.relation = settings(t)[0].unrelated_boost
     return end + 1
 
 
@@ -292,10 +294,13 @@ def _add_cart_neighbours(t: int, product: int, n_lines: int, tier: int, end: int
         weight = np.float64(cart_weight(t)[link]) + share * np.float64(cart_lift(t)[link])
         place = places(t)[neighbour]
         if place == 0:
-            places(t)[neighbour] = end + 1
             end = _add(t, end, neighbour, tier, weight, usual_units(t)[neighbour])
+            place = end
+            places(t)[neighbour] = place
         else:
             candidates(t)[place - 1].rank_score += weight
+        if tier == TIER_CART:
+            candidates(t)[place - 1].relation = max(candidates(t)[place - 1].relation, cart_relation(t)[link])
     return end
 
 

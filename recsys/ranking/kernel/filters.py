@@ -128,7 +128,8 @@ def set_utility(t: int, i: int) -> None:
     """Set what a candidate is ordered by.
 
     It is the model's own score where that is wanted, else its rank probability, times its boost and, unless conversions
-    are wanted, its money. Products that too many accounts would be shown are held back where the account speaks alone.
+    are wanted, its money. Beside a cart what goes with none of its lines more often than with any order is held back;
+    where the account speaks alone, products that too many accounts would be shown.
     """
     candidate, asked = candidates(t)[i], request(t)[0]
     candidate.rank_probability, candidate.boost = candidate.rank_score, 1.0
@@ -140,7 +141,9 @@ def set_utility(t: int, i: int) -> None:
         if boost != NO_ROW:
             candidate.boost = factors(asked.rules)[boost]
         candidate.score = candidate.rank_score * candidate.boost
-    if candidate.tier == TIER_ACCOUNT and asked.n_cart == 0:
+    if asked.n_cart:
+        candidate.boost *= 1.0 if candidate.from_product != NO_ROW else candidate.relation
+    elif candidate.tier == TIER_ACCOUNT:
         candidate.boost *= 1.0 - np.float64(held_back(t)[candidate.product])
     candidate.rank_score *= candidate.boost
     candidate.utility = candidate.rank_score

@@ -100,6 +100,7 @@ SETTINGS: Final = _record(
     free_ranks=_F,
     least_worth=_F,
     variant_ranks=_F,
+    unrelated_boost=_F,  # of what no link of the cart speaks for, see `RankingConfig.relation_weight`
     margin_rate=_F,  # of products without a cost
 )
 CURVE: Final = _record(
@@ -164,7 +165,8 @@ CANDIDATE: Final = _record(
     probability=_F,  # within the model's horizon
     rank_score=_F,  # `rank_probability` times `boost`, once it has passed the filters
     rank_probability=_F,  # beside a cart what speaks for this very order, else `probability`
-    boost=_F,  # of business rules, times what is not held back of a product that too many would be shown
+    boost=_F,  # of business rules, times `relation`, or what is not held back of a product that too many would be shown
+    relation=_F,  # beside a cart: of the line that it goes with best, see `RankingConfig.relation_weight`
     quantity=_F,  # expected units
     score=_F,  # of the model that proposed it, comparable within one kind
     utility=_F,  # what the order goes by
@@ -261,6 +263,7 @@ listed_segment = MODEL_TABLE.column("prices.segment", np.int32)
 listed_least = MODEL_TABLE.column("prices.least_quantity", np.float64)
 listed_price = MODEL_TABLE.column("prices.price", np.float64)
 
+cart_relation = MODEL_TABLE.column("made.cart_relation", np.float64)
 settings = MODEL_TABLE.column("made.settings", SETTINGS)
 curves = MODEL_TABLE.column("made.curves", CURVE)
 knot_before = MODEL_TABLE.column(

@@ -26,6 +26,7 @@ from recsys.offer_model.tables import (
     Int32,
     OfferModel,
 )
+from recsys.ranking.config import RankingConfig
 from recsys.ranking.kernel.layout import LATER_OF_CARTS, TIER_ACCOUNT, TIER_POPULAR, TIER_SEGMENT
 
 
@@ -287,6 +288,23 @@ def fallback_pool(model: OfferModel, segment: int, n_cart: int) -> Pool:
         TIER_SEGMENT if segment else TIER_POPULAR,
         evidence=np.arange(start, start + count, dtype=np.int32),
     )
+
+
+def relations(model: OfferModel, pool: Pool, cart: list[int], config: RankingConfig) -> Float64:
+    """Return how well each cross-sell goes with the line of the cart that it goes with best, one pair at a time."""
+    products, links, rules = model.products, model.cart.consequent, model.rules
+    lift = np.ones(len(pool))
+    for at, product in enumerate(pool.product.tolist()):
+        usual = float(products.n_orders[product]) / max(model.facts.n_orders, 1)
+        for line in [] if pool.tier[at] in (TIER_SEGMENT, TIER_POPULAR) else cart:
+            linked = links[products.cart_start[line] :][: products.cart_count[line]]
+            start = int(products.rules_start[line])
+            for rule in range(start, start + int(products.rules_count[line])) if product in linked else ():
+                if rules.consequent[rule] == product and rules.n_buyers[rule] >= config.least_buyers:
+                    expected = (rules.n_antecedent[rule] + 20) * max(usual, 1e-9)
+                    lift[at] = max(lift[at], (rules.n_both[rule] + 20 * usual) / expected)
+    factor: Float64 = (np.minimum(lift, 10.0) / 10.0) ** config.relation_weight
+    return np.where(pool.from_product < 0, factor, 1.0)
 
 
 def noisy_or(one: Float64, other: Float64) -> Float64:
