@@ -198,13 +198,13 @@ def test_beside_a_cart_what_goes_with_a_line_goes_before_what_goes_with_anything
                 lift[products.ids[line], products.ids[other]] = shrunk / usual
     boosts: list[float] = []
     moved = 0
-    for line in list(products.ids)[:40]:
-        request = OfferRequest(cart=(CartLine(line),), limit=30, mix="none", variants="keep", kinds=("cross_sell",))
+    for in_cart in list(products.ids)[:40]:
+        request = OfferRequest(cart=(CartLine(in_cart),), limit=30, mix="none", variants="keep", kinds=("cross_sell",))
         before, after = plain.recommend(request), related.recommend(request)
         assert {offer.boost for offer in before.offers} <= {1.0}
         chances = {offer.product_id: offer.probability for offer in before.offers}
         for offer in after.offers:
-            expected = min(max(lift.get((line, offer.product_id), 1.0), 1.0), 10.0) / 10.0
+            expected = min(max(lift.get((in_cart, offer.product_id), 1.0), 1.0), 10.0) / 10.0
             if offer.tier == "cart":
                 assert offer.boost == pytest.approx(expected**0.5)
                 boosts.append(offer.boost)
