@@ -87,7 +87,7 @@ def test_shares_are_options() -> None:
 
 def test_variety_of_less_than_three_tenths_does_not_go_first() -> None:
     climbs, products = [False] * 5 + [True], [0, 1, 4, 5, 6, 7]
-    poor, fair = [1.0, 0.9, 0.8, 0.7, 0.6, 0.2], [1.0, 0.9, 0.8, 0.7, 0.6, 0.22]
+    poor, fair = [1.0, 0.9, 0.8, 0.7, 0.6, 0.15], [1.0, 0.9, 0.8, 0.7, 0.6, 0.22]
     assert pick(model(), products, 5, climbs=climbs, worth=poor)[0] == [0, 1, 4, 5, 6]
     assert pick(model(), products, 5, climbs=climbs, worth=fair)[0] == [0, 1, 4, 7, 5]
     generous = DiversityConfig(least_worth=0.0)

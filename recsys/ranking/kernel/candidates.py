@@ -70,6 +70,7 @@ from recsys.ranking.kernel.layout import (
     rung,
     rung_evidence,
     rung_rate,
+    settings,
     units,
     usual_units,
 )

@@ -290,9 +290,14 @@ def fallback_pool(model: OfferModel, segment: int, n_cart: int) -> Pool:
     )
 
 
-def relations(model: OfferModel, pool: Pool, cart: list[int], config: RankingConfig) -> Float64:
-    """Return how well each cross-sell goes with the line of the cart that it goes with best, one pair at a time."""
+def boosts(model: OfferModel, pool: Pool, cart: list[int], config: RankingConfig) -> Float64:
+    """Return how well each cross-sell goes with the line of the cart that it goes with best, one pair at a time.
+
+    Without a cart it is what is not held back of what the account speaks for.
+    """
     products, links, rules = model.products, model.cart.consequent, model.rules
+    if not cart:
+        return np.where(pool.tier == TIER_ACCOUNT, 1.0 - products.held_back[pool.product].astype(np.float64), 1.0)
     lift = np.ones(len(pool))
     for at, product in enumerate(pool.product.tolist()):
         usual = float(products.n_orders[product]) / max(model.facts.n_orders, 1)

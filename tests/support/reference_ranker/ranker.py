@@ -33,6 +33,7 @@ from tests.support.reference_ranker.candidates import (
     Pool,
     account_pool,
     as_bought_before,
+    boosts,
     cart_pool,
     cart_upgrades,
     combine,
@@ -45,7 +46,6 @@ from tests.support.reference_ranker.candidates import (
     noisy_or,
     order_pool,
     raised,
-    relations,
     repeat_rate,
 )
 from tests.support.reference_ranker.filters import BLOCKED_BY_RULE, CHANGING, NO_ROWS, Barriers, Bounds, prices_of
@@ -313,12 +313,8 @@ class ReferenceRanker:
         if len(situation.column("boosted")):
             boost = situation.by_product(pool.product, "boosted", "factors", 1.0)
             pool = pool.ranked_by(pool.chance * boost, pool.probability)
-        if situation.cart and not request.raw:
-            boost = boost * relations(self.model, pool, situation.cart, self.engine.config)
-            pool = replace(pool, chance=unboosted * boost)
-        if not situation.cart and not request.raw:
-            held_back = self.model.products.held_back[pool.product].astype(np.float64)
-            boost = np.where(pool.tier == TIER_ACCOUNT, boost * (1.0 - held_back), boost)
+        if not request.raw:
+            boost = boost * boosts(self.model, pool, situation.cart, self.engine.config)
             pool = replace(pool, chance=unboosted * boost)
         worth, relevant = pool.chance, np.ones(len(pool), dtype=bool)
         if request.raw:
