@@ -56,9 +56,9 @@ from recsys.threads import single_threaded
 
 QUICK: dict[str, Any] = {
     "next_product": {
-        "n_classifiers": 2,
-        "cutoffs": {"n_cutoffs": 4},
-        "sampling": {"train_accounts": 500, "calibration_accounts": 1_500},
+        "n_classifiers": 3,
+        "cutoffs": {"n_cutoffs": 6},
+        "sampling": {"train_accounts": 1_000, "calibration_accounts": 1_500},
         "features": {"per_channel": 30},
         "ranker": {"n_trees": 60, "learning_rate": 0.15},
     },

@@ -7,7 +7,13 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from recsys.models.next_product.examples import IncidenceExamples, LabelledCandidates
-from recsys.models.next_product.folds import ReplayedPast, in_learned_half, learned_pasts, non_overlapping
+from recsys.fitting.pipeline import FitConfig
+from recsys.models.next_product.folds import (
+    ReplayedPast,
+    calibrating_windows,
+    in_learned_half,
+    learned_pasts,
+)
 
 NEWEST = datetime(2025, 6, 1, tzinfo=UTC)
 
@@ -23,17 +29,24 @@ def replay(value: int) -> ReplayedPast:
     )
 
 
-def pasts(step_days: float, n_cutoffs: int = 4) -> list[list[tuple[float, list[int]]]]:
-    """What each of two classifiers learns from: the value and the accounts of each replay."""
+def pasts(step_days: float, n_cutoffs: int = 4, n_classifiers: int = 2) -> list[list[tuple[float, list[int]]]]:
+    """What each classifier learns from: the value and the accounts of each replay."""
     cutoffs = [NEWEST - timedelta(days=step_days * i) for i in range(n_cutoffs)]
-    windows = non_overlapping(cutoffs, 30.0)[:2]
-    found = learned_pasts(windows, cutoffs, [replay(i) for i in range(n_cutoffs)], 2, 30.0)
+    windows = calibrating_windows(cutoffs, 30.0, n_classifiers)
+    found = learned_pasts(windows, cutoffs, [replay(i) for i in range(n_cutoffs)], n_classifiers, 30.0)
     return [[(float(each.candidates.values[0, 0]), each.candidates.account.tolist()) for each in one] for one in found]
 
 
 def test_windows_that_do_not_touch_are_held_out() -> None:
     everybody = [0, 1, 2, 3, 4, 5]
     assert pasts(15.0) == [[(2, everybody), (3, everybody)], [(0, everybody)]]
+
+
+def test_of_the_defaults_one_classifier_learns_from_every_past_and_the_others_from_most() -> None:
+    config = FitConfig().next_product
+    learned = pasts(config.cutoffs.step_days, config.cutoffs.n_cutoffs, config.n_classifiers)
+    numbers = [[number for number, _ in one] for one in learned]
+    assert numbers == [[2, 3, 4, 5], [0, 4, 5], [0, 1, 2, 3, 4, 5]]
 
 
 def test_a_short_history_holds_out_half_of_the_accounts() -> None:

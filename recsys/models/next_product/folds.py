@@ -37,6 +37,15 @@ def non_overlapping(cutoffs: Sequence[datetime], horizon_days: float) -> list[da
     return found
 
 
+def calibrating_windows(cutoffs: Sequence[datetime], horizon_days: float, n_classifiers: int) -> list[datetime]:
+    """Return the newest windows that do not touch, each to be kept from one classifier.
+
+    They are one fewer than the classifiers, but two where there are only two: so that one of three or more learns from
+    every past, the newest among them. It ranks best, and carries what is bought just now into the mean.
+    """
+    return non_overlapping(cutoffs, horizon_days)[: max(n_classifiers - 1, 2)]
+
+
 def excluding_window(
     window: datetime, horizon_days: float, cutoffs: Sequence[datetime], replays: Sequence[_T]
 ) -> Sequence[_T]:

@@ -37,7 +37,7 @@ from recsys.models.next_product.examples import (
     sample_buyers,
 )
 from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
-from recsys.models.next_product.folds import ReplayedPast, in_learned_half, learned_pasts, non_overlapping
+from recsys.models.next_product.folds import ReplayedPast, calibrating_windows, in_learned_half, learned_pasts
 from recsys.models.next_product.pair_features import FeatureMaker
 from recsys.models.next_product.ranker import (
     ActivityConfig,
@@ -78,7 +78,8 @@ class NextProductConfig(Config):
         most_candidates: candidates of all accounts together; bounds the memory. Of very many accounts fewer than
             `n_offers` are kept each, a slate of twenty at least.
         n_classifiers: classifiers whose mean log-odds order the candidates. Each has not seen one of the newest windows
-            that do not overlap, on which it is calibrated instead. Three rank 2 to 3 per cent better than one.
+            that do not overlap, on which it is calibrated instead; of three or more the last has seen all. Three rank 2
+            to 3 per cent better than one.
         cutoffs: when the past is replayed.
         sampling: how much of it is learned from.
         sources: where candidates come from.
@@ -127,9 +128,9 @@ class FittedFold(NamedTuple):
 class NextProductModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Ranks the products that an account does not own and says how probable each purchase is.
 
-    Two stages: candidate sources propose; classifiers trained on replayed pasts rank. Each classifier is kept from one
-    window of the past (and from all that overlap it): on it, and on all accounts with an earlier order, buyers or not,
-    probability is calibrated. Of a history too short for two windows it is kept from half of the accounts instead. The
+    Two stages: candidate sources propose; classifiers trained on replayed pasts rank. Each classifier but the last is
+    kept from one window of the past (and from all that overlap it): on it, and on all accounts with an earlier order,
+    buyers or not, probability is calibrated. Of a history too short for two windows it is kept from half of the accounts instead. The
     order is by the mean of their log-odds, the probability is the mean of theirs.
 
     Args:
@@ -178,7 +179,7 @@ class NextProductModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         cutoffs = rolling_cutoffs(past, as_of, self._options.horizon_days, self._options.cutoffs)
         replays = parallel_map(partial(self._replay, past), cutoffs, rng.spawn(len(cutoffs)))
         n_classifiers, horizon_days = self._options.n_classifiers, self._options.horizon_days
-        windows = non_overlapping(cutoffs, horizon_days)[:n_classifiers]
+        windows = calibrating_windows(cutoffs, horizon_days, n_classifiers)
         pasts = learned_pasts(windows, cutoffs, replays, n_classifiers, horizon_days)
         self.ensemble_ = _able(parallel_map(self._learn, pasts, rng.integers(2**31, size=len(pasts)).tolist()))
         self.ranker_ = self.ensemble_[-1].ranker
