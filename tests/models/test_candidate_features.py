@@ -11,10 +11,12 @@ import pytest
 
 from recsys.arrays import FeatureMatrix, informative
 from recsys.models.next_product.account_features import AccountColumns, account_feature_matrix
-from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
+from recsys.models.next_product.features import WHOLE_PAST, FeatureBuilder, FeatureConfig
 from recsys.models.next_product.pair_features import NAMES as PAIR_NAMES
 from recsys.models.next_product.pair_features import PairFeatures
 from recsys.models.next_product.product_features import product_feature_matrix
+from recsys.models.retrieval.baskets import BasketRetriever
+from recsys.models.retrieval.popularity import PopularityRetriever, SeasonRetriever
 from recsys.models.retrieval.retriever import take_head
 from recsys.models.retrieval.retrievers import RetrieversConfig, default_retrievers
 from recsys.models.snapshot import take_snapshot
@@ -45,6 +47,17 @@ class TestBuilder:
             mine = batch.account == account
             np.testing.assert_array_equal(online.product, batch.product[mine])
             np.testing.assert_allclose(online.values, batch.values[mine], rtol=1e-5, atol=1e-6)
+
+    def test_the_consensus_is_the_mean_of_the_ranks_of_what_looks_at_all_of_the_past(self, drawn, drawn_products):
+        builder = build(drawn, drawn_products)
+        values = builder.block(everyone(drawn)).values
+        ranks = [values[:, builder.names.index(f"{name}_rank")] for name in WHOLE_PAST]
+        np.testing.assert_allclose(builder.consensus(values), -sum(map(np.log1p, ranks)) / 4, rtol=1e-5)
+        other = build(drawn, drawn_products, sources=[PopularityRetriever()])
+        alone = other.block(everyone(drawn)).values
+        np.testing.assert_allclose(other.consensus(alone), -np.log1p(alone[:, other.names.index("owners_rank")]))
+        nothing = build(drawn, drawn_products, sources=[SeasonRetriever(), BasketRetriever()])
+        assert (nothing.consensus(nothing.block(everyone(drawn)).values) == 0).all()
 
     def test_nothing_owned_and_nothing_unsold_is_a_candidate(self, drawn, drawn_products):
         builder = build(drawn, drawn_products)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from recsys.models.next_product.examples import IncidenceExamples, LabelledCandidates
 from recsys.fitting.pipeline import FitConfig
+from recsys.models.next_product.examples import IncidenceExamples, LabelledCandidates
 from recsys.models.next_product.folds import (
     ReplayedPast,
     calibrating_windows,

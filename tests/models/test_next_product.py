@@ -13,7 +13,7 @@ from recsys.data.history import History
 from recsys.models.candidates import NO_PRODUCT, Candidates
 from recsys.models.next_product.examples import SamplingConfig
 from recsys.models.next_product.folds import excluding_window, non_overlapping
-from recsys.models.next_product.model import NextProductConfig, NextProductModel
+from recsys.models.next_product.model import CONSENSUS, NextProductConfig, NextProductModel
 from recsys.models.next_product.ranker import RankerConfig
 from recsys.models.snapshot import CutoffConfig
 
@@ -106,6 +106,27 @@ class TestPointInTime:
         assert len(scores) == SMALL.n_classifiers == 3
         assert not np.array_equal(scores[0], scores[1])
         assert not np.array_equal(scores[1], scores[2])
+
+
+class TestShortHistory:
+    """One window of the past can't tell what holds later: the order leans on the channels that look at all of it."""
+
+    def test_several_windows_trust_what_is_learned(self, model):
+        assert [each.consensus for each in model.ensemble_] == [0.0] * 3
+
+    def test_one_window_leans_on_the_whole_past(self, drawn, drawn_products, drawn_accounts):
+        close = SMALL.model_copy(update={"cutoffs": CutoffConfig(n_cutoffs=3, step_days=5.0)})
+        model = fit(drawn, drawn_products, drawn_accounts, day(170), close)
+        assert [each.consensus for each in model.ensemble_] == [CONSENSUS] * 3
+        builder = model.builder(drawn, day(170))
+        found = builder.block(np.arange(drawn.n_accounts, dtype=np.int32))
+        [first, *_] = model.ensemble_
+        learned = first._replace(consensus=0.0).inputs(builder, found.account, found.values)
+        leaning = first.inputs(builder, found.account, found.values)
+        by_consensus = CONSENSUS * builder.consensus(found.values)
+        np.testing.assert_allclose(leaning[:, 0] - learned[:, 0], by_consensus, atol=1e-5)
+        assert np.ptp(by_consensus) > 1
+        np.testing.assert_array_equal(leaning[:, 1], learned[:, 1])
 
 
 class TestDeterminism:

@@ -28,7 +28,7 @@ def test_a_section_changes_what_it_names_and_nothing_else() -> None:
 
 def test_thorough_is_what_the_models_were_made_for() -> None:
     thorough = read_config(CONFIGS / "thorough.toml", TrainConfig)
-    closer = CutoffConfig(step_days=10.0)  # ten of them; the defaults' fifteen days are for four
+    closer = CutoffConfig(step_days=10.0)  # ten of them; the defaults' fifteen days are for six
     assert thorough.next_product == NextProductConfig(cutoffs=closer)
     assert thorough.upgrades == UpgradeConfig()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,10 @@ class FeatureConfig(Config):
     max_products: int = Field(default=5_000, ge=1)
     time_scale: float = Field(default=1.0, gt=0)
     plugins: tuple[Annotated[str, installed_plugin("features")], ...] = ()
+
+
+WHOLE_PAST: Final = ("long_alike_ever", "ease_owned", "account_cosine", "owners")
+"""Channels whose evidence is all that was ever bought, not what is bought just now."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,17 @@ class FeatureBuilder:
     def account_values(self, accounts: RowArray) -> AnyFloatArray:
         """Return the features of the accounts alone, `(len(accounts), n_account_features)`."""
         return np.concatenate([self.accounts.values[accounts], self.extra.values[accounts]], axis=1)
+
+    def consensus(self, values: AnyFloatArray) -> AnyFloatArray:
+        """Return how high the channels rank each candidate that look at all of the past, 0 for the first place, `(n,)`.
+
+        The mean of `-log(1 + rank)`: an order that learned nothing from what was bought in one month.
+        """
+        ranks = [self.names.index(f"{name}_rank") for name in WHOLE_PAST if name in self.channels]
+        if not ranks:
+            return np.zeros(len(values), dtype=np.float32)
+        mean: AnyFloatArray = -np.log1p(values[:, ranks]).mean(axis=1)
+        return mean
 
     def popularity(self, values: AnyFloatArray) -> AnyFloatArray:
         """Return log first purchases of the last 30 days, ties by owners, `(n,)`: the order without a model."""
