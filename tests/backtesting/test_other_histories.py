@@ -31,7 +31,7 @@ PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof" / "other_historie
 HORIZON_DAYS, K, SEEDS = 30, 10, (0, 1, 2)
 GOAL = 1.15
 """Times the best single method that the defaults should reach."""
-REACHED = {"tafeng": 0.9, "complete_journey": 1.0, "adventure_works": 0.95}
+REACHED = {"tafeng": 0.93, "complete_journey": 1.05, "adventure_works": 0.95}
 """Times the best single method that they reach as yet, and must not fall below, in the mean of three seeds."""
 
 
