@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from recsys.products.name_words import singular, words_of
 
 # 3 is what a product is when its name says nothing: MINI X < X < LARGE X.
-_SIZES: Final = {
+SIZE_WORDS: Final = {
     "tiny": 1, "mini": 1, "miniature": 1, "small": 2, "sml": 2, "sm": 2, "short": 2,
     "medium": 3, "med": 3, "midi": 3, "regular": 3,
     "large": 4, "lge": 4, "lrg": 4, "big": 4, "tall": 4, "xl": 5, "jumbo": 5, "giant": 5, "huge": 5, "maxi": 5,
@@ -29,7 +29,9 @@ _NUMBER_WORDS: Final = {
     "single": 1, "two": 2, "double": 2, "three": 3, "triple": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
     "eight": 8, "nine": 9, "ten": 10, "twelve": 12, "dozen": 12,
 }  # fmt: skip
-_FILLERS: Final = frozenset({"a", "an", "and", "the", "of", "in", "on", "with", "for", "to", "w", "asst", "assorted"})
+FILLER_WORDS: Final = frozenset(
+    {"a", "an", "and", "the", "of", "in", "on", "with", "for", "to", "w", "asst", "assorted"}
+)
 # A number before one of these counts parts of one piece, not pieces of a pack.
 _PARTS: Final = frozenset(
     {"tier", "hook", "drawer", "door", "shelf", "wick", "compartment", "layer", "section", "seat", "light"}
@@ -101,11 +103,11 @@ def parse_name(name: str | None) -> NameParts:
     text = _take_counts(text, counts)
     size, grade, core = PLAIN_SIZE, PLAIN_GRADE, []
     for word in words_of(text):
-        if word in _SIZES:
-            size = _SIZES[word]
+        if word in SIZE_WORDS:
+            size = SIZE_WORDS[word]
         elif word in _GRADES:
             grade = _GRADES[word]
-        elif word not in _FILLERS and not word.isdigit():
+        elif word not in FILLER_WORDS and not word.isdigit():
             core.append(singular(word))
     return NameParts(frozenset(core), pieces, size, grade, tuple(sorted(counts.items())))
 

@@ -37,6 +37,28 @@ def test_products_stand_by_what_they_are(is_thing_first: bool) -> None:
     assert all("BOWL" in name for name, thing in zip(shelf, things, strict=True) if thing == "BOWL")
 
 
+def shelf_names(names: list[str]) -> list[str | None]:
+    found = shelves_of_names(names, np.full(len(names), np.nan))
+    return [found.names[code] if code >= 0 else None for code in found.code.tolist()]
+
+
+def test_singular_and_plural_are_one_shelf_called_as_most_are() -> None:
+    names = [f"{colour} {thing}" for colour in COLOURS for thing in ("MUG", "CANDLES")]
+    assert shelf_names([*names, "TWO MUGS", "LONG CANDLE"]) == ["MUG", "CANDLES"] * 5 + ["MUG", "CANDLES"]
+
+
+def test_patterns_places_and_sizes_are_no_shelves() -> None:
+    things = ("LUNCH BAG", "CAKE TIN", "TEA MUG", "WALL CLOCK", "SOUP BOWL")
+    plain = [f"{colour} {thing}" for colour in COLOURS for thing in things]
+    patterned = [f"{thing} {motif} DESIGN" for thing in things for motif in ("APPLES", "SPACEBOY")]
+    placed = [f"{colour} SOUP BOWL {place}" for colour in COLOURS for place in ("IN TUBE", "WITH SPOON", "SIZE MEDIUM")]
+    assert shelf_names([*plain, *patterned, *placed]) == [
+        *(thing for _ in COLOURS for thing in things),
+        *(thing for thing in things for _ in range(2)),
+        *["SOUP BOWL"] * len(placed),
+    ]
+
+
 def test_what_few_share_and_what_has_no_name_stands_on_no_shelf() -> None:
     names, price, _ = catalogue()
     few = [f"{colour} TEAPOT" for colour in COLOURS[: LEAST_PRODUCTS - 1]]
