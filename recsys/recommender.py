@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Self, get_args
 
@@ -150,6 +149,7 @@ class Recommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         exclude: Iterable[str] = (),
         mix: Mix | None = None,
         variants: Variants | None = None,
+        language: str | None = None,
     ) -> Slate:
         """Return exactly k offers, or fewer and why.
 
@@ -165,21 +165,58 @@ class Recommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             exclude: product ids that must not be offered.
             mix: of what no more than a share of the ranks is filled; None: as configured.
             variants: what becomes of products that differ in a colour or pattern alone; None: as configured.
+            language: of the reasons, a tag such as `de`; None: the account's, else English.
 
         Raises:
             ConfigError: an argument is out of range.
         """
-        request = _request(account_id, cart, k=k, kinds=kinds, objective=objective, new_only=new_only, exclude=exclude)
-        _refuse_unknown("mix", mix, Mix)
-        _refuse_unknown("variants", variants, Variants)
-        return self._engine().recommend(replace(request, mix=mix, variants=variants))
+        engine = self._engine()
+        return engine.recommend(
+            _request(
+                account_id,
+                cart,
+                k=k,
+                kinds=kinds,
+                objective=objective,
+                new_only=new_only,
+                exclude=exclude,
+                mix=mix,
+                variants=variants,
+                language=language,
+            )
+        )
 
     def recommend_all(
-        self, account_ids: Sequence[str] | None = None, *, k: int = 10, kinds: Sequence[OfferKind] = KINDS
+        self,
+        account_ids: Sequence[str] | None = None,
+        *,
+        k: int = 10,
+        kinds: Sequence[OfferKind] = KINDS,
+        objective: Objective = "conversion",
+        new_only: bool = False,
+        exclude: Iterable[str] = (),
+        mix: Mix | None = None,
+        variants: Variants | None = None,
+        language: str | None = None,
     ) -> pd.DataFrame:
-        """Return the offers of some accounts, one row an offer; None: of all that the model knows."""
+        """Return the offers of some accounts, one row an offer; None: of all that the model knows.
+
+        The other arguments, and what they raise, are those of `recommend`.
+        """
         ids = None if account_ids is None else _ids("account_ids", account_ids)
-        blocks = answers(self._engine(), _request(None, (), k=k, kinds=kinds), ids)
+        pattern = _request(
+            None,
+            (),
+            k=k,
+            kinds=kinds,
+            objective=objective,
+            new_only=new_only,
+            exclude=exclude,
+            mix=mix,
+            variants=variants,
+            language=language,
+        )
+        blocks = answers(self._engine(), pattern, ids)
         tables = [offers_table([]), *(offers_table(block) for block in blocks)]
         found: pd.DataFrame = pa.concat_tables(tables).to_pandas()
         return found
@@ -277,6 +314,9 @@ def _request(
     objective: Objective = "conversion",
     new_only: bool = False,
     exclude: Iterable[str] = (),
+    mix: Mix | None = None,
+    variants: Variants | None = None,
+    language: str | None = None,
 ) -> OfferRequest:
     for name, several in (("cart", cart), ("kinds", kinds), ("exclude", exclude)):
         _refuse_single(name, several)
@@ -285,6 +325,8 @@ def _request(
         raise ConfigError(f"kinds has {unknown[0]!r}, must name {' or '.join(KINDS)}; leave it out for both")
     if objective not in get_args(Objective):
         raise ConfigError(f"objective == {objective!r}, must be one of {', '.join(get_args(Objective))}")
+    _refuse_unknown("mix", mix, Mix)
+    _refuse_unknown("variants", variants, Variants)
     return OfferRequest(
         account_id=None if account_id is None else _id("account_id", account_id),
         cart=tuple(line if isinstance(line, CartLine) else CartLine(_id("cart", line)) for line in cart),
@@ -293,6 +335,9 @@ def _request(
         exclude=frozenset(_ids("exclude", exclude)),
         new_only=new_only,
         objective=objective,
+        mix=mix,
+        variants=variants,
+        language=language,
     )
 
 

@@ -140,6 +140,9 @@ def test_answers_are_those_of_the_engine(on_files: SimpleNamespace) -> None:
     assert found == model.engine_.recommend(asked) == OfferEngine(model.model_, SMALL.ranking).recommend(asked)
     other = model.recommend("A0000017", k=5, mix="none", variants="keep")
     assert other == model.engine_.recommend(OfferRequest("A0000017", limit=5, mix="none", variants="keep"))
+    german = model.recommend_all(["A0000017"], k=5, mix="none", variants="keep", language="de", new_only=True)
+    asked = OfferRequest("A0000017", limit=5, mix="none", variants="keep", language="de", new_only=True)
+    assert german["reason"].tolist() == [offer.reason for offer in model.engine_.recommend(asked).offers]
     everybody = model.recommend_all(k=3)
     some = model.recommend_all(["A0000017", "nobody"], k=3, kinds=["cross_sell"])
     assert everybody["account_id"].nunique() == len(on_files.data.accounts)
@@ -199,6 +202,8 @@ def test_it_keeps_the_conventions_of_scikit_learn(on_files: SimpleNamespace) -> 
         ({"exclude": "P000042"}, "exclude == 'P000042', must be several"),
         ({"kinds": ["downsell"]}, "kinds has 'downsell', must name cross_sell or upsell"),
         ({"kinds": []}, "kinds is empty"),
+        ({"mix": ""}, "mix == '', must be one of none, kinds, categories, all"),
+        ({"language": ""}, "language == '', must be a tag"),
         ({"objective": "fame"}, "objective == 'fame', must be one of conversion, revenue, margin"),
     ],
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, TypeVar, get_args
 
 import typer
 from rich.console import Console
@@ -17,10 +17,12 @@ from uuid6 import uuid7
 from recsys.bundle.load import load_bundle
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI, ResolvedModel, resolve
 from recsys.contracts.decisions import Decision
-from recsys.contracts.offers import KINDS, Objective, OfferKind, OfferRequest, Slate
+from recsys.contracts.offers import KINDS, Mix, Objective, OfferKind, OfferRequest, Slate, Variants
 from recsys.errors import ConfigError
 from recsys.events.store import EventStore, open_store
 from recsys.ranking.batch import BLOCK_ACCOUNTS, Answered, Record, answers, write_offers
+
+_T = TypeVar("_T")
 
 SURFACE = "bulk"
 
@@ -31,6 +33,15 @@ def recommend_command(
     limit: Annotated[int, typer.Option(help="Offers an account.")] = 10,
     kinds: Annotated[str, typer.Option(help="cross_sell, upsell, or both with a comma.")] = ",".join(KINDS),
     objective: Annotated[str, typer.Option(help="conversion, revenue or margin.")] = "conversion",
+    mix: Annotated[
+        str | None, typer.Option(help="Of what a share of the ranks at most is filled: kinds, categories, all or none.")
+    ] = None,
+    variants: Annotated[
+        str | None, typer.Option(help="leave_out or keep products that differ in a colour or pattern alone.")
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Of the reasons, such as de; the account's comes first where it is left out.")
+    ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="The ranker's own order; value and diversity off.")] = False,
     log: Annotated[bool, typer.Option("--log", help="Record every slate as a decision; adds decision_id.")] = False,
     store: Annotated[str, typer.Option(help="Where --log records decisions.")] = "sqlite:///var/offers.db",
@@ -38,7 +49,13 @@ def recommend_command(
 ) -> None:
     """Write the offers of every account of a model to one file, rank 1 best."""
     pattern = OfferRequest(
-        kinds=parse_kinds(kinds), limit=_positive(limit), objective=parse_objective(objective), raw=raw
+        kinds=parse_kinds(kinds),
+        limit=_positive(limit),
+        objective=_one_of("objective", objective, get_args(Objective)),
+        mix=None if mix is None else _one_of("mix", mix, get_args(Mix)),
+        variants=None if variants is None else _one_of("variants", variants, get_args(Variants)),
+        language=language,
+        raw=raw,
     )
     found = resolve(model, tracking_uri=tracking_uri)
     engine = load_bundle(found.path).engine()
@@ -62,16 +79,11 @@ def parse_kinds(text: str) -> tuple[OfferKind, ...]:
     return tuple(kinds)
 
 
-def parse_objective(text: str) -> Objective:
-    """Return the objective of that name.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    for objective in get_args(Objective):
-        if text == objective:
-            return objective  # type: ignore[no-any-return]
-    raise ConfigError(f"--objective == {text!r}, must be one of {', '.join(get_args(Objective))}")
+def _one_of(name: str, text: str, known: tuple[_T, ...]) -> _T:
+    for value in known:
+        if text == value:
+            return value
+    raise ConfigError(f"--{name} == {text!r}, must be one of {', '.join(map(str, known))}")
 
 
 def _positive(limit: int) -> int:

@@ -12,7 +12,7 @@ from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Self, TypeVar, Unpack
 
 import httpx
 
@@ -165,15 +165,23 @@ class AsyncOfferClient:
         """
         return await self._slate(calls.account_question(request, channel, surface), request, deadline_ms)
 
-    async def complements(self, product_id: str, *, limit: int = 10, deadline_ms: float | None = None) -> Answer:
-        """Return what goes with a product; without an answer in time as `offers`."""
-        question = calls.product_question(product_id, "complements", limit)
-        return await self._slate(question, OfferRequest(limit=limit), deadline_ms)
+    async def complements(
+        self, product_id: str, *, deadline_ms: float | None = None, **options: Unpack[calls.ProductPage]
+    ) -> Answer:
+        """Return what goes with a product; without an answer in time as `offers`.
 
-    async def upgrades(self, product_id: str, *, limit: int = 10, deadline_ms: float | None = None) -> Answer:
-        """Return higher-value versions of a product; without an answer in time as `offers`."""
-        question = calls.product_question(product_id, "upgrades", limit)
-        return await self._slate(question, OfferRequest(limit=limit), deadline_ms)
+        Raises:
+            ConfigError: an option is none of a product's page, or can't be sent.
+        """
+        question = calls.product_question(product_id, "complements", options)
+        return await self._slate(question, OfferRequest(limit=options.get("limit", 10)), deadline_ms)
+
+    async def upgrades(
+        self, product_id: str, *, deadline_ms: float | None = None, **options: Unpack[calls.ProductPage]
+    ) -> Answer:
+        """Return higher-value versions of a product; otherwise as `complements`."""
+        question = calls.product_question(product_id, "upgrades", options)
+        return await self._slate(question, OfferRequest(limit=options.get("limit", 10)), deadline_ms)
 
     async def queue_outcomes(self, outcomes: Iterable[ReportedOutcome]) -> int:
         """Put what came of offers into the queue, to be sent until the server has it; return how many found room.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypedDict, TypeVar
 from urllib.parse import quote
 
 from recsys.client._answers import (
@@ -27,7 +27,7 @@ from recsys.client._answers import (
 )
 from recsys.client._exchange import ApiQuestion
 from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
-from recsys.contracts.offers import AccountChange, OfferRequest, ProductChange
+from recsys.contracts.offers import AccountChange, Explain, Mix, OfferRequest, ProductChange, Variants
 from recsys.errors import ConfigError
 
 _T = TypeVar("_T")
@@ -45,6 +45,28 @@ class ApiCall(Generic[_T]):
 
     question: ApiQuestion
     parse: Callable[[dict[str, Any]], _T]
+
+
+class ProductPage(TypedDict, total=False):
+    """What the page of one product may ask; what is left out is as the server has it.
+
+    Attributes:
+        limit: how many offers are wanted.
+        explain: how much evidence comes with each.
+        channel: where the request comes from.
+        surface: the place of the offers.
+        language: of the reasons.
+        mix: of what no more than a share of the ranks is filled.
+        variants: what becomes of products that differ in a colour or pattern alone.
+    """
+
+    limit: int
+    explain: Explain | None
+    channel: str | None
+    surface: str | None
+    language: str | None
+    mix: Mix | None
+    variants: Variants | None
 
 
 def offers_question(
@@ -71,8 +93,8 @@ def offers_question(
         "cart": request.cart,
         "viewed_product_id": request.viewed_product_id,
         "exclude": request.exclude,
-        "channel": channel or request.channel,
-        "surface": surface or request.surface,
+        "channel": request.channel if channel is None else channel,
+        "surface": request.surface if surface is None else surface,
         "region": request.region,
         "language": request.language,
         "mix": request.mix,
@@ -80,9 +102,8 @@ def offers_question(
         "experiment_id": experiment_id,
     }
     filters = {name: getattr(request, name) for name in ("categories", "min_price", "max_price")}
-    given = {name: value for name, value in sendable(filters, "").items() if value not in (None, [])}
-    body = {name: value for name, value in sendable(places | {"filters": given}, "").items() if value}
-    return ApiQuestion("/v1/offers", json=_asked(request) | body)
+    given = {"filters": _given(filters)} if _given(filters) else {}
+    return ApiQuestion("/v1/offers", json=_asked(request) | _given(places) | given)
 
 
 def account_question(request: OfferRequest, channel: str | None, surface: str | None) -> ApiQuestion:
@@ -108,13 +129,10 @@ def account_question(request: OfferRequest, channel: str | None, surface: str | 
             "an account's page takes account_id, kinds, limit, new_only, objective, explain, language, mix and "
             "variants only"
         )
-    given = (
-        *(("channel", channel), ("surface", surface)),
-        *((name, getattr(request, name)) for name in ("language", "mix", "variants")),
-    )
-    places = {name: value for name, value in given if value}
+    places = {"channel": channel, "surface": surface}
+    places |= {name: getattr(request, name) for name in ("language", "mix", "variants")}
     path = f"/v1/accounts/{_segment('account_id', request.account_id)}/offers"
-    return ApiQuestion(path, params=_asked(request) | sendable(places, ""))
+    return ApiQuestion(path, params=_asked(request) | _given(places))
 
 
 def outcomes_call(outcomes: Iterable[ReportedOutcome]) -> ApiCall[Reported]:
@@ -171,9 +189,17 @@ def why_not_call(decision_id: str, product_id: str) -> ApiCall[WhyNotResult]:
     return ApiCall(question, partial(picked, WhyNotResult))
 
 
-def product_question(product_id: str, page: str, limit: int) -> ApiQuestion:
-    """Return the question for the complements or the upgrades of a product."""
-    return ApiQuestion(_product(product_id, page), params=sendable({"limit": limit}, ""))
+def product_question(product_id: str, page: str, options: ProductPage) -> ApiQuestion:
+    """Return the question for the complements or the upgrades of a product.
+
+    Raises:
+        ConfigError: an option is none of a product's page, or can't be sent.
+    """
+    strangers = [name for name in options if name not in ProductPage.__annotations__]
+    if strangers:
+        rule = f"a product's page takes {', '.join(ProductPage.__annotations__)}"
+        raise ConfigError(f"{strangers[0]} == {options.get(strangers[0])!r}: {rule}; leave it out")
+    return ApiQuestion(_product(product_id, page), params=_given(options))
 
 
 def call_list_call(product_id: str, capacity: int) -> ApiCall[tuple[CallListEntry, ...]]:
@@ -275,6 +301,11 @@ def _listed(name: str, items: Iterable[_T]) -> list[_T]:
 def _check_kind(name: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
         raise ConfigError(f"{name} == {reprlib.repr(value)}, must be of {kind.__name__}; build one")
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What of some values was given, as JSON has it: nothing stands for None and for empty lists, "" for itself."""
+    return {name: value for name, value in sendable(values, "").items() if value is not None and value != []}
 
 
 def _asked(request: OfferRequest) -> dict[str, Any]:

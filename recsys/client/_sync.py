@@ -8,7 +8,7 @@ import random
 import threading
 from collections.abc import Coroutine, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
@@ -23,6 +23,7 @@ from recsys.client._answers import (
     RunningExperiment,
 )
 from recsys.client._async import AsyncOfferClient
+from recsys.client._calls import ProductPage
 from recsys.client._exchange import ClientConfig
 from recsys.client._outbox import QueueState
 from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
@@ -120,13 +121,19 @@ class OfferClient:
         asked = self._asking.account_offers(request, channel=channel, surface=surface, deadline_ms=deadline_ms)
         return self._run(asked)
 
-    def complements(self, product_id: str, *, limit: int = 10, deadline_ms: float | None = None) -> Answer:
-        """Return what goes with a product; without an answer in time as `offers`."""
-        return self._run(self._asking.complements(product_id, limit=limit, deadline_ms=deadline_ms))
+    def complements(
+        self, product_id: str, *, deadline_ms: float | None = None, **options: Unpack[ProductPage]
+    ) -> Answer:
+        """Return what goes with a product; without an answer in time as `offers`.
 
-    def upgrades(self, product_id: str, *, limit: int = 10, deadline_ms: float | None = None) -> Answer:
-        """Return higher-value versions of a product; without an answer in time as `offers`."""
-        return self._run(self._asking.upgrades(product_id, limit=limit, deadline_ms=deadline_ms))
+        Raises:
+            ConfigError: an option is none of a product's page, or can't be sent.
+        """
+        return self._run(self._asking.complements(product_id, deadline_ms=deadline_ms, **options))
+
+    def upgrades(self, product_id: str, *, deadline_ms: float | None = None, **options: Unpack[ProductPage]) -> Answer:
+        """Return higher-value versions of a product; otherwise as `complements`."""
+        return self._run(self._asking.upgrades(product_id, deadline_ms=deadline_ms, **options))
 
     def queue_outcomes(self, outcomes: Iterable[ReportedOutcome]) -> int:
         """Put what came of offers into the queue, to be sent until the server has it; return how many found room.

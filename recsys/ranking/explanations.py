@@ -143,7 +143,7 @@ class Reasons:
             usual = LANGUAGES.get(request.default_language)
             if usual is not None:
                 return usual
-        if request.language and not _TAG.fullmatch(request.language):
+        if request.language is not None and not _TAG.fullmatch(request.language):
             raise ConfigError(f"language == {request.language!r}, must be a tag such as 'de' or 'de-AT'; name one")
         for tag in (request.language, self._language_of(account), request.default_language):
             known = LANGUAGES.get(tag.split("-")[0].lower()) if tag else None

@@ -184,6 +184,7 @@ async def _beside(
         surface=query.surface,
         sources="evidence",
         language=query.language,
+        mix=query.mix,
         variants=query.variants,
         default_language=services.settings.language,
     )

@@ -188,6 +188,7 @@ class ProductOffersQuery(BaseModel):
     channel: Label | None = Field(default=None, description="Where the request comes from.", examples=["web"])
     surface: Label | None = Field(default=None, description="The place of the offers.", examples=["product"])
     language: LanguageTag | None = Field(default=None, description=LANGUAGE_WANTED, examples=["de"])
+    mix: Mix | None = Field(default=None, description=MIX_WANTED, examples=["categories"])
     variants: Variants | None = Field(default=None, description=VARIANTS_WANTED, examples=["keep"])
 
 

@@ -74,6 +74,16 @@ def test_the_rows_are_the_engine_s_own_answers(run: Run, tmp_path: Path) -> None
         assert (row[c.PRODUCT_ID], row[c.REASON], row[c.SCORE]) == (offer.product_id, offer.reason, offer.score)
 
 
+def test_mix_variants_and_language_are_asked_for_as_in_a_request(run: Run, tmp_path: Path) -> None:
+    run("--out", str(tmp_path / "recs.parquet"), "--mix", "none", "--variants", "keep", "--language", "de")
+    frame = pd.read_parquet(tmp_path / "recs.parquet").set_index(c.ACCOUNT_ID)
+    request = OfferRequest("A0000004", mix="none", variants="keep", language="de")
+    expected = [(offer.product_id, offer.reason) for offer in OfferEngine(MODEL).recommend(request).offers]
+    rows = frame.loc["A0000004"]
+    assert list(zip(rows[c.PRODUCT_ID], rows[c.REASON], strict=True)) == expected
+    assert rows[c.MOVED_BY].isna().all()
+
+
 def test_no_cross_sell_is_owned_and_raw_is_the_ranker_s_order(run: Run, tmp_path: Path) -> None:
     run("--out", str(tmp_path / "raw.parquet"), "--raw", "--kinds", "cross_sell", "--limit", "5")
     frame = pd.read_parquet(tmp_path / "raw.parquet")
@@ -132,6 +142,9 @@ def test_log_records_a_decision_a_slate(run: Run, bundle: Path, tmp_path: Path) 
         (["--kinds", ","], "must name cross_sell or upsell"),
         (["--limit", "0"], "must be 1 or more"),
         (["--objective", "fame"], "must be one of conversion, revenue, margin"),
+        (["--mix", ""], "--mix == '', must be one of none, kinds, categories, all"),
+        (["--variants", "some"], "must be one of leave_out, keep"),
+        (["--language", "German, please"], "must be a tag such as 'de'"),
         (["--out", "recs.xlsx"], "must be .parquet or .csv"),
         (["--out", "/proc/none/recs.csv"], "can't be written"),
         (["--log", "--store", "mysql://x/y"], "must be sqlite:///FILE or postgresql://"),

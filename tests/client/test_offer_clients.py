@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -81,6 +82,28 @@ def test_an_accounts_page_is_asked_by_its_id(ask: Any) -> None:
     assert url.params.get_list("kinds") == ["cross_sell", "upsell"]
     assert (url.params["limit"], url.params["channel"], url.params["new_only"]) == ("2", "phone", "false")
     assert (url.params["mix"], "variants" in url.params) == ("kinds", False)
+
+
+@pytest.mark.parametrize("page", ["complements", "upgrades"])
+def test_a_products_page_is_asked_with_every_option_of_its_route(ask: Any, page: str) -> None:
+    script = Script(good())
+    given = {"explain": "full", "channel": "web", "surface": "product", "language": "de", "mix": "none"}
+    ask(script, page, "P1", limit=3, variants="keep", **given)
+    assert script.seen[0].url.path == f"/v1/products/P1/{page}"
+    assert dict(script.seen[0].url.params) == given | {"limit": "3", "variants": "keep"}
+    with pytest.raises(ConfigError, match="new_only == True: a product's page takes limit, explain"):
+        ask(script, page, "P1", new_only=True)
+
+
+@pytest.mark.parametrize("name", ["account_id", "mix", "variants", "language", "region", "channel", "surface"])
+def test_an_empty_text_is_sent_for_the_server_to_refuse(ask: Any, name: str) -> None:
+    script = Script(good())
+    request = OfferRequest(**{name: ""})  # type: ignore[arg-type]
+    ask(script, "offers", request)
+    assert json.loads(script.seen[0].content)[name] == ""
+    if name in {"mix", "variants", "language"}:
+        ask(script, "account_offers", replace(request, account_id="A1"))
+        assert script.seen[1].url.params[name] == ""
 
 
 def test_what_a_route_does_not_take_is_refused_before_it_is_sent(ask: Any) -> None:

@@ -103,6 +103,12 @@ def test_what_is_asked_and_reported_comes_to_work(ask: Any, store: MemoryStore) 
 def test_pages_come_as_typed_values(ask: Any) -> None:
     assert ask("complements", "P06", limit=1).offers[0].product_id == "P07"
     assert ask("upgrades", "P06").offers == ()
+    asked = ask("complements", "P06", explain="none", language="de", mix="categories", variants="keep")
+    assert (asked.language, asked.mix, asked.variants) == ("de", "categories", "keep")
+    assert [offer.reason for offer in asked.offers] == [""] * asked.returned
+    for name in ("mix", "variants", "language", "region"):
+        given: Any = {name: ""}
+        assert f"/{name}: " in ask("offers", OfferRequest(**given)).shortfall
     first = ask("offers", OfferRequest(account_id="A1", limit=1)).offers[0].product_id
     calls = ask("call_list", first, capacity=3)
     assert [call.rank for call in calls] == [1, 2, 3]
