@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from recsys.cli.main import commands
 from recsys.contracts.tables import ACCOUNTS, ORDERS, PRODUCTS, UPGRADES
+from recsys.offer_catalogue.business_rules import BusinessRule
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -38,6 +40,15 @@ def test_the_guide_names_every_column_that_people_may_bring() -> None:
         required, optional = row.split("|")[2:4]
         assert set(re.findall(r"`(\w+)`", required)) == set(schema.required)
         assert set(re.findall(r"`(\w+)`", optional)) == set(schema.names) - set(schema.required)
+
+
+def test_the_guide_names_every_field_and_action_of_a_business_rule() -> None:
+    guide = (ROOT / "docs" / "guides" / "serving.md").read_text(encoding="utf-8")
+    rules = guide[guide.index("## Business rules") :]
+    actions = get_args(BusinessRule.model_fields["action"].annotation)
+    assert actions
+    missing = {name for name in (*BusinessRule.model_fields, *actions) if not re.search(rf"\b{name}\b", rules)}
+    assert not missing
 
 
 def test_every_command_is_in_the_table() -> None:

@@ -99,8 +99,8 @@ class OfferRequest:
         raw: the ranker's own order and scores: eligibility on; value, diversity and business rules off.
         explain: how much evidence comes with each offer.
         categories: only products of these may be offered; empty: of any.
-        min_price: only products that cost this much or more, money a unit; a product without a price is left out.
-        max_price: only products that cost this much or less.
+        min_price: only products whose price is this or more, money a unit, before discounts; one without is left out.
+        max_price: only products whose price is this or less, likewise.
         channel: where the request comes from (web, app, e-mail, phone); business rules may ask for it.
         surface: the place of the offers (home, product page, cart, checkout, e-mail); business rules may ask for it.
         region: of the buyer; business rules may ask for it.

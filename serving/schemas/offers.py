@@ -62,8 +62,12 @@ class FiltersBody(StrictBody):
     categories: list[Label] = Field(
         default_factory=list, max_length=100, description="Only products of these; empty: of any category."
     )
-    min_price: Money | None = Field(default=None, description="Only products that cost this much or more, a unit.")
-    max_price: Money | None = Field(default=None, description="Only products that cost this much or less, a unit.")
+    min_price: Money | None = Field(
+        default=None, description="Only products whose price is this or more, a unit, before discounts."
+    )
+    max_price: Money | None = Field(
+        default=None, description="Only products whose price is this or less, a unit, before discounts."
+    )
 
     def asked(self) -> dict[str, Any]:
         """Return the filters by the names that `OfferRequest` has for them."""
