@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -31,12 +31,13 @@ class WhiteSpaceCategory:
     """One category of the board.
 
     Attributes:
-        category: None for products without one; the family where no product of the model has a category, the words
-            that names share where none has a family either.
+        category: None for products without one, the last of the board; the family where no product of the model has a
+            category, the words that names share where none has a family either.
         n_products: in the category.
         n_owned: of them.
         penetration: mean over its products of the share of peers that have bought each.
         cells: what is owned first, then offered, then gaps, each by probability, then penetration.
+        title: the category, or what its products have in common without one.
     """
 
     category: str | None
@@ -44,6 +45,7 @@ class WhiteSpaceCategory:
     n_owned: int
     penetration: float
     cells: tuple[WhiteSpaceItem, ...]
+    title: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class WhiteSpace:
     Attributes:
         peer_group: whom penetration is measured on.
         n_peers: accounts with an order among them.
-        shelves: the category with the largest value on offer first.
+        shelves: the category with the largest value on offer first, products without one last.
         account_name: what people call the account; None where that is not known.
     """
 
@@ -61,6 +63,14 @@ class WhiteSpace:
     n_peers: int
     shelves: tuple[WhiteSpaceCategory, ...]
     account_name: str | None = None
+
+
+class _Board(NamedTuple):
+    """The code of each product's shelf, -1 for none, the names behind the codes, and what the shelf of -1 is called."""
+
+    code: Int32
+    names: Sequence[str]
+    without: str
 
 
 class WhiteSpaceBuilder:
@@ -103,21 +113,20 @@ class WhiteSpaceBuilder:
         return WhiteSpace(group, n_peers, ordered, None if state.is_forgotten else account_name(model, account_id))
 
     def _categories(self) -> Iterable[tuple[int, Int64]]:
-        category, _ = self._shelves
+        category = self._shelves.code
         order = np.argsort(category, kind="stable")
         codes, starts = np.unique(category[order], return_index=True)
         return zip(codes.tolist(), np.split(order, starts[1:]), strict=True)
 
     @cached_property
-    def _shelves(self) -> tuple[Int32, Sequence[str]]:
-        """The code of each product, and the names behind the codes."""
+    def _shelves(self) -> _Board:
         model = self._engine.model
         if len(model.categories.names):
-            return model.products.category, model.categories.names
+            return _Board(model.products.category, model.categories.names, "products without a category")
         if len(model.families.names):
-            return model.products.family, model.families.names
+            return _Board(model.products.family, model.families.names, "products without a family")
         found = shelves_of_names(list(model.products.names), model.products.price)
-        return found.code, found.names
+        return _Board(found.code, found.names, "things of which there are few, by their names")
 
     def _shelf(
         self,
@@ -138,12 +147,14 @@ class WhiteSpaceBuilder:
             for row in more
             if self._engine.catalogue.ids[row] not in shown
         ]
+        category = self._shelves.names[code] if code >= 0 else None
         return WhiteSpaceCategory(
-            category=self._shelves[1][code] if code >= 0 else None,
+            category=category,
             n_products=len(rows),
             n_owned=sum(row in owned for row in rows.tolist()),
             penetration=float(penetration[rows].mean()),
             cells=tuple(sorted(cells, key=_place)),
+            title=self._shelves.without if category is None else category,
         )
 
     def _cell(
@@ -196,5 +207,5 @@ def _place(cell: WhiteSpaceItem) -> tuple[int, float, float, str]:
     return order, -(cell.probability or 0.0), -cell.penetration, cell.product_id
 
 
-def _on_offer(shelf: WhiteSpaceCategory) -> float:
-    return sum(cell.expected_value or 0.0 for cell in shelf.cells)
+def _on_offer(shelf: WhiteSpaceCategory) -> tuple[bool, float]:
+    return shelf.category is not None, sum(cell.expected_value or 0.0 for cell in shelf.cells)
