@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from recsys.bundle.load import load_bundle
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI, resolve_model
 from recsys.bundle.save import BundleDetails, save_bundle
-from recsys.contracts.answers import CallListEntry
+from recsys.contracts.answers import CallList
 from recsys.contracts.config import given_config
 from recsys.contracts.offers import (
     EMPTY_STATE,
@@ -227,8 +227,13 @@ class Recommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         """Return why a product is among the k offers, with the counts behind it, or the first rule that removed it."""
         return explain(self._engine(), _request(account_id, cart, k=k), _id("product_id", product_id))
 
-    def call_list(self, product_id: str, capacity: int) -> tuple[CallListEntry, ...]:
-        """Return the accounts that most likely take a product, `capacity` at the most.
+    def call_list(self, product_id: str, capacity: int, *, language: str | None = None) -> CallList:
+        """Return the accounts that most likely take a product, `capacity` at the most, and why they are no more.
+
+        Args:
+            product_id: the product.
+            capacity: how many calls can be made.
+            language: of the reasons, a tag such as `de`; None: English.
 
         Raises:
             ConfigError: the model does not know the product, or there is no call to make.
@@ -236,7 +241,8 @@ class Recommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         explorer, product = ModelExplorer(self._engine()), _id("product_id", product_id)
         if not explorer.knows(product):
             raise ConfigError(f"product_id == {product!r}, the model does not know it; give a product of the orders")
-        return explorer.call_list(explorer.takers_of(product), _count("capacity", capacity), lambda _: EMPTY_STATE)
+        takers, n = explorer.takers_of(product), _count("capacity", capacity)
+        return explorer.call_list(takers, n, lambda _: EMPTY_STATE, language)
 
     def white_space(self, account_id: str, *, products_per_category: int = 20) -> WhiteSpace:
         """Return what an account owns, would be offered, and could still buy, category by category.

@@ -26,7 +26,7 @@ from recsys.client._async import AsyncOfferClient
 from recsys.client._exchange import ClientConfig, RequestRefusedError, ServiceError
 from recsys.client._outbox import QueueState
 from recsys.client._sync import OfferClient
-from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
+from recsys.contracts.answers import CallList, CallListEntry, RunningModel, WhyNotResult
 from recsys.contracts.decisions import AssignedArm
 from recsys.contracts.offers import AccountChange
 
@@ -37,6 +37,7 @@ __all__ = [
     "AsyncOfferClient",
     "BatchItem",
     "BoardCell",
+    "CallList",
     "CallListEntry",
     "ClientConfig",
     "OfferClient",

@@ -49,7 +49,7 @@ from recsys.client._exchange import (
     within,
 )
 from recsys.client._outbox import SHORTEST_PAUSE, Outbox, QueueState
-from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
+from recsys.contracts.answers import CallList, RunningModel, WhyNotResult
 from recsys.contracts.offers import AccountChange, OfferRequest, ProductChange
 from recsys.errors import ConfigError
 
@@ -230,9 +230,9 @@ class AsyncOfferClient:
         """Return why a decision did not offer a product. Raises what `report` does."""
         return await self._ask(calls.why_not_call(decision_id, product_id))
 
-    async def call_list(self, product_id: str, *, capacity: int = 50) -> tuple[CallListEntry, ...]:
+    async def call_list(self, product_id: str, *, capacity: int = 50, language: str | None = None) -> CallList:
         """Return whom to call about a product. Raises what `report` does."""
-        return await self._ask(calls.call_list_call(product_id, capacity))
+        return await self._ask(calls.call_list_call(product_id, capacity, language))
 
     async def white_space(self, account_id: str, *, products_per_category: int = 20) -> tuple[BoardCell, ...]:
         """Return what is left to sell to an account. Raises what `report` does."""

@@ -26,7 +26,7 @@ from recsys.client._answers import (
     picked,
 )
 from recsys.client._exchange import ApiQuestion
-from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
+from recsys.contracts.answers import CallList, CallListEntry, RunningModel, WhyNotResult
 from recsys.contracts.offers import AccountChange, Explain, Mix, OfferRequest, ProductChange, Variants
 from recsys.errors import ConfigError
 
@@ -202,10 +202,15 @@ def product_question(product_id: str, page: str, options: ProductPage) -> ApiQue
     return ApiQuestion(_product(product_id, page), params=_given(options))
 
 
-def call_list_call(product_id: str, capacity: int) -> ApiCall[tuple[CallListEntry, ...]]:
+def call_list_call(product_id: str, capacity: int, language: str | None) -> ApiCall[CallList]:
     """Return the call that asks whom to call about a product."""
-    question = ApiQuestion(_product(product_id, "accounts"), params=sendable({"capacity": capacity}, ""))
-    return ApiCall(question, lambda found: tuple(picked(CallListEntry, call) for call in found["calls"]))
+    params = _given({"capacity": capacity, "language": language})
+    return ApiCall(
+        ApiQuestion(_product(product_id, "accounts"), params=params),
+        lambda found: CallList(
+            tuple(picked(CallListEntry, call) for call in found["calls"]), shortfall=found.get("shortfall")
+        ),
+    )
 
 
 def white_space(account_id: str, products_per_category: int) -> ApiCall[tuple[BoardCell, ...]]:

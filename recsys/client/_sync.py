@@ -26,7 +26,7 @@ from recsys.client._async import AsyncOfferClient
 from recsys.client._calls import ProductPage
 from recsys.client._exchange import ClientConfig
 from recsys.client._outbox import QueueState
-from recsys.contracts.answers import CallListEntry, RunningModel, WhyNotResult
+from recsys.contracts.answers import CallList, RunningModel, WhyNotResult
 from recsys.contracts.offers import AccountChange, OfferRequest, ProductChange
 
 _T = TypeVar("_T")
@@ -182,9 +182,9 @@ class OfferClient:
         """Return why a decision did not offer a product. Raises what `report` does."""
         return self._run(self._asking.why_not(decision_id, product_id))
 
-    def call_list(self, product_id: str, *, capacity: int = 50) -> tuple[CallListEntry, ...]:
+    def call_list(self, product_id: str, *, capacity: int = 50, language: str | None = None) -> CallList:
         """Return whom to call about a product. Raises what `report` does."""
-        return self._run(self._asking.call_list(product_id, capacity=capacity))
+        return self._run(self._asking.call_list(product_id, capacity=capacity, language=language))
 
     def white_space(self, account_id: str, *, products_per_category: int = 20) -> tuple[BoardCell, ...]:
         """Return what is left to sell to an account. Raises what `report` does."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
@@ -31,6 +31,31 @@ class CallListEntry:
     reason: Annotated[str, Field(description="One sentence that a person can say aloud.")]
     from_product_id: Annotated[str | None, Field(description="What an upgrade would displace; null for a cross-sell.")]
     account_name: Annotated[str | None, Field(description="What people call the account.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallList:
+    """Whom to call about a product; it is gone through like a tuple of its calls.
+
+    Attributes:
+        calls: the most likely account first, each once.
+        shortfall: why fewer came than were asked for; None when all came.
+    """
+
+    calls: tuple[CallListEntry, ...]
+    shortfall: str | None = None
+
+    def __iter__(self) -> Iterator[CallListEntry]:
+        """Iterate over the calls."""
+        return iter(self.calls)
+
+    def __len__(self) -> int:
+        """Return how many accounts came."""
+        return len(self.calls)
+
+    def __getitem__(self, position: int) -> CallListEntry:
+        """Return the call at a position, from 0."""
+        return self.calls[position]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 
 from recsys.arrays import FloatArray, IntArray, row_of_entry
@@ -67,10 +66,11 @@ class WordMatrix:
         """Return the matrix of names, each given as its words; a word that a name has twice counts once."""
         words = [sorted(set(name)) for name in names]
         row = row_of_entry(np.array([len(name) for name in words], dtype=np.int64))
-        column, vocabulary = pd.factorize(np.array([word for name in words for word in name], dtype=object), sort=True)
-        weight = 1.0 + np.log(max(len(words), 1) / np.maximum(np.bincount(column, minlength=len(vocabulary)), 1))
-        weights = sp.csr_array((weight[column], (row, column)), shape=(len(words), len(vocabulary)))
-        return cls(weights, {str(word): at for at, word in enumerate(vocabulary)})
+        columns = {word: at for at, word in enumerate(sorted({word for name in words for word in name}))}
+        column = np.array([columns[word] for name in words for word in name], dtype=np.int64)
+        weight = 1.0 + np.log(max(len(words), 1) / np.maximum(np.bincount(column, minlength=len(columns)), 1))
+        weights = sp.csr_array((weight[column], (row, column)), shape=(len(words), len(columns)))
+        return cls(weights, columns)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from recsys.contracts.answers import CallListEntry
+from recsys.contracts.answers import CallList, CallListEntry
 from recsys.contracts.offers import EMPTY_STATE, AccountState, Objective, Offer, OfferRequest
 from recsys.offer_model.tables import Int64, account_name
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.kernel.layout import NO_ROW
 from recsys.ranking.languages import LANGUAGES, Language
+from recsys.ranking.live_catalogue import REFUSALS
 from recsys.ranking.white_space import WhiteSpace, WhiteSpaceBuilder
-from recsys.ranking.why_not import WhyNot, why_not
+from recsys.ranking.why_not import SENTENCES, WhyNot, why_not
 
 StateOf = Callable[[str], AccountState]
 
@@ -26,10 +27,12 @@ class LikelyBuyers:
     Attributes:
         candidates: rows of the candidate table; an account may stand with a cross-sell and an upgrade.
         accounts: rows of their accounts, of the same shape.
+        refusal: why the product may not be offered to anybody; None where it may.
     """
 
     candidates: Int64
     accounts: Int64
+    refusal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,9 @@ def takers_of(engine: OfferEngine, product_id: str) -> LikelyBuyers:
     It looks through every account's candidates, tens of milliseconds for a million accounts: not for an event loop.
     """
     row = engine.catalogue.row(product_id)
+    code = "unknown_product" if row < 0 else REFUSALS[engine.catalogue.refusal[row]]
     if row < 0 or engine.catalogue.refusal[row]:
-        return LikelyBuyers(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        return LikelyBuyers(np.zeros(0, np.int64), np.zeros(0, np.int64), SENTENCES[code])
     table = engine.model.candidates
     rows = (table.product == row).nonzero()[0]
     rows = rows[np.argsort(-table.probability[rows], kind="stable")]
@@ -115,6 +119,25 @@ def likely_buyers(
         if _may_be_called(engine, account, candidate, state_of(call.account_id)):
             calls.append(call)
     return tuple(calls)
+
+
+def _shortfall(engine: OfferEngine, takers: LikelyBuyers, capacity: int, n_calls: int) -> str | None:
+    """Return why fewer accounts than `capacity` are to be called, None where all came."""
+    if n_calls >= capacity:
+        return None
+    asked, refusal = f"asked for {capacity}", takers.refusal
+    if refusal is None and len(takers.candidates):
+        product = int(engine.model.candidates.product[takers.candidates[0]])
+        rule = engine.applied_rules(OfferRequest()).blocking.get(product)
+        refusal = None if rule is None else SENTENCES["blocked"].format(rule=rule)
+    if refusal is not None:
+        return f"{asked}, nobody is to be called: {refusal}"
+    n_takers = len(np.unique(takers.accounts))
+    found = f"{asked}, accounts that have it among their candidates: {n_takers}"
+    if n_takers == n_calls:
+        return found
+    rules = "own it by now, declined it lately, want no offers or are kept from it by a business rule"
+    return f"{found}; left out: {n_takers - n_calls} that {rules}"
 
 
 def _owners(rows: Int64, engine: OfferEngine) -> Int64:
@@ -183,15 +206,16 @@ class ModelExplorer:
         state_of: StateOf,
         language: str | None = None,
         default_language: str = "en",
-    ) -> tuple[CallListEntry, ...]:
-        """Return the likeliest takers, their reasons in a language as of `OfferRequest`; see `recsys.ranking.explorer`.
+    ) -> CallList:
+        """Return the likeliest takers, their reasons in a language as of `OfferRequest`, and why they are no more.
 
         Raises:
             ConfigError: a tag is none of a language.
         """
         asked = OfferRequest(language=language, default_language=default_language)
         spoken = self._engine.reasons.language(asked, NO_ROW)
-        return likely_buyers(self._engine, takers, capacity, state_of, spoken)
+        calls = likely_buyers(self._engine, takers, capacity, state_of, spoken)
+        return CallList(calls, _shortfall(self._engine, takers, capacity, len(calls)))
 
     def board(
         self, account_id: str, state: AccountState, cells_per_category: int, objective: Objective = "conversion"

@@ -101,6 +101,7 @@ async def get_call_list(
         capacity=capacity,
         returned=len(calls),
         calls=[asdict(call) for call in calls],
+        shortfall=calls.shortfall,
     )
 
 

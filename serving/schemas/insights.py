@@ -38,6 +38,7 @@ class CallListAnswer(BaseModel):
                             "account_name": "Hall & Sons",
                         }
                     ],
+                    "shortfall": "asked for 50, accounts that have it among their candidates: 1",
                 }
             ]
         }
@@ -50,6 +51,7 @@ class CallListAnswer(BaseModel):
     capacity: int = Field(description="How many calls can be made.")
     returned: int = Field(description="How many accounts came.")
     calls: list[CallAnswer] = Field(description="The most likely account first, each once.")
+    shortfall: str | None = Field(description="Why fewer came than `capacity`; null when all came.")
 
 
 CellAnswer = create_model("CellAnswer", __doc__="One product of a board.", **answered_fields(WhiteSpaceItem))
@@ -59,12 +61,16 @@ class ShelfAnswer(BaseModel):
     """One category of a board."""
 
     category: str | None = Field(
-        description="Null for products without one; the family where no product has a category."
+        description="Null for products without one, the last on the board; the family where no product has a category, "
+        "what names say the thing is where none has a family either."
     )
     n_products: int = Field(description="Products of the category.")
     n_owned: int = Field(description="Of them, how many the account owns.")
     penetration: float = Field(ge=0, le=1, description="Mean over its products of the share of peers that bought each.")
     cells: list[CellAnswer] = Field(description="Owned first, then offered, then gaps, then what is not eligible.")
+    title: str = Field(
+        description="What people call it: the category, or what its products have in common without one."
+    )
 
 
 class BoardAnswer(BaseModel):
@@ -108,6 +114,7 @@ class BoardAnswer(BaseModel):
                                     "penetration": 0.08,
                                 },
                             ],
+                            "title": "Tins",
                         }
                     ],
                 }

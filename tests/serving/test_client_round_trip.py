@@ -110,8 +110,11 @@ def test_pages_come_as_typed_values(ask: Any) -> None:
         given: Any = {name: ""}
         assert f"/{name}: " in ask("offers", OfferRequest(**given)).shortfall
     first = ask("offers", OfferRequest(account_id="A1", limit=1)).offers[0].product_id
-    calls = ask("call_list", first, capacity=3)
-    assert [call.rank for call in calls] == [1, 2, 3]
+    calls = ask("call_list", first, capacity=3, language="de")
+    assert ([call.rank for call in calls], calls.shortfall) == ([1, 2, 3], None)
+    assert [call.reason for call in ask("call_list", first, capacity=3)] != [call.reason for call in calls]
+    ask("update_products", [ProductChange("P09", stock=0.0)])
+    assert "nobody is to be called: it was out of stock" in ask("call_list", "P09").shortfall
     cells = {cell.product_id: cell for cell in ask("white_space", "A1")}
     assert cells[first].standing == "offered"
     with pytest.raises(RequestRefusedError, match="does not know the product"):

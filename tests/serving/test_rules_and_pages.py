@@ -225,6 +225,7 @@ def test_a_call_list_is_capped_and_knows_the_latest_orders(real: httpx.Client) -
         real.get(f"/v1/products/{first}/accounts?capacity=5").json(), extra="forbid"
     )
     assert (answer.capacity, answer.returned, len({call.account_id for call in answer.calls})) == (5, 5, 5)
+    assert answer.shortfall is None
     best = answer.calls[0]
     assert (best.kind, best.expected_value) == ("cross_sell", pytest.approx(best.probability * 10.0))
     order = {"order_id": "o1", "account_id": best.account_id, "lines": [{"product_id": first}]}
@@ -232,7 +233,8 @@ def test_a_call_list_is_capped_and_knows_the_latest_orders(real: httpx.Client) -
     again = real.get(f"/v1/products/{first}/accounts?capacity=5").json()["calls"]
     assert [call["account_id"] for call in again][:4] == [call.account_id for call in answer.calls][1:]
     real.post("/v1/products", json={"products": [{"product_id": first, "active": False}]})
-    assert real.get(f"/v1/products/{first}/accounts").json()["calls"] == []
+    gone = real.get(f"/v1/products/{first}/accounts").json()
+    assert (gone["calls"], gone["shortfall"]) == ([], "asked for 50, nobody is to be called: it is not sold any more")
 
 
 def test_reasons_come_in_the_language_that_is_asked_for_or_the_servers(
