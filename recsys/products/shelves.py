@@ -24,6 +24,8 @@ LEAST_PRODUCTS: Final = 5
 """Of a shelf; what fewer share names no kind of thing, and a board of a thousand shelves tells nobody anything."""
 _LEAST_SHARE_AT_END: Final = 0.4
 """Of the names with a word that end in it: HOLDER has .8, PINK .2 (Online Retail II)."""
+_LEAST_OF_FORM: Final = 0.55
+"""Likewise of a singular or a plural alone: T-LIGHTS has .7, though T-LIGHT HOLDER ends otherwise; ROSES has .5."""
 _MOST_BEHIND_OTHERS: Final = 0.4
 """Of the names that end in a word, those with another kind of thing farther ahead: DESIGN has .66, MUG .2."""
 _ADDITIONS: Final = frozenset({"in", "on", "with", "w", "for"})
@@ -68,7 +70,7 @@ def _words_of_thing(words: list[str]) -> list[str]:
 def _kinds(names: list[list[str]]) -> list[list[str]]:
     """Return the one or two words behind which at most two stand that are no kind; empty where there are none."""
     stems = [[singular(word.lower()) for word in words] for words in names]
-    kinds, patterns = _kinds_and_patterns(stems)
+    kinds, patterns = _kinds_and_patterns(names, stems)
     found = []
     for words, stem in zip(names, stems, strict=True):
         last = next((at for at in reversed(range(len(stem))) if stem[at] in kinds), None)
@@ -80,18 +82,22 @@ def _kinds(names: list[list[str]]) -> list[list[str]]:
     return [pair if shared[_stem(pair)] >= LEAST_PRODUCTS else pair[-1:] for pair in found]
 
 
-def _kinds_and_patterns(names: list[list[str]]) -> tuple[set[str], set[str]]:
+def _kinds_and_patterns(names: list[list[str]], stems: list[list[str]]) -> tuple[set[str], set[str]]:
     """The words that say what a thing is, and those that stand behind such a word, others between, in many names."""
-    n_names = Counter(word for words in names for word in set(words))
-    n_ends = Counter(words[-1] for words in names if words)
-    kinds = {
-        word
-        for word, n in n_names.items()
-        if n >= LEAST_PRODUCTS and n_ends[word] >= _LEAST_SHARE_AT_END * n and _may_be_kind(word)
-    }
-    n_behind = Counter(words[-1] for words in names if words and not kinds.isdisjoint({*words[:-2]} - {words[-1]}))
+    usual = {stem for stem in _at_ends(stems, _LEAST_SHARE_AT_END) if _may_be_kind(stem)}
+    forms = {singular(word.lower()) for word in _at_ends(names, _LEAST_OF_FORM)}
+    kinds = usual | {stem for stem in forms if _may_be_kind(stem)}
+    n_ends = Counter(stem[-1] for stem in stems if stem)
+    n_behind = Counter(stem[-1] for stem in stems if stem and not usual.isdisjoint({*stem[:-2]} - {stem[-1]}))
     patterns = {word for word in kinds if n_behind[word] >= _MOST_BEHIND_OTHERS * n_ends[word]}
     return kinds - patterns, patterns
+
+
+def _at_ends(names: list[list[str]], least: float) -> set[str]:
+    """The words that stand at the end of a share of the names that have them."""
+    n_names = Counter(word for words in names for word in set(words))
+    n_ends = Counter(words[-1] for words in names if words)
+    return {word for word, n in n_names.items() if n >= LEAST_PRODUCTS and n_ends[word] >= least * n}
 
 
 def _may_be_kind(stem: str) -> bool:

@@ -47,6 +47,11 @@ def test_singular_and_plural_are_one_shelf_called_as_most_are() -> None:
     assert shelf_names([*names, "TWO MUGS", "LONG CANDLE"]) == ["MUG", "CANDLES"] * 5 + ["MUG", "CANDLES"]
 
 
+def test_a_plural_may_be_a_kind_where_its_singular_is_a_part_of_others() -> None:
+    names = [f"{colour} {thing}" for colour in COLOURS for thing in ("T-LIGHTS", "T-LIGHT HOLDER", "T-LIGHT DISH")]
+    assert shelf_names(names) == ["T-LIGHTS", "T-LIGHT HOLDER", "T-LIGHT DISH"] * 5
+
+
 def test_patterns_places_and_sizes_are_no_shelves() -> None:
     things = ("LUNCH BAG", "CAKE TIN", "TEA MUG", "WALL CLOCK", "SOUP BOWL")
     plain = [f"{colour} {thing}" for colour in COLOURS for thing in things]
