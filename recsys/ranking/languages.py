@@ -136,7 +136,7 @@ _ENGLISH: Final = Language(
             "Popular with our customers",
         ),
         "few_yet": Template(
-            "{product} is close to what was bought before; few have bought it yet",
+            "few have bought {product} yet, too few to be counted",
             "Something new for you: {product}",
         ),
     },
@@ -195,7 +195,7 @@ _GERMAN: Final = Language(
             "Bei unseren Kunden beliebt",
         ),
         "few_yet": Template(
-            "{product} ist dem nahe, was bisher gekauft wurde; erst wenige haben es gekauft",
+            "erst wenige haben {product} gekauft, zu wenige zum Zählen",
             "Etwas Neues für Sie: {product}",
         ),
     },

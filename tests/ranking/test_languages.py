@@ -12,6 +12,7 @@ import pytest
 from recsys.contracts.offers import CartLine, Offer, OfferRequest, ReasonCode
 from recsys.errors import ConfigError
 from recsys.offer_model.utf8_column import Utf8Column
+from recsys.ranking.config import RankingConfig
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.languages import LANGUAGES, Language
 from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
@@ -92,3 +93,14 @@ def test_no_explanation_leaves_both_texts_out_and_keeps_the_code() -> None:
     for offer in ENGINE.recommend(OfferRequest("A0000000", explain="none")).offers:
         assert (offer.reason, offer.reason_for_shopper, offer.evidence) == ("", "", {})
         assert offer.reason_code in get_args(ReasonCode)
+
+
+@pytest.mark.parametrize("cart", [(), (CartLine("P000003"),)], ids=["no cart", "a cart"])
+def test_what_few_have_bought_claims_nothing_of_earlier_purchases(cart: tuple[CartLine, ...]) -> None:
+    """Before, it was "close to what was bought before", to an anonymous visitor who had bought nothing."""
+    engine = OfferEngine(MODEL, RankingConfig(least_buyers=1_000_000))
+    asked = OfferRequest(cart=cart, limit=20)
+    told = {offer.product_id: offer for offer in engine.recommend(asked).offers if offer.reason_code == "few_yet"}
+    assert told
+    for offer in told.values():
+        assert offer.reason == f"few have bought {offer.name or offer.product_id} yet, too few to be counted"
