@@ -11,7 +11,7 @@ from tests.golden.storage import DATA, read_cases
 from tests.golden.subjects import SUBJECTS
 
 MOST_BYTES = 400_000
-MOST_BYTES_TOGETHER = 1_500_000
+MOST_BYTES_TOGETHER = 1_600_000
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
