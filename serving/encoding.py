@@ -181,22 +181,28 @@ class EncodingEngine:
         numbers = zip(*[iter(texts)] * (_N_WRITTEN - N_ROWS), strict=True)
         for rank, offer in enumerate(ranked.offers, start=1):
             price, probability, units, value, score, rank_probability, boost = next(numbers)
-            dearer = None if offer.from_product == NO_ROW else self._engine.price_difference(offer, ranked.segment)
-            rows = offer[:N_ROWS] if dearer is None else (*offer[:N_ROWS], dearer)
+            ruling, to_pay, dearer, paid = _NO_RULE, None, None, None
+            if annotations and offer.product in annotations:
+                ruling, to_pay = self._annotated(annotations[offer.product], offer.price)
+            if offer.from_product != NO_ROW:
+                displaced = offer.from_product, offer.quantity, ranked.segment
+                dearer = paid = self._engine.price_difference(offer.price, *displaced)
+                if to_pay is not None:
+                    paid = self._engine.price_difference(to_pay, *displaced)
+            rows = offer[:N_ROWS] if paid is None else (*offer[:N_ROWS], paid)
             found = said.get(rows)
             if found is None:
-                found = said[rows] = self._say(offer, ranked.segment, explain, language, dearer)
+                found = said[rows] = self._say(offer, ranked.segment, explain, language, paid)
             product, text, kept_product, tier, kept_end, ruled = found
-            to_pay = "null"
-            if annotations and offer.product in annotations:
-                *ruling, to_pay = self._annotated(annotations[offer.product], offer.price)
+            if ruling is not _NO_RULE:
                 text, kept_end = ruled(*ruling)
             breaks = prices.price_breaks(offer.product, ranked.segment)
             listed = json_text(breaks) if breaks else "[]"
             answered.append(
                 f'{{"rank":{rank},{product},"price":{price},"currency":{currency},"probability":{probability},'
                 f'"probability_of":{_PROBABILITY_OF},"expected_quantity":{units},"expected_value":{value},'
-                f'"score":{score},{text},"price_breaks":{listed},"price_to_pay":{to_pay},'
+                f'"score":{score},{text},"price_breaks":{listed},'
+                f'"price_to_pay":{"null" if to_pay is None else json_text(to_pay)},'
                 f'"rank_probability":{rank_probability},"boost":{boost},"moved_by":{_MOVED_BY[offer.moved_by]},'
                 f'"price_difference":{"null" if dearer is None else json_text(dearer)}}}'
             )
@@ -207,9 +213,7 @@ class EncodingEngine:
             )
         return f"[{','.join(answered)}]", f"[{','.join(logged)}]"
 
-    def _say(
-        self, offer: RankedOffer, segment: int, explain: Explain, language: Language, dearer: float | None
-    ) -> _Said:
+    def _say(self, offer: RankedOffer, segment: int, explain: Explain, language: Language, paid: float | None) -> _Said:
         reasons = self._engine.reasons
         product_id, name = self._name(offer.product, language)
         kind, source = '"upsell"', offer.from_product
@@ -219,7 +223,7 @@ class EncodingEngine:
         source_id, source_name = ("null", "null") if source == NO_ROW else self._name(source, language)
         for_rep = for_shopper = '""'
         if explain != "none":
-            spoken = reasons.spoken(offer, segment, language, dearer)
+            spoken = reasons.spoken(offer, segment, language, paid)
             for_rep, for_shopper = json_text(spoken.for_rep), json_text(spoken.for_shopper)
         evidence = json_text(reasons.evidence(reason)) if explain == "full" else "{}"
         why = f'"tier":{tier},"reason":{for_rep},"from_product_id":{source_id},"evidence":{evidence}'
@@ -249,10 +253,9 @@ class EncodingEngine:
             self._named[product, language.tag] = texts
         return texts
 
-    def _annotated(self, annotation: RuleAnnotation, price: float) -> tuple[str, str, str, str]:
-        """Return what a business rule says of an offer: its name, the money off, its text and the price to pay."""
-        off = to_pay = "null"
+    def _annotated(self, annotation: RuleAnnotation, price: float) -> tuple[tuple[str, str, str], float | None]:
+        """Return what a business rule says of an offer, its name, the money off and its text, and the price to pay."""
+        off = to_pay = None
         if annotation.discount is not None and not math.isnan(price):
-            found = after_discount(price, annotation.discount, self._engine.model.facts.currency)
-            off, to_pay = map(json_text, found)
-        return json_text(annotation.rule), off, json_text(annotation.text), to_pay
+            off, to_pay = after_discount(price, annotation.discount, self._engine.model.facts.currency)
+        return (json_text(annotation.rule), json_text(off), json_text(annotation.text)), to_pay

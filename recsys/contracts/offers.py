@@ -202,7 +202,9 @@ class Offer(NamedTuple):
 
     rank: Annotated[int, Field(description="1 is best.")]
     product_id: Annotated[str, Field(description="The product that is offered.")]
-    kind: Annotated[OfferKind, Field(description="`cross_sell`: a complement. `upsell`: a higher-value version.")]
+    kind: Annotated[
+        OfferKind, Field(description="`cross_sell`: a complement. `upsell`: a higher version that costs more today.")
+    ]
     name: Annotated[str | None, Field(description="Its name.")]
     price: Annotated[
         float | None,
@@ -210,12 +212,17 @@ class Offer(NamedTuple):
     ]
     currency: Annotated[str | None, Field(description="ISO 4217; null when the orders did not state one.")]
     probability: Annotated[
-        float, Field(ge=0, le=1, description="Of what `probability_of` names, within `horizon_days`.")
+        float,
+        Field(ge=0, le=1, description="Of what `probability_of` names, within `horizon_days`, whichever the kind."),
     ]
     probability_of: Annotated[ProbabilityOf, Field(description="What the probability is of.")]
     expected_quantity: Annotated[float, Field(description="Units, if the offer succeeds.")]
     expected_value: Annotated[
-        float, Field(description="Money: probability x quantity x price, or margin where that is the aim.")
+        float,
+        Field(
+            description="Money: probability x quantity x price after a discount, or margin where that is the aim; an "
+            "upsell's is the difference to what it displaces."
+        ),
     ]
     score: Annotated[
         float,
@@ -265,8 +272,9 @@ class Offer(NamedTuple):
     rank_probability: Annotated[
         float | None,
         Field(
-            description="The probability that made the score: `probability`, but of an account beside a cart as far as "
-            "it speaks of this very order; null in what older releases kept."
+            description="The probability that made the score: `probability` without a cart. Beside one it is the "
+            "chance by which offers are ordered, and may be above: that of a visitor with this cart, together with the "
+            "account's own for this order; null in what older releases kept."
         ),
     ] = None
     boost: Annotated[
@@ -286,7 +294,7 @@ class Offer(NamedTuple):
         float | None,
         Field(
             description="Of an upsell: what a unit costs more than one of `from_product_id`, at the expected quantity, "
-            "before a discount; null when a price is not known, and of a cross-sell.",
+            "before a discount (the reason tells it after one); null when a price is not known, and of a cross-sell.",
             examples=[2.1],
         ),
     ] = None

@@ -129,13 +129,15 @@ class OfferEngine:
         )
 
     def _offer(self, rank: int, offer: RankedOffer, ranked: RankedSlate, explain: Explain, language: Language) -> Offer:
-        difference = self.price_difference(offer, ranked.segment)
-        reason, for_rep, for_shopper = self.reasons.spoken(offer, ranked.segment, language, difference)
-        source = offer.from_product if offer.from_product != NO_ROW else reason.anchor
         price = None if math.isnan(offer.price) else offer.price
         currency = self.model.facts.currency
         rule, share, text = ranked.resolved.rules.annotations.get(offer.product, NO_ANNOTATION)
         discount, to_pay = (None, None) if share is None or price is None else after_discount(price, share, currency)
+        difference = paid = self.price_difference(offer.price, offer.from_product, offer.quantity, ranked.segment)
+        if to_pay is not None:
+            paid = self.price_difference(to_pay, offer.from_product, offer.quantity, ranked.segment)
+        reason, for_rep, for_shopper = self.reasons.spoken(offer, ranked.segment, language, paid)
+        source = offer.from_product if offer.from_product != NO_ROW else reason.anchor
         ids, details = self.catalogue.ids, self.details.of(offer.product)
         return Offer(
             rank=rank,
@@ -171,14 +173,14 @@ class OfferEngine:
             propensity=ranked.last_propensity if rank == len(ranked.offers) else 1.0,
         )
 
-    def price_difference(self, offer: RankedOffer, segment: int) -> float | None:
-        """Return what a unit of an upgrade costs more than what it displaces, at the offer's quantity.
+    def price_difference(self, price: float, from_product: int, quantity: float, segment: int) -> float | None:
+        """Return what a unit of an upgrade costs more, at `price`, than one of `from_product` at a quantity.
 
-        None where a price is not known, and for a cross-sell.
+        None where a price is not known, and for a cross-sell, which displaces nothing.
         """
-        if offer.from_product == NO_ROW:
+        if from_product == NO_ROW:
             return None
-        difference = float(offer.price) - self.catalogue.price_at(offer.from_product, segment, offer.quantity)
+        difference = float(price) - self.catalogue.price_at(from_product, segment, quantity)
         return None if math.isnan(difference) else round_money(difference, self.model.facts.currency)
 
     def check_objective(self, objective: Objective) -> None:

@@ -161,7 +161,7 @@ class Reasons:
     def spoken(
         self, offer: RankedOffer, segment: int, language: Language, price_difference: float | None = None
     ) -> Spoken:
-        """Return why an offer is made, in words, and what an upgrade costs more; the reason once spoken is kept."""
+        """Return why an offer is made in words, and what an upgrade costs more to pay; a reason once spoken is kept."""
         said = self._said[language.tag]
         rows = offer[:N_ROWS]
         found = said.get(rows)
@@ -169,10 +169,11 @@ class Reasons:
             if len(said) > _MOST_KEPT:
                 said.clear()
             found = said[rows] = self.speak(self.of_offer(offer, segment), language)
-        return found if price_difference is None else self._dearer(found, price_difference, language)
+        return self.dearer(found, price_difference, language)
 
-    def _dearer(self, spoken: Spoken, difference: float, language: Language) -> Spoken:
-        if difference <= 0:
+    def dearer(self, spoken: Spoken, difference: float | None, language: Language) -> Spoken:
+        """Return a reason with what a unit costs more to pay, and as it is where that is not known or not more."""
+        if difference is None or difference <= 0:
             return spoken
         amount = language.amount(difference, self._model.facts.currency)
         for_rep = language.dearer.rep.format(reason=spoken.for_rep, amount=amount)
@@ -263,7 +264,7 @@ SPOKEN = {
     "withheld": "withheld for this account now",
     "owned": "owned",
     "not_credible": "below the least probability",
-    "worth_less": "worth less than what they displace",
+    "worth_less": "worth no more than what they displace",
     "near_duplicate": "near-duplicates",
     "substitute": "substitutes",
 }

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from recsys.contracts.answers import CallList, CallListEntry
+from recsys.contracts.money import after_discount
 from recsys.contracts.offers import EMPTY_STATE, AccountState, Objective, Offer, OfferRequest
 from recsys.offer_model.tables import Int64, account_name
+from recsys.ranking.active_rules import NO_ANNOTATION, AppliedRules
 from recsys.ranking.engine import OfferEngine
 from recsys.ranking.kernel.layout import NO_ROW
 from recsys.ranking.languages import LANGUAGES, Language
@@ -97,8 +101,8 @@ def likely_buyers(
 ) -> tuple[CallListEntry, ...]:
     """Return the likeliest takers, each account once, `capacity` at the most.
 
-    Left out are accounts that want no offers, own the product by now, have declined it lately or were erased, and those
-    for which a business rule blocks it.
+    Left out are accounts that want no offers, own the product by now, have declined it lately or were erased, those for
+    which a business rule blocks it, and those for whom it is nothing but an upgrade that costs no more today.
 
     Args:
         engine: of the model.
@@ -115,9 +119,14 @@ def likely_buyers(
         if account in seen:
             continue
         seen.add(account)
-        call = _call(engine, candidate, account, len(calls) + 1, language)
-        if _may_be_called(engine, account, candidate, state_of(call.account_id)):
-            calls.append(call)
+        product, state = int(engine.model.candidates.product[candidate]), state_of(engine.model.accounts.ids[account])
+        rules = engine.applied_rules(OfferRequest(engine.model.accounts.ids[account]), state)
+        if product in rules.blocking or not _may_be_called(engine, account, product, state):
+            continue
+        form = _form(engine, account, product, rules)
+        if form is not None:
+            probability = float(engine.model.candidates.probability[candidate])
+            calls.append(_call(engine, form, probability, account, len(calls) + 1, language))
     return tuple(calls)
 
 
@@ -136,7 +145,7 @@ def _shortfall(engine: OfferEngine, takers: LikelyBuyers, capacity: int, n_calls
     found = f"{asked}, accounts that have it among their candidates: {n_takers}"
     if n_takers == n_calls:
         return found
-    rules = "own it by now, declined it lately, want no offers or are kept from it by a business rule"
+    rules = "own it by now, declined it lately, want no offers, are kept from it by a business rule or own a dearer one"
     return f"{found}; left out: {n_takers - n_calls} that {rules}"
 
 
@@ -148,22 +157,49 @@ def _owners(rows: Int64, engine: OfferEngine) -> Int64:
     return owner
 
 
-def _may_be_called(engine: OfferEngine, account: int, candidate: int, state: AccountState) -> bool:
+def _may_be_called(engine: OfferEngine, account: int, product: int, state: AccountState) -> bool:
     wants_none = engine.model.accounts.do_not_offer[account] if state.do_not_offer is None else state.do_not_offer
     if wants_none or state.opt_out_reason or state.is_forgotten:
         return False
-    product = int(engine.model.candidates.product[candidate])
-    product_id, request = engine.catalogue.ids[product], OfferRequest(engine.model.accounts.ids[account])
-    if product_id in state.bought or product_id in state.suppressed:
-        return False
-    return product not in engine.applied_rules(request, state).blocking
+    product_id = engine.catalogue.ids[product]
+    return product_id not in state.bought and product_id not in state.suppressed
 
 
-def _call(engine: OfferEngine, candidate: int, account: int, rank: int, language: Language) -> CallListEntry:
-    table, reasons = engine.model.candidates, engine.reasons
+class _Form(NamedTuple):
+    """A row of the candidate table, and what a unit costs more to pay than what it displaces; None: not known."""
+
+    candidate: int
+    paid: float | None
+
+
+def _form(engine: OfferEngine, account: int, product: int, rules: AppliedRules) -> _Form | None:
+    """Return how an account is offered a product: as an upgrade that costs more, else as a cross-sell, if at all."""
+    table, accounts = engine.model.candidates, engine.model.accounts
+    start, segment = int(accounts.candidates_start[account]), int(accounts.segment[account])
+    found = np.flatnonzero(table.product[start : start + int(accounts.candidates_count[account])] == product)
+    cross_sell: _Form | None = None
+    share = rules.annotations.get(product, NO_ANNOTATION).discount
+    for candidate in (start + found).tolist():
+        lower, quantity = int(table.from_product[candidate]), float(table.expected_quantity[candidate])
+        if lower == NO_ROW:
+            cross_sell = _Form(candidate, None)
+            continue
+        price = engine.catalogue.price_at(product, segment, quantity)
+        if share is not None and not math.isnan(price):
+            _, price = after_discount(price, share, engine.model.facts.currency)
+        paid = engine.price_difference(price, lower, quantity, segment)
+        if paid is None or paid > 0:
+            return _Form(candidate, paid)
+    return cross_sell
+
+
+def _call(
+    engine: OfferEngine, form: _Form, probability: float, account: int, rank: int, language: Language
+) -> CallListEntry:
+    table, reasons, candidate = engine.model.candidates, engine.reasons, form.candidate
     product, lower = int(table.product[candidate]), int(table.from_product[candidate])
-    probability, quantity = float(table.probability[candidate]), float(table.expected_quantity[candidate])
-    reason, is_upgrade = reasons.of_candidate(product, lower, int(table.evidence[candidate])), lower >= 0
+    quantity, is_upgrade = float(table.expected_quantity[candidate]), lower >= 0
+    spoken = reasons.speak(reasons.of_candidate(product, lower, int(table.evidence[candidate])), language)
     segment = int(engine.model.accounts.segment[account])
     return CallListEntry(
         rank=rank,
@@ -172,7 +208,7 @@ def _call(engine: OfferEngine, candidate: int, account: int, rank: int, language
         probability=probability,
         expected_quantity=quantity,
         expected_value=probability * engine.catalogue.money(product, lower, segment, quantity),
-        reason=reasons.speak(reason, language).for_rep,
+        reason=reasons.dearer(spoken, form.paid, language).for_rep,
         from_product_id=engine.catalogue.ids[lower] if is_upgrade else None,
         account_name=account_name(engine.model, engine.model.accounts.ids[account]),
     )

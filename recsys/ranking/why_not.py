@@ -30,7 +30,7 @@ SENTENCES: Final = {
     "withheld": "it is withheld for this account: {why}",
     "owned": "the account owns it",
     "not_credible": "its probability is below the least that an offer needs",
-    "worth_less": "it is worth less than what it would displace",
+    "worth_less": "it costs no more than what it would displace, or is worth no more",
     "near_duplicate": "it is of the same family as {other!r}, or a variant of it",
     "substitute": "it replaces {other!r}",
     "outranked": "others ranked before it",

@@ -14,6 +14,7 @@ from recsys.errors import ConfigError
 from recsys.offer_model.tables import EVERYONE, OfferModel, owned_by
 from recsys.ranking.config import RankingConfig
 from recsys.ranking.engine import OfferEngine
+from recsys.ranking.kernel.layout import LATER_OF_CARTS
 from tests.support.synthetic_model import SyntheticModelConfig, synthetic_model
 
 N_ACCOUNTS, N_PRODUCTS = 40, 120
@@ -294,9 +295,21 @@ def test_a_cart_never_lowers_what_the_account_or_the_crowd_speaks_for(request_: 
     without = {offer.product_id: offer for offer in ENGINE.recommend(replace(asked, cart=())).offers}
     for offer in ENGINE.recommend(asked).offers:
         before = without.get(offer.product_id)
-        goes_with_it = request_.account_id is None or before is None or before.tier == "account"
-        if before is not None and (goes_with_it or offer.tier in ("segment", "popular")):
+        if before is not None:
             assert offer.probability >= before.probability - 1e-12
+
+
+@pytest.mark.parametrize("account_id", [None, MODEL.accounts.ids[3], MODEL.accounts.ids[4]])
+def test_what_goes_with_the_cart_is_no_less_likely_than_as_a_popular_product(account_id: str | None) -> None:
+    """With an account it had the chance of what carts are followed by, though without the cart it had a larger one."""
+    fallback = MODEL.fallback
+    liked = replace(MODEL, fallback=replace(fallback, probability=np.full_like(fallback.probability, 0.95)))
+    request = OfferRequest(account_id, kinds=("cross_sell",), limit=100, mix="none", sources="popular")
+    popular = {offer.product_id for offer in OfferEngine(liked).recommend(request).offers}
+    asked = replace(request, sources="all", cart=(CartLine("P000003"), CartLine("P000007")))
+    found = [offer for offer in OfferEngine(liked).recommend(asked).offers if offer.tier == "cart"]
+    assert popular & {offer.product_id for offer in found}
+    assert all(offer.probability >= 0.94 for offer in found if offer.product_id in popular)
 
 
 @pytest.mark.parametrize("account_id", [None, MODEL.accounts.ids[3]])
@@ -311,3 +324,21 @@ def test_a_cart_of_unknown_products_is_an_order_all_the_same(account_id: str | N
     offers = engine.recommend(replace(request, cart=(CartLine("launched today"),))).offers
     assert len(offers) == 30
     assert all(offer.probability > without[offer.product_id] for offer in offers)
+
+
+def test_a_cart_of_unknown_products_orders_as_any_other_cart_does() -> None:
+    """Chances counted the order, while rank probabilities, boosts and what is owned did not."""
+    held_back = np.full(N_PRODUCTS, 0.5, dtype=np.float32)
+    model = replace(MODEL, products=replace(MODEL.products, held_back=held_back))
+    account_id, orders = MODEL.accounts.ids[3], 1.0 + float(MODEL.accounts.orders_in_horizon[3])
+    request = OfferRequest(account_id, kinds=("cross_sell",), limit=60)
+    before = {offer.product_id: offer for offer in ENGINE.recommend(request).offers}
+    asked = replace(request, cart=(CartLine("launched today"),))
+    offers = OfferEngine(model).recommend(asked).offers
+    own = [offer for offer in offers if offer.tier == "account"]
+    assert own
+    for offer in own:
+        alone = before[offer.product_id].probability
+        assert offer.rank_probability == pytest.approx(min(LATER_OF_CARTS * alone / orders, 1.0))
+        assert offer.boost == 1.0
+    assert owned_ids(account_id, ever=False) & {offer.product_id for offer in offers}

@@ -12,12 +12,13 @@ import numpy as np
 from recsys.offer_model.tables import CONFIDENCE_LINES, EVERYONE
 from recsys.ranking.kernel.chances import (
     cart_probability,
-    chance_of_unlinked,
     curve_of,
     in_this_order,
     noisy_or,
+    popular_chance,
     raise_popular,
     tell_purchases,
+    tell_upgrades,
     to_probabilities,
     with_this_order,
 )
@@ -61,7 +62,6 @@ from recsys.ranking.kernel.layout import (
     pinned,
     places,
     popular_count,
-    popular_probability,
     popular_product,
     popular_start,
     recent,
@@ -198,13 +198,9 @@ def _add_popular(t: int, segment: int, tier: int, end: int) -> int:
     n_lines = asked.n_cart + asked.n_unknown
     if n_lines == 0 and answer(t)[0].account == NO_ROW:
         n_lines = asked.n_posted
-    curve = curve_of(t, n_lines)
     for row in range(first, first + popular_count(t)[segment]):
         product = popular_product(t)[row]
-        probability = float(popular_probability(t)[row])
-        if n_lines:
-            probability = max(probability, chance_of_unlinked(t, curve, probability))
-        end = _add(t, end, product, tier, probability, usual_units(t)[product])
+        end = _add(t, end, product, tier, popular_chance(t, row, n_lines), usual_units(t)[product])
         candidates(t)[end - 1].evidence = row
     return end
 
@@ -232,12 +228,10 @@ def _add_evidence(t: int, account: int, n_recent: int, end: int) -> int:
         middle = first  # cross-sells stand first
         while middle < last and own_from_product(t)[middle] == NO_ROW:
             middle += 1
-        if asked.n_cart:  # the cart speaks of this order, the account of all within the horizon
+        if asked.n_cart + asked.n_unknown:  # an order is under way: the cart speaks of it, the account of all to come
             orders = 1.0 + np.float64(orders_in_horizon(t)[account])
-    if asked.wants_cross_sell:
-        end = _add_cross_sells(t, account, first, middle, n_recent, orders, end)
-    if asked.wants_upsell:
-        end = _add_upgrades(t, middle, last, orders, end)
+    first_upgrade = _add_cross_sells(t, account, first, middle, n_recent, orders, end)
+    end = tell_upgrades(t, begin, first_upgrade, _add_upgrades(t, middle, last, orders, first_upgrade))
     return _keep_explained(t, begin, end) if asked.sources == ONLY_EVIDENCE else end
 
 
@@ -248,9 +242,9 @@ def _add_cross_sells(t: int, account: int, first: int, last: int, n_recent: int,
     for i in range(asked.n_cart):
         end = _add_cart_neighbours(t, rows(t)[i], asked.n_cart, TIER_CART, end)
     to_probabilities(t, asked.n_cart, begin, end)
-    if asked.n_cart and account != NO_ROW:
-        tell_purchases(t, account, curve_of(t, asked.n_cart), begin, end)
-    elif asked.n_cart:
+    if asked.n_cart:
+        if account != NO_ROW:
+            tell_purchases(t, account, curve_of(t, asked.n_cart), begin, end)
         raise_popular(t, answer(t)[0].segment)
         raise_popular(t, EVERYONE)
     for i in range(begin, end):
@@ -271,14 +265,11 @@ def _add_cross_sells(t: int, account: int, first: int, last: int, n_recent: int,
             end = _merge_account_evidence(
                 t, end, candidate.product, NO_ROW, TIER_RECENT, probability, score, candidate.quantity, score
             )
-    placed = orders
-    if asked.n_unknown and account != NO_ROW:  # an order is placed, whatever is in it
-        placed = 1.0 + np.float64(orders_in_horizon(t)[account])
     for row in range(first, last):
         probability = np.float64(own_probability(t)[row])
         rank_score = in_this_order(probability, orders)
-        probability = with_this_order(probability, placed)
-        score = rank_score if asked.n_cart else np.float64(own_score(t)[row])
+        probability = with_this_order(probability, orders)
+        score = rank_score if orders > 0.0 else np.float64(own_score(t)[row])
         quantity = np.float64(own_quantity(t)[row])
         product, evidence = own_product(t)[row], own_evidence(t)[row]
         end = _merge_account_evidence(t, end, product, evidence, TIER_ACCOUNT, probability, rank_score, quantity, score)
@@ -368,7 +359,7 @@ def _add_upgrades(t: int, first: int, last: int, orders: float, end: int) -> int
         candidate = candidates(t)[end - 1]
         candidate.from_product, candidate.evidence = own_from_product(t)[row], own_evidence(t)[row]
         candidate.rank_score = in_this_order(probability, orders)
-        candidate.score = candidate.rank_score if asked.n_cart else np.float64(own_score(t)[row])
+        candidate.score = candidate.rank_score if orders > 0.0 else np.float64(own_score(t)[row])
     return end
 
 

@@ -1,4 +1,7 @@
-"""Chances beside a cart: a score as a probability by the curves, and what the account's own chances say there."""
+"""Chances beside a cart: a score as a probability by the curves, and what the account's own chances say there.
+
+A product has one chance, whether it is told as a cross-sell or as an upsell, and is one of the two.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from recsys.offer_model.tables import REPEAT_PRIOR_ORDERS, REPEAT_SCORE
+from recsys.offer_model.tables import EVERYONE, REPEAT_PRIOR_ORDERS, REPEAT_SCORE
+from recsys.ranking.kernel.filters import brings_more
 from recsys.ranking.kernel.layout import (
     LATER_OF_CARTS,
+    NO_ROW,
+    answer,
     candidates,
     cart_prior,
     curve_of_bought,
@@ -28,6 +34,7 @@ from recsys.ranking.kernel.layout import (
     popular_probability,
     popular_product,
     popular_start,
+    request,
     settings,
 )
 from recsys.ranking.kernel.native import inner
@@ -116,6 +123,73 @@ def raise_popular(t: int, segment: int) -> None:
         if place and candidates(t)[place - 1].score > cart_prior(t)[popular_product(t)[row]]:
             candidate = candidates(t)[place - 1]
             candidate.probability = max(candidate.probability, np.float64(popular_probability(t)[row]))
+
+
+@inner
+def popular_chance(t: int, row: int, n_lines: int) -> float:
+    """The chance of a row of the popular products beside a cart of so many lines, none without a cart."""
+    probability = float(popular_probability(t)[row])
+    if n_lines == 0:
+        return probability
+    return max(probability, chance_of_unlinked(t, curve_of(t, n_lines), probability))
+
+
+@inner
+def tell_upgrades(t: int, begin: int, first_upgrade: int, end: int) -> int:
+    """Let each product have one chance, the largest of its candidates, and one kind; return where they end then.
+
+    It is an upsell where upsells are wanted and it brings more than what it would displace. Candidates of a kind that
+    nobody wants only tell their chance.
+    """
+    asked = request(t)[0]
+    if first_upgrade == end:
+        return end if asked.wants_cross_sell else begin
+    _tell_largest(t, begin, first_upgrade, end)
+    for i in range(first_upgrade, end):
+        if asked.wants_upsell and not asked.is_raw and brings_more(t, i):
+            places(t)[candidates(t)[i].product] = 0  # its cross-sell is left out
+    kept = begin
+    for i in range(begin, end):
+        candidate = candidates(t)[i]
+        is_wanted = asked.wants_upsell
+        if candidate.from_product == NO_ROW:
+            is_wanted = asked.wants_cross_sell and places(t)[candidate.product] != 0
+        places(t)[candidate.product] = 0
+        if is_wanted:
+            candidates(t)[kept] = candidate
+            kept += 1
+    return kept
+
+
+@inner
+def _tell_largest(t: int, begin: int, first_upgrade: int, end: int) -> None:
+    """Give candidates of one product the largest chance of them; `places` knows the first of each afterwards."""
+    for i in range(begin, end):
+        candidate = candidates(t)[i]
+        place = places(t)[candidate.product]
+        if place == 0:
+            places(t)[candidate.product] = i + 1
+        else:
+            one = candidates(t)[place - 1]
+            one.probability = max(one.probability, candidate.probability)
+            one.rank_score = max(one.rank_score, candidate.rank_score)
+    if request(t)[0].n_cart:
+        _raise_upgrades(t, answer(t)[0].segment, first_upgrade)
+        _raise_upgrades(t, EVERYONE, first_upgrade)
+    for i in range(first_upgrade, end):
+        one = candidates(t)[places(t)[candidates(t)[i].product] - 1]
+        candidates(t)[i].probability, candidates(t)[i].rank_score = one.probability, one.rank_score
+
+
+@inner
+def _raise_upgrades(t: int, segment: int, first_upgrade: int) -> None:
+    """Let upgrades that nothing else speaks for have no lower chance than as popular products beside the cart."""
+    first, n_lines = popular_start(t)[segment], request(t)[0].n_cart + request(t)[0].n_unknown
+    for row in range(first, first + popular_count(t)[segment]):
+        place = places(t)[popular_product(t)[row]]
+        if place > first_upgrade:
+            candidate = candidates(t)[place - 1]
+            candidate.probability = max(candidate.probability, popular_chance(t, row, n_lines))
 
 
 @inner

@@ -110,6 +110,22 @@ def money(t: int, i: int) -> float:
 
 
 @inner
+def brings_more(t: int, i: int) -> bool:
+    """Whether an upgrade costs more today than what it displaces, and where money counts is worth more.
+
+    By conversion one whose price is not known is not known to cost less.
+    """
+    candidate, r = candidates(t)[i], request(t)[0].rules
+    to_pay = price_at(t, candidate.product, candidate.quantity)
+    discount = position_in(discounted(r), candidate.product)
+    if discount != NO_ROW:
+        to_pay -= shares(r)[discount] * to_pay
+    if to_pay - price_at(t, candidate.from_product, candidate.quantity) <= 0.0:
+        return False
+    return request(t)[0].objective == OBJECTIVE_CONVERSION or money(t, i) > 0.0
+
+
+@inner
 def _unit_value(t: int, product: int, quantity: float) -> float:
     """The price of a product, or its margin.
 
@@ -143,7 +159,7 @@ def set_utility(t: int, i: int) -> None:
         candidate.score = candidate.rank_score * candidate.boost
     if asked.n_cart:
         candidate.boost *= 1.0 if candidate.from_product != NO_ROW else candidate.relation
-    elif candidate.tier == TIER_ACCOUNT:
+    elif candidate.tier == TIER_ACCOUNT and asked.n_unknown == 0:
         candidate.boost *= 1.0 - np.float64(held_back(t)[candidate.product])
     candidate.rank_score *= candidate.boost
     candidate.utility = candidate.rank_score
@@ -185,13 +201,12 @@ def marked_filter(t: int, product: int, is_upgrade: bool) -> int:
 
 @inner
 def _floor(t: int, i: int) -> int:
-    """Return whether a candidate is too improbable, or an upgrade that is worth less than what it displaces."""
+    """Return whether a candidate is too improbable, or an upgrade that brings no more than what it displaces."""
     candidate, asked = candidates(t)[i], request(t)[0]
     is_improbable = candidate.probability < settings(t)[0].min_probability
     if is_improbable and position_in(pinned(asked.rules), candidate.product) == NO_ROW:
         return FILTER_NOT_CREDIBLE
-    is_valued = asked.objective != OBJECTIVE_CONVERSION and candidate.from_product != NO_ROW
-    return FILTER_WORTH_LESS if is_valued and candidate.probability * money(t, i) <= 0 else PASSED
+    return PASSED if candidate.from_product == NO_ROW or brings_more(t, i) else FILTER_WORTH_LESS
 
 
 @inner
@@ -215,11 +230,11 @@ def _is_outside(t: int, i: int) -> bool:
 def mark_products(t: int, account: int) -> None:
     """Mark what the request and its account rule out, and what would replace a product of the cart."""
     asked, first = request(t)[0], 0
-    rules_out_owned = asked.n_cart == 0 or asked.new_only  # half of what accounts buy with a cart is repeat
+    is_ordering = asked.n_cart + asked.n_unknown > 0  # half of what accounts buy with a cart is repeat
     first = _mark(t, first, asked.n_cart, MARK_CART)
     first = _mark(t, first, asked.n_excluded, MARK_EXCLUDED)
     first = _mark(t, first, asked.n_suppressed, MARK_SUPPRESSED)
-    if rules_out_owned:
+    if asked.new_only or not is_ordering:
         _mark(t, first, asked.n_bought, MARK_OWNED)
         if account != NO_ROW:
             begin = owned_start(t)[account]

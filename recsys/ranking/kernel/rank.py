@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from recsys.ranking.kernel.candidates import (
 from recsys.ranking.kernel.filters import clear_marks, first_filter, mark_products, marked_filter, money, price_at
 from recsys.ranking.kernel.layout import (
     CROSS_SELL,
+    FILTER_NEAR_DUPLICATE,
     FILTER_NOT_CREDIBLE,
     MARK_CHOSEN,
     NO_ROW,
@@ -64,6 +66,7 @@ def _begin(t: int, account_key: bytes) -> int:
     n_recent = find_recent(t, account)
     answered.account, answered.segment, answered.n_recent = account, segment, n_recent
     answered.n_considered, answered.n_refused, answered.watched_state, answered.watched_filter = 0, 0, 0, 0
+    answered.watched_probability = 0.0
     answered.n_needed = most_candidates(t, account, segment, n_recent)
     status = 0
     if asked.wants_none or (asked.obeys_opt_out and account != NO_ROW and opted_out(t)[account]):
@@ -79,10 +82,10 @@ def _begin(t: int, account_key: bytes) -> int:
 def _watch(t: int, begin: int, end: int, is_reached: bool) -> None:
     """Note what became of the watched product in a stage.
 
-    Of its forms (cross-sell, upgrades) the one that went farthest counts.
+    Of its forms (cross-sell, upgrades, in this stage or an earlier one) the one that went farthest counts.
     """
-    answered, best, last_filter, n_forms = answer(t)[0], NO_ROW, PASSED, 0
-    answered.watched_probability = 0.0
+    answered, best, n_forms = answer(t)[0], NO_ROW, 0
+    last_filter: Any = np.int64(answered.watched_filter)
     for i in range(begin, end):
         candidate = candidates(t)[i]
         if candidate.product == request(t)[0].watched:
@@ -99,7 +102,7 @@ def _watch(t: int, begin: int, end: int, is_reached: bool) -> None:
         answered.watched_state, answered.watched_filter = WAS_FILTERED, last_filter
     elif not is_reached:
         answered.watched_state = WAS_NOT_REACHED
-    elif answered.watched_filter:
+    elif answered.watched_filter >= FILTER_NEAR_DUPLICATE:  # by what was taken
         answered.watched_state = WAS_PASSED_OVER
     else:
         answered.watched_state, answered.watched_utility = WAS_OUTRANKED, candidates(t)[best].utility
@@ -147,7 +150,8 @@ def _closed_over(sources: str) -> Callable[[int, bytes], int]:
             begin, end = end, add_candidates(t, stage, end)
             if is_reached:
                 n = take_offers(t, n, begin, end)
-            if asked.watched != NO_ROW and not answered.watched_state:
+            is_open = not answered.watched_state or (is_reached and answered.watched_state == WAS_FILTERED)
+            if asked.watched != NO_ROW and is_open:
                 _watch(t, begin, end, is_reached)
         if asked.watched != NO_ROW:
             if marks(t)[asked.watched] & MARK_CHOSEN:

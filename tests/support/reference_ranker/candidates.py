@@ -10,7 +10,7 @@ The cart speaks of this order, the account of the horizon: of the `1 + m` orders
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -310,6 +310,25 @@ def boosts(model: OfferModel, pool: Pool, cart: list[int], config: RankingConfig
                     lift[at] = max(lift[at], (rules.n_both[rule] + 20 * usual) / expected)
     factor: Float64 = (np.minimum(lift, 10.0) / 10.0) ** config.relation_weight
     return np.where(pool.from_product < 0, factor, 1.0)
+
+
+def one_chance(model: OfferModel, crosses: Pool, upgrades: Pool, segment: int, n_lines: int) -> tuple[Pool, Pool]:
+    """Return cross-sells and upgrades with the largest chance that any of them tells of the same product.
+
+    What nothing but an upgrade speaks for has no lower chance than as a popular product, beside `n_lines` of a cart.
+    """
+    both = joined([crosses, upgrades])
+    probability, chance = both.probability.copy(), both.chance.copy()
+    for product in set(upgrades.product.tolist()):
+        same = both.product == product
+        probability[same], chance[same] = probability[same].max(), chance[same].max()
+    for popular in [fallback_pool(model, row, n_lines) for row in (segment, EVERYONE) if n_lines]:
+        for product, of_popular in zip(popular.product.tolist(), popular.probability.tolist(), strict=True):
+            if product not in crosses.product:
+                same = both.product == product
+                probability[same] = np.maximum(probability[same], of_popular)
+    told = replace(both, probability=probability, chance=chance)
+    return told.part(0, len(crosses)), told.part(len(crosses), len(both))
 
 
 def noisy_or(one: Float64, other: Float64) -> Float64:

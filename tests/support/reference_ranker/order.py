@@ -37,6 +37,18 @@ def unit_worth(
     return worth
 
 
+def brings_more(
+    upgrades: Pool, objective: Objective, catalogue: LiveCatalogue, segment: int, discount: Float64
+) -> Bool:
+    """Return which upgrades cost more today than what they displace, and are worth more where money counts."""
+    price = prices_of(upgrades.product, upgrades.quantity, segment, catalogue)
+    lower = prices_of(upgrades.from_product, upgrades.quantity, segment, catalogue)
+    more: Bool = ~(price - discount * price - lower <= 0.0)
+    if objective != "conversion":
+        more &= unit_worth(upgrades, objective, catalogue, segment, discount) > 0
+    return more
+
+
 def credible(pool: Pool, floor: float, objective: Objective) -> Bool:
     """Return which candidates reach `floor` times the best chance of their kind; all of them without money."""
     if objective == "conversion":

@@ -44,12 +44,13 @@ from tests.support.reference_ranker.candidates import (
     joined,
     member,
     noisy_or,
+    one_chance,
     order_pool,
     raised,
     repeat_rate,
 )
 from tests.support.reference_ranker.filters import BLOCKED_BY_RULE, CHANGING, NO_ROWS, Barriers, Bounds, prices_of
-from tests.support.reference_ranker.order import credible, raw_order, unit_worth, value_order
+from tests.support.reference_ranker.order import brings_more, credible, raw_order, unit_worth, value_order
 from tests.support.reference_ranker.picker import Picker, Slot
 
 
@@ -177,14 +178,13 @@ class ReferenceRanker:
         rules = NO_RULES
         if self.engine.rules is not None and not request.raw:
             rules = self.engine.rules.applied(name, request.region or state.region, request.channel, request.surface)
-        wants_none = state.do_not_offer
-        if wants_none is None:
-            wants_none = account >= 0 and bool(model.accounts.do_not_offer[account])
+        of_model = account >= 0 and bool(model.accounts.do_not_offer[account])
+        wants_none = of_model if state.do_not_offer is None else state.do_not_offer
         barriers = Barriers(
             in_cart=_sorted(list(cart)),
             excluded=_sorted(self._known(request.exclude)),
             suppressed=_sorted(self._known(state.suppressed)),
-            owned=self._owned(account, bought, rules_out=not cart or request.new_only, ever=request.new_only),
+            owned=self._owned(account, bought, rules_out=not n_lines or request.new_only, ever=request.new_only),
             new_only=request.new_only,
             blocked=rules.columns.arrays["blocked"],
             bounds=self._bounds(request, segment),
@@ -270,35 +270,38 @@ class ReferenceRanker:
         crosses, upgrades = own.part(0, n_crosses), own.part(n_crosses, len(own))
         if situation.recent:
             crosses, _ = cart_pool(self.model, situation.recent, TIER_RECENT)
-        elif (
-            situation.n_lines and not situation.cart and situation.account >= 0
-        ):  # an order is placed, whatever is in it
-            placed = in_this_order(crosses, float(self.model.accounts.orders_in_horizon[situation.account]))
-            crosses = replace(crosses, probability=placed.probability)
+        placed = upgrades
+        if situation.n_lines and situation.account >= 0:  # an order is placed, whatever is in it
+            orders = float(self.model.accounts.orders_in_horizon[situation.account])
+            crosses, placed = in_this_order(crosses, orders), in_this_order(upgrades, orders)
         if situation.cart:
-            crosses, upgrades = self._beside_cart(crosses, upgrades, situation)
+            crosses, placed = self._beside_cart(crosses, upgrades, placed, situation)
+        n_lines = situation.n_lines if situation.cart else 0
+        crosses, upgrades = one_chance(self.model, crosses, placed, situation.segment, n_lines)
+        if len(set(request.kinds)) > 1 and not request.raw:
+            dearer = upgrades.product[self._brings_more(upgrades, request, situation)]
+            crosses = crosses.take(~np.isin(crosses.product, dearer))
         pools = {"cross_sell": crosses, "upsell": upgrades}
         return joined([pools[kind] for kind in dict.fromkeys(request.kinds)])
 
-    def _beside_cart(self, crosses: Pool, upgrades: Pool, situation: Situation) -> tuple[Pool, Pool]:
-        """Return the candidates of both kinds after the cart was heard."""
+    def _brings_more(self, upgrades: Pool, request: OfferRequest, situation: Situation) -> Bool:
+        discount = situation.by_product(upgrades.product, "discounted", "shares", 0.0)
+        return brings_more(upgrades, request.objective, self.engine.catalogue, situation.segment, discount)
+
+    def _beside_cart(self, crosses: Pool, upgrades: Pool, placed: Pool, situation: Situation) -> tuple[Pool, Pool]:
+        """Return the candidates of both kinds after the cart was heard; `placed`: upgrades as of one order more."""
         account = situation.account
         cart, score = cart_pool(self.model, situation.cart, TIER_CART)
         of_cart = cart_upgrades(self.model, situation.cart, situation.quantities, upgrades, TIER_CART)
-        if len(upgrades):
-            upgrades = upgrades.take(~member(upgrades.from_product, situation.barriers.in_cart))
+        placed = placed.take(~member(placed.from_product, situation.barriers.in_cart))
         if account >= 0:
             repeats = repeat_rate(self.model, account, cart.product, self.engine.config.repeat_prior_orders)
             lifted = noisy_or(cart.probability, self.engine.config.repeat_weight * repeats)
             probability = np.where(repeats > 0, lifted, cart.probability)  # `1 - (1 - p)` would lose its last bits
             cart = cart.ranked_by(probability, probability)
-            chance = as_bought_before(self.model, account, cart, score, len(situation.cart))
-            cart = cart.ranked_by(probability, chance)
-            orders = float(self.model.accounts.orders_in_horizon[account])
-            crosses, upgrades = in_this_order(crosses, orders), in_this_order(upgrades, orders)
-        else:
-            cart = raised(self.model, cart, score, situation.segment)
-        return combine(crosses, cart), joined([of_cart, upgrades])
+            cart = cart.ranked_by(probability, as_bought_before(self.model, account, cart, score, len(situation.cart)))
+        cart = raised(self.model, cart, score, situation.segment)
+        return combine(crosses, cart), joined([of_cart, placed])
 
     def order(self, pool: Pool, request: OfferRequest, situation: Situation) -> Ranked:
         """Return the candidates that may be offered, and their order."""
@@ -313,7 +316,7 @@ class ReferenceRanker:
         if len(situation.column("boosted")):
             boost = situation.by_product(pool.product, "boosted", "factors", 1.0)
             pool = pool.ranked_by(pool.chance * boost, pool.probability)
-        if not request.raw:
+        if not request.raw and (situation.cart or not situation.n_lines):
             boost = boost * boosts(self.model, pool, situation.cart, self.engine.config)
             pool = replace(pool, chance=unboosted * boost)
         worth, relevant = pool.chance, np.ones(len(pool), dtype=bool)
@@ -331,12 +334,10 @@ class ReferenceRanker:
         return unit_worth(pool, request.objective, self.engine.catalogue, situation.segment, discount)
 
     def floors(self, pool: Pool, request: OfferRequest, situation: Situation) -> Iterator[tuple[str, Bool]]:
-        """Yield which candidates are too faint, or worth less than what they displace."""
+        """Yield which candidates are too faint, or bring no more than what they displace."""
         faint = pool.probability < self.engine.config.min_probability
         yield "not_credible", faint & ~member(pool.product, situation.column("pinned"))
-        if request.objective != "conversion":
-            value = pool.probability * self._unit_worth(pool, request, situation)
-            yield "worth_less", (pool.from_product >= 0) & (value <= 0)
+        yield "worth_less", (pool.from_product >= 0) & ~self._brings_more(pool, request, situation)
 
     def _tier(self, offers: list[RankedOffer], situation: Situation) -> int:
         """Return the best evidence among the offers; without any, what would have been asked first."""
