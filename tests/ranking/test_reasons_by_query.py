@@ -88,7 +88,7 @@ def random_lines(rng: np.random.Generator) -> pd.DataFrame:
             c.PRODUCT_ID: [f"P{row:02d}" for row in frame["product"]],
             c.ORDERED_AT: frame[c.ORDERED_AT],
             c.QUANTITY: 1.0,
-            c.UNIT_PRICE: 2.0,
+            c.UNIT_PRICE: 2.0 + frame["product"] % 2,  # the product that is gone on to costs more
         }
     )
 

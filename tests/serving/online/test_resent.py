@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,11 @@ def worker(store: EventStore, running: Any) -> Any:
 
 
 def post(api: httpx.Client, path: str, **body: Any) -> dict[str, Any]:
-    answered = api.post(path, json=body)
-    assert answered.status_code == 200, answered.text
+    for _ in range(5):
+        answered = api.post(path, json=body)
+        if answered.status_code != HTTPStatus.SERVICE_UNAVAILABLE:  # a busy store says so, and is sent it again
+            break
+    assert answered.status_code == HTTPStatus.OK, answered.text
     return answered.json()
 
 
