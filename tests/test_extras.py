@@ -56,7 +56,7 @@ def cpu_seconds(environment: dict[str, str], statement: str) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-@pytest.mark.parametrize(("statement", "most"), [("import recsys", 0.05), ("import recsys.client", 0.3)])
+@pytest.mark.parametrize(("statement", "most"), [("import recsys", 0.05), ("import recsys.client", 0.6)])
 def test_importing_is_fast(base: dict[str, str], statement: str, most: float, tmp_path: Path) -> None:
     """The best of several runs, less the best of as many bare ones between them; modules are compiled by the first."""
     compiled = {name: value for name, value in base.items() if name != "PYTHONDONTWRITEBYTECODE"}
