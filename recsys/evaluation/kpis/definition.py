@@ -26,6 +26,12 @@ LOG: Final[tuple[Basis, ...]] = ("log",)
 ORDER_DIMENSIONS: Final[tuple[Dimension, ...]] = ("channel", "segment", "region", "owner", "key_account")
 PRODUCT_DIMENSIONS: Final[tuple[Dimension, ...]] = ("product", "category")
 LOG_DIMENSIONS: Final[tuple[Dimension, ...]] = ("surface", "actor")
+ALL_SEGMENTS: Final[tuple[Dimension, ...]] = (*PRODUCT_DIMENSIONS, *ORDER_DIMENSIONS)
+
+ATTRIBUTION_WINDOW: Final = "organic: none; attributed: the window after the exposure, the last exposure wins"
+CUSTOMERS_VARY: Final = (
+    "accounts are fixed by assignment, but whether one orders in the period is an outcome of the offers"
+)
 
 ORGANIC_MEANS: Final = (
     "Organic is read off the purchase history alone. A product new to the account, of a family from which it has "

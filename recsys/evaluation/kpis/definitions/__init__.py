@@ -1,0 +1,1 @@
+"""The KPIs' definitions, by subject."""
