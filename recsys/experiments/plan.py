@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
@@ -77,7 +77,8 @@ class Guardrail(Config):
 class ExperimentPlan(Config):
     """What an experiment tests, on whom, for how long, and what will decide.
 
-    Every field counts in the hash, so that none can change unseen after the start.
+    Every field counts in the hash, so that none can change unseen after the start; those of `FIELDS_ADDED_LATER` where
+    they have another value than their default.
     """
 
     id: Name
@@ -109,17 +110,30 @@ class ExperimentPlan(Config):
     planned_start: UtcTime
     """When the first unit shall be assigned."""
     planned_end: UtcTime
-    """When the fixed-horizon interval decides, once."""
+    """From when on no new unit enters; those that are in keep their arm until their windows are over."""
     min_run_days: int = Field(default=14, ge=1)
     """No SHIP and no FLAT before: two weeks hold every weekday twice."""
     planned_size: int = Field(ge=1)
-    """Units in the smallest arm at the planned end, from `offers experiment power`."""
+    """Units in the smallest arm at the planned end, from `offers experiment power`; no SHIP and no FLAT with fewer."""
     min_mature_share: float = Field(default=0.9, ge=0, le=1)
     """Share of assigned accounts whose window must be complete for SHIP and FLAT."""
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     """Two-sided error of the primary metric, shared by the arms that are compared with control."""
     cap_percentile: float | None = Field(default=None, gt=0.5, lt=1)
     """Values of revenue above this quantile of all units are set to it; None leaves them."""
+    lateness_days: int = Field(default=2, ge=0)
+    """Days after the last window's end until which rows that are recorded late count; the decision is worked out then.
+    Two days hold a nightly delivery that failed once."""
+
+    @property
+    def windows_end(self) -> datetime:
+        """When the last unit's window is over, so that no order counts any more."""
+        return self.planned_end + timedelta(days=self.attribution_window_days)
+
+    @property
+    def decision_due(self) -> datetime:
+        """As of when the fixed-horizon interval decides, once: all windows are over and late rows are in."""
+        return self.windows_end + timedelta(days=self.lateness_days)
 
     @property
     def salt(self) -> str:
@@ -202,9 +216,19 @@ def read_plan(path: Path) -> ExperimentPlan:
         raise PlanError(f"{path}: {validation_sentences(error)}") from None
 
 
+FIELDS_ADDED_LATER: Final[frozenset[str]] = frozenset({"lateness_days"})
+"""Fields of `ExperimentPlan` that plans of earlier releases lack. At their default they are left out of the JSON, so
+that a plan that was locked before keeps its hash, and servers of the release before can read a plan of this one. A
+default here must never change."""
+
+
 def canonical_json(plan: ExperimentPlan) -> str:
     """Return the plan as JSON that is the same for equal plans: sorted keys, no blanks, times in UTC."""
-    return json.dumps(plan.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    values = plan.model_dump(mode="json")
+    for name in FIELDS_ADDED_LATER:
+        if getattr(plan, name) == type(plan).model_fields[name].default:
+            del values[name]
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def parse_plan(text: str) -> ExperimentPlan:

@@ -156,3 +156,29 @@ def test_a_missing_file_and_a_broken_stored_plan_are_sentences(tmp_path: Path) -
         read_plan(tmp_path / "none.toml")
     with pytest.raises(PlanError, match="stored plan: arms: Field required"):
         parse_plan('{"id": "x", "planned_start": "2026-01-01", "planned_end": "2026-02-01", "planned_size": 1}')
+
+
+BEFORE_LATENESS = (
+    '{"alpha":0.05,"arms":[{"is_control":true,"name":"control","policy":{"alias":"champion","kind":"popular",'
+    '"objective":null},"weight":1.0},{"is_control":false,"name":"engine","policy":{"alias":"champion","kind":"model",'
+    '"objective":null},"weight":1.0}],"attribution_window_days":14,"cap_percentile":null,"exposure":"presented",'
+    '"guardrails":[],"hypothesis":"","id":"offers-q1","min_mature_share":0.9,"min_run_days":14,'
+    '"planned_end":"2026-03-02T00:00:00Z","planned_size":2000,"planned_start":"2026-01-05T00:00:00Z",'
+    '"practical_margin":0.0,"primary":"revenue_per_account","primary_direction":"higher_is_better","secondary":[],'
+    '"segments":[],"unit":"account","version":1}'
+)
+
+
+def test_a_plan_that_was_locked_before_a_field_was_added_keeps_its_hash() -> None:
+    plan = parse_plan(BEFORE_LATENESS)
+    assert canonical_json(plan) == BEFORE_LATENESS
+    assert plan_hash(plan) == "5f5c6ae423a4f64de73b3c310e6c57bbb861ddb2915f19ec41c39ace5307177a"
+    later = plan.model_copy(update={"lateness_days": 7})
+    assert plan_hash(later) != plan_hash(plan)
+    assert parse_plan(canonical_json(later)) == later
+
+
+def test_a_plan_is_decided_when_its_windows_are_over_and_late_rows_are_in() -> None:
+    plan = parse_plan(BEFORE_LATENESS)
+    assert plan.windows_end == datetime(2026, 3, 2 + 14, tzinfo=UTC)
+    assert plan.decision_due == datetime(2026, 3, 2 + 14 + 2, tzinfo=UTC)
