@@ -39,7 +39,8 @@ def readout_command(
     unit: Annotated[str | None, typer.Option(help="Column of the account; default: every row is a unit.")] = None,
     covariate: Annotated[list[str] | None, typer.Option(help="Pre-period values of a metric, NAME=COLUMN.")] = None,
     primary: Annotated[str | None, typer.Option(help="The metric that decides, a mean per unit.")] = None,
-    guardrail: Annotated[list[str] | None, typer.Option(help="NAME=MARGIN[%][:lower] of a metric.")] = None,
+    guardrail: Annotated[list[str] | None, typer.Option(help="NAME=MARGIN[%][:lower|:higher]: what is good.")] = None,
+    money: Annotated[list[str] | None, typer.Option(help="A metric whose values are money.")] = None,
     segment: Annotated[list[str] | None, typer.Option(help="Column by which the primary is split.")] = None,
     exposed: Annotated[str | None, typer.Option(help="Column of 0 and 1: met the treatment, or would have.")] = None,
     share: Annotated[list[str] | None, typer.Option(help="Planned share, ARM=NUMBER; default: equal.")] = None,
@@ -60,7 +61,7 @@ def readout_command(
     ] = None,
     plan_hash: Annotated[str | None, typer.Option(help="The hash under which the plan was locked.")] = None,
     orders: Annotated[str | None, typer.Option(help="Order lines: metrics are read off them, by account.")] = None,
-    currency: Annotated[str | None, typer.Option(help="The currency to keep where orders have several.")] = None,
+    currency: Annotated[str | None, typer.Option(help="Of the money; with --orders the one to keep.")] = None,
     preset: Annotated[str | None, typer.Option(help="A well-known layout of the orders.")] = None,
     map_: Annotated[str | None, typer.Option("--map", help="Columns of the orders, account_id=customer,....")] = None,
     assigned_at: Annotated[str | None, typer.Option(help="With --orders: column of the assignment's time.")] = None,
@@ -108,6 +109,8 @@ def readout_command(
             interim=interim,
             plan=_locked(plan, plan_hash, started),
             has_plan_hash=plan_hash is not None,
+            money=tuple(money or ()),
+            currency=currency,
         )
     )
     config = _config(form, alpha=alpha, practical_margin=practical_margin, correction=correction, cap_percentile=cap)

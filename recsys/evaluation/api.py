@@ -47,6 +47,8 @@ def readout(
     unit: str | None = None,
     covariates: Mapping[str, str | tuple[str, str]] | None = None,
     guardrails: Mapping[str, str | float] | None = None,
+    money: Sequence[str] = (),
+    currency: str | None = None,
     segments: Sequence[str] = (),
     orders: Dataset | DataSource | None = None,
     window_days: int | None = None,
@@ -64,8 +66,10 @@ def readout(
             `orders` the standard metrics (revenue per account, buyer rate, ...) stand before them.
         unit: column of the account; None: every row is a unit.
         covariates: metric -> column of its value from before the start, for CUPED.
-        guardrails: metric -> how much worse is tolerable: a number, or `"2%"` of the control's mean; with `":lower"`
-            behind it where lower is better.
+        guardrails: metric -> how much worse is tolerable, and which way is good: `"0.01:lower"`, or `"2%:higher"`
+            of the control's mean; metrics known by name, as attrition, need no direction.
+        money: metrics whose values are money; only they are worth any.
+        currency: of the money, as it shall be printed.
         segments: columns by which the deciding metric is split.
         orders: order lines, from which metrics are read off by account.
         window_days: with `orders`: days after a unit's assignment that count; default: 28.
@@ -85,6 +89,8 @@ def readout(
         before=ratios_of("covariates", {} if covariates is None else covariates),
         guardrails=margins_of({} if guardrails is None else guardrails),
         segments=_names("segments", segments),
+        money=_names("money", money),
+        currency=currency,
     )
     chosen = given_config(config, ReadoutConfig)
     if orders is None:
@@ -92,7 +98,7 @@ def readout(
         if named := [name for name, value in given.items() if value is not None]:
             raise ReadoutError(f"{named[0]} without orders says nothing; give orders, or leave it out")
         return table_readout(table, columns, chosen, now=_FINISHED_AT)
-    lines = orders.spec if isinstance(orders, Dataset) else ReadSpec(orders=orders)
+    lines = orders.spec if isinstance(orders, Dataset) else ReadSpec(orders=orders, currency=currency)
     start = None if started is None else parse_moment(started)
     return orders_readout(
         table, OrdersSpec(columns, lines, 28 if window_days is None else window_days, assigned_at, start), chosen

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from recsys.contracts.events import EventQuery, ExperimentRecord
 from recsys.errors import PlanError
+from recsys.experiments.known_metrics import guardrails_without_direction
 from recsys.experiments.plan import ExperimentPlan, canonical_json, lock_plan, parse_plan, plan_hash
 
 if TYPE_CHECKING:
@@ -18,8 +19,14 @@ def start_experiment(store: EventStore, plan: ExperimentPlan, now: datetime) -> 
     """Return the experiment that was started at `now`.
 
     Raises:
-        PlanError: the planned end has passed, another version runs, or this version has run already.
+        PlanError: a guardrail has no direction, the planned end has passed, another version runs, or this version has
+            run already.
     """
+    if unstated := guardrails_without_direction(plan):
+        raise PlanError(
+            f"guardrail {unstated[0]!r} has no direction, must say which way is good: with the wrong one any harm "
+            'passes; give direction = "lower_is_better" or "higher_is_better"'
+        )
     for record in list_experiments(store, plan.id):
         if record.version == plan.version:
             state = "runs already" if record.stopped_at is None else "has been stopped"

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_serializer, model_validator
 
 from recsys.contracts.config import Config, validation_sentences
 from recsys.contracts.offers import Objective
@@ -19,6 +19,8 @@ from recsys.errors import PlanError
 
 ExperimentUnit = Literal["account", "visitor"]
 MetricDirection = Literal["higher_is_better", "lower_is_better"]
+UNSTATED_DIRECTION: Final[MetricDirection] = "higher_is_better"
+"""How a running plan's guardrail is judged that says nothing: as it was when it was locked."""
 
 
 def _utc(value: datetime) -> datetime:
@@ -68,10 +70,15 @@ class Guardrail(Config):
     """The metric's name."""
     margin: float = Field(ge=0, allow_inf_nan=False)
     """How much worse is still tolerable: in the metric's unit, or as a share of the control's mean."""
-    direction: MetricDirection = "higher_is_better"
-    """Which way is good; attrition and returns are `lower_is_better`."""
+    direction: MetricDirection | None = None
+    """Which way is good: must be stated but for metrics that are known by name (attrition is `lower_is_better`)."""
     is_relative: bool = False
     """Whether `margin` is a share of the control's mean."""
+
+    @field_serializer("direction", when_used="json")
+    def _as_it_was_hashed(self, direction: MetricDirection | None) -> MetricDirection:
+        """A plan that was locked before directions had to be stated keeps its hash."""
+        return direction or UNSTATED_DIRECTION
 
 
 class ExperimentPlan(Config):

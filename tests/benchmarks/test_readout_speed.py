@@ -35,7 +35,7 @@ metrics |= {f"ratio{i}": Ratio(f"m{i}", f"m{i + 1}") for i in range(4)}
 form = TableSpec(
     unit="account_id", arm="arm", control="control", metrics=metrics, exposed="exposed", segments=("region",),
     before={"metric0": Ratio("p0"), "metric1": Ratio("p1"), "ratio0": Ratio("p0", "p1")},
-    guardrails={"metric5": Margin(0.05)}, chain=("m2", "m1", "m0"),
+    guardrails={"metric5": Margin(0.05, direction="higher_is_better")}, chain=("m2", "m1", "m0"),
 )
 taken, busy = [], []
 for _ in range(int(sys.argv[3])):

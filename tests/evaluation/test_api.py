@@ -60,7 +60,7 @@ def test_the_readout_of_a_frame_is_that_of_its_file(units: pd.DataFrame, tmp_pat
     options: dict[str, Any] = SPENT | {
         "covariates": {"spend": "before"},
         "segments": ["kind"],
-        "guardrails": {"per visit": "50%"},
+        "guardrails": {"per visit": "50%:higher"},
     }
     from_file = readout(tmp_path / "units.parquet", **options)
     for table in (units, pa.table(dict(units))):
@@ -81,7 +81,7 @@ def test_columns_are_named_and_never_parsed(units: pd.DataFrame) -> None:
     """Names that the command's form NAME=COLUMN/COLUMN would take apart."""
     odd = units.rename(columns={"spend": "spend/visits", "visits": "a=b"})
     metrics: dict[str, str | tuple[str, str]] = {"x=y": "spend/visits", "per visit": ("spend/visits", "a=b")}
-    found = readout(odd, arm="arm", control="control", metrics=metrics, guardrails={"per visit": 9})
+    found = readout(odd, arm="arm", control="control", metrics=metrics, guardrails={"per visit": "9:higher"})
     plain = readout(units, **SPENT).effect("spend", "offers")
     assert found.effect("x=y", "offers").effect == pytest.approx(plain.effect)
     assert found.effect("x=y", "offers").role == "primary"

@@ -15,6 +15,7 @@ from recsys.evaluation.statistics.effects import EffectConfig, EffectEstimate, d
 from recsys.evaluation.statistics.metric import Metric, Role
 from recsys.evaluation.statistics.moments import Moments
 from recsys.evaluation.statistics.significance_tests import adjusted_p_values, score_interval
+from recsys.experiments.known_metrics import MetricUnit
 from recsys.experiments.plan import MetricDirection
 
 
@@ -31,6 +32,7 @@ class MonetaryImpact:
         n_units: units of the arm.
         coverage: of the interval.
         share_of_units: units of the arm among all assigned.
+        currency: of the money; None where it is not known.
     """
 
     arm: str
@@ -41,6 +43,7 @@ class MonetaryImpact:
     n_units: int
     coverage: float
     share_of_units: float
+    currency: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,8 @@ class Effect:
         is_non_inferior: whether the deciding interval excludes the margin; None for other roles.
         is_harmed: whether it lies wholly on the bad side (of zero, or of a guardrail's margin).
         denominator_metric: where to see whether this ratio's denominator moved.
+        unit: of the metric's values.
+        currency: of money; None where it is not known.
     """
 
     metric: str
@@ -132,6 +137,13 @@ class Effect:
     is_non_inferior: bool | None
     is_harmed: bool
     denominator_metric: str | None
+    unit: MetricUnit = "number"
+    currency: str | None = None
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the estimate lies on the bad side of zero, by however little."""
+        return self.effect < 0 if self.direction == "higher_is_better" else self.effect > 0
 
 
 def effects_of(
@@ -207,6 +219,8 @@ def _effect(
         is_non_inferior=_non_inferior(metric, low, high, margin),
         is_harmed=_harmed(metric, low, high, margin),
         denominator_metric=metric.denominator_metric,
+        unit=_unit(metric, facts),
+        currency=metric.currency,
     )
 
 
@@ -223,6 +237,13 @@ def _deciding(
         events = (round(float(decided.arm_mean) * n_arm), round(float(decided.control_mean) * n_control))
         return score_interval(events[0], n_arm, events[1], n_control, config.alpha)
     return float(decided.low), float(decided.high)
+
+
+def _unit(metric: Metric, facts: Mapping[str, ColumnFacts]) -> MetricUnit:
+    """A mean of yes and no is a share, whatever it is called."""
+    column = facts.get(metric.value.numerator)
+    is_yes_or_no = metric.value.denominator is None and column is not None and column.is_binary
+    return "share" if is_yes_or_no else metric.unit
 
 
 def _margin(metric: Metric, shown: EffectEstimate) -> float | None:
@@ -257,7 +278,7 @@ def _known(value: object) -> float | None:
 
 
 def money_of(effects: Sequence[Effect], counts: Mapping[str, int], config: ReadoutConfig) -> tuple[MonetaryImpact, ...]:
-    """Return the primary effect times the units of each arm, with its fixed-horizon interval."""
+    """Return the primary effect times the units of each arm, where it is money, with its fixed-horizon interval."""
     everybody = sum(counts.values())
     return tuple(
         MonetaryImpact(
@@ -269,9 +290,10 @@ def money_of(effects: Sequence[Effect], counts: Mapping[str, int], config: Reado
             n_units=effect.n_arm,
             coverage=1 - config.alpha,
             share_of_units=effect.n_arm / everybody,
+            currency=effect.currency,
         )
         for effect in effects
-        if effect.role == "primary"
+        if effect.role == "primary" and effect.unit == "money"
     )
 
 

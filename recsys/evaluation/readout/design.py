@@ -14,10 +14,8 @@ from recsys.contracts.config import Config
 from recsys.errors import MissingColumnError, ReadoutError
 from recsys.evaluation.statistics.metric import Margin, Metric, Ratio
 from recsys.evaluation.statistics.significance_tests import Correction
-from recsys.experiments.plan import LockedPlan, MetricDirection
-
-LOWER_IS_BETTER = frozenset({"attrition", "return_rate"})
-"""Metrics that a rise makes worse, whatever a guardrail says: one without a direction would let any rise pass."""
+from recsys.experiments.known_metrics import KNOWN_METRICS, MetricUnit
+from recsys.experiments.plan import UNSTATED_DIRECTION, LockedPlan, MetricDirection
 
 
 class ReadoutConfig(Config):
@@ -123,23 +121,29 @@ def metrics_of(
     guardrails: Mapping[str, Margin],
     primary: str | None = None,
     primary_direction: MetricDirection = "higher_is_better",
+    money: Sequence[str] = (),
+    currency: str | None = None,
 ) -> tuple[Metric, ...]:
     """Return the metrics with their roles, and one more for each denominator that is not a metric itself.
 
-    The primary is the one named, else the first mean per unit: a ratio's denominator moves with the treatment.
+    The primary is the one named, else the first mean per unit: a ratio's denominator moves with the treatment. `money`
+    names metrics whose values are money, beside those that are known to be; `currency` is theirs.
 
     Raises:
-        ReadoutError: a name is unknown, the primary is a ratio or a guardrail, or a covariate has another form.
+        ReadoutError: a name is unknown, the primary is a ratio or a guardrail, a guardrail has no direction, or a
+            covariate has another form.
     """
     if not values:
         raise ReadoutError("0 metrics, must be 1 or more; give at least one, a name and its column")
     _refuse_unknown("covariate", before, values)
     _refuse_unknown("guardrail", guardrails, values)
+    _refuse_unknown("money", dict.fromkeys(money), values)
     chosen = _primary(values, guardrails, primary)
     found = [
         _metric(name, value, before.get(name), guardrails.get(name), is_primary=name == chosen)
         for name, value in values.items()
     ]
+    found = [_with_unit(metric, money, currency) for metric in found]
     if primary_direction == "lower_is_better":
         found = [
             replace(metric, direction=primary_direction) if metric.role == "primary" else metric for metric in found
@@ -170,17 +174,31 @@ def _refuse_unknown(option: str, given: Mapping[str, object], known: Mapping[str
 
 
 def _metric(name: str, value: Ratio, before: Ratio | None, margin: Margin | None, *, is_primary: bool) -> Metric:
-    direction: MetricDirection = "lower_is_better" if name in LOWER_IS_BETTER else "higher_is_better"
-    found = Metric(name, value, before, direction, role="primary" if is_primary else "secondary")
+    known = KNOWN_METRICS[name].direction if name in KNOWN_METRICS else None
+    found = Metric(name, value, before, known or "higher_is_better", role="primary" if is_primary else "secondary")
     if margin is None:
         return found
+    # A rise of attrition is bad whatever a guardrail says; of the others the guardrail's word goes first.
+    direction = known if known == "lower_is_better" else (margin.direction or known)
+    if direction is None and not margin.was_locked:
+        raise ReadoutError(
+            f"guardrail {name!r} has no direction, must say which way is good: with the wrong one any harm passes; put "
+            ':lower or :higher behind its margin, or direction = "lower_is_better" into the plan'
+        )
     return replace(
         found,
         role="guardrail",
-        direction=direction if name in LOWER_IS_BETTER else margin.direction,
+        direction=direction or UNSTATED_DIRECTION,
         margin=margin.amount,
         margin_is_relative=margin.is_relative,
+        direction_is_assumed=direction is None,
     )
+
+
+def _with_unit(metric: Metric, money: Sequence[str], currency: str | None) -> Metric:
+    known: MetricUnit = KNOWN_METRICS[metric.name].unit if metric.name in KNOWN_METRICS else "number"
+    unit: MetricUnit = "money" if metric.name in money else known
+    return replace(metric, unit=unit, currency=currency if unit == "money" else None)
 
 
 def _with_denominators(metrics: Sequence[Metric]) -> tuple[Metric, ...]:

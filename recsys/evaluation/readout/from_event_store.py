@@ -53,6 +53,7 @@ class ExperimentLog:
         outcomes: `decision_id product_id kind occurred_at`.
         lines: `order_id account_id product_id ordered_at revenue`, where `account_id` is the unit; returns negative.
         notes: sentences about the data.
+        currency: of the revenue; None where the orders do not say.
     """
 
     plan: LockedPlan
@@ -62,6 +63,7 @@ class ExperimentLog:
     outcomes: pd.DataFrame
     lines: pd.DataFrame
     notes: tuple[str, ...] = ()
+    currency: str | None = None
 
 
 def experiment_data(log: ExperimentLog, now: datetime) -> ExperimentData:
@@ -213,6 +215,7 @@ def readout_from_log(
         metrics=_own_metrics(gathered),
         attributed=ATTRIBUTED if gathered.extra[ATTRIBUTED].any() else None,
         plan=log.plan,
+        currency=log.currency,
     )
     config = ReadoutConfig(
         alpha=plan.alpha,
@@ -285,7 +288,7 @@ def read_log(
     outcomes = _frame(
         store, EventQuery("outcomes", until=now, columns=(c.DECISION_ID, c.PRODUCT_ID, c.KIND, OCCURRED_AT))
     )
-    lines, left_out = _lines(store, now, who, currency)
+    lines, kept_currency, left_out = _lines(store, now, who, currency)
     return ExperimentLog(
         plan=plan,
         assignments=assignments[[UNIT_ID, _ARM, ASSIGNED_AT]].reset_index(drop=True),
@@ -294,6 +297,7 @@ def read_log(
         outcomes=outcomes[outcomes[c.DECISION_ID].isin(decisions[c.DECISION_ID])].reset_index(drop=True),
         lines=lines,
         notes=() if left_out is None else (left_out,),
+        currency=kept_currency,
     )
 
 
@@ -306,8 +310,10 @@ def _record(store: EventStore, experiment_id: str, version: int | None) -> dict[
     return max(own, key=lambda row: row["version"])
 
 
-def _lines(store: EventStore, now: datetime, who: str, chosen: str | None) -> tuple[pd.DataFrame, str | None]:
-    """Order lines in one currency with their revenue, and a sentence about those in others.
+def _lines(
+    store: EventStore, now: datetime, who: str, chosen: str | None
+) -> tuple[pd.DataFrame, str | None, str | None]:
+    """Order lines in one currency with their revenue, that currency, and a sentence about the lines in others.
 
     A cancelled line earns nothing, a line that came back takes back what it cost: its price less its discount.
     """
@@ -326,7 +332,7 @@ def _lines(store: EventStore, now: datetime, who: str, chosen: str | None) -> tu
     columns = [c.ORDER_ID, c.ACCOUNT_ID, c.PRODUCT_ID, c.ORDERED_AT, REVENUE]
     found: pd.DataFrame = lines[columns].reset_index(drop=True)
     found[c.ORDERED_AT] = found[c.ORDERED_AT].astype("datetime64[us, UTC]")
-    return found, left_out
+    return found, currency, left_out
 
 
 def _frame(store: EventStore, query: EventQuery) -> pd.DataFrame:

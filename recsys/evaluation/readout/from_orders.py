@@ -137,7 +137,8 @@ def orders_readout(
         )
     notes = (f"orders of {strangers:,} accounts that are in no arm are left out",) if strangers else ()
     gathered = ExperimentData(assigned, purchases, until, notes)
-    return readout_of(name, gathered, form.table, form.window_days, config, override=override)
+    table = form.table if form.table.currency else replace(form.table, currency=data.currency)
+    return readout_of(name, gathered, table, form.window_days, config, override=override)
 
 
 def readout_of(
@@ -202,7 +203,13 @@ def standard_metrics(values: Mapping[str, np.ndarray], table: TableSpec) -> tupl
         found = {**found, "attrition": Ratio(LAPSED, BUYERS_BEFORE)}
     margins: dict[str, Margin] = dict(table.guardrails)
     return metrics_of(
-        found, before=before, guardrails=margins, primary=table.primary, primary_direction=table.primary_direction
+        found,
+        before=before,
+        guardrails=margins,
+        primary=table.primary,
+        primary_direction=table.primary_direction,
+        money=table.money,
+        currency=table.currency,
     )
 
 

@@ -46,6 +46,8 @@ class TableSpec:
         interim: the run is not over: only the anytime-valid interval may decide.
         plan: the locked plan, whose assignment is then checked.
         has_plan_hash: whether the plan's hash was kept at its start; else there is nothing to check it against.
+        money: metrics whose values are money, beside those that are known to be.
+        currency: of the money; None where it is not known.
     """
 
     unit: str | None
@@ -65,6 +67,8 @@ class TableSpec:
     interim: bool = False
     plan: LockedPlan | None = None
     has_plan_hash: bool = True
+    money: tuple[str, ...] = ()
+    currency: str | None = None
 
 
 def with_plan(form: TableSpec) -> TableSpec:
@@ -73,7 +77,7 @@ def with_plan(form: TableSpec) -> TableSpec:
         return form
     plan = form.plan.plan
     planned = {
-        guardrail.metric: Margin(guardrail.margin, guardrail.is_relative, guardrail.direction)
+        guardrail.metric: Margin(guardrail.margin, guardrail.is_relative, guardrail.direction, form.has_plan_hash)
         for guardrail in plan.guardrails
     }
     primary = form.primary or plan.primary
@@ -113,6 +117,8 @@ def table_readout(
         guardrails=form.guardrails,
         primary=form.primary,
         primary_direction=form.primary_direction,
+        money=form.money,
+        currency=form.currency,
     )
     connection = connect()
     source = open_source(connection, table, name="readout")

@@ -9,6 +9,7 @@ from recsys.errors import ReadoutError
 from recsys.evaluation.readout.arm_effects import effects_of, incremental_shares, money_of
 from recsys.evaluation.readout.breakdowns import histogram_of, segment_effects, sensitivity_grid
 from recsys.evaluation.readout.design import Design, ReadoutConfig, is_constant_within
+from recsys.evaluation.readout.faults.directions import guardrail_directions
 from recsys.evaluation.readout.health import NO_LOG, HealthCheck, LogFacts, health_checks
 from recsys.evaluation.readout.over_time import Look, Novelty
 from recsys.evaluation.readout.results import PlanFacts, Readout
@@ -66,7 +67,7 @@ def analyse_units(
     by_arm = {arm: moments[units.arms.index(arm)] for arm in design.shares}
     _refuse_zero_denominators(by_arm, design)
     _refuse_constant_arms(units, raw, design)
-    health = health_checks(units, raw, design, config, log)
+    health = (*health_checks(units, raw, design, config, log), guardrail_directions(design))
     effects = effects_of(by_arm, design, config, units.facts)
     evidence = evidence_of(effects, design, config)
     verdict = decide_verdict(evidence, health, design.stage, override)

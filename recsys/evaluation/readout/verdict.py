@@ -12,6 +12,7 @@ from scipy import stats
 from recsys.evaluation.readout.arm_effects import Effect
 from recsys.evaluation.readout.design import Design, ReadoutConfig, Stage
 from recsys.evaluation.readout.health import HealthCheck
+from recsys.evaluation.readout.wording.sentences import difference_words, guardrail_sentence, sentence
 
 RULES: dict[VerdictName, str] = {
     "INVALID": "a health check failed",
@@ -134,7 +135,7 @@ def _invalid(failed: Sequence[HealthCheck]) -> str | None:
 def _roll_back(evidence: ArmEvidence) -> str | None:
     everything = (*([evidence.primary] if evidence.primary else []), *evidence.guardrails)
     harmed = [effect for effect in everything if effect.is_harmed]
-    return "; ".join(_shown(effect) for effect in harmed) if harmed else None
+    return "; ".join(_told(effect) for effect in harmed) if harmed else None
 
 
 def _ship(evidence: ArmEvidence, stage: Stage) -> str | None:
@@ -144,7 +145,7 @@ def _ship(evidence: ArmEvidence, stage: Stage) -> str | None:
     if any(effect.is_non_inferior is False for effect in evidence.guardrails):
         return None
     none = "" if evidence.guardrails else "; no guardrail was declared"
-    return "; ".join(_shown(effect) for effect in (primary, *evidence.guardrails)) + none + _assumption(stage)
+    return "; ".join(_told(effect) for effect in (primary, *evidence.guardrails)) + none + _assumption(stage)
 
 
 def _flat(evidence: ArmEvidence, stage: Stage) -> str | None:
@@ -153,7 +154,8 @@ def _flat(evidence: ArmEvidence, stage: Stage) -> str | None:
         return None
     if primary.decision_low <= -margin or primary.decision_high >= margin:
         return None
-    return f"{_shown(primary)}, inside the practical margin of ±{margin:.4g}{_assumption(stage)}"
+    inside = f"inside the practical margin of ±{difference_words(margin, primary)}"
+    return f"{sentence(primary)}, {inside}{_worse_guardrails(evidence)}{_assumption(stage)}"
 
 
 def _keep_running(evidence: ArmEvidence, stage: Stage) -> str | None:
@@ -168,20 +170,30 @@ def _keep_running(evidence: ArmEvidence, stage: Stage) -> str | None:
         waits.append("complete windows")
     needed = _units_needed(evidence)
     more = f"; {needed}" if needed else ""
-    shown = _shown(evidence.primary) if evidence.primary else "no decision metric"
-    return f"{shown}; wait for {', '.join(waits)}{more}"
+    shown = sentence(evidence.primary) if evidence.primary else "no decision metric"
+    return f"{shown}{_worse_guardrails(evidence)}; wait for {', '.join(waits)}{more}"
 
 
 def _discuss(evidence: ArmEvidence) -> str:
     primary = evidence.primary
     if primary is None:
         return "every metric is a ratio whose denominator the treatment may move; name a mean per unit as primary"
-    open_guardrails = [effect for effect in evidence.guardrails if effect.is_non_inferior is False]
-    if _is_better(primary) and open_guardrails:
-        shown = "; ".join(_shown(effect) for effect in open_guardrails)
-        return f"{_shown(primary)}, but a guardrail is not shown to be non-inferior: {shown}"
+    if _is_better(primary):
+        still_open = [effect for effect in evidence.guardrails if effect.is_non_inferior is False or effect.is_worse]
+        shown = "; ".join(guardrail_sentence(effect) for effect in still_open)
+        return f"{sentence(primary)}, but a guardrail is not shown to be non-inferior: {shown}"
     needed = _units_needed(evidence)
-    return f"the run is over and {_shown(primary)}, which holds zero{'; ' + needed if needed else ''}"
+    shown = f"the run is over and {sentence(primary)}, which holds zero"
+    return f"{shown}{_worse_guardrails(evidence)}{'; ' + needed if needed else ''}"
+
+
+def _worse_guardrails(evidence: ArmEvidence) -> str:
+    worse = [guardrail_sentence(effect) for effect in evidence.guardrails if effect.is_worse]
+    return f"; worse guardrails: {'; '.join(worse)}" if worse else ""
+
+
+def _told(effect: Effect) -> str:
+    return guardrail_sentence(effect) if effect.role == "guardrail" else sentence(effect)
 
 
 def _units_needed(evidence: ArmEvidence) -> str:
@@ -213,13 +225,6 @@ def _gain(arms: Sequence[ArmEvidence], name: str) -> float:
     if primary is None:
         return 0.0
     return primary.effect if primary.direction == "higher_is_better" else -primary.effect
-
-
-def _shown(effect: Effect) -> str:
-    interval = f"[{effect.decision_low:+.4g}, {effect.decision_high:+.4g}]"
-    kind = "anytime-valid" if effect.decided_by == "anytime" else "fixed-horizon"
-    margin = f", margin {effect.margin:.4g}" if effect.margin is not None else ""
-    return f"{effect.metric} {effect.effect:+.4g}, {kind} interval {interval}{margin}"
 
 
 def evidence_of(effects: Sequence[Effect], design: Design, config: ReadoutConfig) -> tuple[ArmEvidence, ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from recsys.errors import ReadoutError
+from recsys.experiments.known_metrics import MetricUnit
 from recsys.experiments.plan import MetricDirection
 
 Role = Literal["primary", "secondary", "guardrail", "diagnostic"]
@@ -45,6 +46,9 @@ class Metric:
         margin: of a guardrail: how much worse is tolerable; None for other roles.
         margin_is_relative: whether `margin` is a share of the control's mean.
         denominator_metric: the metric that shows whether this ratio's denominator moved.
+        unit: of its values.
+        currency: of money; None where it is not known.
+        direction_is_assumed: nobody said which way is good.
     """
 
     name: str
@@ -55,6 +59,9 @@ class Metric:
     margin: float | None = None
     margin_is_relative: bool = False
     denominator_metric: str | None = None
+    unit: MetricUnit = "number"
+    currency: str | None = None
+    direction_is_assumed: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -132,16 +139,18 @@ class Margin:
     Attributes:
         amount: in the metric's unit, or a share of the control's mean.
         is_relative: whether it is such a share.
-        direction: which way is good.
+        direction: which way is good; None where it was not said.
+        was_locked: it stands in a plan that has started, and is judged as it was locked.
     """
 
     amount: float
     is_relative: bool = False
-    direction: MetricDirection = "higher_is_better"
+    direction: MetricDirection | None = None
+    was_locked: bool = False
 
 
 def parse_margins(texts: Sequence[str]) -> dict[str, Margin]:
-    """Return the margins of `NAME=MARGIN[%][:lower]`, by metric.
+    """Return the margins of `NAME=MARGIN[%][:lower|:higher]`, by metric.
 
     Raises:
         ReadoutError: a text has another form, or a margin is negative.
@@ -156,14 +165,15 @@ def parse_margins(texts: Sequence[str]) -> dict[str, Margin]:
         margin = _margin(rest)
         if margin is None or not name.strip():
             raise ReadoutError(
-                f"guardrail {text!r}, must be NAME=MARGIN, NAME=MARGIN% or NAME=MARGIN:lower, the margin 0 or more"
+                f"guardrail {text!r}, must be NAME=MARGIN or NAME=MARGIN% with :lower or :higher behind it, the margin "
+                "0 or more"
             )
         found[name.strip()] = margin
     return found
 
 
 def margins_of(named: object) -> dict[str, Margin]:
-    """Return the margins of a mapping: name -> a number, or `MARGIN[%][:lower]`.
+    """Return the margins of a mapping: name -> a number, or `MARGIN[%][:lower|:higher]`.
 
     Raises:
         ReadoutError: it has another form, or a margin is negative.
@@ -179,16 +189,23 @@ def margins_of(named: object) -> dict[str, Margin]:
     return found
 
 
+_DIRECTIONS: Final[Mapping[str, MetricDirection | None]] = {
+    "": None,
+    "lower": "lower_is_better",
+    "higher": "higher_is_better",
+}
+
+
 def _margin(text: str) -> Margin | None:
     amount, _, way = text.partition(":")
     number = _number(amount.strip().removesuffix("%"))
-    if number is None or way not in {"", "lower", "higher"}:
+    if number is None or way not in _DIRECTIONS:
         return None
     is_relative = amount.strip().endswith("%")
     return Margin(
         number / 100 if is_relative else number,
         is_relative,
-        "lower_is_better" if way == "lower" else "higher_is_better",
+        _DIRECTIONS[way],
     )
 
 

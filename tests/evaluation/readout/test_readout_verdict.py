@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +25,10 @@ def _effect(low: float, high: float, **changes: Any) -> Effect:
         "role": "primary",
         "direction": "higher_is_better",
         "effect": (low + high) / 2,
+        "arm_mean": (low + high) / 2,
+        "relative": None,
+        "unit": "number",
+        "currency": None,
         "decision_low": low,
         "decision_high": high,
         "decided_by": "fixed",
@@ -85,8 +90,30 @@ def test_lower_may_be_better() -> None:
 
 def test_the_reason_has_the_figures_and_the_kind_of_interval() -> None:
     found = arm_verdict(_evidence(_effect(1, 3, decided_by="anytime")), [], RUNNING)
-    assert found.reason == "revenue +2, anytime-valid interval [+1, +3]; no guardrail was declared"
+    assert found.reason == (
+        "revenue rose by 2.0, from 0.0 to 2.0; anytime-valid interval +1.0 to +3.0; no guardrail was declared"
+    )
     assert "minimum run and maturity are not checked" in arm_verdict(_evidence(_effect(1, 3)), [], FINISHED).reason
+
+
+def test_discuss_names_every_guardrail_that_is_worse() -> None:
+    worse, inside = _guardrail(-3, 1, 2), _guardrail(-1.5, 0.5, 2)
+    better = replace(_guardrail(-0.5, 1.5, 2), metric="orders")
+    found = arm_verdict(_evidence(_effect(-1, 2), worse, replace(inside, metric="visits"), better), [], OVER)
+    assert found.verdict == "DISCUSS"
+    assert "margin fell by 1, from 0 to -1; fixed-horizon interval -3 to +1: worse, not shown to stay" in found.reason
+    assert "visits fell by 0.5" in found.reason
+    assert "worse, but within its margin of 2.0" in found.reason
+    assert "orders" not in found.reason
+
+
+def test_ship_marks_a_guardrail_that_is_worse_within_its_margin() -> None:
+    inside, better = _guardrail(-1.5, 0.5, 2), replace(_guardrail(-0.5, 1.5, 2), metric="orders")
+    found = arm_verdict(_evidence(_effect(1, 3), inside, better), [], OVER)
+    assert found.verdict == "SHIP"
+    assert "margin fell by 0.5, from 0.0 to -0.5" in found.reason
+    assert found.reason.count("worse, but within its margin of 2.0") == 1
+    assert "orders rose by 0.5, from 0.0 to 0.5; fixed-horizon interval -0.5 to +1.5: within its margin" in found.reason
 
 
 def test_keep_running_says_how_much_longer() -> None:

@@ -1,0 +1,1 @@
+"""What a readout says in words."""
