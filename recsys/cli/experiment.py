@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from recsys.contracts.events import ExperimentRecord
+    from recsys.data.dataset import ReadSpec
     from recsys.evaluation.offline.off_policy import LoggedActions, OffPolicy
+    from recsys.evaluation.planning.sizes import PlannedSizes
     from recsys.events.store import EventStore
 
 
@@ -93,6 +95,9 @@ def power_command(
     window_days: Annotated[int, typer.Option(help="Days after an account's entry that count.")] = 28,
     power: Annotated[float, typer.Option(help="Chance of finding the effect.")] = 0.8,
     alpha: Annotated[float, typer.Option(help="Two-sided error.")] = 0.05,
+    plan: Annotated[Path | None, typer.Option(help="Its arms' shares, window, alpha and guardrails are sized.")] = None,
+    accounts: Annotated[str | None, typer.Option(help="Accounts that are reached, buyers or not.")] = None,
+    events: Annotated[str | None, typer.Option(help="Event store: accounts that servers answered.")] = None,
     preset: Annotated[str | None, typer.Option(help="A well-known layout of the orders.")] = None,
     map_: Annotated[str | None, typer.Option("--map", help="Their columns, account_id=customer,....")] = None,
     as_of: Annotated[str | None, typer.Option(help="End of the history, UTC; default: all.")] = None,
@@ -101,35 +106,73 @@ def power_command(
     """Show units an arm and days for each metric and effect, with and without pre-period values (CUPED)."""
     require("train", what="offers experiment power")
     from rich.console import Console
-    from rich.table import Table
 
-    from recsys.data.dataset import ReadSpec, read_dataset
-    from recsys.data.mapping import parse_map
-    from recsys.data.times import parse_moment
+    from recsys.data.dataset import read_dataset
     from recsys.evaluation.api import EFFECTS
     from recsys.evaluation.api import power as planned_power
+    from recsys.experiments.plan import read_plan
 
-    spec = ReadSpec(
-        orders=orders,
-        preset=preset,
-        mapping=parse_map(map_) if map_ else {},
-        as_of=parse_moment(as_of) if as_of else None,
-    )
     found = planned_power(
-        read_dataset(spec), effects=effect or EFFECTS, window_days=window_days, power=power, alpha=alpha
+        read_dataset(_history(orders, accounts, preset, map_, as_of)),
+        effects=effect or EFFECTS,
+        window_days=window_days,
+        power=power,
+        alpha=alpha,
+        events=events,
+        plan=read_plan(plan) if plan else None,
     )
     if format_ == "json":
         typer.echo(json.dumps([asdict(size) for size in found.sizes], indent=1))
         return
+    typer.echo(_sized(found))
+    Console().print(_sizes_table(found))
+
+
+def _history(orders: str, accounts: str | None, preset: str | None, map_: str | None, as_of: str | None) -> ReadSpec:
+    """The firm's past as the options name it."""
+    from recsys.data.dataset import ReadSpec
+    from recsys.data.mapping import parse_map
+    from recsys.data.times import parse_moment
+
+    return ReadSpec(
+        orders=orders,
+        accounts=accounts,
+        preset=preset,
+        mapping=parse_map(map_) if map_ else {},
+        as_of=parse_moment(as_of) if as_of else None,
+    )
+
+
+def _sized(found: PlannedSizes) -> str:
+    """Who was measured, and what the sizes are for."""
+    who = {
+        "ordered": "only those that ordered; give --accounts or --events where others are served too",
+        "listed": f"all that are listed, {found.n_buyers:,} of them bought",
+        "served": f"those that were served, {found.n_buyers:,} of them bought",
+    }[found.entry]
+    equal = max(found.shares) - min(found.shares) < 1e-9
+    shares = "equal" if equal else " / ".join(f"{share:.3g}" for share in found.shares)
+    arms = {2: "two", 3: "three", 4: "four"}.get(len(found.shares), str(len(found.shares)))
+    enter = "" if found.entered_a_day is None else f" {found.entered_a_day:,.3g} enter a day."
+    asked = f"{found.power:.0%} power, alpha {found.alpha:g}, {arms} {shares} arms."
+    left_out = f"\nNot sized, not in past orders or without a margin: {', '.join(found.left_out)}."
+    said = f"{found.n_accounts:,} accounts measured, {who}.{enter}\n{asked}"
+    return said + (left_out if found.left_out else "")
+
+
+def _sizes_table(found: PlannedSizes) -> Table:
+    from rich.table import Table
+
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for head in ("metric", "mean", "effect", "units an arm", "without CUPED", "days"):
+    units = "units an arm" if len(set(found.shares)) == 1 else "units, smallest arm"
+    for head in ("metric", "mean", "effect", units, "without CUPED", "days"):
         table.add_column(head, justify="left" if head == "metric" else "right")
     for size in found.sizes:
         days = f"{size.days}" if size.days is not None else "too few accounts"
         numbers = (f"{size.n_per_arm:,}", f"{size.n_per_arm_without:,}", days)
-        table.add_row(size.metric, f"{size.mean:,.4g}", f"{100 * size.relative:+g} %", *numbers)
-    typer.echo(f"{found.n_accounts:,} accounts measured; {power:.0%} power, alpha {alpha:g}, two equal arms.")
-    Console().print(table)
+        shown = f"{100 * size.relative:+g} %" if size.margin is None else f"margin {size.margin:.3g}"
+        table.add_row(size.metric, f"{size.mean:,.4g}", shown, *numbers)
+    return table
 
 
 def off_policy(

@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from recsys.contracts import columns as c
 from recsys.contracts.config import given_config
 from recsys.data.dataset import Dataset, ReadSpec, as_dataset
 from recsys.data.sources import DataSource
@@ -22,15 +23,17 @@ from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.kpis.report import kpis_from_tables
 from recsys.evaluation.kpis.results import KpiReport
 from recsys.evaluation.kpis.tables import read_events
+from recsys.evaluation.planning.history import PastVisits, history_of, listed_visits, served_visits
+from recsys.evaluation.planning.sizes import TWO_EQUAL, PlannedSizes, planned_sizes
 from recsys.evaluation.readout.design import ReadoutConfig
 from recsys.evaluation.readout.from_event_store import store_readout
 from recsys.evaluation.readout.from_orders import OrdersSpec, orders_readout
 from recsys.evaluation.readout.from_table import TableSpec, table_readout
-from recsys.evaluation.readout.planning import PlannedSizes, history_of, plan_sizes
 from recsys.evaluation.readout.purchases import revenue_lines
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.statistics.metric import margins_of, ratios_of
 from recsys.events.store import EventStore, open_store
+from recsys.experiments.plan import ExperimentPlan
 
 EFFECTS: Final = (0.02, 0.05, 0.1)
 """Relative effects that a plan is sized for where nobody names others."""
@@ -136,15 +139,22 @@ def power(
     window_days: int = 28,
     power: float = 0.8,
     alpha: float = 0.05,
+    events: EventStore | str | None = None,
+    plan: ExperimentPlan | None = None,
 ) -> PlannedSizes:
     """Return the units an arm and the days that each metric needs to show each relative effect.
+
+    Accounts that are served and buy nothing count with zeros. Who is served is read from `events`; without it from the
+    accounts table of the data, all of whom enter on the first day; without both, only accounts that order are known.
 
     Args:
         data: purchase history.
         effects: relative effects to find, as 0.05.
-        window_days: days after an account's entry that count.
+        window_days: days after an account's entry that count; with `plan` its attribution window.
         power: chance of finding the effect.
-        alpha: two-sided error.
+        alpha: two-sided error; with `plan` its own.
+        events: the event store that serving writes, or its URL.
+        plan: gives the arms' shares, the primary, and guardrails, which are sized for their margins.
 
     Raises:
         ReadoutError: an argument is out of range, or the history is too short.
@@ -156,9 +166,24 @@ def power(
     if not isinstance(effects, Sequence) or not effects or not all(map(_is_number, effects)):
         raise ReadoutError(f"effects == {effects!r}, must be several relative effects; give [0.05]")
     known = as_dataset(data)
-    history = history_of(revenue_lines(known.orders), known.as_of, int(window_days))
-    sizes = plan_sizes(history, effects, window_days=int(window_days), power=power, alpha=alpha)
-    return PlannedSizes(history.n_accounts, sizes)
+    days = plan.attribution_window_days if plan else int(window_days)
+    history = history_of(revenue_lines(known.orders), known.as_of, days, visits=_visits(known, events), plan=plan)
+    return planned_sizes(
+        history,
+        effects,
+        window_days=days,
+        power=power,
+        alpha=plan.alpha if plan else alpha,
+        shares=plan.shares_from_control if plan else TWO_EQUAL,
+    )
+
+
+def _visits(data: Dataset, events: EventStore | str | None) -> PastVisits | None:
+    """Who would have entered an experiment, from what is known of it."""
+    if events is not None:
+        with opened_store(events) as store:
+            return served_visits(store)
+    return listed_visits(data.accounts[c.ACCOUNT_ID].to_numpy(dtype=object)) if data.spec.accounts is not None else None
 
 
 def kpis(

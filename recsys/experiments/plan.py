@@ -158,6 +158,12 @@ class ExperimentPlan(Config):
         total = sum(arm.weight for arm in self.arms)
         return tuple(arm.weight / total for arm in self.arms)
 
+    @property
+    def shares_from_control(self) -> tuple[float, ...]:
+        """The probability of each arm, control first."""
+        by_arm = sorted(zip(self.arms, self.shares, strict=True), key=lambda pair: not pair[0].is_control)
+        return tuple(share for _, share in by_arm)
+
     @model_validator(mode="after")
     def _is_consistent(self) -> ExperimentPlan:
         names = [arm.name for arm in self.arms]

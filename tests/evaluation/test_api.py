@@ -19,8 +19,8 @@ from recsys.data.dataset import Dataset
 from recsys.errors import ConfigError, MissingColumnError, ReadoutError, SourceNotFoundError
 from recsys.evaluation.api import experiment_readout, kpis, power, readout
 from recsys.evaluation.kpis.config import KpiConfig
+from recsys.evaluation.planning.sizes import sample_size
 from recsys.evaluation.readout.design import ReadoutConfig
-from recsys.evaluation.readout.planning import sample_size
 from recsys.evaluation.statistics.metric import Metric, Ratio
 from recsys.evaluation.statistics.moments import moments_of_rows
 from recsys.ladder.edges import Ladder

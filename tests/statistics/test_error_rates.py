@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recsys.evaluation.readout.planning import detectable_effect
+from recsys.evaluation.planning.sizes import detectable_effect
 from recsys.evaluation.statistics.decomposition import decompose
 from recsys.evaluation.statistics.effects import EffectConfig, EffectEstimate, difference
 from recsys.evaluation.statistics.metric import Metric, Ratio

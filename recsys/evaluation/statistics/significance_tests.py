@@ -48,8 +48,8 @@ def _holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     return adjusted
 
 
-def restricted_rates(p_arm: float, p_control: float, n_arm: int, n_control: int, gap: float) -> tuple[float, float]:
-    """Return the most likely rates of arm and control whose difference is `gap`.
+def restricted_rates(p_arm: float, p_control: float, n_arm: float, n_control: float, gap: float) -> tuple[float, float]:
+    """Return the most likely rates of arm and control whose difference is `gap`; only the ratio of the units counts.
 
     Source: Farrington and Manning (1990), appendix: the closed root of the likelihood's cubic.
 

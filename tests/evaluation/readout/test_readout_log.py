@@ -22,6 +22,8 @@ from recsys.contracts.events import (
 from recsys.contracts.offers import Offer, OfferRequest
 from recsys.data.dataset import ReadSpec
 from recsys.errors import CurrencyError, ReadoutError
+from recsys.evaluation.planning.history import history_of
+from recsys.evaluation.planning.sizes import plan_sizes
 from recsys.evaluation.readout.design import ReadoutConfig
 from recsys.evaluation.readout.from_event_store import (
     ExperimentLog,
@@ -33,7 +35,6 @@ from recsys.evaluation.readout.from_event_store import (
 )
 from recsys.evaluation.readout.from_orders import OrdersSpec, orders_readout
 from recsys.evaluation.readout.from_table import TableSpec
-from recsys.evaluation.readout.planning import history_of, plan_sizes
 from recsys.evaluation.readout.purchases import DAY, Assigned, UnitPurchases, daily_revenue, is_mature, window_values
 from recsys.events.memory import MemoryStore
 from recsys.events.store import EventStore, open_store
