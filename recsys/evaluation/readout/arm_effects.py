@@ -10,10 +10,12 @@ import numpy as np
 from scipy import stats
 
 from recsys.evaluation.readout.design import Design, ReadoutConfig
+from recsys.evaluation.readout.tails import decision_alpha
 from recsys.evaluation.readout.units import ColumnFacts
 from recsys.evaluation.statistics.effects import EffectConfig, EffectEstimate, difference
 from recsys.evaluation.statistics.metric import Metric, Role
 from recsys.evaluation.statistics.moments import Moments
+from recsys.evaluation.statistics.randomisation import Tails, randomisation_interval
 from recsys.evaluation.statistics.significance_tests import adjusted_p_values, score_interval
 from recsys.experiments.known_metrics import MetricUnit
 from recsys.experiments.plan import MetricDirection
@@ -67,7 +69,7 @@ class IncrementalShare:
     high: float | None
 
 
-Decider = Literal["fixed", "anytime"]
+Decider = Literal["fixed", "anytime", "randomisation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ class Effect:
         denominator_metric: where to see whether this ratio's denominator moved.
         unit: of the metric's values.
         currency: of money; None where it is not known.
+        tails: how far the fixed-horizon interval can be trusted; None for metrics that decide nothing.
     """
 
     metric: str
@@ -139,6 +142,7 @@ class Effect:
     denominator_metric: str | None
     unit: MetricUnit = "number"
     currency: str | None = None
+    tails: Tails | None = None
 
     @property
     def is_worse(self) -> bool:
@@ -151,12 +155,13 @@ def effects_of(
     design: Design,
     config: ReadoutConfig,
     facts: Mapping[str, ColumnFacts],
+    tails: Mapping[tuple[str, str], Tails],
     *,
     use_cuped: bool = True,
 ) -> tuple[Effect, ...]:
     """Return one effect an arm and metric, p-values adjusted over their families."""
     found = [
-        _effect(by_arm, arm, metric, design, config, facts, use_cuped=use_cuped)
+        _effect(by_arm, arm, metric, design, config, facts, tails.get((metric.name, arm)), use_cuped=use_cuped)
         for metric in design.metrics
         for arm in design.treatments
     ]
@@ -179,15 +184,17 @@ def _effect(
     design: Design,
     config: ReadoutConfig,
     facts: Mapping[str, ColumnFacts],
+    tails: Tails | None,
     *,
     use_cuped: bool,
 ) -> Effect:
     options = EffectConfig(alpha=config.alpha, tuned_at=config.planned_units, use_cuped=use_cuped)
     control, treated = by_arm[design.control], by_arm[arm]
     shown = difference(control, treated, metric, options)
-    n_arms = len(design.treatments) if metric.role == "primary" else 1
-    decided = difference(control, treated, metric, options.model_copy(update={"alpha": config.alpha / n_arms}))
-    low, high = _deciding(decided, metric, design, config, facts)
+    decided = difference(
+        control, treated, metric, options.model_copy(update={"alpha": decision_alpha(metric, design, config)})
+    )
+    low, high, decided_by = _deciding(decided, metric, design, config, facts, tails)
     margin = _margin(metric, shown)
     return Effect(
         metric=metric.name,
@@ -214,29 +221,43 @@ def _effect(
         variance_ratio=float(shown.variance_ratio),
         decision_low=low,
         decision_high=high,
-        decided_by="fixed" if design.stage.is_final else "anytime",
+        decided_by=decided_by,
         margin=margin,
         is_non_inferior=_non_inferior(metric, low, high, margin),
         is_harmed=_harmed(metric, low, high, margin),
         denominator_metric=metric.denominator_metric,
         unit=_unit(metric, facts),
         currency=metric.currency,
+        tails=tails,
     )
 
 
 def _deciding(
-    decided: EffectEstimate, metric: Metric, design: Design, config: ReadoutConfig, facts: Mapping[str, ColumnFacts]
-) -> tuple[float, float]:
-    """Fixed at the planned end, anytime-valid before; a guardrail that is a proportion by its score interval."""
+    decided: EffectEstimate,
+    metric: Metric,
+    design: Design,
+    config: ReadoutConfig,
+    facts: Mapping[str, ColumnFacts],
+    tails: Tails | None,
+) -> tuple[float, float, Decider]:
+    """Fixed at the planned end, anytime-valid before; a guardrail that is a proportion by its score interval.
+
+    Where the fixed interval would err more often than stated, the randomisation interval takes its place.
+    """
     if not design.stage.is_final:
-        return float(decided.anytime_low), float(decided.anytime_high)
+        return float(decided.anytime_low), float(decided.anytime_high), "anytime"
     column = facts.get(metric.value.numerator)
     is_proportion = metric.value.denominator is None and metric.before is None and column and column.is_binary
     if metric.role == "guardrail" and is_proportion:
         n_arm, n_control = int(decided.n_arm), int(decided.n_control)
         events = (round(float(decided.arm_mean) * n_arm), round(float(decided.control_mean) * n_control))
-        return score_interval(events[0], n_arm, events[1], n_control, config.alpha)
-    return float(decided.low), float(decided.high)
+        return *score_interval(events[0], n_arm, events[1], n_control, config.alpha), "fixed"
+    if tails is not None and not tails.is_fit:
+        scales = column is not None and column.low >= 0 and decided.n_arm < decided.n_control
+        mean = float(decided.control_mean)
+        interval = randomisation_interval(float(decided.effect), tails, mean if scales and mean > 0 else None)
+        return *interval, "randomisation"
+    return float(decided.low), float(decided.high), "fixed"
 
 
 def _unit(metric: Metric, facts: Mapping[str, ColumnFacts]) -> MetricUnit:

@@ -11,6 +11,7 @@ import numpy as np
 from recsys.evaluation.readout.arm_effects import Effect, effects_of
 from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.health import HealthCheck
+from recsys.evaluation.readout.tails import tails_of
 from recsys.evaluation.readout.units import ARM, UnitTable
 from recsys.evaluation.readout.verdict import (
     Verdict,
@@ -153,7 +154,8 @@ def _estimated(
     moments = capped.moments(narrowed.columns)
     by_arm = {arm: moments[table.arms.index(arm)] for arm in design.shares}
     for cuped in (True, False) if primary.before else (False,):
-        yield cuped, effects_of(by_arm, narrowed, config, table.facts, use_cuped=cuped)
+        tails = tails_of(capped, by_arm, narrowed, config, use_cuped=cuped)
+        yield cuped, effects_of(by_arm, narrowed, config, table.facts, tails, use_cuped=cuped)
 
 
 _MIN_UNITS = 2

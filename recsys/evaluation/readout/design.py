@@ -35,8 +35,8 @@ class ReadoutConfig(Config):
     """The cap that the sensitivity grid tries where no other is set."""
     planned_units: float = Field(default=20_000, gt=1)
     """Units of two arms for which the anytime-valid interval is tightest; set beforehand, never from the data."""
-    enough_units: int = 10_000
-    """Units an arm below which very heavy tails make intervals too short; the readout warns."""
+    tail_tolerance: float = Field(default=0.1, ge=0)
+    """How much more often than stated, as a share, a side of the fixed interval may err before another decides."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from recsys.evaluation.readout.units import UnitTable
 from recsys.evaluation.statistics.effects import quadratic, ratio_and_gradient
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.evaluation.statistics.moments import Moments
+from recsys.evaluation.statistics.randomisation import Tails
 from recsys.evaluation.statistics.significance_tests import (
     adjusted_p_values,
     sample_ratio_p_value,
@@ -69,7 +70,12 @@ NO_LOG = LogFacts()
 
 
 def health_checks(
-    units: UnitTable, moments: Moments, design: Design, config: ReadoutConfig, log: LogFacts = NO_LOG
+    units: UnitTable,
+    moments: Moments,
+    design: Design,
+    config: ReadoutConfig,
+    log: LogFacts,
+    tails: Mapping[tuple[str, str], Tails],
 ) -> tuple[HealthCheck, ...]:
     """Return every check, in the order in which a reviewer reads them."""
     return (
@@ -99,7 +105,7 @@ def health_checks(
         ),
         _maturity(design, log),
         _balance(units, moments, design, config),
-        _size(units, design, config),
+        _size(design, tails),
     )
 
 
@@ -241,15 +247,20 @@ def balance_p_value(moments: Moments, ratio: Ratio) -> float:
     return float(stats.chi2.sf((weight * (value - centre) ** 2).sum(), len(value) - 1))
 
 
-def _size(units: UnitTable, design: Design, config: ReadoutConfig) -> HealthCheck:
-    counts = units.counts()
-    arm = min(design.shares, key=lambda name: counts.get(name, 0))
-    found = counts.get(arm, 0)
-    if found >= config.enough_units:
-        return HealthCheck("enough_units", "passed", f"the smallest arm, {arm}, has {found:,} units")
-    return HealthCheck(
-        "enough_units",
-        "warning",
-        f"the smallest arm, {arm}, has {found:,} units; below {config.enough_units:,} with heavy tails a 95 % interval "
-        "of a ratio may cover only 92 %",
+def _size(design: Design, tails: Mapping[tuple[str, str], Tails]) -> HealthCheck:
+    """Buyers, skewness and imbalance together say whether the fixed interval errs as stated."""
+    name = "enough_units"
+    if not tails:
+        return HealthCheck(name, "not_checked", "no metric decides")
+    (metric, arm), worst = max(tails.items(), key=lambda item: item[1].error_of_a_side / item[1].stated_error)
+    found = (
+        f"{metric} of {arm}: the smaller of the two arms has {worst.n_smaller:,} units, {worst.n_nonzero:,} of them "
+        f"not zero, the other {worst.n_larger / worst.n_smaller:.3g} times as many; skewness {worst.skewness:.3g}"
     )
+    if worst.is_fit:
+        return HealthCheck(
+            name, "passed", f"{found}; a side of the fixed interval errs as stated, {worst.stated_error:.1%}"
+        )
+    instead = "the randomisation interval decides in its place" if design.stage.is_final else "it would not decide"
+    error = f"a side of the fixed interval errs about {worst.error_of_a_side:.1%} instead of {worst.stated_error:.1%}"
+    return HealthCheck(name, "warning", f"{found}; {error}, so that {instead}")

@@ -13,6 +13,7 @@ from recsys.evaluation.readout.faults.directions import guardrail_directions
 from recsys.evaluation.readout.health import NO_LOG, HealthCheck, LogFacts, health_checks
 from recsys.evaluation.readout.over_time import Look, Novelty
 from recsys.evaluation.readout.results import PlanFacts, Readout
+from recsys.evaluation.readout.tails import tails_of
 from recsys.evaluation.readout.units import ARM, UnitTable
 from recsys.evaluation.readout.verdict import VerdictOverride, decide_verdict, evidence_of
 from recsys.evaluation.statistics.decomposition import Decomposition, decompose
@@ -67,8 +68,9 @@ def analyse_units(
     by_arm = {arm: moments[units.arms.index(arm)] for arm in design.shares}
     _refuse_zero_denominators(by_arm, design)
     _refuse_constant_arms(units, raw, design)
-    health = (*health_checks(units, raw, design, config, log), guardrail_directions(design))
-    effects = effects_of(by_arm, design, config, units.facts)
+    tails = tails_of(analysed, by_arm, design, config)
+    health = (*health_checks(units, raw, design, config, log, tails), guardrail_directions(design))
+    effects = effects_of(by_arm, design, config, units.facts, tails)
     evidence = evidence_of(effects, design, config)
     verdict = decide_verdict(evidence, health, design.stage, override)
     primary = design.primary

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import ibis
 from ibis.backends.duckdb import Backend
 
+from recsys.arrays import FloatArray
 from recsys.contracts.columns import SOURCE_ROW
 from recsys.data.numbers import as_text
 from recsys.errors import EmptyDataError, ReadoutError
@@ -91,6 +92,11 @@ class UnitTable:
     def moments(self, columns: Sequence[str] | None = None) -> Moments:
         """Return the moments of `columns` (default: all) by arm: leading axis `(n_arms,)` in the order of `arms`."""
         return summed(self.table, columns or self.values, (ARM, self.arms))
+
+    def rows(self, arm: str, columns: Sequence[str]) -> dict[str, FloatArray]:
+        """Return the values of one arm's units, each column of shape `(n_units,)`."""
+        found = self.table.filter(self.table[ARM] == arm).select(*columns).to_pyarrow()
+        return {name: found.column(name).to_numpy() for name in columns}
 
     def moments_by(self, segment: str, columns: Sequence[str]) -> dict[str, Moments]:
         """Return the moments by arm for each level of a segment."""

@@ -6,6 +6,7 @@ simulated experiments or hundreds of days go through the very code that judges a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +86,7 @@ class EffectEstimate:
         anytime_low: interval that holds at every look.
         anytime_high: its upper limit.
         variance_ratio: variance of the effect with CUPED over that without; 1 where there is none.
+        pooled_se: standard error where the units of both arms are taken to vary alike; that of `se` for equal arms.
     """
 
     control_mean: FloatArray
@@ -103,6 +105,7 @@ class EffectEstimate:
     anytime_low: FloatArray
     anytime_high: FloatArray
     variance_ratio: FloatArray
+    pooled_se: FloatArray
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,10 @@ def difference(
             se > 0, 2 * stats.t.sf(np.abs(effect) / se, df), np.where(_is_rounding(effect, c, a), 1.0, 0.0)
         )
         reduction = np.where(se > 0, (v_c + v_a) / (c.raw_variance / c.n + a.raw_variance / a.n), 1.0)
-    reach = anytime_multiplier(c.n + a.n, config.tuned_at, config.alpha) * se
+    pooled_se = np.sqrt(((c.n - 1) * c.variance + (a.n - 1) * a.variance) / (c.n + a.n - 2) * (1 / c.n + 1 / a.n))
+    # A small arm that has drawn no large value has a low mean and a low variance at once: its own variance alone would
+    # let the interval exclude zero from the first looks on.
+    reach = anytime_multiplier(c.n + a.n, config.tuned_at, config.alpha) * np.maximum(se, pooled_se)
     relative, relative_low, relative_high = _relative(c, a, config.alpha)
     return EffectEstimate(
         control_mean=c.raw,
@@ -157,7 +163,33 @@ def difference(
         anytime_low=effect - reach,
         anytime_high=effect + reach,
         variance_ratio=reduction,
+        pooled_se=pooled_se,
     )
+
+
+def contributions(
+    control: Moments, arm: Moments, metric: Metric, values: Mapping[str, FloatArray], *, use_cuped: bool = True
+) -> FloatArray:
+    """Return what each unit adds to the metric of its arm, up to a constant: their means differ by the effect.
+
+    Formula: the values times the gradient of the ratio, less `theta` times that of its pre-period values; both at the
+    means of both arms together.
+
+    Args:
+        control: moments.
+        arm: moments of the same columns.
+        metric: what is measured.
+        values: the metric's columns, one value a unit.
+        use_cuped: whether pre-period values, where the metric has them, take out variance.
+    """
+    total = control + arm
+    _, gradient = ratio_and_gradient(total, metric.value)
+    before = metric.before if use_cuped else None
+    if before is not None:
+        theta, _ = _covariate(control, arm, metric.value, before)
+        gradient = gradient - theta[..., None] * ratio_and_gradient(total, before)[1]
+    parts = [gradient[total.at(name)] * values[name] for name in metric.columns]
+    return np.asarray(np.sum(parts, axis=0), dtype=np.float64)
 
 
 def ratio_and_gradient(sample: Moments, ratio: Ratio) -> tuple[FloatArray, FloatArray]:

@@ -189,11 +189,13 @@ def test_no_order_yet_is_a_sentence(log: ExperimentLog) -> None:
 
 def test_the_error_of_a_check_and_what_is_enough_are_options(tmp_path: Path) -> None:
     path = tmp_path / "units.csv"
-    pd.DataFrame({"id": range(300), "arm": ["a"] * 130 + ["b"] * 170, "y": range(300)}).to_csv(path, index=False)
+    values = [value**3 for value in range(300)]
+    pd.DataFrame({"id": range(300), "arm": ["a"] * 130 + ["b"] * 170, "y": values}).to_csv(path, index=False)
     form = TableSpec(unit="id", arm="arm", control="a", metrics={"y": Ratio("y")})
-    strict = table_readout(str(path), form, ReadoutConfig(), now=NOW)
-    assert _failed(strict) == set()
-    assert _status(strict, "enough_units") == "warning"
-    loose = table_readout(str(path), form, ReadoutConfig(health_alpha=0.05, enough_units=100), now=NOW)
-    assert _failed(loose) == {"sample_ratio_assigned"}
+    loose = table_readout(str(path), form, ReadoutConfig(), now=NOW)
+    assert _failed(loose) == set()
     assert _status(loose, "enough_units") == "passed"
+    strict = table_readout(str(path), form, ReadoutConfig(health_alpha=0.05, tail_tolerance=0.001), now=NOW)
+    assert _failed(strict) == {"sample_ratio_assigned"}
+    assert _status(strict, "enough_units") == "warning"
+    assert strict.effects[0].decided_by == "randomisation"

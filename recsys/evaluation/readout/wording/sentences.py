@@ -13,7 +13,11 @@ from recsys.evaluation.readout.arm_effects import Decider, Effect
 from recsys.experiments.known_metrics import MetricUnit
 
 _WORDS: Final[Mapping[str, str]] = {"aov": "average order value"}
-_KINDS: Final[Mapping[Decider, str]] = {"fixed": "fixed-horizon", "anytime": "anytime-valid"}
+_KINDS: Final[Mapping[Decider, str]] = {
+    "fixed": "fixed-horizon",
+    "anytime": "anytime-valid",
+    "randomisation": "randomisation",
+}
 _MOST_DECIMALS = 8
 
 
