@@ -29,8 +29,8 @@ Mix = Literal["none", "kinds", "categories", "all"]
 or category then goes before others of a higher score, and says so in `moved_by`. `none`: scores alone order."""
 
 Variants = Literal["leave_out", "keep"]
-"""Whether products that differ in a colour or pattern alone are left out beside one of them: in the cart, or in the
-first ranks, of which a group of variants has one."""
+"""Whether products that differ in a colour or pattern alone are left out of the first ranks, where one of a group of
+variants stands at the most, and none of a group that is in the cart or the page's."""
 
 MovedBy = Literal["kinds", "categories", "rule", "relevance", "exploration", "variants"]
 """Why an offer does not stand where its score would have it:
@@ -39,7 +39,7 @@ MovedBy = Literal["kinds", "categories", "rule", "relevance", "exploration", "va
 - `rule`: a business rule placed it;
 - `relevance`: by revenue or margin, its chance is below a tenth of the best of its kind: no price alone leads a slate;
 - `exploration`: it was drawn for the last place;
-- `variants`: it had to wait until the first ranks, of which another variant has one, were full.
+- `variants`: it had to wait until the first ranks were full, as another variant is among them or in the cart.
 """
 
 ReasonCode = Literal[

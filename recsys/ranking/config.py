@@ -19,10 +19,10 @@ class DiversityConfig(Config):
     Attributes:
         mix: of what no more than a share of the ranks is filled, where a request does not say: `kinds`, `categories`,
             `all` of both, or `none`, where scores alone make the order. Each leaves a place to what is bought less.
-        variants: whether products that differ in a colour or pattern alone are left out beside one of them, in the cart
-            or the first ranks, where a request does not say; another colour of the same is seldom what is missing.
-        variant_ranks: the first ranks, of which one of a group of variants has one at the most; who takes one pattern
-            often takes the next, and leaving them out further down too cost .003 of NDCG@10.
+        variants: whether products that differ in a colour or pattern alone are left out of the first ranks beside one
+            of them, there or in the cart, where a request does not say; another colour is seldom what is missing.
+        variant_ranks: the first ranks, of which one of a group of variants has one at the most, and none of a group in
+            the cart; who takes one pattern often takes the next, and further down they are offered.
         max_kind_share: of the ranks so far that one kind may fill; 0.75 keeps one offer in four for the other kind.
         max_category_share: of the ranks so far that one category may fill; half leaves the best category its weight.
         free_ranks: offers of one kind or category that are always allowed: a share of two ranks means nothing.

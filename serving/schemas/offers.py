@@ -44,8 +44,8 @@ MIX_WANTED: Final = (
     "scores alone make the order; left out: as the model was configured. What it moves says so in `moved_by`."
 )
 VARIANTS_WANTED: Final = (
-    "Whether products that differ in a colour or pattern alone are left out beside one of them, in the cart or among "
-    "the first offers; left out: as the model was configured."
+    "Whether products that differ in a colour or pattern alone are left out of the first offers beside one of them, "
+    "there or in the cart; left out: as the model was configured."
 )
 
 

@@ -1,7 +1,8 @@
-"""Products that differ in a colour alone: out beside one of them, unless they are asked for."""
+"""Products that differ in a colour alone: not among the first beside one of them, unless they are asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ PLAIN = synthetic_model(SyntheticModelConfig(n_accounts=30, n_products=90), np.r
 GROUP = np.where(np.arange(90) % 2 == 0, np.arange(90) // 10 + 1, 0).astype(np.int32)
 MODEL = replace(PLAIN, products=replace(PLAIN.products, variant_group=GROUP))
 ENGINE = OfferEngine(MODEL)
+LATE = OfferEngine(MODEL, RankingConfig(diversity=DiversityConfig(variant_ranks=12)))
 IDS = list(MODEL.products.ids)
 ACCOUNTS = list(MODEL.accounts.ids)
 
@@ -26,19 +28,36 @@ def groups(slate: Slate, kind: str | None = None, ranks: int = 20) -> list[int]:
     return [int(GROUP[row]) for row in rows if GROUP[row]]
 
 
-def test_the_first_ranks_have_one_of_a_group_and_a_cart_none_of_its_own() -> None:
-    n_kept = 0
+def asked_beside() -> Iterator[tuple[int, OfferRequest]]:
+    """A cart and a page of each group, and the group."""
     for row, account_id in enumerate(ACCOUNTS):
+        request = OfferRequest(account_id, limit=20)
+        yield int(GROUP[row * 2]), replace(request, cart=(CartLine(IDS[row * 2]),))
+        yield int(GROUP[row * 2]), replace(request, viewed_product_id=IDS[row * 2])
+
+
+def test_the_first_ranks_have_one_of_a_group() -> None:
+    n_kept = 0
+    for account_id in ACCOUNTS:
         request = OfferRequest(account_id, limit=20)
         found = groups(ENGINE.recommend(request), ranks=4)
         kept = groups(ENGINE.recommend(replace(request, variants="keep")), ranks=4)
         assert len(found) == len(set(found))
         n_kept += len(kept) - len(set(kept))
-        for beside in ({"cart": (CartLine(IDS[row * 2]),)}, {"viewed_product_id": IDS[row * 2]}):
-            asked = replace(request, **beside)
-            assert GROUP[row * 2] not in groups(ENGINE.recommend(asked), "cross_sell")
-            n_kept += GROUP[row * 2] in groups(ENGINE.recommend(replace(asked, variants="keep")), "cross_sell")
-    assert n_kept > 15
+    assert n_kept > 5
+
+
+def test_beside_a_cart_its_variants_come_after_the_first_ranks_and_say_so() -> None:
+    n_before = n_waited = 0
+    for group, request in asked_beside():
+        slate, kept = LATE.recommend(request), LATE.recommend(replace(request, variants="keep"))
+        assert group not in groups(slate, "cross_sell", ranks=12)
+        assert slate.offers[:4] == LATE.recommend(replace(request, limit=4)).offers
+        n_before += group in groups(kept, "cross_sell", ranks=12)
+        waited = [offer for offer in slate.offers if offer.moved_by == "variants"]
+        assert all(offer.rank > 12 for offer in waited)
+        n_waited += group in [int(GROUP[IDS.index(offer.product_id)]) for offer in waited]
+    assert min(n_before, n_waited) > 5
 
 
 def test_what_had_to_wait_follows_the_first_ranks_and_says_so() -> None:
@@ -81,11 +100,11 @@ def test_raw_is_the_rankers_own_order_with_all_variants() -> None:
 
 
 def test_why_not_names_the_variant_that_is_there() -> None:
-    beside = [OfferRequest(ACCOUNTS[row], cart=(CartLine(IDS[2 * row]),), limit=40) for row in range(30)]
+    beside = [OfferRequest(ACCOUNTS[row], cart=(CartLine(IDS[2 * row]),), limit=12) for row in range(30)]
     others: set[str] = set()
-    for request in [OfferRequest(account_id, limit=4) for account_id in ACCOUNTS] + beside:
+    for request in [OfferRequest(account_id, limit=12) for account_id in ACCOUNTS] + beside:
         for row in np.flatnonzero(GROUP > 0).tolist():
-            told = why_not(ENGINE, request, EMPTY_STATE, IDS[row], {})
+            told = why_not(LATE, request, EMPTY_STATE, IDS[row], {})
             if told.code == "near_duplicate" and GROUP[IDS.index(str(told.values["other"]))] == GROUP[row]:
                 in_cart = [line.product_id for line in request.cart]
                 others.add("cart" if told.values["other"] in in_cart else "offers")

@@ -1,9 +1,9 @@
 """Takes offers from the candidates of a stage: no near-duplicates, no substitutes, a mix of kinds and categories.
 
 What is taken at a rank depends on the ranks above only: slate(k) is a prefix of slate(k + 1). Near-duplicates (the same
-family) and substitutes of what was taken are ruled out for good, variants until the first ranks are full; the caps on
-one kind and one category bend where nothing else is left that is worth `least_worth` times as much. Every offer says
-what moved it, if anything.
+family) and substitutes of what was taken or lies in the cart are ruled out for good, variants until the first ranks are
+full; the caps on one kind and one category bend where nothing else is left that is worth `least_worth` times as much.
+Every offer says what moved it, if anything.
 """
 
 from __future__ import annotations
@@ -59,20 +59,21 @@ from recsys.ranking.kernel.ordering import better_kind, candidate_at, filter_and
 def _rules_out(t: int, i: int, n: int) -> bool:
     """Whether the `n` offers so far, or the cart, rule a candidate out: it is closed then, each product counted once.
 
-    A variant of one of them is closed until the first ranks are full.
+    A variant of one of them is closed until the first ranks are full. What an upgrade displaces may be in the cart.
     """
     candidate = candidates(t)[i]
     product, is_cross_sell = candidate.product, candidate.from_product == NO_ROW
     mark = marks(t)[product]
     of_family = np.int64(family_marks(t)[family(t)[product]]) if family(t)[product] != NO_ROW else 0
     of_variants = np.int64(variant_marks(t)[variant_group(t)[product]])  # group 0, of those without, is never marked
+    counting = FAMILY_CHOSEN | FAMILY_IN_CART if is_cross_sell else FAMILY_CHOSEN
     if mark & MARK_CHOSEN:
         reason = PASSED
-    elif of_family & FAMILY_CHOSEN or (is_cross_sell and (of_family | of_variants) & FAMILY_IN_CART):
+    elif of_family & counting:
         reason = FILTER_NEAR_DUPLICATE
     elif mark & MARK_REPLACED or (is_cross_sell and mark & MARK_REPLACED_IN_CART):
         reason = FILTER_SUBSTITUTE
-    elif of_variants & FAMILY_CHOSEN and n < settings(t)[0].variant_ranks:
+    elif of_variants & counting and n < settings(t)[0].variant_ranks:
         candidate.is_open, candidate.moved_by = 0, BY_VARIANTS
         return True
     else:

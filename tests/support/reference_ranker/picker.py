@@ -243,14 +243,12 @@ class Picker:
         family, crosses = listed.family[position], not listed.climbs[position]
         if family in self._chosen.families or (crosses and family in self._beside.families):
             return "near_duplicate"
-        variant = listed.variant[position]
-        if crosses and variant in self._beside.variants:
-            return "near_duplicate"
         replaced = product in self._chosen.substitutes or (crosses and product in self._beside.substitutes)
         if replaced:
             return "substitute"
-        is_early = len(self._chosen.products) < self._config.variant_ranks
-        return "variant" if is_early and variant in self._chosen.variants else None
+        variant, is_early = listed.variant[position], len(self._chosen.products) < self._config.variant_ranks
+        is_another = variant in self._chosen.variants or (crosses and variant in self._beside.variants)
+        return "variant" if is_early and is_another else None
 
     def _take(self, listed: _Listed, position: int) -> None:
         chosen, product, category = self._chosen, listed.product[position], listed.category[position]
