@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from recsys.contracts.events import ExperimentRecord
     from recsys.data.dataset import ReadSpec
     from recsys.evaluation.offline.off_policy import LoggedActions, OffPolicy
+    from recsys.evaluation.planning.placebo import Placebo
     from recsys.evaluation.planning.sizes import PlannedSizes
     from recsys.events.store import EventStore
 
@@ -175,6 +176,63 @@ def _sizes_table(found: PlannedSizes) -> Table:
     return table
 
 
+def placebo_command(
+    plan: Annotated[Path, typer.Argument(help="TOML file of the experiment's plan.")],
+    orders: Annotated[str, typer.Option(help="Order lines: a file, a folder of files, or URL#table.")],
+    effect: Annotated[list[float] | None, typer.Option(help="Relative effect to plant; default: 0.1.")] = None,
+    accounts: Annotated[str | None, typer.Option(help="Accounts that are reached, buyers or not.")] = None,
+    events: Annotated[str | None, typer.Option(help="Event store: accounts that servers answered.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="Column of accounts that are assigned together.")] = None,
+    draws: Annotated[int, typer.Option(help="Assignments that are drawn.", min=1)] = 2_000,
+    preset: Annotated[str | None, typer.Option(help="A well-known layout of the orders.")] = None,
+    map_: Annotated[str | None, typer.Option("--map", help="Their columns, account_id=customer,....")] = None,
+    as_of: Annotated[str | None, typer.Option(help="End of the history, UTC; default: all.")] = None,
+    format_: Annotated[Literal["table", "json"], typer.Option("--format", help="How to show it.")] = "table",
+) -> None:
+    """Try a plan on past orders, before its start: how often it errs where nothing was tested, and what it finds."""
+    require("train", what="offers experiment placebo")
+    from recsys.data.dataset import read_dataset
+    from recsys.evaluation.api import placebo
+    from recsys.experiments.plan import read_plan
+
+    found = placebo(
+        read_dataset(_history(orders, accounts, preset, map_, as_of)),
+        read_plan(plan),
+        effects=effect or (0.1,),
+        events=events,
+        cluster=cluster,
+        draws=draws,
+    )
+    if format_ == "json":
+        typer.echo(json.dumps({**asdict(found), "is_fit": found.is_fit, "sentence": found.sentence}, indent=1))
+        return
+    _show_placebo(found)
+
+
+def _show_placebo(found: Placebo) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    who = f"{found.n_accounts:,} accounts of the past ({found.n_buyers:,} bought)"
+    groups = "" if found.n_clusters is None else f" in {found.n_clusters:,} groups"
+    arm = f"about {found.smallest_arm:,.0f} in the smallest arm, {found.planned_size:,} are planned"
+    typer.echo(f"{who}{groups}, assigned anew {found.n_draws:,} times; {arm}.")
+    if found.n_refused:
+        typer.echo(f"{found.n_refused:,} draws left an arm with fewer than 2 accounts; they are not judged.")
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for head in ("where nothing was tested", "found", "stated", "band"):
+        table.add_column(head, justify="left" if head.startswith("where") else "right", no_wrap=True)
+    rates = {"false SHIP": found.errors.ship, "false ROLL BACK": found.errors.roll_back}
+    for name, rate in {**rates, "interval covers": found.errors.coverage}.items():
+        table.add_row(name, f"{rate.rate:.1%}", f"{rate.stated:.1%}", f"{rate.low:.1%} to {rate.high:.1%}")
+    for power in found.power:
+        table.add_row(f"SHIP of a planted {power.relative:+.0%}", f"{power.ship:.1%}", "", "")
+    Console().print(table)
+    if found.left_out:
+        typer.echo(f"Not tried, not in past orders: {', '.join(found.left_out)}.")
+    typer.echo(found.sentence)
+
+
 def off_policy(
     policy: Annotated[
         str | None, typer.Argument(help="Of the event store: first (no exploration) or drawn (exploration always).")
@@ -268,6 +326,7 @@ def experiment() -> None:
 
 
 experiment_application.command("power")(power_command)
+experiment_application.command("placebo")(placebo_command)
 experiment_application.command("readout")(readout_command)
 experiment_application.command()(off_policy)
 experiment_application.command()(start)

@@ -23,7 +23,8 @@ from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.kpis.report import kpis_from_tables
 from recsys.evaluation.kpis.results import KpiReport
 from recsys.evaluation.kpis.tables import read_events
-from recsys.evaluation.planning.history import PastVisits, history_of, listed_visits, served_visits
+from recsys.evaluation.planning.history import PastVisits, groups_of, history_of, listed_visits, served_visits
+from recsys.evaluation.planning.placebo import PLACEBO_DRAWS, Placebo, placebo_of, run_days_of
 from recsys.evaluation.planning.sizes import TWO_EQUAL, PlannedSizes, planned_sizes
 from recsys.evaluation.readout.design import ReadoutConfig
 from recsys.evaluation.readout.from_event_store import store_readout
@@ -176,6 +177,42 @@ def power(
         alpha=plan.alpha if plan else alpha,
         shares=plan.shares_from_control if plan else TWO_EQUAL,
     )
+
+
+def placebo(
+    data: Dataset | DataSource,
+    plan: ExperimentPlan,
+    *,
+    effects: Sequence[float] = (0.1,),
+    events: EventStore | str | None = None,
+    cluster: str | None = None,
+    draws: int = PLACEBO_DRAWS,
+) -> Placebo:
+    """Return how a plan would have decided over the firm's own past, where nothing was tested.
+
+    The last run as long as the plan's, with a complete window behind it, is assigned anew in every draw and judged as
+    at the planned end: how often it ships and rolls back what was not there, and how often it finds what is planted.
+
+    Args:
+        data: purchase history.
+        plan: what will decide.
+        effects: relative effects of the primary that are planted.
+        events: the event store that serving writes, or its URL; see `power`.
+        cluster: column of the accounts table; accounts with one value are assigned together.
+        draws: assignments.
+
+    Raises:
+        MissingColumnError: the accounts table has no such column.
+        ReadoutError: the history is too short, or does not hold the plan's primary.
+    """
+    if draws < 1:
+        raise ReadoutError(f"draws == {draws}, must be 1 or more; give {PLACEBO_DRAWS}")
+    known = as_dataset(data)
+    window, lines = plan.attribution_window_days, revenue_lines(known.orders)
+    visits = _visits(known, events)
+    history = history_of(lines, known.as_of, window, run_days=run_days_of(plan), visits=visits, plan=plan)
+    groups = None if cluster is None else groups_of(known.accounts, cluster, history.units)
+    return placebo_of(history, plan, effects=effects, draws=draws, clusters=groups)
 
 
 def _visits(data: Dataset, events: EventStore | str | None) -> PastVisits | None:

@@ -16,7 +16,7 @@ from recsys.contracts import columns as c
 from recsys.contracts.events import EventQuery
 from recsys.data.history import seconds_of_times
 from recsys.data.times import as_utc
-from recsys.errors import ReadoutError
+from recsys.errors import MissingColumnError, ReadoutError
 from recsys.evaluation.readout.from_orders import STANDARD, standard_metrics
 from recsys.evaluation.readout.from_table import TableSpec, with_plan
 from recsys.evaluation.readout.purchases import (
@@ -160,6 +160,20 @@ def history_of(
     arrived = np.array([inside.sum()]) if visits and visits.seconds is None else _arrivals(unit, seconds, end)
     entry = visits.entry if visits else "ordered"
     return PastBehaviour(everyone[inside], values, moments, metrics, arrived, entry, left_out)
+
+
+def groups_of(accounts: pd.DataFrame, column: str, units: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return the group of each unit; an account without one is a group of its own.
+
+    Raises:
+        MissingColumnError: the accounts table has no such column.
+    """
+    if column not in accounts:
+        have = ", ".join(accounts.columns)
+        raise MissingColumnError(f"cluster {column!r} is no column of the accounts table, which has {have}")
+    known = accounts.set_index(c.ACCOUNT_ID)[column].reindex(units)
+    alone = pd.Series([f"account {unit}" for unit in units], index=known.index)
+    return known.astype(object).where(known.notna(), alone).astype(str).to_numpy(dtype=object)
 
 
 def _came(visits: PastVisits | None) -> str:
