@@ -222,9 +222,9 @@ def _show_placebo(found: Placebo) -> None:
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for head in ("where nothing was tested", "found", "stated", "band"):
         table.add_column(head, justify="left" if head.startswith("where") else "right", no_wrap=True)
-    rates = {"false SHIP": found.errors.ship, "false ROLL BACK": found.errors.roll_back}
-    for name, rate in {**rates, "interval covers": found.errors.coverage}.items():
-        table.add_row(name, f"{rate.rate:.1%}", f"{rate.stated:.1%}", f"{rate.low:.1%} to {rate.high:.1%}")
+    for name, rate in {**found.errors.named, "interval covers": found.errors.coverage}.items():
+        if rate.stated:
+            table.add_row(name, f"{rate.rate:.1%}", f"{rate.stated:.1%}", f"{rate.low:.1%} to {rate.high:.1%}")
     for power in found.power:
         table.add_row(f"SHIP of a planted {power.relative:+.0%}", f"{power.ship:.1%}", "", "")
     Console().print(table)

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,9 +16,11 @@ from scipy import stats
 from recsys.arrays import BoolArray, FloatArray, IntArray
 from recsys.errors import ReadoutError
 from recsys.evaluation.planning.history import PastBehaviour, WhoEnters
-from recsys.evaluation.statistics.effects import EffectConfig, EffectEstimate, difference
+from recsys.evaluation.readout.design import ReadoutConfig
+from recsys.evaluation.statistics.effects import EffectConfig, EffectEstimate, contributions, difference
 from recsys.evaluation.statistics.metric import Metric
-from recsys.evaluation.statistics.moments import Moments
+from recsys.evaluation.statistics.moments import Moments, moments_of_rows
+from recsys.evaluation.statistics.randomisation import judge_tails, randomisation_interval
 from recsys.evaluation.statistics.significance_tests import score_statistic
 from recsys.experiments.plan import ExperimentPlan
 
@@ -50,20 +53,31 @@ class PlaceboErrors:
 
     Attributes:
         ship: false SHIP; at most half of alpha is stated.
-        roll_back: false ROLL BACK; likewise.
+        roll_back: false ROLL BACK because of the primary; likewise.
+        guardrails: false ROLL BACK because of a guardrail; at most half of alpha for each is stated.
         coverage: how often the primary's interval holds zero, in every arm.
     """
 
     ship: DrawnRate
     roll_back: DrawnRate
+    guardrails: DrawnRate
     coverage: DrawnRate
+
+    @property
+    def named(self) -> dict[str, DrawnRate]:
+        """The wrong decisions, by what a report calls them."""
+        return {
+            "false SHIP": self.ship,
+            "false ROLL BACK by the primary": self.roll_back,
+            "false ROLL BACK by a guardrail": self.guardrails,
+        }
 
     @property
     def faults(self) -> tuple[str, ...]:
         """What lies outside its band, in words; a rate of errors below its band is none."""
         found = [
             f"{name} in {rate.rate:.1%} of the draws, at most {rate.high:.1%} may be"
-            for name, rate in (("false SHIP", self.ship), ("false ROLL BACK", self.roll_back))
+            for name, rate in self.named.items()
             if rate.rate > rate.high
         ]
         if self.coverage.rate < self.coverage.low:
@@ -100,6 +114,8 @@ class Placebo:
         planned_size: what the plan asks for.
         n_clusters: groups that were drawn as a whole; None where accounts were.
         errors: of the readout, as it would decide at the planned end.
+        fixed: the same if the fixed-horizon interval decided in every draw.
+        randomised: share of the draws in which the randomisation interval decides on the primary instead.
         power: one a planted effect.
         left_out: guardrails and secondary metrics of the plan that past orders do not hold.
     """
@@ -114,35 +130,69 @@ class Placebo:
     planned_size: int
     n_clusters: int | None
     errors: PlaceboErrors
+    fixed: PlaceboErrors
+    randomised: float
     power: tuple[PlaceboPower, ...]
     left_out: tuple[str, ...]
 
     @property
     def is_fit(self) -> bool:
-        """Whether the plan would have erred no more often than it states."""
-        return not self.errors.faults
+        """Whether the plan would have erred no more often than it states, by the fixed-horizon interval too."""
+        return not self.errors.faults and not self.fixed.faults
 
     @property
     def sentence(self) -> str:
         """Whether the plan is fit, and why not."""
         if self.is_fit:
-            covers = f"{self.errors.coverage.rate:.1%}"
-            errs = f"false SHIP {self.errors.ship.rate:.1%}, false ROLL BACK {self.errors.roll_back.rate:.1%}"
-            return f"The plan is fit for this history: {errs}, as stated; its interval covers in {covers}."
-        remedy = (
-            "judge by whole groups, as they are assigned (cluster in the plan), or assign by account"
-            if self.n_clusters is not None
-            else "give the arms more equal shares, more accounts, or state a cap (cap_percentile)"
-        )
+            return f"The plan is fit for this history: {self._errs}, as stated."
+        if not self.errors.faults:
+            return (
+                "The plan is NOT FIT for this history: by the fixed-horizon interval "
+                f"{'; '.join(self.fixed.faults)}. The readout sees it and decides by the randomisation interval in "
+                f"{self.randomised:.0%} of the draws: {self._errs}. Remedy: {_MORE_EQUAL}."
+            )
+        remedy = _WHOLE_GROUPS if self.n_clusters is not None else _MORE_EQUAL
         return f"The plan is NOT FIT for this history: {'; '.join(self.errors.faults)}. Remedy: {remedy}."
+
+    @property
+    def _errs(self) -> str:
+        named = self.errors.named if self.errors.guardrails.stated else dict(list(self.errors.named.items())[:2])
+        covers = f"the interval holds the true effect in {self.errors.coverage.rate:.1%}"
+        return ", ".join([*(f"{name} {rate.rate:.1%}" for name, rate in named.items()), covers])
+
+
+_MORE_EQUAL = "give the arms more equal shares or more accounts, or state a cap (cap_percentile)"
+_WHOLE_GROUPS = "judge by whole groups, as they are assigned (cluster in the plan), or assign by account"
 
 
 class _Judged(NamedTuple):
     """What each draw led to, shape `(n_draws,)`."""
 
     ship: BoolArray
-    roll_back: BoolArray
+    harmed: BoolArray
+    broken: BoolArray
     covers: BoolArray
+    randomised: BoolArray
+
+
+class _Past(NamedTuple):
+    """What every draw is made of: the accounts' values, their moments, the plan, the metrics that decide."""
+
+    values: Mapping[str, FloatArray]
+    everybody: Moments
+    yes_or_no: frozenset[str]
+    plan: ExperimentPlan
+    primary: Metric
+    guardrails: tuple[Metric, ...]
+
+
+class _Interval(NamedTuple):
+    """The interval that decides, one a draw."""
+
+    low: FloatArray
+    high: FloatArray
+    found: EffectEstimate
+    randomised: BoolArray
 
 
 def placebo_of(
@@ -173,15 +223,17 @@ def placebo_of(
         raise ReadoutError(
             f"primary {plan.primary!r} does not vary in past orders, must do so to be tried; give a longer history"
         )
-    judged = (primary, *(metric for metric in history.metrics if metric.role == "guardrail"))
+    guardrails = tuple(metric for metric in history.metrics if metric.role == "guardrail")
+    values = _values(history, (primary, *guardrails), plan)
+    everybody = moments_of_rows(tuple(values), np.column_stack(list(values.values())))
+    past = _Past(values, everybody, history.yes_or_no, plan, primary, guardrails)
     groups = None if clusters is None else np.unique(clusters.astype(str), return_inverse=True)[1]
-    arms = _drawn(_values(history, judged, plan), plan, draws, groups)
-    usable = np.all([arm.n >= 2 for arm in arms], axis=0)
+    drawn = _drawn(values, plan, draws, groups)
+    usable = np.all([arm.n >= 2 for arm in drawn], axis=0)
     if not usable.any():
         raise ReadoutError(f"an arm has fewer than 2 of {history.n_accounts:,} accounts in every draw; give more")
-    arms = [arm[np.flatnonzero(usable).tolist()] for arm in arms]
-    yes_or_no = history.yes_or_no
-    nothing = _judged(arms, judged, plan, yes_or_no, 0.0)
+    arms = [arm[np.flatnonzero(usable).tolist()] for arm in drawn]
+    decided = _judged(past, arms)
     return Placebo(
         plan=plan.id,
         n_draws=draws,
@@ -192,25 +244,26 @@ def placebo_of(
         smallest_arm=float(min(arm.n.mean() for arm in arms)),
         planned_size=plan.planned_size,
         n_clusters=None if groups is None else int(groups.max()) + 1,
-        errors=_errors(nothing, plan),
-        power=tuple(
-            PlaceboPower(effect, float(_judged(arms, judged, plan, yes_or_no, effect).ship.mean()))
-            for effect in effects
-        ),
+        errors=_errors(decided, past),
+        fixed=_errors(_judged(past, arms, always_fixed=True), past),
+        randomised=float(decided.randomised.mean()),
+        power=tuple(PlaceboPower(effect, float(_judged(past, arms, planted=effect).ship.mean())) for effect in effects),
         left_out=history.left_out,
     )
 
 
-def _errors(judged: _Judged, plan: ExperimentPlan) -> PlaceboErrors:
-    n = len(judged.ship)
+def _errors(judged: _Judged, past: _Past) -> PlaceboErrors:
+    a_side = past.plan.alpha / 2
     return PlaceboErrors(
-        _rate(judged.ship, plan.alpha / 2, n),
-        _rate(judged.roll_back, plan.alpha / 2, n),
-        _rate(judged.covers, 1 - plan.alpha, n),
+        _rate(judged.ship, a_side),
+        _rate(judged.harmed, a_side),
+        _rate(judged.broken, min(1.0, a_side * len(past.guardrails))),
+        _rate(judged.covers, 1 - past.plan.alpha),
     )
 
 
-def _rate(happened: BoolArray, stated: float, n: int) -> DrawnRate:
+def _rate(happened: BoolArray, stated: float) -> DrawnRate:
+    n = len(happened)
     low, high = (float(stats.binom.ppf(at, n, stated)) / n for at in ((1 - _BAND) / 2, (1 + _BAND) / 2))
     return DrawnRate(float(happened.mean()), stated, low, high)
 
@@ -269,43 +322,77 @@ def _of_sums(columns: tuple[str, ...], centre: FloatArray, sums: FloatArray) -> 
     return Moments(columns, n, mean + centre, cov)
 
 
-def _judged(
-    arms: Sequence[Moments], metrics: Sequence[Metric], plan: ExperimentPlan, yes_or_no: frozenset[str], planted: float
-) -> _Judged:
+def _judged(past: _Past, arms: Sequence[Moments], *, planted: float = 0.0, always_fixed: bool = False) -> _Judged:
     """Judge every draw by the rules of the verdict, ROLL BACK before SHIP."""
-    primary, *guardrails = metrics
     control, *treated = arms
     nothing = np.zeros(len(control.n), dtype=bool)
-    ship, roll_back, covers = nothing, nothing, ~nothing
-    for arm in treated:
-        with_effect = _planted(arm, primary, planted, yes_or_no)
-        found = _difference(control, with_effect, primary, plan, len(treated))
-        better, harmed = (found.low > 0, found.high < 0) if primary.sign > 0 else (found.high < 0, found.low > 0)
-        for guardrail in guardrails:
-            kept, broken = _guarded(control, with_effect, guardrail, plan, yes_or_no)
-            better, harmed = better & kept, harmed | broken
-        ship, roll_back = ship | (better & ~harmed), roll_back | harmed
-        covers = covers & (found.low <= 0) & (found.high >= 0)
-    return _Judged(ship, roll_back, covers)
+    found = _Judged(nothing, nothing, nothing, ~nothing, nothing)
+    sign = past.primary.sign
+    for arm in (_planted(arm, past.primary, planted, past.yes_or_no) for arm in treated):
+        effect = _interval(past, control, arm, past.primary, past.plan.alpha / len(treated), always_fixed)
+        above, below = effect.low > 0, effect.high < 0
+        better, harmed = (above, below) if sign > 0 else (below, above)
+        broken = nothing
+        for guardrail in past.guardrails:
+            kept, gone = _guarded(past, control, arm, guardrail, always_fixed)
+            better, broken = better & kept, broken | gone
+        found = _Judged(
+            found.ship | (better & ~harmed & ~broken),
+            found.harmed | harmed,
+            found.broken | broken,
+            found.covers & ~above & ~below,
+            found.randomised | effect.randomised,
+        )
+    return found
 
 
-def _difference(control: Moments, arm: Moments, metric: Metric, plan: ExperimentPlan, n_arms: int) -> EffectEstimate:
-    """The effect with the interval that decides at the planned end; its error is shared by the arms."""
+def _interval(
+    past: _Past, control: Moments, arm: Moments, metric: Metric, alpha: float, always_fixed: bool
+) -> _Interval:
+    """The interval that decides at the planned end: fixed-horizon, or randomisation where that would err.
+
+    Which one, and its quantiles, come from the values of everybody: in two arms these are the units of every draw. A
+    planted effect leaves them as they are.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
-        return difference(control, arm, metric, EffectConfig(alpha=plan.alpha / n_arms, tuned_at=2 * plan.planned_size))
+        found = difference(control, arm, metric, EffectConfig(alpha=alpha, tuned_at=2 * past.plan.planned_size))
+    low, high, randomised = found.low.copy(), found.high.copy(), np.zeros(len(found.low), dtype=bool)
+    if always_fixed:
+        return _Interval(low, high, found, randomised)
+    parts = contributions(past.everybody, past.everybody, metric, past.values)
+    judge = cache(
+        lambda n_arm, n_control: judge_tails(
+            parts,
+            n_arm=n_arm,
+            n_control=n_control,
+            n_nonzero=0,
+            alpha=alpha,
+            tolerance=ReadoutConfig().tail_tolerance,
+        )
+    )
+    may_scale = past.values[metric.value.numerator].min() >= 0
+    for at, (n_arm, n_control) in enumerate(zip(arm.n.astype(int), control.n.astype(int), strict=True)):
+        tails = judge(int(n_arm), int(n_control))
+        if not tails.is_fit:
+            mean = float(found.control_mean[at])
+            scale = mean if may_scale and n_arm < n_control and mean > 0 else None
+            low[at], high[at] = randomisation_interval(float(found.effect[at]), tails, scale)
+            randomised[at] = True
+    return _Interval(low, high, found, randomised)
 
 
 def _guarded(
-    control: Moments, arm: Moments, metric: Metric, plan: ExperimentPlan, yes_or_no: frozenset[str]
+    past: _Past, control: Moments, arm: Moments, metric: Metric, always_fixed: bool
 ) -> tuple[BoolArray, BoolArray]:
     """Whether each draw shows a guardrail kept, and whether it shows it broken."""
-    found = _difference(control, arm, metric, plan, 1)
-    margin = (metric.margin or 0.0) * (np.abs(found.control_mean) if metric.margin_is_relative else 1.0)
-    if metric.before is None and metric.value.denominator is None and metric.value.numerator in yes_or_no:
-        return _scored(found, metric, np.broadcast_to(margin, found.effect.shape), plan.alpha)
-    if metric.sign > 0:
-        return found.low > -margin, found.high < -margin
-    return found.high < margin, found.low > margin
+    is_yes_or_no = metric.value.numerator in past.yes_or_no
+    is_scored = metric.before is None and metric.value.denominator is None and is_yes_or_no
+    low, high, found, _ = _interval(past, control, arm, metric, past.plan.alpha, always_fixed or is_scored)
+    scale = np.abs(found.control_mean) if metric.margin_is_relative else np.ones(len(low))
+    margin = (metric.margin or 0.0) * scale
+    if is_scored:
+        return _scored(found, metric, margin, past.plan.alpha)
+    return (low > -margin, high < -margin) if metric.sign > 0 else (high < margin, low > margin)
 
 
 def _scored(found: EffectEstimate, metric: Metric, margin: FloatArray, alpha: float) -> tuple[BoolArray, BoolArray]:

@@ -9,13 +9,15 @@ import pytest
 
 from recsys.errors import ReadoutError
 from recsys.evaluation.planning.history import PastBehaviour
-from recsys.evaluation.planning.placebo import Placebo, _assignments, _drawn, _judged, _values, placebo_of
+from recsys.evaluation.planning.placebo import Placebo, _assignments, _drawn, _judged, _Past, _values, placebo_of
 from recsys.evaluation.readout.arm_effects import effects_of
 from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.units import ColumnFacts
 from recsys.evaluation.readout.verdict import decide_verdict, evidence_of
+from recsys.evaluation.statistics.effects import contributions
 from recsys.evaluation.statistics.metric import Metric, Ratio
 from recsys.evaluation.statistics.moments import moments_of_rows
+from recsys.evaluation.statistics.randomisation import judge_tails
 from recsys.experiments.plan import ExperimentPlan
 
 N_DRAWS = 1_000
@@ -75,8 +77,10 @@ def test_one_in_a_hundred_with_heavy_tails_fails() -> None:
     found = placebo_of(past, _plan(99, 1), draws=N_DRAWS)
     assert found.smallest_arm == pytest.approx(200, abs=2)
     assert not found.is_fit
-    assert found.errors.roll_back.rate > 2 * found.errors.roll_back.high
-    assert "NOT FIT" in found.sentence
+    assert found.fixed.roll_back.rate > 2 * found.fixed.roll_back.high
+    assert found.randomised == 1
+    assert not found.errors.faults  # the interval that decides instead errs as stated
+    assert found.sentence.startswith("The plan is NOT FIT for this history: by the fixed-horizon interval false ROLL")
     assert "more equal shares" in found.sentence
     assert placebo_of(past, _plan(1, 1), draws=N_DRAWS).is_fit  # the same past in halves
 
@@ -92,14 +96,16 @@ def test_companies_that_are_assigned_as_a_whole_fail_where_accounts_are_judged()
     assert placebo_of(past, _plan(1, 1), draws=N_DRAWS).is_fit  # accounts drawn one by one
 
 
-@pytest.mark.parametrize("shares", [(1, 1), (9, 1)])
+@pytest.mark.parametrize("shares", [(1, 1), (19, 1)])
 def test_every_draw_is_judged_as_the_readout_judges_it(shares: tuple[int, int]) -> None:
     """One draw after the other through the readout's own effects and verdict."""
     rng = np.random.default_rng(4)
-    past = _past(rng.gamma(0.5, 40.0, 1_500) * (rng.random(1_500) < 0.6), EARLIER, BUYS)
+    past = _past(rng.gamma(0.1, 40.0, 1_500) * (rng.random(1_500) < 0.6), EARLIER, BUYS)
     plan, metrics, draws = _plan(*shares, alpha=0.4), (EARLIER, BUYS), 60
-    arms = _drawn(_values(past, metrics, plan), plan, draws, None)
-    judged = _judged(arms, metrics, plan, past.yes_or_no, 0.0)
+    rows = np.column_stack(list(past.values.values()))
+    tried = _Past(past.values, moments_of_rows(tuple(past.values), rows), past.yes_or_no, plan, EARLIER, (BUYS,))
+    judged = _judged(tried, _drawn(_values(past, metrics, plan), plan, draws, None))
+    assert judged.randomised.any() == (shares == (19, 1))
     (assigned,) = _assignments(plan, draws, 1_500, None)
     facts = {name: ColumnFacts(0, 1, 0, name == "buyers", is_constant=False) for name in past.values}
     shares_by_arm = dict(zip(("control", "engine"), plan.shares_from_control, strict=True))
@@ -107,12 +113,16 @@ def test_every_draw_is_judged_as_the_readout_judges_it(shares: tuple[int, int]) 
     config = ReadoutConfig(alpha=plan.alpha, planned_units=2 * plan.planned_size)
     verdicts = []
     for arm in assigned:
-        rows = np.column_stack(list(past.values.values()))
         by_arm = {name: moments_of_rows(tuple(past.values), rows[arm == at]) for at, name in enumerate(shares_by_arm)}
-        effects = effects_of(by_arm, design, config, facts)
+        sizes = {"n_arm": int((arm == 1).sum()), "n_control": int((arm == 0).sum()), "n_nonzero": 0}
+        ordered = np.concatenate([rows[arm == 0], rows[arm == 1]]).T
+        values = dict(zip(past.values, ordered, strict=True))
+        parts = contributions(by_arm["control"], by_arm["engine"], EARLIER, values)
+        tails = judge_tails(parts, **sizes, alpha=plan.alpha, tolerance=config.tail_tolerance)
+        effects = effects_of(by_arm, design, config, facts, {("revenue_per_account", "engine"): tails})
         verdicts.append(decide_verdict(evidence_of(effects, design, config), (), design.stage).verdict)
     assert [verdict == "SHIP" for verdict in verdicts] == judged.ship.tolist()
-    assert [verdict == "ROLL BACK" for verdict in verdicts] == judged.roll_back.tolist()
+    assert [verdict == "ROLL BACK" for verdict in verdicts] == (judged.harmed | judged.broken).tolist()
     assert {"SHIP", "ROLL BACK"} <= set(verdicts)
 
 
