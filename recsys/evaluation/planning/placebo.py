@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -13,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from recsys.arrays import BoolArray, FloatArray, IntArray
+from recsys.arrays import BoolArray, FloatArray
 from recsys.errors import ReadoutError
 from recsys.evaluation.planning.history import PastBehaviour, WhoEnters
+from recsys.evaluation.planning.redrawing import redrawn, with_planted
 from recsys.evaluation.readout.design import ReadoutConfig
 from recsys.evaluation.statistics.effects import EffectConfig, EffectEstimate, contributions, difference
 from recsys.evaluation.statistics.metric import Metric
@@ -26,8 +26,6 @@ from recsys.experiments.plan import ExperimentPlan
 
 PLACEBO_DRAWS: Final = 2_000
 _BAND: Final = 0.999
-_CELLS: Final = 8_000_000
-"""Units x draws that are held in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +226,7 @@ def placebo_of(
     everybody = moments_of_rows(tuple(values), np.column_stack(list(values.values())))
     past = _Past(values, everybody, history.yes_or_no, plan, primary, guardrails)
     groups = None if clusters is None else np.unique(clusters.astype(str), return_inverse=True)[1]
-    drawn = _drawn(values, plan, draws, groups)
+    drawn = redrawn(values, plan, draws, groups)
     usable = np.all([arm.n >= 2 for arm in drawn], axis=0)
     if not usable.any():
         raise ReadoutError(f"an arm has fewer than 2 of {history.n_accounts:,} accounts in every draw; give more")
@@ -278,57 +276,13 @@ def _values(history: PastBehaviour, metrics: Sequence[Metric], plan: ExperimentP
     return values
 
 
-def _drawn(
-    values: Mapping[str, FloatArray], plan: ExperimentPlan, draws: int, groups: IntArray | None
-) -> list[Moments]:
-    """Return the moments of each arm, control first, with the draws as leading axis."""
-    columns = tuple(values)
-    rows = np.column_stack([values[name] for name in columns])
-    centre = rows.mean(axis=0)
-    rows = rows - centre
-    low = np.tril_indices(len(columns))
-    products = np.column_stack([np.ones(len(rows)), rows, rows[:, low[0]] * rows[:, low[1]]])
-    n_arms = len(plan.arms)
-    sums = np.concatenate(
-        [
-            np.stack([(arm == at).astype(np.float64) @ products for at in range(n_arms)], axis=1)
-            for arm in _assignments(plan, draws, len(rows), groups)
-        ]
-    )
-    return [_of_sums(columns, centre, sums[:, at]) for at in range(n_arms)]
-
-
-def _assignments(plan: ExperimentPlan, draws: int, n_units: int, groups: IntArray | None) -> Iterator[IntArray]:
-    """Yield the arm of every unit, control 0, for some draws at a time: shape `(n_some, n_units)`."""
-    rng = np.random.default_rng(list(hashlib.blake2b(plan.salt.encode(), digest_size=16).digest()))
-    edges = np.cumsum(plan.shares_from_control)[:-1]
-    n_drawn = n_units if groups is None else int(groups.max()) + 1
-    some = max(1, _CELLS // n_units)
-    for start in range(0, draws, some):
-        arms = np.searchsorted(edges, rng.random((min(some, draws - start), n_drawn)), side="right")
-        yield arms if groups is None else arms[:, groups]
-
-
-def _of_sums(columns: tuple[str, ...], centre: FloatArray, sums: FloatArray) -> Moments:
-    """Moments from the number of units, the sums and the sums of products of centred values."""
-    k = len(columns)
-    n = sums[:, 0]
-    low = np.tril_indices(k)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = sums[:, 1 : k + 1] / n[:, None]
-        cov = np.empty((len(n), k, k))
-        cov[:, low[0], low[1]] = cov[:, low[1], low[0]] = sums[:, k + 1 :]
-        cov = (cov - n[:, None, None] * mean[:, :, None] * mean[:, None, :]) / (n - 1)[:, None, None]
-    return Moments(columns, n, mean + centre, cov)
-
-
 def _judged(past: _Past, arms: Sequence[Moments], *, planted: float = 0.0, always_fixed: bool = False) -> _Judged:
     """Judge every draw by the rules of the verdict, ROLL BACK before SHIP."""
     control, *treated = arms
     nothing = np.zeros(len(control.n), dtype=bool)
     found = _Judged(nothing, nothing, nothing, ~nothing, nothing)
     sign = past.primary.sign
-    for arm in (_planted(arm, past.primary, planted, past.yes_or_no) for arm in treated):
+    for arm in (with_planted(arm, past.primary, planted, past.yes_or_no) for arm in treated):
         effect = _interval(past, control, arm, past.primary, past.plan.alpha / len(treated), always_fixed)
         above, below = effect.low > 0, effect.high < 0
         better, harmed = (above, below) if sign > 0 else (below, above)
@@ -402,19 +356,6 @@ def _scored(found: EffectEstimate, metric: Metric, margin: FloatArray, alpha: fl
     rows = zip(events[0], found.n_arm, events[1], found.n_control, -metric.sign * margin, strict=True)
     at_margin = np.array([score_statistic(int(a), int(m), int(b), int(n), gap) for a, m, b, n, gap in rows])
     return metric.sign * at_margin > z, metric.sign * at_margin < -z
-
-
-def _planted(arm: Moments, metric: Metric, relative: float, yes_or_no: frozenset[str]) -> Moments:
-    """Every unit's value times `1 + relative`; of yes and no the rate, with its own variance."""
-    at = arm.at(metric.value.numerator)
-    factor = 1 + relative
-    scale = np.ones(len(arm.columns))
-    scale[at] = factor
-    mean, cov = arm.mean * scale, arm.cov * np.outer(scale, scale)
-    if metric.value.numerator in yes_or_no:
-        rate = np.minimum(mean[:, at], 1.0)
-        cov[:, at, at] = rate * (1 - rate) * arm.n / (arm.n - 1)
-    return replace(arm, mean=mean, cov=cov)
 
 
 def run_days_of(plan: ExperimentPlan) -> int:

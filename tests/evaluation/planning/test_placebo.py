@@ -9,7 +9,8 @@ import pytest
 
 from recsys.errors import ReadoutError
 from recsys.evaluation.planning.history import PastBehaviour
-from recsys.evaluation.planning.placebo import Placebo, _assignments, _drawn, _judged, _Past, _values, placebo_of
+from recsys.evaluation.planning.placebo import Placebo, _judged, _Past, _values, placebo_of
+from recsys.evaluation.planning.redrawing import drawn_assignments, redrawn
 from recsys.evaluation.readout.arm_effects import effects_of
 from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.units import ColumnFacts
@@ -104,9 +105,9 @@ def test_every_draw_is_judged_as_the_readout_judges_it(shares: tuple[int, int]) 
     plan, metrics, draws = _plan(*shares, alpha=0.4), (EARLIER, BUYS), 60
     rows = np.column_stack(list(past.values.values()))
     tried = _Past(past.values, moments_of_rows(tuple(past.values), rows), past.yes_or_no, plan, EARLIER, (BUYS,))
-    judged = _judged(tried, _drawn(_values(past, metrics, plan), plan, draws, None))
+    judged = _judged(tried, redrawn(_values(past, metrics, plan), plan, draws, None))
     assert judged.randomised.any() == (shares == (19, 1))
-    (assigned,) = _assignments(plan, draws, 1_500, None)
+    (assigned,) = drawn_assignments(plan, draws, 1_500, None)
     facts = {name: ColumnFacts(0, 1, 0, name == "buyers", is_constant=False) for name in past.values}
     shares_by_arm = dict(zip(("control", "engine"), plan.shares_from_control, strict=True))
     design = Design("tried", "control", shares_by_arm, metrics)
