@@ -42,6 +42,9 @@ def readout_command(
     guardrail: Annotated[list[str] | None, typer.Option(help="NAME=MARGIN[%][:lower|:higher]: what is good.")] = None,
     money: Annotated[list[str] | None, typer.Option(help="A metric whose values are money.")] = None,
     segment: Annotated[list[str] | None, typer.Option(help="Column by which the primary is split.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Column by which arms were assigned, as company_id; default: the unit.")
+    ] = None,
     exposed: Annotated[str | None, typer.Option(help="Column of 0 and 1: met the treatment, or would have.")] = None,
     share: Annotated[list[str] | None, typer.Option(help="Planned share, ARM=NUMBER; default: equal.")] = None,
     decompose: Annotated[str | None, typer.Option(help="COLUMN,COLUMN,...: the total last, as buyers,revenue.")] = None,
@@ -101,6 +104,7 @@ def readout_command(
             guardrails=parse_margins(guardrail or []),
             primary=primary,
             segments=tuple(segment or ()),
+            cluster=cluster,
             exposed=exposed,
             shares=_shares(share or []),
             chain=tuple(part.strip() for part in decompose.split(",")) if decompose else (),

@@ -54,6 +54,7 @@ def readout(
     money: Sequence[str] = (),
     currency: str | None = None,
     segments: Sequence[str] = (),
+    cluster: str | None = None,
     orders: Dataset | DataSource | None = None,
     window_days: int | None = None,
     assigned_at: str | None = None,
@@ -75,6 +76,7 @@ def readout(
         money: metrics whose values are money; only they are worth any.
         currency: of the money, as it shall be printed.
         segments: columns by which the deciding metric is split.
+        cluster: column by which arms were assigned, as a company of accounts: errors are then those of companies.
         orders: order lines, from which metrics are read off by account.
         window_days: with `orders`: days after a unit's assignment that count; default: 28.
         assigned_at: with `orders`: column of the assignment's time.
@@ -93,6 +95,7 @@ def readout(
         before=ratios_of("covariates", {} if covariates is None else covariates),
         guardrails=margins_of({} if guardrails is None else guardrails),
         segments=_names("segments", segments),
+        cluster=cluster,
         money=_names("money", money),
         currency=currency,
     )

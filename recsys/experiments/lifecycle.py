@@ -19,13 +19,18 @@ def start_experiment(store: EventStore, plan: ExperimentPlan, now: datetime) -> 
     """Return the experiment that was started at `now`.
 
     Raises:
-        PlanError: a guardrail has no direction, the planned end has passed, another version runs, or this version has
-            run already.
+        PlanError: a guardrail has no direction, arms are assigned by cluster, the planned end has passed, another
+            version runs, or this version has run already.
     """
     if unstated := guardrails_without_direction(plan):
         raise PlanError(
             f"guardrail {unstated[0]!r} has no direction, must say which way is good: with the wrong one any harm "
             'passes; give direction = "lower_is_better" or "higher_is_better"'
+        )
+    if plan.cluster is not None:
+        raise PlanError(
+            f"cluster == {plan.cluster!r}, must be left out of a plan that servers run: a request names its account, "
+            "and no server knows attributes of accounts; assign by the cluster elsewhere, and read its table out"
         )
     for record in list_experiments(store, plan.id):
         if record.version == plan.version:

@@ -132,6 +132,10 @@ class ExperimentPlan(Config):
     """Days after the last window's end until which rows that are recorded late count; the decision is worked out then.
     Two days hold a nightly delivery that failed once."""
 
+    cluster: Name | None = None
+    """Account column by which arms are assigned and errors are worked out, as a company; sizes then count clusters.
+    Servers know no attributes of accounts: such a plan is assigned elsewhere and read out from a table."""
+
     @property
     def windows_end(self) -> datetime:
         """When the last unit's window is over, so that no order counts any more."""
@@ -229,7 +233,7 @@ def read_plan(path: Path) -> ExperimentPlan:
         raise PlanError(f"{path}: {validation_sentences(error)}") from None
 
 
-FIELDS_ADDED_LATER: Final[frozenset[str]] = frozenset({"lateness_days"})
+FIELDS_ADDED_LATER: Final[frozenset[str]] = frozenset({"lateness_days", "cluster"})
 """Fields of `ExperimentPlan` that plans of earlier releases lack. At their default they are left out of the JSON, so
 that a plan that was locked before keeps its hash, and servers of the release before can read a plan of this one. A
 default here must never change."""

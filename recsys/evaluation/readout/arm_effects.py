@@ -13,7 +13,7 @@ from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.tails import decision_alpha
 from recsys.evaluation.readout.units import ColumnFacts
 from recsys.evaluation.statistics.effects import EffectConfig, EffectEstimate, difference
-from recsys.evaluation.statistics.metric import Metric, Role
+from recsys.evaluation.statistics.metric import UNITS, Metric, Role
 from recsys.evaluation.statistics.moments import Moments
 from recsys.evaluation.statistics.randomisation import Tails, randomisation_interval
 from recsys.evaluation.statistics.significance_tests import adjusted_p_values, score_interval
@@ -263,7 +263,7 @@ def _deciding(
 def _unit(metric: Metric, facts: Mapping[str, ColumnFacts]) -> MetricUnit:
     """A mean of yes and no is a share, whatever it is called."""
     column = facts.get(metric.value.numerator)
-    is_yes_or_no = metric.value.denominator is None and column is not None and column.is_binary
+    is_yes_or_no = metric.value.is_mean and column is not None and column.is_binary
     return "share" if is_yes_or_no else metric.unit
 
 
@@ -287,10 +287,11 @@ def _harmed(metric: Metric, low: float, high: float, margin: float | None) -> bo
 
 
 def _estimator(metric: Metric, design: Design, *, use_cuped: bool) -> str:
-    name = "difference of means" if metric.value.denominator is None else "difference of ratios, delta method"
+    name = "difference of means" if metric.value.is_mean else "difference of ratios, delta method"
+    clustered = ", errors by cluster" if metric.value.denominator == UNITS else ""
     adjusted = ", CUPED" if metric.before is not None and use_cuped else ""
     capped = ", capped" if metric.value.numerator in design.capped else ""
-    return f"{name}, Welch{adjusted}{capped}"
+    return f"{name}, Welch{adjusted}{capped}{clustered}"
 
 
 def _known(value: object) -> float | None:
@@ -305,12 +306,12 @@ def money_of(effects: Sequence[Effect], counts: Mapping[str, int], config: Reado
         MonetaryImpact(
             arm=effect.arm,
             metric=effect.metric,
-            total=effect.effect * effect.n_arm,
-            low=effect.effect_low * effect.n_arm,
-            high=effect.effect_high * effect.n_arm,
-            n_units=effect.n_arm,
+            total=effect.effect * counts[effect.arm],
+            low=effect.effect_low * counts[effect.arm],
+            high=effect.effect_high * counts[effect.arm],
+            n_units=counts[effect.arm],
             coverage=1 - config.alpha,
-            share_of_units=effect.n_arm / everybody,
+            share_of_units=counts[effect.arm] / everybody,
             currency=effect.currency,
         )
         for effect in effects

@@ -24,7 +24,7 @@ from recsys.evaluation.readout.design import (
     refuse_missing,
     refuse_unknown_values,
 )
-from recsys.evaluation.readout.from_table import TableSpec, count_reassigned, design_of, stage_of_plan
+from recsys.evaluation.readout.from_table import TableSpec, chain_of, count_reassigned, design_of, stage_of_plan
 from recsys.evaluation.readout.health import LogFacts
 from recsys.evaluation.readout.over_time import looks_of, novelty_of
 from recsys.evaluation.readout.pipeline import TimeViews, analyse_units
@@ -46,7 +46,7 @@ from recsys.evaluation.readout.purchases import (
     window_values,
 )
 from recsys.evaluation.readout.results import Readout
-from recsys.evaluation.readout.units import ARM, EXPOSED, UNIT, UnitTable, unit_table
+from recsys.evaluation.readout.units import ARM, CLUSTER, EXPOSED, UNIT, UnitTable, unit_table
 from recsys.evaluation.readout.verdict import VerdictOverride
 from recsys.evaluation.statistics.metric import Margin, Metric, Ratio
 
@@ -176,11 +176,15 @@ def readout_of(
         else replace(design.stage, is_mature=(log.mature_share or 0.0) >= log.min_mature_share and not table.interim)
     )
     chain = CHAIN if _sold_everywhere(gathered, values) else ()
-    design = replace(design, chain=chain, chain_labels=CHAIN_LABELS if chain else (), stage=stage)
-    looks, sums = looks_of(gathered.assigned, gathered.purchases, design, config, window_days, gathered.now)
+    design = replace(
+        design, chain=chain_of(chain, table.cluster), chain_labels=CHAIN_LABELS if chain else (), stage=stage
+    )
+    # By day only units are known: their errors would be too small where clusters were assigned.
+    span = (gathered.assigned, gathered.purchases, design, config, window_days, gathered.now)
+    looks, sums = ((), ()) if table.cluster else looks_of(*span)
     times = TimeViews(
         looks=looks,
-        novelty=novelty_of(gathered.assigned, gathered.purchases, design, config, window_days, gathered.now),
+        novelty=() if table.cluster else novelty_of(*span),
         sums=sums,
         windows=_other_windows(gathered, table, window_days),
         window=f"{window_days} days",
@@ -220,9 +224,13 @@ def _assigned(given: DataSource, form: OrdersSpec) -> tuple[str, Assigned]:
         raise ReadoutError("orders without a unit, must name the column of the account; orders are joined by it")
     opened = open_source(connect(), given, name="units")
     source = opened.table
-    refuse_missing(source, [table.unit, table.arm, *table.segments, *([form.assigned_at] if form.assigned_at else [])])
+    refuse_missing(
+        source, [table.unit, table.arm, *table.segments, *(name for name in (form.assigned_at, table.cluster) if name)]
+    )
     picked = {"unit": as_text(source[table.unit]), "arm": as_text(source[table.arm])}
     picked |= {f"s{i}": source[name].cast("string").fill_null("(none)") for i, name in enumerate(table.segments)}
+    if table.cluster is not None:
+        picked["cluster"] = as_text(source[table.cluster])
     if form.assigned_at is not None:
         picked["at"] = as_time(source[form.assigned_at])
     frame = source.select(**picked).to_pandas()
@@ -233,6 +241,7 @@ def _assigned(given: DataSource, form: OrdersSpec) -> tuple[str, Assigned]:
         arms=frame["arm"].to_numpy(dtype=object),
         seconds=_starts(frame, form),
         segments={name: frame[f"s{i}"].to_numpy(dtype=object) for i, name in enumerate(table.segments)},
+        clusters=None if table.cluster is None else frame["cluster"].to_numpy(dtype=object),
     )
     return Path(opened.location).name, assigned
 
@@ -259,6 +268,8 @@ def _unit_table(gathered: ExperimentData, values: Mapping[str, np.ndarray], tabl
     columns = {UNIT: assigned.units, ARM: assigned.arms, **values, **gathered.extra, **assigned.segments}
     if gathered.exposed is not None:
         columns[EXPOSED] = gathered.exposed.astype(np.float64)
+    if assigned.clusters is not None:
+        columns[CLUSTER] = assigned.clusters
     connection = connect()
     source = connection.create_table("gathered_units", pa.table({name: pa.array(col) for name, col in columns.items()}))
     found = unit_table(
@@ -269,8 +280,9 @@ def _unit_table(gathered: ExperimentData, values: Mapping[str, np.ndarray], tabl
         values=(*values, *gathered.extra),
         segments=table.segments,
         exposed=EXPOSED if gathered.exposed is not None else None,
+        cluster=None if assigned.clusters is None else CLUSTER,
     )
-    return replace(found, notes=gathered.notes + found.notes)
+    return replace(found, notes=gathered.notes + found.notes, cluster=table.cluster)
 
 
 def _other_windows(gathered: ExperimentData, table: TableSpec, window_days: int) -> dict[str, UnitTable]:
@@ -286,7 +298,9 @@ def _log_facts(gathered: ExperimentData, table: TableSpec, units: UnitTable, win
     plan = table.plan.plan if table.plan else None
     return replace(
         gathered.log,
-        cumulative_counts=cumulative_counts(gathered.assigned, units.arms) if units.n_mixed == 0 else None,
+        cumulative_counts=cumulative_counts(gathered.assigned, units.arms)
+        if units.n_mixed == 0 and units.cluster is None
+        else None,
         mature_share=mature,
         min_mature_share=plan.min_mature_share if plan else MIN_MATURE_SHARE,
         n_reassigned=count_reassigned(units, plan) if plan else None,

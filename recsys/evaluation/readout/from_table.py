@@ -14,9 +14,9 @@ from recsys.evaluation.readout.design import FINISHED, INTERIM, Design, ReadoutC
 from recsys.evaluation.readout.health import LogFacts
 from recsys.evaluation.readout.pipeline import analyse_units
 from recsys.evaluation.readout.results import Readout
-from recsys.evaluation.readout.units import ARM, UNIT, UnitTable, unit_table
+from recsys.evaluation.readout.units import ARM, CLUSTER, UNIT, UnitTable, unit_table
 from recsys.evaluation.readout.verdict import VerdictOverride
-from recsys.evaluation.statistics.metric import Margin, Metric, Ratio
+from recsys.evaluation.statistics.metric import UNITS, Margin, Metric, Ratio
 from recsys.experiments.assignment import assign_many
 from recsys.experiments.plan import ExperimentPlan, LockedPlan, MetricDirection
 
@@ -46,6 +46,7 @@ class TableSpec:
         interim: the run is not over: only the anytime-valid interval may decide.
         plan: the locked plan, whose assignment is then checked.
         has_plan_hash: whether the plan's hash was kept at its start; else there is nothing to check it against.
+        cluster: column by which arms were assigned, as a company of accounts; None where each unit was by itself.
         money: metrics whose values are money, beside those that are known to be.
         currency: of the money; None where it is not known.
     """
@@ -67,6 +68,7 @@ class TableSpec:
     interim: bool = False
     plan: LockedPlan | None = None
     has_plan_hash: bool = True
+    cluster: str | None = None
     money: tuple[str, ...] = ()
     currency: str | None = None
 
@@ -87,6 +89,7 @@ def with_plan(form: TableSpec) -> TableSpec:
         primary_direction=plan.primary_direction if primary == plan.primary else form.primary_direction,
         guardrails={**planned, **form.guardrails},
         segments=form.segments or plan.segments,
+        cluster=form.cluster or plan.cluster,
     )
 
 
@@ -134,6 +137,7 @@ def table_readout(
         exposed=form.exposed,
         past=tuple(column for metric in metrics if metric.before for column in metric.before.columns),
         aggregate=form.aggregate,
+        cluster=form.cluster,
     )
     design = design_of(Path(source.location).name, form, metrics, units, config, now)
     return analyse_units(units, design, config, log=_log_facts(units, form.plan), override=override)
@@ -149,10 +153,10 @@ def design_of(
         name=form.plan.plan.id if form.plan else name,
         control=form.control,
         shares=_shares(form, units),
-        metrics=metrics,
+        metrics=tuple(metric.by_cluster() for metric in metrics) if form.cluster else metrics,
         stage=_stage(form, now),
         segments=form.segments,
-        chain=form.chain,
+        chain=chain_of(form.chain, form.cluster),
         chain_labels=chain_labels(form.chain),
         attributed=form.attributed,
         capped=(primary,) if may_cap and primary else (),
@@ -160,6 +164,11 @@ def design_of(
         has_plan_hash=form.has_plan_hash,
         shares_are_stated=bool(form.shares) or form.plan is not None,
     )
+
+
+def chain_of(chain: tuple[str, ...], cluster: str | None) -> tuple[str, ...]:
+    """Return the columns of a decomposition; over sums of clusters the number of their units stands before."""
+    return (UNITS, *chain) if chain and cluster else chain
 
 
 def chain_labels(chain: tuple[str, ...]) -> tuple[str, ...]:
@@ -218,7 +227,8 @@ def _log_facts(units: UnitTable, locked: LockedPlan | None) -> LogFacts:
 
 def count_reassigned(units: UnitTable, plan: ExperimentPlan) -> int:
     """Return how many units are not in the arm that the plan's hash gives."""
-    rows = units.table.select(UNIT, ARM).to_pyarrow()
-    expected = assign_many(plan, rows.column(UNIT).to_pylist())
+    who = CLUSTER if units.cluster else UNIT
+    rows = units.table.select(who, ARM).to_pyarrow()
+    expected = assign_many(plan, rows.column(who).to_pylist())
     names = [arm.name for arm in plan.arms]
     return sum(names[at] != arm for at, arm in zip(expected, rows.column(ARM).to_pylist(), strict=True))

@@ -78,7 +78,7 @@ def analyse_units(
     return Readout(
         experiment=design.name,
         control=design.control,
-        unit=design.plan.plan.unit if design.plan else "account",
+        unit=units.cluster or (design.plan.plan.unit if design.plan else "account"),
         alpha=config.alpha,
         correction=config.correction,
         practical_margin=config.practical_margin,
@@ -89,7 +89,7 @@ def analyse_units(
         verdict=verdict,
         effects=effects,
         decompositions=_decompositions(by_arm, design, config),
-        money=money_of(effects, units.counts(), config),
+        money=money_of(effects, units.unit_counts(), config),
         incremental=incremental_shares(by_arm, design, config),
         segments=segments,
         sensitivity=sensitivity_grid(units, design, config, verdict, health, times.windows, times.window),
@@ -200,4 +200,4 @@ def _notes(design: Design, health: tuple[HealthCheck, ...]) -> tuple[str, ...]:
 
 
 def _formula(ratio: Ratio) -> str:
-    return " / ".join(ratio.columns) if ratio.denominator else f"{ratio.numerator} / units"
+    return f"{ratio.numerator} / units" if ratio.is_mean else " / ".join(ratio.columns)

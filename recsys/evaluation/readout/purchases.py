@@ -34,12 +34,14 @@ class Assigned:
         arms: the arm of each.
         seconds: when each was assigned, seconds since 1970-01-01 UTC.
         segments: columns by which effects are split, by name.
+        clusters: the cluster of each, by which arms were assigned; None where each unit was by itself.
     """
 
     units: NDArray[np.object_]
     arms: NDArray[np.object_]
     seconds: IntArray
     segments: Mapping[str, NDArray[np.object_]]
+    clusters: NDArray[np.object_] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from recsys.contracts.columns import SOURCE_ROW
 from recsys.data.numbers import as_text
 from recsys.errors import EmptyDataError, ReadoutError
 from recsys.evaluation.readout.design import refuse_blanks, refuse_missing, refuse_values_as_segments
-from recsys.evaluation.statistics.moments import Moments, summed
+from recsys.evaluation.statistics.moments import Moments, cluster_sums, moments_of_groups, summed
 
 UNIT = "__unit"
 ARM = "__arm"
 EXPOSED = "__exposed"
+CLUSTER = "__cluster"
 
 LARGEST = 1e60
 """Values beyond are refused: the squares of their variances would not be numbers any more."""
@@ -57,6 +58,7 @@ class UnitTable:
         has_exposed: whether it is known which units were exposed.
         facts: of each column of values.
         notes: sentences about the data that a reader of the report must know.
+        cluster: name of the column by which arms were assigned, where that is not the unit; `CLUSTER` in `table`.
     """
 
     connection: Backend
@@ -69,6 +71,7 @@ class UnitTable:
     has_exposed: bool
     facts: Mapping[str, ColumnFacts]
     notes: tuple[str, ...] = field(default=())
+    cluster: str | None = None
 
     def capped(self, columns: Sequence[str], percentile: float) -> tuple[UnitTable, dict[str, float]]:
         """Return the table with large values set to the cap, and the caps.
@@ -91,11 +94,17 @@ class UnitTable:
 
     def moments(self, columns: Sequence[str] | None = None) -> Moments:
         """Return the moments of `columns` (default: all) by arm: leading axis `(n_arms,)` in the order of `arms`."""
-        return summed(self.table, columns or self.values, (ARM, self.arms))
+        named = columns or self.values
+        if self.cluster is not None:
+            return moments_of_groups(named, [self.rows(arm, named) for arm in self.arms])
+        return summed(self.table, named, (ARM, self.arms))
 
     def rows(self, arm: str, columns: Sequence[str]) -> dict[str, FloatArray]:
-        """Return the values of one arm's units, each column of shape `(n_units,)`."""
-        found = self.table.filter(self.table[ARM] == arm).select(*columns).to_pyarrow()
+        """Return the values of one arm's units, or their sums by cluster, each column of shape `(n_units,)`."""
+        own = self.table.filter(self.table[ARM] == arm)
+        if self.cluster is not None:
+            return cluster_sums(own, columns, CLUSTER)
+        found = own.select(*columns).to_pyarrow()
         return {name: found.column(name).to_numpy() for name in columns}
 
     def moments_by(self, segment: str, columns: Sequence[str]) -> dict[str, Moments]:
@@ -103,28 +112,37 @@ class UnitTable:
         table = self.table
         levels = [str(row[segment]) for row in table.select(segment).distinct().to_pyarrow().to_pylist()]
         return {
-            level: summed(table.filter(table[segment] == level), columns, (ARM, self.arms)) for level in sorted(levels)
+            level: replace(self, table=table.filter(table[segment] == level)).moments(columns)
+            for level in sorted(levels)
         }
 
     def counts(self) -> dict[str, int]:
-        """Return the number of units by arm."""
+        """Return the number of assigned units by arm: of clusters where those were assigned."""
         return self._counted(self.table)
 
+    def unit_counts(self) -> dict[str, int]:
+        """Return the number of units by arm, clustered or not."""
+        return replace(self, cluster=None).counts()
+
     def exposed_counts(self) -> dict[str, int]:
-        """Return the number of exposed units by arm."""
+        """Return the number of exposed units by arm, or of clusters with one."""
         return self._counted(self.table.filter(self.table[EXPOSED]))
 
     def segment_counts(self, segment: str) -> dict[str, dict[str, int]]:
-        """Return the number of units by level and arm."""
-        rows = self.table.group_by([segment, ARM]).agg(n=ibis._.count()).to_pyarrow().to_pylist()
+        """Return the number of units by level and arm, or of clusters that have some."""
+        rows = self.table.group_by([segment, ARM]).agg(n=self._number()).to_pyarrow().to_pylist()
         found: dict[str, dict[str, int]] = {}
         for row in sorted(rows, key=lambda row: (str(row[segment]), row[ARM])):
             found.setdefault(str(row[segment]), dict.fromkeys(self.arms, 0))[row[ARM]] = row["n"]
         return found
 
     def _counted(self, table: ibis.Table) -> dict[str, int]:
-        rows = table.group_by(ARM).agg(n=ibis._.count()).to_pyarrow().to_pylist()
+        rows = table.group_by(ARM).agg(n=self._number()).to_pyarrow().to_pylist()
         return dict.fromkeys(self.arms, 0) | {row[ARM]: row["n"] for row in rows}
+
+    def _number(self) -> ibis.Deferred:
+        """Of what was assigned."""
+        return ibis._.count() if self.cluster is None else ibis._[CLUSTER].nunique()
 
 
 def unit_table(
@@ -138,6 +156,7 @@ def unit_table(
     exposed: str | None = None,
     past: Sequence[str] = (),
     aggregate: bool = False,
+    cluster: str | None = None,
 ) -> UnitTable:
     """Return the checked table of units.
 
@@ -151,19 +170,25 @@ def unit_table(
         exposed: column of 0 and 1: whether the unit met the treatment, or would have.
         past: which of `values` are from before the start.
         aggregate: add up several rows of one unit, instead of refusing them; `past` is averaged.
+        cluster: column by which arms were assigned, where that is not the unit.
 
     Raises:
         MissingColumnError: a column is not there.
         EmptyDataError: no row.
-        ReadoutError: a value is no number, missing or too large, a unit has several rows, or a segment is a value.
+        ReadoutError: a value is no number, missing or too large, a unit has several rows, a segment is a value, or
+            many clusters stand in several arms.
     """
-    needed = [*([unit] if unit else []), arm, *values, *segments, *([exposed] if exposed else [])]
+    optional = [name for name in (unit, exposed, cluster) if name]
+    needed = [arm, *values, *segments, *optional]
     refuse_missing(source, needed)
     refuse_values_as_segments(values, segments)
-    picked = _picked(source, unit or SOURCE_ROW, arm, values, segments, exposed)
+    picked = _picked(source, unit or SOURCE_ROW, arm, values, segments, exposed, cluster)
     stored = connection.create_table("readout_units", picked, overwrite=True)
     _refuse_blanks(stored, source, unit or SOURCE_ROW, arm, values)
     n_mixed, table, notes = _one_row_a_unit(connection, stored, values, past, aggregate=aggregate)
+    if cluster is not None:
+        n_apart, table, said = _without_mixed_clusters(connection, table, cluster)
+        n_mixed, notes = n_mixed + n_apart, notes + said
     arms = tuple(sorted(row[ARM] for row in table.select(ARM).distinct().to_pyarrow().to_pylist()))
     if not arms:
         raise EmptyDataError("0 units in one arm each, must be more; is every unit in several arms?")
@@ -187,6 +212,7 @@ def unit_table(
         has_exposed=exposed is not None,
         facts=facts,
         notes=notes,
+        cluster=cluster,
     )
 
 
@@ -201,13 +227,22 @@ def _refuse_too_large(facts: Mapping[str, ColumnFacts]) -> None:
 
 
 def _picked(
-    source: ibis.Table, unit: str, arm: str, values: Sequence[str], segments: Sequence[str], exposed: str | None
+    source: ibis.Table,
+    unit: str,
+    arm: str,
+    values: Sequence[str],
+    segments: Sequence[str],
+    exposed: str | None,
+    cluster: str | None,
 ) -> ibis.Table:
     columns = {UNIT: as_text(source[unit]), ARM: as_text(source[arm])}
     columns |= {name: _double(source[name]) for name in values}
     columns |= {name: source[name].cast("string").fill_null("(none)") for name in segments}
     if exposed is not None:
         columns[EXPOSED] = (_double(source[exposed]) > 0).fill_null(False)
+    if cluster is not None:
+        columns[CLUSTER] = as_text(source[cluster])
+        refuse_blanks(int(columns[CLUSTER].isnull().sum().to_pyarrow().as_py() or 0), cluster)
     return source.select(**columns)
 
 
@@ -280,6 +315,30 @@ def _without_mixed(connection: Backend, stored: ibis.Table) -> tuple[int, ibis.T
         return 0, stored
     kept = stored.anti_join(several, UNIT)
     return n_mixed, connection.create_table("readout_unmixed", kept.order_by(UNIT), overwrite=True)
+
+
+_MOST_MIXED_CLUSTERS = 0.01
+"""Above this share the arms were not assigned by the cluster."""
+
+
+def _without_mixed_clusters(
+    connection: Backend, table: ibis.Table, cluster: str
+) -> tuple[int, ibis.Table, tuple[str, ...]]:
+    """The number of clusters in several arms, the rows of the others, and what clusters there are."""
+    arms = table.group_by(CLUSTER).agg(low=table[ARM].min(), high=table[ARM].max(), n=table.count())
+    found = arms.aggregate(n=arms.count(), rows=arms["n"].sum(), mixed=(arms["low"] != arms["high"]).sum())
+    counts = found.to_pyarrow().to_pylist()[0]
+    n_clusters, n_mixed = counts["n"], int(counts["mixed"])
+    if n_mixed > _MOST_MIXED_CLUSTERS * n_clusters:
+        raise ReadoutError(
+            f"{n_mixed:,} of {n_clusters:,} {cluster} stand in several arms, each must stand in one; name the column "
+            "by which the arms were assigned, or none where each unit was assigned by itself"
+        )
+    note = f"assigned and judged by {cluster}: {counts['rows']:,} units in {n_clusters:,}"
+    if n_mixed == 0:
+        return 0, table, (note,)
+    kept = table.anti_join(arms.filter(arms["low"] != arms["high"]), CLUSTER).order_by(UNIT)
+    return n_mixed, connection.create_table("readout_clustered", kept, overwrite=True), (note,)
 
 
 def _facts(table: ibis.Table, values: Sequence[str]) -> dict[str, ColumnFacts]:

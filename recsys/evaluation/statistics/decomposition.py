@@ -56,6 +56,8 @@ def decompose(
 ) -> Decomposition:
     """Return how the effect on `chain[-1]` per unit splits into `chain[0]` per unit and the ratios of neighbours.
 
+    Over sums of clusters the chain starts with the number of their units, which is no factor and has no label.
+
     Formula: with means `m_0 ... m_k` of the chain, `m_k = m_0 (m_1 / m_0) ... (m_k / m_{k-1})`, so that
     `log(m_k arm / m_k control)` is the sum of the factors' logs; their covariance is `J (S_arm / n + S_control / n) J'`
     with `J` the Jacobian of the logs by the means (delta method).
@@ -72,6 +74,7 @@ def decompose(
         [0.0, 0.693]
     """
     jacobian, of_control, c_covariance = _logs(control, chain)
+    jacobian = jacobian[-len(labels) :]
     _, of_arm, a_covariance = _logs(arm, chain)
     covariance = jacobian @ (a_covariance + c_covariance) @ jacobian.T
     z = float(stats.norm.ppf(1 - alpha / 2))
@@ -82,7 +85,7 @@ def decompose(
         reach = z * float(np.sqrt(max(variance, 0.0)))
         return Factor(label, float(c_value), float(a_value), float(value), float(value) - reach, float(value) + reach)
 
-    total = factor(f"{chain[-1]} per unit", effects.sum(), covariance.sum(), np.exp(of_control[-1]), np.exp(of_arm[-1]))
+    total = factor(f"{chain[-1]} per unit", effects.sum(), covariance.sum(), c_values.prod(), a_values.prod())
     factors = tuple(
         factor(label, effects[i], covariance[i, i], c_values[i], a_values[i]) for i, label in enumerate(labels)
     )

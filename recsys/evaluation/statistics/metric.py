@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from recsys.errors import ReadoutError
@@ -12,6 +12,8 @@ from recsys.experiments.known_metrics import MetricUnit
 from recsys.experiments.plan import MetricDirection
 
 Role = Literal["primary", "secondary", "guardrail", "diagnostic"]
+UNITS = "__units"
+"""Column of the number of units in a cluster: a mean per unit is the ratio of a cluster's sum to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,15 @@ class Ratio:
     def columns(self) -> tuple[str, ...]:
         """The columns that it needs."""
         return (self.numerator,) if self.denominator is None else (self.numerator, self.denominator)
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether it is a mean over units, of units by themselves or in clusters."""
+        return self.denominator in {None, UNITS}
+
+    def by_cluster(self) -> Ratio:
+        """Return the same figure over sums of clusters: a mean per unit becomes a ratio of two sums."""
+        return Ratio(self.numerator, UNITS) if self.denominator is None else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,10 @@ class Metric:
         """The columns that it needs, without repetition."""
         found = self.value.columns + (self.before.columns if self.before else ())
         return tuple(dict.fromkeys(found))
+
+    def by_cluster(self) -> Metric:
+        """Return the same metric over sums of clusters."""
+        return replace(self, value=self.value.by_cluster(), before=self.before and self.before.by_cluster())
 
     @property
     def sign(self) -> int:

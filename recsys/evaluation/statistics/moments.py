@@ -6,7 +6,7 @@ that the same table gives the same bits (DuckDB's own parallel aggregates add up
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import ibis
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.arrays import FloatArray
+from recsys.evaluation.statistics.metric import UNITS
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,29 @@ def moments_of_rows(columns: Sequence[str], rows: FloatArray) -> Moments:
     centred = rows - mean[..., None, :]
     cov = np.matmul(np.swapaxes(centred, -1, -2), centred) / (n - 1)
     return Moments(tuple(columns), np.full(rows.shape[:-2], float(n)), mean, cov)
+
+
+def moments_of_groups(columns: Sequence[str], groups: Sequence[Mapping[str, FloatArray]]) -> Moments:
+    """Return the moments of several groups of units, each given by its columns: leading axis `(n_groups,)`."""
+    parts = [_added(None, columns, np.column_stack([group[name] for name in columns])) for group in groups]
+    return _stacked(columns, parts)
+
+
+def cluster_sums(table: ibis.Table, columns: Sequence[str], cluster: str) -> dict[str, FloatArray]:
+    """Return the sum of each column over the units of each cluster; `UNITS` is their number.
+
+    Args:
+        table: one row a unit.
+        columns: columns of doubles, and `UNITS`.
+        cluster: the column of text that names the cluster; clusters stand in the order of their first rows.
+    """
+    found = table.select(cluster, *(name for name in columns if name != UNITS)).to_pyarrow().combine_chunks()
+    code = found.column(cluster).combine_chunks().dictionary_encode().indices.to_numpy()
+    n_units = np.bincount(code).astype(np.float64)
+    return {
+        name: n_units if name == UNITS else np.bincount(code, found.column(name).to_numpy()).astype(np.float64)
+        for name in columns
+    }
 
 
 _BATCH_ROWS = 131_072
