@@ -69,7 +69,7 @@ class IncrementalShare:
     high: float | None
 
 
-Decider = Literal["fixed", "anytime", "randomisation"]
+Decider = Literal["fixed", "anytime", "randomisation", "pooled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +242,8 @@ def _deciding(
 ) -> tuple[float, float, Decider]:
     """Fixed at the planned end, anytime-valid before; a guardrail that is a proportion by its score interval.
 
-    Where the fixed interval would err more often than stated, the randomisation interval takes its place.
+    Where the fixed interval would err more often than stated, the randomisation interval takes its place; where only
+    sums are known, the wider of Welch's and the pooled interval, which errs no more on either side but finds less.
     """
     if not design.stage.is_final:
         return float(decided.anytime_low), float(decided.anytime_high), "anytime"
@@ -252,6 +253,11 @@ def _deciding(
         n_arm, n_control = int(decided.n_arm), int(decided.n_control)
         events = (round(float(decided.arm_mean) * n_arm), round(float(decided.control_mean) * n_control))
         return *score_interval(events[0], n_arm, events[1], n_control, config.alpha), "fixed"
+    if tails is not None and not tails.is_fit and tails.skewness is None:
+        reach = float(decided.effect - decided.low)
+        pooled = float(stats.t.ppf(1 - tails.stated_error, decided.n_arm + decided.n_control - 2) * decided.pooled_se)
+        half = max(reach, pooled)
+        return float(decided.effect) - half, float(decided.effect) + half, "pooled"
     if tails is not None and not tails.is_fit:
         scales = column is not None and column.low >= 0 and decided.n_arm < decided.n_control
         mean = float(decided.control_mean)

@@ -20,7 +20,7 @@ from recsys.evaluation.readout.verdict import (
     evidence_of,
 )
 from recsys.evaluation.statistics.effects import EffectConfig, difference
-from recsys.evaluation.statistics.moments import Sums
+from recsys.evaluation.statistics.moments import Moments, Sums
 from recsys.evaluation.statistics.significance_tests import adjusted_p_values
 
 
@@ -162,7 +162,7 @@ _MIN_UNITS = 2
 
 
 def segment_effects(
-    units: UnitTable, design: Design, config: ReadoutConfig
+    levels: Mapping[str, Mapping[str, Moments]], arms: tuple[str, ...], design: Design, config: ReadoutConfig
 ) -> tuple[tuple[SegmentEffect, ...], tuple[Sums, ...]]:
     """Return the effects by segment, level and arm, and the moments they come from.
 
@@ -174,12 +174,12 @@ def segment_effects(
     options = EffectConfig(alpha=config.alpha, tuned_at=config.planned_units)
     found: list[SegmentEffect] = []
     sums: list[Sums] = []
-    for segment in design.segments:
-        for level, moments in units.moments_by(segment, primary.columns).items():
-            sums.append(Sums(f"{segment}={level}", units.arms, moments))
-            control = moments[units.arms.index(design.control)]
+    for segment, by_level in levels.items():
+        for level, moments in by_level.items():
+            sums.append(Sums(f"{segment}={level}", arms, moments))
+            control = moments[arms.index(design.control)]
             for arm in design.treatments:
-                treated = moments[units.arms.index(arm)]
+                treated = moments[arms.index(arm)]
                 if min(control.n, treated.n) < _MIN_UNITS:
                     continue
                 effect = difference(control, treated, primary, options)

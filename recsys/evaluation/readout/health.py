@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from recsys.evaluation.readout.design import Design, ReadoutConfig
-from recsys.evaluation.readout.units import UnitTable
+from recsys.evaluation.readout.units import CountedUnits
 from recsys.evaluation.statistics.effects import quadratic, ratio_and_gradient
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.evaluation.statistics.moments import Moments
@@ -70,7 +70,7 @@ NO_LOG = LogFacts()
 
 
 def health_checks(
-    units: UnitTable,
+    units: CountedUnits,
     moments: Moments,
     design: Design,
     config: ReadoutConfig,
@@ -122,12 +122,12 @@ def _plan_hash(design: Design) -> HealthCheck:
     return HealthCheck(name, "failed", f"the plan was altered after its start: it was {design.plan.plan_hash[:12]}")
 
 
-def _assigned(units: UnitTable, design: Design, config: ReadoutConfig) -> HealthCheck:
+def _assigned(units: CountedUnits, design: Design, config: ReadoutConfig) -> HealthCheck:
     hint = "" if design.shares_are_stated else " (equal shares are assumed; state others as shares)"
     return _ratio_check("sample_ratio_assigned", units.counts(), design, config, "assigned units", hint)
 
 
-def _exposed(units: UnitTable, design: Design, config: ReadoutConfig) -> HealthCheck:
+def _exposed(units: CountedUnits, design: Design, config: ReadoutConfig) -> HealthCheck:
     if not units.has_exposed:
         return HealthCheck("sample_ratio_exposed", "not_checked", "which units were exposed is not known")
     return _ratio_check("sample_ratio_exposed", units.exposed_counts(), design, config, "exposed units", "")
@@ -154,7 +154,7 @@ def _tested(p_value: float, config: ReadoutConfig) -> CheckStatus:
     return "failed" if p_value < config.health_alpha else "passed"
 
 
-def _segments(units: UnitTable, design: Design, config: ReadoutConfig) -> HealthCheck:
+def _segments(units: CountedUnits, design: Design, config: ReadoutConfig) -> HealthCheck:
     name = "sample_ratio_segments"
     if not design.segments:
         declared = ", ".join(design.plan.plan.segments) if design.plan else ""
@@ -174,7 +174,7 @@ def _segments(units: UnitTable, design: Design, config: ReadoutConfig) -> Health
     return HealthCheck(name, status, detail, adjusted[worst])
 
 
-def _sequential(units: UnitTable, design: Design, config: ReadoutConfig, log: LogFacts) -> HealthCheck:
+def _sequential(units: CountedUnits, design: Design, config: ReadoutConfig, log: LogFacts) -> HealthCheck:
     shares = [design.shares[arm] for arm in sorted(design.shares)]
     if log.cumulative_counts is None:
         counts = np.array([[units.counts().get(arm, 0) for arm in sorted(design.shares)]])
@@ -187,7 +187,7 @@ def _sequential(units: UnitTable, design: Design, config: ReadoutConfig, log: Lo
     return HealthCheck("sample_ratio_sequential", status, f"anytime-valid over {looks}: p = {p_value:.2g}", p_value)
 
 
-def _mixed(units: UnitTable, log: LogFacts) -> HealthCheck:
+def _mixed(units: CountedUnits, log: LogFacts) -> HealthCheck:
     name = "mixed_assignment"
     if not units.has_ids:
         return HealthCheck(name, "not_checked", "units have no ids")
@@ -217,7 +217,7 @@ def _maturity(design: Design, log: LogFacts) -> HealthCheck:
     return HealthCheck(name, "passed" if log.mature_share >= log.min_mature_share else "warning", detail)
 
 
-def _balance(units: UnitTable, moments: Moments, design: Design, config: ReadoutConfig) -> HealthCheck:
+def _balance(units: CountedUnits, moments: Moments, design: Design, config: ReadoutConfig) -> HealthCheck:
     name = "balance_before"
     before = {metric.name: metric.before for metric in design.metrics if metric.before is not None}
     if not before:
@@ -247,12 +247,28 @@ def balance_p_value(moments: Moments, ratio: Ratio) -> float:
     return float(stats.chi2.sf((weight * (value - centre) ** 2).sum(), len(value) - 1))
 
 
+def _size_of_sums(metric: str, arm: str, tails: Tails) -> HealthCheck:
+    sizes = f"{metric} of {arm}: {tails.n_smaller:,} units against {tails.n_larger:,}"
+    if tails.is_fit:
+        return HealthCheck(
+            "enough_units", "passed", f"{sizes}: arms of like size err as stated, {tails.stated_error:.1%}"
+        )
+    return HealthCheck(
+        "enough_units",
+        "warning",
+        f"{sizes}; buyers and skewness need rows, without them a side of the fixed interval may err more often than in "
+        f"{tails.stated_error:.1%}, so that the wider of Welch's and the pooled interval decides",
+    )
+
+
 def _size(design: Design, tails: Mapping[tuple[str, str], Tails]) -> HealthCheck:
     """Buyers, skewness and imbalance together say whether the fixed interval errs as stated."""
     name = "enough_units"
     if not tails:
         return HealthCheck(name, "not_checked", "no metric decides")
     (metric, arm), worst = max(tails.items(), key=lambda item: item[1].error_of_a_side / item[1].stated_error)
+    if worst.skewness is None:
+        return _size_of_sums(metric, arm, worst)
     found = (
         f"{metric} of {arm}: the smaller of the two arms has {worst.n_smaller:,} units, {worst.n_nonzero:,} of them "
         f"not zero, the other {worst.n_larger / worst.n_smaller:.3g} times as many; skewness {worst.skewness:.3g}"

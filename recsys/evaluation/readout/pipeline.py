@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.arm_effects import effects_of, incremental_shares, money_of
@@ -14,11 +14,12 @@ from recsys.evaluation.readout.health import NO_LOG, HealthCheck, LogFacts, heal
 from recsys.evaluation.readout.over_time import Look, Novelty
 from recsys.evaluation.readout.results import PlanFacts, Readout
 from recsys.evaluation.readout.tails import tails_of
-from recsys.evaluation.readout.units import ARM, UnitTable
+from recsys.evaluation.readout.units import ARM, ColumnFacts, UnitTable
 from recsys.evaluation.readout.verdict import VerdictOverride, decide_verdict, evidence_of
 from recsys.evaluation.statistics.decomposition import Decomposition, decompose
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.evaluation.statistics.moments import Moments, Sums
+from recsys.evaluation.statistics.randomisation import Tails
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,39 @@ class TimeViews:
 
 
 NO_TIMES = TimeViews()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What effects and verdict are worked out from, by rows or by sums.
+
+    Attributes:
+        unit: what was assigned.
+        arms: in the order of the moments' leading axis.
+        moments: of the columns of the design.
+        counts: of what was assigned, by arm.
+        unit_counts: of units, by arm.
+        facts: of the columns.
+        tails: by metric and arm.
+        health: checks in order.
+        levels: moments by segment and level.
+        notes: sentences about the data.
+        caps: by column.
+    """
+
+    unit: str
+    arms: tuple[str, ...]
+    moments: Moments
+    counts: Mapping[str, int]
+    unit_counts: Mapping[str, int]
+    facts: Mapping[str, ColumnFacts]
+    tails: Mapping[tuple[str, str], Tails]
+    health: tuple[HealthCheck, ...]
+    levels: Mapping[str, Mapping[str, Moments]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    caps: Mapping[str, float] = field(default_factory=dict)
+
+
 DEFAULT_READOUT = ReadoutConfig()
 
 
@@ -59,58 +93,95 @@ def analyse_units(
         ReadoutError: an arm is missing or empty, a metric does not vary, a denominator is zero, or an override has no
             reason.
     """
-    _refuse_unfit(units, design)
-    if override is not None and not override.reason.strip():
-        raise ReadoutError(f"override {override.verdict!r} without a reason, must have one; give it as reason")
+    refuse_unfit(units.counts(), units.facts, design)
     raw = units.moments(design.columns)
     analysed, caps = units.capped(design.capped, config.cap_percentile) if config.cap_percentile else (units, {})
     moments = analysed.moments(design.columns) if caps else raw
     by_arm = {arm: moments[units.arms.index(arm)] for arm in design.shares}
-    _refuse_zero_denominators(by_arm, design)
+    refuse_zero_denominators(by_arm, design)
     _refuse_constant_arms(units, raw, design)
     tails = tails_of(analysed, by_arm, design, config)
     health = (*health_checks(units, raw, design, config, log, tails), guardrail_directions(design))
-    effects = effects_of(by_arm, design, config, units.facts, tails)
-    evidence = evidence_of(effects, design, config)
-    verdict = decide_verdict(evidence, health, design.stage, override)
     primary = design.primary
-    segments, segment_sums = segment_effects(analysed, design, config)
+    measured = Measured(
+        unit=units.cluster or (design.plan.plan.unit if design.plan else "account"),
+        arms=units.arms,
+        moments=moments,
+        counts=units.counts(),
+        unit_counts=units.unit_counts(),
+        facts=units.facts,
+        tails=tails,
+        health=health,
+        levels={name: analysed.moments_by(name, primary.columns) for name in design.segments} if primary else {},
+        notes=units.notes,
+        caps=caps,
+    )
+    found = judge(measured, design, config, times=times, override=override)
+    grid = sensitivity_grid(units, design, config, found.verdict, health, times.windows, times.window)
+    histogram = histogram_of(units, primary.value.numerator, caps) if primary else None
+    return replace(found, sensitivity=grid, histogram=histogram)
+
+
+def judge(
+    measured: Measured,
+    design: Design,
+    config: ReadoutConfig,
+    *,
+    times: TimeViews = NO_TIMES,
+    override: VerdictOverride | None = None,
+) -> Readout:
+    """Return the readout of what was measured, without what needs rows: sensitivity and the distribution of values.
+
+    Raises:
+        ReadoutError: an override has no reason.
+    """
+    if override is not None and not override.reason.strip():
+        raise ReadoutError(f"override {override.verdict!r} without a reason, must have one; give it as reason")
+    by_arm = {arm: measured.moments[measured.arms.index(arm)] for arm in design.shares}
+    effects = effects_of(by_arm, design, config, measured.facts, measured.tails)
+    verdict = decide_verdict(evidence_of(effects, design, config), measured.health, design.stage, override)
+    segments, segment_sums = segment_effects(measured.levels, measured.arms, design, config)
     return Readout(
         experiment=design.name,
         control=design.control,
-        unit=units.cluster or (design.plan.plan.unit if design.plan else "account"),
+        unit=measured.unit,
         alpha=config.alpha,
         correction=config.correction,
         practical_margin=config.practical_margin,
         plan=_plan_facts(design),
         shares=design.shares,
-        counts=units.counts(),
-        health=health,
+        counts=measured.counts,
+        health=measured.health,
         verdict=verdict,
         effects=effects,
         decompositions=_decompositions(by_arm, design, config),
-        money=money_of(effects, units.unit_counts(), config),
+        money=money_of(effects, measured.unit_counts, config),
         incremental=incremental_shares(by_arm, design, config),
         segments=segments,
-        sensitivity=sensitivity_grid(units, design, config, verdict, health, times.windows, times.window),
+        sensitivity=(),
         looks=times.looks,
         novelty=times.novelty,
-        histogram=histogram_of(units, primary.value.numerator, caps) if primary else None,
-        notes=units.notes + _notes(design, health),
+        histogram=None,
+        notes=measured.notes + _notes(design, measured.health),
         metric_columns={metric.name: _formula(metric.value) for metric in design.metrics},
         covariates={metric.name: _formula(metric.before) for metric in design.metrics if metric.before},
-        caps=caps,
+        caps=measured.caps,
         planned_units=config.planned_units,
-        sums=(Sums("all", units.arms, moments), *segment_sums, *times.sums),
+        sums=(Sums("all", measured.arms, measured.moments), *segment_sums, *times.sums),
     )
 
 
-def _refuse_unfit(units: UnitTable, design: Design) -> None:
-    arms = ", ".join(units.arms)
-    if design.control not in units.arms:
+def refuse_unfit(counts: Mapping[str, int], facts: Mapping[str, ColumnFacts], design: Design) -> None:
+    """Check that the arms are those of the design, with units to compare, and that metrics vary.
+
+    Raises:
+        ReadoutError: they are not.
+    """
+    arms = ", ".join(counts)
+    if design.control not in counts:
         raise ReadoutError(f"control {design.control!r} is not among the arms of the data: {arms}; name one of them")
-    empty = [arm for arm in design.shares if arm not in units.arms]
-    unknown = [arm for arm in units.arms if arm not in design.shares]
+    empty = [arm for arm in design.shares if arm not in counts]
+    unknown = [arm for arm in counts if arm not in design.shares]
     if unknown:
         raise ReadoutError(
             f"arms {', '.join(unknown)} are in the data and not in the plan ({', '.join(design.shares)}), must be the "
@@ -120,21 +191,21 @@ def _refuse_unfit(units: UnitTable, design: Design) -> None:
         raise ReadoutError(f"arm {empty[0]!r} has no unit, must have some; the data have {arms}")
     if not design.treatments:
         raise ReadoutError(f"one arm only, {arms}, must be control and another; give the rows of every arm")
-    for arm, count in units.counts().items():
+    for arm, count in counts.items():
         if count < 2:
             raise ReadoutError(f"arm {arm!r} has {count} unit, must have 2 or more to show how units differ")
-    _refuse_constants(units, design)
+    _refuse_constants(facts, design)
 
 
-def _refuse_constants(units: UnitTable, design: Design) -> None:
+def _refuse_constants(facts: Mapping[str, ColumnFacts], design: Design) -> None:
     """A numerator that does not vary can't differ by chance; a denominator may be the same for all."""
     for metric in design.metrics:
         if metric.role == "diagnostic":
             continue
         for column in (ratio.numerator for ratio in (metric.value, metric.before) if ratio is not None):
-            if units.facts[column].is_constant:
+            if facts[column].is_constant:
                 raise ReadoutError(
-                    f"column {column!r} of {metric.name!r} is {units.facts[column].low:g} for every unit, must vary; "
+                    f"column {column!r} of {metric.name!r} is {facts[column].low:g} for every unit, must vary; "
                     "is it the right column?"
                 )
 
@@ -153,7 +224,12 @@ def _refuse_constant_arms(units: UnitTable, moments: Moments, design: Design) ->
             )
 
 
-def _refuse_zero_denominators(by_arm: Mapping[str, Moments], design: Design) -> None:
+def refuse_zero_denominators(by_arm: Mapping[str, Moments], design: Design) -> None:
+    """Check that every denominator has a value.
+
+    Raises:
+        ReadoutError: one adds up to 0 in an arm.
+    """
     for metric in design.metrics:
         for ratio in (metric.value, metric.before):
             if ratio is None or ratio.denominator is None:

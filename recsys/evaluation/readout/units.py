@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import ibis
 from ibis.backends.duckdb import Backend
@@ -41,6 +42,35 @@ class ColumnFacts:
     n_negative: int
     is_binary: bool
     is_constant: bool
+
+
+class CountedUnits(Protocol):
+    """How many units there are in each arm: of a table, or as sums say."""
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms in the data, sorted."""
+
+    @property
+    def n_mixed(self) -> int:
+        """Units that stood in several arms; they are left out."""
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether units have ids."""
+
+    @property
+    def has_exposed(self) -> bool:
+        """Whether it is known which units were exposed."""
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of assigned units by arm."""
+
+    def exposed_counts(self) -> dict[str, int]:
+        """Return the number of exposed units by arm."""
+
+    def segment_counts(self, segment: str) -> dict[str, dict[str, int]]:
+        """Return the number of units by level and arm."""
 
 
 @dataclass(frozen=True)

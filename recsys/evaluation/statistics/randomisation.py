@@ -27,10 +27,10 @@ class Tails:
     Attributes:
         n_smaller: units of the arm that has fewer.
         n_larger: units of the other.
-        n_nonzero: units of the smaller arm whose value is not zero: its buyers.
-        skewness: of the units of both together, as the effect counts them.
+        n_nonzero: units of the smaller arm whose value is not zero: its buyers; None where only sums are known.
+        skewness: of the units of both together, as the effect counts them; None where only sums are known.
         stated_error: of a side, half of alpha.
-        error_of_a_side: how often the worse side of the interval errs.
+        error_of_a_side: how often the worse side of the interval errs; from sums alone: the most that it may.
         is_fit: whether that is near enough to half of alpha.
         low: `alpha / 2` quantile of the difference over random assignments of the same units; None where not needed.
         high: its `1 - alpha / 2` quantile.
@@ -38,8 +38,8 @@ class Tails:
 
     n_smaller: int
     n_larger: int
-    n_nonzero: int
-    skewness: float
+    n_nonzero: int | None
+    skewness: float | None
     stated_error: float
     error_of_a_side: float
     is_fit: bool
@@ -66,6 +66,16 @@ def judge_tails(
     low, high = (None, None) if is_fit else randomised_limits(values, n_arm, n_control, alpha)
     smaller, larger = sorted((n_arm, n_control))
     return Tails(smaller, larger, n_nonzero, skewness, alpha / 2, error, is_fit, low, high)
+
+
+def tails_of_sums(*, n_arm: int, n_control: int, alpha: float, tolerance: float) -> Tails:
+    """Return whether Welch's interval errs as stated whatever the values are: so it does only for arms of like size.
+
+    No skewness of `n` values is above the root of `n`.
+    """
+    error = error_of_a_side(math.sqrt(n_arm + n_control), n_arm, n_control, alpha)
+    smaller, larger = sorted((n_arm, n_control))
+    return Tails(smaller, larger, None, None, alpha / 2, error, error <= alpha / 2 * (1 + tolerance))
 
 
 _LEAST_SCALE = 0.05

@@ -17,6 +17,7 @@ _KINDS: Final[Mapping[Decider, str]] = {
     "fixed": "fixed-horizon",
     "anytime": "anytime-valid",
     "randomisation": "randomisation",
+    "pooled": "wider of Welch's and the pooled",
 }
 _MOST_DECIMALS = 8
 
