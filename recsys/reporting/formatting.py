@@ -122,6 +122,18 @@ def shown_difference(value: float, unit: KpiUnit, currency: str | None = None) -
     return f"{sign}{shown(size, unit, currency)}"
 
 
+def shown_limits(low: float, high: float, unit: KpiUnit) -> str:
+    """Return the limits of a difference, in the unit that `shown_difference` writes behind it.
+
+    Example:
+        >>> shown_limits(-0.0123, 0.004, "share"), shown_limits(-3.0, 1250, "money")
+        ('(-1.2 to +0.4)', '(-3.00 to +1,250.00)')
+    """
+    if unit == "share":
+        return f"({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"({low:+,.2f} to {high:+,.2f})"
+
+
 def counted(value: float) -> str:
     """Return a numerator or denominator: whole where it is whole.
 

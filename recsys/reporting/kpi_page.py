@@ -8,10 +8,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from recsys.evaluation.kpis.definition import Basis, Dimension, KpiDefinition
-from recsys.evaluation.kpis.results import Change, Figure, KpiReport
-from recsys.reporting.formatting import BASIS_WORDS, counted, page_template, shown
-from recsys.reporting.kpi_text import MEANING, change_text, effect_lines, kpi_figures, missing_lines, target_text
+from recsys.evaluation.kpis.definition import Basis, Dimension, KpiDefinition, standard_attributes
+from recsys.evaluation.kpis.results import KpiReport
+from recsys.evaluation.kpis.values import Change, Figure, Reading
+from recsys.reporting.formatting import BASIS_WORDS, counted, page_template, shown, shown_difference
+from recsys.reporting.kpi_text import (
+    MEANING,
+    change_text,
+    effect_lines,
+    judged_value,
+    kpi_figures,
+    last_text,
+    missing_lines,
+    reading_text,
+    target_text,
+)
 from recsys.reporting.svg import PALETTE, Drawing, Scale, x_labels, y_axis
 
 _ASKS: Final = 5
@@ -24,6 +35,7 @@ class _Row:
     basis: str
     last: str
     change: str
+    reading: str
     tone: str
     overall: str
     target: str
@@ -38,8 +50,13 @@ class _Ask:
 
 @dataclass(frozen=True, slots=True)
 class _FigureShown:
-    value: str
     basis: str
+    last: str
+    last_sum: str
+    change: str
+    reading: str
+    tone: str
+    overall: str
     sum: str
     beside: tuple[str, ...]
 
@@ -64,8 +81,7 @@ class _Card:
     figures: tuple[_FigureShown, ...]
     chart: Drawing | None
     asks: tuple[str, ...]
-    tells: str
-    misleads: str
+    attributes: tuple[tuple[str, str], ...]
     moves: str | None
     segments: tuple[_Segment, ...]
     further: tuple[str, ...]
@@ -78,7 +94,6 @@ def report_page(report: KpiReport) -> str:
         ask for definition, basis in _biggest_moves(report) if (ask := _ask(report, definition, basis)) is not None
     )
     cards = tuple(_card(report, definition) for definition in report.definitions if _bases(report, definition))
-    last = _last_complete(report)
     return page_template("kpis").render(
         until=f"{report.as_of:%Y-%m-%d}",
         head=(
@@ -89,7 +104,10 @@ def report_page(report: KpiReport) -> str:
             f"Attribution window {report.window_days} days; {report.ladder}; families are the column "
             f"{report.families_by}; key accounts: {report.key_rule}."
         ),
-        last=last or f"last {report.period}",
+        last=report.last_period or f"last {report.period}",
+        none_over=report.last_period is None,
+        period=report.period,
+        moved=f"{100 * report.moved_share:g} %",
         rows=rows,
         asks=asks,
         cards=cards,
@@ -99,48 +117,46 @@ def report_page(report: KpiReport) -> str:
     )
 
 
-def _last_complete(report: KpiReport) -> str | None:
-    complete = [item.period for item in report.series("aov", "history") if item.complete]
-    return complete[-1] if complete else None
-
-
 def _biggest_moves(report: KpiReport) -> list[tuple[KpiDefinition, Basis]]:
     """The KPIs that moved by the largest share of their last value; the others are asked about in their cards."""
 
     def size(figure: tuple[KpiDefinition, Basis]) -> float:
         change = report.change(figure[0].name, figure[1])
-        return 0.0 if change is None else math.inf if change.relative is None else abs(change.relative)
+        if change is None or not change.is_told:
+            return 0.0
+        return math.inf if change.relative is None else abs(change.relative)
 
     return sorted(kpi_figures(report), key=size, reverse=True)[:_ASKS]
 
 
 def _row(report: KpiReport, definition: KpiDefinition, basis: Basis) -> _Row:
     change = report.change(definition.name, basis)
-    overall = report.get(definition.name, basis).value
     return _Row(
         title=definition.title,
         basis=BASIS_WORDS[basis],
-        last=shown(change.value if change else None, definition.unit, report.currency),
-        change=change_text(change, definition, report.currency),
+        last=last_text(report, definition, basis),
+        change=change_text(report, definition, basis),
+        reading=reading_text(change),
         tone=_tone(change),
-        overall=shown(overall, definition.unit, report.currency),
-        target=target_text(report, definition, change.value if change else overall),
+        overall=shown(report.get(definition.name, basis).value, definition.unit, report.currency),
+        target=target_text(report, definition, judged_value(report, definition, basis)),
     )
 
 
 def _tone(change: Change | None) -> str:
-    if change is None or not change.moved or change.better is None:
-        return ""
-    return "good" if change.better else "bad"
+    tones: dict[Reading, str] = {"better": "good", "worse": "bad"}
+    return "" if change is None else tones.get(change.reading, "")
 
 
 def _ask(report: KpiReport, definition: KpiDefinition, basis: Basis) -> _Ask | None:
     change = report.change(definition.name, basis)
-    if change is None or not change.moved:
+    if change is None or not change.is_told:
         return None
-    text = change_text(change, definition, report.currency)
+    text = f"{shown_difference(change.difference, definition.unit, report.currency)} {change.reading}"
     return _Ask(
-        f"{definition.title} ({BASIS_WORDS[basis]})", f"{text}, {change.before} to {change.now}.", definition.ask
+        f"{definition.title} ({BASIS_WORDS[basis]})",
+        f"{text}, {change.before} to {change.now}.",
+        definition.diagnostics,
     )
 
 
@@ -157,8 +173,11 @@ def _card(report: KpiReport, definition: KpiDefinition) -> _Card:
         figures=tuple(_figure(report, definition, basis) for basis in bases),
         chart=_chart(report, definition, bases),
         asks=tuple(f"{ask.title} {ask.moved} {ask.question}" for ask in asks if ask is not None),
-        tells=definition.tells,
-        misleads=definition.misleads,
+        attributes=tuple(
+            (name.replace("_", " ").capitalize(), text)
+            for name, text in standard_attributes(definition).items()
+            if name != "formula"
+        ),
         moves=definition.moves_denominator,
         further=tuple(effect_lines(report)) if definition.name == "aov_increase" else (),
         segments=tuple(
@@ -170,10 +189,20 @@ def _card(report: KpiReport, definition: KpiDefinition) -> _Card:
 
 
 def _figure(report: KpiReport, definition: KpiDefinition, basis: Basis) -> _FigureShown:
-    figure = report.get(definition.name, basis).figure
-    beside = tuple(f"{shown(other.value, definition.unit, report.currency)} {other.label}" for other in figure.beside)
-    value = shown(figure.value, definition.unit, report.currency)
-    return _FigureShown(value, BASIS_WORDS[basis], _worked(definition, figure), beside)
+    figure, last = report.get(definition.name, basis).figure, report.last(definition.name, basis)
+    change = report.change(definition.name, basis)
+    text = partial(shown, unit=definition.unit, currency=report.currency)
+    return _FigureShown(
+        basis=BASIS_WORDS[basis],
+        last=last_text(report, definition, basis),
+        last_sum="" if last is None or last.value is None else _worked(definition, last.figure),
+        change=change_text(report, definition, basis),
+        reading=reading_text(change),
+        tone=_tone(change),
+        overall=text(figure.value),
+        sum=_worked(definition, figure),
+        beside=tuple(f"{text(other.value)} {other.label}" for other in figure.beside),
+    )
 
 
 def _worked(definition: KpiDefinition, figure: Figure) -> str:

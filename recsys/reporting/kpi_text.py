@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -13,15 +12,18 @@ from rich.text import Text
 
 from recsys.evaluation.kpis.definition import (
     ATTRIBUTED_MEANS,
+    CHANGE_MEANS,
     CUSTOMERS_MEANS,
     ORGANIC_MEANS,
     Basis,
     Dimension,
     KpiDefinition,
+    standard_attributes,
 )
 from recsys.evaluation.kpis.registry import REGISTRY
-from recsys.evaluation.kpis.results import Change, KpiReport
-from recsys.reporting.formatting import BASIS_WORDS, DASH, page_template, shown, shown_difference
+from recsys.evaluation.kpis.results import KpiReport, definition_document
+from recsys.evaluation.kpis.values import Change
+from recsys.reporting.formatting import BASIS_WORDS, DASH, page_template, shown, shown_difference, shown_limits
 
 
 def report_table(report: KpiReport) -> RenderableType:
@@ -46,19 +48,19 @@ def _head(report: KpiReport) -> Text:
 
 def _overall(report: KpiReport) -> Table:
     grid = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for head, right in (("KPI", False), ("read off", False), (f"last {report.period}", True), ("change", True),
-                        ("whole range", True), ("target", True), ("formula", False)):  # fmt: skip
-        grid.add_column(head, justify="right" if right else "left", no_wrap=head != "formula")
+    last = report.last_period or f"last {report.period}"
+    numbers = (last, "change (95 % interval)", "whole range", "target")
+    for head in ("KPI", "read off", *numbers, "formula"):
+        grid.add_column(head, justify="right" if head in numbers else "left", no_wrap=head != "formula")
     for definition, basis in kpi_figures(report):
-        change = report.change(definition.name, basis)
         overall = report.get(definition.name, basis).value
         grid.add_row(
             definition.title,
             BASIS_WORDS[basis],
-            shown(change.value if change else None, definition.unit, report.currency),
-            change_text(change, definition, report.currency),
+            last_text(report, definition, basis),
+            f"{change_text(report, definition, basis)} {reading_text(report.change(definition.name, basis))}".rstrip(),
             shown(overall, definition.unit, report.currency),
-            target_text(report, definition, change.value if change else overall),
+            target_text(report, definition, judged_value(report, definition, basis)),
             definition.formula,
         )
     return grid
@@ -73,14 +75,40 @@ def kpi_figures(report: KpiReport) -> Iterator[tuple[KpiDefinition, Basis]]:
                 yield definition, basis
 
 
-def change_text(change: Change | None, definition: KpiDefinition, currency: str | None) -> str:
-    """Return a change with its direction in words where one is better."""
-    if change is None:
+def last_text(report: KpiReport, definition: KpiDefinition, basis: Basis) -> str:
+    """Return the value of the last complete period; where it has none, a dash and the latest one that there was."""
+    complete = [item for item in report.series(definition.name, basis) if item.complete]
+    if not complete:
         return DASH
-    text = shown_difference(change.difference, definition.unit, currency)
-    if not change.moved or change.better is None:
-        return text
-    return f"{text} {'better' if change.better else 'worse'}"
+    if complete[-1].value is not None:
+        return shown(complete[-1].value, definition.unit, report.currency)
+    earlier = [item for item in complete if item.value is not None]
+    if not earlier:
+        return DASH
+    return f"{DASH} ({shown(earlier[-1].value, definition.unit, report.currency)} in {earlier[-1].period})"
+
+
+def change_text(report: KpiReport, definition: KpiDefinition, basis: Basis) -> str:
+    """Return the change to the last complete period with its 95 % interval, and from when where not the one before."""
+    change = report.change(definition.name, basis)
+    if change is None:
+        last = report.last(definition.name, basis)
+        return DASH if last is None or last.value is None else "first value"
+    text = shown_difference(change.difference, definition.unit, report.currency)
+    if change.low is not None and change.high is not None:
+        text += f" {shown_limits(change.low, change.high, definition.unit)}"
+    return text if change.adjacent else f"{text} since {change.before}"
+
+
+def reading_text(change: Change | None) -> str:
+    """Return what a change says, in a word or two."""
+    return "" if change is None else change.reading
+
+
+def judged_value(report: KpiReport, definition: KpiDefinition, basis: Basis) -> float | None:
+    """Return what a target is compared with: the last complete period's value, else that of the whole range."""
+    last = report.last(definition.name, basis)
+    return report.get(definition.name, basis).value if last is None or last.value is None else last.value
 
 
 def target_text(report: KpiReport, definition: KpiDefinition, value: float | None) -> str:
@@ -132,10 +160,10 @@ def _by_group(report: KpiReport, dimension: Dimension) -> Table:
 def _asked(report: KpiReport) -> Iterator[str]:
     for definition, basis in kpi_figures(report):
         change = report.change(definition.name, basis)
-        if change is not None and change.moved:
-            moved = change_text(change, definition, report.currency)
+        if change is not None and change.is_told:
+            moved = f"{shown_difference(change.difference, definition.unit, report.currency)} ({change.reading})"
             head = f"Ask: {definition.title} ({BASIS_WORDS[basis]}) moved by {moved}"
-            yield f"{head} from {change.before} to {change.now}. {definition.ask}"
+            yield f"{head} from {change.before} to {change.now}. {definition.diagnostics}"
 
 
 def missing_lines(report: KpiReport) -> Iterator[str]:
@@ -148,17 +176,20 @@ def missing_lines(report: KpiReport) -> Iterator[str]:
         yield f"Not computable: {', '.join(names)}: {why}"
 
 
-MEANING = (ORGANIC_MEANS, ATTRIBUTED_MEANS, CUSTOMERS_MEANS)
-_WIDTH = 100
+MEANING = (ORGANIC_MEANS, ATTRIBUTED_MEANS, CUSTOMERS_MEANS, CHANGE_MEANS)
+_WRAP: Final = textwrap.TextWrapper(100, break_on_hyphens=False)
+_WRAP_ATTRIBUTE: Final = textwrap.TextWrapper(
+    100, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+)
 
 
 def explain_text(targets: Mapping[str, float] | None = None) -> str:
     """Return all definitions as plain text."""
-    parts = [textwrap.fill(paragraph, _WIDTH) for paragraph in MEANING]
+    parts = [_WRAP.fill(paragraph) for paragraph in MEANING]
     for definition in REGISTRY.values():
-        lines = [f"{definition.title} ({definition.name})", f"  {definition.formula}"]
+        lines = [f"{definition.title} ({definition.name})"]
         for head, text in attributes_of(definition, targets or {}):
-            lines.append(textwrap.fill(f"{head}: {text}", _WIDTH, initial_indent="  ", subsequent_indent="    "))
+            lines.append(_WRAP_ATTRIBUTE.fill(f"{head}: {text}"))
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
@@ -177,16 +208,17 @@ def explain_document(targets: Mapping[str, float] | None = None) -> dict[str, An
     said = targets or {}
     return {
         "meaning": list(MEANING),
-        "definitions": [asdict(item) | {"target": said.get(item.name)} for item in REGISTRY.values()],
+        "definitions": [definition_document(item, said.get(item.name)) for item in REGISTRY.values()],
     }
 
 
 def attributes_of(definition: KpiDefinition, targets: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Return a definition's attributes as heads and texts, in reading order."""
+    """Return a definition's attributes as heads and texts: the twelve in reading order, then what the formula needs."""
     target = targets.get(definition.name)
     no_target = f"none set (targets, as {definition.name}=...)"
+    named = standard_attributes(definition)
     return [
-        ("Tells", definition.tells),
+        *((name.replace("_", " ").capitalize(), text) for name, text in named.items()),
         ("Numerator", definition.numerator),
         ("Denominator", definition.denominator),
         ("Unit", definition.unit),
@@ -194,13 +226,6 @@ def attributes_of(definition: KpiDefinition, targets: Mapping[str, float]) -> li
         ("Read off", ", ".join(BASIS_WORDS[basis] for basis in definition.bases)),
         ("By", ", ".join(name.replace("_", " ") for name in definition.dimensions)),
         ("Attribution window", definition.window),
-        ("Estimator", definition.estimator),
         ("Can a treatment move its denominator?", definition.moves_denominator or "no"),
-        ("When it moves, ask", definition.ask),
-        ("May mislead", definition.misleads),
-        ("Chart", definition.chart),
-        (
-            "Target",
-            no_target if target is None else shown(target, definition.unit),
-        ),
+        ("Target", no_target if target is None else shown(target, definition.unit)),
     ]

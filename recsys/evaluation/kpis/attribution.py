@@ -15,9 +15,9 @@ import ibis
 from recsys.contracts.events import PRESENTING
 from recsys.data.times import naive_utc
 from recsys.evaluation.kpis.config import KpiConfig, period_number
-from recsys.evaluation.kpis.results import AovEffect
 from recsys.evaluation.kpis.sales import Sales
 from recsys.evaluation.kpis.tables import EventTables, TempTables
+from recsys.evaluation.kpis.values import AovEffect
 
 
 @dataclass(frozen=True)

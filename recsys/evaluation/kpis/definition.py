@@ -49,15 +49,27 @@ CUSTOMERS_MEANS: Final = (
     "account count for transactions and revenue only. Quantities are net of what came back before the figures' date, "
     "so a past period's figure falls when its goods come back later. An order stands at the time of its first line."
 )
+CHANGE_MEANS: Final = (
+    "The last period is the last one that was over at the figures' date; its value stands there whatever came before,"
+    " and a dash where nothing is below the line. The change is from the latest period before it that has a value; "
+    "where that is not the one directly before, it is named. In brackets stands its 95 % interval: the period's "
+    "accounts are taken for a sample of accounts like them, all that an account did counts as one observation, and "
+    "one that stands in both periods counts once (delta method; an order or visitor without an account counts as an "
+    "account). A change is called better or worse (moved, where neither way is better) only where that interval "
+    "excludes no change and the change is at least the share of the earlier value that the report calls a move; else "
+    "it is small, or within noise. Of twenty intervals about one errs by chance. They know neither season nor trend. "
+    "While offers of the last period can still be accepted, their windows are open and nothing is called."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class KpiDefinition:
-    """One KPI.
+    """One KPI, by twelve attributes (definition to change impact) and what is needed to compute it.
 
     Attributes:
         name: its short name, as `targets` has it.
         title: what people call it.
+        definition: what it is, in one sentence.
         formula: printed beside every value.
         numerator: what is above the line.
         denominator: what is below it.
@@ -67,16 +79,22 @@ class KpiDefinition:
         bases: what its figures can be read off.
         dimensions: the segments it is available by.
         window: the attribution window in words.
-        estimator: how it is estimated from the data.
+        approach: how it is estimated from the data.
         moves_denominator: why a treatment can move its denominator; None where it cannot.
-        tells: what it tells.
-        ask: what to ask when it moves.
-        misleads: what may make it mislead.
+        insight: what it tells.
+        diagnostics: what to ask when it moves.
+        risks: what may make it mislead.
+        trend: how its course over time is read.
+        tips: what to do about it.
+        tools: which commands and answers show it or act on it.
+        integration_points: the tables, events and fields of other systems that it is made of.
+        change_impact: what a change of it does to other KPIs.
         chart: what suits it.
     """
 
     name: str
     title: str
+    definition: str
     formula: str
     numerator: str
     denominator: str
@@ -86,12 +104,46 @@ class KpiDefinition:
     bases: tuple[Basis, ...]
     dimensions: tuple[Dimension, ...]
     window: str
-    estimator: str
+    approach: str
     moves_denominator: str | None
-    tells: str
-    ask: str
-    misleads: str
+    insight: str
+    diagnostics: str
+    risks: str
+    trend: str
+    tips: str
+    tools: str
+    integration_points: str
+    change_impact: str
     chart: Chart = "line"
+
+    @property
+    def charts(self) -> str:
+        """Which charts show it, and where."""
+        kinds = {"line": "a line over periods", "bar": "bars over periods"}
+        lines = "organic and attributed in colours of their own, " if len(self.bases) > 1 else ""
+        by = ", ".join(name.replace("_", " ") for name in self.dimensions)
+        return (
+            f"{kinds[self.chart]}, {lines}the target dashed, the period that is not over pale, on the card of the page "
+            f"(`offers kpis --format html`); a table by each of {by} that `by` names"
+        )
+
+
+def standard_attributes(definition: KpiDefinition) -> dict[str, str]:
+    """Return the twelve attributes by their standard names, in reading order."""
+    return {
+        "definition": definition.definition,
+        "insight": definition.insight,
+        "approach": definition.approach,
+        "formula": definition.formula,
+        "trend": definition.trend,
+        "diagnostics": definition.diagnostics,
+        "tips": definition.tips,
+        "charts": definition.charts,
+        "risks": definition.risks,
+        "tools": definition.tools,
+        "integration_points": definition.integration_points,
+        "change_impact": definition.change_impact,
+    }
 
 
 Period = Literal["day", "week", "month", "quarter"]

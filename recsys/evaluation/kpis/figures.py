@@ -15,7 +15,6 @@ from recsys.evaluation.kpis.config import KpiConfig, label_of, number_of
 from recsys.evaluation.kpis.definition import LOG_DIMENSIONS, PRODUCT_DIMENSIONS, Basis, Dimension, KpiDefinition
 from recsys.evaluation.kpis.formulas import FORMULAS, Additional, KpiSums
 from recsys.evaluation.kpis.registry import REGISTRY
-from recsys.evaluation.kpis.results import KpiValue, Missing
 from recsys.evaluation.kpis.sales import Sales
 from recsys.evaluation.kpis.sums import (
     GROUP,
@@ -32,6 +31,7 @@ from recsys.evaluation.kpis.sums import (
     sum_rows,
 )
 from recsys.evaluation.kpis.tables import TempTables
+from recsys.evaluation.kpis.values import KpiValue, Missing
 
 _HOLDING: tuple[Dimension, ...] = ("product", "category", "segment", "region", "owner")
 _CHANGING: tuple[Dimension, ...] = ("channel", "key_account")
@@ -48,6 +48,7 @@ class KpiAggregates:
         start: the first order in the range, UTC without a zone mark.
         left_out: dimension and how many of its groups are not among the cells.
         judged_share: share of the new sales to existing customers whose product has a family.
+        rows: one row an order, of the range and before it, that the overall cells sum.
     """
 
     cells: dict[Dimension | None, dict[Scope, KpiSums]]
@@ -55,6 +56,7 @@ class KpiAggregates:
     start: datetime
     left_out: tuple[tuple[Dimension, int], ...]
     judged_share: float
+    rows: ibis.Table
 
     @property
     def overall(self) -> KpiSums:
@@ -86,7 +88,7 @@ def aggregate(
         cells[dimension], n_cut = work.by_segment(dimension, config.max_groups)
         if n_cut:
             left_out.append((dimension, n_cut))
-    return KpiAggregates(cells, work.periods, work.start, tuple(left_out), work.judged_share())
+    return KpiAggregates(cells, work.periods, work.start, tuple(left_out), work.judged_share(), work.rows)
 
 
 class _Work:
@@ -103,8 +105,8 @@ class _Work:
     ) -> None:
         self._scratch, self._sales, self._log, self._since = scratch, sales, log, since
         self._bases: tuple[Basis, ...] = bases_of(log)
-        self._rows = scratch.keep(order_rows(sales, log), "rows")
-        self._recent = self._in_range(self._rows)
+        self.rows = scratch.keep(order_rows(sales, log), "rows")
+        self._recent = self._in_range(self.rows)
         found = self._recent.agg(period=self._recent["period"].min(), start=self._recent["ordered_at"].min())
         first = found.to_pyarrow().to_pylist()[0]
         if first["start"] is None:
@@ -115,8 +117,8 @@ class _Work:
 
     def overall(self) -> dict[Scope, KpiSums]:
         """Return the cells of all segments together."""
-        sums = self._sum(self._recent, [], self._rows) | self._sum(self._recent, ["period"], self._rows)
-        self._add_held(sums, self._rows, None)
+        sums = self._sum(self._recent, [], self.rows) | self._sum(self._recent, ["period"], self.rows)
+        self._add_held(sums, self.rows, None)
         self._add_offers(sums, None)
         return self._cells(sums)
 
@@ -125,7 +127,7 @@ class _Work:
         if dimension in PRODUCT_DIMENSIONS:
             rows = self._scratch.keep(product_rows(self._sales, self._log, dimension), dimension)
         else:
-            rows = grouped_rows(self._rows, self._sales, dimension)
+            rows = grouped_rows(self.rows, self._sales, dimension)
         recent = self._in_range(rows)
         money = recent.group_by(GROUP).agg(revenue=recent["revenue"].sum())
         ranked = money.order_by([money["revenue"].desc(), money[GROUP]]).to_pyarrow()[GROUP].to_pylist()

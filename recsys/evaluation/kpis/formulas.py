@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 from recsys.evaluation.kpis.definition import Basis, Kind
-from recsys.evaluation.kpis.results import Figure, SecondaryFigure
+from recsys.evaluation.kpis.values import Figure, SecondaryFigure
 
 SALE_KINDS: Final[tuple[Kind, ...]] = ("upsell", "cross_sell", "any")
 
@@ -87,69 +87,148 @@ class KpiSums:
     additional: Mapping[tuple[Basis, Kind], Additional] = field(default_factory=dict)
 
 
+SumOf = Callable[[KpiSums, KpiSums, Additional], float]
+"""A sum of a formula: from a cell, the cell of all segments in the same period, and the additional sales that the KPI
+counts. By product and category customers are those of all segments: who bought a product anyway is no denominator for
+who took it up. Fields that are columns of a table instead of numbers make a column: the sums of each account."""
+
+Beside = Callable[[KpiSums, KpiSums, Additional], SecondaryFigure]
+Source = Literal["orders", "attrition", "held", "offers"]
+"""The rows that the sums of a formula are counted from."""
+
 Formula = Callable[[KpiSums, KpiSums, Additional], Figure]
-"""From a cell, the cell of all segments in the same period, and the additional sales that the KPI counts. By product
-and category customers are those of all segments: who bought a product anyway is no denominator for who took it up."""
 
 
-def _ratio(numerator: float, denominator: float, *beside: SecondaryFigure) -> Figure:
-    return Figure(numerator, denominator, numerator / denominator if denominator else None, beside)
+class RatioParts(NamedTuple):
+    """What is above and below a line."""
+
+    numerator: SumOf
+    denominator: SumOf
 
 
-def _beside(label: str, numerator: float, denominator: float) -> SecondaryFigure:
-    return SecondaryFigure(label, numerator, denominator, numerator / denominator if denominator else None)
+@dataclass(frozen=True)
+class RatioFormula:
+    """A ratio of two sums, or the difference of two such ratios, with further readings.
+
+    Attributes:
+        ratio: the sums.
+        minus: a second ratio that is taken away; the two ratios then stand for numerator and denominator.
+        beside: further readings.
+        source: the rows that the sums are counted from.
+    """
+
+    ratio: RatioParts
+    minus: RatioParts | None = None
+    beside: tuple[Beside, ...] = ()
+    source: Source = "orders"
+
+    def __call__(self, cell: KpiSums, everybody: KpiSums, extra: Additional) -> Figure:
+        """Return the figure of one cell."""
+        numerator, denominator = (part(cell, everybody, extra) for part in self.ratio)
+        value = numerator / denominator if denominator else None
+        if self.minus is None:
+            return Figure(numerator, denominator, value, tuple(more(cell, everybody, extra) for more in self.beside))
+        taken, below = (part(cell, everybody, extra) for part in self.minus)
+        if value is None or not below:
+            return Figure(0.0, 0.0, None, ())
+        return Figure(value, taken / below, value - taken / below, ())
 
 
-def _rate(cell: KpiSums, _all: KpiSums, extra: Additional) -> Figure:
-    later = _beside("of the orders after an account's first", extra.orders, cell.orders_existing)
-    return _ratio(extra.orders, cell.orders, later)
+def _beside(label: str, numerator: SumOf, denominator: SumOf) -> Beside:
+    def worked(cell: KpiSums, everybody: KpiSums, extra: Additional) -> SecondaryFigure:
+        above, below = numerator(cell, everybody, extra), denominator(cell, everybody, extra)
+        return SecondaryFigure(label, above, below, above / below if below else None)
+
+    return worked
 
 
-def _aov_increase(cell: KpiSums, _all: KpiSums, extra: Additional) -> Figure:
-    """The two means stand in the places of numerator and denominator."""
-    n_without = cell.orders - extra.orders
-    if not extra.orders or not n_without:
-        return Figure(0.0, 0.0, None, ())
-    with_one, without = extra.order_revenue / extra.orders, (cell.revenue - extra.order_revenue) / n_without
-    return Figure(with_one, without, with_one - without, ())
+_RATE: Final = RatioFormula(
+    RatioParts(lambda _cell, _all, extra: extra.orders, lambda cell, _all, _extra: cell.orders),
+    beside=(
+        _beside(
+            "of the orders after an account's first",
+            lambda _cell, _all, extra: extra.orders,
+            lambda cell, _all, _extra: cell.orders_existing,
+        ),
+    ),
+)
+_AOV_INCREASE: Final = RatioFormula(
+    RatioParts(lambda _cell, _all, extra: extra.order_revenue, lambda _cell, _all, extra: extra.orders),
+    minus=RatioParts(
+        lambda cell, _all, extra: cell.revenue - extra.order_revenue,
+        lambda cell, _all, extra: cell.orders - extra.orders,
+    ),
+)
+_CONTRIBUTION: Final = RatioFormula(
+    RatioParts(lambda _cell, _all, extra: extra.revenue, lambda cell, _all, _extra: cell.revenue)
+)
+_CUSTOMER_SHARE: Final = RatioFormula(
+    RatioParts(lambda _cell, _all, extra: extra.customers, lambda _cell, everybody, _extra: everybody.existing),
+    beside=(
+        _beside(
+            "of all customers",
+            lambda _cell, _all, extra: extra.all_customers,
+            lambda _cell, everybody, _extra: everybody.customers,
+        ),
+    ),
+)
+_KEY_ACCOUNTS: Final = RatioFormula(
+    RatioParts(lambda _cell, _all, extra: extra.key_sales, lambda cell, _all, _extra: cell.key_sales),
+    beside=(
+        _beside(
+            "of all sales to everybody",
+            lambda _cell, _all, extra: extra.key_sales,
+            lambda cell, _all, _extra: cell.sales,
+        ),
+    ),
+)
+_CONVERSION: Final = RatioFormula(
+    RatioParts(lambda cell, _all, _extra: cell.accepted, lambda cell, _all, _extra: cell.presented),
+    beside=(
+        _beside(
+            "of them with a window that is still open",
+            lambda cell, _all, _extra: cell.still_open,
+            lambda cell, _all, _extra: cell.presented,
+        ),
+    ),
+    source="offers",
+)
 
 
-def _contribution(cell: KpiSums, _all: KpiSums, extra: Additional) -> Figure:
-    return _ratio(extra.revenue, cell.revenue)
+def _named(name: str) -> SumOf:
+    def part(cell: KpiSums, _all: KpiSums, _extra: Additional) -> float:
+        value: float | None = getattr(cell, name)
+        return 0.0 if value is None else value
+
+    return part
 
 
-def _customer_share(_cell: KpiSums, everybody: KpiSums, extra: Additional) -> Figure:
-    beside = _beside("of all customers", extra.all_customers, everybody.customers)
-    return _ratio(extra.customers, everybody.existing, beside)
-
-
-def _key_accounts(cell: KpiSums, _all: KpiSums, extra: Additional) -> Figure:
-    return _ratio(extra.key_sales, cell.key_sales, _beside("of all sales to everybody", extra.key_sales, cell.sales))
-
-
-def _conversion(cell: KpiSums, _all: KpiSums, _extra: Additional) -> Figure:
-    still_open = _beside("of them with a window that is still open", cell.still_open, cell.presented)
-    return _ratio(cell.accepted, cell.presented, still_open)
+def _plain(numerator: str, denominator: str, source: Source = "orders") -> RatioFormula:
+    """A ratio of two sums of the cell, by their names."""
+    return RatioFormula(RatioParts(_named(numerator), _named(denominator)), source=source)
 
 
 FORMULAS: Final[dict[str, Formula]] = {
-    "upsell_cross_sell_rate": _rate,
-    "upsell_rate": _rate,
-    "cross_sell_rate": _rate,
-    "aov": lambda cell, _all, _extra: _ratio(cell.revenue, cell.orders),
-    "aov_increase": _aov_increase,
-    "revenue_contribution": _contribution,
-    "upsell_revenue_contribution": _contribution,
-    "cross_sell_revenue_contribution": _contribution,
-    "volume_share": lambda cell, _all, _extra: _ratio(cell.volume_revenue, cell.revenue),
-    "offer_conversion_rate": _conversion,
-    "offer_purchase_rate": lambda cell, _all, _extra: _ratio(cell.bought, cell.presented),
-    "upsell_ratio": _customer_share,
-    "customer_cross_sell_rate": _customer_share,
-    "key_account_ratio": _key_accounts,
-    "revenue_per_customer": lambda cell, _all, _extra: _ratio(cell.known_revenue, cell.customers),
-    "units_per_customer": lambda cell, _all, _extra: _ratio(cell.known_units, cell.customers),
-    "sales_breadth": lambda cell, _all, _extra: _ratio(cell.pairs, cell.customers),
-    "aggregate_cross_selling_ratio": lambda cell, everybody, _extra: _ratio(cell.held, everybody.holders),
-    "attrition": lambda cell, _all, _extra: _ratio(cell.lost, cell.active_last or 0.0),
+    "upsell_cross_sell_rate": _RATE,
+    "upsell_rate": _RATE,
+    "cross_sell_rate": _RATE,
+    "aov": _plain("revenue", "orders"),
+    "aov_increase": _AOV_INCREASE,
+    "revenue_contribution": _CONTRIBUTION,
+    "upsell_revenue_contribution": _CONTRIBUTION,
+    "cross_sell_revenue_contribution": _CONTRIBUTION,
+    "volume_share": _plain("volume_revenue", "revenue"),
+    "offer_conversion_rate": _CONVERSION,
+    "offer_purchase_rate": _plain("bought", "presented", "offers"),
+    "upsell_ratio": _CUSTOMER_SHARE,
+    "customer_cross_sell_rate": _CUSTOMER_SHARE,
+    "key_account_ratio": _KEY_ACCOUNTS,
+    "revenue_per_customer": _plain("known_revenue", "customers"),
+    "units_per_customer": _plain("known_units", "customers"),
+    "sales_breadth": _plain("pairs", "customers"),
+    "aggregate_cross_selling_ratio": RatioFormula(
+        RatioParts(lambda cell, _all, _extra: cell.held, lambda _cell, everybody, _extra: everybody.holders),
+        source="held",
+    ),
+    "attrition": _plain("lost", "active_last", "attrition"),
 }

@@ -12,14 +12,16 @@ import pandas as pd
 from recsys.data.sources import connect
 from recsys.data.times import as_utc
 from recsys.evaluation.kpis.attribution import Attribution, aov_effects, attribute
+from recsys.evaluation.kpis.changes import change_intervals
 from recsys.evaluation.kpis.config import KpiConfig, label_of, number_of, start_of
 from recsys.evaluation.kpis.definition import Basis
 from recsys.evaluation.kpis.figures import KpiAggregates, aggregate, figures
 from recsys.evaluation.kpis.registry import REGISTRY
-from recsys.evaluation.kpis.results import KpiReport, Missing
+from recsys.evaluation.kpis.results import KpiReport
 from recsys.evaluation.kpis.sales import Sales, classify_sales
 from recsys.evaluation.kpis.sums import bases_of
 from recsys.evaluation.kpis.tables import EventTables, Table, TempTables, net_order_lines
+from recsys.evaluation.kpis.values import Missing
 from recsys.ladder.tiers import edges_of
 
 _NO_LOG = "not computable: there is no event log; name one as events"
@@ -133,8 +135,9 @@ def kpis_from_tables(
         gathered = aggregate(scratch, sales, log, since=since, as_of=moment, config=config)
         effects = aov_effects(scratch, sales, events, moment) if events is not None else ()
         report = _report(sales, log, gathered, moment, ladder, currency, config)
+        intervals = change_intervals(report.values, gathered, log, since, config)
         notes = report.notes if left_out is None else (f"{left_out[0].upper()}{left_out[1:]}.", *report.notes)
-        return replace(report, aov_effects=effects, notes=notes)
+        return replace(report, aov_effects=effects, notes=notes, intervals=intervals)
 
 
 def _report(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,143 +12,24 @@ import pandas as pd
 
 from recsys.evaluation.kpis.definition import (
     ATTRIBUTED_MEANS,
+    CHANGE_MEANS,
     CUSTOMERS_MEANS,
     ORGANIC_MEANS,
     Basis,
     Dimension,
     KpiDefinition,
     Period,
+    standard_attributes,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class SecondaryFigure:
-    """A second reading that is printed beside a figure.
-
-    Attributes:
-        label: what it is.
-        numerator: above the line.
-        denominator: below it.
-        value: None where nothing is below the line.
-    """
-
-    label: str
-    numerator: float
-    denominator: float
-    value: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A formula worked out.
-
-    Attributes:
-        numerator: above the line (for the AOV increase: AOV with).
-        denominator: below it (for the AOV increase: AOV without).
-        value: None where nothing is below the line.
-        beside: further readings.
-    """
-
-    numerator: float
-    denominator: float
-    value: float | None
-    beside: tuple[SecondaryFigure, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class KpiValue:
-    """One KPI for one segment and period.
-
-    Attributes:
-        kpi: its name in the registry.
-        basis: what it was read off.
-        dimension: of the segment; None overall.
-        group: the segment; None overall, `(not stated)` where a row does not say.
-        period: label of the period; None over the whole range.
-        complete: the period was over at the figures' date.
-        figure: what came out.
-    """
-
-    kpi: str
-    basis: Basis
-    dimension: Dimension | None
-    group: str | None
-    period: str | None
-    complete: bool
-    figure: Figure
-
-    @property
-    def value(self) -> float | None:
-        """The value; None where nothing is below the line."""
-        return self.figure.value
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A figure that can't be computed.
-
-    Attributes:
-        kpi: its name.
-        basis: of which basis.
-        why: what is missing and how to give it.
-    """
-
-    kpi: str
-    basis: Basis
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class AovEffect:
-    """What an arm of an experiment did to AOV.
-
-    Attributes:
-        experiment: its id.
-        arm: the arm.
-        control: the arm it is compared with.
-        control_aov: AOV there.
-        arm_aov: AOV in the arm.
-        effect: their difference, in money.
-        low: lower limit at 95 %.
-        high: upper limit.
-        n_accounts: of both arms.
-    """
-
-    experiment: str
-    arm: str
-    control: str
-    control_aov: float
-    arm_aov: float
-    effect: float
-    low: float
-    high: float
-    n_accounts: int
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What a KPI did from one complete period to the next.
-
-    Attributes:
-        now: label of the last complete period.
-        before: label of the one before.
-        value: in the last one.
-        last: in the one before.
-        difference: value - last.
-        relative: difference / |last|; None where last is zero.
-        moved: at least as much as the configuration calls a move.
-        better: the move goes the way that is better; None where neither way is.
-    """
-
-    now: str
-    before: str
-    value: float
-    last: float
-    difference: float
-    relative: float | None
-    moved: bool
-    better: bool | None
-
+from recsys.evaluation.kpis.values import (
+    AovEffect,
+    Change,
+    ChangeInterval,
+    KpiValue,
+    Missing,
+    compared_values,
+    reading_of,
+)
 
 _SCHEMA_VERSION: Final = 1
 
@@ -175,6 +57,7 @@ class KpiReport:
         targets: by KPI.
         notes: what a reader should know.
         aov_effects: the randomised effects on AOV, beside the descriptive AOV increase; empty without an experiment.
+        intervals: of the change to the last complete period, by KPI and basis.
     """
 
     definitions: tuple[KpiDefinition, ...]
@@ -195,6 +78,7 @@ class KpiReport:
     targets: dict[str, float]
     notes: tuple[str, ...]
     aov_effects: tuple[AovEffect, ...] = ()
+    intervals: Mapping[tuple[str, Basis], ChangeInterval] = field(default_factory=dict)
 
     def get(
         self,
@@ -235,22 +119,50 @@ class KpiReport:
             if (item.kpi, item.basis, item.dimension) == (kpi, basis, dimension) and item.period is None
         )
 
+    @property
+    def last_period(self) -> str | None:
+        """The label of the last period that was over at the figures' date; None where none was."""
+        complete = [item.period for item in self.series("aov", "history") if item.complete]
+        return complete[-1] if complete else None
+
+    def last(self, kpi: str, basis: Basis) -> KpiValue | None:
+        """Return a KPI's figure of the last complete period, whatever came before; None without such a period."""
+        complete = [item for item in self.series(kpi, basis) if item.complete]
+        return complete[-1] if complete else None
+
     def change(self, kpi: str, basis: Basis) -> Change | None:
-        """Return what a KPI did from the last complete period but one to the last; None where one has no value."""
-        series = [item for item in self.series(kpi, basis) if item.complete]
-        if len(series) < 2:
+        """Return what a KPI did from the latest complete period with a value before the last one to the last one.
+
+        None where the last complete period has no value, or none before it has.
+        """
+        series = self.series(kpi, basis)
+        pair = compared_values(series)
+        if pair is None:
             return None
-        before, now = series[-2:]
-        if before.value is None or now.value is None:
-            return None
-        assert before.period is not None
-        assert now.period is not None
-        difference = now.value - before.value
-        relative = difference / abs(before.value) if before.value else None
+        (before, last), (now, value) = ((str(item.period), item.value or 0.0) for item in pair)
+        difference = value - last
+        relative = difference / abs(last) if last else None
         moved = abs(difference) > 0 if relative is None else abs(relative) >= self.moved_share
         direction = next(item.direction for item in self.definitions if item.name == kpi)
         better = None if direction == "neither" else (difference > 0) == (direction == "higher")
-        return Change(now.period, before.period, now.value, before.value, difference, relative, moved, better)
+        found = self.intervals.get((kpi, basis))
+        is_open = basis == "log" and self.get("offer_conversion_rate", "log", period=now).figure.beside[0].numerator > 0
+        labels = [item.period for item in series]
+        return Change(
+            now=now,
+            before=before,
+            value=value,
+            last=last,
+            difference=difference,
+            relative=relative,
+            moved=moved,
+            better=better,
+            low=None if found is None else found.low,
+            high=None if found is None else found.high,
+            n_accounts=None if found is None else found.n_accounts,
+            adjacent=labels.index(now) - labels.index(before) == 1,
+            reading="windows open" if is_open else reading_of(found, moved, better),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values; `schema_version` rises when a field changes its meaning."""
@@ -268,8 +180,13 @@ class KpiReport:
             "n_orders": self.n_orders,
             "n_customers": self.n_customers,
             "moved_share": self.moved_share,
-            "meaning": {"organic": ORGANIC_MEANS, "attributed": ATTRIBUTED_MEANS, "customers": CUSTOMERS_MEANS},
-            "definitions": [asdict(item) | {"target": self.targets.get(item.name)} for item in self.definitions],
+            "meaning": {
+                "organic": ORGANIC_MEANS,
+                "attributed": ATTRIBUTED_MEANS,
+                "customers": CUSTOMERS_MEANS,
+                "change": CHANGE_MEANS,
+            },
+            "definitions": [definition_document(item, self.targets.get(item.name)) for item in self.definitions],
             "values": [_value(item) for item in self.values],
             "changes": [
                 {"kpi": definition.name, "basis": basis} | asdict(change)
@@ -280,6 +197,7 @@ class KpiReport:
             "aov_effects": [asdict(item) for item in self.aov_effects],
             "not_computable": [asdict(item) for item in self.missing],
             "notes": list(self.notes),
+            "last_period": self.last_period,
         }
 
     def to_json(self) -> str:
@@ -289,6 +207,20 @@ class KpiReport:
     def to_frame(self) -> pd.DataFrame:
         """Return one row a figure: of which KPI, basis, segment and period, and its numerator and denominator."""
         return pd.DataFrame([_value(item) for item in self.values]).drop(columns="beside")
+
+
+def definition_document(definition: KpiDefinition, target: float | None) -> dict[str, Any]:
+    """Return a definition as JSON values: its fields, the target, and the twelve attributes by their standard names."""
+    twelve = standard_attributes(definition)
+    plain = {name: value for name, value in asdict(definition).items() if name not in twelve or name == "formula"}
+    # Version 1 of the layout calls five attributes by older names; readers of it find them still.
+    older = {
+        "estimator": definition.approach,
+        "tells": definition.insight,
+        "ask": definition.diagnostics,
+        "misleads": definition.risks,
+    }
+    return plain | older | {"target": target, "attributes": twelve}
 
 
 def _value(item: KpiValue) -> dict[str, Any]:

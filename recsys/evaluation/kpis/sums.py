@@ -13,10 +13,11 @@ import ibis
 from recsys.data.times import naive_utc
 from recsys.evaluation.kpis.attribution import Attribution
 from recsys.evaluation.kpis.definition import LOG_DIMENSIONS, Basis, Dimension, Kind
-from recsys.evaluation.kpis.formulas import SALE_KINDS, Additional, KpiSums
+from recsys.evaluation.kpis.formulas import SALE_KINDS, Additional, KpiSums, Source
 from recsys.evaluation.kpis.sales import Sales
 
 GROUP: Final = "segment_group"
+CLUSTER: Final = "cluster"
 NOT_STATED: Final = "(not stated)"
 PARTS: Final[tuple[Kind, ...]] = ("upsell", "cross_sell")
 
@@ -155,19 +156,36 @@ def by_scope(found: Iterable[Row]) -> list[tuple[Scope, Row]]:
 
 def cell_of(row: Mapping[str, Any], bases: tuple[Basis, ...]) -> KpiSums:
     """Return the sums of one scope as a cell."""
+    active = row.get("active_last")
+    return _cell(lambda name: float(row.get(name) or 0.0), None if active is None else float(active), bases)
+
+
+def column_cell(table: ibis.Table, bases: tuple[Basis, ...]) -> KpiSums:
+    """Return a cell whose fields are the columns of a table with one row an account and period, 0 for those it lacks.
+
+    A formula's sums over such a cell are expressions of each account's sums.
+    """
+
+    def column(name: str) -> ibis.Value:
+        return table[name].fill_null(0) if name in table.columns else ibis.literal(0.0)
+
+    read: Callable[[str], Any] = column
+    return _cell(read, read("active_last"), bases)
+
+
+def _cell(read: Callable[[str], Any], active: float | None, bases: tuple[Basis, ...]) -> KpiSums:
     plain = {
-        name: float(row.get(name) or 0.0)
+        name: read(name)
         for name in (
             "orders", "orders_existing", "revenue", "known_revenue", "known_units", "volume_revenue", "sales",
             "key_sales", "customers", "existing", "pairs", "lost", "presented", "accepted", "bought", "still_open",
             "held", "holders",
         )
     }  # fmt: skip
-    active = row.get("active_last")
     additional: dict[tuple[Basis, Kind], Additional] = {
         (basis, kind): Additional(
             **{
-                name: float(row.get(f"{name}_{basis}_{kind}") or 0.0)
+                name: read(f"{name}_{basis}_{kind}")
                 for name in (
                     "orders", "sales", "revenue", "order_revenue", "key_sales", "customers", "all_customers",
                 )
@@ -176,7 +194,54 @@ def cell_of(row: Mapping[str, Any], bases: tuple[Basis, ...]) -> KpiSums:
         for basis in bases
         for kind in SALE_KINDS
     }  # fmt: skip
-    return KpiSums(**plain, active_last=None if active is None else float(active), additional=additional)
+    return KpiSums(**plain, active_last=active, additional=additional)
+
+
+def account_sums(
+    history: ibis.Table,
+    offers: ibis.Table | None,
+    bases: tuple[Basis, ...],
+    compared: tuple[int, int],
+    since: datetime | None,
+) -> dict[Source, ibis.Table]:
+    """Return the sums of every account in each of two periods, by the rows they are counted from.
+
+    Each table has `cluster period` and the names of a cell's sums. A cluster is an account; an order without one, and
+    the offers of a decision without one, are a cluster of their own.
+
+    Args:
+        history: order rows of the range and those before it.
+        offers: presented offers; None without a log.
+        bases: which additional sales the rows have.
+        compared: numbers of the two periods.
+        since: rows of orders and offers before it count for customers of the period before and products held only.
+    """
+    keys = [CLUSTER, "period"]
+    rows = history.mutate(**{CLUSTER: ibis.coalesce(history["account"], -1 - history["order"])})
+    recent = _of_periods(rows, compared, since, "ordered_at")
+    customers = _customers(recent, keys, bases)
+    found: dict[Source, ibis.Table] = {
+        "orders": _sums(recent, keys, bases).left_join(customers, keys).drop(f"{CLUSTER}_right", "period_right"),
+        "attrition": _attrition(rows, keys, compared),
+        "held": ibis.union(*(_held(rows, period) for period in compared)),
+    }
+    if offers is not None:
+        own = ibis.coalesce(offers["account"].cast("string"), "decision " + offers["decision_id"])
+        shown = _of_periods(offers.mutate(**{CLUSTER: own}), compared, since, "presented_at")
+        found["offers"] = shown.group_by(keys).agg(**_offer_columns(shown))
+    return found
+
+
+def _of_periods(rows: ibis.Table, compared: tuple[int, int], since: datetime | None, time: str) -> ibis.Table:
+    kept = rows.filter(rows["period"].isin(compared))
+    return kept if since is None else kept.filter(kept[time] >= naive_utc(since))
+
+
+def _held(rows: ibis.Table, period: int) -> ibis.Table:
+    """Products that each account held at the end of a period."""
+    until = rows.filter((rows["period"] <= period) & rows["account"].notnull())
+    held = until.group_by(CLUSTER).agg(held=until["n_new"].sum(), holders=(until["place"] == 1).sum())
+    return held.mutate(period=ibis.literal(period, "int64"))
 
 
 def _sums(rows: ibis.Table, keys: list[str], bases: tuple[Basis, ...]) -> ibis.Table:
@@ -251,14 +316,18 @@ def offer_sums(
         offers = offers.filter(offers["presented_at"] >= naive_utc(since))
     if dimension is not None:
         offers = _grouped(offers, sales, dimension)
-    columns = {
+    columns = _offer_columns(offers)
+    summed = offers.group_by(keys).agg(**columns) if keys else offers.agg(**columns)
+    return by_scope(summed.to_pyarrow().to_pylist())
+
+
+def _offer_columns(offers: ibis.Table) -> dict[str, ibis.Value]:
+    return {
         "presented": offers.count(),
         "accepted": offers["accepted"].sum(),
         "bought": offers["bought"].sum(),
         "still_open": offers["is_open"].sum(),
     }
-    summed = offers.group_by(keys).agg(**columns) if keys else offers.agg(**columns)
-    return by_scope(summed.to_pyarrow().to_pylist())
 
 
 def attributed_sums(

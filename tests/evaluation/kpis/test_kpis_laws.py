@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import entry_points
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from recsys.contracts import columns as c
 from recsys.errors import DataError, EmptyDataError, MissingColumnError
 from recsys.evaluation.kpis.config import KpiConfig
+from recsys.evaluation.kpis.definition import standard_attributes
 from recsys.evaluation.kpis.formulas import FORMULAS
 from recsys.evaluation.kpis.registry import REGISTRY
 from recsys.evaluation.kpis.report import kpis_from_tables
@@ -65,6 +68,27 @@ def report(log: SimulatedExperiment) -> KpiReport:
 
 def test_every_kpi_has_a_formula() -> None:
     assert set(FORMULAS) == set(REGISTRY)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_kpi_has_its_twelve_attributes_in_words_of_its_own(name: str) -> None:
+    twelve = standard_attributes(REGISTRY[name])
+    assert list(twelve) == [
+        "definition", "insight", "approach", "formula", "trend", "diagnostics", "tips", "charts", "risks", "tools",
+        "integration_points", "change_impact",
+    ]  # fmt: skip
+    assert all(len(text.split()) >= 3 for attribute, text in twelve.items() if attribute != "approach")
+    definitions = [item.definition for item in REGISTRY.values()]
+    assert len(set(definitions)) == len(definitions)
+    assert "`offers " in twelve["tools"]
+
+
+def test_commands_that_definitions_name_exist() -> None:
+    named = {word for item in REGISTRY.values() for text in standard_attributes(item).values()
+             for word in re.findall(r"`offers ([a-z]+)", text)}  # fmt: skip
+    known = {entry.name for entry in entry_points(group="offer_engine.commands")}
+    assert len(named) > 4
+    assert named <= known
 
 
 @pytest.mark.parametrize("name", ADDITIVE)
@@ -301,6 +325,7 @@ def test_what_counts_as_a_move_and_which_way_is_better(log: SimulatedExperiment)
     assert change is not None
     assert change.moved
     assert change.better == (change.difference < 0)
+    assert change.reading in {"better", "worse", "within noise"}
     steady = calm.change("attrition", "history")
     assert steady is not None
     assert not steady.moved

@@ -10,6 +10,7 @@ CUSTOMER_VALUE_KPIS: Final = (
     KpiDefinition(
         name="revenue_per_customer",
         title="Revenue per customer",
+        definition="What a customer that ordered in the period spent in it.",
         formula="revenue / customers",
         numerator="revenue of orders with an account, net of discounts and returns",
         denominator="accounts that ordered in the period",
@@ -19,15 +20,32 @@ CUSTOMER_VALUE_KPIS: Final = (
         bases=HISTORY,
         dimensions=ALL_SEGMENTS,
         window="none",
-        estimator="ratio of sums; the decision metric of an experiment divides by assigned accounts instead",
+        approach="ratio of sums; the decision metric of an experiment divides by assigned accounts instead",
         moves_denominator=CUSTOMERS_VARY,
-        tells="what a customer is worth in a period",
-        ask="More orders, or bigger ones? More customers of which kind?",
-        misleads="it rises when small customers leave; read it with attrition",
+        insight="what a customer is worth in a period",
+        diagnostics="More orders, or bigger ones? More customers of which kind?",
+        risks="it rises when small customers leave; read it with attrition",
+        trend="By quarter against the same quarter a year before; a longer period is higher by itself.",
+        tips=(
+            "Split it before acting: orders per customer times AOV. Falling orders ask for reminders and calls, a "
+            "falling AOV for offers in the cart."
+        ),
+        tools=(
+            "`offers kpis --by segment,region`; revenue per assigned account in `offers experiment readout` decides"
+            " whether offers earn."
+        ),
+        integration_points=(
+            "Order lines `account_id quantity unit_price discount currency`; orders without an account (counter "
+            "sales) are left out."
+        ),
+        change_impact=(
+            "Is orders per customer times AOV: moves with both. Rises by itself when attrition takes small customers."
+        ),
     ),
     KpiDefinition(
         name="units_per_customer",
         title="Units per customer",
+        definition="How many units a customer that ordered in the period took in it.",
         formula="units / customers",
         numerator="units of orders with an account, net of returns",
         denominator="accounts that ordered in the period",
@@ -37,15 +55,30 @@ CUSTOMER_VALUE_KPIS: Final = (
         bases=HISTORY,
         dimensions=ALL_SEGMENTS,
         window="none",
-        estimator="ratio of sums",
+        approach="ratio of sums",
         moves_denominator=CUSTOMERS_VARY,
-        tells="the volume a customer takes in a period",
-        ask="Did the price level or the mix of pack sizes change?",
-        misleads="a unit of one product is not a unit of another",
+        insight="the volume a customer takes in a period",
+        diagnostics="Did the price level or the mix of pack sizes change?",
+        risks="a unit of one product is not a unit of another",
+        trend="Compare within one category; the mix of pack sizes drifts over years.",
+        tips=(
+            "Units up and revenue not: larger packs or discounts. For more of the same product use the quantity "
+            "that an offer proposes, not another product."
+        ),
+        tools="`offers kpis --by category,product`.",
+        integration_points=(
+            "Order lines `quantity`, in one unit of measure a product (pieces, not cartons in some lines and pieces"
+            " in others)."
+        ),
+        change_impact=(
+            "With prices fixed revenue per customer moves in proportion; an upsell that replaces several cheap "
+            "units by one lowers it and lifts revenue."
+        ),
     ),
     KpiDefinition(
         name="sales_breadth",
         title="Sales breadth",
+        definition="How many different products a customer that ordered in the period bought in it.",
         formula="distinct products per customer",
         numerator="distinct pairs of account and product that were bought in the period",
         denominator="accounts that ordered in the period",
@@ -55,15 +88,30 @@ CUSTOMER_VALUE_KPIS: Final = (
         bases=HISTORY,
         dimensions=ALL_SEGMENTS,
         window="none",
-        estimator="ratio of counts",
+        approach="ratio of counts",
         moves_denominator=CUSTOMERS_VARY,
-        tells="how wide a customer buys",
-        ask="Did the range change, or how much of it customers take?",
-        misleads="longer periods are broader by themselves",
+        insight="how wide a customer buys",
+        diagnostics="Did the range change, or how much of it customers take?",
+        risks="longer periods are broader by themselves",
+        trend="Longer periods are broader; a new range lifts it for everybody for a season.",
+        tips=(
+            "Complements with the cart widen at once, new families widen for good: see whether the customer "
+            "cross-sell rate rose with it."
+        ),
+        tools="`offers kpis --by segment,category`; GET /v1/products/{id}/complements for what goes with a product.",
+        integration_points=(
+            "Order lines `account_id product_id`; variants under ids of their own inflate it (map them to one "
+            "article first)."
+        ),
+        change_impact=(
+            "Rises with organic cross-sell; lifts AOV where it adds lines, and the aggregate ratio only by products"
+            " that are new to the account."
+        ),
     ),
     KpiDefinition(
         name="aggregate_cross_selling_ratio",
         title="Aggregate cross-selling ratio",
+        definition="How many different products the customer base has ever bought, a customer.",
         formula="products held / customers",
         numerator="distinct pairs of account and product ever bought, up to the end of the period",
         denominator="accounts that ever ordered, up to the end of the period",
@@ -73,10 +121,27 @@ CUSTOMER_VALUE_KPIS: Final = (
         bases=HISTORY,
         dimensions=("product", "category", "segment", "region", "owner"),
         window="none",
-        estimator="ratio of counts over the whole history",
+        approach="ratio of counts over the whole history",
         moves_denominator="only through accounts that would never have ordered",
-        tells="how many products the customer base holds in all",
-        ask="Do new customers dilute it, or do old ones stop widening?",
-        misleads="it only ever counts up for an account, also for one that left long ago",
+        insight="how many products the customer base holds in all",
+        diagnostics="Do new customers dilute it, or do old ones stop widening?",
+        risks="it only ever counts up for an account, also for one that left long ago",
+        trend=(
+            "Rises for ever and flattens; a fall means many new customers, not lost breadth. Read its slope, by "
+            "segment."
+        ),
+        tips=(
+            "Where old accounts stand still, work the whitespace (GET /v1/accounts/{id}/whitespace); where new ones"
+            " dilute it, sell the second product soon after the first order."
+        ),
+        tools="`offers kpis --by segment,category`; `offers recommend` for the next product of every account.",
+        integration_points=(
+            "The whole history of order lines, not an extract of the last year; accounts merged in the CRM must "
+            "have one `account_id`."
+        ),
+        change_impact=(
+            "Follows breadth and the customer cross-sell rate with a delay; new customers lower it while they lift "
+            "revenue."
+        ),
     ),
 )
