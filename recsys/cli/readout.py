@@ -70,7 +70,7 @@ def readout_command(
     assigned_at: Annotated[str | None, typer.Option(help="With --orders: column of the assignment's time.")] = None,
     window_days: Annotated[int, typer.Option(help="With --orders: days after the assignment that count.")] = 28,
     started: Annotated[str | None, typer.Option(help="When all units, or the plan, started.")] = None,
-    as_of: Annotated[str | None, typer.Option(help="Judge as of this moment (UTC); default: now.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="Judge as of this moment (UTC), at most now; default: now.")] = None,
     override: Annotated[str | None, typer.Option(help="A decision against the rules; needs --reason.")] = None,
     reason: Annotated[str, typer.Option(help="Why the rules are overridden.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for readout.json, readout.html and readout.md.")] = None,
@@ -84,13 +84,14 @@ def readout_command(
     from recsys.evaluation.readout.from_table import TableSpec, table_readout, with_plan
     from recsys.evaluation.statistics.metric import parse_margins, parse_ratios
 
-    moment = parse_moment(as_of) if as_of else None
+    now = datetime.now(UTC)
+    moment = min(parse_moment(as_of), now) if as_of else None  # what lies ahead has not happened yet
     decided = _override(override, reason)
     if (experiment_id is None) == (data is None):
         raise ReadoutError("give either an experiment of the event store, or --data with a table of its units")
     if data is None:
-        now = moment or datetime.now(UTC)
-        _report(_from_store(store, str(experiment_id), now, decided, accounts, currency), out, mlflow_run)
+        found = _from_store(store, str(experiment_id), moment or now, decided, accounts, currency)
+        _report(found, out, mlflow_run)
         return
     if accounts is not None:
         raise ReadoutError("--accounts with --data, must go with an experiment of the store; name columns by --segment")
@@ -119,13 +120,14 @@ def readout_command(
     )
     config = _config(form, alpha=alpha, practical_margin=practical_margin, correction=correction, cap_percentile=cap)
     if orders is None:
-        found = table_readout(data, form, config, now=moment or datetime.now(UTC), override=decided)
+        found = table_readout(data, form, config, now=moment or now, override=decided)
     else:
         spec = ReadSpec(orders=orders, preset=preset, mapping=parse_map(map_) if map_ else {}, currency=currency)
         days = form.plan.plan.attribution_window_days if form.plan else window_days
         start = parse_moment(started) if started else None
         order_form = OrdersSpec(form, spec, days, assigned_at, start)
-        found = orders_readout(data, order_form, config, now=moment, override=decided)
+        until = moment or (now if form.plan else None)
+        found = orders_readout(data, order_form, config, now=until, override=decided)
     _report(found, out, mlflow_run)
 
 

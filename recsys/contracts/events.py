@@ -216,13 +216,14 @@ class EventQuery:
         decision_ids: of decisions, their offers and outcomes; empty means all.
         outcome_ids: of outcomes; empty means all.
         order_ids: of order lines; empty means all.
-        experiment_id: of decisions, those that were part of the experiment, also beside others.
+        experiment_id: of decisions, those that were part of the experiment, also beside others; of assignments.
         recorded_since: what reached the store at or after this time, UTC; decisions and assignments refuse it.
         changed_since: rows that were written, or written over, since a position of the feed; decisions only where they
             declare that returned is presented. Tables that have no feed refuse it.
         from_decision_id: decisions, their offers and outcomes from this id on; ids sort by time and have an index.
         presented: decisions that declare that returned is presented (True), or that do not (False).
         columns: which columns are wanted, in this order; empty means all.
+        newest: only the latest of these rows.
     """
 
     table: TableName
@@ -238,3 +239,4 @@ class EventQuery:
     from_decision_id: str | None = None
     presented: bool | None = None
     columns: tuple[str, ...] = ()
+    newest: bool = False

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.contracts.decisions import ASSIGNMENT_COLUMNS, SEVERAL, Decision, assignments_of
-from recsys.contracts.events import EventQuery
+from recsys.contracts.events import EventQuery, TableName
 from recsys.events.store import EventStore
 
 if TYPE_CHECKING:
@@ -45,6 +46,26 @@ def read_assigned(store: EventStore, query: EventQuery) -> pa.Table:
         several = pa.Table.from_pylist(rows, schema=table.schema)
         in_one = pa.concat_tables([in_one, several]).sort_by([(name, "ascending") for name in _ORDER])
     return in_one.select(query.columns)
+
+
+_HAPPENING: Final[Mapping[TableName, tuple[str, ...]]] = {
+    "decisions": ("decided_at",),
+    "outcomes": ("occurred_at", "recorded_at"),
+    "order_lines": ("ordered_at", "recorded_at"),
+    "assignments": ("assigned_at",),
+}
+
+
+def last_event_at(store: EventStore) -> datetime | None:
+    """Return when the last thing happened that a store knows of; None where nothing did.
+
+    Nothing happens later than it was recorded, so that an order of tomorrow does not make the log reach further.
+    """
+    found: list[datetime] = []
+    for table, columns in _HAPPENING.items():
+        rows = store.read(EventQuery(table, columns=columns, newest=True)).to_pylist()
+        found += [min(row.values()) for row in rows]
+    return max(found, default=None)
 
 
 def read_frame(store: EventStore, query: EventQuery) -> pd.DataFrame:

@@ -146,7 +146,7 @@ def wanted_schema(query: EventQuery) -> pa.Schema:
         "order_id": bool(query.order_ids),
         "recorded_at": query.recorded_since is not None,
         "presented": query.presented is not None,
-        "context": query.experiment_id is not None,
+        "experiment_id": query.experiment_id is not None,
     }
     if query.changed_since is not None and query.table not in FED:
         raise ConfigError(f"{query.table} has no feed of changes; leave changed_since out")
@@ -169,7 +169,9 @@ def select_statement(query: EventQuery) -> sa.Select[Any]:
     wanted = [table.c[name] for name in query.columns] if query.columns else list(table.columns)
     columns = [sa.cast(item, sa.Text) if isinstance(item.type, sa.JSON) else item for item in wanted]
     identity = table.primary_key.columns or [table.c.decision_id, table.c.rank]
-    return sa.select(*columns).where(*_conditions(query, table, time)).order_by(time, *identity)
+    found = sa.select(*columns).where(*_conditions(query, table, time))
+    order = [time, *identity]
+    return found.order_by(*(column.desc() for column in order)).limit(1) if query.newest else found.order_by(*order)
 
 
 def _conditions(query: EventQuery, table: sa.Table, time: sa.Column[Any]) -> Iterator[sa.ColumnElement[bool]]:
@@ -190,7 +192,9 @@ def _conditions(query: EventQuery, table: sa.Table, time: sa.Column[Any]) -> Ite
 
 
 def _is_part_of(table: sa.Table, experiment_id: str) -> sa.ColumnElement[bool]:
-    """Whether a decision has an experiment in its columns, or among several in its context."""
+    """Whether a row has an experiment in its columns; a decision also among several in its context."""
+    if "context" not in table.c:
+        return table.c.experiment_id == experiment_id
     context = sa.cast(table.c.context, sa.Text)
     without = sa.func.replace(context, assignment_mark(experiment_id), "")  # LIKE would take e for E on SQLite
     return (table.c.experiment_id == experiment_id) | (context != without)

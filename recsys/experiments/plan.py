@@ -212,6 +212,18 @@ class LockedPlan:
     stopped_at: datetime | None = None
 
     @property
+    def is_stopped_early(self) -> bool:
+        """Whether it was stopped before its planned end: whoever chose that moment had seen figures."""
+        return self.stopped_at is not None and self.stopped_at < self.plan.planned_end
+
+    @property
+    def decision_due(self) -> datetime:
+        """As of when it is decided: what was stopped early as soon as late rows are in, by anytime-valid intervals."""
+        if self.stopped_at is not None and self.is_stopped_early:
+            return self.stopped_at + timedelta(days=self.plan.lateness_days)
+        return self.plan.decision_due
+
+    @property
     def is_unchanged(self) -> bool:
         """Whether the plan is still the one that was locked."""
         return plan_hash(self.plan) == self.plan_hash

@@ -16,6 +16,7 @@ from recsys.reporting.svg import PALETTE
 if TYPE_CHECKING:  # a server needs the template alone, and starts in half the time without a readout's libraries
     from recsys.evaluation.kpis.definition import Basis, KpiUnit
     from recsys.evaluation.readout.arm_effects import Effect
+    from recsys.evaluation.readout.design import Timing
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
@@ -66,6 +67,14 @@ def relative_interval(effect: Effect) -> str:
         return "–"
     low, high = percent(effect.relative_low), percent(effect.relative_high)
     return f"{percent(effect.relative)} [{low}, {high}]"
+
+
+def timing_parts(timing: Timing) -> list[str]:
+    """Return as of when a readout judges and how much of its plan is there, as short sentences without a full stop."""
+    named = (("as of", timing.as_of), ("last event", timing.last_event), ("decision due", timing.decision_due))
+    parts = [f"{name} {moment:%Y-%m-%d %H:%M} UTC" for name, moment in named if moment is not None]
+    planned = "" if timing.planned_size is None else f" of {timing.planned_size:,} planned"
+    return [*parts, f"smallest arm {timing.smallest_arm:,}{planned}"]
 
 
 def p_text(value: float | None) -> str:

@@ -14,7 +14,15 @@ from recsys.evaluation.readout.breakdowns import Histogram, SegmentEffect
 from recsys.evaluation.readout.over_time import Look, Novelty
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.statistics.decomposition import Decomposition
-from recsys.reporting.formatting import interval, number, p_text, page_template, percent, relative_interval
+from recsys.reporting.formatting import (
+    interval,
+    number,
+    p_text,
+    page_template,
+    percent,
+    relative_interval,
+    timing_parts,
+)
 from recsys.reporting.readout_text import markdown_page
 from recsys.reporting.svg import (
     CONTROL,
@@ -48,6 +56,7 @@ def html_page(readout: Readout) -> str:
     return template.render(
         r=readout,
         interval=interval,
+        timing=timing_parts(readout.timing),
         has_margins=any(effect.margin is not None for effect in readout.effects),
         by_status={
             status: [check for check in readout.health if check.status == status]

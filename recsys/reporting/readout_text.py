@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys.evaluation.readout.results import Readout
-from recsys.reporting.formatting import interval, number, p_text, percent, relative_interval
+from recsys.reporting.formatting import interval, number, p_text, percent, relative_interval, timing_parts
 
 
 def markdown_page(readout: Readout) -> str:
@@ -23,6 +23,8 @@ def _lines(readout: Readout) -> Iterator[str]:
     plan = f"plan `{readout.plan.plan_hash[:16]}`" if readout.plan else "no locked plan"
     counts = ", ".join(f"{arm} {count:,}" for arm, count in readout.counts.items())
     yield f"{plan}; unit {readout.unit}; control {readout.control}; {counts}; alpha {readout.alpha}"
+    yield ""
+    yield "; ".join(timing_parts(readout.timing))
     yield ""
     for verdict in readout.verdict.arms:
         yield f"- **{verdict.arm}: {verdict.verdict}**, because {verdict.rule}. {verdict.reason}"
@@ -141,6 +143,8 @@ def readout_tables(readout: Readout) -> Iterator[RenderableType]:
     for verdict in readout.verdict.arms:
         yield Text(f"{verdict.verdict}: {verdict.arm}, because {verdict.rule}", style="bold")
         yield Text(f"  {verdict.reason}")
+    if readout.plan or readout.timing.last_event:
+        yield Text("; ".join(timing_parts(readout.timing)))
     if readout.verdict.override:
         yield Text(f"Overridden: {readout.verdict.override.verdict}, {readout.verdict.override.reason}")
     for check in readout.health:

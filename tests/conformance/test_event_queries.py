@@ -13,11 +13,12 @@ from recsys.contracts.events import (
     AccountUpdate,
     EventQuery,
     FeedPosition,
+    RecordedAssignment,
     VisitorLink,
 )
 from recsys.contracts.offers import AccountState, OfferRequest
 from recsys.errors import ConfigError
-from recsys.events.reading import read_assigned, read_decisions
+from recsys.events.reading import last_event_at, read_assigned, read_decisions
 from recsys.events.schema import FED
 from recsys.events.store import EventStore
 from tests.support.stored_events import NOON, decision, line, outcome, product
@@ -122,5 +123,24 @@ def test_the_decisions_of_an_experiment_are_found_beside_other_layers(store: Eve
         assert store.read(query)["decision_id"].to_pylist() == expected
         found = read_assigned(store, query)
         assert found.to_pylist() == [{"decision_id": name, "experiment_id": wanted.experiment_id} for name in expected]
-    with pytest.raises(ConfigError, match="outcomes has no context"):
+    with pytest.raises(ConfigError, match="outcomes has no experiment_id"):
         store.read(EventQuery("outcomes", experiment_id="e1"))
+
+
+def test_the_newest_row_and_how_far_the_log_reaches(store: EventStore) -> None:
+    assert last_event_at(store) is None
+    store.append([line("o1"), replace(line("o2"), ordered_at=NOON + timedelta(days=1), recorded_at=NOON)])
+    newest = store.read(EventQuery("order_lines", columns=("order_id",), newest=True))
+    assert newest["order_id"].to_pylist() == ["o2"]
+    assert last_event_at(store) == NOON  # an order of tomorrow was recorded today
+    store.append([decision("d1", decided_at=NOON + timedelta(hours=1))])
+    assert last_event_at(store) == NOON + timedelta(hours=1)
+
+
+def test_the_assignments_of_an_experiment(store: EventStore) -> None:
+    assigned = RecordedAssignment(
+        experiment_id="e1", version=1, unit_id="A1", arm="a", unit="account", probability=0.5, assigned_at=NOON
+    )
+    store.append([assigned, replace(assigned, experiment_id="E1", unit_id="A2")])
+    found = store.read(EventQuery("assignments", experiment_id="e1", columns=("unit_id",)))
+    assert found["unit_id"].to_pylist() == ["A1"]

@@ -64,6 +64,7 @@ def shop(api: httpx.Client, clock: Clock, n_accounts: int) -> None:
         orders = [order | {"order_id": f"o{i}-{number}"} for number in range((1, 2, 1, 0)[i % 4])]
         assert not orders or api.post("/v1/orders", json={"orders": orders}).status_code == 200
     clock.now = NOW + timedelta(days=20)
+    assert api.post("/v1/offers", json={"limit": 1}).status_code == 200  # the log reaches until then
 
 
 def test_a_readout_is_made_from_the_log_of_the_server(api: httpx.Client, clock: Clock) -> None:

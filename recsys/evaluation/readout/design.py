@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import ibis
 from pydantic import Field
@@ -44,11 +45,14 @@ class Stage:
     """How far the run has come.
 
     Attributes:
-        is_final: the planned end is reached: the fixed-horizon interval decides, once.
+        is_final: the decision is due and not stored yet: the fixed-horizon interval decides, once.
         has_min_run: the minimum run is over.
         is_mature: enough units have a complete window.
         is_stated: all this was said by the caller, not read from a plan and a log.
         days_left: until the planned end; None where it is not known.
+        has_planned_size: the smallest arm has as many units as were planned.
+        is_over: waiting brings no more units and no more orders, so that nothing is left to wait for.
+        is_decided: the decision is stored; what is looked at later is anytime-valid only.
     """
 
     is_final: bool
@@ -56,6 +60,30 @@ class Stage:
     is_mature: bool
     is_stated: bool = False
     days_left: float | None = None
+    has_planned_size: bool = True
+    is_over: bool = False
+    is_decided: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """As of when a readout judges, and how much of the plan is there by then.
+
+    Attributes:
+        as_of: what was asked for, UTC; None where rows have no times and no plan asks for one.
+        last_event: of the log, UTC; None where rows have no times.
+        counted_until: the moment that counts, the earlier of both: nothing later is finished or mature.
+        decision_due: as of when the plan is decided.
+        planned_size: units of the smallest arm that the plan asks for.
+        smallest_arm: units that it has.
+    """
+
+    as_of: datetime | None
+    last_event: datetime | None
+    counted_until: datetime | None
+    decision_due: datetime | None
+    planned_size: int | None
+    smallest_arm: int
 
 
 FINISHED = Stage(is_final=True, has_min_run=True, is_mature=True, is_stated=True)
@@ -80,6 +108,8 @@ class Design:
         plan: the plan as it was locked; None for a table from elsewhere.
         has_plan_hash: whether the plan's hash was kept at its start.
         shares_are_stated: whether anybody said the shares; else they are taken as equal.
+        as_of: the moment that was asked for; None where none was.
+        last_event: of the log; None where rows have no times.
     """
 
     name: str
@@ -95,6 +125,14 @@ class Design:
     plan: LockedPlan | None = None
     has_plan_hash: bool = True
     shares_are_stated: bool = False
+    as_of: datetime | None = None
+    last_event: datetime | None = None
+
+    @property
+    def counted_until(self) -> datetime | None:
+        """The moment that counts: the earlier of what was asked for and the log's last event."""
+        known = [moment for moment in (self.as_of, self.last_event) if moment is not None]
+        return min(known, default=None)
 
     @property
     def treatments(self) -> tuple[str, ...]:
@@ -274,6 +312,11 @@ def refuse_values_as_segments(values: Sequence[str], segments: Sequence[str]) ->
                 f"segment {name!r} is a value of a metric too, must be another column: a split by an outcome compares "
                 "unlike units; copy what was known before the start under a name of its own"
             )
+
+
+def smallest_arm(shares: Mapping[str, float], counts: Mapping[str, int]) -> int:
+    """Return the units of the arm that has the fewest."""
+    return min(counts.get(arm, 0) for arm in shares)
 
 
 def is_constant_within(table: ibis.Table, by: str, column: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,14 @@ from recsys.data.history import seconds_of_times
 from recsys.data.sources import DataSource, connect, open_source
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.design import ReadoutConfig, refuse_missing
-from recsys.evaluation.readout.from_orders import ExperimentData, readout_of
+from recsys.evaluation.readout.from_orders import ExperimentData, entered_in_time, readout_of
 from recsys.evaluation.readout.from_table import TableSpec, with_plan
 from recsys.evaluation.readout.health import LogFacts
 from recsys.evaluation.readout.purchases import DAY, REVENUE, Assigned, gather_purchases
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.readout.verdict import VerdictOverride
 from recsys.evaluation.statistics.metric import Ratio
-from recsys.events.reading import read_assigned
+from recsys.events.reading import last_event_at, read_assigned
 from recsys.events.store import EventStore
 from recsys.experiments.plan import ExperimentPlan, LockedPlan, parse_plan
 
@@ -34,6 +34,7 @@ _ARM = "arm"
 ASSIGNED_AT = "assigned_at"
 DECIDED_AT = "decided_at"
 OCCURRED_AT = "occurred_at"
+RECORDED_AT = "recorded_at"
 PRESENTED_AT = "presented_at"
 
 PRESENTED = "presented_offers"
@@ -54,6 +55,8 @@ class ExperimentLog:
         lines: `order_id account_id product_id ordered_at revenue`, where `account_id` is the unit; returns negative.
         notes: sentences about the data.
         currency: of the revenue; None where the orders do not say.
+        last_event: until when anything was logged; None where the log is known to be complete.
+        is_decided: whether the decision is stored already.
     """
 
     plan: LockedPlan
@@ -64,6 +67,14 @@ class ExperimentLog:
     lines: pd.DataFrame
     notes: tuple[str, ...] = ()
     currency: str | None = None
+    last_event: datetime | None = None
+    is_decided: bool = False
+
+    def counted_until(self, now: datetime) -> datetime:
+        """Return the earlier of `now` and the log's last event: what lies after it has not happened yet."""
+        if self.last_event is None:
+            return now
+        return min(now, self.last_event + timedelta(seconds=1))  # the second of the last event counts
 
 
 def experiment_data(log: ExperimentLog, now: datetime) -> ExperimentData:
@@ -75,6 +86,8 @@ def experiment_data(log: ExperimentLog, now: datetime) -> ExperimentData:
     if log.assignments.empty:
         raise ReadoutError(f"0 units are assigned to {log.plan.plan.id}, must be some; has a server seen its plan?")
     rows = log.assignments.sort_values([UNIT_ID, _ARM], kind="stable").reset_index(drop=True)
+    there, late = entered_in_time(seconds_of_times(rows[ASSIGNED_AT]), log.plan)
+    rows = rows[there].reset_index(drop=True)
     assigned = Assigned(
         units=rows[UNIT_ID].to_numpy(dtype=object),
         arms=rows[_ARM].to_numpy(dtype=object),
@@ -83,20 +96,24 @@ def experiment_data(log: ExperimentLog, now: datetime) -> ExperimentData:
     )
     purchases, strangers = gather_purchases(log.lines, assigned)
     notes = (f"orders of {strangers:,} accounts that are in no arm are left out",) if strangers else ()
+    unassigned = ~log.decisions[UNIT_ID].isin(log.assignments[UNIT_ID])
     known = log.decisions[log.decisions[UNIT_ID].isin(rows[UNIT_ID])]
     return ExperimentData(
         assigned=assigned,
         purchases=purchases,
-        now=int(now.timestamp()),
-        notes=(*log.notes, *notes),
+        now=int(log.counted_until(now).timestamp()),
+        notes=(*log.notes, *late, *notes),
         exposed=_exposed(log, rows[UNIT_ID]),
         extra=_extra(log, known, rows[UNIT_ID]),
         log=LogFacts(
-            n_exposed_unassigned=int(log.decisions.loc[~log.decisions[UNIT_ID].isin(rows[UNIT_ID]), UNIT_ID].nunique()),
+            n_exposed_unassigned=int(log.decisions.loc[unassigned, UNIT_ID].nunique()),
             n_exposed_in_other_arm=_in_other_arm(known, rows),
             n_outcomes=len(log.outcomes),
             n_outcomes_before_exposure=_before_exposure(log),
         ),
+        as_of=now,
+        last_event=log.last_event,
+        is_decided=log.is_decided,
     )
 
 
@@ -265,40 +282,58 @@ def read_log(
 ) -> ExperimentLog:
     """Return the log of one version of an experiment until `now`, with the orders in one currency.
 
+    Units that were assigned at the planned end or later are left out, and orders after the last window's end. Once the
+    decision is due it is read as it stood then, so that every look until it is stored finds the same.
+
     Raises:
         CurrencyError: the orders are in several currencies and none was chosen, or none is in the one chosen.
         ReadoutError: the store has no such experiment or version.
     """
     record = _record(store, experiment_id, version)
-    plan = LockedPlan(parse_plan(record["plan"]), record["plan_hash"], record["started_at"], record["stopped_at"])
-    since = record["started_at"]
-    who = c.ACCOUNT_ID if plan.plan.unit == "account" else "visitor_id"
-    assignments = _frame(store, EventQuery("assignments", until=now))
-    assignments = assignments[
-        (assignments["experiment_id"] == experiment_id) & (assignments["version"] == record["version"])
-    ]
+    locked = LockedPlan(parse_plan(record["plan"]), record["plan_hash"], record["started_at"], record["stopped_at"])
+    plan, since = locked.plan, locked.started_at
+    last_event = last_event_at(store)
+    is_due = last_event is not None and min(now, last_event) >= locked.decision_due
+    until = locked.decision_due if is_due else now
+    who = c.ACCOUNT_ID if plan.unit == "account" else "visitor_id"
+    assignments = _frame(store, EventQuery("assignments", until=until, experiment_id=experiment_id))
+    assignments = assignments[assignments["version"] == record["version"]]
     columns = (c.DECISION_ID, who, "experiment_id", _ARM, DECIDED_AT)
-    asked = EventQuery("decisions", since=since, until=now, experiment_id=experiment_id, columns=columns)
+    asked = EventQuery("decisions", since=since, until=until, experiment_id=experiment_id, columns=columns)
     decisions = _typed(read_assigned(store, asked)).rename(columns={who: UNIT_ID})
     decisions = decisions[decisions[UNIT_ID].notna()]
     offers = _frame(
         store,
-        EventQuery("decision_offers", since=since, until=now, columns=(c.DECISION_ID, c.PRODUCT_ID, PRESENTED_AT)),
+        EventQuery("decision_offers", since=since, until=until, columns=(c.DECISION_ID, c.PRODUCT_ID, PRESENTED_AT)),
     )
-    outcomes = _frame(
-        store, EventQuery("outcomes", until=now, columns=(c.DECISION_ID, c.PRODUCT_ID, c.KIND, OCCURRED_AT))
-    )
-    lines, kept_currency, left_out = _lines(store, now, who, currency)
+    columns = (c.DECISION_ID, c.PRODUCT_ID, c.KIND, OCCURRED_AT, RECORDED_AT)
+    outcomes = _frame(store, EventQuery("outcomes", until=until, columns=columns))
+    lines = _frame(store, EventQuery("order_lines", until=min(until, plan.windows_end)))
+    notes: tuple[str, ...] = ()
+    if is_due:
+        outcomes, lines, notes = _recorded_by(until, outcomes, lines)
+    priced, kept_currency, left_out = _priced(lines, who, currency)
     return ExperimentLog(
-        plan=plan,
+        plan=locked,
         assignments=assignments[[UNIT_ID, _ARM, ASSIGNED_AT]].reset_index(drop=True),
         decisions=decisions.reset_index(drop=True),
         offers=offers[offers[c.DECISION_ID].isin(decisions[c.DECISION_ID])].reset_index(drop=True),
         outcomes=outcomes[outcomes[c.DECISION_ID].isin(decisions[c.DECISION_ID])].reset_index(drop=True),
-        lines=lines,
-        notes=() if left_out is None else (left_out,),
+        lines=priced,
+        notes=notes if left_out is None else (*notes, left_out),
         currency=kept_currency,
+        last_event=last_event,
     )
+
+
+def _recorded_by(
+    due: datetime, outcomes: pd.DataFrame, lines: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
+    """What was recorded until the decision was due, and a sentence about what came later still."""
+    kept = [rows[rows[RECORDED_AT] < due].reset_index(drop=True) for rows in (outcomes, lines)]
+    n_late = len(outcomes) + len(lines) - sum(map(len, kept))
+    said = f"{n_late:,} order lines and outcomes were recorded after the decision was due, {due:%Y-%m-%d}; left out"
+    return kept[0], kept[1], (said,) if n_late else ()
 
 
 def _record(store: EventStore, experiment_id: str, version: int | None) -> dict[str, Any]:
@@ -310,14 +345,11 @@ def _record(store: EventStore, experiment_id: str, version: int | None) -> dict[
     return max(own, key=lambda row: row["version"])
 
 
-def _lines(
-    store: EventStore, now: datetime, who: str, chosen: str | None
-) -> tuple[pd.DataFrame, str | None, str | None]:
+def _priced(lines: pd.DataFrame, who: str, chosen: str | None) -> tuple[pd.DataFrame, str | None, str | None]:
     """Order lines in one currency with their revenue, that currency, and a sentence about the lines in others.
 
     A cancelled line earns nothing, a line that came back takes back what it cost: its price less its discount.
     """
-    lines = _frame(store, EventQuery("order_lines", until=now))
     said = lines[c.CURRENCY].astype(object).where(lines[c.CURRENCY].notna(), None)
     currency, left_out = figure_currency(Counter(said), chosen, "order lines")
     if left_out is not None:
@@ -341,7 +373,7 @@ def _frame(store: EventStore, query: EventQuery) -> pd.DataFrame:
 
 def _typed(table: pa.Table) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas()
-    for name in (ASSIGNED_AT, DECIDED_AT, PRESENTED_AT, OCCURRED_AT):
+    for name in (ASSIGNED_AT, DECIDED_AT, PRESENTED_AT, OCCURRED_AT, RECORDED_AT):
         if name in frame:
             frame[name] = frame[name].astype("datetime64[us, UTC]")
     return frame

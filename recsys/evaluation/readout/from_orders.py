@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from recsys.arrays import IntArray
+from recsys.contracts import columns as c
 from recsys.data.dataset import ReadSpec, read_dataset
 from recsys.data.history import seconds_of_times
 from recsys.data.numbers import as_text
@@ -23,8 +26,15 @@ from recsys.evaluation.readout.design import (
     refuse_blanks,
     refuse_missing,
     refuse_unknown_values,
+    smallest_arm,
 )
-from recsys.evaluation.readout.from_table import TableSpec, chain_of, count_reassigned, design_of, stage_of_plan
+from recsys.evaluation.readout.from_table import (
+    TableSpec,
+    chain_of,
+    count_reassigned,
+    design_of,
+    stage_of_plan,
+)
 from recsys.evaluation.readout.health import LogFacts
 from recsys.evaluation.readout.over_time import looks_of, novelty_of
 from recsys.evaluation.readout.pipeline import TimeViews, analyse_units
@@ -49,6 +59,7 @@ from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.readout.units import ARM, CLUSTER, EXPOSED, UNIT, UnitTable, unit_table
 from recsys.evaluation.readout.verdict import VerdictOverride
 from recsys.evaluation.statistics.metric import Margin, Metric, Ratio
+from recsys.experiments.plan import LockedPlan
 
 MIN_MATURE_SHARE = 0.9
 
@@ -89,11 +100,14 @@ class ExperimentData:
     Attributes:
         assigned: the units.
         purchases: their orders.
-        now: until when the log is complete, seconds since 1970-01-01 UTC.
+        now: the moment that counts, seconds since 1970-01-01 UTC: no later than the log's last event.
         notes: sentences about the data.
         exposed: whether each unit met the treatment; None where it is not known.
         extra: further columns of values, by name.
         log: what only the log can tell.
+        as_of: the moment that was asked for; None where none was.
+        last_event: of the log; None where it is not known.
+        is_decided: whether the decision is stored already.
     """
 
     assigned: Assigned
@@ -103,6 +117,9 @@ class ExperimentData:
     exposed: np.ndarray | None = None
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
     log: LogFacts = field(default_factory=LogFacts)
+    as_of: datetime | None = None
+    last_event: datetime | None = None
+    is_decided: bool = False
 
 
 def orders_readout(
@@ -119,7 +136,7 @@ def orders_readout(
         units: the accounts: one row each, with the arm.
         form: what the columns mean, where the orders lie, the window.
         config: alpha, margins, cap.
-        now: until when the orders are complete; default: the day after the last order.
+        now: until when orders count; beyond the day after the last order nothing is finished or mature.
         override: a decision against the rules, with its reason.
 
     Raises:
@@ -127,18 +144,40 @@ def orders_readout(
         ReadoutError: no order belongs to a unit, or the window is longer than the run.
     """
     data = read_dataset(form.orders if now is None else form.orders.model_copy(update={"as_of": now}))
-    until = int(as_utc(now or data.as_of).timestamp())
     name, assigned = _assigned(units, form)
-    purchases, strangers = gather_purchases(revenue_lines(data.orders), assigned)
+    lines = revenue_lines(data.orders)
+    last = _day_after_last(lines)
+    asked = last if now is None else as_utc(now)
+    there, notes = entered_in_time(assigned.seconds, form.table.plan)
+    assigned = assigned.only(there)
+    purchases, strangers = gather_purchases(lines, assigned)
     if len(purchases.unit) == 0:
         raise ReadoutError(
             f"0 orders belong to the {len(assigned.units):,} units, must be some; do {form.table.unit} (as "
             f"{assigned.units[0]!r}) and the orders' account_id name the same accounts?"
         )
-    notes = (f"orders of {strangers:,} accounts that are in no arm are left out",) if strangers else ()
-    gathered = ExperimentData(assigned, purchases, until, notes)
+    if strangers:
+        notes = (*notes, f"orders of {strangers:,} accounts that are in no arm are left out")
+    until = int(min(asked, last).timestamp())
+    gathered = ExperimentData(assigned, purchases, until, notes, as_of=asked, last_event=last)
     table = form.table if form.table.currency else replace(form.table, currency=data.currency)
     return readout_of(name, gathered, table, form.window_days, config, override=override)
+
+
+def _day_after_last(lines: pd.DataFrame) -> datetime:
+    """The midnight after the last order: days without a time of day are whole."""
+    last: pd.Timestamp = lines[c.ORDERED_AT].max()
+    return as_utc((last.normalize() + pd.Timedelta(days=1)).to_pydatetime())
+
+
+def entered_in_time(seconds: IntArray, locked: LockedPlan | None) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    """Return which units were assigned before the planned end, and a sentence about the others, who are left out."""
+    if locked is None:
+        return np.ones(len(seconds), dtype=bool), ()
+    there = seconds < int(locked.plan.planned_end.timestamp())
+    n_late = int((~there).sum())
+    said = f"{n_late:,} units were assigned at the planned end or later; they are left out"
+    return there, (said,) if n_late else ()
 
 
 def readout_of(
@@ -170,8 +209,15 @@ def readout_of(
     units = _unit_table(gathered, values, table)
     design = design_of(name, table, metrics, units, config, now)
     log = _log_facts(gathered, table, units, window_days)
+    n_smallest = smallest_arm(design.shares, units.unit_counts())
     stage = (
-        stage_of_plan(table.plan, now, mature_share=log.mature_share)
+        stage_of_plan(
+            table.plan,
+            now,
+            mature_share=log.mature_share,
+            smallest_arm=n_smallest,
+            is_decided=gathered.is_decided,
+        )
         if table.plan
         else replace(design.stage, is_mature=(log.mature_share or 0.0) >= log.min_mature_share and not table.interim)
     )
@@ -179,6 +225,7 @@ def readout_of(
     design = replace(
         design, chain=chain_of(chain, table.cluster), chain_labels=CHAIN_LABELS if chain else (), stage=stage
     )
+    design = replace(design, as_of=gathered.as_of, last_event=gathered.last_event)
     # By day only units are known: their errors would be too small where clusters were assigned.
     span = (gathered.assigned, gathered.purchases, design, config, window_days, gathered.now)
     looks, sums = ((), ()) if table.cluster else looks_of(*span)

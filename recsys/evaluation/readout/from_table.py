@@ -10,7 +10,7 @@ from pathlib import Path
 
 from recsys.data.sources import DataSource, connect, open_source
 from recsys.errors import ReadoutError
-from recsys.evaluation.readout.design import FINISHED, INTERIM, Design, ReadoutConfig, Stage, metrics_of
+from recsys.evaluation.readout.design import FINISHED, INTERIM, Design, ReadoutConfig, Stage, metrics_of, smallest_arm
 from recsys.evaluation.readout.health import LogFacts
 from recsys.evaluation.readout.pipeline import analyse_units
 from recsys.evaluation.readout.results import Readout
@@ -149,12 +149,13 @@ def design_of(
     """Return the design that a form and a table give."""
     primary = next((metric.value.numerator for metric in metrics if metric.role == "primary"), None)
     may_cap = config.cap_percentile is not None and primary is not None and not units.facts[primary].is_binary
+    shares = _shares(form, units)
     return Design(
         name=form.plan.plan.id if form.plan else name,
         control=form.control,
-        shares=_shares(form, units),
+        shares=shares,
         metrics=tuple(metric.by_cluster() for metric in metrics) if form.cluster else metrics,
-        stage=_stage(form, now),
+        stage=_stage(form, now, smallest_arm(shares, units.unit_counts())),
         segments=form.segments,
         chain=chain_of(form.chain, form.cluster),
         chain_labels=chain_labels(form.chain),
@@ -163,6 +164,7 @@ def design_of(
         plan=form.plan,
         has_plan_hash=form.has_plan_hash,
         shares_are_stated=bool(form.shares) or form.plan is not None,
+        as_of=now if form.plan else None,
     )
 
 
@@ -181,25 +183,32 @@ def chain_labels(chain: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{name} per {chain[i - 1] if i else 'unit'}" for i, name in enumerate(chain))
 
 
-def stage_of_plan(locked: LockedPlan, now: datetime, *, mature_share: float | None) -> Stage:
-    """Return how far a planned run has come at `now`; unknown maturity is not maturity."""
+def stage_of_plan(
+    locked: LockedPlan, moment: datetime, *, mature_share: float | None, smallest_arm: int, is_decided: bool = False
+) -> Stage:
+    """Return how far a planned run has come at `moment`; unknown maturity is not maturity."""
     plan: ExperimentPlan = locked.plan
-    until = min(now, locked.stopped_at) if locked.stopped_at else now
+    until = min(moment, locked.stopped_at) if locked.stopped_at else moment
     days_run = (until - locked.started_at).total_seconds() / 86_400
-    days_left = (plan.planned_end - now).total_seconds() / 86_400
+    days_left = (plan.planned_end - moment).total_seconds() / 86_400
+    is_over = moment >= locked.decision_due
     return Stage(
-        is_final=now >= plan.planned_end,
+        is_final=is_over and not locked.is_stopped_early and not is_decided,
         has_min_run=days_run >= plan.min_run_days,
         is_mature=mature_share is not None and mature_share >= plan.min_mature_share,
         days_left=max(days_left, 0.0),
+        has_planned_size=smallest_arm >= plan.planned_size,
+        is_over=is_over,
+        is_decided=is_decided and is_over,
     )
 
 
-def _stage(form: TableSpec, now: datetime) -> Stage:
+def _stage(form: TableSpec, now: datetime, n_smallest: int) -> Stage:
     if form.plan is None:
         return INTERIM if form.interim else FINISHED
     # One row a unit has no times: its windows are taken as complete unless the caller says that they are not.
-    return stage_of_plan(form.plan, now, mature_share=0.0 if form.interim else 1.0)
+    found = stage_of_plan(form.plan, now, mature_share=0.0 if form.interim else 1.0, smallest_arm=n_smallest)
+    return replace(found, is_final=False, is_over=False) if form.interim else found
 
 
 def _shares(form: TableSpec, units: UnitTable) -> dict[str, float]:

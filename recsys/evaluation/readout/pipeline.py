@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.arm_effects import effects_of, incremental_shares, money_of
 from recsys.evaluation.readout.breakdowns import histogram_of, segment_effects, sensitivity_grid
-from recsys.evaluation.readout.design import Design, ReadoutConfig, is_constant_within
+from recsys.evaluation.readout.design import Design, ReadoutConfig, Timing, is_constant_within, smallest_arm
 from recsys.evaluation.readout.faults.directions import guardrail_directions
 from recsys.evaluation.readout.health import NO_LOG, HealthCheck, LogFacts, health_checks
 from recsys.evaluation.readout.over_time import Look, Novelty
@@ -168,6 +168,7 @@ def judge(
         caps=measured.caps,
         planned_units=config.planned_units,
         sums=(Sums("all", measured.arms, measured.moments), *segment_sums, *times.sums),
+        timing=_timing(design, measured.unit_counts),
     )
 
 
@@ -257,6 +258,18 @@ def _plan_facts(design: Design) -> PlanFacts | None:
         return None
     plan = design.plan.plan
     return PlanFacts(plan.id, plan.version, design.plan.plan_hash, design.plan.started_at, plan.planned_end)
+
+
+def _timing(design: Design, counts: Mapping[str, int]) -> Timing:
+    locked = design.plan
+    return Timing(
+        as_of=design.as_of,
+        last_event=design.last_event,
+        counted_until=design.counted_until,
+        decision_due=locked.decision_due if locked else None,
+        planned_size=locked.plan.planned_size if locked else None,
+        smallest_arm=smallest_arm(design.shares, counts),
+    )
 
 
 def _notes(design: Design, health: tuple[HealthCheck, ...]) -> tuple[str, ...]:

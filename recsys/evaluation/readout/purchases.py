@@ -43,6 +43,12 @@ class Assigned:
     segments: Mapping[str, NDArray[np.object_]]
     clusters: NDArray[np.object_] | None = None
 
+    def only(self, there: NDArray[np.bool_]) -> Assigned:
+        """Return those of the units."""
+        segments = {name: values[there] for name, values in self.segments.items()}
+        clusters = None if self.clusters is None else self.clusters[there]
+        return Assigned(self.units[there], self.arms[there], self.seconds[there], segments, clusters)
+
 
 @dataclass(frozen=True)
 class UnitPurchases:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from recsys.evaluation.readout.arm_effects import Effect, IncrementalShare, MonetaryImpact
 from recsys.evaluation.readout.breakdowns import Histogram, SegmentEffect, Variant
+from recsys.evaluation.readout.design import Timing
 from recsys.evaluation.readout.health import HealthCheck
 from recsys.evaluation.readout.over_time import Look, Novelty
 from recsys.evaluation.readout.verdict import Verdict
@@ -63,6 +64,7 @@ class Readout:
         covariates: formula of each covariate.
         caps: value of each cap by column.
         sums: from which every number can be recomputed.
+        timing: as of when it judges, and how much of the plan is there.
     """
 
     experiment: str
@@ -91,6 +93,7 @@ class Readout:
     caps: Mapping[str, float]
     planned_units: float
     sums: tuple[Sums, ...]
+    timing: Timing
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON values, with the version of their layout; NaN and infinities become null."""

@@ -123,7 +123,7 @@ def arm_verdict(evidence: ArmEvidence, failed: Sequence[HealthCheck], stage: Sta
     for name, reason in reasons:
         if reason is not None:
             return ArmVerdict(evidence.arm, name, RULES[name], reason)
-    return ArmVerdict(evidence.arm, "DISCUSS", RULES["DISCUSS"], _discuss(evidence))
+    return ArmVerdict(evidence.arm, "DISCUSS", RULES["DISCUSS"], _discuss(evidence, stage))
 
 
 def _invalid(failed: Sequence[HealthCheck]) -> str | None:
@@ -159,23 +159,43 @@ def _flat(evidence: ArmEvidence, stage: Stage) -> str | None:
 
 
 def _keep_running(evidence: ArmEvidence, stage: Stage) -> str | None:
-    if stage.is_final and _may_conclude(stage):
+    if stage.is_over or (stage.is_final and _may_conclude(stage)):
         return None
     waits = []
     if not stage.is_final:
-        waits.append("the planned end" if stage.days_left is None else f"the planned end in {stage.days_left:.0f} days")
-    if not stage.has_min_run:
-        waits.append("the minimum run")
-    if not stage.is_mature:
-        waits.append("complete windows")
+        waits.append(_end(stage))
+    waits += _lacking(stage)
     needed = _units_needed(evidence)
     more = f"; {needed}" if needed else ""
     shown = sentence(evidence.primary) if evidence.primary else "no decision metric"
     return f"{shown}{_worse_guardrails(evidence)}; wait for {', '.join(waits)}{more}"
 
 
-def _discuss(evidence: ArmEvidence) -> str:
+def _end(stage: Stage) -> str:
+    if stage.days_left is None:
+        return "the planned end"
+    if stage.days_left > 0:
+        return f"the planned end in {stage.days_left:.0f} days"
+    return "the last windows and late rows after the planned end"
+
+
+def _lacking(stage: Stage) -> list[str]:
+    """What SHIP and FLAT need and the run has not."""
+    needs = (
+        (stage.has_min_run, "the minimum run"),
+        (stage.has_planned_size, "the planned size"),
+        (stage.is_mature, "complete windows"),
+    )
+    return [what for is_there, what in needs if not is_there]
+
+
+def _discuss(evidence: ArmEvidence, stage: Stage) -> str:
     primary = evidence.primary
+    if primary is not None and stage.is_decided:
+        return f"it was decided already, and a later look does not change that: {sentence(primary)}"
+    if primary is not None and not _may_conclude(stage):
+        lacking = " and ".join(_lacking(stage))
+        return f"{sentence(primary)}, but the run ended without {lacking}{_worse_guardrails(evidence)}"
     if primary is None:
         return "every metric is a ratio whose denominator the treatment may move; name a mean per unit as primary"
     if _is_better(primary):
@@ -213,7 +233,7 @@ def _is_better(effect: Effect) -> bool:
 
 
 def _may_conclude(stage: Stage) -> bool:
-    return stage.has_min_run and stage.is_mature
+    return not _lacking(stage)
 
 
 def _assumption(stage: Stage) -> str:

@@ -14,12 +14,12 @@ from recsys.experiments.assignment import assign_many
 from recsys.experiments.plan import Arm, ExperimentPlan, Guardrail, LockedPlan, Policy, plan_hash
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
-END = datetime(2026, 3, 2, tzinfo=UTC)
+END = datetime(2026, 2, 2, tzinfo=UTC)
 
 
 @pytest.fixture
 def plan() -> ExperimentPlan:
-    """Eight weeks, two arms of equal size, four weeks of attribution."""
+    """Four weeks, two arms of equal size, four weeks of attribution."""
     return ExperimentPlan(
         id="offers-q1",
         arms=(
@@ -28,7 +28,7 @@ def plan() -> ExperimentPlan:
         ),
         planned_start=START,
         planned_end=END,
-        planned_size=2_000,
+        planned_size=1_900,
         attribution_window_days=28,
         guardrails=(Guardrail(metric="attrition", margin=0.1, direction="lower_is_better"),),
         min_mature_share=0.9,

@@ -19,7 +19,7 @@ PLAN = """
 id = "offers-q1"
 primary = "revenue"
 planned_start = 2026-01-05
-planned_end = 2026-03-02
+planned_end = 2026-02-02
 planned_size = 2000
 attribution_window_days = 28
 segments = ["region"]
@@ -85,7 +85,7 @@ def test_an_early_look_is_decided_by_the_anytime_interval(files: Path, capsys: p
     written = json.loads((files / "out" / "readout.json").read_text())
     assert written["effects"][0]["decided_by"] == "anytime"
     assert written["verdict"]["verdict"] == "KEEP RUNNING"
-    assert "the planned end in 29 days" in written["verdict"]["reason"]
+    assert "the planned end in 1 days" in written["verdict"]["reason"]
 
 
 def test_an_experiment_of_the_store(

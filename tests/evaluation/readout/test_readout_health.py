@@ -21,7 +21,7 @@ from recsys.experiments.plan import ExperimentPlan, LockedPlan
 
 pytestmark = pytest.mark.slow
 
-NOW = datetime(2026, 3, 2, tzinfo=UTC)
+NOW = datetime(2026, 3, 4, tzinfo=UTC)
 Fault = Callable[[ExperimentLog], ExperimentLog]
 
 
@@ -160,7 +160,7 @@ def test_few_mature_units_are_a_warning_and_hold_back_ship(
     early = readout_from_log(log, datetime(2026, 2, 10, tzinfo=UTC))
     assert _status(early, "maturity") == "warning"
     assert early.verdict.verdict == "KEEP RUNNING"
-    assert "wait for the planned end in 20 days, complete windows" in early.verdict.reason
+    assert "wait for the last windows and late rows after the planned end, complete windows" in early.verdict.reason
     late = readout_from_log(log, NOW)
     assert _status(late, "maturity") == "passed"
     assert late.verdict.verdict == "SHIP"

@@ -25,7 +25,7 @@ from recsys.reporting.readout_text import markdown_page, readout_tables
 
 pytestmark = pytest.mark.slow
 
-NOW = datetime(2026, 3, 2, tzinfo=UTC)
+NOW = datetime(2026, 3, 4, tzinfo=UTC)
 
 
 @pytest.fixture
