@@ -155,7 +155,8 @@ def _sized(found: PlannedSizes) -> str:
     shares = "equal" if equal else " / ".join(f"{share:.3g}" for share in found.shares)
     arms = {2: "two", 3: "three", 4: "four"}.get(len(found.shares), str(len(found.shares)))
     enter = "" if found.entered_a_day is None else f" {found.entered_a_day:,.3g} enter a day."
-    asked = f"{found.power:.0%} power, alpha {found.alpha:g}, {arms} {shares} arms."
+    counts = f" Units are whole clusters, by {found.cluster}." if found.cluster else ""
+    asked = f"{found.power:.0%} power, alpha {found.alpha:g}, {arms} {shares} arms.{counts}"
     left_out = f"\nNot sized, not in past orders or without a margin: {', '.join(found.left_out)}."
     said = f"{found.n_accounts:,} accounts measured, {who}.{enter}\n{asked}"
     return said + (left_out if found.left_out else "")

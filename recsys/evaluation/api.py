@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
@@ -172,14 +173,18 @@ def power(
     known = as_dataset(data)
     days = plan.attribution_window_days if plan else int(window_days)
     history = history_of(revenue_lines(known.orders), known.as_of, days, visits=_visits(known, events), plan=plan)
-    return planned_sizes(
-        history,
+    sized = history
+    if plan is not None and plan.cluster is not None:
+        sized = history.by_cluster(groups_of(known.accounts, plan.cluster, history.units))
+    found = planned_sizes(
+        sized,
         effects,
         window_days=days,
         power=power,
         alpha=plan.alpha if plan else alpha,
         shares=plan.shares_from_control if plan else TWO_EQUAL,
     )
+    return replace(found, n_accounts=history.n_accounts, cluster=plan.cluster if plan else None)
 
 
 def placebo(
@@ -201,7 +206,8 @@ def placebo(
         plan: what will decide.
         effects: relative effects of the primary that are planted.
         events: the event store that serving writes, or its URL; see `power`.
-        cluster: column of the accounts table; accounts with one value are assigned together.
+        cluster: column of the accounts table; accounts with one value are assigned together. A plan that names it is
+            judged by it too; by default the plan's.
         draws: assignments.
 
     Raises:
@@ -214,7 +220,8 @@ def placebo(
     window, lines = plan.attribution_window_days, revenue_lines(known.orders)
     visits = _visits(known, events)
     history = history_of(lines, known.as_of, window, run_days=run_days_of(plan), visits=visits, plan=plan)
-    groups = None if cluster is None else groups_of(known.accounts, cluster, history.units)
+    column = cluster or plan.cluster
+    groups = None if column is None else groups_of(known.accounts, column, history.units)
     return placebo_of(history, plan, effects=effects, draws=draws, clusters=groups)
 
 

@@ -29,7 +29,7 @@ from recsys.evaluation.readout.purchases import (
     window_values,
 )
 from recsys.evaluation.statistics.effects import EffectConfig, difference
-from recsys.evaluation.statistics.metric import Metric
+from recsys.evaluation.statistics.metric import UNITS, Metric
 from recsys.evaluation.statistics.moments import Moments, moments_of_rows
 from recsys.events.store import EventStore
 from recsys.experiments.plan import ExperimentPlan, LockedPlan, plan_hash
@@ -92,6 +92,25 @@ class PastBehaviour:
     def yes_or_no(self) -> frozenset[str]:
         """Columns that hold 0 and 1 only."""
         return frozenset(name for name, value in self.values.items() if np.isin(value, (0.0, 1.0)).all())
+
+    def by_cluster(self, clusters: NDArray[np.object_]) -> PastBehaviour:
+        """Return the same past with whole clusters as units: sums over their accounts, means as ratios of two sums.
+
+        Args:
+            clusters: of each account in `units`.
+        """
+        names, code = np.unique(clusters.astype(str), return_inverse=True)
+        sums = {name: np.bincount(code, value).astype(np.float64) for name, value in self.values.items()}
+        sums[UNITS] = np.bincount(code).astype(np.float64)
+        arrived = np.floor(self.arrived * (len(names) / len(self.units))).astype(np.int64)
+        return replace(
+            self,
+            units=names.astype(object),
+            values=sums,
+            moments=moments_of_rows(tuple(sums), np.column_stack(list(sums.values()))),
+            metrics=tuple(metric.by_cluster() for metric in self.metrics),
+            arrived=arrived,
+        )
 
 
 def listed_visits(account_ids: NDArray[np.object_]) -> PastVisits:

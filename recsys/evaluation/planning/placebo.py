@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -211,7 +211,8 @@ def placebo_of(
         plan: what will decide.
         effects: relative effects of the primary that are planted to see how often they ship.
         draws: assignments.
-        clusters: group of each account of `history.units`; accounts of one group get the same arm.
+        clusters: group of each account of `history.units`; accounts of one group get the same arm. They are judged by
+            account, as the readout does, unless the plan names a cluster.
 
     Raises:
         ReadoutError: past orders do not hold the primary, or every draw leaves an arm without two units.
@@ -221,12 +222,13 @@ def placebo_of(
         raise ReadoutError(
             f"primary {plan.primary!r} does not vary in past orders, must do so to be tried; give a longer history"
         )
-    guardrails = tuple(metric for metric in history.metrics if metric.role == "guardrail")
-    values = _values(history, (primary, *guardrails), plan)
-    everybody = moments_of_rows(tuple(values), np.column_stack(list(values.values())))
-    past = _Past(values, everybody, history.yes_or_no, plan, primary, guardrails)
-    groups = None if clusters is None else np.unique(clusters.astype(str), return_inverse=True)[1]
-    drawn = redrawn(values, plan, draws, groups)
+    judged, groups = _capped(history, primary, plan), None
+    if clusters is not None and plan.cluster is not None:
+        judged = judged.by_cluster(clusters)
+    elif clusters is not None:
+        groups = np.unique(clusters.astype(str), return_inverse=True)[1]
+    past = _past(judged, plan)
+    drawn = redrawn(past.values, plan, draws, groups)
     usable = np.all([arm.n >= 2 for arm in drawn], axis=0)
     if not usable.any():
         raise ReadoutError(f"an arm has fewer than 2 of {history.n_accounts:,} accounts in every draw; give more")
@@ -241,7 +243,7 @@ def placebo_of(
         entry=history.entry,
         smallest_arm=float(min(arm.n.mean() for arm in arms)),
         planned_size=plan.planned_size,
-        n_clusters=None if groups is None else int(groups.max()) + 1,
+        n_clusters=None if clusters is None else len(set(clusters.astype(str))),
         errors=_errors(decided, past),
         fixed=_errors(_judged(past, arms, always_fixed=True), past),
         randomised=float(decided.randomised.mean()),
@@ -266,14 +268,23 @@ def _rate(happened: BoolArray, stated: float) -> DrawnRate:
     return DrawnRate(float(happened.mean()), stated, low, high)
 
 
-def _values(history: PastBehaviour, metrics: Sequence[Metric], plan: ExperimentPlan) -> Mapping[str, FloatArray]:
-    """The columns that decide, the primary's capped where the plan says so."""
-    values = {name: history.values[name] for metric in metrics for name in metric.columns}
-    column = metrics[0].value.numerator
-    if plan.cap_percentile is not None and column not in history.yes_or_no:
-        cap = float(np.quantile(values[column][values[column] > 0], plan.cap_percentile))
-        values[column] = np.minimum(values[column], cap)
-    return values
+def _capped(history: PastBehaviour, primary: Metric, plan: ExperimentPlan) -> PastBehaviour:
+    """The past with the primary's values capped where the plan says so."""
+    column = primary.value.numerator
+    if plan.cap_percentile is None or column in history.yes_or_no:
+        return history
+    value = history.values[column]
+    cap = float(np.quantile(value[value > 0], plan.cap_percentile))
+    return replace(history, values={**history.values, column: np.minimum(value, cap)})
+
+
+def _past(history: PastBehaviour, plan: ExperimentPlan) -> _Past:
+    primary = next(metric for metric in history.metrics if metric.role == "primary")
+    guardrails = tuple(metric for metric in history.metrics if metric.role == "guardrail")
+    columns = dict.fromkeys(column for metric in (primary, *guardrails) for column in metric.columns)
+    values = {name: history.values[name] for name in columns}
+    everybody = moments_of_rows(tuple(values), np.column_stack(list(values.values())))
+    return _Past(values, everybody, history.yes_or_no, plan, primary, guardrails)
 
 
 def _judged(past: _Past, arms: Sequence[Moments], *, planted: float = 0.0, always_fixed: bool = False) -> _Judged:

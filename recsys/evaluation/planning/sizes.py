@@ -211,6 +211,7 @@ class PlannedSizes:
         alpha: two-sided error.
         shares: of the arms, control first.
         left_out: metrics of the plan that past orders do not hold, and guardrails without a margin.
+        cluster: column whose clusters the sizes count; None: they count accounts.
     """
 
     n_accounts: int
@@ -222,6 +223,7 @@ class PlannedSizes:
     alpha: float = 0.05
     shares: tuple[float, ...] = TWO_EQUAL
     left_out: tuple[str, ...] = ()
+    cluster: str | None = None
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a metric and effect, with the fields of `PlannedSize` as columns."""

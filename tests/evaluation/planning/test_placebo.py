@@ -9,7 +9,7 @@ import pytest
 
 from recsys.errors import ReadoutError
 from recsys.evaluation.planning.history import PastBehaviour
-from recsys.evaluation.planning.placebo import Placebo, _judged, _Past, _values, placebo_of
+from recsys.evaluation.planning.placebo import Placebo, _capped, _judged, _Past, placebo_of
 from recsys.evaluation.planning.redrawing import drawn_assignments, redrawn
 from recsys.evaluation.readout.arm_effects import effects_of
 from recsys.evaluation.readout.design import Design, ReadoutConfig
@@ -95,6 +95,9 @@ def test_companies_that_are_assigned_as_a_whole_fail_where_accounts_are_judged()
     assert whole.errors.ship.rate + whole.errors.roll_back.rate > 0.2
     assert "cluster in the plan" in whole.sentence
     assert placebo_of(past, _plan(1, 1), draws=N_DRAWS).is_fit  # accounts drawn one by one
+    named = placebo_of(past, _plan(1, 1, cluster="company"), draws=N_DRAWS, clusters=company.astype(object))
+    assert (named.n_clusters, named.is_fit) == (200, True), named.sentence
+    assert named.smallest_arm == pytest.approx(100, abs=2)
 
 
 @pytest.mark.parametrize("shares", [(1, 1), (19, 1)])
@@ -105,7 +108,7 @@ def test_every_draw_is_judged_as_the_readout_judges_it(shares: tuple[int, int]) 
     plan, metrics, draws = _plan(*shares, alpha=0.4), (EARLIER, BUYS), 60
     rows = np.column_stack(list(past.values.values()))
     tried = _Past(past.values, moments_of_rows(tuple(past.values), rows), past.yes_or_no, plan, EARLIER, (BUYS,))
-    judged = _judged(tried, redrawn(_values(past, metrics, plan), plan, draws, None))
+    judged = _judged(tried, redrawn(tried.values, plan, draws, None))
     assert judged.randomised.any() == (shares == (19, 1))
     (assigned,) = drawn_assignments(plan, draws, 1_500, None)
     facts = {name: ColumnFacts(0, 1, 0, name == "buyers", is_constant=False) for name in past.values}
@@ -136,4 +139,5 @@ def test_a_plan_that_the_past_can_not_try_is_refused() -> None:
 
 def test_a_cap_is_that_of_the_plan() -> None:
     past = _past(np.array([0.0, 1.0, 2.0, 100.0]))
-    assert _values(past, (REVENUE,), _plan(1, 1, cap_percentile=0.75))["revenue"].max() == pytest.approx(51.0)
+    assert _capped(past, REVENUE, _plan(1, 1, cap_percentile=0.75)).values["revenue"].max() == pytest.approx(51.0)
+    assert _capped(past, REVENUE, _plan(1, 1)) is past

@@ -104,6 +104,14 @@ def test_a_placebo_of_accounts_passes_and_of_companies_fails(past: Path, capsys:
     found = json.loads(out)
     assert (code, found["n_clusters"], found["is_fit"]) == (0, 60, False)
     assert found["sentence"].startswith("The plan is NOT FIT for this history: ")
+    with (past / "plan.toml").open("a", encoding="utf-8") as plan:
+        plan.write('cluster = "company_id"\n')
+    code, out, _ = _run([*arguments, "--format", "json"], capsys)
+    found = json.loads(out)
+    assert (code, found["n_clusters"], found["is_fit"]) == (0, 60, True)
+    code, out, _ = _run(["power", *_named(past), "--plan", str(past / "plan.toml"), "--effect", "0.2"], capsys)
+    assert "600 accounts measured" in out
+    assert "Units are whole clusters, by company_id." in out
     code, _, err = _run([*arguments, "--cluster", "firm"], capsys)
     assert code == 1
     assert "cluster 'firm' is no column of the accounts table, which has account_id, " in err
