@@ -369,6 +369,8 @@ REPEAT_SCORE: Final = 0.3
 """Times the share of an account's orders that hold a product: that much is added to its score beside a cart."""
 REPEAT_PRIOR_ORDERS: Final = 2.0
 """Orders without the product that such a share is shrunk by."""
+LEAST_PACE: Final = 0.02
+"""Orders in a horizon that an account's pace counts as at least."""
 
 
 def share_of_confidence(n_lines: NDArray[np.integer]) -> Float64:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.arrays import row_of_entry
 from recsys.contracts.offers import EMPTY_STATE, AccountState, OfferRequest
-from recsys.offer_model.tables import CartCurve, Float64, Int32, OfferModel
+from recsys.offer_model.tables import LEAST_PACE, CartCurve, Float32, Float64, Int32, OfferModel
 from recsys.ranking.active_rules import NO_RULES, RULE_PREFIX, ActiveRules, AppliedRules
 from recsys.ranking.config import MOST_LIFT, RankingConfig
 from recsys.ranking.explanations import OPTED_OUT_SENTENCE, shortfall_sentence
@@ -276,6 +276,12 @@ def compile_kernel() -> None:
     rank(columns.address, b"")
 
 
+def usual_pace(orders_in_horizon: Float32) -> float:
+    """Return the orders in a horizon of the account that places the average order; 1 where there is no account."""
+    pace = np.maximum(orders_in_horizon.astype(np.float64), LEAST_PACE)
+    return float(np.square(pace).sum() / pace.sum()) if len(pace) else 1.0
+
+
 def _model_columns(model: OfferModel, catalogue: LiveCatalogue, config: RankingConfig) -> dict[str, NDArray[Any]]:
     diversity = config.diversity
     settings = np.zeros(1, dtype=layout.SETTINGS)
@@ -292,6 +298,7 @@ def _model_columns(model: OfferModel, catalogue: LiveCatalogue, config: RankingC
         diversity.variant_ranks,
         _relation(np.ones(1), config)[0],
         catalogue.margin_rate or 0.0,
+        usual_pace(model.accounts.orders_in_horizon),
     )
     curves, knot_before = _curves(model.cart_curve)
     made: dict[str, NDArray[Any]] = {

@@ -5,11 +5,12 @@ A product has one chance, whether it is told as a cross-sell or as an upsell, an
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from recsys.offer_model.tables import EVERYONE, REPEAT_PRIOR_ORDERS, REPEAT_SCORE
+from recsys.offer_model.tables import EVERYONE, LEAST_PACE, REPEAT_PRIOR_ORDERS, REPEAT_SCORE
 from recsys.ranking.kernel.filters import brings_more
 from recsys.ranking.kernel.layout import (
     LATER_OF_CARTS,
@@ -25,6 +26,7 @@ from recsys.ranking.kernel.layout import (
     curves,
     knot_before,
     n_orders,
+    orders_in_horizon,
     owned_count,
     owned_orders,
     owned_product,
@@ -94,13 +96,15 @@ def chance_of_unlinked(t: int, curve_row: int, popularity: float) -> float:
 def tell_purchases(t: int, account: int, curve: int, begin: int, end: int) -> None:
     """Let what the account bought before, and what it never bought, speak of the candidates of the cart.
 
-    It ranks by `repeat_weight` of the share of its orders; the chance is as often as such products were bought.
+    It ranks by `repeat_weight` of the share of its orders; the chance is as often as such products were bought, more
+    often where more orders are to come within the horizon.
     """
     is_known = knows_accounts(t, curve)
     if is_known:
         for i in range(begin, end):
             candidates(t)[i].probability = chance_of_new(t, curve, candidates(t)[i].score)
     divisor = np.float64(n_orders(t)[account]) + settings(t)[0].repeat_prior_orders
+    odds = repeat_odds(np.float64(orders_in_horizon(t)[account]), settings(t)[0].usual_pace)
     first = owned_start(t)[account]
     for row in range(first, first + owned_count(t)[account]):
         place = places(t)[owned_product(t)[row]]
@@ -111,7 +115,14 @@ def tell_purchases(t: int, account: int, curve: int, begin: int, end: int) -> No
             candidate.probability = candidate.rank_score
             if is_known:
                 share = owned_orders(t)[row] / (np.float64(n_orders(t)[account]) + REPEAT_PRIOR_ORDERS)
-                candidate.probability = chance_of_bought(t, curve, candidate.score, share)
+                probability = chance_of_bought(t, curve, candidate.score, share)
+                candidate.probability = odds * probability / (1.0 + (odds - 1.0) * probability)
+
+
+@inner
+def repeat_odds(pace: float, usual_pace: float) -> float:
+    """Times the odds by which an account buys again, by its orders in a horizon against those usual: fourth root."""
+    return math.sqrt(math.sqrt(max(pace, LEAST_PACE) / usual_pace))
 
 
 @inner

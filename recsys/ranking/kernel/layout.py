@@ -102,6 +102,7 @@ SETTINGS: Final = _record(
     variant_ranks=_F,
     unrelated_boost=_F,  # of what no link of the cart speaks for, see `RankingConfig.relation_weight`
     margin_rate=_F,  # of products without a cost
+    usual_pace=_F,  # orders in a horizon of who places the average order
 )
 CURVE: Final = _record(
     lines=_I,  # of a cart, from which on the curve holds

@@ -10,6 +10,7 @@ The cart speaks of this order, the account of the horizon: of the `1 + m` orders
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from recsys.offer_model.tables import (
     CONFIDENCE_LINES,
     EVERYONE,
+    LEAST_PACE,
     REPEAT_PRIOR_ORDERS,
     REPEAT_SCORE,
     Bool,
@@ -26,6 +28,7 @@ from recsys.offer_model.tables import (
     Int32,
     OfferModel,
 )
+from recsys.ranking.compiled_ranker import usual_pace
 from recsys.ranking.config import RankingConfig
 from recsys.ranking.kernel.layout import LATER_OF_CARTS, TIER_ACCOUNT, TIER_POPULAR, TIER_SEGMENT
 
@@ -220,6 +223,9 @@ def as_bought_before(model: OfferModel, account: int, cart: Pool, score: Float64
     curve = curve_of(model, n_lines)
     share = repeat_rate(model, account, cart.product, REPEAT_PRIOR_ORDERS)
     bought = np.interp(score + REPEAT_SCORE * share, curve.score, curve.of_bought)
+    pace = max(float(model.accounts.orders_in_horizon[account]), LEAST_PACE)
+    odds = math.sqrt(math.sqrt(pace / usual_pace(model.accounts.orders_in_horizon)))
+    bought = odds * bought / (1.0 + (odds - 1.0) * bought)
     new = np.interp(score, curve.score, curve.of_new)
     return np.where(share > 0, bought, new) if curve.of_new[-1] > 0 else cart.probability
 
