@@ -10,7 +10,6 @@ The cart speaks of this order, the account of the horizon: of the `1 + m` orders
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,16 +18,12 @@ from numpy.typing import NDArray
 from recsys.offer_model.tables import (
     CONFIDENCE_LINES,
     EVERYONE,
-    LEAST_PACE,
-    REPEAT_PRIOR_ORDERS,
-    REPEAT_SCORE,
     Bool,
     CartCurve,
     Float64,
     Int32,
     OfferModel,
 )
-from recsys.ranking.compiled_ranker import usual_pace
 from recsys.ranking.config import RankingConfig
 from recsys.ranking.kernel.layout import LATER_OF_CARTS, TIER_ACCOUNT, TIER_POPULAR, TIER_SEGMENT
 
@@ -216,18 +211,6 @@ def curve_of(model: OfferModel, n_lines: int) -> CartCurve:
     """Return the curve of carts of so many lines."""
     parts = model.cart_curve.of_sizes()
     return ([parts[0]] + [curve for curve in parts[1:] if curve.lines[0] <= n_lines])[-1]
-
-
-def as_bought_before(model: OfferModel, account: int, cart: Pool, score: Float64, n_lines: int) -> Float64:
-    """Return the chances of what a cart speaks for, by what the account bought before; the cart's where not known."""
-    curve = curve_of(model, n_lines)
-    share = repeat_rate(model, account, cart.product, REPEAT_PRIOR_ORDERS)
-    bought = np.interp(score + REPEAT_SCORE * share, curve.score, curve.of_bought)
-    pace = max(float(model.accounts.orders_in_horizon[account]), LEAST_PACE)
-    odds = math.sqrt(math.sqrt(pace / usual_pace(model.accounts.orders_in_horizon)))
-    bought = odds * bought / (1.0 + (odds - 1.0) * bought)
-    new = np.interp(score, curve.score, curve.of_new)
-    return np.where(share > 0, bought, new) if curve.of_new[-1] > 0 else cart.probability
 
 
 def order_pool(model: OfferModel, products: Int32, tier: int) -> Pool:

@@ -29,10 +29,10 @@ from recsys.ranking.kernel.layout import (
     TIER_RECENT,
 )
 from recsys.ranking.ranked import RankedOffer
+from tests.support.reference_ranker.bought_before import as_bought_before
 from tests.support.reference_ranker.candidates import (
     Pool,
     account_pool,
-    as_bought_before,
     boosts,
     cart_pool,
     cart_upgrades,
