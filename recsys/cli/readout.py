@@ -40,6 +40,9 @@ def readout_command(
     covariate: Annotated[list[str] | None, typer.Option(help="Pre-period values of a metric, NAME=COLUMN.")] = None,
     primary: Annotated[str | None, typer.Option(help="The metric that decides, a mean per unit.")] = None,
     guardrail: Annotated[list[str] | None, typer.Option(help="NAME=MARGIN[%][:lower|:higher]: what is good.")] = None,
+    quality: Annotated[
+        list[str] | None, typer.Option(help="NAME=COLUMN[/COLUMN] that no treatment can move: shows lost data.")
+    ] = None,
     money: Annotated[list[str] | None, typer.Option(help="A metric whose values are money.")] = None,
     segment: Annotated[list[str] | None, typer.Option(help="Column by which the primary is split.")] = None,
     cluster: Annotated[
@@ -67,7 +70,7 @@ def readout_command(
     currency: Annotated[str | None, typer.Option(help="Of the money; with --orders the one to keep.")] = None,
     preset: Annotated[str | None, typer.Option(help="A well-known layout of the orders.")] = None,
     map_: Annotated[str | None, typer.Option("--map", help="Columns of the orders, account_id=customer,....")] = None,
-    assigned_at: Annotated[str | None, typer.Option(help="With --orders: column of the assignment's time.")] = None,
+    assigned_at: Annotated[str | None, typer.Option(help="Column of the assignment's time.")] = None,
     window_days: Annotated[int, typer.Option(help="With --orders: days after the assignment that count.")] = 28,
     started: Annotated[str | None, typer.Option(help="When all units, or the plan, started.")] = None,
     as_of: Annotated[str | None, typer.Option(help="Judge as of this moment (UTC), at most now; default: now.")] = None,
@@ -116,6 +119,8 @@ def readout_command(
             has_plan_hash=plan_hash is not None,
             money=tuple(money or ()),
             currency=currency,
+            quality=parse_ratios("--quality", quality or []),
+            assigned_at=assigned_at,
         )
     )
     config = _config(form, alpha=alpha, practical_margin=practical_margin, correction=correction, cap_percentile=cap)

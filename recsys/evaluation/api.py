@@ -54,6 +54,7 @@ def readout(
     guardrails: Mapping[str, str | float] | None = None,
     money: Sequence[str] = (),
     currency: str | None = None,
+    quality: Mapping[str, str | tuple[str, str]] | None = None,
     segments: Sequence[str] = (),
     cluster: str | None = None,
     orders: Dataset | DataSource | None = None,
@@ -76,11 +77,12 @@ def readout(
             of the control's mean; metrics known by name, as attrition, need no direction.
         money: metrics whose values are money; only they are worth any.
         currency: of the money, as it shall be printed.
+        quality: name -> column, or a pair of them, that no treatment can move: a difference shows that rows were lost.
         segments: columns by which the deciding metric is split.
         cluster: column by which arms were assigned, as a company of accounts: errors are then those of companies.
         orders: order lines, from which metrics are read off by account.
         window_days: with `orders`: days after a unit's assignment that count; default: 28.
-        assigned_at: with `orders`: column of the assignment's time.
+        assigned_at: column of the assignment's time; it shows whether the arms' shares changed.
         started: with `orders`: when all units were assigned.
         config: alpha, practical margin, cap, correction.
 
@@ -99,10 +101,12 @@ def readout(
         cluster=cluster,
         money=_names("money", money),
         currency=currency,
+        quality=ratios_of("quality", {} if quality is None else quality),
+        assigned_at=assigned_at,
     )
     chosen = given_config(config, ReadoutConfig)
     if orders is None:
-        given = {"window_days": window_days, "assigned_at": assigned_at, "started": started}
+        given = {"window_days": window_days, "started": started}
         if named := [name for name, value in given.items() if value is not None]:
             raise ReadoutError(f"{named[0]} without orders says nothing; give orders, or leave it out")
         return table_readout(table, columns, chosen, now=_FINISHED_AT)

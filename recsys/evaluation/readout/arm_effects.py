@@ -11,7 +11,7 @@ from scipy import stats
 
 from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.tails import decision_alpha
-from recsys.evaluation.readout.units import ColumnFacts
+from recsys.evaluation.statistics.column_facts import ColumnFacts
 from recsys.evaluation.statistics.effects import EffectConfig, EffectEstimate, difference
 from recsys.evaluation.statistics.metric import UNITS, Metric, Role
 from recsys.evaluation.statistics.moments import Moments

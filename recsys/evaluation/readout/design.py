@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import ibis
@@ -26,6 +26,10 @@ class ReadoutConfig(Config):
     """Two-sided error of the primary metric, shared by the arms that are compared with control."""
     health_alpha: float = Field(default=0.001, gt=0, lt=0.5)
     """Error of each health check: false alarms stop experiments, so they are rare."""
+    warning_alpha: float = Field(default=0.01, gt=0, lt=0.5)
+    """Below it a health check that does not fail warns."""
+    most_mixed_share: float = Field(default=0.01, ge=0, lt=1)
+    """Share of units in several arms above which the readout is INVALID: one in a hundred; fewer are left out."""
     correction: Correction = "holm"
     """How the secondary family and the family of segments are corrected."""
     practical_margin: float = Field(default=0.0, ge=0)
@@ -110,6 +114,7 @@ class Design:
         shares_are_stated: whether anybody said the shares; else they are taken as equal.
         as_of: the moment that was asked for; None where none was.
         last_event: of the log; None where rows have no times.
+        quality: what no treatment can move, by name: a difference of the arms shows that data were lost.
     """
 
     name: str
@@ -127,6 +132,7 @@ class Design:
     shares_are_stated: bool = False
     as_of: datetime | None = None
     last_event: datetime | None = None
+    quality: Mapping[str, Ratio] = field(default_factory=dict)
 
     @property
     def counted_until(self) -> datetime | None:
@@ -148,6 +154,7 @@ class Design:
     def columns(self) -> tuple[str, ...]:
         """Every column of values that is needed, once."""
         found = [column for metric in self.metrics for column in metric.columns]
+        found += [column for ratio in self.quality.values() for column in ratio.columns]
         found += [*self.chain, *([self.attributed] if self.attributed else [])]
         return tuple(dict.fromkeys(found))
 
@@ -284,6 +291,18 @@ def refuse_blanks(n_blank: int | None, name: str) -> None:
     """
     if n_blank:
         raise ReadoutError(f"{n_blank:,} rows have no {name!r}, all must have one; leave out who was in no arm")
+
+
+def refuse_unread_times(n_unread: int, name: str) -> None:
+    """Check that every row has the time of its assignment.
+
+    Raises:
+        ReadoutError: `n_unread` rows have none.
+    """
+    if n_unread:
+        raise ReadoutError(
+            f"{n_unread:,} rows have no time in {name!r}, all must have one, as 2026-01-05 or 2026-01-05T13:45:00"
+        )
 
 
 def refuse_unknown_values(metrics: Sequence[Metric], known: Sequence[str]) -> None:

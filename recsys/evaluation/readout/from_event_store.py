@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from recsys.data.history import seconds_of_times
 from recsys.data.sources import DataSource, connect, open_source
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.design import ReadoutConfig, refuse_missing
+from recsys.evaluation.readout.faults.earlier_arms import OTHER, arms_by_earlier_arms, other_arms
 from recsys.evaluation.readout.from_orders import ExperimentData, entered_in_time, readout_of
 from recsys.evaluation.readout.from_table import TableSpec, with_plan
 from recsys.evaluation.readout.health import LogFacts
@@ -57,6 +58,7 @@ class ExperimentLog:
         currency: of the revenue; None where the orders do not say.
         last_event: until when anything was logged; None where the log is known to be complete.
         is_decided: whether the decision is stored already.
+        others: `other unit_id arm`, the arms that units had in experiments and versions that were assigned before.
     """
 
     plan: LockedPlan
@@ -69,6 +71,7 @@ class ExperimentLog:
     currency: str | None = None
     last_event: datetime | None = None
     is_decided: bool = False
+    others: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[OTHER, UNIT_ID, _ARM]))
 
     def counted_until(self, now: datetime) -> datetime:
         """Return the earlier of `now` and the log's last event: what lies after it has not happened yet."""
@@ -98,6 +101,7 @@ def experiment_data(log: ExperimentLog, now: datetime) -> ExperimentData:
     notes = (f"orders of {strangers:,} accounts that are in no arm are left out",) if strangers else ()
     unassigned = ~log.decisions[UNIT_ID].isin(log.assignments[UNIT_ID])
     known = log.decisions[log.decisions[UNIT_ID].isin(rows[UNIT_ID])]
+    in_other_arm = _in_other_arm(known, rows)
     return ExperimentData(
         assigned=assigned,
         purchases=purchases,
@@ -107,7 +111,9 @@ def experiment_data(log: ExperimentLog, now: datetime) -> ExperimentData:
         extra=_extra(log, known, rows[UNIT_ID]),
         log=LogFacts(
             n_exposed_unassigned=int(log.decisions.loc[unassigned, UNIT_ID].nunique()),
-            n_exposed_in_other_arm=_in_other_arm(known, rows),
+            n_exposed_in_other_arm=len(in_other_arm),
+            mixed_by_arm=Counter(rows.loc[rows[UNIT_ID].isin(in_other_arm), _ARM]),
+            earlier=arms_by_earlier_arms(log.others, rows),
             n_outcomes=len(log.outcomes),
             n_outcomes_before_exposure=_before_exposure(log),
         ),
@@ -132,11 +138,11 @@ def _exposed(log: ExperimentLog, units: pd.Series) -> np.ndarray:
     return units.isin(decisions[UNIT_ID]).to_numpy()
 
 
-def _in_other_arm(decisions: pd.DataFrame, assignments: pd.DataFrame) -> int:
+def _in_other_arm(decisions: pd.DataFrame, assignments: pd.DataFrame) -> set[str]:
     """Units that were answered by an arm to which they were never assigned."""
     pairs = decisions[[UNIT_ID, _ARM]].dropna().drop_duplicates()
     joined = pairs.merge(assignments[[UNIT_ID, _ARM]], on=[UNIT_ID, _ARM], how="left", indicator=True)
-    return int(joined.loc[joined["_merge"] == "left_only", UNIT_ID].nunique())
+    return set(joined.loc[joined["_merge"] == "left_only", UNIT_ID])
 
 
 def _before_exposure(log: ExperimentLog) -> int:
@@ -323,6 +329,7 @@ def read_log(
         notes=notes if left_out is None else (*notes, left_out),
         currency=kept_currency,
         last_event=last_event,
+        others=other_arms(store, record),
     )
 
 

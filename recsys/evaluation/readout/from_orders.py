@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from recsys.evaluation.readout.design import (
     refuse_blanks,
     refuse_missing,
     refuse_unknown_values,
+    refuse_unread_times,
     smallest_arm,
 )
 from recsys.evaluation.readout.from_table import (
@@ -33,6 +35,7 @@ from recsys.evaluation.readout.from_table import (
     chain_of,
     count_reassigned,
     design_of,
+    mixed_by_arm,
     stage_of_plan,
 )
 from recsys.evaluation.readout.health import LogFacts
@@ -207,6 +210,8 @@ def readout_of(
     metrics = standard_metrics(values, table)
     refuse_unknown_values(metrics, (*values, *gathered.extra))
     units = _unit_table(gathered, values, table)
+    chain = CHAIN if _sold_everywhere(gathered, values) else ()
+    gathered = _without(gathered, units.mixed_units)
     design = design_of(name, table, metrics, units, config, now)
     log = _log_facts(gathered, table, units, window_days)
     n_smallest = smallest_arm(design.shares, units.unit_counts())
@@ -221,7 +226,6 @@ def readout_of(
         if table.plan
         else replace(design.stage, is_mature=(log.mature_share or 0.0) >= log.min_mature_share and not table.interim)
     )
-    chain = CHAIN if _sold_everywhere(gathered, values) else ()
     design = replace(
         design, chain=chain_of(chain, table.cluster), chain_labels=CHAIN_LABELS if chain else (), stage=stage
     )
@@ -237,6 +241,31 @@ def readout_of(
         window=f"{window_days} days",
     )
     return analyse_units(units, design, config, log=log, times=times, override=override)
+
+
+def _without(gathered: ExperimentData, mixed: Sequence[str]) -> ExperimentData:
+    """Leave out the units that the table of units leaves out, so that days and windows are of the same units."""
+    if not mixed:
+        return gathered
+    assigned, purchases = gathered.assigned, gathered.purchases
+    kept = ~np.isin(assigned.units.astype(str), list(mixed))
+    new_row = np.cumsum(kept) - 1
+    of_kept = kept[purchases.unit]
+    return replace(
+        gathered,
+        assigned=Assigned(
+            assigned.units[kept],
+            assigned.arms[kept],
+            assigned.seconds[kept],
+            {name: values[kept] for name, values in assigned.segments.items()},
+            None if assigned.clusters is None else assigned.clusters[kept],
+        ),
+        purchases=UnitPurchases(
+            new_row[purchases.unit[of_kept]], purchases.seconds[of_kept], purchases.revenue[of_kept]
+        ),
+        exposed=None if gathered.exposed is None else gathered.exposed[kept],
+        extra={name: values[kept] for name, values in gathered.extra.items()},
+    )
 
 
 def _sold_everywhere(gathered: ExperimentData, values: Mapping[str, np.ndarray]) -> bool:
@@ -295,12 +324,7 @@ def _assigned(given: DataSource, form: OrdersSpec) -> tuple[str, Assigned]:
 
 def _starts(frame: pd.DataFrame, form: OrdersSpec) -> np.ndarray:
     if form.assigned_at is not None:
-        unread = int(frame["at"].isna().sum())
-        if unread:
-            raise ReadoutError(
-                f"{unread:,} rows have no time in {form.assigned_at!r}, all must have one, as 2026-01-05 or "
-                "2026-01-05T13:45:00"
-            )
+        refuse_unread_times(int(frame["at"].isna().sum()), form.assigned_at)
         return seconds_of_times(frame["at"])
     if form.started is None:
         raise ReadoutError(
@@ -345,10 +369,9 @@ def _log_facts(gathered: ExperimentData, table: TableSpec, units: UnitTable, win
     plan = table.plan.plan if table.plan else None
     return replace(
         gathered.log,
-        cumulative_counts=cumulative_counts(gathered.assigned, units.arms)
-        if units.n_mixed == 0 and units.cluster is None
-        else None,
+        cumulative_counts=cumulative_counts(gathered.assigned, units.arms) if units.cluster is None else None,
         mature_share=mature,
         min_mature_share=plan.min_mature_share if plan else MIN_MATURE_SHARE,
         n_reassigned=count_reassigned(units, plan) if plan else None,
+        mixed_by_arm=dict(Counter(gathered.log.mixed_by_arm) + Counter(mixed_by_arm(units, plan))) if plan else {},
     )

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+import ibis
+import numpy as np
+
+from recsys.contracts.columns import SOURCE_ROW
+from recsys.data.history import seconds_of_times
+from recsys.data.numbers import as_text
 from recsys.data.sources import DataSource, connect, open_source
+from recsys.data.times import as_time
 from recsys.errors import ReadoutError
-from recsys.evaluation.readout.design import FINISHED, INTERIM, Design, ReadoutConfig, Stage, metrics_of, smallest_arm
+from recsys.evaluation.readout.design import (
+    FINISHED,
+    INTERIM,
+    Design,
+    ReadoutConfig,
+    Stage,
+    metrics_of,
+    refuse_missing,
+    refuse_unread_times,
+    smallest_arm,
+)
 from recsys.evaluation.readout.health import LogFacts
 from recsys.evaluation.readout.pipeline import analyse_units
+from recsys.evaluation.readout.purchases import Assigned, cumulative_counts
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.readout.units import ARM, CLUSTER, UNIT, UnitTable, unit_table
 from recsys.evaluation.readout.verdict import VerdictOverride
@@ -49,6 +68,8 @@ class TableSpec:
         cluster: column by which arms were assigned, as a company of accounts; None where each unit was by itself.
         money: metrics whose values are money, beside those that are known to be.
         currency: of the money; None where it is not known.
+        quality: what no treatment can move, by name: it shows whether rows of one arm were lost.
+        assigned_at: column of the assignment's time; None where it is not known.
     """
 
     unit: str | None
@@ -71,6 +92,8 @@ class TableSpec:
     cluster: str | None = None
     money: tuple[str, ...] = ()
     currency: str | None = None
+    quality: Mapping[str, Ratio] = field(default_factory=dict)
+    assigned_at: str | None = None
 
 
 def with_plan(form: TableSpec) -> TableSpec:
@@ -126,6 +149,7 @@ def table_readout(
     connection = connect()
     source = open_source(connection, table, name="readout")
     extra = [*form.chain, *([form.attributed] if form.attributed else [])]
+    extra += [column for ratio in form.quality.values() for column in ratio.columns]
     values = tuple(dict.fromkeys([*(column for metric in metrics for column in metric.columns), *extra]))
     units = unit_table(
         connection,
@@ -136,11 +160,13 @@ def table_readout(
         segments=form.segments,
         exposed=form.exposed,
         past=tuple(column for metric in metrics if metric.before for column in metric.before.columns),
+        yes_or_no=_yes_or_no(form),
         aggregate=form.aggregate,
         cluster=form.cluster,
     )
+    cumulative = _cumulative_counts(source.table, form, units)
     design = design_of(Path(source.location).name, form, metrics, units, config, now)
-    return analyse_units(units, design, config, log=_log_facts(units, form.plan), override=override)
+    return analyse_units(units, design, config, log=_log_facts(units, form.plan, cumulative), override=override)
 
 
 def design_of(
@@ -165,12 +191,37 @@ def design_of(
         has_plan_hash=form.has_plan_hash,
         shares_are_stated=bool(form.shares) or form.plan is not None,
         as_of=now if form.plan else None,
+        quality={name: ratio.by_cluster() for name, ratio in form.quality.items()} if form.cluster else form.quality,
     )
 
 
 def chain_of(chain: tuple[str, ...], cluster: str | None) -> tuple[str, ...]:
     """Return the columns of a decomposition; over sums of clusters the number of their units stands before."""
     return (UNITS, *chain) if chain and cluster else chain
+
+
+def _yes_or_no(form: TableSpec) -> tuple[str, ...]:
+    """Columns that are means per unit and no part of a ratio: 0 and 1 say there whether, not how often."""
+    means = [ratio.numerator for ratio in form.metrics.values() if ratio.denominator is None]
+    counted = {column for ratio in form.metrics.values() if ratio.denominator for column in ratio.columns}
+    return tuple(dict.fromkeys(column for column in means if column not in counted))
+
+
+def _cumulative_counts(source: ibis.Table, form: TableSpec, units: UnitTable) -> np.ndarray | None:
+    """Assigned units by the end of each day and arm; None where the time of the assignment is not known."""
+    if form.assigned_at is None or form.cluster is not None:
+        return None
+    refuse_missing(source, [form.assigned_at])
+    rows = source.select(
+        unit=as_text(source[form.unit or SOURCE_ROW]),
+        arm=as_text(source[form.arm]),
+        at=as_time(source[form.assigned_at]),
+    )
+    first = rows.group_by("unit", "arm").agg(at=rows["at"].min()).to_pandas()
+    first = first[~first["unit"].isin(units.mixed_units)]
+    refuse_unread_times(int(first["at"].isna().sum()), form.assigned_at)
+    assigned = Assigned(first["unit"].to_numpy(), first["arm"].to_numpy(), seconds_of_times(first["at"]), {})
+    return cumulative_counts(assigned, units.arms)
 
 
 def chain_labels(chain: tuple[str, ...]) -> tuple[str, ...]:
@@ -228,10 +279,24 @@ def _shares(form: TableSpec, units: UnitTable) -> dict[str, float]:
     return {arm: given[arm] / total for arm in ordered}
 
 
-def _log_facts(units: UnitTable, locked: LockedPlan | None) -> LogFacts:
+def _log_facts(units: UnitTable, locked: LockedPlan | None, cumulative: np.ndarray | None) -> LogFacts:
+    facts = LogFacts(cumulative_counts=cumulative)
     if locked is None:
-        return LogFacts()
-    return LogFacts(n_reassigned=count_reassigned(units, locked.plan), min_mature_share=locked.plan.min_mature_share)
+        return facts
+    return replace(
+        facts,
+        n_reassigned=count_reassigned(units, locked.plan),
+        min_mature_share=locked.plan.min_mature_share,
+        mixed_by_arm=mixed_by_arm(units, locked.plan),
+    )
+
+
+def mixed_by_arm(units: UnitTable, plan: ExperimentPlan) -> dict[str, int]:
+    """Return the units in several arms by the arm that the plan's hash gives them."""
+    if units.cluster is not None:
+        return {}
+    names = [arm.name for arm in plan.arms]
+    return dict(Counter(names[at] for at in assign_many(plan, units.mixed_units)))
 
 
 def count_reassigned(units: UnitTable, plan: ExperimentPlan) -> int:

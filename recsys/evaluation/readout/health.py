@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -54,6 +54,8 @@ class LogFacts:
         n_reassigned: units whose logged arm is not the one that the plan's hash gives.
         mature_share: assigned units whose attribution window is complete.
         min_mature_share: that the plan asks for.
+        mixed_by_arm: units in several arms, by the arm that is theirs; empty where that is not known.
+        earlier: units by arm there and arm here, shape `(n_arms_there, n_arms)`, by the name of another experiment.
     """
 
     cumulative_counts: np.ndarray | None = None
@@ -64,6 +66,8 @@ class LogFacts:
     n_reassigned: int | None = None
     mature_share: float | None = None
     min_mature_share: float = 0.9
+    mixed_by_arm: Mapping[str, int] = field(default_factory=dict)
+    earlier: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 NO_LOG = LogFacts()
@@ -84,7 +88,7 @@ def health_checks(
         _exposed(units, design, config),
         _segments(units, design, config),
         _sequential(units, design, config, log),
-        _mixed(units, log),
+        _mixed(units, log, design, config),
         _count_check(
             "assignment_hash",
             log.n_reassigned,
@@ -151,7 +155,9 @@ def _ratio_check(
 
 
 def _tested(p_value: float, config: ReadoutConfig) -> CheckStatus:
-    return "failed" if p_value < config.health_alpha else "passed"
+    if p_value < config.health_alpha:
+        return "failed"
+    return "warning" if p_value < config.warning_alpha else "passed"
 
 
 def _segments(units: CountedUnits, design: Design, config: ReadoutConfig) -> HealthCheck:
@@ -187,19 +193,31 @@ def _sequential(units: CountedUnits, design: Design, config: ReadoutConfig, log:
     return HealthCheck("sample_ratio_sequential", status, f"anytime-valid over {looks}: p = {p_value:.2g}", p_value)
 
 
-def _mixed(units: CountedUnits, log: LogFacts) -> HealthCheck:
+def _mixed(units: CountedUnits, log: LogFacts, design: Design, config: ReadoutConfig) -> HealthCheck:
+    """A unit in several arms is left out: few are a nuisance, many or more of one arm's are another sample."""
     name = "mixed_assignment"
     if not units.has_ids:
         return HealthCheck(name, "not_checked", "units have no ids")
     other = log.n_exposed_in_other_arm or 0
-    if units.n_mixed + other == 0:
+    n_mixed = units.n_mixed + other
+    if n_mixed == 0:
         return HealthCheck(name, "passed", "every unit stands in one arm")
     parts = []
     if units.n_mixed:
         parts.append(f"{units.n_mixed:,} units stand in several arms; they are left out of the effects")
     if other:
         parts.append(f"{other:,} units were answered by another arm than their assignment's")
-    return HealthCheck(name, "failed", "; ".join(parts))
+    share = n_mixed / (sum(units.counts().values()) + units.n_mixed)
+    parts.append(f"{share:.2%} of all, at most {config.most_mixed_share:.2%} may be")
+    is_failed = share > config.most_mixed_share
+    p_value = None
+    if log.mixed_by_arm:
+        observed = [log.mixed_by_arm.get(arm, 0) for arm in design.shares]
+        p_value = float(sample_ratio_p_value(observed, list(design.shares.values())))
+        by_arm = ", ".join(f"{arm} {count:,}" for arm, count in zip(design.shares, observed, strict=True))
+        parts.append(f"by the arm that is theirs {by_arm}, p = {p_value:.2g}")
+        is_failed |= p_value < config.health_alpha
+    return HealthCheck(name, "failed" if is_failed else "warning", "; ".join(parts), p_value)
 
 
 def _count_check(name: str, count: int | None, what: str, needs: str) -> HealthCheck:

@@ -9,13 +9,15 @@ from recsys.errors import ReadoutError
 from recsys.evaluation.readout.arm_effects import effects_of, incremental_shares, money_of
 from recsys.evaluation.readout.breakdowns import histogram_of, segment_effects, sensitivity_grid
 from recsys.evaluation.readout.design import Design, ReadoutConfig, Timing, is_constant_within, smallest_arm
-from recsys.evaluation.readout.faults.directions import guardrail_directions
+from recsys.evaluation.readout.faults.checks import fault_checks
+from recsys.evaluation.readout.faults.largest_unit import largest_unit
 from recsys.evaluation.readout.health import NO_LOG, HealthCheck, LogFacts, health_checks
 from recsys.evaluation.readout.over_time import Look, Novelty
 from recsys.evaluation.readout.results import PlanFacts, Readout
 from recsys.evaluation.readout.tails import tails_of
-from recsys.evaluation.readout.units import ARM, ColumnFacts, UnitTable
+from recsys.evaluation.readout.units import ARM, UnitTable
 from recsys.evaluation.readout.verdict import VerdictOverride, decide_verdict, evidence_of
+from recsys.evaluation.statistics.column_facts import ColumnFacts
 from recsys.evaluation.statistics.decomposition import Decomposition, decompose
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.evaluation.statistics.moments import Moments, Sums
@@ -101,7 +103,9 @@ def analyse_units(
     refuse_zero_denominators(by_arm, design)
     _refuse_constant_arms(units, raw, design)
     tails = tails_of(analysed, by_arm, design, config)
-    health = (*health_checks(units, raw, design, config, log, tails), guardrail_directions(design))
+    effects = effects_of(by_arm, design, config, units.facts, tails)
+    health = health_checks(units, raw, design, config, log, tails)
+    health += fault_checks(units, by_arm, design, config, log, effects)
     primary = design.primary
     measured = Measured(
         unit=units.cluster or (design.plan.plan.unit if design.plan else "account"),
@@ -119,7 +123,8 @@ def analyse_units(
     found = judge(measured, design, config, times=times, override=override)
     grid = sensitivity_grid(units, design, config, found.verdict, health, times.windows, times.window)
     histogram = histogram_of(units, primary.value.numerator, caps) if primary else None
-    return replace(found, sensitivity=grid, histogram=histogram)
+    largest = largest_unit(analysed, by_arm, design, config, found.effects, found.verdict.arms)
+    return replace(found, health=(*found.health, largest), sensitivity=grid, histogram=histogram)
 
 
 def judge(

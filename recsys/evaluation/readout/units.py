@@ -14,34 +14,15 @@ from recsys.contracts.columns import SOURCE_ROW
 from recsys.data.numbers import as_text
 from recsys.errors import EmptyDataError, ReadoutError
 from recsys.evaluation.readout.design import refuse_blanks, refuse_missing, refuse_values_as_segments
+from recsys.evaluation.readout.faults.copies import Copies, copies_of, refuse_several_rows
+from recsys.evaluation.statistics.column_facts import ColumnFacts, column_facts, refuse_too_large
 from recsys.evaluation.statistics.moments import Moments, cluster_sums, moments_of_groups, summed
 
 UNIT = "__unit"
 ARM = "__arm"
 EXPOSED = "__exposed"
 CLUSTER = "__cluster"
-
-LARGEST = 1e60
-"""Values beyond are refused: the squares of their variances would not be numbers any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnFacts:
-    """What is known of a column of values.
-
-    Attributes:
-        low: smallest value.
-        high: largest value.
-        n_negative: units below zero.
-        is_binary: whether every value is 0 or 1.
-        is_constant: whether all units have the same value.
-    """
-
-    low: float
-    high: float
-    n_negative: int
-    is_binary: bool
-    is_constant: bool
+ROWS = "__rows"
 
 
 class CountedUnits(Protocol):
@@ -89,6 +70,8 @@ class UnitTable:
         facts: of each column of values.
         notes: sentences about the data that a reader of the report must know.
         cluster: name of the column by which arms were assigned, where that is not the unit; `CLUSTER` in `table`.
+        mixed_units: ids of the units that stood in several arms.
+        copies: rows that repeat another; None where every unit has one row.
     """
 
     connection: Backend
@@ -102,6 +85,8 @@ class UnitTable:
     facts: Mapping[str, ColumnFacts]
     notes: tuple[str, ...] = field(default=())
     cluster: str | None = None
+    mixed_units: tuple[str, ...] = ()
+    copies: Copies | None = None
 
     def capped(self, columns: Sequence[str], percentile: float) -> tuple[UnitTable, dict[str, float]]:
         """Return the table with large values set to the cap, and the caps.
@@ -185,6 +170,7 @@ def unit_table(
     segments: Sequence[str] = (),
     exposed: str | None = None,
     past: Sequence[str] = (),
+    yes_or_no: Sequence[str] = (),
     aggregate: bool = False,
     cluster: str | None = None,
 ) -> UnitTable:
@@ -199,6 +185,8 @@ def unit_table(
         segments: columns by which the primary metric is split.
         exposed: column of 0 and 1: whether the unit met the treatment, or would have.
         past: which of `values` are from before the start.
+        yes_or_no: which of `values`, where they are 0 and 1, say whether something happened: with several rows a unit
+            has 1 where any row has.
         aggregate: add up several rows of one unit, instead of refusing them; `past` is averaged.
         cluster: column by which arms were assigned, where that is not the unit.
 
@@ -215,15 +203,18 @@ def unit_table(
     picked = _picked(source, unit or SOURCE_ROW, arm, values, segments, exposed, cluster)
     stored = connection.create_table("readout_units", picked, overwrite=True)
     _refuse_blanks(stored, source, unit or SOURCE_ROW, arm, values)
-    n_mixed, table, notes = _one_row_a_unit(connection, stored, values, past, aggregate=aggregate)
+    mixed, stored = _without_mixed(connection, stored)
+    copies = _copies(source, stored, (unit or SOURCE_ROW, arm), aggregate=aggregate)
+    table, notes = _one_row_a_unit(connection, stored, values, past, yes_or_no) if copies else (stored, ())
+    n_mixed = len(mixed)
     if cluster is not None:
         n_apart, table, said = _without_mixed_clusters(connection, table, cluster)
         n_mixed, notes = n_mixed + n_apart, notes + said
     arms = tuple(sorted(row[ARM] for row in table.select(ARM).distinct().to_pyarrow().to_pylist()))
     if not arms:
         raise EmptyDataError("0 units in one arm each, must be more; is every unit in several arms?")
-    facts = _facts(table, values)
-    _refuse_too_large(facts)
+    facts = column_facts(table, values)
+    refuse_too_large(facts)
     notes += tuple(
         f"{facts[name].n_negative:,} units have a {name} below zero (refunds above purchases?); they count as they are"
         for name in values
@@ -243,17 +234,9 @@ def unit_table(
         facts=facts,
         notes=notes,
         cluster=cluster,
+        mixed_units=mixed,
+        copies=copies,
     )
-
-
-def _refuse_too_large(facts: Mapping[str, ColumnFacts]) -> None:
-    for name, found in facts.items():
-        largest = max(found.low, found.high, key=abs)
-        if abs(largest) > LARGEST:
-            raise ReadoutError(
-                f"{name!r} goes to {largest:.3g}, must lie within ±{LARGEST:g}; is it the right column, in the right "
-                "unit?"
-            )
 
 
 def _picked(
@@ -297,7 +280,7 @@ def _refuse_blanks(stored: ibis.Table, source: ibis.Table, unit: str, arm: str, 
             kind = "no number" if source[name].type().is_string() else "no value"
             raise ReadoutError(
                 f"{found[f'v{i}']:,} rows have {kind} in {name!r}, all must have one; "
-                "a unit to which nothing happened has 0, not a blank"
+                f"a unit to which nothing happened has 0, not a blank{_blank_arms(stored, name)}"
             )
         if found[f"i{i}"]:
             raise ReadoutError(
@@ -306,29 +289,45 @@ def _refuse_blanks(stored: ibis.Table, source: ibis.Table, unit: str, arm: str, 
             )
 
 
-def _one_row_a_unit(
-    connection: Backend, stored: ibis.Table, values: Sequence[str], past: Sequence[str], *, aggregate: bool
-) -> tuple[int, ibis.Table, tuple[str, ...]]:
-    """The number of units in several arms, one row for each other unit, and what was done for that."""
+def _blank_arms(stored: ibis.Table, name: str) -> str:
+    """Which arms have no value at all: the metric is then present in the others only."""
+    blank = (stored[name].isnull() | stored[name].isnan()).mean()
+    rows = stored.group_by(ARM).agg(blank=blank).order_by(ARM).to_pyarrow().to_pylist()
+    whole = [row[ARM] for row in rows if row["blank"] == 1]
+    return f"; {', '.join(whole)} has none at all: was it measured there?" if 0 < len(whole) < len(rows) else ""
+
+
+def _copies(source: ibis.Table, stored: ibis.Table, identity: tuple[str, str], *, aggregate: bool) -> Copies | None:
+    """Rows that repeat another, where units have several; None where each has one."""
     n_rows, n_units = _rows_and_units(stored)
     if n_rows == n_units:
-        return 0, stored, ()
-    n_mixed, table = _without_mixed(connection, stored)
-    n_rows, n_units = _rows_and_units(table)
-    if n_rows == n_units:
-        return n_mixed, table, ()
+        return None
+    copies = copies_of(source, identity)
     if not aggregate:
-        raise ReadoutError(
-            f"{n_rows:,} rows of {n_units:,} units, must be one row a unit: the unit of assignment is the unit of "
-            "analysis, and a test on orders or sessions errs far too often; set aggregate to "
-            "add up the rows of each unit, or give the orders by themselves"
-        )
+        refuse_several_rows(copies, n_rows, n_units)
+    return copies
+
+
+def _one_row_a_unit(
+    connection: Backend, table: ibis.Table, values: Sequence[str], past: Sequence[str], yes_or_no: Sequence[str]
+) -> tuple[ibis.Table, tuple[str, ...]]:
+    """One row for each unit, and what was done for that."""
+    n_rows, n_units = _rows_and_units(table)
+    facts = column_facts(table, yes_or_no)
+    any_of = [name for name, found in facts.items() if found.is_binary and not found.is_constant]
     others = [name for name in table.columns if name not in {UNIT, ARM, *values}]
     # What was before the start stands on every row of a unit alike: added up it would count the rows.
     one_a_unit = {name: table[name].mean() if name in past else table[name].sum() for name in values}
-    added = table.group_by([UNIT, ARM]).agg(**one_a_unit, **{name: table[name].max() for name in others})
-    note = f"{n_rows:,} rows were added up to {n_units:,} units"
-    return n_mixed, connection.create_table("readout_summed", added.order_by(UNIT), overwrite=True), (note,)
+    one_a_unit |= {name: table[name].max() for name in any_of}
+    one_a_unit |= {name: table[name].max() for name in others} | {ROWS: table.count().cast("float64")}
+    added = table.group_by([UNIT, ARM]).agg(**one_a_unit)
+    notes = [f"{n_rows:,} rows were added up to {n_units:,} units"]
+    notes += [
+        f"{name} is yes or no on every row and is not added up: a unit has 1 where any of its rows has; to count the "
+        "rows, divide it by a count"
+        for name in any_of
+    ]
+    return connection.create_table("readout_summed", added.order_by(UNIT), overwrite=True), tuple(notes)
 
 
 def _rows_and_units(table: ibis.Table) -> tuple[int, int]:
@@ -336,15 +335,18 @@ def _rows_and_units(table: ibis.Table) -> tuple[int, int]:
     return found["rows"], found["units"]
 
 
-def _without_mixed(connection: Backend, stored: ibis.Table) -> tuple[int, ibis.Table]:
-    """The number of units in several arms, and the rows of the others."""
-    several = stored.group_by(UNIT).agg(low=stored[ARM].min(), high=stored[ARM].max(), n=stored.count())
-    several = several.filter(several["n"] > 1, several["low"] != several["high"])
-    n_mixed = int(several.count().to_pyarrow().as_py())
-    if n_mixed == 0:
-        return 0, stored
+def _without_mixed(connection: Backend, stored: ibis.Table) -> tuple[tuple[str, ...], ibis.Table]:
+    """The units in several arms, and the rows of the others."""
+    n_rows, n_units = _rows_and_units(stored)
+    if n_rows == n_units:
+        return (), stored
+    several = stored.group_by(UNIT).agg(low=stored[ARM].min(), high=stored[ARM].max())
+    several = several.filter(several["low"] != several["high"])
+    mixed = tuple(sorted(several[UNIT].to_pyarrow().to_pylist()))
+    if not mixed:
+        return (), stored
     kept = stored.anti_join(several, UNIT)
-    return n_mixed, connection.create_table("readout_unmixed", kept.order_by(UNIT), overwrite=True)
+    return mixed, connection.create_table("readout_unmixed", kept.order_by(UNIT), overwrite=True)
 
 
 _MOST_MIXED_CLUSTERS = 0.01
@@ -369,26 +371,3 @@ def _without_mixed_clusters(
         return 0, table, (note,)
     kept = table.anti_join(arms.filter(arms["low"] != arms["high"]), CLUSTER).order_by(UNIT)
     return n_mixed, connection.create_table("readout_clustered", kept, overwrite=True), (note,)
-
-
-def _facts(table: ibis.Table, values: Sequence[str]) -> dict[str, ColumnFacts]:
-    asked: dict[str, ibis.Value] = {}
-    for i, name in enumerate(values):
-        column = table[name]
-        asked |= {
-            f"low{i}": column.min(),
-            f"high{i}": column.max(),
-            f"negative{i}": (column < 0).sum(),
-            f"other{i}": ((column != 0) & (column != 1)).sum(),
-        }
-    found = table.aggregate(**asked).to_pyarrow().to_pylist()[0] if asked else {}
-    return {
-        name: ColumnFacts(
-            low=found[f"low{i}"],
-            high=found[f"high{i}"],
-            n_negative=int(found[f"negative{i}"]),
-            is_binary=found[f"other{i}"] == 0,
-            is_constant=found[f"low{i}"] == found[f"high{i}"],
-        )
-        for i, name in enumerate(values)
-    }

@@ -13,8 +13,8 @@ from recsys.evaluation.planning.placebo import Placebo, _capped, _judged, _Past,
 from recsys.evaluation.planning.redrawing import drawn_assignments, redrawn
 from recsys.evaluation.readout.arm_effects import effects_of
 from recsys.evaluation.readout.design import Design, ReadoutConfig
-from recsys.evaluation.readout.units import ColumnFacts
 from recsys.evaluation.readout.verdict import decide_verdict, evidence_of
+from recsys.evaluation.statistics.column_facts import ColumnFacts
 from recsys.evaluation.statistics.effects import contributions
 from recsys.evaluation.statistics.metric import Metric, Ratio
 from recsys.evaluation.statistics.moments import moments_of_rows

@@ -84,14 +84,12 @@ def test_a_clean_log_raises_no_fault(log: ExperimentLog) -> None:
     assert _failed(readout) == set()
     assert readout.verdict.verdict != "INVALID"
     unchecked = {check.name for check in readout.health if check.status == "not_checked"}
-    assert unchecked == {"sample_ratio_segments"}
+    assert unchecked == {"sample_ratio_segments", "lost_outcomes", "earlier_experiments"}
 
 
 @pytest.mark.parametrize(
     ("fault", "name", "words"),
     [
-        (_mixed, "mixed_assignment", "1 units stand in several arms"),
-        (_answered_by_the_other_arm, "mixed_assignment", "1 units were answered by another arm"),
         (_early_outcome, "outcome_before_exposure", "outcomes lie before the exposure"),
         (_lost_log_of_one_arm, "sample_ratio_exposed", "exposed units"),
         (_altered_plan, "plan_hash", "altered after its start"),
@@ -107,6 +105,23 @@ def test_a_fault_alone_is_named_and_invalid(log: ExperimentLog, fault: Fault, na
     assert {verdict.verdict for verdict in readout.verdict.arms} == {"INVALID"}
     assert name in readout.verdict.reason
     assert words in readout.verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (_mixed, "1 units stand in several arms; they are left out of the effects; 0.03% of all"),
+        (_answered_by_the_other_arm, "1 units were answered by another arm than their assignment's; 0.03% of all"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_one_mixed_unit_is_a_warning(log: ExperimentLog, fault: Fault, words: str) -> None:
+    readout = readout_from_log(fault(log), NOW)
+    assert _failed(readout) == set()
+    check = next(check for check in readout.health if check.name == "mixed_assignment")
+    assert check.status == "warning"
+    assert check.detail.startswith(words)
+    assert _status(readout, "sample_ratio_sequential") == "passed"  # its days are those of the other units
 
 
 def test_51_to_49_with_80_000_accounts(tmp_path: Path) -> None:
@@ -138,7 +153,9 @@ def test_unequal_pasts_are_named(tmp_path: Path) -> None:
     arm = np.array(["control", "engine"])[np.arange(20_000) % 2]
     past = rng.gamma(1, 10, 20_000) * np.where(arm == "engine", 1.1, 1.0)
     path = tmp_path / "units.parquet"
-    pd.DataFrame({"id": np.arange(20_000), "arm": arm, "y": past + 1, "past": past}).to_parquet(path)
+    pd.DataFrame({"id": np.arange(20_000), "arm": arm, "y": past + rng.gamma(1, 10, 20_000), "past": past}).to_parquet(
+        path
+    )
     form = TableSpec(unit="id", arm="arm", control="control", metrics={"y": Ratio("y")}, before={"y": Ratio("past")})
     assert _failed(table_readout(str(path), form, ReadoutConfig(), now=NOW)) == {"balance_before"}
 
