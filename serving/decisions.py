@@ -139,8 +139,8 @@ def _rank(services: Services, request: OfferRequest, asker: CallerContext, now: 
     if request.account_id is None and visitor_id is not None and (account_id := state.account_of(visitor_id)):
         request = replace(request, account_id=account_id)
     wanted_id = asker.experiment_id
-    entry = state.experiments.enter(wanted_id, request.account_id, visitor_id)
-    unknown = None if wanted_id is None or state.experiments.is_running(wanted_id) else wanted_id
+    entry = state.experiments.enter(wanted_id, request.account_id, visitor_id, now)
+    unknown = None if wanted_id is None or state.experiments.is_running(wanted_id, now) else wanted_id
     model = services.models.current()
     known = state.of(request.account_id, visitor_id, now)
     if entry is None:

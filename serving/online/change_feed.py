@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from recsys.arrays import FloatArray
 from recsys.contracts.decisions import ASSIGNMENT_COLUMNS, AssignedArm, assignments_of
 from recsys.contracts.events import PRESENTING, Erasure, EventQuery, FeedPosition, Outcome, TableName
 from recsys.contracts.offers import logged_products
@@ -20,6 +21,7 @@ from recsys.events.store import EventStore
 from recsys.offer_catalogue.business_rules import BusinessRules, read_rules
 from serving import logs
 from serving.ids import first_id_at
+from serving.online.running_experiments import ExperimentKey
 
 _log = logging.getLogger("serving")
 
@@ -116,6 +118,7 @@ class StateDelta:
         links: rows of the visitors who logged in.
         erasures: every erasure of an account, where there are more than were known; else none.
         experiments: rows of every experiment.
+        entered: who is in those that are about to end or have ended, where that was read.
         rules: the business rules as they stand; None without a file.
         position: how far it was read.
         n_writes: how many writes of products and of accounts this worker had put in force before it was read.
@@ -128,6 +131,7 @@ class StateDelta:
     links: list[dict[str, Any]] = field(default_factory=list)
     erasures: list[Erasure] = field(default_factory=list)
     experiments: list[dict[str, Any]] = field(default_factory=list)
+    entered: Mapping[ExperimentKey, FloatArray] = field(default_factory=dict)
     rules: BusinessRules | None = None
     position: FeedPosition | None = None
     n_writes: tuple[int, int] = (0, 0)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+import numpy as np
+
+from recsys.arrays import FloatArray
 from recsys.contracts.decisions import AssignedArm
 from recsys.contracts.events import RecordedAssignment
 from recsys.errors import PlanError
@@ -18,6 +22,9 @@ from recsys.experiments.plan import Arm, ExperimentPlan, parse_plan, plan_hash
 
 _MOST_RECORDED: Final = 200_000
 """Units that a worker remembers as recorded; recording one again changes nothing."""
+
+ExperimentKey: TypeAlias = tuple[str, int]
+"""Id and version of an experiment."""
 
 _log = logging.getLogger("serving")
 
@@ -57,8 +64,15 @@ class Entry:
         )
 
 
+NOBODY: Final[FloatArray] = np.empty(0)
+
+
 class _Active:
-    """One running plan, with what an assignment needs worked out once; agrees with `recsys.experiments.assign`."""
+    """One running plan, with what an assignment needs worked out once; agrees with `recsys.experiments.assign`.
+
+    Attributes:
+        entered: the points of the units that entered before the planned end, sorted; read when that is near.
+    """
 
     def __init__(self, plan: ExperimentPlan) -> None:
         self.plan = plan
@@ -66,14 +80,24 @@ class _Active:
         self.edges = list(accumulate(self.shares))[:-1]
         self.salt = plan.salt
         self.recorded: set[str] = set()
+        self.entered = NOBODY
 
-    def entry(self, account_id: str | None, visitor_id: str | None) -> Entry | None:
+    def entry(self, account_id: str | None, visitor_id: str | None, now: datetime) -> Entry | None:
         unit_id = visitor_id if self.plan.unit == "visitor" else account_id
         if unit_id is None:
             return None
-        position = bisect_right(self.edges, hash_point(self.salt, unit_id))
-        plan, known = self.plan, unit_id in self.recorded
+        point, plan, known = hash_point(self.salt, unit_id), self.plan, unit_id in self.recorded
+        if now >= plan.planned_end:  # whoever is in keeps its arm until the windows are over, nobody else enters
+            known = known or self._has_entered(point)
+            if not known:
+                return None
+        position = bisect_right(self.edges, point)
         return Entry(plan.id, plan.version, unit_id, plan.unit, plan.arms[position], self.shares[position], known)
+
+    def _has_entered(self, point: float) -> bool:
+        """Whether a unit of this point is in: of a million, another one has it once in ten thousand million times."""
+        position = bisect_left(self.entered, point)
+        return position < len(self.entered) and bool(self.entered[position] == point)
 
 
 class Experiments:
@@ -96,28 +120,45 @@ class Experiments:
                 active[row["experiment_id"]] = _Active(plan)
         self._active = active
 
-    def enter(self, wanted: str | None, account_id: str | None, visitor_id: str | None) -> Entry | None:
+    def enter(self, wanted: str | None, account_id: str | None, visitor_id: str | None, now: datetime) -> Entry | None:
         """Return how a request takes part.
 
         Args:
             wanted: the experiment that the request names; without one it is in the oldest that has a unit for it.
             account_id: the unit of most experiments.
             visitor_id: the unit of the others.
+            now: from the planned end on only units that are in take part, and none once their windows are over.
         """
         if not self._active:
             return None
         if wanted is not None:
-            named = self._active.get(wanted)
-            return None if named is None else named.entry(account_id, visitor_id)
+            return self._active[wanted].entry(account_id, visitor_id, now) if self.is_running(wanted, now) else None
         for running in self._active.values():
-            entry = running.entry(account_id, visitor_id)
-            if entry is not None:
-                return entry
+            if now < running.plan.windows_end:
+                entry = running.entry(account_id, visitor_id, now)
+                if entry is not None:
+                    return entry
         return None
 
-    def is_running(self, experiment_id: str) -> bool:
-        """Return whether an experiment of that id runs."""
-        return experiment_id in self._active
+    def is_running(self, experiment_id: str, now: datetime) -> bool:
+        """Return whether an experiment of that id runs and its windows are not over."""
+        running = self._active.get(experiment_id)
+        return running is not None and now < running.plan.windows_end
+
+    def let_in(self, entered: Mapping[ExperimentKey, FloatArray]) -> None:
+        """Put in force who is in experiments whose planned end is near or past, by their points, sorted."""
+        for running in self._active.values():
+            found = entered.get((running.plan.id, running.plan.version))
+            if found is not None:
+                running.entered = found
+
+    def entered(self) -> dict[ExperimentKey, FloatArray]:
+        """Return who is known to be in, by experiment; those where nobody was looked for are left out."""
+        return {
+            (running.plan.id, running.plan.version): running.entered
+            for running in list(self._active.values())
+            if running.entered is not NOBODY
+        }
 
     def remember(self, entry: Entry) -> None:
         """Take note that an assignment is in the store."""
@@ -136,7 +177,7 @@ class Experiments:
         """Return the plan of a row; one that can't be read, or is not what was locked, does not run."""
         key = (row["experiment_id"], row["version"])
         try:
-            return _locked(row)
+            return locked_plan(row["plan"], row["plan_hash"])
         except PlanError as error:
             if key not in self._refused:
                 _log.error("experiment does not run: %s", error)
@@ -144,8 +185,14 @@ class Experiments:
             return None
 
 
-def _locked(row: Mapping[str, Any]) -> ExperimentPlan:
-    plan = parse_plan(row["plan"])
-    if plan_hash(plan) != row["plan_hash"]:
+@lru_cache(maxsize=256)
+def locked_plan(text: str, locked_hash: str) -> ExperimentPlan:
+    """Return the plan that a store holds; the same object for the same text.
+
+    Raises:
+        PlanError: it can't be read, or is not what was locked.
+    """
+    plan = parse_plan(text)
+    if plan_hash(plan) != locked_hash:
         raise PlanError(f"{plan.id}: the hash of its plan is not the one that was locked; stop it and start anew")
     return plan

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
+from recsys.arrays import FloatArray
 from recsys.contracts.events import AccountUpdate, Erasure, FeedPosition, Outcome, PostedLine, forget_key
 from recsys.contracts.offers import EMPTY_STATE, AccountState
 from recsys.events.store import EventStore
 from serving.models.by_alias import LoadedModel
 from serving.online.activity import OnlineActivity
 from serving.online.change_feed import ChangeReader, DecisionRef, Feedback, RulesFile, StateDelta, Subject
+from serving.online.entered_units import read_entered
 from serving.online.overrides import AccountOverrides, ProductOverrides
-from serving.online.running_experiments import Experiments
+from serving.online.running_experiments import ExperimentKey, Experiments
 from serving.settings import Clock, Settings
 
 _CLOCKS_APART: Final = timedelta(days=1)
@@ -35,6 +38,8 @@ class OnlineState:
         self.accounts = AccountOverrides()
         self.experiments = Experiments()
         self.rules_version: str | None = None
+        self._store = store
+        self._next_entered = 0.0
         self._rules_file = None if settings.rules_file is None else RulesFile(settings.rules_file)
         self._reader = ChangeReader(store, self._rules_file, declares=bool(settings.returned_is_presented))
         self._since = since
@@ -65,7 +70,22 @@ class OnlineState:
         """Return what reached the store since the last news that were applied; at first, all that still matters."""
         n_writes = self._n_writes()
         new = None if self._position is None else self._reader.changes(self._position, len(self._erasures))
-        return self._all_since(self._since) if new is None else replace(new, n_writes=n_writes)
+        if new is None:
+            return self._all_since(self._since)
+        return replace(new, n_writes=n_writes, entered=self._entered(new))
+
+    def _entered(self, news: StateDelta) -> dict[ExperimentKey, FloatArray]:
+        """Read who is in experiments that end; all anew where somebody was erased, who is in none any more.
+
+        Where that takes long it is done seldom: it has a twentieth of this thread's time.
+        """
+        begun = time.monotonic()
+        if begun < self._next_entered and not news.erasures:
+            return {}
+        known = {} if news.erasures else self.experiments.entered()
+        found = read_entered(self._store, news.experiments, self._clock(), known)
+        self._next_entered = begun + 20 * (time.monotonic() - begun)
+        return found
 
     def _n_writes(self) -> tuple[int, int]:
         return self.products.writes.n, self.accounts.writes.n
@@ -75,7 +95,7 @@ class OnlineState:
         refusing_since = self._clock() - max(self._cooldown, timedelta(days=1))
         # `recorded_at` is by the clock of whichever server took it; a day is more than clocks are apart.
         found = self._reader.everything(as_of - _CLOCKS_APART, max(as_of, refusing_since) - _CLOCKS_APART)
-        return replace(found, n_writes=n_writes)
+        return replace(found, n_writes=n_writes, entered=self._entered(found))
 
     def told(self, outcomes: Iterable[Outcome]) -> dict[str, DecisionRef]:
         """Return what the store knows of the decisions of these outcomes."""
@@ -93,6 +113,7 @@ class OnlineState:
         self.products.read(news.products, news.n_writes[0])
         self.accounts.read(news.accounts, news.n_writes[1])
         self.experiments.apply(news.experiments)
+        self.experiments.let_in(news.entered)
         if news.rules is not None:
             self.rules_version = news.rules.version
             self.products.use_rules(news.rules.in_force(self._clock()))

@@ -200,7 +200,7 @@ def test_a_plan_that_was_changed_after_its_start_does_not_run(
     experiments = Experiments()
     for _ in range(2):
         experiments.apply(store.read(EventQuery("experiments")).to_pylist())
-    assert experiments.enter(None, "U1", None) is None
+    assert experiments.enter(None, "U1", None, NOW) is None
     assert len(caplog.records) == 2
 
 
