@@ -16,7 +16,7 @@ from recsys.evaluation.kpis.definition import Basis
 from recsys.evaluation.kpis.figures import KpiAggregates
 from recsys.evaluation.kpis.formulas import FORMULAS, Additional, RatioFormula, RatioParts
 from recsys.evaluation.kpis.registry import REGISTRY
-from recsys.evaluation.kpis.sums import CLUSTER, account_sums, bases_of, column_cell
+from recsys.evaluation.kpis.sums import ACCOUNT_CLUSTER, account_sums, bases_of, column_cell
 from recsys.evaluation.kpis.values import ChangeInterval, KpiValue, compared_values
 
 _COVERAGE: Final = 0.95
@@ -124,8 +124,8 @@ def ratio_changes(
             alone = ((1 - ratio) ** 2 + ratio**2) * (added / below) ** 2
             columns |= {f"{name} n{at}": n, f"{name} ratio{at}": sign * ratio, f"{name} alone{at}": alone}
         columns[f"{name} error"] = errors
-    worked = placed.select(*kept, CLUSTER, "period", **columns)
-    by_account = worked.group_by([*kept, CLUSTER]).agg(
+    worked = placed.select(*kept, ACCOUNT_CLUSTER, "period", **columns)
+    by_account = worked.group_by([*kept, ACCOUNT_CLUSTER]).agg(
         **{
             f"{column} {time}": worked[column].max(where=worked["period"] == number)
             for column in columns
@@ -140,7 +140,9 @@ def ratio_changes(
             f"{name} squares before": (before**2).sum(),
             f"{name} squares now": (now**2).sum(),
         }
-    same = [column for column in by_account.columns if column not in {*kept, CLUSTER} and " error " not in column]
+    same = [
+        column for column in by_account.columns if column not in {*kept, ACCOUNT_CLUSTER} and " error " not in column
+    ]
     sums |= {column: by_account[column].max() for column in same}
     return by_account.group_by(kept).agg(**sums) if kept else by_account.agg(**sums)
 

@@ -17,7 +17,7 @@ from recsys.evaluation.kpis.formulas import SALE_KINDS, Additional, KpiSums, Sou
 from recsys.evaluation.kpis.sales import Sales
 
 GROUP: Final = "segment_group"
-CLUSTER: Final = "cluster"
+ACCOUNT_CLUSTER: Final = "cluster"
 NOT_STATED: Final = "(not stated)"
 PARTS: Final[tuple[Kind, ...]] = ("upsell", "cross_sell")
 
@@ -216,18 +216,20 @@ def account_sums(
         compared: numbers of the two periods.
         since: rows of orders and offers before it count for customers of the period before and products held only.
     """
-    keys = [CLUSTER, "period"]
-    rows = history.mutate(**{CLUSTER: ibis.coalesce(history["account"], -1 - history["order"])})
+    keys = [ACCOUNT_CLUSTER, "period"]
+    rows = history.mutate(**{ACCOUNT_CLUSTER: ibis.coalesce(history["account"], -1 - history["order"])})
     recent = _of_periods(rows, compared, since, "ordered_at")
     customers = _customers(recent, keys, bases)
     found: dict[Source, ibis.Table] = {
-        "orders": _sums(recent, keys, bases).left_join(customers, keys).drop(f"{CLUSTER}_right", "period_right"),
+        "orders": _sums(recent, keys, bases)
+        .left_join(customers, keys)
+        .drop(f"{ACCOUNT_CLUSTER}_right", "period_right"),
         "attrition": _attrition(rows, keys, compared),
         "held": ibis.union(*(_held(rows, period) for period in compared)),
     }
     if offers is not None:
         own = ibis.coalesce(offers["account"].cast("string"), "decision " + offers["decision_id"])
-        shown = _of_periods(offers.mutate(**{CLUSTER: own}), compared, since, "presented_at")
+        shown = _of_periods(offers.mutate(**{ACCOUNT_CLUSTER: own}), compared, since, "presented_at")
         found["offers"] = shown.group_by(keys).agg(**_offer_columns(shown))
     return found
 
@@ -240,7 +242,7 @@ def _of_periods(rows: ibis.Table, compared: tuple[int, int], since: datetime | N
 def _held(rows: ibis.Table, period: int) -> ibis.Table:
     """Products that each account held at the end of a period."""
     until = rows.filter((rows["period"] <= period) & rows["account"].notnull())
-    held = until.group_by(CLUSTER).agg(held=until["n_new"].sum(), holders=(until["place"] == 1).sum())
+    held = until.group_by(ACCOUNT_CLUSTER).agg(held=until["n_new"].sum(), holders=(until["place"] == 1).sum())
     return held.mutate(period=ibis.literal(period, "int64"))
 
 
