@@ -51,14 +51,28 @@ def kpis_command(
         "top:5%"
     ),
     target: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, as upsell_ratio=0.2; may be repeated.")] = None,
-    format_: Annotated[str, typer.Option("--format", help="table, json or html.")] = "table",
+    targets_file: Annotated[
+        Path | None,
+        typer.Option("--targets", help="TOML file of targets and their sources, as --explain --format toml writes it."),
+    ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="table, json or html; with --explain also toml: the benchmarks, to edit.")
+    ] = "table",
     out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show what every KPI means, without any data.")] = False,
 ) -> None:
     """Show upsell and cross-sell KPIs, organic and attributed, against the last period and the target."""
-    if format_ not in _FORMATS:
-        raise ConfigError(f"--format == {format_!r}, must be one of {', '.join(_FORMATS)}")
+    formats = (*_FORMATS, "toml") if explain else _FORMATS
+    if format_ not in formats:
+        raise ConfigError(f"--format == {format_!r}, must be one of {', '.join(formats)}")
+    sources: dict[str, str] = {}
     targets = parse_targets(target or [])
+    if targets_file is not None:
+        from recsys.evaluation.kpis.definitions.benchmarks import read_benchmarks
+
+        named = read_benchmarks(targets_file)
+        sources = {name: said for name, said in named.sources.items() if name not in targets}
+        targets = named.targets | targets
     if explain:
         _write(_explained(format_, targets), out)
         return
@@ -80,6 +94,7 @@ def kpis_command(
         "families_by": families,
         "key_accounts": key_accounts,
         "targets": targets,
+        "target_sources": sources,
     }
     config = KpiConfig(**options)
     log: AbstractContextManager[EventStore | None] = nullcontext() if events is None else opened_store(events)
@@ -136,6 +151,10 @@ def _explained(form: str, targets: dict[str, float]) -> str:
 
     from recsys.reporting.kpi_text import explain_document, explain_page, explain_text
 
+    if form == "toml":
+        from recsys.evaluation.kpis.definitions.benchmarks import benchmark_text
+
+        return benchmark_text()
     if form == "json":
         return json.dumps(explain_document(targets), indent=1) + "\n"
     return explain_page(targets) if form == "html" else explain_text(targets)

@@ -83,6 +83,7 @@ class _Card:
     asks: tuple[str, ...]
     attributes: tuple[tuple[str, str], ...]
     moves: str | None
+    target: str
     segments: tuple[_Segment, ...]
     further: tuple[str, ...]
 
@@ -179,6 +180,7 @@ def _card(report: KpiReport, definition: KpiDefinition) -> _Card:
             if name != "formula"
         ),
         moves=definition.moves_denominator,
+        target=_target(report, definition),
         further=tuple(effect_lines(report)) if definition.name == "aov_increase" else (),
         segments=tuple(
             segment
@@ -186,6 +188,15 @@ def _card(report: KpiReport, definition: KpiDefinition) -> _Card:
             if (segment := _segment(report, definition, bases, dimension)) is not None
         ),
     )
+
+
+def _target(report: KpiReport, definition: KpiDefinition) -> str:
+    target = report.targets.get(definition.name)
+    if target is None:
+        return ""
+    source = report.target_sources.get(definition.name)
+    text = shown(target, definition.unit, report.currency)
+    return text if source is None else f"{text}. {source}"
 
 
 def _figure(report: KpiReport, definition: KpiDefinition, basis: Basis) -> _FigureShown:

@@ -20,6 +20,7 @@ from recsys.evaluation.kpis.definition import (
     KpiDefinition,
     standard_attributes,
 )
+from recsys.evaluation.kpis.definitions.benchmarks import Benchmark, read_benchmarks
 from recsys.evaluation.kpis.registry import REGISTRY
 from recsys.evaluation.kpis.results import KpiReport, definition_document
 from recsys.evaluation.kpis.values import Change
@@ -228,4 +229,12 @@ def attributes_of(definition: KpiDefinition, targets: Mapping[str, float]) -> li
         ("Attribution window", definition.window),
         ("Can a treatment move its denominator?", definition.moves_denominator or "no"),
         ("Target", no_target if target is None else shown(target, definition.unit)),
+        ("Benchmark", _benchmark(definition)),
     ]
+
+
+def _benchmark(definition: KpiDefinition) -> str:
+    found = read_benchmarks().kpi.get(definition.name, Benchmark())
+    if found.target is None:
+        return "none that names its source; the place for one's own is in `offers kpis --explain --format toml`"
+    return f"{shown(found.target, definition.unit)}. {found.said}"

@@ -101,6 +101,8 @@ class KpiConfig(Config):
     """A KPI moved if it changed by this share of its last value; 5 %, about what a busy month varies by."""
     targets: dict[str, float] = Field(default_factory=dict)
     """Target of a KPI by its name."""
+    target_sources: dict[str, str] = Field(default_factory=dict)
+    """Where a target comes from, by the KPI's name; shown beside it."""
 
     @field_validator("key_accounts")
     @classmethod

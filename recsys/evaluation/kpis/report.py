@@ -173,5 +173,6 @@ def _report(
         n_customers=int(overall.customers),
         moved_share=config.moved,
         targets=dict(config.targets),
+        target_sources={name: said for name, said in config.target_sources.items() if name in config.targets},
         notes=notes_of(gathered, log, complete, first_whole, config),
     )

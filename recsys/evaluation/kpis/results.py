@@ -58,6 +58,7 @@ class KpiReport:
         notes: what a reader should know.
         aov_effects: the randomised effects on AOV, beside the descriptive AOV increase; empty without an experiment.
         intervals: of the change to the last complete period, by KPI and basis.
+        target_sources: where targets come from, by KPI.
     """
 
     definitions: tuple[KpiDefinition, ...]
@@ -79,6 +80,7 @@ class KpiReport:
     notes: tuple[str, ...]
     aov_effects: tuple[AovEffect, ...] = ()
     intervals: Mapping[tuple[str, Basis], ChangeInterval] = field(default_factory=dict)
+    target_sources: Mapping[str, str] = field(default_factory=dict)
 
     def get(
         self,
@@ -198,6 +200,7 @@ class KpiReport:
             "not_computable": [asdict(item) for item in self.missing],
             "notes": list(self.notes),
             "last_period": self.last_period,
+            "target_sources": dict(self.target_sources),
         }
 
     def to_json(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -113,6 +114,34 @@ def test_explain_shows_every_attribute_without_data(form: str, capsys: pytest.Ca
         assert words in " ".join(text.split())
 
 
+def test_the_shipped_benchmarks_are_edited_and_judged_by(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--explain", "--format=toml") == 0
+    text = capsys.readouterr().out
+    shipped = tomllib.loads(text)["kpi"]
+    assert set(shipped) == set(REGISTRY)
+    figures = {name: said for name, said in shipped.items() if said}
+    assert 0 < len(figures) < len(REGISTRY)
+    assert all(said["source"] and said["read_on"] for said in figures.values())
+    edited = tmp_path / "targets.toml"
+    place = "[kpi.attrition]  # Attrition, a share: 0.2 is 20 %\n# target =\n"
+    assert place in text
+    own = place.replace("# target =", 'target = 0.25\nsource = "our plan of 2024"')
+    edited.write_text(text.replace(place, own), "utf-8")
+    arguments = ["--period=quarter", f"--targets={edited}", "--target=upsell_ratio=60%"]
+    assert run(*files(folder), *arguments) == 0
+    rows = {line.split("  ")[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
+    assert "25.0 % met" in rows["Attrition"]
+    assert "60.0 % missed" in rows["Upsell ratio"]
+    out = tmp_path / "kpis.html"
+    assert run(*files(folder), *arguments, "--format=html", f"--out={out}") == 0
+    page = out.read_text("utf-8")
+    assert "25.0 %. our plan of 2024" in page
+    assert figures["key_account_ratio"]["source"] in page
+    assert figures["upsell_ratio"]["source"] not in page  # the command's own target has another origin
+
+
 def test_a_ladder_can_be_inferred_from_names_and_prices(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(f"--orders={folder / 'orders.csv'}", "--as-of=2024-10-01", "--infer-ladder") == 0
     assert "no upgrade edges" in capsys.readouterr().out
@@ -123,11 +152,13 @@ def test_a_ladder_can_be_inferred_from_names_and_prices(folder: Path, capsys: py
     [
         ([], "--orders is missing"),
         (["--orders=nowhere.csv"], "nowhere.csv: no such file"),
-        (["--explain", "--format=pdf"], "--format == 'pdf', must be one of table, json, html"),
+        (["--explain", "--format=pdf"], "--format == 'pdf', must be one of table, json, html, toml"),
         (["--explain", "--target=upsell_ratio"], "--target 'upsell_ratio': must be NAME=VALUE"),
         (["--orders=x.csv", "--by=colour"], "by.0 == 'colour'"),
         (["--orders=x.csv", "--period=year"], "period == 'year'"),
         (["--orders=x.csv", "--target=profit=1"], "no KPI is called 'profit'"),
+        (["--orders=x.csv", "--targets=nowhere.toml"], "nowhere.toml"),
+        (["--orders=x.csv", "--format=toml"], "--format == 'toml', must be one of table, json, html"),
         (["--orders=x.csv", "--events=sqlite:///nowhere.db"], "no such file nowhere.db"),
         (["--orders=x.csv", "--key-accounts=best"], "as top:5%"),
     ],
