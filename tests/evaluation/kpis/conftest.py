@@ -8,15 +8,14 @@ import pandas as pd
 import pytest
 
 from recsys.contracts import columns as c
-from recsys.contracts.decisions import Decision
-from recsys.contracts.events import Event, Outcome, OutcomeKind
-from recsys.contracts.offers import Offer, OfferKind, OfferRequest
+from recsys.contracts.events import Event, OutcomeKind
 from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.kpis.report import kpis_from_tables
 from recsys.evaluation.kpis.results import KpiReport
 from recsys.evaluation.kpis.tables import EventTables, read_events
 from recsys.events.memory import MemoryStore
 from recsys.events.store import open_store
+from tests.evaluation.kpis.hand_made import decision, order_lines, outcome
 
 AS_OF = datetime(2024, 10, 1, tzinfo=UTC)
 
@@ -43,25 +42,6 @@ o17 E 2024-08-01 phone c2x4@3
 o18 C 2024-08-15 phone f1x10@1
 o19 E 2024-08-20 phone c2x-1@3
 """
-
-
-def moment(day: str, hour: int = 9) -> datetime:
-    return datetime.fromisoformat(f"{day}T{hour:02d}:00:00+00:00")
-
-
-def order_lines() -> pd.DataFrame:
-    rows = []
-    for line in ORDERS.strip().splitlines():
-        order, account, day, channel, *goods = line.split()
-        for number, item in enumerate(goods, start=1):
-            product, rest = item.split("x")
-            units, price = rest.split("@")
-            rows.append(
-                (order, str(number), None if account == "-" else account, product, moment(day, 12), float(units),
-                 float(price), channel)
-            )  # fmt: skip
-    names = [c.ORDER_ID, c.LINE_ID, c.ACCOUNT_ID, c.PRODUCT_ID, c.ORDERED_AT, c.QUANTITY, c.UNIT_PRICE, c.CHANNEL]
-    return pd.DataFrame(rows, columns=names)
 
 
 def products() -> pd.DataFrame:
@@ -91,62 +71,20 @@ def upgrades() -> pd.DataFrame:
     return pd.DataFrame({c.FROM_PRODUCT_ID: ["c1", "c2"], c.TO_PRODUCT_ID: ["c2", "c3"]})
 
 
-def _decision(name: str, account: str, day: str, surface: str, *offers: str, shown: bool = True) -> Decision:
-    packed = []
-    for rank, item in enumerate(offers, start=1):
-        product, kind = item.split(":")
-        kinds: dict[str, OfferKind] = {"x": "cross_sell", "u": "upsell"}
-        packed.append(
-            Offer.from_logged(
-                (rank, product, kinds[kind], 1.0, "EUR", 0.1, "buys_within_horizon", 1.0, 0.1, 0.1, "account")
-            )
-        )
-    return Decision(
-        decision_id=name,
-        decided_at=moment(day),
-        request=OfferRequest(account_id=account),
-        model_version="v",
-        objective="conversion",
-        tier="account",
-        horizon_days=30,
-        n_considered=9,
-        offers=tuple(packed),
-        channel="web" if surface == "cart" else "phone",
-        surface=surface,
-        shown=shown,
-        presented=not shown,  # a holdout whose surface presents at once is still not presented
-    )
-
-
-def _outcome(
-    number: int, decision: str, product: str | None, kind: OutcomeKind, day: str, actor: str | None
-) -> Outcome:
-    return Outcome(
-        outcome_id=f"e{number:02d}",
-        decision_id=decision,
-        kind=kind,
-        occurred_at=moment(day),
-        recorded_at=moment("2024-09-30"),
-        product_id=product,
-        reason=None,
-        actor_id=actor,
-    )
-
-
 def log() -> list[Event]:
     """Eleven presented offers: d1 t1 and c2, d2 t1, d3 c2, d4 c1 and t2, d5 f1, d6 t1, d7 c1, d9 c2, d10 m1."""
     decisions = [
-        _decision("d1", "A", "2024-01-20", "cart", "t1:x", "c2:u"),
-        _decision("d2", "A", "2024-01-28", "cart", "t1:x"),  # the last exposure before o04
-        _decision("d3", "A", "2024-03-25", "sales", "c2:u"),  # o09 follows
-        _decision("d4", "B", "2024-04-10", "cart", "c1:x", "t2:x"),  # o10 follows with c1
-        _decision("d5", "C", "2024-03-01", "cart", "f1:x"),  # bought and accepted on 15 August: too late
-        _decision("d6", "D", "2024-06-05", "cart", "t1:x"),  # bought in o14, returned in o20
-        _decision("d7", "E", "2024-05-25", "sales", "c1:x"),  # bought in E's first order o13
-        _decision("d8", "C", "2024-08-10", "cart", "f1:x", shown=False),  # holdout: o18 is nobody's merit
-        _decision("d9", "E", "2024-07-25", "sales", "c2:u"),  # o17 follows, one of four units came back
-        _decision("d10", "A", "2024-07-01", "cart", "m1:x"),  # accepted, never bought
-        _decision("d11", "B", "2024-07-10", "cart", "c2:u"),  # accepted, never presented
+        decision("d1", "A", "2024-01-20", "cart", "t1:x", "c2:u"),
+        decision("d2", "A", "2024-01-28", "cart", "t1:x"),  # the last exposure before o04
+        decision("d3", "A", "2024-03-25", "sales", "c2:u"),  # o09 follows
+        decision("d4", "B", "2024-04-10", "cart", "c1:x", "t2:x"),  # o10 follows with c1
+        decision("d5", "C", "2024-03-01", "cart", "f1:x"),  # bought and accepted on 15 August: too late
+        decision("d6", "D", "2024-06-05", "cart", "t1:x"),  # bought in o14, returned in o20
+        decision("d7", "E", "2024-05-25", "sales", "c1:x"),  # bought in E's first order o13
+        decision("d8", "C", "2024-08-10", "cart", "f1:x", shown=False),  # holdout: o18 is nobody's merit
+        decision("d9", "E", "2024-07-25", "sales", "c2:u"),  # o17 follows, one of four units came back
+        decision("d10", "A", "2024-07-01", "cart", "m1:x"),  # accepted, never bought
+        decision("d11", "B", "2024-07-10", "cart", "c2:u"),  # accepted, never presented
     ]
     reported: list[tuple[str, str | None, OutcomeKind, str, str | None]] = [
         ("d1", None, "shown", "2024-01-20", None),
@@ -163,7 +101,7 @@ def log() -> list[Event]:
         ("d10", "m1", "accepted", "2024-07-03", None),
         ("d11", "c2", "accepted", "2024-07-11", None),
     ]
-    return [*decisions, *(_outcome(number, *item) for number, item in enumerate(reported))]
+    return [*decisions, *(outcome(number, *item) for number, item in enumerate(reported))]
 
 
 def events() -> EventTables:
@@ -176,7 +114,7 @@ def events() -> EventTables:
 @pytest.fixture(scope="session")
 def hand_tables() -> dict[str, pd.DataFrame]:
     """The tables to be written to files."""
-    return {"orders": order_lines(), "products": products(), "accounts": accounts(), "upgrades": upgrades()}
+    return {"orders": order_lines(ORDERS), "products": products(), "accounts": accounts(), "upgrades": upgrades()}
 
 
 @pytest.fixture(scope="session")
@@ -194,7 +132,7 @@ def by_hand() -> KpiReport:
     config = KpiConfig(period="quarter", by=("channel", "segment", "category", "product", "owner", "key_account",
                                              "surface", "actor"), targets={"upsell_ratio": 0.2})  # fmt: skip
     return kpis_from_tables(
-        order_lines(),
+        order_lines(ORDERS),
         as_of=AS_OF,
         products=products(),
         accounts=accounts(),
