@@ -6,13 +6,13 @@ The client needs httpx and pydantic alone. Whatever else is imported comes with 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, distribution, requires
 from typing import Final, Literal
 
 from recsys.errors import MissingExtraError
 
-Extra = Literal["serve", "train"]
+Extra = Literal["serve", "train", "lightgbm"]
 
 _NAME: Final = "offer-engine"
 _REQUIREMENT = re.compile(r"""([\w.-]+)[^;]*;.*\bextra\s*==\s*['"]([\w-]+)['"]""")
@@ -35,10 +35,15 @@ def require(*extras: Extra, what: str) -> None:
     missing = [tuple(_missing(extra)) for extra in extras]
     if not all(missing):
         return
-    names = ", ".join(missing[0][:_NAMED])
-    more = f" and {len(missing[0]) - _NAMED} more" if len(missing[0]) > _NAMED else ""
-    raise MissingExtraError(
-        f'{what} needs {names}{more}, which the extra {extras[0]!r} brings: pip install "{_NAME}[{extras[0]}]"'
+    raise missing_extra(extras[0], missing[0], what=what)
+
+
+def missing_extra(extra: Extra, names: Sequence[str], *, what: str) -> MissingExtraError:
+    """Return the error that says which extra brings what is not there."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return MissingExtraError(
+        f"{what} needs {', '.join(names[:_NAMED])}{more}, which the extra {extra!r} brings: "
+        f'pip install "{_NAME}[{extra}]"'
     )
 
 

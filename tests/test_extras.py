@@ -37,6 +37,12 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return link_distributions(tmp_path_factory.mktemp("serve"), locked(IMAGES["serve"]))
 
 
+@pytest.fixture(scope="module")
+def train(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of `pip install "offer-engine[train]"`."""
+    return link_distributions(tmp_path_factory.mktemp("train"), locked(IMAGES["train"]))
+
+
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = python_of_links("-c", *arguments)
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -114,6 +120,22 @@ def test_a_server_starts_without_the_libraries_of_readouts(serve: dict[str, str]
     heavy = {"ibis", "duckdb", "sqlglot", "scipy.stats", "pandas"}
     done = run(serve, f"import sys, serving.app; print(sorted({heavy} & set(sys.modules)))")
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_what_learns_from_lists_names_its_extra_before_anything_is_learned(train: dict[str, str]) -> None:
+    made = "from recsys.models.next_product.model import NextProductConfig, NextProductModel as Model; "
+    asked = "NextProductConfig.model_validate({'ranker': {'objective': 'listwise'}})"
+    done = run(train, f"{made}Model({asked}).check_parts()")
+    assert done.stderr.splitlines()[-1] == (
+        'recsys.errors.MissingExtraError: next_product.ranker.objective == "listwise" needs lightgbm, '
+        "which the extra 'lightgbm' brings: pip install \"offer-engine[lightgbm]\""
+    )
+    chosen = "from recsys.models.next_product.list_order import asked_order as a; "
+    done = run(train, f"{chosen}print(a('auto', engines_own=True).sentence)")
+    assert done.stdout == (
+        "Order of offers: learned from single candidates, because LightGBM, which learns from lists, is not "
+        'installed: pip install "offer-engine[lightgbm]".\n'
+    )
 
 
 def test_one_of_two_extras_is_enough(serve: dict[str, str]) -> None:

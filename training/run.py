@@ -95,6 +95,7 @@ class TrainingRun:
         resumed: the steps that an earlier run, which was ended, had done.
         no_upgrades: why no upgrade edge was found, and which columns may be tiers; empty where nothing is to say.
         fault: that the engine itself failed in the replay, and what to report; None where it did not.
+        order: what the order of offers was learned from, and why; empty where nothing but the default was asked for.
     """
 
     run_id: str
@@ -106,6 +107,7 @@ class TrainingRun:
     resumed: tuple[str, ...] = ()
     no_upgrades: str = ""
     fault: str | None = None
+    order: str = ""
 
 
 @single_threaded()
@@ -170,11 +172,15 @@ def train_and_register(
             run.log_folder(models, MODELS_FOLDER)
             log_parts(run, config, figures, replay, watch.times)
             card = model_card(evidence, data, fitted.history, replay, _verdict(registry, run))
-            run.set_tags({NOTE: card})
+            asked = config.next_product.ranker.objective
+            order = "" if asked == "pointwise" else fitted.models.next_product.order_choice_.sentence
+            run.set_tags({NOTE: card} | ({"order_of_offers": order} if order else {}))
         run.log_metrics(watch.metrics(frozenset(resumed)))
         version = registry.register(run.run_id, card)
     times, no_upgrades = tuple(watch.times), _no_upgrades(data, fitted, config, ladder)
-    return TrainingRun(run.run_id, version.version, figures, data.report, evidence, times, resumed, no_upgrades, fault)
+    return TrainingRun(
+        run.run_id, version.version, figures, data.report, evidence, times, resumed, no_upgrades, fault, order
+    )
 
 
 def steps_folder(out: Path | None, tracking_uri: str) -> Path:

@@ -47,6 +47,8 @@ TRUSTED_TYPES: Final = (
     "recsys.models.next_product.cold_start.ColdStartModel",
     "recsys.models.next_product.examples.SamplingConfig",
     "recsys.models.next_product.features.FeatureConfig",
+    "recsys.models.next_product.list_order.ListTrees",
+    "recsys.models.next_product.list_order.OrderChoice",
     "recsys.models.next_product.model.FittedFold",
     "recsys.models.next_product.model.NextProductConfig",
     "recsys.models.next_product.model.NextProductModel",

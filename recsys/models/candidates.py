@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,3 +40,11 @@ class Candidates:
         """Return where the candidates of each account start, `(n_accounts + 1,)`; row a ends where row a + 1 starts."""
         counts = np.bincount(self.account, minlength=n_accounts)
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def join_candidates(parts: Sequence[Candidates]) -> Candidates:
+    """Return the candidates of several parts as one, in their order."""
+    whole, real = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    every = [Candidates(whole, whole, whole, real, real, real), *parts]
+    columns = zip(*(vars(part).values() for part in every), strict=True)
+    return Candidates(*(np.concatenate(column) for column in columns))

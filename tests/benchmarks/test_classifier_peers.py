@@ -146,7 +146,7 @@ TABLES: dict[str, Callable[[Path], Table]] = {
 
 
 def peers(text: list[str]) -> dict[str, Any]:
-    lightgbm = pytest.importorskip("lightgbm", reason="lightgbm is not installed: pip install the group `peers`")
+    lightgbm = pytest.importorskip("lightgbm", reason='lightgbm is not installed: pip install "offer-engine[lightgbm]"')
     numbers = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
     encode = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), text), remainder=numbers)
     return {

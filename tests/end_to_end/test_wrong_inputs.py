@@ -119,12 +119,13 @@ def test_small_and_doubled_data_of_which_nothing_is_learned_are_refused(
 def test_doubled_lines_are_rejected_and_the_others_learned_from(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = _train(_learnable(line_id=1), tmp_path, "--out", str(tmp_path / "bundle"))
+    choose = ("--set", "next_product.ranker.objective=auto")
     with pytest.raises(SystemExit) as stop:
-        main(arguments)
+        main(_train(_learnable(line_id=1), tmp_path, "--out", str(tmp_path / "bundle"), *choose))
     out, err = capsys.readouterr()
     assert not stop.value.code, err
     assert "Registered as offers version 1" in out
+    assert "Order of offers: learned from single candidates, because " in out
     assert "duplicate_line" in out
     with pytest.raises(SystemExit) as stop:
         main(["recommend", "--model", str(tmp_path / "bundle"), "--out", str(tmp_path / "offers.csv")])

@@ -97,6 +97,8 @@ def train_command(
         typer.echo(f"{len(done.resumed)} steps were read from a run of the same training that was ended.")
     if done.no_upgrades:
         typer.echo(done.no_upgrades)
+    if done.order:
+        typer.echo(done.order)
     typer.echo(_replayed(done))
     typer.echo(f"Registered as offers version {done.version}, alias challenger; run {done.run_id}.")
     if out is not None:

@@ -7,9 +7,11 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+import scipy.sparse as sp
 
 from recsys.arrays import BoolArray, RowArray
 from recsys.models.next_product.examples import IncidenceExamples, LabelledCandidates
+from recsys.models.next_product.features import FeatureBuilder
 
 _T = TypeVar("_T")
 
@@ -26,6 +28,22 @@ class ReplayedPast(NamedTuple):
     candidates: LabelledCandidates
     accounts: IncidenceExamples
     names: tuple[str, ...]
+
+
+class KeptWindow(NamedTuple):
+    """A window of the past that a classifier was kept from.
+
+    Attributes:
+        builder: candidates and features of the moment at which it starts.
+        novel: what each account buys in it for the first time, `(n_accounts, n_products)`.
+        accounts: those with an earlier order, less those whose window the classifier learned from all the same.
+        season: what the calendar says of its level.
+    """
+
+    builder: FeatureBuilder
+    novel: sp.csr_array
+    accounts: RowArray
+    season: float
 
 
 def non_overlapping(cutoffs: Sequence[datetime], horizon_days: float) -> list[datetime]:

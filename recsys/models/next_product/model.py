@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,7 @@ from recsys.contracts.config import Config
 from recsys.contracts.plugins import check_plugin, check_several, check_unique, load_plugin
 from recsys.data.history import History, novel_purchases
 from recsys.errors import PluginError
-from recsys.models.candidates import NO_PRODUCT, Candidates
+from recsys.models.candidates import NO_PRODUCT, Candidates, join_candidates
 from recsys.models.next_product.account_features import AccountColumns
 from recsys.models.next_product.calibration import Calibrator, CalibratorConfig, HeldOut, season_ahead, season_of
 from recsys.models.next_product.examples import (
@@ -37,30 +36,39 @@ from recsys.models.next_product.examples import (
     sample_buyers,
 )
 from recsys.models.next_product.features import FeatureBuilder, FeatureConfig
-from recsys.models.next_product.folds import ReplayedPast, calibrating_windows, in_learned_half, learned_pasts
+from recsys.models.next_product.folds import (
+    KeptWindow,
+    ReplayedPast,
+    calibrating_windows,
+    in_learned_half,
+    learned_pasts,
+)
+from recsys.models.next_product.list_order import (
+    asked_order,
+    better_order,
+    check_lightgbm,
+    judged_orders,
+)
 from recsys.models.next_product.pair_features import FeatureMaker
 from recsys.models.next_product.ranker import (
     ActivityConfig,
     IncidenceModel,
     PairRanker,
+    Ranker,
     RankerConfig,
     candidate_log_odds,
     check_ranker,
     default_ranker,
     fitted_ranker,
+    taught_lists,
 )
 from recsys.models.quantities import Quantities
 from recsys.models.retrieval.retriever import Retriever, latest_accounts
 from recsys.models.retrieval.retrievers import RetrieversConfig, default_retrievers
 from recsys.models.snapshot import CutoffConfig, rolling_cutoffs, take_snapshot
-from recsys.threads import one_openmp_thread
+from recsys.threads import parallel_map
 
 logger = logging.getLogger(__name__)
-_T = TypeVar("_T")
-
-THREADS = 2
-"""Replays, classifiers or blocks of accounts worked on at a time, each on one OpenMP thread and with features of its
-own. Side by side they need not wait for each other; the threads of one would, and lose most of the gain."""
 
 CONSENSUS = 2.0
 """What the order of the channels that look at all of the past weighs beside the learned log-odds, where the history is
@@ -193,9 +201,15 @@ class NextProductModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         learned = parallel_map(self._learn, pasts, rng.integers(2**31, size=len(pasts)).tolist())
         # In one window that all examples share, what was bought at the time looks like what is bought at any time.
         consensus = 0.0 if len(windows) > 1 else CONSENSUS
-        self.ensemble_ = _able([each._replace(consensus=consensus) for each in learned])
+        learned = [each._replace(consensus=consensus) for each in learned]
+        kept: Iterable[KeptWindow] = (self._kept(past, cutoff, whole=len(windows) > 1) for cutoff in windows)
+        self.order_choice_ = asked_order(self._options.ranker.objective, engines_own=isinstance(self._ranker(), Ranker))
+        if self.order_choice_.taken == "listwise":
+            kept = list(kept)
+            learned = self._with_lists(learned, pasts, kept)
+        self.ensemble_ = _able(learned)
         self.ranker_ = self.ensemble_[-1].ranker
-        self.calibrator_ = Calibrator(self._options.calibration).fit(self._held_out(past, windows, rng))
+        self.calibrator_ = Calibrator(self._options.calibration).fit(self._held_out(kept, rng))
         return self
 
     def score(self, history: History, as_of: datetime, accounts: RowArray | None = None) -> Candidates:
@@ -215,13 +229,14 @@ class NextProductModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         keep = min(self._options.n_offers, spread)
         season = season_ahead(builder.snapshot.lines, as_of, self._options.horizon_days)
         work = partial(self._score_block, builder, quantities, keep, season)
-        return _joined(parallel_map(work, list(blocks(wanted, size))))
+        return join_candidates(parallel_map(work, list(blocks(wanted, size))))
 
     def check_parts(self) -> None:
         """Check retrievers, ranker and feature makers, as far as can be told before they are fitted.
 
         Raises:
             PluginError: one is not what it must be.
+            MissingExtraError: LightGBM is asked for and not installed.
         """
         check_several("retrievers", self.retrievers or ())
         check_several("features", self.features or ())
@@ -235,6 +250,8 @@ class NextProductModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         check_unique("channel", [name for source in sources for name in source.channels])
         check_unique("feature", [name for maker in makers for name in maker.names])
         check_ranker(self._ranker())
+        if self._options.ranker.objective == "listwise":
+            check_lightgbm()
 
     def builder(self, history: History, as_of: datetime) -> FeatureBuilder:
         """Return the candidates and features of the moment `as_of`: the same for training, batch and online."""
@@ -295,18 +312,33 @@ class NextProductModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         ranker = fitted_ranker(self._ranker(), candidates, examples.bought, examples.weight, seed)
         return FittedFold(ranker, activity)
 
-    def _held_out(self, past: History, windows: Sequence[datetime], rng: np.random.Generator) -> HeldOut:
+    def _with_lists(
+        self, learned: list[FittedFold], pasts: Sequence[Sequence[ReplayedPast]], windows: Sequence[KeptWindow]
+    ) -> list[FittedFold]:
+        """Return the classifiers with what whole lists teach, where that is asked for or orders the windows better."""
+        n = len(windows)
+        found = parallel_map(_with_lists, learned[:n], pasts[:n])
+        if self._options.ranker.objective == "auto":
+            orders = [(one.inputs, other.inputs) for one, other in zip(learned, found, strict=False)]
+            self.order_choice_ = better_order(parallel_map(judged_orders, windows, orders))
+        if self.order_choice_.taken == "pointwise":
+            return learned
+        return found + parallel_map(_with_lists, learned[n:], pasts[n:])
+
+    def _kept(self, past: History, cutoff: datetime, *, whole: bool) -> KeptWindow:
+        builder = self.builder(past, cutoff)
+        novel = novel_purchases(past, cutoff, self._options.horizon_days)
+        standing, season = builder.standing(), season_of(past, cutoff, self._options.horizon_days)
+        return KeptWindow(builder, novel, standing if whole else standing[~in_learned_half(standing)], season)
+
+    def _held_out(self, windows: Iterable[KeptWindow], rng: np.random.Generator) -> HeldOut:
         """Return what the calibration learns from: each classifier's own window, all accounts, buyers or not."""
         parts = [HeldOut.nothing(len(self.ensemble_))]
         config = self._options.sampling
-        for cutoff, learned in zip(windows, self.ensemble_, strict=False):
-            builder = self.builder(past, cutoff)
-            novel = novel_purchases(past, cutoff, self._options.horizon_days)
-            standing, season = builder.standing(), season_of(past, cutoff, self._options.horizon_days)
-            standing = standing if len(windows) > 1 else standing[~in_learned_half(standing)]
-            active = np.diff(novel.indptr)[standing] > 0
-            drawn, weight = balanced_sample(standing, active, config.calibration_accounts, rng)
-            stands_for = np.zeros(past.n_accounts, dtype=np.float32)
+        for (builder, novel, accounts, season), learned in zip(windows, self.ensemble_, strict=False):
+            active = np.diff(novel.indptr)[accounts] > 0
+            drawn, weight = balanced_sample(accounts, active, config.calibration_accounts, rng)
+            stands_for = np.zeros(novel.shape[0], dtype=np.float32)
             stands_for[drawn] = weight
             chosen = list(blocks(drawn, config.block_accounts))
             work = partial(self._calibrating, builder, novel, learned, stands_for, season)
@@ -358,25 +390,11 @@ def _best_of_each(account: RowArray, product: RowArray, score: AnyFloatArray, k:
     return order[place < k]
 
 
+def _with_lists(fold: FittedFold, replays: Sequence[ReplayedPast]) -> FittedFold:
+    return fold._replace(ranker=taught_lists(fold.ranker, [each.candidates for each in replays]))
+
+
 def _able(learned: Sequence[FittedFold]) -> tuple[FittedFold, ...]:
     """Put one that could learn in the place of each that had nothing to learn from; none can, if none could."""
     able = next((each for each in learned if each.ranker is not None), learned[0])
     return tuple(able if each.ranker is None else each for each in learned)
-
-
-def parallel_map(work: Callable[..., _T], *arguments: Sequence[Any]) -> list[_T]:
-    """Return `work` of each set of arguments, in their order whatever finishes first.
-
-    Example:
-        >>> parallel_map(pow, [2, 3], [3, 2])
-        [8, 9]
-    """
-    with ThreadPoolExecutor(THREADS, initializer=one_openmp_thread) as pool:
-        return list(pool.map(work, *arguments))
-
-
-def _joined(parts: Sequence[Candidates]) -> Candidates:
-    whole, real = np.zeros(0, np.int32), np.zeros(0, np.float32)
-    every: Iterator[Candidates] = iter([Candidates(whole, whole, whole, real, real, real), *parts])
-    columns = zip(*(vars(part).values() for part in every), strict=True)
-    return Candidates(*(np.concatenate(column) for column in columns))
