@@ -24,7 +24,7 @@ from recsys.models.next_product.folds import KeptWindow
 if TYPE_CHECKING:
     from lightgbm import Booster
 
-Objective = Literal["pointwise", "listwise", "auto"]
+LearningObjective = Literal["pointwise", "listwise", "auto"]
 
 
 class ListTrees(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -206,7 +206,7 @@ class OrderChoice(NamedTuple):
         return f"Order of offers: learned from {how[self.taken]}, because {self.reason}."
 
 
-def asked_order(objective: Objective, *, engines_own: bool) -> OrderChoice:
+def asked_order(objective: LearningObjective, *, engines_own: bool) -> OrderChoice:
     """Return the order that is learned for a start; where the objective is `auto`, the past may say otherwise."""
     if not engines_own:
         return OrderChoice("pointwise", "the ranker is not the engine's own")

@@ -22,7 +22,7 @@ from recsys.contracts.plugins import check_plugin, installed_plugin, load_plugin
 from recsys.errors import PluginError
 from recsys.models.binning import QuantileBins, ask_for_values
 from recsys.models.next_product.examples import LabelledCandidates, join_examples
-from recsys.models.next_product.list_order import ListTrees, Objective, list_lengths
+from recsys.models.next_product.list_order import LearningObjective, ListTrees, list_lengths
 
 
 class PairRanker(Protocol):
@@ -130,7 +130,7 @@ class RankerConfig(Config):
     l2: float = Field(default=10.0, ge=0)
     max_features: float = Field(default=0.3, gt=0, le=1)
     inverse_penalty: float = Field(default=0.1, gt=0)
-    objective: Objective = "pointwise"
+    objective: LearningObjective = "pointwise"
     plugin: Annotated[str, installed_plugin("rankers")] | None = None
 
 
