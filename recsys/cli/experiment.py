@@ -35,9 +35,12 @@ def start(
     from recsys.events.store import open_store
     from recsys.experiments.plan import read_plan
 
+    read = read_plan(plan)
     with closing(open_store(store)) as events:
-        record = start_experiment(events, read_plan(plan), datetime.now(UTC))
-    typer.echo(f"{record.experiment_id} version {record.version} runs; plan {record.plan_hash}")
+        record = start_experiment(events, read, datetime.now(UTC))
+    begin, end = read.layer_share
+    layer = "" if read.layer is None else f"; in the layer {read.layer} from {begin:g} to {end:g}"
+    typer.echo(f"{record.experiment_id} version {record.version} runs; plan {record.plan_hash}{layer}")
 
 
 def status(

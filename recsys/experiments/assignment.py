@@ -59,22 +59,40 @@ def hash_points(salt: str, unit_ids: Iterable[str]) -> NDArray[np.float64]:
     return np.fromiter((head(unit_id) for unit_id in unit_ids), dtype=np.uint64) / float(_SPACE)
 
 
+def takes_part(plan: ExperimentPlan, unit_id: str) -> bool:
+    """Return whether a unit lies in the plan's share of its layer; without a layer every unit does."""
+    if plan.layer is None:
+        return True
+    begin, end = plan.layer_share
+    point = hash_point(plan.layer_salt, unit_id)
+    return begin <= point and (point < end or end == 1.0)  # the last point may be rounded to 1
+
+
 def assign(plan: ExperimentPlan, unit_id: str) -> Assignment:
     """Return the arm of one unit: the first whose cumulative share lies above the unit's point.
 
     Raises:
-        PlanError: the id is empty.
+        PlanError: the id is empty, or the unit is not in the plan's share of its layer.
     """
     if not unit_id:
         raise PlanError("unit_id == '', must be an account or visitor id; a request without one is in no experiment")
+    if not takes_part(plan, unit_id):
+        raise PlanError(f"unit_id == {unit_id!r} is not in {plan.id}'s share of the layer {plan.layer}; ask takes_part")
     shares = plan.shares
     position = bisect_right(_edges(shares), hash_point(plan.salt, unit_id))
     return Assignment(unit_id, plan.arms[position].name, shares[position])
 
 
 def assign_many(plan: ExperimentPlan, unit_ids: Iterable[str]) -> NDArray[np.intp]:
-    """Return the position in `plan.arms` of each unit's arm, shape `(n_units,)`; agrees with `assign`."""
-    return np.searchsorted(_edges(plan.shares), hash_points(plan.salt, unit_ids), side="right")
+    """Return the position in `plan.arms` of each unit's arm, shape `(n_units,)`; agrees with `assign`.
+
+    A unit that is not in the plan's share of its layer has -1.
+    """
+    units = list(unit_ids)
+    arms = np.searchsorted(_edges(plan.shares), hash_points(plan.salt, units), side="right")
+    if plan.layer is None:
+        return arms
+    return np.where([takes_part(plan, unit) for unit in units], arms, -1)
 
 
 def _edges(shares: tuple[float, ...]) -> list[float]:

@@ -20,7 +20,7 @@ def start_experiment(store: EventStore, plan: ExperimentPlan, now: datetime) -> 
 
     Raises:
         PlanError: a guardrail has no direction, arms are assigned by cluster, the planned end has passed, another
-            version runs, or this version has run already.
+            version runs, this version has run already, or an experiment of the same layer has some of its units.
     """
     if unstated := guardrails_without_direction(plan):
         raise PlanError(
@@ -38,13 +38,50 @@ def start_experiment(store: EventStore, plan: ExperimentPlan, now: datetime) -> 
             raise PlanError(f"{plan.id} version {plan.version} {state}; raise `version` in the plan for a new start")
         if record.stopped_at is None:
             raise PlanError(f"{plan.id} version {record.version} runs; stop it first: offers experiment stop {plan.id}")
+    _refuse_taken_layer(plan, list_experiments(store), now)
     locked = lock_plan(plan, now)
     started = ExperimentRecord(plan.id, plan.version, canonical_json(plan), locked.plan_hash, now)
     store.append([started])
     kept = next(record for record in list_experiments(store, plan.id) if record.version == plan.version)
     if kept.plan_hash != started.plan_hash:  # somebody else was faster
         raise PlanError(f"{plan.id} version {plan.version} was started with another plan at the same time; look at it")
+    earlier = [one for one in list_experiments(store) if (one.started_at, one.experiment_id) < (now, plan.id)]
+    try:
+        _refuse_taken_layer(plan, earlier, now)  # another one may have been started since the first look
+    except PlanError:
+        stop_experiment(store, plan.id, now)
+        raise
     return kept
+
+
+def _refuse_taken_layer(plan: ExperimentPlan, records: list[ExperimentRecord], now: datetime) -> None:
+    if plan.layer is None:
+        return
+    begin, end = plan.layer_share
+    for record in records:
+        other = _layered(record)
+        if other is None or other.id == plan.id or other.layer != plan.layer or now >= other.windows_end:
+            continue
+        if other.unit != plan.unit:
+            raise PlanError(
+                f"unit == {plan.unit!r}, must be {other.unit!r} in the layer {plan.layer}, as that of {other.id}"
+            )
+        if begin < other.layer_share[1] and other.layer_share[0] < end:
+            raise PlanError(
+                f"layer_share == {begin:g} to {end:g} of the layer {plan.layer} overlaps {other.id}, which has "
+                f"{other.layer_share[0]:g} to {other.layer_share[1]:g}; experiments of one layer exclude each other: "
+                "choose a share beside it, wait for its end, or take another layer"
+            )
+
+
+def _layered(record: ExperimentRecord) -> ExperimentPlan | None:
+    """The plan of an experiment that runs; None where it is stopped or can't be read, and so is not served."""
+    if record.stopped_at is not None:
+        return None
+    try:
+        return parse_plan(record.plan)
+    except PlanError:
+        return None
 
 
 def stop_experiment(store: EventStore, experiment_id: str, now: datetime) -> ExperimentRecord:

@@ -135,6 +135,10 @@ class ExperimentPlan(Config):
     cluster: Name | None = None
     """Account column by which arms are assigned and errors are worked out, as a company; sizes then count clusters.
     Servers know no attributes of accounts: such a plan is assigned elsewhere and read out from a table."""
+    layer: Name | None = None
+    """Experiments of one layer exclude each other: a unit is in one of them at the most. Layers are independent."""
+    layer_share: tuple[float, float] = (0.0, 1.0)
+    """From where to where this experiment has its layer's units, as `[0.0, 0.5]`: the first half of them."""
 
     @property
     def windows_end(self) -> datetime:
@@ -150,6 +154,11 @@ class ExperimentPlan(Config):
     def salt(self) -> str:
         """What makes this experiment's assignment its own."""
         return f"{self.id}:{self.version}"
+
+    @property
+    def layer_salt(self) -> str:
+        """What orders the units within the layer; no `salt` ends like it, so that both are independent."""
+        return f"{self.layer}:layer"
 
     @property
     def control(self) -> Arm:
@@ -180,7 +189,15 @@ class ExperimentPlan(Config):
         if self.planned_end <= self.planned_start:
             raise ValueError(f"planned_end == {self.planned_end:%Y-%m-%d}, must lie after planned_start")
         self._check_days()
+        self._check_layer()
         return self
+
+    def _check_layer(self) -> None:
+        begin, end = self.layer_share
+        if not 0 <= begin < end <= 1:
+            raise ValueError(f"layer_share == [{begin:g}, {end:g}], must rise and lie between 0 and 1, as [0.0, 0.5]")
+        if self.layer is None and self.layer_share != (0.0, 1.0):
+            raise ValueError(f"layer_share == [{begin:g}, {end:g}] without a layer, must have one; name it as layer")
 
     def _check_days(self) -> None:
         run = self.planned_end - self.planned_start
@@ -245,7 +262,7 @@ def read_plan(path: Path) -> ExperimentPlan:
         raise PlanError(f"{path}: {validation_sentences(error)}") from None
 
 
-FIELDS_ADDED_LATER: Final[frozenset[str]] = frozenset({"lateness_days", "cluster"})
+FIELDS_ADDED_LATER: Final[frozenset[str]] = frozenset({"lateness_days", "cluster", "layer", "layer_share"})
 """Fields of `ExperimentPlan` that plans of earlier releases lack. At their default they are left out of the JSON, so
 that a plan that was locked before keeps its hash, and servers of the release before can read a plan of this one. A
 default here must never change."""

@@ -17,7 +17,7 @@ from recsys.arrays import FloatArray
 from recsys.contracts.decisions import AssignedArm
 from recsys.contracts.events import RecordedAssignment
 from recsys.errors import PlanError
-from recsys.experiments.assignment import hash_point
+from recsys.experiments.assignment import hash_point, takes_part
 from recsys.experiments.plan import Arm, ExperimentPlan, parse_plan, plan_hash
 
 _MOST_RECORDED: Final = 200_000
@@ -84,7 +84,7 @@ class _Active:
 
     def entry(self, account_id: str | None, visitor_id: str | None, now: datetime) -> Entry | None:
         unit_id = visitor_id if self.plan.unit == "visitor" else account_id
-        if unit_id is None:
+        if unit_id is None or not takes_part(self.plan, unit_id):
             return None
         point, plan, known = hash_point(self.salt, unit_id), self.plan, unit_id in self.recorded
         if now >= plan.planned_end:  # whoever is in keeps its arm until the windows are over, nobody else enters
@@ -124,7 +124,8 @@ class Experiments:
         """Return how a request takes part.
 
         Args:
-            wanted: the experiment that the request names; without one it is in the oldest that has a unit for it.
+            wanted: the experiment that the request names; without one it is in the oldest that has a unit for it:
+                experiments of one layer have different units, and so run side by side.
             account_id: the unit of most experiments.
             visitor_id: the unit of the others.
             now: from the planned end on only units that are in take part, and none once their windows are over.

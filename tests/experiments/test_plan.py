@@ -101,6 +101,8 @@ def test_a_plan_survives_its_canonical_json(tmp_path: Path) -> None:
         {"cap_percentile": 0.99},
         {"segments": ("region",)},
         {"hypothesis": "offers add revenue"},
+        {"layer": "ranking"},
+        {"layer": "ranking", "layer_share": (0.0, 0.5)},
         {"arms": (Arm(name="control", weight=2, is_control=True), Arm(name="engine", weight=1))},
     ],
     ids=lambda change: next(iter(change)),

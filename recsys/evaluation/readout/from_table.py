@@ -305,4 +305,4 @@ def count_reassigned(units: UnitTable, plan: ExperimentPlan) -> int:
     rows = units.table.select(who, ARM).to_pyarrow()
     expected = assign_many(plan, rows.column(who).to_pylist())
     names = [arm.name for arm in plan.arms]
-    return sum(names[at] != arm for at, arm in zip(expected, rows.column(ARM).to_pylist(), strict=True))
+    return sum(at < 0 or names[at] != arm for at, arm in zip(expected, rows.column(ARM).to_pylist(), strict=True))
