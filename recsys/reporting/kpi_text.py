@@ -29,7 +29,7 @@ from recsys.reporting.formatting import BASIS_WORDS, DASH, page_template, shown,
 
 def report_table(report: KpiReport) -> RenderableType:
     """Return the figures as tables, what moved and what to ask about it, and what a reader should know."""
-    parts: list[RenderableType] = [_head(report), _overall(report)]
+    parts: list[RenderableType] = [_head(report), _overall(report), _how_to_read(report)]
     dimensions = dict.fromkeys(item.dimension for item in report.values if item.dimension is not None)
     parts += [_by_group(report, dimension) for dimension in dimensions]
     parts += [Text(line) for line in effect_lines(report)]
@@ -44,6 +44,17 @@ def _head(report: KpiReport) -> Text:
         f"{report.n_orders:,} orders of {report.n_customers:,} customers from {report.start:%Y-%m-%d} "
         f"until {report.as_of:%Y-%m-%d}; attribution window {report.window_days} days; {report.ladder}; "
         f"key accounts: {report.key_rule}"
+    )
+
+
+def _how_to_read(report: KpiReport) -> Text:
+    if report.last_period is None:
+        return Text(f"No {report.period} was over at the figures' date: there is no last period and no change.")
+    return Text(
+        f"{report.last_period} is the last {report.period} that was over. A change is from the {report.period} before "
+        "that has a value, with its 95 % interval over accounts: better or worse only where that excludes no change "
+        f"and it is at least {100 * report.moved_share:g} % of the earlier value. A target is compared with "
+        f"{report.last_period}."
     )
 
 
