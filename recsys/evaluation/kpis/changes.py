@@ -47,27 +47,14 @@ def change_intervals(
     A KPI has none if its formula is no ratio of sums over accounts, or if one of the two periods has fewer than two
     accounts below its line.
     """
-    numbers = {label_of(number, config.period): number for number in gathered.periods}
-    overall: dict[tuple[str, Basis], list[KpiValue]] = {}
-    for item in values:
-        if item.dimension is None and item.period is not None:
-            overall.setdefault((item.kpi, item.basis), []).append(item)
-    wanted: dict[tuple[int, int], list[tuple[str, Basis]]] = {}
-    for key, series in overall.items():
-        pair = compared_values(series)
-        if pair is not None:
-            before, now = (numbers[str(item.period)] for item in pair)
-            wanted.setdefault((before, now), []).append(key)
     found: dict[tuple[str, Basis], ChangeInterval] = {}
     bases = bases_of(log)
-    for periods, keys in wanted.items():
+    for periods, keys in _compared_periods(values, gathered, config).items():
         tables = account_sums(gathered.rows, None if log is None else log.offers, bases, periods, since)
         for source, table in tables.items():
             chosen = {key: FORMULAS[key[0]] for key in keys}
             ratios = {key: one for key, one in chosen.items() if isinstance(one, RatioFormula) and one.source == source}
-            columns = {
-                f"{name} {basis}": _columns(table, name, basis, one, bases) for (name, basis), one in ratios.items()
-            }
+            columns = {" ".join(key): _columns(table, *key, one, bases) for key, one in ratios.items()}
             if not columns:
                 continue
             row = ratio_changes(table, columns, periods).to_pyarrow().to_pylist()[0]
@@ -75,6 +62,24 @@ def change_intervals(
                 one = interval_of(row, " ".join(key), is_share=REGISTRY[key[0]].unit == "share")
                 if one is not None:
                     found[key] = one
+    return found
+
+
+def _compared_periods(
+    values: Sequence[KpiValue], gathered: KpiAggregates, config: KpiConfig
+) -> dict[tuple[int, int], list[tuple[str, Basis]]]:
+    """Numbers of the two periods that are compared -> the KPIs, of all segments together, that compare them."""
+    numbers = {label_of(number, config.period): number for number in gathered.periods}
+    overall: dict[tuple[str, Basis], list[KpiValue]] = {}
+    for item in values:
+        if item.dimension is None and item.period is not None:
+            overall.setdefault((item.kpi, item.basis), []).append(item)
+    found: dict[tuple[int, int], list[tuple[str, Basis]]] = {}
+    for key, series in overall.items():
+        pair = compared_values(series)
+        if pair is not None:
+            before, now = (numbers[str(item.period)] for item in pair)
+            found.setdefault((before, now), []).append(key)
     return found
 
 

@@ -228,7 +228,7 @@ def account_sums(
         "held": ibis.union(*(_held(rows, period) for period in compared)),
     }
     if offers is not None:
-        own = ibis.coalesce(offers["account"].cast("string"), "decision " + offers["decision_id"])
+        own = ibis.coalesce("account " + offers["account_id"], "decision " + offers["decision_id"])
         shown = _of_periods(offers.mutate(**{ACCOUNT_CLUSTER: own}), compared, since, "presented_at")
         found["offers"] = shown.group_by(keys).agg(**_offer_columns(shown))
     return found

@@ -52,6 +52,7 @@ from recsys.evaluation.kpis.definition import Basis
 from recsys.evaluation.kpis.report import kpis_from_tables
 from recsys.evaluation.kpis.results import KpiReport
 from recsys.evaluation.kpis.tables import read_events
+from recsys.events.memory import MemoryStore
 from recsys.events.store import open_store
 from recsys.reporting.formatting import BASIS_WORDS
 from recsys.reporting.kpi_page import report_page
@@ -59,6 +60,8 @@ from recsys.reporting.kpi_text import report_table
 from tests.evaluation.kpis.hand_made import decision, order_lines, outcome
 
 pytestmark = pytest.mark.slow
+
+AS_OF = datetime(2024, 7, 1, tzinfo=UTC)
 
 ORDERS = """
 o01 A 2024-01-05 web   c1x10@2
@@ -216,7 +219,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> KpiReport:
     families = {"c1": "coffee", "c2": "coffee", "c3": "coffee", "t1": "tea", "m1": "mug", "f1": "filter"}
     found = kpis_from_tables(
         order_lines(ORDERS),
-        as_of=datetime(2024, 7, 1, tzinfo=UTC),
+        as_of=AS_OF,
         products=pd.DataFrame({c.PRODUCT_ID: list(families), c.FAMILY: list(families.values())}),
         accounts=pd.DataFrame({c.ACCOUNT_ID: list("ABCDEF"), c.IS_KEY_ACCOUNT: [True, True, *[False] * 4]}),
         upgrades=pd.DataFrame({c.FROM_PRODUCT_ID: ["c1", "c2"], c.TO_PRODUCT_ID: ["c2", "c3"]}),
@@ -370,3 +373,20 @@ def test_the_json_has_the_same_last_period_and_limits(report: KpiReport) -> None
         limits = interval(row, is_share=units[row.kpi] == "share")
         found = changes[row.kpi, row.basis]
         assert (found["low"], found["high"]) == pytest.approx(limits, abs=1e-9)
+
+
+def test_offers_to_an_account_that_never_ordered_are_one_observation() -> None:
+    """Sixty decisions for X and one for A in each quarter are two accounts."""
+    days = {"a": "2024-02-01", "b": "2024-05-01"}
+    shown = [decision(f"{name}{n}", "X", day, "cart", "t1:x") for name, day in days.items() for n in range(60)]
+    shown += [decision(name, "A", day, "cart", "c2:u") for name, day in days.items()]
+    told = [outcome(at, item.decision_id, None, "shown", f"{item.decided_at:%Y-%m-%d}", None)
+            for at, item in enumerate(shown)]  # fmt: skip
+    store = MemoryStore()
+    store.append([*shown, *told])
+    config = KpiConfig(period="quarter")
+    found = kpis_from_tables(order_lines(ORDERS), as_of=AS_OF, events=read_events(store), config=config)
+    change = found.change("offer_conversion_rate", "log")
+    assert change is not None
+    assert found.get("offer_conversion_rate", "log").figure.denominator == 122
+    assert change.n_accounts == 2
