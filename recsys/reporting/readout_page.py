@@ -13,6 +13,7 @@ from recsys.evaluation.readout.arm_effects import Effect
 from recsys.evaluation.readout.breakdowns import Histogram, SegmentEffect
 from recsys.evaluation.readout.over_time import Look, Novelty
 from recsys.evaluation.readout.results import Readout
+from recsys.evaluation.readout.wording.sentences import amount, difference_words
 from recsys.evaluation.statistics.decomposition import Decomposition
 from recsys.reporting.formatting import (
     interval,
@@ -23,6 +24,7 @@ from recsys.reporting.formatting import (
     relative_interval,
     timing_parts,
 )
+from recsys.reporting.readout_summary import intervals_in_order, is_interim, summary_of
 from recsys.reporting.readout_text import markdown_page
 from recsys.reporting.svg import (
     CONTROL,
@@ -57,6 +59,13 @@ def html_page(readout: Readout) -> str:
         r=readout,
         interval=interval,
         timing=timing_parts(readout.timing),
+        summary=summary_of(readout),
+        interim=is_interim(readout),
+        mean=lambda value, effect: _unbroken(amount(value, effect)),
+        change=lambda effect: _unbroken(difference_words(effect.effect, effect, signed=True)),
+        margin=lambda effect: _unbroken(difference_words(effect.margin, effect)),
+        intervals=lambda effect: [_unbroken(words) for words in intervals_in_order(effect, readout)],
+        full_reason={verdict.arm: verdict.reason for verdict in readout.verdict.arms},
         has_margins=any(effect.margin is not None for effect in readout.effects),
         by_status={
             status: [check for check in readout.health if check.status == status]
@@ -69,6 +78,11 @@ def html_page(readout: Readout) -> str:
         histogram=histogram_chart(readout.histogram, arms, readout.control) if readout.histogram else None,
         segments=segments_chart(readout.segments, arms),
     )
+
+
+def _unbroken(words: str) -> str:
+    """A figure stays on one line with its unit; an interval may break between its limits."""
+    return words.replace(" ", "\u00a0").replace("\u00a0to\u00a0", " to\u00a0")
 
 
 _ROW = 30

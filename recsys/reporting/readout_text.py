@@ -8,8 +8,11 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from recsys.evaluation.readout.arm_effects import Effect, MonetaryImpact
 from recsys.evaluation.readout.results import Readout
+from recsys.evaluation.readout.wording.sentences import amount, difference_words
 from recsys.reporting.formatting import interval, number, p_text, percent, relative_interval, timing_parts
+from recsys.reporting.readout_summary import intervals_in_order, is_interim, summary_of
 
 
 def markdown_page(readout: Readout) -> str:
@@ -18,18 +21,31 @@ def markdown_page(readout: Readout) -> str:
 
 
 def _lines(readout: Readout) -> Iterator[str]:
+    summary = summary_of(readout)
     yield f"# {readout.experiment}: {readout.verdict.verdict}"
+    yield ""
+    yield f"This is {summary.stage}."
+    yield ""
+    for found in summary.arms:
+        yield f"- **{found.arm}: {found.verdict}**, because {found.rule}. {found.why}"
+        yield f"  How sure: {found.sure} Worth: {found.worth}"
+    if readout.verdict.override:
+        yield f"- **Overridden: {readout.verdict.override.verdict}.** {readout.verdict.override.reason}"
+    for doubt in summary.doubts:
+        yield f"- {doubt}"
+    if summary.not_checked:
+        yield f"- Not checked: {', '.join(summary.not_checked)}"
+    yield from ("", "## For the statistician", "")
+    for verdict in readout.verdict.arms:
+        yield f"- {verdict.arm}: {verdict.reason}"
+    for words in summary.power:
+        yield f"- {words}"
     yield ""
     plan = f"plan `{readout.plan.plan_hash[:16]}`" if readout.plan else "no locked plan"
     counts = ", ".join(f"{arm} {count:,}" for arm, count in readout.counts.items())
     yield f"{plan}; unit {readout.unit}; control {readout.control}; {counts}; alpha {readout.alpha}"
     yield ""
     yield "; ".join(timing_parts(readout.timing))
-    yield ""
-    for verdict in readout.verdict.arms:
-        yield f"- **{verdict.arm}: {verdict.verdict}**, because {verdict.rule}. {verdict.reason}"
-    if readout.verdict.override:
-        yield f"- **Overridden: {readout.verdict.override.verdict}.** {readout.verdict.override.reason}"
     yield from _health(readout)
     yield from _effects(readout)
     yield from _worth(readout)
@@ -49,17 +65,17 @@ def _health(readout: Readout) -> Iterator[str]:
 
 def _effects(readout: Readout) -> Iterator[str]:
     yield from ("", "## Effects", "")
+    heads = ("anytime-valid", "fixed-horizon") if is_interim(readout) else ("fixed-horizon", "anytime-valid")
     yield from _table(
-        ("metric", "arm", "control", "mean", "effect", "interval", "anytime-valid", "relative", "p", "adjusted p"),
+        ("metric", "arm", "control", "mean", "effect", *heads, "relative", "p", "adjusted p"),
         [
             (
                 f"{effect.metric} ({effect.role})",
                 effect.arm,
-                number(effect.control_mean),
-                number(effect.arm_mean),
-                number(effect.effect, signed=True),
-                interval(effect.effect_low, effect.effect_high),
-                interval(effect.anytime_low, effect.anytime_high),
+                amount(effect.control_mean, effect),
+                amount(effect.arm_mean, effect),
+                difference_words(effect.effect, effect, signed=True),
+                *intervals_in_order(effect, readout),
                 relative_interval(effect),
                 p_text(effect.p_value),
                 p_text(effect.p_adjusted),
@@ -74,7 +90,7 @@ def _worth(readout: Readout) -> Iterator[str]:
         yield from ("", "## Money", "")
     for money in readout.money:
         yield (
-            f"- {money.arm}: {number(money.total, signed=True)} in {money.metric} over {money.n_units:,} units, "
+            f"- {money.arm}: {_with_currency(money)} in {money.metric} over {money.n_units:,} units, "
             f"{percent(money.coverage, signed=False)} interval {interval(money.low, money.high)}"
         )
     for share in readout.incremental:
@@ -86,6 +102,11 @@ def _worth(readout: Readout) -> Iterator[str]:
     for found in readout.decompositions:
         parts = ", ".join(f"{factor.name} {number(factor.log_effect, signed=True)}" for factor in found.factors)
         yield f"- {found.arm}, in logs: {parts}; together {number(found.total.log_effect, signed=True)}"
+
+
+def _with_currency(money: MonetaryImpact) -> str:
+    total = number(money.total, signed=True)
+    return f"{money.currency} {total}" if money.currency else total
 
 
 def _segments(readout: Readout) -> Iterator[str]:
@@ -139,10 +160,15 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
 
 
 def readout_tables(readout: Readout) -> Iterator[RenderableType]:
-    """Yield the verdicts, what is wrong with the data, and the effects."""
-    for verdict in readout.verdict.arms:
+    """Yield the verdicts, what is wrong with the data, and the effects; before the end the anytime-valid figures."""
+    summary = summary_of(readout)
+    if is_interim(readout):
+        yield Text(f"This is {summary.stage}.")
+    for verdict, found in zip(readout.verdict.arms, summary.arms, strict=True):
         yield Text(f"{verdict.verdict}: {verdict.arm}, because {verdict.rule}", style="bold")
-        yield Text(f"  {verdict.reason}")
+        yield Text(f"  {verdict.reason[:1].upper()}{verdict.reason[1:]}")
+        if any(money.arm == found.arm for money in readout.money):
+            yield Text(f"  Worth {found.worth}")
     if readout.plan or readout.timing.last_event:
         yield Text("; ".join(timing_parts(readout.timing)))
     if readout.verdict.override:
@@ -150,20 +176,32 @@ def readout_tables(readout: Readout) -> Iterator[RenderableType]:
     for check in readout.health:
         if check.status in {"failed", "warning"}:
             yield Text(f"{check.status} {check.name}: {check.detail}")
+    yield _effects_grid(readout)
+    for note in readout.notes:
+        yield Text(f"Note: {note}")
+
+
+def _effects_grid(readout: Readout) -> Table:
     grid = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for head in ("metric", "arm", "control", "mean", "effect", "interval", "relative", "adj. p"):
-        grid.add_column(head, justify="left" if head in {"metric", "arm"} else "right")
+    ends = ("anytime-valid", "fixed-horizon") if is_interim(readout) else ("interval", "relative", "adj. p")
+    for head in ("metric", "arm", "control", "mean", "effect", *ends):
+        is_name = head in {"metric", "arm"}
+        grid.add_column(head, justify="left" if is_name else "right", overflow="fold")
     for effect in readout.effects:
+        intervals = tuple(_narrow(words, effect) for words in intervals_in_order(effect, readout))
+        early = is_interim(readout)
+        last = intervals if early else (intervals[0], percent(effect.relative), p_text(effect.p_adjusted))
         grid.add_row(
             Text(effect.metric),
             Text(effect.arm),
-            number(effect.control_mean),
-            number(effect.arm_mean),
-            number(effect.effect, signed=True),
-            Text(interval(effect.effect_low, effect.effect_high)),
-            percent(effect.relative),
-            p_text(effect.p_adjusted),
+            _narrow(amount(effect.control_mean, effect), effect),
+            _narrow(amount(effect.arm_mean, effect), effect),
+            difference_words(effect.effect, effect, signed=True).removeprefix(f"{effect.currency} "),
+            *(Text(words) for words in last),
         )
-    yield grid
-    for note in readout.notes:
-        yield Text(f"Note: {note}")
+    return grid
+
+
+def _narrow(words: str, effect: Effect) -> str:
+    """A column of a terminal has no room for a unit that the sentences above have told."""
+    return words.removeprefix(f"{effect.currency} ").removesuffix(" points")

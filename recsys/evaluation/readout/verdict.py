@@ -154,7 +154,7 @@ def _flat(evidence: ArmEvidence, stage: Stage) -> str | None:
         return None
     if primary.decision_low <= -margin or primary.decision_high >= margin:
         return None
-    inside = f"inside the practical margin of ±{difference_words(margin, primary)}"
+    inside = f"inside the practical margin of {difference_words(margin, primary)} either way"
     return f"{sentence(primary)}, {inside}{_worse_guardrails(evidence)}{_assumption(stage)}"
 
 

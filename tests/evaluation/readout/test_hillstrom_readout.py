@@ -30,6 +30,8 @@ FORM = TableSpec(
     before={"spend per customer": Ratio("history")},
     chain=("visit", "conversion", "spend"),
     segments=("newbie", "channel"),
+    money=("spend per customer", "spend per buyer"),
+    currency="USD",
 )
 
 

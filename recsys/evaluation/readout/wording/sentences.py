@@ -13,7 +13,7 @@ from recsys.evaluation.readout.arm_effects import Decider, Effect
 from recsys.experiments.known_metrics import MetricUnit
 
 _WORDS: Final[Mapping[str, str]] = {"aov": "average order value"}
-_KINDS: Final[Mapping[Decider, str]] = {
+KINDS: Final[Mapping[Decider, str]] = {
     "fixed": "fixed-horizon",
     "anytime": "anytime-valid",
     "randomisation": "randomisation",
@@ -83,30 +83,32 @@ def movement(effect: Effect) -> str:
     raw = effect.arm_mean - effect.control_mean
     start, end = amount(effect.control_mean, effect), amount(effect.arm_mean, effect)
     start = start.removesuffix(" %")
-    means = f"from {start} to {end}"
+    means = f", from {start} to {end}"
     if difference_words(abs(raw), effect) != size or raw * effect.effect < 0:
-        means = f"adjusted for the time before; as it happened {means}"
+        means = f" after adjustment for the time before{means} as it happened"
     moved = "did not move" if is_zero else f"{way} by {size}"
-    return f"{metric_words(effect.metric)} {moved}, {means}{relative}"
+    return f"{metric_words(effect.metric)} {moved}{means}{relative}"
 
 
 def sentence(effect: Effect) -> str:
     """Return what the metric did and the interval that decides."""
     interval = limits_words(effect.decision_low, effect.decision_high, effect)
-    return f"{movement(effect)}; {_KINDS[effect.decided_by]} interval {interval}"
+    return f"{movement(effect)}; {KINDS[effect.decided_by]} interval {interval}"
 
 
 def guardrail_sentence(effect: Effect) -> str:
     """Return what a guardrail did, and how that stands to its margin."""
+    return f"{sentence(effect)}: {guardrail_words(effect)}"
+
+
+def guardrail_words(effect: Effect) -> str:
+    """Return how a guardrail stands to its margin."""
     margin = "" if effect.margin is None else difference_words(effect.margin, effect)
-    worse = "worse, " if effect.is_worse else ""
     if effect.is_harmed:
-        told = f"worse by more than its margin of {margin}"
-    elif effect.is_non_inferior:
-        told = f"{worse}{'but ' if worse else ''}within its margin of {margin}"
-    else:
-        told = f"{worse}not shown to stay within its margin of {margin}"
-    return f"{sentence(effect)}: {told}"
+        return f"worse by more than its margin of {margin}"
+    if effect.is_non_inferior:
+        return f"{'worse, but ' if effect.is_worse else ''}within its margin of {margin}"
+    return f"{'worse, ' if effect.is_worse else ''}not shown to stay within its margin of {margin}"
 
 
 def _figure(value: float, places: int, *, signed: bool) -> str:
