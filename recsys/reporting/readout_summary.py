@@ -10,7 +10,7 @@ from recsys.evaluation.readout.arm_effects import Effect
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.readout.verdict import ArmVerdict
 from recsys.evaluation.readout.wording.sentences import (
-    KINDS,
+    INTERVAL_WORDS,
     difference_words,
     guardrail_words,
     limits_words,
@@ -113,7 +113,9 @@ def _matters(effect: Effect) -> bool:
 
 
 def _sure(readout: Readout, primary: Effect) -> str:
-    level = f"{100 * (1 - readout.alpha / len(readout.verdict.arms)):.3g} % {KINDS[primary.decided_by]} interval"
+    level = (
+        f"{100 * (1 - readout.alpha / len(readout.verdict.arms)):.3g} % {INTERVAL_WORDS[primary.decided_by]} interval"
+    )
     limits = limits_words(primary.decision_low, primary.decision_high, primary)
     holds_zero = primary.decision_low <= 0 <= primary.decision_high
     told = "zero lies inside, so that there may be no change" if holds_zero else "zero lies outside"

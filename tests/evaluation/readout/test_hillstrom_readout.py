@@ -81,6 +81,6 @@ def test_the_page_as_a_picture(readout: Readout, tmp_path: Path) -> None:
     )
     picture = DOCS / "pictures" / "hillstrom_readout.png"
     command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-    command += ["--window-size=1100,3300", f"--screenshot={picture}", paths[1].as_uri()]
+    command += ["--window-size=1200,3600", f"--screenshot={picture}", paths[1].as_uri()]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     assert picture.stat().st_size > 50_000

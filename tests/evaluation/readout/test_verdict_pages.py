@@ -177,7 +177,7 @@ def test_the_pages_as_pictures(tmp_path: Path) -> None:
     for name, build in BUILDERS.items():
         path = tmp_path / f"{name}.html"
         path.write_text(html_page(build()), encoding="utf-8")
-        for width, height in ((1200, 900), (390, 844)):
+        for width, height in ((1200, 2600), (390, 900)):
             picture = tmp_path / f"{name}_{width}.png"
             command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
             command += [f"--window-size={width},{height}", f"--screenshot={picture}", path.as_uri()]

@@ -13,7 +13,7 @@ from recsys.evaluation.readout.arm_effects import Decider, Effect
 from recsys.experiments.known_metrics import MetricUnit
 
 _WORDS: Final[Mapping[str, str]] = {"aov": "average order value"}
-KINDS: Final[Mapping[Decider, str]] = {
+INTERVAL_WORDS: Final[Mapping[Decider, str]] = {
     "fixed": "fixed-horizon",
     "anytime": "anytime-valid",
     "randomisation": "randomisation",
@@ -93,7 +93,7 @@ def movement(effect: Effect) -> str:
 def sentence(effect: Effect) -> str:
     """Return what the metric did and the interval that decides."""
     interval = limits_words(effect.decision_low, effect.decision_high, effect)
-    return f"{movement(effect)}; {KINDS[effect.decided_by]} interval {interval}"
+    return f"{movement(effect)}; {INTERVAL_WORDS[effect.decided_by]} interval {interval}"
 
 
 def guardrail_sentence(effect: Effect) -> str:
