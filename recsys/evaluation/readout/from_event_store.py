@@ -17,12 +17,21 @@ from recsys.data.cleaning import figure_currency
 from recsys.data.history import seconds_of_times
 from recsys.data.sources import DataSource, connect, open_source
 from recsys.errors import ReadoutError
+from recsys.evaluation.readout.concurrent.from_log import concurrent_experiments, interactions_with
+from recsys.evaluation.readout.concurrent.interactions import ConcurrentExperiment
 from recsys.evaluation.readout.design import ReadoutConfig, refuse_missing
 from recsys.evaluation.readout.faults.earlier_arms import OTHER, arms_by_earlier_arms, other_arms
 from recsys.evaluation.readout.from_orders import ExperimentData, entered_in_time, readout_of
 from recsys.evaluation.readout.from_table import TableSpec, with_plan
 from recsys.evaluation.readout.health import LogFacts
-from recsys.evaluation.readout.purchases import DAY, REVENUE, Assigned, gather_purchases
+from recsys.evaluation.readout.purchases import (
+    PRESENTED_AT,
+    REVENUE,
+    UNIT_ID,
+    Assigned,
+    attributed_lines,
+    gather_purchases,
+)
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.readout.verdict import VerdictOverride
 from recsys.evaluation.statistics.metric import Ratio
@@ -30,13 +39,11 @@ from recsys.events.reading import last_event_at, read_assigned
 from recsys.events.store import EventStore
 from recsys.experiments.plan import ExperimentPlan, LockedPlan, parse_plan
 
-UNIT_ID = "unit_id"
 _ARM = "arm"
 ASSIGNED_AT = "assigned_at"
 DECIDED_AT = "decided_at"
 OCCURRED_AT = "occurred_at"
 RECORDED_AT = "recorded_at"
-PRESENTED_AT = "presented_at"
 
 PRESENTED = "presented_offers"
 ACCEPTED = "accepted_offers"
@@ -58,6 +65,7 @@ class ExperimentLog:
         currency: of the revenue; None where the orders do not say.
         last_event: until when anything was logged; None where the log is known to be complete.
         is_decided: whether the decision is stored already.
+        concurrent: other experiments on the same kind of units at the same time.
         others: `other unit_id arm`, the arms that units had in experiments and versions that were assigned before.
     """
 
@@ -71,6 +79,7 @@ class ExperimentLog:
     currency: str | None = None
     last_event: datetime | None = None
     is_decided: bool = False
+    concurrent: tuple[ConcurrentExperiment, ...] = ()
     others: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[OTHER, UNIT_ID, _ARM]))
 
     def counted_until(self, now: datetime) -> datetime:
@@ -169,25 +178,6 @@ def _extra(log: ExperimentLog, decisions: pd.DataFrame, units: pd.Series) -> dic
     }
 
 
-def attributed_lines(lines: pd.DataFrame, presented: pd.DataFrame, window_days: int) -> pd.DataFrame:
-    """Return the order lines of a product that was presented to the unit within the window before; each counts once.
-
-    The last presentation wins, so that only the gap to it must lie within the window. Returned lines stand in `lines`
-    with negative revenue and are credited like their sale.
-    """
-    left = lines.dropna(subset=[c.ACCOUNT_ID]).sort_values(c.ORDERED_AT, kind="stable")
-    right = presented.rename(columns={UNIT_ID: c.ACCOUNT_ID}).sort_values(PRESENTED_AT, kind="stable")
-    joined = pd.merge_asof(
-        left,
-        right[[c.ACCOUNT_ID, c.PRODUCT_ID, PRESENTED_AT]],
-        left_on=c.ORDERED_AT,
-        right_on=PRESENTED_AT,
-        by=[c.ACCOUNT_ID, c.PRODUCT_ID],
-        tolerance=pd.Timedelta(seconds=window_days * DAY),
-    )
-    return joined[joined[PRESENTED_AT].notna()].reset_index(drop=True)
-
-
 def _by_unit(found: pd.Series, units: pd.Series) -> np.ndarray:
     return found.reindex(units, fill_value=0).to_numpy(dtype=np.float64)
 
@@ -247,7 +237,11 @@ def readout_from_log(
         planned_units=2 * plan.planned_size,
     )
     gathered, form = _with_segments(gathered, with_plan(form), accounts)
-    return readout_of(plan.id, gathered, form, plan.attribution_window_days, config, override=override)
+    days = plan.attribution_window_days
+    found = readout_of(plan.id, gathered, form, days, config, override=override)
+    interactions = interactions_with(gathered, form, days, config, log.concurrent)
+    said = tuple(interaction.sentence(plan.alpha) for interaction in interactions)
+    return replace(found, interactions=interactions, notes=found.notes + said)
 
 
 def _with_segments(
@@ -328,6 +322,7 @@ def read_log(
         lines=priced,
         notes=notes if left_out is None else (*notes, left_out),
         currency=kept_currency,
+        concurrent=concurrent_experiments(store, locked, until),
         last_event=last_event,
         others=other_arms(store, record),
     )

@@ -24,6 +24,9 @@ ORDERS_BEFORE = "orders_before"
 BUYERS_BEFORE = "buyers_before"
 LAPSED = "lapsed"
 
+UNIT_ID = "unit_id"
+PRESENTED_AT = "presented_at"
+
 
 @dataclass(frozen=True)
 class Assigned:
@@ -138,3 +141,22 @@ def revenue_lines(orders: ibis.Table) -> pd.DataFrame:
     picked = orders.select(c.ORDER_ID, c.ACCOUNT_ID, c.ORDERED_AT, revenue=revenue)
     frame: pd.DataFrame = picked.to_pandas()
     return frame
+
+
+def attributed_lines(lines: pd.DataFrame, presented: pd.DataFrame, window_days: int) -> pd.DataFrame:
+    """Return the order lines of a product that was presented to the unit within the window before; each counts once.
+
+    The last presentation wins, so that only the gap to it must lie within the window. Returned lines stand in `lines`
+    with negative revenue and are credited like their sale.
+    """
+    left = lines.dropna(subset=[c.ACCOUNT_ID]).sort_values(c.ORDERED_AT, kind="stable")
+    right = presented.rename(columns={UNIT_ID: c.ACCOUNT_ID}).sort_values(PRESENTED_AT, kind="stable")
+    joined = pd.merge_asof(
+        left,
+        right[[c.ACCOUNT_ID, c.PRODUCT_ID, PRESENTED_AT]],
+        left_on=c.ORDERED_AT,
+        right_on=PRESENTED_AT,
+        by=[c.ACCOUNT_ID, c.PRODUCT_ID],
+        tolerance=pd.Timedelta(seconds=window_days * DAY),
+    )
+    return joined[joined[PRESENTED_AT].notna()].reset_index(drop=True)

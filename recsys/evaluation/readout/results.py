@@ -13,6 +13,7 @@ import pandas as pd
 
 from recsys.evaluation.readout.arm_effects import Effect, IncrementalShare, MonetaryImpact
 from recsys.evaluation.readout.breakdowns import Histogram, SegmentEffect, Variant
+from recsys.evaluation.readout.concurrent.interactions import Interaction
 from recsys.evaluation.readout.design import Timing
 from recsys.evaluation.readout.health import HealthCheck
 from recsys.evaluation.readout.over_time import Look, Novelty
@@ -65,6 +66,7 @@ class Readout:
         caps: value of each cap by column.
         sums: from which every number can be recomputed.
         timing: as of when it judges, and how much of the plan is there.
+        interactions: with other experiments on the same units at the same time.
     """
 
     experiment: str
@@ -94,6 +96,7 @@ class Readout:
     planned_units: float
     sums: tuple[Sums, ...]
     timing: Timing
+    interactions: tuple[Interaction, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON values, with the version of their layout; NaN and infinities become null."""

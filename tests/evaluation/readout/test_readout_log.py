@@ -21,7 +21,6 @@ from recsys.evaluation.planning.sizes import plan_sizes
 from recsys.evaluation.readout.design import ReadoutConfig
 from recsys.evaluation.readout.from_event_store import (
     ExperimentLog,
-    attributed_lines,
     experiment_data,
     read_log,
     readout_from_log,
@@ -29,7 +28,15 @@ from recsys.evaluation.readout.from_event_store import (
 )
 from recsys.evaluation.readout.from_orders import OrdersSpec, orders_readout
 from recsys.evaluation.readout.from_table import TableSpec
-from recsys.evaluation.readout.purchases import DAY, Assigned, UnitPurchases, daily_revenue, is_mature, window_values
+from recsys.evaluation.readout.purchases import (
+    DAY,
+    Assigned,
+    UnitPurchases,
+    attributed_lines,
+    daily_revenue,
+    is_mature,
+    window_values,
+)
 from recsys.events.memory import MemoryStore
 from recsys.events.store import open_store
 from recsys.experiments.plan import Arm, ExperimentPlan, LockedPlan, Policy, plan_hash

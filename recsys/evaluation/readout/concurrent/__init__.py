@@ -1,0 +1,1 @@
+"""Experiments that ran at the same time on the same units."""
