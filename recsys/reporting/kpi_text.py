@@ -138,10 +138,12 @@ def target_text(report: KpiReport, definition: KpiDefinition, value: float | Non
 def effect_lines(report: KpiReport) -> Iterator[str]:
     """Yield the randomised effects on AOV, or that there are none where the AOV increase is shown."""
     for item in report.aov_effects:
-        low, high = (shown_difference(limit, "money", report.currency) for limit in (item.low, item.high))
+        limits = (item.anytime_low, item.anytime_high, item.low, item.high)
+        always_low, always_high, low, high = (shown_difference(limit, "money", report.currency) for limit in limits)
         yield (
             f"Randomised effect on AOV, {item.experiment}, {item.arm} against {item.control}: "
-            f"{shown_difference(item.effect, 'money', report.currency)} ({low} to {high}, 95 %), "
+            f"{shown_difference(item.effect, 'money', report.currency)} ({always_low} to {always_high}, "
+            f"95 % anytime-valid; {low} to {high} fixed-horizon, for one look at the planned end), "
             f"{item.n_accounts:,} accounts"
         )
     described = any(item.kpi == "aov_increase" for item in report.values)

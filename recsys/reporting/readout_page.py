@@ -21,7 +21,6 @@ from recsys.reporting.formatting import (
     p_text,
     page_template,
     percent,
-    relative_interval,
     timing_parts,
 )
 from recsys.reporting.readout_summary import intervals_in_order, is_interim, summary_of
@@ -51,7 +50,6 @@ def html_page(readout: Readout) -> str:
         percent=percent,
         share=partial(percent, signed=False),
         p=p_text,
-        relative=relative_interval,
     )
     arms = [verdict.arm for verdict in readout.verdict.arms]
     looks = {arm: [look for look in readout.looks if look.arm == arm] for arm in arms}

@@ -21,6 +21,7 @@ from recsys.evaluation.readout.design import ReadoutConfig
 from recsys.evaluation.readout.from_table import TableSpec, table_readout
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.statistics.metric import Ratio
+from recsys.reporting.kpi_text import effect_lines
 from recsys.simulation.constants import MarketConfig
 from recsys.simulation.responses.experiment import (
     HOLDOUT,
@@ -173,6 +174,9 @@ def test_the_randomised_effect_on_aov_is_recovered_and_the_descriptive_increase_
     report = kpis_of(log)
     (found,) = report.aov_effects
     assert (found.control, found.arm) == ("control", "offers")
+    (line,) = effect_lines(report)
+    assert line.index("95 % anytime-valid") < line.index("fixed-horizon, for one look at the planned end")
+    assert found.anytime_low < found.low < found.high < found.anytime_high
     truth = log.truth.arms["offers"].aov - log.truth.arms["control"].aov
     assert abs(found.effect - truth) <= Z * (found.high - found.low) / 2 / 1.96
     described = report.get("aov_increase", "attributed").value

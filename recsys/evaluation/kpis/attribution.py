@@ -18,6 +18,7 @@ from recsys.evaluation.kpis.config import KpiConfig, period_number
 from recsys.evaluation.kpis.sales import Sales
 from recsys.evaluation.kpis.tables import EventTables, TempTables
 from recsys.evaluation.kpis.values import AovEffect
+from recsys.evaluation.statistics.effects import DEFAULT_EFFECTS, anytime_multiplier
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def _unpresented(returned: ibis.Table, outcomes: ibis.Table) -> int:
 
 
 _CONTROL: Final = "control"
+_ALPHA: Final = 0.05
 _Z: Final = 1.959963984540054
 _NEEDED: Final = frozenset({"account_id", "decided_at", "shown", "experiment_id", "arm"})
 
@@ -207,7 +209,9 @@ def _control_of(arms: dict[str, dict[str, Any]]) -> str | None:
 
 def _effect(experiment: str, control: dict[str, Any], arm: dict[str, Any]) -> AovEffect:
     (base, base_variance), (value, variance) = _ratio(control), _ratio(arm)
-    reach = _Z * math.sqrt(base_variance + variance)
+    error, n_accounts = math.sqrt(base_variance + variance), int(control["n"] + arm["n"])
+    reach = _Z * error
+    always = float(anytime_multiplier(n_accounts, DEFAULT_EFFECTS.tuned_at, _ALPHA)) * error
     return AovEffect(
         experiment=experiment,
         arm=arm["arm"],
@@ -217,7 +221,9 @@ def _effect(experiment: str, control: dict[str, Any], arm: dict[str, Any]) -> Ao
         effect=value - base,
         low=value - base - reach,
         high=value - base + reach,
-        n_accounts=int(control["n"] + arm["n"]),
+        n_accounts=n_accounts,
+        anytime_low=value - base - always,
+        anytime_high=value - base + always,
     )
 
 

@@ -97,9 +97,11 @@ class AovEffect:
         control_aov: AOV there.
         arm_aov: AOV in the arm.
         effect: their difference, in money.
-        low: lower limit at 95 %.
+        low: lower limit at 95 %, for one look at the planned end.
         high: upper limit.
         n_accounts: of both arms.
+        anytime_low: lower limit at 95 % that holds at every look: a KPI report is read while experiments run.
+        anytime_high: upper limit.
     """
 
     experiment: str
@@ -111,6 +113,8 @@ class AovEffect:
     low: float
     high: float
     n_accounts: int
+    anytime_low: float
+    anytime_high: float
 
 
 @dataclass(frozen=True, slots=True)
