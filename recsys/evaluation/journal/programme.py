@@ -38,6 +38,7 @@ class DecidedExperiment:
         control_mean: of the primary.
         higher_is_better: whether a rise is good.
         measures_programme: whether control sees no offers: the effect is that of all that was shipped.
+        metric: the primary; only effects on one metric are added up.
     """
 
     experiment_id: str
@@ -47,6 +48,7 @@ class DecidedExperiment:
     control_mean: float
     higher_is_better: bool = True
     measures_programme: bool = False
+    metric: str = "primary"
 
     @property
     def relative(self) -> float:
@@ -110,9 +112,11 @@ class Programme:
         verdicts: how many experiments by what was decided.
         n_decided: experiments with valid data that tested one change; the others are in `verdicts` only.
         win_rate: shipped over decided, with Wilson's interval; None with none.
+        metric: that most of them had as primary; effects on it alone are shrunk and added up. None with none.
+        n_other_metrics: decided experiments that had another.
         effects_mean: mean of the true relative effects, as estimated; None with too few experiments.
         effects_spread: their standard deviation, by restricted maximum likelihood.
-        shipped: each shipped experiment.
+        shipped: each shipped experiment with that primary.
         naive_total: relative effects of the shipped, added up as measured: too high.
         shrunken_total: the same shrunk; None with too few experiments.
         holdouts: what the experiments with a control without offers found.
@@ -121,6 +125,8 @@ class Programme:
     verdicts: Mapping[VerdictName, int]
     n_decided: int
     win_rate: Estimate | None
+    metric: str | None
+    n_other_metrics: int
     effects_mean: float | None
     effects_spread: float | None
     shipped: tuple[ShrunkenEffect, ...]
@@ -134,7 +140,10 @@ class Programme:
         if self.win_rate is None:
             return "No experiment with valid data is decided yet."
         rate = f"{self.win_rate.value:.0%}, {self.win_rate.low:.0%} to {self.win_rate.high:.0%}"
-        parts = [f"{len(self.shipped)} of {self.n_decided} decided experiments were shipped ({rate})"]
+        n_shipped = round(self.win_rate.value * self.n_decided)
+        parts = [f"{n_shipped} of {self.n_decided} decided experiments were shipped ({rate})"]
+        if self.n_other_metrics:
+            parts.append(f"with another primary than {self.metric}, not added up: {self.n_other_metrics}")
         if self.shipped:
             parts.append(f"as measured they add up to {self.naive_total.value:+.1%}, which is too high")
         if self.shipped and self.shrunken_total is not None:
@@ -170,14 +179,20 @@ def programme_of(decided: Sequence[DecidedExperiment]) -> Programme:
                 f"{one.standard_error:g}, the mean must not be 0 and the error above 0; leave it out"
             )
     valid = [one for one in decided if one.verdict != "INVALID"]
-    tested = [one for one in valid if not one.measures_programme]
+    decided_on = [one for one in valid if not one.measures_programme]
+    counts = Counter(one.metric for one in decided_on)
+    metric = min(counts, key=lambda name: (-counts[name], name)) if counts else None
+    tested = [one for one in decided_on if one.metric == metric]
+    n_shipped = sum(one.verdict == "SHIP" for one in decided_on)
     found, error = np.array([one.relative for one in tested]), np.array([one.relative_error for one in tested])
     is_shipped = np.array([one.verdict == "SHIP" for one in tested], dtype=bool)
     shrink = _Shrinkage.of(found, error) if len(tested) >= LEAST_EXPERIMENTS else None
     return Programme(
         verdicts=dict(Counter(one.verdict for one in decided)),
-        n_decided=len(tested),
-        win_rate=_wilson(int(is_shipped.sum()), len(tested)) if tested else None,
+        n_decided=len(decided_on),
+        win_rate=_wilson(n_shipped, len(decided_on)) if decided_on else None,
+        metric=metric,
+        n_other_metrics=len(decided_on) - len(tested),
         effects_mean=shrink.mean if shrink else None,
         effects_spread=shrink.spread if shrink else None,
         shipped=tuple(

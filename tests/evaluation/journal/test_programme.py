@@ -150,3 +150,16 @@ def test_a_fall_that_is_good_counts_as_a_gain() -> None:
     assert replace(one, higher_is_better=False).relative == pytest.approx(0.1)
     with pytest.raises(ReadoutError, match=r"e0 has the control mean 0 and the standard error 0.8"):
         programme_of([replace(one, control_mean=0.0)])
+
+
+def test_effects_on_another_primary_are_not_added_up() -> None:
+    """A rise of the buyer rate is no rise of revenue: it counts as shipped and stands in no sum."""
+    clean = _decided([0.06, 0.01, -0.01, 0.02, 0.05, 0.0], [0.02] * 6)
+    rate = replace(clean[0], experiment_id="rate", metric="buyer_rate")
+    programme = programme_of([*clean, rate])
+    assert (programme.metric, programme.n_decided, programme.n_other_metrics) == ("primary", 7, 1)
+    assert programme.naive_total == programme_of(clean).naive_total
+    assert programme.win_rate is not None
+    assert programme.win_rate.value == pytest.approx(3 / 7)
+    assert "3 of 7 decided experiments were shipped" in programme.sentence
+    assert "with another primary than primary, not added up: 1" in programme.sentence
