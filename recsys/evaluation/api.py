@@ -177,6 +177,7 @@ def power(
     known = as_dataset(data)
     days = plan.attribution_window_days if plan else int(window_days)
     history = history_of(revenue_lines(known.orders), known.as_of, days, visits=_visits(known, events), plan=plan)
+    history = history.in_layer(plan) if plan else history
     sized = history
     if plan is not None and plan.cluster is not None:
         sized = history.by_cluster(groups_of(known.accounts, plan.cluster, history.units))
@@ -224,6 +225,7 @@ def placebo(
     window, lines = plan.attribution_window_days, revenue_lines(known.orders)
     visits = _visits(known, events)
     history = history_of(lines, known.as_of, window, run_days=run_days_of(plan), visits=visits, plan=plan)
+    history = history.in_layer(plan)
     column = cluster or plan.cluster
     groups = None if column is None else groups_of(known.accounts, column, history.units)
     return placebo_of(history, plan, effects=effects, draws=draws, clusters=groups)

@@ -32,6 +32,7 @@ from recsys.evaluation.statistics.effects import EffectConfig, difference
 from recsys.evaluation.statistics.metric import UNITS, Metric
 from recsys.evaluation.statistics.moments import Moments, moments_of_rows
 from recsys.events.store import EventStore
+from recsys.experiments.assignment import takes_part
 from recsys.experiments.plan import ExperimentPlan, LockedPlan, plan_hash
 
 MAX_DAYS: Final = 365
@@ -92,6 +93,16 @@ class PastBehaviour:
     def yes_or_no(self) -> frozenset[str]:
         """Columns that hold 0 and 1 only."""
         return frozenset(name for name, value in self.values.items() if np.isin(value, (0.0, 1.0)).all())
+
+    def in_layer(self, plan: ExperimentPlan) -> PastBehaviour:
+        """Return the past of those accounts that the plan would get: of its share of its layer, or all."""
+        part = np.array([takes_part(plan, str(unit)) for unit in self.units], dtype=bool)
+        if part.all():
+            return self
+        values = {name: value[part] for name, value in self.values.items()}
+        moments = moments_of_rows(tuple(values), np.column_stack(list(values.values())))
+        arrived = np.floor(self.arrived * part.mean()).astype(np.int64)
+        return replace(self, units=self.units[part], values=values, moments=moments, arrived=arrived)
 
     def by_cluster(self, clusters: NDArray[np.object_]) -> PastBehaviour:
         """Return the same past with whole clusters as units: sums over their accounts, means as ratios of two sums.

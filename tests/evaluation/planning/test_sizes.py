@@ -17,6 +17,7 @@ from recsys.evaluation.statistics.effects import difference
 from recsys.evaluation.statistics.metric import Metric, Ratio
 from recsys.evaluation.statistics.moments import Moments, moments_of_rows
 from recsys.evaluation.statistics.significance_tests import score_statistic
+from recsys.experiments.assignment import takes_part
 from recsys.experiments.plan import ExperimentPlan
 
 END = datetime(2026, 6, 1, tzinfo=UTC)
@@ -175,3 +176,14 @@ def test_a_plan_brings_its_shares_and_guardrails() -> None:
     equal = next(size for size in in_two.sizes if size.metric == "revenue_per_account")
     # 1 / (.1 * .9) against 1 / (.5 * .5): 2.8 times as many units in all
     assert revenue.n_units / equal.n_units == pytest.approx(0.25 / 0.09, rel=1e-2)
+
+
+def test_a_share_of_a_layer_gets_that_share_of_the_accounts() -> None:
+    history = history_of(_lines(400), END, 28, visits=listed_visits(_everybody(1_000)), plan=PLAN)
+    layered = PLAN.model_copy(update={"layer": "ranking", "layer_share": (0.0, 0.25)})
+    found = history.in_layer(layered)
+    assert found.n_accounts == pytest.approx(250, abs=45)  # 99.9 % of draws
+    assert found.arrived.tolist() == [found.n_accounts]
+    assert set(found.units) == {unit for unit in history.units if takes_part(layered, unit)}
+    assert found.n_buyers == pytest.approx(found.values["buyers"].sum())
+    assert history.in_layer(PLAN) is history
