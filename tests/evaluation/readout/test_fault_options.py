@@ -92,5 +92,5 @@ def test_the_power_of_a_data_quality_metric(lost: float, power: float) -> None:
         views = {"control": rng.poisson(5.0, n), "engine": rng.poisson(5.0 * (1 - lost), n)}
         by_arm = {arm: moments_of_rows(["views"], rows[:, None].astype(float)) for arm, rows in views.items()}
         found += lost_outcomes(by_arm, design, ReadoutConfig()).status == "failed"
-    low, high = stats.binom.ppf([0.0005, 0.9995], n_runs, expected)
+    low, high = (stats.binom.ppf(side, n_runs, expected) for side in (0.0005, 0.9995))
     assert low <= found <= high
