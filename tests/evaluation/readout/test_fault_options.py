@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,21 @@ import pytest
 from scipy import stats
 
 from recsys.cli import main as door
+from recsys.contracts.events import RecordedAssignment
 from recsys.evaluation.api import readout
 from recsys.evaluation.readout.design import Design, ReadoutConfig
+from recsys.evaluation.readout.faults.earlier_arms import arms_by_earlier_arms, other_arms
 from recsys.evaluation.readout.faults.values import lost_outcomes
+from recsys.evaluation.readout.faults.weeks import earlier_experiments
+from recsys.evaluation.readout.from_event_store import ExperimentLog, readout_from_log
+from recsys.evaluation.readout.from_table import TableSpec, table_readout
+from recsys.evaluation.readout.health import LogFacts
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.evaluation.statistics.moments import moments_of_rows
+from recsys.events.memory import MemoryStore
+from recsys.experiments.plan import ExperimentPlan
+
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -94,3 +106,52 @@ def test_the_power_of_a_data_quality_metric(lost: float, power: float) -> None:
         found += lost_outcomes(by_arm, design, ReadoutConfig()).status == "failed"
     low, high = (stats.binom.ppf(side, n_runs, expected) for side in (0.0005, 0.9995))
     assert low <= found <= high
+
+
+def test_the_arms_of_an_earlier_version_are_read_from_the_store(plan: ExperimentPlan) -> None:
+    """The first version gave the very arms of the second; a third experiment began later and is nobody's past."""
+    store, began = MemoryStore(), datetime(2026, 1, 5, tzinfo=UTC)
+    for name, version, days in ((plan.id, 1, -40), (plan.id, 2, 1), ("later", 1, 3)):
+        at = began + timedelta(days=days)
+        store.append(
+            [
+                RecordedAssignment(
+                    experiment_id=name,
+                    version=version,
+                    unit_id=f"A{i}",
+                    unit="account",
+                    arm="ab"[i % 2],
+                    probability=0.5,
+                    assigned_at=at,
+                )
+                for i in range(100)
+            ]
+        )
+    record = {"experiment_id": plan.id, "version": 2, "started_at": began}
+    others = other_arms(store, record)
+    assert set(others["other"]) == {f"{plan.id} version 1"}
+    assigned = others.rename(columns={"other": "experiment_id"})
+    (counts,) = arms_by_earlier_arms(others, assigned).values()
+    assert counts.tolist() == [[50, 0], [0, 50]]
+    check = earlier_experiments(LogFacts(earlier={"offers-q1 version 1": counts}), ReadoutConfig())
+    assert check.status == "failed"
+    assert check.detail.startswith("100 units were in offers-q1 version 1 too")
+
+
+def test_units_with_impossible_numbers_of_rows_and_of_exposures_are_named(log: ExperimentLog) -> None:
+    rng = np.random.default_rng(4)
+    unit = np.concatenate([rng.integers(0, 500, 2_000), np.full(3_000, 7)])
+    rows = pd.DataFrame({"account_id": unit, "visit": np.arange(len(unit)), "spend": rng.gamma(1.0, 5.0, len(unit))})
+    rows = rows.assign(arm=np.where(rows["account_id"] % 2, "control", "engine"))
+    form = TableSpec("account_id", "arm", "control", {"spend": Ratio("spend")}, aggregate=True)
+    found = table_readout(rows, form, ReadoutConfig(), now=NOW)
+    check = next(check for check in found.health if check.name == "impossible_counts")
+    assert check.status == "warning"
+    assert check.detail.startswith("1 units have more than ")
+    assert "rows, up to 3,00" in check.detail
+    more = log.offers.head(1).loc[np.zeros(5_000, dtype=int)].reset_index(drop=True)
+    more = more.assign(product_id=[f"X{i}" for i in range(len(more))])
+    shown = readout_from_log(replace(log, offers=pd.concat([log.offers, more], ignore_index=True)), NOW)
+    check = next(check for check in shown.health if check.name == "impossible_counts")
+    assert check.status == "warning"
+    assert "1 units have more than 50 presented offers, up to 5,002" in check.detail
