@@ -165,9 +165,9 @@ def programme_of(decided: Sequence[DecidedExperiment]) -> Programme:
     Formula: true relative effects are normal with mean `m` and spread `t`; estimates `d_i` add errors `s_i`. Given `t`,
     `m` is normal with mean `sum(d_i / v_i) / sum(1 / v_i)`, `v_i = s_i^2 + t^2`, and a shipped sum has the mean
     `sum(w_i d_i + (1 - w_i) m)`, `w_i = t^2 / v_i`, and the variance `sum(w_i s_i^2) + sum(1 - w_i)^2 var(m)`.
-    Intervals are over all `t`, weighted by their restricted likelihood, so that they hold the prior's uncertainty too
-    (Gelman et al., Bayesian Data Analysis, section 5.4). That an experiment was shipped for its estimate needs no
-    correction beyond this: the estimate is given.
+    Intervals are over all `t`, weighted by their restricted likelihood and Jeffreys' prior, so that they hold the
+    uncertainty of both (Gelman et al., Bayesian Data Analysis, section 5.4; at the likeliest `t` alone they would cover
+    86 %). That an experiment was shipped for its estimate needs no correction beyond this: the estimate is given.
 
     Raises:
         ReadoutError: a control's mean is zero or a standard error is not above zero.
@@ -223,28 +223,27 @@ class _Shrinkage:
     weights: FloatArray
     centres: FloatArray
     centre_variances: FloatArray
+    spread: float
+    """The likeliest standard deviation of the true effects."""
 
     @classmethod
     def of(cls, found: FloatArray, error: FloatArray) -> _Shrinkage:
-        """Weigh every spread by its restricted likelihood."""
+        """Weigh every spread by its restricted likelihood and Jeffreys' prior, `t sqrt(sum(1 / v_i^2))`."""
         spreads = np.linspace(0.0, 4 * max(float(found.std(ddof=1)), float(error.min())), _GRID)
         variance = error**2 + spreads[:, None] ** 2
         centre_variances = 1 / (1 / variance).sum(axis=1)
         centres = (found / variance).sum(axis=1) * centre_variances
         misfit = ((found - centres[:, None]) ** 2 / variance).sum(axis=1)
         log_likelihood = 0.5 * (np.log(centre_variances) - np.log(variance).sum(axis=1) - misfit)
-        weights = np.exp(log_likelihood - log_likelihood.max())
-        return cls(found, error, spreads, weights / weights.sum(), centres, centre_variances)
+        prior = spreads * np.sqrt((1 / variance**2).sum(axis=1))
+        weights = np.exp(log_likelihood - log_likelihood.max()) * prior
+        likeliest = float(spreads[log_likelihood.argmax()])
+        return cls(found, error, spreads, weights / weights.sum(), centres, centre_variances, likeliest)
 
     @property
     def mean(self) -> float:
         """Mean of the true effects."""
         return float(self.weights @ self.centres)
-
-    @property
-    def spread(self) -> float:
-        """The likeliest standard deviation of the true effects."""
-        return float(self.spreads[self.weights.argmax()])
 
     def total(self, chosen: BoolArray) -> Estimate:
         """Return the sum of the true effects of some experiments."""
