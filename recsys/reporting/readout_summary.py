@@ -32,6 +32,7 @@ class ArmSummary:
         why: what the primary did in its unit, and every guardrail that is worse.
         sure: the interval that decides, in words.
         worth: money over the units of the arm, or that the metric is none.
+        then: what is waited for; empty where the verdict says it all.
     """
 
     arm: str
@@ -40,6 +41,7 @@ class ArmSummary:
     why: str
     sure: str
     worth: str
+    then: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,13 @@ def _arm(readout: Readout, verdict: ArmVerdict) -> ArmSummary:
     none = [] if any(effect.role == "guardrail" for effect in own) else ["no guardrail was declared"]
     why = _sentence("; ".join([movement(primary), *worse, *none]))
     return ArmSummary(
-        verdict.arm, verdict.verdict, verdict.rule, why, _sure(readout, primary), _worth(readout, primary)
+        arm=verdict.arm,
+        verdict=verdict.verdict,
+        rule=verdict.rule,
+        why=why,
+        sure=_sure(readout, primary),
+        worth=_worth(readout, primary),
+        then=_sentence(verdict.next_step) if verdict.next_step else "",
     )
 
 

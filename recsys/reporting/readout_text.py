@@ -28,7 +28,7 @@ def _lines(readout: Readout) -> Iterator[str]:
     yield ""
     for found in summary.arms:
         yield f"- **{found.arm}: {found.verdict}**, because {found.rule}. {found.why}"
-        yield f"  How sure: {found.sure} Worth: {found.worth}"
+        yield f"  How sure: {found.sure} Worth: {found.worth}{' Next: ' + found.then if found.then else ''}"
     if readout.verdict.override:
         yield f"- **Overridden: {readout.verdict.override.verdict}.** {readout.verdict.override.reason}"
     for doubt in summary.doubts:

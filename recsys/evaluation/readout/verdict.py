@@ -41,12 +41,14 @@ class ArmVerdict:
         verdict: the first rule that fitted.
         rule: that rule in words.
         reason: with the figures.
+        next_step: what is waited for, or why the rules are at an end; empty where the verdict says it all.
     """
 
     arm: str
     verdict: VerdictName
     rule: str
     reason: str
+    next_step: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,9 @@ def arm_verdict(evidence: ArmEvidence, failed: Sequence[HealthCheck], stage: Sta
     )
     for name, reason in reasons:
         if reason is not None:
-            return ArmVerdict(evidence.arm, name, RULES[name], reason)
-    return ArmVerdict(evidence.arm, "DISCUSS", RULES["DISCUSS"], _discuss(evidence, stage))
+            then = _until(evidence, stage) if name == "KEEP RUNNING" else ""
+            return ArmVerdict(evidence.arm, name, RULES[name], reason, then)
+    return ArmVerdict(evidence.arm, "DISCUSS", RULES["DISCUSS"], _discuss(evidence, stage), _open(evidence, stage))
 
 
 def _invalid(failed: Sequence[HealthCheck]) -> str | None:
@@ -161,14 +164,24 @@ def _flat(evidence: ArmEvidence, stage: Stage) -> str | None:
 def _keep_running(evidence: ArmEvidence, stage: Stage) -> str | None:
     if stage.is_over or (stage.is_final and _may_conclude(stage)):
         return None
-    waits = []
-    if not stage.is_final:
-        waits.append(_end(stage))
-    waits += _lacking(stage)
-    needed = _units_needed(evidence)
-    more = f"; {needed}" if needed else ""
     shown = sentence(evidence.primary) if evidence.primary else "no decision metric"
-    return f"{shown}{_worse_guardrails(evidence)}; wait for {', '.join(waits)}{more}"
+    return f"{shown}{_worse_guardrails(evidence)}; {_until(evidence, stage)}"
+
+
+def _until(evidence: ArmEvidence, stage: Stage) -> str:
+    """What a run that goes on waits for."""
+    waits = [*([] if stage.is_final else [_end(stage)]), *_lacking(stage)]
+    needed = _units_needed(evidence)
+    return f"wait for {', '.join(waits)}{'; ' + needed if needed else ''}"
+
+
+def _open(evidence: ArmEvidence, stage: Stage) -> str:
+    """Why the rules are at an end, beside the figures."""
+    if stage.is_decided:
+        return "it was decided already, and a later look does not change that"
+    if not _may_conclude(stage):
+        return f"the run ended without {' and '.join(_lacking(stage))}"
+    return _units_needed(evidence)
 
 
 def _end(stage: Stage) -> str:

@@ -152,6 +152,7 @@ def test_before_the_end_the_anytime_valid_figures_stand_first() -> None:
     assert page.index("<th>anytime-valid</th>") < page.index("<th>fixed-horizon</th>")
     assert "anytime-valid | fixed-horizon" in markdown_page(early)
     assert "anytime-valid interval" in _first_screen(page)
+    assert "Next: Wait for the planned end, the minimum run, complete windows; about " in _first_screen(page)
     assert "fixed-horizon interval" not in _first_screen(page)
     page = html_page(late)
     assert page.index("<th>fixed-horizon</th>") < page.index("<th>anytime-valid</th>")
