@@ -31,6 +31,11 @@ def readout_command(
     data: Annotated[
         str | None, typer.Option(help="One row a unit: .csv, .parquet, a folder of them, or URL#table.")
     ] = None,
+    sums: Annotated[
+        str | None,
+        typer.Option(help="One row an arm: n, x_mean, x_variance or x_sum, x_squares; or a readout.json."),
+    ] = None,
+    day: Annotated[str | None, typer.Option(help="With --sums: column of the day, its rows hold sums to date.")] = None,
     arm: Annotated[str, typer.Option(help="Column of the arm.")] = "arm",
     control: Annotated[str, typer.Option(help="The arm that the others are compared with.")] = "control",
     metric: Annotated[
@@ -85,15 +90,21 @@ def readout_command(
     from recsys.data.times import parse_moment
     from recsys.evaluation.readout.from_orders import OrdersSpec, orders_readout
     from recsys.evaluation.readout.from_table import TableSpec, table_readout, with_plan
+    from recsys.evaluation.readout.sums.from_sums import stored_readout, sums_readout
     from recsys.evaluation.statistics.metric import parse_margins, parse_ratios
 
     now = datetime.now(UTC)
     moment = min(parse_moment(as_of), now) if as_of else None  # what lies ahead has not happened yet
     decided = _override(override, reason)
-    if (experiment_id is None) == (data is None):
-        raise ReadoutError("give either an experiment of the event store, or --data with a table of its units")
-    if data is None:
-        found = _from_store(store, str(experiment_id), moment or now, decided, accounts, currency)
+    if sum(given is not None for given in (experiment_id, data, sums)) != 1:
+        raise ReadoutError(
+            "give one of an experiment of the event store, --data with a table of its units, or --sums with their sums"
+        )
+    if sums is not None and sums.endswith(".json"):
+        _report(stored_readout(Path(sums), override=decided), out, mlflow_run)
+        return
+    if experiment_id is not None:
+        found = _from_store(store, experiment_id, moment or now, decided, accounts, currency)
         _report(found, out, mlflow_run)
         return
     if accounts is not None:
@@ -124,7 +135,9 @@ def readout_command(
         )
     )
     config = _config(form, alpha=alpha, practical_margin=practical_margin, correction=correction, cap_percentile=cap)
-    if orders is None:
+    if sums is not None:
+        found = sums_readout(sums, form, config, now=moment or now, day=day, override=decided)
+    elif orders is None:
         found = table_readout(data, form, config, now=moment or now, override=decided)
     else:
         spec = ReadSpec(orders=orders, preset=preset, mapping=parse_map(map_) if map_ else {}, currency=currency)

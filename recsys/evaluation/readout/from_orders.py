@@ -59,7 +59,7 @@ from recsys.evaluation.readout.purchases import (
     window_values,
 )
 from recsys.evaluation.readout.results import Readout
-from recsys.evaluation.readout.units import ARM, CLUSTER, EXPOSED, UNIT, UnitTable, unit_table
+from recsys.evaluation.readout.units import ARM, CLUSTER_ID, EXPOSED, UNIT, UnitTable, unit_table
 from recsys.evaluation.readout.verdict import VerdictOverride
 from recsys.evaluation.statistics.metric import Margin, Metric, Ratio
 from recsys.experiments.plan import LockedPlan
@@ -214,7 +214,7 @@ def readout_of(
     gathered = _without(gathered, units.mixed_units)
     design = design_of(name, table, metrics, units, config, now)
     log = _log_facts(gathered, table, units, window_days)
-    n_smallest = smallest_arm(design.shares, units.unit_counts())
+    n_smallest = smallest_arm(design.shares, units.counts())
     stage = (
         stage_of_plan(
             table.plan,
@@ -340,7 +340,7 @@ def _unit_table(gathered: ExperimentData, values: Mapping[str, np.ndarray], tabl
     if gathered.exposed is not None:
         columns[EXPOSED] = gathered.exposed.astype(np.float64)
     if assigned.clusters is not None:
-        columns[CLUSTER] = assigned.clusters
+        columns[CLUSTER_ID] = assigned.clusters
     connection = connect()
     source = connection.create_table("gathered_units", pa.table({name: pa.array(col) for name, col in columns.items()}))
     found = unit_table(
@@ -351,7 +351,7 @@ def _unit_table(gathered: ExperimentData, values: Mapping[str, np.ndarray], tabl
         values=(*values, *gathered.extra),
         segments=table.segments,
         exposed=EXPOSED if gathered.exposed is not None else None,
-        cluster=None if assigned.clusters is None else CLUSTER,
+        cluster=None if assigned.clusters is None else CLUSTER_ID,
     )
     return replace(found, notes=gathered.notes + found.notes, cluster=table.cluster)
 

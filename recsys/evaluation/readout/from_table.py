@@ -33,7 +33,7 @@ from recsys.evaluation.readout.health import LogFacts
 from recsys.evaluation.readout.pipeline import analyse_units
 from recsys.evaluation.readout.purchases import Assigned, cumulative_counts
 from recsys.evaluation.readout.results import Readout
-from recsys.evaluation.readout.units import ARM, CLUSTER, UNIT, UnitTable, unit_table
+from recsys.evaluation.readout.units import ARM, CLUSTER_ID, UNIT, UnitTable, unit_table
 from recsys.evaluation.readout.verdict import VerdictOverride
 from recsys.evaluation.statistics.metric import UNITS, Margin, Metric, Ratio
 from recsys.experiments.assignment import assign_many
@@ -175,13 +175,13 @@ def design_of(
     """Return the design that a form and a table give."""
     primary = next((metric.value.numerator for metric in metrics if metric.role == "primary"), None)
     may_cap = config.cap_percentile is not None and primary is not None and not units.facts[primary].is_binary
-    shares = _shares(form, units)
+    shares = shares_of(form, units.arms)
     return Design(
         name=form.plan.plan.id if form.plan else name,
         control=form.control,
         shares=shares,
         metrics=tuple(metric.by_cluster() for metric in metrics) if form.cluster else metrics,
-        stage=_stage(form, now, smallest_arm(shares, units.unit_counts())),
+        stage=stage_of(form, now, smallest_arm(shares, units.counts())),
         segments=form.segments,
         chain=chain_of(form.chain, form.cluster),
         chain_labels=chain_labels(form.chain),
@@ -254,7 +254,8 @@ def stage_of_plan(
     )
 
 
-def _stage(form: TableSpec, now: datetime, n_smallest: int) -> Stage:
+def stage_of(form: TableSpec, now: datetime, n_smallest: int) -> Stage:
+    """Return how far the run has come at `now`, by the plan or as the caller says."""
     if form.plan is None:
         return INTERIM if form.interim else FINISHED
     # One row a unit has no times: its windows are taken as complete unless the caller says that they are not.
@@ -262,12 +263,17 @@ def _stage(form: TableSpec, now: datetime, n_smallest: int) -> Stage:
     return replace(found, is_final=False, is_over=False) if form.interim else found
 
 
-def _shares(form: TableSpec, units: UnitTable) -> dict[str, float]:
+def shares_of(form: TableSpec, arms: tuple[str, ...]) -> dict[str, float]:
+    """Return the planned share of each arm, control first.
+
+    Raises:
+        ReadoutError: control is not among the arms, or a share is no number above zero.
+    """
     if form.plan is not None:
         names = [arm.name for arm in form.plan.plan.arms]
         given = dict(zip(names, form.plan.plan.shares, strict=True))
     else:
-        given = dict(form.shares) or dict.fromkeys(units.arms, 1.0)
+        given = dict(form.shares) or dict.fromkeys(arms, 1.0)
     if form.control not in given:
         more = f" and {len(given) - MAX_NAMED:,} more" if len(given) > MAX_NAMED else ""
         shown = ", ".join(list(given)[:MAX_NAMED]) + more
@@ -301,7 +307,7 @@ def mixed_by_arm(units: UnitTable, plan: ExperimentPlan) -> dict[str, int]:
 
 def count_reassigned(units: UnitTable, plan: ExperimentPlan) -> int:
     """Return how many units are not in the arm that the plan's hash gives."""
-    who = CLUSTER if units.cluster else UNIT
+    who = CLUSTER_ID if units.cluster else UNIT
     rows = units.table.select(who, ARM).to_pyarrow()
     expected = assign_many(plan, rows.column(who).to_pylist())
     names = [arm.name for arm in plan.arms]

@@ -75,7 +75,6 @@ def looks_of(
     than `MAX_LOOKS` days are thinned evenly.
     """
     metric = _revenue_metric(design)
-    options = EffectConfig(alpha=config.alpha, tuned_at=config.planned_units)
     arms = tuple(sorted(design.shares))
     looks: list[Look] = []
     sums: list[Sums] = []
@@ -87,21 +86,25 @@ def looks_of(
         day = f"{datetime.fromtimestamp(end - 1, UTC):%Y-%m-%d}"
         sums.append(Sums(f"day={day}", arms, moments))
         for arm in design.treatments:
-            found = difference(moments[arms.index(design.control)], moments[arms.index(arm)], metric, options)
-            looks.append(
-                Look(
-                    day=day,
-                    arm=arm,
-                    n_control=int(found.n_control),
-                    n_arm=int(found.n_arm),
-                    effect=float(found.effect),
-                    effect_low=float(found.low),
-                    effect_high=float(found.high),
-                    anytime_low=float(found.anytime_low),
-                    anytime_high=float(found.anytime_high),
-                )
-            )
+            sides = moments[arms.index(design.control)], moments[arms.index(arm)]
+            looks.append(look_of(day, arm, *sides, metric, config))
     return tuple(looks), tuple(sums)
+
+
+def look_of(day: str, arm: str, control: Moments, treated: Moments, metric: Metric, config: ReadoutConfig) -> Look:
+    """Return the effect on a metric as it stood at the end of a day."""
+    found = difference(control, treated, metric, EffectConfig(alpha=config.alpha, tuned_at=config.planned_units))
+    return Look(
+        day=day,
+        arm=arm,
+        n_control=int(found.n_control),
+        n_arm=int(found.n_arm),
+        effect=float(found.effect),
+        effect_low=float(found.low),
+        effect_high=float(found.high),
+        anytime_low=float(found.anytime_low),
+        anytime_high=float(found.anytime_high),
+    )
 
 
 def novelty_of(

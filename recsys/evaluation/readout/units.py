@@ -21,7 +21,7 @@ from recsys.evaluation.statistics.moments import Moments, cluster_sums, moments_
 UNIT = "__unit"
 ARM = "__arm"
 EXPOSED = "__exposed"
-CLUSTER = "__cluster"
+CLUSTER_ID = "__cluster"
 ROWS = "__rows"
 
 
@@ -69,7 +69,7 @@ class UnitTable:
         has_exposed: whether it is known which units were exposed.
         facts: of each column of values.
         notes: sentences about the data that a reader of the report must know.
-        cluster: name of the column by which arms were assigned, where that is not the unit; `CLUSTER` in `table`.
+        cluster: name of the column by which arms were assigned, where that is not the unit; `CLUSTER_ID` in `table`.
         mixed_units: ids of the units that stood in several arms.
         copies: rows that repeat another; None where every unit has one row.
     """
@@ -118,7 +118,7 @@ class UnitTable:
         """Return the values of one arm's units, or their sums by cluster, each column of shape `(n_units,)`."""
         own = self.table.filter(self.table[ARM] == arm)
         if self.cluster is not None:
-            return cluster_sums(own, columns, CLUSTER)
+            return cluster_sums(own, columns, CLUSTER_ID)
         found = own.select(*columns).to_pyarrow()
         return {name: found.column(name).to_numpy() for name in columns}
 
@@ -157,7 +157,7 @@ class UnitTable:
 
     def _number(self) -> ibis.Deferred:
         """Of what was assigned."""
-        return ibis._.count() if self.cluster is None else ibis._[CLUSTER].nunique()
+        return ibis._.count() if self.cluster is None else ibis._[CLUSTER_ID].nunique()
 
 
 def unit_table(
@@ -254,8 +254,8 @@ def _picked(
     if exposed is not None:
         columns[EXPOSED] = (_double(source[exposed]) > 0).fill_null(False)
     if cluster is not None:
-        columns[CLUSTER] = as_text(source[cluster])
-        refuse_blanks(int(columns[CLUSTER].isnull().sum().to_pyarrow().as_py() or 0), cluster)
+        columns[CLUSTER_ID] = as_text(source[cluster])
+        refuse_blanks(int(columns[CLUSTER_ID].isnull().sum().to_pyarrow().as_py() or 0), cluster)
     return source.select(**columns)
 
 
@@ -357,7 +357,7 @@ def _without_mixed_clusters(
     connection: Backend, table: ibis.Table, cluster: str
 ) -> tuple[int, ibis.Table, tuple[str, ...]]:
     """The number of clusters in several arms, the rows of the others, and what clusters there are."""
-    arms = table.group_by(CLUSTER).agg(low=table[ARM].min(), high=table[ARM].max(), n=table.count())
+    arms = table.group_by(CLUSTER_ID).agg(low=table[ARM].min(), high=table[ARM].max(), n=table.count())
     found = arms.aggregate(n=arms.count(), rows=arms["n"].sum(), mixed=(arms["low"] != arms["high"]).sum())
     counts = found.to_pyarrow().to_pylist()[0]
     n_clusters, n_mixed = counts["n"], int(counts["mixed"])
@@ -369,5 +369,5 @@ def _without_mixed_clusters(
     note = f"assigned and judged by {cluster}: {counts['rows']:,} units in {n_clusters:,}"
     if n_mixed == 0:
         return 0, table, (note,)
-    kept = table.anti_join(arms.filter(arms["low"] != arms["high"]), CLUSTER).order_by(UNIT)
+    kept = table.anti_join(arms.filter(arms["low"] != arms["high"]), CLUSTER_ID).order_by(UNIT)
     return n_mixed, connection.create_table("readout_clustered", kept, overwrite=True), (note,)

@@ -140,11 +140,12 @@ def test_an_experiment_of_the_store(
     assert written["counts"] == {arm: int(n) for arm, n in log.assignments["arm"].value_counts().items()}
 
 
-@pytest.mark.parametrize("arguments", [[], ["x", "--data", "units.csv"]])
+@pytest.mark.parametrize("arguments", [[], ["x", "--data", "units.csv"], ["x", "--sums", "sums.csv"]])
 def test_one_source_is_needed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = _run(["readout", *arguments], capsys)
     assert code == 1
-    assert err == "Error: give either an experiment of the event store, or --data with a table of its units\n"
+    told = "give one of an experiment of the event store, --data with a table of its units, or --sums with their sums"
+    assert err == f"Error: {told}\n"
 
 
 def test_power_from_orders(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
