@@ -15,7 +15,8 @@ from recsys.contracts import columns as c
 from recsys.contracts.config import validation_sentences
 from recsys.contracts.offers import OfferRequest
 from recsys.errors import BundleCorruptError, MissingColumnError
-from recsys.offer_model.tables import ModelFacts, OfferModel
+from recsys.offer_model.facts import ModelFacts
+from recsys.offer_model.tables import OfferModel
 from recsys.ranking.batch import offers_table
 from recsys.ranking.engine import OfferEngine
 

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from recsys.contracts.config import Config, validation_sentences
 from recsys.errors import BundleCorruptError, BundleVersionError
-from recsys.offer_model.tables import Days, IsoMoment
+from recsys.offer_model.facts import Days, IsoMoment
 from recsys.ranking.config import RankingConfig
 
 SCHEMA_VERSION = 1

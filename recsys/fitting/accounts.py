@@ -21,6 +21,7 @@ from recsys.fitting.products import (
     texts,
 )
 from recsys.models.candidates import Candidates
+from recsys.models.lifetime_value import LifetimeValues
 from recsys.offer_model.tables import (
     EVERYONE,
     AccountTable,
@@ -134,8 +135,15 @@ def account_table(
     segment: Int32,
     candidates: Ranges,
     owned: Ranges,
+    lifetime: LifetimeValues,
 ) -> AccountTable:
     """Return the accounts with the ranges of their candidates and purchases."""
+
+    def by_row(values: Float64) -> Float64:
+        placed = np.full(len(vocabulary), np.nan)
+        placed[vocabulary.history_rows] = values
+        return placed
+
     return AccountTable(
         ids=Utf8Column.of(vocabulary.ids.tolist()),
         segment=segment,
@@ -148,6 +156,9 @@ def account_table(
         owned_count=owned.count,
         names=Utf8Column.of(texts(vocabulary.column(frame, c.NAME, None))),
         language=Utf8Column.of(texts(vocabulary.column(frame, c.LANGUAGE, None))),
+        lifetime_value=by_row(lifetime.expected),
+        lifetime_value_low=by_row(lifetime.low),
+        lifetime_value_high=by_row(lifetime.high),
     )
 
 

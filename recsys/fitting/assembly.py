@@ -41,13 +41,14 @@ from recsys.fitting.prices import paid_prices
 from recsys.fitting.products import Links, Vocabulary, price_table, product_table, row_of_entries
 from recsys.ladder.upgrade_events import EdgeRows
 from recsys.models.candidates import Candidates
+from recsys.models.lifetime_value import COVERAGE, LifetimeValues, lifetime_values
+from recsys.offer_model.facts import LifetimeValueFacts, ModelFacts
 from recsys.offer_model.tables import (
     EVERYONE,
     CartCurve,
     CartTable,
     Float64,
     LadderTable,
-    ModelFacts,
     OfferModel,
     RuleTable,
     SubstituteTable,
@@ -141,7 +142,8 @@ def build_offer_model(
         config,
         epoch_seconds(as_of),
     )
-    return _assemble(parts, parts.facts(horizon_days, currency))
+    lifetime = lifetime_values(past, parts.as_of_seconds)
+    return _assemble(parts, parts.facts(horizon_days, currency, lifetime), lifetime)
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ class _Parts:
     config: OfferModelConfig
     as_of_seconds: int
 
-    def facts(self, horizon_days: int, currency: str | None) -> ModelFacts:
+    def facts(self, horizon_days: int, currency: str | None, lifetime: LifetimeValues) -> ModelFacts:
         span = int(self.history.seconds.max() - self.history.seconds.min()) if len(self.history) else 0
         known = self.history.known()
         return ModelFacts(
@@ -171,6 +173,9 @@ class _Parts:
             # Orders without times all stand at one moment: then the whole history is the window.
             fallback_window_days=horizon_days if span > 0 else None,
             fallback_unit="accounts" if len(known) else "orders",
+            lifetime_value=LifetimeValueFacts(
+                expected=lifetime.total, low=lifetime.total_low, high=lifetime.total_high, coverage=COVERAGE
+            ),
         )
 
     def rules(self) -> pd.DataFrame:
@@ -207,7 +212,7 @@ def _linked(parts: _Parts) -> _Linked:
     return _Linked(rule_rows, together, substitutes, cart_rows, cart.curve, ladder, links)
 
 
-def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:
+def _assemble(parts: _Parts, facts: ModelFacts, lifetime: LifetimeValues) -> OfferModel:
     config, history = parts.config, parts.history
     pace = paces(history, parts.accounts, as_of_seconds=parts.as_of_seconds, horizon_days=facts.horizon_days)
     segments = segments_of(
@@ -267,7 +272,7 @@ def _assemble(parts: _Parts, facts: ModelFacts) -> OfferModel:
             ),
         ),
         accounts=account_table(
-            parts.accounts, parts.account_frame, pace, segments.of_account, candidate_rows, owned_rows
+            parts.accounts, parts.account_frame, pace, segments.of_account, candidate_rows, owned_rows, lifetime
         ),
         candidates=replace(candidates, evidence=evidence.of_candidates),
         owned=owned,

@@ -8,14 +8,11 @@ rows of their tables, whose ids are sorted; -1 means "none".
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
 
-from recsys.contracts.config import Config
 from recsys.offer_model.column_rules import (
     AddedLater,
     AtMostOwners,
@@ -29,6 +26,7 @@ from recsys.offer_model.column_rules import (
     Within,
     check_tables,
 )
+from recsys.offer_model.facts import ModelFacts
 from recsys.offer_model.utf8_column import Utf8Column
 
 Int32 = NDArray[np.int32]
@@ -45,55 +43,15 @@ COMPLEMENT, SUBSTITUTE, NO_RELATION = 1, 2, 0
 FOLLOWED, TOGETHER, ALIKE, SAME_CATEGORY = range(4)
 """How a product of `EvidenceTable` is related to its anchor."""
 
-MOST_DAYS: Final = 36_500
-"""A hundred years: no window is longer."""
-
 _MOST_COUNT: Final = 2**31 - 1
 _COUNT: Final = Within(0, _MOST_COUNT)
 _PROBABILITY: Final = Within(0, 1)
 _MONEY: Final = Within(0, 1e12, or_unknown=True)
+_REVENUE: Final = Within(0, 1e15, or_unknown=True)
 _UNITS: Final = Within(0, 1e9)
 _WEIGHT: Final = Within(-1e6, 1e6)
 _SCORE: Final = Within(float(np.finfo(np.float32).min), float(np.finfo(np.float32).max))
 """Products of money, units and probabilities, and sums of weights, are finite within these."""
-
-
-def _moment(text: str) -> str:
-    if not 1900 <= datetime.fromisoformat(text).year <= 2200:
-        raise ValueError("must be a moment from 1900 to 2200")
-    return text
-
-
-IsoMoment = Annotated[str, AfterValidator(_moment)]
-"""ISO 8601, UTC."""
-Days = Annotated[int, Field(ge=1, le=MOST_DAYS)]
-_Total = Annotated[int, Field(ge=0, le=2**53)]
-
-
-class ModelFacts(Config):
-    """What the tables of a model rest on.
-
-    Attributes:
-        as_of: ISO 8601, UTC; no order line at or after it was used.
-        horizon_days: the window of every probability, days.
-        currency: of every price; None when it was not stated.
-        n_accounts: accounts with an order in the training history.
-        n_orders: orders in the training history, of known accounts or not.
-        n_first_purchases: distinct pairs of an account and a product that it bought.
-        reason_window_days: the window of "added B within", days.
-        fallback_window_days: the window that the fallback lists count buyers in, days; None for the whole history.
-        fallback_unit: what the fallback lists count: accounts, or orders where no order has an account.
-    """
-
-    as_of: IsoMoment
-    horizon_days: Days
-    currency: str | None = None
-    n_accounts: _Total = 0
-    n_orders: _Total = 0
-    n_first_purchases: _Total = 0
-    reason_window_days: Days = 60
-    fallback_window_days: Days | None = None
-    fallback_unit: Literal["accounts", "orders"] = "accounts"
 
 
 @dataclass(frozen=True)
@@ -147,6 +105,11 @@ class AccountTable:
     owned_count: Annotated[Int32, CountOf("owned", "accounts")]
     names: Annotated[Utf8Column, AddedLater()]  # what people call it
     language: Annotated[Utf8Column, AddedLater()]  # that it speaks, BCP 47
+    # revenue expected in the next twelve months, and limits that hold it in `ModelFacts.lifetime_value`'s share of the
+    # cases; NaN without an order
+    lifetime_value: Annotated[Float64, _REVENUE, AddedLater()]
+    lifetime_value_low: Annotated[Float64, _REVENUE, AddedLater()]
+    lifetime_value_high: Annotated[Float64, _REVENUE, AddedLater()]
 
 
 @dataclass(frozen=True)

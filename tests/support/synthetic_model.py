@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from recsys.contracts.config import Config
+from recsys.offer_model.facts import ModelFacts
 from recsys.offer_model.tables import (
     AccountTable,
     CandidateTable,
@@ -18,7 +19,6 @@ from recsys.offer_model.tables import (
     Int32,
     Int64,
     LadderTable,
-    ModelFacts,
     NameTable,
     OfferModel,
     OwnedTable,
@@ -222,6 +222,9 @@ def _accounts(config: SyntheticModelConfig, rng: np.random.Generator, n_owned: i
         owned_count=owned,
         names=Utf8Column.of([f"Account {row}" for row in range(n)]),
         language=Utf8Column.of([None] * n),
+        lifetime_value=np.full(n, 100.0),
+        lifetime_value_low=np.full(n, 50.0),
+        lifetime_value_high=np.full(n, 200.0),
     )
 
 
