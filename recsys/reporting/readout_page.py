@@ -24,7 +24,7 @@ from recsys.reporting.formatting import (
     timing_parts,
 )
 from recsys.reporting.readout_summary import intervals_in_order, is_interim, summary_of
-from recsys.reporting.readout_text import markdown_page
+from recsys.reporting.readout_text import heterogeneity_sentences, markdown_page
 from recsys.reporting.svg import (
     CONTROL,
     FAINT,
@@ -75,6 +75,7 @@ def html_page(readout: Readout) -> str:
         novelty=[(found, novelty_chart(found)) for found in readout.novelty],
         histogram=histogram_chart(readout.histogram, arms, readout.control) if readout.histogram else None,
         segments=segments_chart(readout.segments, arms),
+        heterogeneity=tuple(heterogeneity_sentences(readout)),
     )
 
 

@@ -127,6 +127,18 @@ def _segments(readout: Readout) -> Iterator[str]:
             for found in readout.segments
         ],
     )
+    for sentence in heterogeneity_sentences(readout):
+        yield from ("", sentence)
+
+
+def heterogeneity_sentences(readout: Readout) -> Iterator[str]:
+    """Yield, for each segment and arm, whether the effect differs between the levels."""
+    for found in readout.heterogeneity:
+        said = "differs" if found.p_adjusted < readout.alpha else "is not shown to differ"
+        yield (
+            f"The effect of {found.arm} {said} between the {found.n_levels} levels of {found.segment}: Cochran's Q "
+            f"{number(found.q)}, adjusted p {p_text(found.p_adjusted)}."
+        )
 
 
 def _sensitivity(readout: Readout) -> Iterator[str]:
@@ -177,6 +189,8 @@ def readout_tables(readout: Readout) -> Iterator[RenderableType]:
         if check.status in {"failed", "warning"}:
             yield Text(f"{check.status} {check.name}: {check.detail}")
     yield _effects_grid(readout)
+    for sentence in heterogeneity_sentences(readout):
+        yield Text(sentence)
     for note in readout.notes:
         yield Text(f"Note: {note}")
 

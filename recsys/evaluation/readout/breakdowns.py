@@ -21,7 +21,7 @@ from recsys.evaluation.readout.verdict import (
 )
 from recsys.evaluation.statistics.effects import EffectConfig, difference
 from recsys.evaluation.statistics.moments import Moments, Sums
-from recsys.evaluation.statistics.significance_tests import adjusted_p_values
+from recsys.evaluation.statistics.significance_tests import adjusted_p_values, cochran_q
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,28 @@ class SegmentEffect:
     effect_low: float
     effect_high: float
     relative: float | None
+    p_value: float
+    p_adjusted: float
+    standard_error: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Heterogeneity:
+    """Whether the primary effect differs between the levels of a segment: one test for all of them.
+
+    Attributes:
+        segment: the column.
+        arm: the arm.
+        n_levels: with enough units in both arms.
+        q: Cochran's Q.
+        p_value: of equal effects.
+        p_adjusted: over segments and arms.
+    """
+
+    segment: str
+    arm: str
+    n_levels: int
+    q: float
     p_value: float
     p_adjusted: float
 
@@ -197,10 +219,29 @@ def segment_effects(
                         relative=relative if relative == relative else None,
                         p_value=float(effect.p_value),
                         p_adjusted=float(effect.p_value),
+                        standard_error=float(effect.se),
                     )
                 )
     adjusted = adjusted_p_values([effect.p_value for effect in found], config.correction)
     return tuple(replace(effect, p_adjusted=p) for effect, p in zip(found, adjusted, strict=True)), tuple(sums)
+
+
+def heterogeneity_of(segments: Sequence[SegmentEffect], config: ReadoutConfig) -> tuple[Heterogeneity, ...]:
+    """Return one test a segment and arm of whether the effect is the same in all its levels.
+
+    That one level's p-value is below alpha and another's is not says nothing of a difference between them.
+    """
+    found: list[Heterogeneity] = []
+    for segment, arm in dict.fromkeys((effect.segment, effect.arm) for effect in segments):
+        own = [effect for effect in segments if (effect.segment, effect.arm) == (segment, arm)]
+        own = [effect for effect in own if effect.standard_error > 0]
+        if len(own) < 2:
+            continue
+        effects, errors = (np.array([getattr(effect, name) for effect in own]) for name in ("effect", "standard_error"))
+        q, p_value = (float(value) for value in cochran_q(effects, errors))
+        found.append(Heterogeneity(segment, arm, len(own), q, p_value, p_value))
+    adjusted = adjusted_p_values([test.p_value for test in found], config.correction)
+    return tuple(replace(test, p_adjusted=p) for test, p in zip(found, adjusted, strict=True))
 
 
 _N_BINS = 24

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.arm_effects import effects_of, incremental_shares, money_of
-from recsys.evaluation.readout.breakdowns import histogram_of, segment_effects, sensitivity_grid
+from recsys.evaluation.readout.breakdowns import heterogeneity_of, histogram_of, segment_effects, sensitivity_grid
 from recsys.evaluation.readout.design import Design, ReadoutConfig, Timing, is_constant_within, smallest_arm
 from recsys.evaluation.readout.faults.checks import fault_checks
 from recsys.evaluation.readout.faults.largest_unit import largest_unit
@@ -174,6 +174,7 @@ def judge(
         planned_units=config.planned_units,
         sums=(Sums("all", measured.arms, measured.moments), *segment_sums, *times.sums),
         timing=_timing(design, measured.unit_counts),
+        heterogeneity=heterogeneity_of(segments, config),
     )
 
 

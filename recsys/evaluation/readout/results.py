@@ -12,7 +12,7 @@ from typing import Final
 import pandas as pd
 
 from recsys.evaluation.readout.arm_effects import Effect, IncrementalShare, MonetaryImpact
-from recsys.evaluation.readout.breakdowns import Histogram, SegmentEffect, Variant
+from recsys.evaluation.readout.breakdowns import Heterogeneity, Histogram, SegmentEffect, Variant
 from recsys.evaluation.readout.concurrent.interactions import Interaction
 from recsys.evaluation.readout.design import Timing
 from recsys.evaluation.readout.health import HealthCheck
@@ -67,6 +67,7 @@ class Readout:
         sums: from which every number can be recomputed.
         timing: as of when it judges, and how much of the plan is there.
         interactions: with other experiments on the same units at the same time.
+        heterogeneity: one test a segment and arm of whether the effect differs between its levels.
     """
 
     experiment: str
@@ -97,6 +98,7 @@ class Readout:
     sums: tuple[Sums, ...]
     timing: Timing
     interactions: tuple[Interaction, ...] = ()
+    heterogeneity: tuple[Heterogeneity, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON values, with the version of their layout; NaN and infinities become null."""

@@ -39,6 +39,27 @@ def adjusted_p_values(p_values: Sequence[float], correction: Correction) -> tupl
     return tuple(float(value) for value in found)
 
 
+def cochran_q(effects: FloatArray, errors: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return Cochran's Q of equal effects in all levels, and its p-value.
+
+    Formula: `Q = sum w (e - m)^2`, `w = 1 / error^2` and `m` the mean of the effects with these weights; chi-square
+    with one degree of freedom less than levels. Source: Cochran (1954).
+
+    Args:
+        effects: by level, shape `(..., n_levels)`.
+        errors: their standard errors, above 0, same shape.
+
+    Example:
+        >>> q, p = cochran_q(np.array([1.0, 3.0]), np.array([1.0, 1.0]))
+        >>> round(float(q), 2), round(float(p), 3)
+        (2.0, 0.157)
+    """
+    weights = 1 / errors**2
+    centre = (weights * effects).sum(axis=-1, keepdims=True) / weights.sum(axis=-1, keepdims=True)
+    found = (weights * (effects - centre) ** 2).sum(axis=-1)
+    return found, np.asarray(stats.chi2.sf(found, effects.shape[-1] - 1), dtype=np.float64)
+
+
 def _holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Statsmodels' `multipletests` finds the same, but collects garbage: 0.1 s a call in which a server is silent."""
     order = np.argsort(p_values, kind="stable")
