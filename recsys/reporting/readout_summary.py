@@ -159,7 +159,7 @@ def _power(readout: Readout, effect: Effect) -> str:
     if margin <= 0 or effect.standard_error <= 0:
         return words
     power = float(stats.norm.cdf(margin / effect.standard_error - z))
-    return f"{words}, the practical margin of {difference_words(margin, effect)} with {power:.0%}"
+    return f"{words}, the practical margin of {difference_words(margin, effect)} with {100 * power:.0f} %"
 
 
 def _sentence(words: str) -> str:

@@ -181,6 +181,8 @@ def _open(evidence: ArmEvidence, stage: Stage) -> str:
         return "it was decided already, and a later look does not change that"
     if not _may_conclude(stage):
         return f"the run ended without {' and '.join(_lacking(stage))}"
+    if evidence.primary is not None and _is_better(evidence.primary):
+        return "weigh what the primary gained against the guardrails that are not shown to be within their margins"
     return _units_needed(evidence)
 
 

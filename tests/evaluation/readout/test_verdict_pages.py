@@ -158,6 +158,12 @@ def test_before_the_end_the_anytime_valid_figures_stand_first() -> None:
     assert page.index("<th>fixed-horizon</th>") < page.index("<th>anytime-valid</th>")
 
 
+def test_a_discussion_says_what_is_to_be_weighed() -> None:
+    (arm,) = summary_of(BUILDERS["discuss"]()).arms
+    assert "returns rose by 0.02" in arm.why
+    assert arm.then.startswith("Weigh what the primary gained against the guardrails")
+
+
 def test_a_statistician_finds_the_rest_below() -> None:
     readout = BUILDERS["ship"]()
     page = html_page(readout)
