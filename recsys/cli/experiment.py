@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from recsys.cli.events import DEFAULT_STORE, Store
+from recsys.cli.journal import decide_command, list_command
 from recsys.cli.readout import readout_command
 from recsys.errors import PlanError, ReadoutError
 from recsys.experiments.lifecycle import is_unchanged, list_experiments, start_experiment, stop_experiment, units_by_arm
@@ -320,18 +321,20 @@ experiment_application = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="Plan, start, watch, stop and read out an experiment.",
+    help="Plan, start, watch, stop, read out and decide an experiment.",
 )
 
 
 @experiment_application.callback()
 def experiment() -> None:
-    """Plan, start, watch, stop and read out an experiment."""
+    """Plan, start, watch, stop, read out and decide an experiment."""
 
 
 experiment_application.command("power")(power_command)
 experiment_application.command("placebo")(placebo_command)
 experiment_application.command("readout")(readout_command)
+experiment_application.command("decide")(decide_command)
+experiment_application.command("list")(list_command)
 experiment_application.command()(off_policy)
 experiment_application.command()(start)
 experiment_application.command()(status)

@@ -95,7 +95,7 @@ def readout_command(
 
     now = datetime.now(UTC)
     moment = min(parse_moment(as_of), now) if as_of else None  # what lies ahead has not happened yet
-    decided = _override(override, reason)
+    decided = override_of(override, reason)
     if sum(given is not None for given in (experiment_id, data, sums)) != 1:
         raise ReadoutError(
             "give one of an experiment of the event store, --data with a table of its units, or --sums with their sums"
@@ -215,7 +215,12 @@ def _shares(texts: list[str]) -> dict[str, float]:
     return found
 
 
-def _override(name: str | None, reason: str) -> VerdictOverride | None:
+def override_of(name: str | None, reason: str) -> VerdictOverride | None:
+    """Return a decision against the rules; None without a name.
+
+    Raises:
+        ReadoutError: the name is none of a verdict.
+    """
     if name is None:
         return None
     from recsys.evaluation.readout.verdict import VerdictName, VerdictOverride

@@ -141,6 +141,69 @@ class ExperimentRecord:
     stopped_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentDecision:
+    """What was decided about an experiment, worked out once and signed; the first decision of a version stays.
+
+    Attributes:
+        version: of the experiment's plan.
+        verdict: by the rules, as INVALID, ROLL BACK, SHIP, FLAT, DISCUSS.
+        rule: that gave it, in words.
+        reason: with the figures.
+        arm: that decides; None where the data are invalid and there are several.
+        metric: the primary.
+        direction: which way is good for it.
+        effect: of the arm on the primary, in its unit; None without a primary.
+        standard_error: of the effect.
+        effect_low: the interval that decided.
+        effect_high: its upper limit.
+        decided_by: which kind of interval that is, `fixed`, `anytime` or another that the readout names.
+        control_mean: of the primary.
+        arm_mean: likewise.
+        n_control: units of control.
+        n_arm: units of the arm.
+        n_units: of all arms.
+        planned_size: units that the plan wanted in the smallest arm.
+        plan_hash: of the plan as it was locked.
+        as_of: the moment that was judged, UTC.
+        decided_at: when it was stored, UTC.
+        signed_by: who decided.
+        override: what that person decided against the rules; None where the verdict stands.
+        override_reason: why, in writing.
+    """
+
+    experiment_id: str
+    version: int
+    verdict: str
+    rule: str
+    reason: str
+    arm: str | None = None
+    metric: str | None = None
+    direction: str | None = None
+    effect: float | None = None
+    standard_error: float | None = None
+    effect_low: float | None = None
+    effect_high: float | None = None
+    decided_by: str | None = None
+    control_mean: float | None = None
+    arm_mean: float | None = None
+    n_control: int | None = None
+    n_arm: int | None = None
+    n_units: int
+    planned_size: int
+    plan_hash: str
+    as_of: datetime
+    decided_at: datetime
+    signed_by: str
+    override: str | None = None
+    override_reason: str | None = None
+
+    @property
+    def decided(self) -> str:
+        """What counts: the override where there is one, else the verdict."""
+        return self.override or self.verdict
+
+
 @dataclass(frozen=True, slots=True)
 class Erasure:
     """An erasure of an account's data, which is never taken back; the same account may be erased again.
@@ -164,6 +227,7 @@ Event: TypeAlias = (
     | VisitorLink
     | RecordedAssignment
     | ExperimentRecord
+    | ExperimentDecision
     | Erasure
 )
 """Anything that the event store keeps."""
@@ -178,6 +242,7 @@ TableName = Literal[
     "visitor_links",
     "assignments",
     "experiments",
+    "experiment_decisions",
     "forgotten",
 ]
 

@@ -31,7 +31,8 @@ def create_tables(connection: sa.Connection) -> None:
 
 def add_live_state(connection: sa.Connection) -> None:
     """Version 2: overrides, visitors, experiments and erasures; what decisions rested on; rules in the view."""
-    added = (name for name in EVENT_TABLES if name not in {"decisions", "outcomes", "order_lines"})
+    others = {"decisions", "outcomes", "order_lines", "experiment_decisions"}
+    added = (name for name in EVENT_TABLES if name not in others)
     METADATA.create_all(connection, tables=[TABLES[name] for name in added])
     if "context" not in {column["name"] for column in sa.inspect(connection).get_columns("decisions")}:
         connection.execute(sa.text("ALTER TABLE decisions ADD COLUMN context JSON"))
@@ -65,6 +66,11 @@ def present_after_deciding(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text("DROP VIEW decision_offers"))
         connection.execute(sa.text(_view(connection.dialect)))
+
+
+def add_experiment_decisions(engine: sa.Engine) -> None:
+    """What was decided about experiments; servers of earlier releases neither read nor write it."""
+    TABLES["experiment_decisions"].create(engine, checkfirst=True)
 
 
 def add_feed(engine: sa.Engine) -> None:
@@ -199,6 +205,7 @@ ADDITIONS: Final[Mapping[str, Addition]] = {
     "probe": add_probe,
     "presented_after_decision": present_after_deciding,
     "change_feed": add_feed,
+    "experiment_decisions": add_experiment_decisions,
 }
 """What servers of earlier releases go on without. Each may run again on a store that has it, or has half of it."""
 

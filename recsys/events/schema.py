@@ -23,6 +23,7 @@ from recsys.contracts.events import (
     AccountUpdate,
     Erasure,
     Event,
+    ExperimentDecision,
     ExperimentRecord,
     Outcome,
     PostedLine,
@@ -92,6 +93,7 @@ EVENT_TABLES: Final[dict[TableName, EventTable]] = {
     "visitor_links": EventTable(VisitorLink, 1, "recorded_at", ("account_id", "recorded_at"), is_fed=True),
     "assignments": EventTable(RecordedAssignment, 4, "assigned_at"),  # in two arms is two rows: the readout must see it
     "experiments": EventTable(ExperimentRecord, 2, "started_at", merge="fill"),
+    "experiment_decisions": EventTable(ExperimentDecision, 2, "decided_at"),  # decided once: the first stays
     "forgotten": EventTable(Erasure, 2, "recorded_at"),
 }
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from recsys.contracts.events import EventQuery, ExperimentRecord
+from recsys.contracts.events import EventQuery, ExperimentDecision, ExperimentRecord
 from recsys.errors import PlanError
 from recsys.experiments.known_metrics import guardrails_without_direction
 from recsys.experiments.plan import ExperimentPlan, canonical_json, lock_plan, parse_plan, plan_hash
@@ -104,6 +104,29 @@ def list_experiments(store: EventStore, experiment_id: str | None = None) -> lis
     """Return the experiments of a store, or the versions of one, the earliest start first."""
     rows: list[dict[str, Any]] = store.read(EventQuery("experiments")).to_pylist()
     return [ExperimentRecord(**row) for row in rows if experiment_id in {None, row["experiment_id"]}]
+
+
+def decisions_of(store: EventStore, experiment_id: str | None = None) -> dict[tuple[str, int], ExperimentDecision]:
+    """Return the stored decisions by experiment and version."""
+    rows = store.read(EventQuery("experiment_decisions", experiment_id=experiment_id)).to_pylist()
+    return {(row["experiment_id"], row["version"]): ExperimentDecision(**row) for row in rows}
+
+
+ExperimentState = Literal["running", "closing", "ended", "stopped"]
+
+
+def state_of(record: ExperimentRecord, now: datetime) -> ExperimentState:
+    """Return how far an experiment has come: running, closing (nobody enters any more), ended, or stopped by somebody.
+
+    Raises:
+        PlanError: the stored plan can't be read.
+    """
+    if record.stopped_at is not None:
+        return "stopped"
+    plan = parse_plan(record.plan)
+    if now < plan.planned_end:
+        return "running"
+    return "closing" if now < plan.windows_end else "ended"
 
 
 def units_by_arm(store: EventStore) -> dict[tuple[str, int], dict[str, int]]:

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from recsys.reporting.svg import PALETTE
 
 if TYPE_CHECKING:  # a server needs the template alone, and starts in half the time without a readout's libraries
+    from recsys.contracts.events import ExperimentDecision
     from recsys.evaluation.kpis.definition import Basis, KpiUnit
     from recsys.evaluation.readout.arm_effects import Effect
     from recsys.evaluation.readout.design import Timing
@@ -75,6 +76,16 @@ def timing_parts(timing: Timing) -> list[str]:
     parts = [f"{name} {moment:%Y-%m-%d %H:%M} UTC" for name, moment in named if moment is not None]
     planned = "" if timing.planned_size is None else f" of {timing.planned_size:,} planned"
     return [*parts, f"smallest arm {timing.smallest_arm:,}{planned}"]
+
+
+def decision_text(decision: ExperimentDecision) -> str:
+    """Return a stored decision in one sentence: what, as of when, who, and why against the rules."""
+    arm = f", {decision.arm}" if decision.arm else ""
+    when = f"as of {decision.as_of:%Y-%m-%d}, signed by {decision.signed_by} on {decision.decided_at:%Y-%m-%d}"
+    if decision.override is None:
+        return f"Decided: {decision.verdict}{arm}, {when}."
+    against = f"against the rules, which said {decision.verdict}: {decision.override_reason}"
+    return f"Decided: {decision.override}{arm}, {when}, {against}"
 
 
 def p_text(value: float | None) -> str:

@@ -16,6 +16,7 @@ from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.readout.wording.sentences import amount, difference_words
 from recsys.evaluation.statistics.decomposition import Decomposition
 from recsys.reporting.formatting import (
+    decision_text,
     interval,
     number,
     p_text,
@@ -64,6 +65,7 @@ def html_page(readout: Readout) -> str:
         margin=lambda effect: _unbroken(difference_words(effect.margin, effect)),
         intervals=lambda effect: [_unbroken(words) for words in intervals_in_order(effect, readout)],
         full_reason={verdict.arm: verdict.reason for verdict in readout.verdict.arms},
+        decision=decision_text(readout.decision) if readout.decision else None,
         has_margins=any(effect.margin is not None for effect in readout.effects),
         by_status={
             status: [check for check in readout.health if check.status == status]

@@ -11,7 +11,15 @@ from rich.text import Text
 from recsys.evaluation.readout.arm_effects import Effect, MonetaryImpact
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.readout.wording.sentences import amount, difference_words
-from recsys.reporting.formatting import interval, number, p_text, percent, relative_interval, timing_parts
+from recsys.reporting.formatting import (
+    decision_text,
+    interval,
+    number,
+    p_text,
+    percent,
+    relative_interval,
+    timing_parts,
+)
 from recsys.reporting.readout_summary import intervals_in_order, is_interim, summary_of
 
 
@@ -46,6 +54,8 @@ def _lines(readout: Readout) -> Iterator[str]:
     yield f"{plan}; unit {readout.unit}; control {readout.control}; {counts}; alpha {readout.alpha}"
     yield ""
     yield "; ".join(timing_parts(readout.timing))
+    if readout.decision:
+        yield from ("", f"**{decision_text(readout.decision)}** This is a later look, which does not change it.")
     yield from _health(readout)
     yield from _effects(readout)
     yield from _worth(readout)
@@ -173,7 +183,22 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
 
 def readout_tables(readout: Readout) -> Iterator[RenderableType]:
     """Yield the verdicts, what is wrong with the data, and the effects; before the end the anytime-valid figures."""
+    yield from _verdict_lines(readout)
+    for check in readout.health:
+        if check.status in {"failed", "warning"}:
+            yield Text(f"{check.status} {check.name}: {check.detail}")
+    yield _effects_grid(readout)
+    for sentence in heterogeneity_sentences(readout):
+        yield Text(sentence)
+    for note in readout.notes:
+        yield Text(f"Note: {note}")
+
+
+def _verdict_lines(readout: Readout) -> Iterator[Text]:
+    """What was decided first, then what this look says."""
     summary = summary_of(readout)
+    if readout.decision:
+        yield Text(decision_text(readout.decision), style="bold")
     if is_interim(readout):
         yield Text(f"This is {summary.stage}.")
     for verdict, found in zip(readout.verdict.arms, summary.arms, strict=True):
@@ -185,14 +210,6 @@ def readout_tables(readout: Readout) -> Iterator[RenderableType]:
         yield Text("; ".join(timing_parts(readout.timing)))
     if readout.verdict.override:
         yield Text(f"Overridden: {readout.verdict.override.verdict}, {readout.verdict.override.reason}")
-    for check in readout.health:
-        if check.status in {"failed", "warning"}:
-            yield Text(f"{check.status} {check.name}: {check.detail}")
-    yield _effects_grid(readout)
-    for sentence in heterogeneity_sentences(readout):
-        yield Text(sentence)
-    for note in readout.notes:
-        yield Text(f"Note: {note}")
 
 
 def _effects_grid(readout: Readout) -> Table:

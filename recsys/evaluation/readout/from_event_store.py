@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from recsys.contracts import columns as c
-from recsys.contracts.events import PRESENTING, EventQuery
+from recsys.contracts.events import PRESENTING, EventQuery, ExperimentDecision
 from recsys.data.cleaning import figure_currency
 from recsys.data.history import seconds_of_times
 from recsys.data.sources import DataSource, connect, open_source
@@ -37,6 +37,7 @@ from recsys.evaluation.readout.verdict import VerdictOverride
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.events.reading import last_event_at, read_assigned
 from recsys.events.store import EventStore
+from recsys.experiments.lifecycle import decisions_of
 from recsys.experiments.plan import ExperimentPlan, LockedPlan, parse_plan
 
 _ARM = "arm"
@@ -64,7 +65,7 @@ class ExperimentLog:
         notes: sentences about the data.
         currency: of the revenue; None where the orders do not say.
         last_event: until when anything was logged; None where the log is known to be complete.
-        is_decided: whether the decision is stored already.
+        decision: where it is stored already.
         concurrent: other experiments on the same kind of units at the same time.
         others: `other unit_id arm`, the arms that units had in experiments and versions that were assigned before.
     """
@@ -78,7 +79,7 @@ class ExperimentLog:
     notes: tuple[str, ...] = ()
     currency: str | None = None
     last_event: datetime | None = None
-    is_decided: bool = False
+    decision: ExperimentDecision | None = None
     concurrent: tuple[ConcurrentExperiment, ...] = ()
     others: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[OTHER, UNIT_ID, _ARM]))
 
@@ -128,7 +129,7 @@ def experiment_data(log: ExperimentLog, now: datetime) -> ExperimentData:
         ),
         as_of=now,
         last_event=log.last_event,
-        is_decided=log.is_decided,
+        is_decided=log.decision is not None,
     )
 
 
@@ -241,7 +242,7 @@ def readout_from_log(
     found = readout_of(plan.id, gathered, form, days, config, override=override)
     interactions = interactions_with(gathered, form, days, config, log.concurrent)
     said = tuple(interaction.sentence(plan.alpha) for interaction in interactions)
-    return replace(found, interactions=interactions, notes=found.notes + said)
+    return replace(found, interactions=interactions, notes=found.notes + said, decision=log.decision)
 
 
 def _with_segments(
@@ -283,7 +284,8 @@ def read_log(
     """Return the log of one version of an experiment until `now`, with the orders in one currency.
 
     Units that were assigned at the planned end or later are left out, and orders after the last window's end. Once the
-    decision is due it is read as it stood then, so that every look until it is stored finds the same.
+    decision is due it is read as it stood then, so that every look until it is stored finds the same; after that all
+    that came since is read too.
 
     Raises:
         CurrencyError: the orders are in several currencies and none was chosen, or none is in the one chosen.
@@ -293,7 +295,8 @@ def read_log(
     locked = LockedPlan(parse_plan(record["plan"]), record["plan_hash"], record["started_at"], record["stopped_at"])
     plan, since = locked.plan, locked.started_at
     last_event = last_event_at(store)
-    is_due = last_event is not None and min(now, last_event) >= locked.decision_due
+    decision = decisions_of(store, experiment_id).get((experiment_id, plan.version))
+    is_due = decision is None and last_event is not None and min(now, last_event) >= locked.decision_due
     until = locked.decision_due if is_due else now
     who = c.ACCOUNT_ID if plan.unit == "account" else "visitor_id"
     assignments = _frame(store, EventQuery("assignments", until=until, experiment_id=experiment_id))
@@ -324,6 +327,7 @@ def read_log(
         currency=kept_currency,
         concurrent=concurrent_experiments(store, locked, until),
         last_event=last_event,
+        decision=decision,
         others=other_arms(store, record),
     )
 

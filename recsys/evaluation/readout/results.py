@@ -11,6 +11,7 @@ from typing import Final
 
 import pandas as pd
 
+from recsys.contracts.events import ExperimentDecision
 from recsys.evaluation.readout.arm_effects import Effect, IncrementalShare, MonetaryImpact
 from recsys.evaluation.readout.breakdowns import Heterogeneity, Histogram, SegmentEffect, Variant
 from recsys.evaluation.readout.concurrent.interactions import Interaction
@@ -68,6 +69,7 @@ class Readout:
         timing: as of when it judges, and how much of the plan is there.
         interactions: with other experiments on the same units at the same time.
         heterogeneity: one test a segment and arm of whether the effect differs between its levels.
+        decision: that is stored already; what was looked at later does not change it.
     """
 
     experiment: str
@@ -99,6 +101,7 @@ class Readout:
     timing: Timing
     interactions: tuple[Interaction, ...] = ()
     heterogeneity: tuple[Heterogeneity, ...] = ()
+    decision: ExperimentDecision | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON values, with the version of their layout; NaN and infinities become null."""
