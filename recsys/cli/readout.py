@@ -42,7 +42,7 @@ def readout_command(
         list[str] | None, typer.Option(help="NAME=COLUMN or NAME=COLUMN/COLUMN; the first mean decides.")
     ] = None,
     unit: Annotated[str | None, typer.Option(help="Column of the account; default: every row is a unit.")] = None,
-    covariate: Annotated[list[str] | None, typer.Option(help="Pre-period values of a metric, NAME=COLUMN.")] = None,
+    covariate: Annotated[list[str] | None, typer.Option(help="Pre-period values, NAME=COLUMN[+COLUMN].")] = None,
     primary: Annotated[str | None, typer.Option(help="The metric that decides, a mean per unit.")] = None,
     guardrail: Annotated[list[str] | None, typer.Option(help="NAME=MARGIN[%][:lower|:higher]: what is good.")] = None,
     quality: Annotated[

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import reduce
 from pathlib import Path
 
 import ibis
@@ -35,6 +37,8 @@ from recsys.evaluation.readout.purchases import Assigned, cumulative_counts
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.readout.units import ARM, CLUSTER_ID, UNIT, UnitTable, unit_table
 from recsys.evaluation.readout.verdict import VerdictOverride
+from recsys.evaluation.statistics.column_facts import column_facts
+from recsys.evaluation.statistics.covariates import joint_weights, parts_of
 from recsys.evaluation.statistics.metric import UNITS, Margin, Metric, Ratio
 from recsys.experiments.assignment import assign_many
 from recsys.experiments.plan import ExperimentPlan, LockedPlan, MetricDirection
@@ -150,7 +154,8 @@ def table_readout(
     source = open_source(connection, table, name="readout")
     extra = [*form.chain, *([form.attributed] if form.attributed else [])]
     extra += [column for ratio in form.quality.values() for column in ratio.columns]
-    values = tuple(dict.fromkeys([*(column for metric in metrics for column in metric.columns), *extra]))
+    named = [*(column for metric in metrics for column in metric.columns), *extra]
+    values = tuple(dict.fromkeys(part for name in named for part in _parts(name, source.table.columns)))
     units = unit_table(
         connection,
         source.table,
@@ -159,14 +164,49 @@ def table_readout(
         values=values,
         segments=form.segments,
         exposed=form.exposed,
-        past=tuple(column for metric in metrics if metric.before for column in metric.before.columns),
+        past=tuple(
+            dict.fromkeys(
+                part
+                for metric in metrics
+                for name in (metric.before.columns if metric.before else ())
+                for part in _parts(name, source.table.columns)
+            )
+        ),
         yes_or_no=_yes_or_no(form),
         aggregate=form.aggregate,
         cluster=form.cluster,
     )
     cumulative = _cumulative_counts(source.table, form, units)
+    units = _with_joined(units, metrics)
     design = design_of(Path(source.location).name, form, metrics, units, config, now)
     return analyse_units(units, design, config, log=_log_facts(units, form.plan, cumulative), override=override)
+
+
+def _parts(name: str, columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns of a covariate that is several; a column of that very name comes first."""
+    return (name,) if name in columns else parts_of(name)
+
+
+def _with_joined(units: UnitTable, metrics: Sequence[Metric]) -> UnitTable:
+    """The table with one column for each covariate that is several, weighted by what they explain of its metric."""
+    for metric in metrics:
+        name = metric.before.numerator if metric.before else ""
+        if not name or name in units.facts:
+            continue
+        if metric.value.denominator is not None or (metric.before and metric.before.denominator is not None):
+            raise ReadoutError(
+                f"covariate {name!r} of the ratio {metric.name!r}, must be one column or a ratio of two; several are "
+                "joined for means alone"
+            )
+        parts = parts_of(name)
+        by_arm = units.moments((metric.value.numerator, *parts))
+        total = reduce(operator.add, (by_arm[at] for at in range(len(units.arms))))
+        weights = joint_weights(total, metric.value.numerator, parts)
+        joined = sum(float(weight) * units.table[part] for weight, part in zip(weights, parts, strict=True))
+        table = units.table.mutate(**{name: joined})
+        facts = {**units.facts, **column_facts(table, [name])}
+        units = replace(units, table=table, values=(*units.values, name), facts=facts)
+    return units
 
 
 def design_of(

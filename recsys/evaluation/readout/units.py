@@ -16,6 +16,7 @@ from recsys.errors import EmptyDataError, ReadoutError
 from recsys.evaluation.readout.design import refuse_blanks, refuse_missing, refuse_values_as_segments
 from recsys.evaluation.readout.faults.copies import Copies, copies_of, refuse_several_rows
 from recsys.evaluation.statistics.column_facts import ColumnFacts, column_facts, refuse_too_large
+from recsys.evaluation.statistics.covariates import fill_missing
 from recsys.evaluation.statistics.moments import Moments, cluster_sums, moments_of_groups, summed
 
 UNIT = "__unit"
@@ -184,7 +185,7 @@ def unit_table(
         values: columns of outcomes and covariates.
         segments: columns by which the primary metric is split.
         exposed: column of 0 and 1: whether the unit met the treatment, or would have.
-        past: which of `values` are from before the start.
+        past: which of `values` are from before the start; missing ones are set to the mean.
         yes_or_no: which of `values`, where they are 0 and 1, say whether something happened: with several rows a unit
             has 1 where any row has.
         aggregate: add up several rows of one unit, instead of refusing them; `past` is averaged.
@@ -202,11 +203,12 @@ def unit_table(
     refuse_values_as_segments(values, segments)
     picked = _picked(source, unit or SOURCE_ROW, arm, values, segments, exposed, cluster)
     stored = connection.create_table("readout_units", picked, overwrite=True)
+    stored, filled = fill_missing(stored, [name for name in past if not source[name].type().is_string()], ARM)
     _refuse_blanks(stored, source, unit or SOURCE_ROW, arm, values)
     mixed, stored = _without_mixed(connection, stored)
     copies = _copies(source, stored, (unit or SOURCE_ROW, arm), aggregate=aggregate)
     table, notes = _one_row_a_unit(connection, stored, values, past, yes_or_no) if copies else (stored, ())
-    n_mixed = len(mixed)
+    n_mixed, notes = len(mixed), filled + notes
     if cluster is not None:
         n_apart, table, said = _without_mixed_clusters(connection, table, cluster)
         n_mixed, notes = n_mixed + n_apart, notes + said
