@@ -20,7 +20,7 @@ from recsys.evaluation.readout.verdict import VerdictOverride
 from recsys.events.memory import MemoryStore
 from recsys.events.store import EventStore, open_store
 from recsys.experiments.lifecycle import decisions_of, stop_experiment
-from recsys.experiments.plan import ExperimentPlan, canonical_json, plan_hash
+from recsys.experiments.plan import ExperimentPlan, Policy, canonical_json, plan_hash
 from recsys.reporting.journal_page import journal_page
 from tests.evaluation.readout.conftest import clean_log
 from tests.evaluation.readout.conftest import plan as plan_fixture
@@ -209,8 +209,20 @@ def test_the_journal_of_many_experiments_shrinks_what_was_shipped(plan: Experime
         verdict = "SHIP" if effect > 4 else "DISCUSS"
         store.append([replace(made, experiment_id=one.id, effect=effect, verdict=verdict)])
     assert store.size("experiment_decisions") == len(store.read(EventQuery("experiment_decisions"))) == 6
+    rate = plan.model_copy(update={"id": "rate"})
+    control, *others = (arm.model_copy(update={"policy": Policy(kind="none")}) for arm in plan.arms)
+    held = plan.model_copy(update={"id": "no-offers", "arms": (control, *others)})
+    for one, changes in ((rate, {"metric": "buyer_rate"}), (held, {"effect": 3.0})):
+        store.append([ExperimentRecord(one.id, 1, canonical_json(one), plan_hash(one), one.planned_start)])
+        store.append([replace(made, experiment_id=one.id, **changes)])
     found = journal_of(store, NOW)
     assert [one.experiment_id for one in found.programme.shipped] == ["e0 version 1", "e5 version 1"]
     assert found.programme.shrunken_total is not None
     assert found.programme.shrunken_total.value < found.programme.naive_total.value == pytest.approx(0.095)
     assert found.programme.sentence.replace("&", "&amp;") in journal_page(found, NOW)
+    assert (found.programme.metric, found.programme.n_decided, found.programme.n_other_metrics) == ("revenue", 7, 1)
+    (beside,) = found.programme.holdouts
+    assert (beside.experiment_id, beside.cumulated.value) == ("no-offers version 1", pytest.approx(0.03))
+    page = journal_page(found, NOW)
+    assert "<th>all that were shipped</th>" in page
+    assert "all offers against none: no-offers version 1" in page

@@ -130,4 +130,5 @@ def _decided(entry: JournalEntry) -> DecidedExperiment | None:
         control_mean=found.control_mean,
         higher_is_better=found.direction != "lower_is_better",
         measures_programme=entry.plan is not None and entry.plan.control.is_holdout,
+        metric=found.metric or "",
     )

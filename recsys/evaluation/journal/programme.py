@@ -48,7 +48,7 @@ class DecidedExperiment:
     control_mean: float
     higher_is_better: bool = True
     measures_programme: bool = False
-    metric: str = "primary"
+    metric: str = ""
 
     @property
     def relative(self) -> float:
@@ -74,6 +74,11 @@ class Estimate:
     value: float
     low: float
     high: float
+
+    @property
+    def text(self) -> str:
+        """The estimate and its interval in percent."""
+        return f"{100 * self.value:+.1f} % ({100 * self.low:+.1f} % to {100 * self.high:+.1f} %)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +150,13 @@ class Programme:
         if self.n_other_metrics:
             parts.append(f"with another primary than {self.metric}, not added up: {self.n_other_metrics}")
         if self.shipped:
-            parts.append(f"as measured they add up to {self.naive_total.value:+.1%}, which is too high")
+            parts.append(f"as measured they add up to {100 * self.naive_total.value:+.1f} %, which is too high")
         if self.shipped and self.shrunken_total is not None:
-            total = self.shrunken_total
-            parts.append(f"shrunk by what all found {total.value:+.1%} ({total.low:+.1%} to {total.high:+.1%})")
+            parts.append(f"shrunk by what all found {self.shrunken_total.text}")
         elif self.shipped:
             parts.append(f"below {LEAST_EXPERIMENTS} experiments nothing can be shrunk")
         parts += [
-            f"accounts with offers against {held.experiment_id}'s without: {held.cumulated.value:+.1%} "
-            f"({held.cumulated.low:+.1%} to {held.cumulated.high:+.1%})"
+            f"accounts with offers against those without ({held.experiment_id}): {held.cumulated.text}"
             for held in self.holdouts
         ]
         return "; ".join(parts) + "."

@@ -43,6 +43,7 @@ def _decided(found: Iterable[float], errors: Iterable[float], control_mean: floa
             effect=control_mean * d,
             standard_error=control_mean * s,
             control_mean=control_mean,
+            metric="revenue",
         )
         for i, (d, s) in enumerate(zip(found, errors, strict=True))
     ]
@@ -142,7 +143,7 @@ def test_invalid_data_count_in_nothing_and_a_holdout_stands_beside() -> None:
     assert [effect.experiment_id for effect in programme.shipped] == ["e0", "e4"]
     (held,) = programme.holdouts
     assert (held.cumulated.value, held.cumulated.low) == pytest.approx((2 / 40, (2 - Z * 0.4) / 40))
-    assert "accounts with offers against no-offers's without: +5.0% (+3.0% to +7.0%)." in programme.sentence
+    assert "accounts with offers against those without (no-offers): +5.0 % (+3.0 % to +7.0 %)." in programme.sentence
 
 
 def test_a_fall_that_is_good_counts_as_a_gain() -> None:
@@ -157,9 +158,9 @@ def test_effects_on_another_primary_are_not_added_up() -> None:
     clean = _decided([0.06, 0.01, -0.01, 0.02, 0.05, 0.0], [0.02] * 6)
     rate = replace(clean[0], experiment_id="rate", metric="buyer_rate")
     programme = programme_of([*clean, rate])
-    assert (programme.metric, programme.n_decided, programme.n_other_metrics) == ("primary", 7, 1)
+    assert (programme.metric, programme.n_decided, programme.n_other_metrics) == ("revenue", 7, 1)
     assert programme.naive_total == programme_of(clean).naive_total
     assert programme.win_rate is not None
     assert programme.win_rate.value == pytest.approx(3 / 7)
     assert "3 of 7 decided experiments were shipped" in programme.sentence
-    assert "with another primary than primary, not added up: 1" in programme.sentence
+    assert "with another primary than revenue, not added up: 1" in programme.sentence
