@@ -32,6 +32,7 @@ SCOPES: Final[dict[str, dict[str, KeyScope | None]]] = {
     "/v1/models:reload": {"POST": "admin"},
     "/v1/experiments": {"GET": "admin"},
     "/v1/experiments/{experiment_id}/readout": {"GET": "admin"},
+    "/v1/experiments/{experiment_id}/decision": {"POST": "admin"},
     "/v1/kpis": {"GET": "admin"},
     "/metrics": {"GET": "admin"},
     "/livez": {"GET": None},

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serving.schemas.fields import Label, StrictBody
+
 
 class ReadoutAnswer(BaseModel):
     """The readout of an experiment, as `readout.json` of `offers experiment readout`."""
@@ -64,12 +66,45 @@ class ArmAnswer(BaseModel):
     n_units: int = Field(description="Units assigned so far.")
 
 
+class DecisionBody(StrictBody):
+    """Who decides, and against the rules where that is so."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"by": "Ann Lee", "override": "FLAT", "reason": "the supplier leaves"}]})
+
+    by: Label | None = Field(default=None, description="Who decides; left out, the name of the API key.")
+    override: Literal["INVALID", "ROLL BACK", "SHIP", "FLAT", "DISCUSS"] | None = Field(
+        default=None, description="A decision against the rules; needs `reason`."
+    )
+    reason: str = Field(default="", max_length=2_000, description="Why the rules are overridden.")
+
+
+class DecisionAnswer(BaseModel):
+    """The stored decision of an experiment, with the figures that it was made of."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "is_new": True,
+                    "decision": {"verdict": "SHIP", "arm": "engine", "signed_by": "Ann Lee", "override": None},
+                }
+            ]
+        },
+    )
+
+    is_new: bool = Field(description="Whether it was stored now; else it stood there already.")
+    decision: dict[str, Any] = Field(description="What was decided, as of when, by whom, and why.")
+
+
 class ExperimentAnswer(BaseModel):
     """One version of an experiment."""
 
     experiment_id: str = Field(description="Its name.")
     version: int = Field(description="Raised at every restart.")
-    state: Literal["running", "stopped"] = Field(description="Whether units are assigned now.")
+    state: Literal["running", "closing", "ended", "stopped"] = Field(
+        description="`closing`: nobody enters any more, who is in keeps its arm; `ended`: all windows are over."
+    )
     unit: Literal["account", "visitor"] = Field(description="What is assigned.")
     started_at: datetime = Field(description="When its plan was locked.")
     stopped_at: datetime | None = Field(description="Null while it runs.")
@@ -77,6 +112,9 @@ class ExperimentAnswer(BaseModel):
     plan_hash: str = Field(description="SHA-256 of the plan as it was locked.")
     is_unchanged: bool = Field(description="Whether the stored plan still has that hash; a changed plan does not run.")
     arms: list[ArmAnswer] = Field(description="In the order of the plan.")
+    decision_due: datetime = Field(description="As of when it is decided, once.")
+    decided: str | None = Field(description="What was decided: the verdict, or what overrode it; null before.")
+    signed_by: str | None = Field(description="Who decided; null before.")
 
 
 class ExperimentsAnswer(BaseModel):
@@ -107,6 +145,9 @@ class ExperimentsAnswer(BaseModel):
                                     "n_units": 4_210,
                                 }
                             ],
+                            "decision_due": "2026-03-22T09:00:00Z",
+                            "decided": "FLAT",
+                            "signed_by": "Ann Lee",
                         }
                     ]
                 }

@@ -124,3 +124,53 @@ def test_kpis_count_the_posted_orders_and_the_log(api: httpx.Client, clock: Cloc
     assert answered.status_code == 200, answered.text
     kpis = answered.json()
     assert (kpis["n_orders"], kpis["period"], kpis["window_days"], kpis["currency"]) == (12, "week", 7, "EUR")
+
+
+def test_a_decision_is_stored_once_with_who_and_a_look_stores_nothing(
+    api: httpx.Client, clock: Clock, store: MemoryStore
+) -> None:
+    shop(api, clock, 60)
+    path = "/v1/experiments/cards"
+    early = api.post(f"{path}/decision", json={"by": "Ann"})
+    assert early.status_code == 409
+    assert "cards is decided as of 2026-04-14 12:00 UTC" in early.json()["detail"]
+    assert api.post("/v1/experiments/none/decision", json={"by": "Ann"}).status_code == 404
+    clock.now = PLAN.decision_due + timedelta(days=1)
+    assert api.post("/v1/offers", json={"limit": 1}).status_code == 200
+    assert api.get(f"{path}/readout").json()["decision"] is None
+    assert store.size("experiment_decisions") == 0
+    listed = api.get("/v1/experiments").json()["experiments"][0]
+    assert (listed["state"], listed["decided"], listed["signed_by"]) == ("ended", None, None)
+    assert "nobody signs the decision" in api.post(f"{path}/decision", json={}).json()["detail"]
+    assert api.post(f"{path}/decision", json={"by": "Ann", "override": "KEEP RUNNING"}).status_code == 422
+    against = {"by": "Ann", "override": "SHIP", "reason": "the contract is signed"}
+    made = api.post(f"{path}/decision", json=against)
+    assert made.status_code == 200, made.text
+    assert made.json()["is_new"]
+    decision = made.json()["decision"]
+    assert (decision["signed_by"], decision["override"], decision["plan_hash"]) == (
+        "Ann",
+        "SHIP",
+        listed["plan_hash"],
+    )
+    again = api.post(f"{path}/decision", json={"by": "Bo"}).json()
+    assert (again["is_new"], again["decision"]) == (False, decision)
+    assert api.get(f"{path}/readout").json()["decision"]["signed_by"] == "Ann"
+    listed = api.get("/v1/experiments").json()["experiments"][0]
+    assert (listed["decided"], listed["signed_by"]) == ("SHIP", "Ann")
+
+
+def test_five_days_of_a_plan_finish_nothing_when_the_servers_clock_runs_on(
+    store: MemoryStore, running: Any, clock: Clock
+) -> None:
+    """Nothing is logged after the fifth day, however late it is by the clock of the server that is asked."""
+    quick = PLAN.model_copy(update={"attribution_window_days": 1, "planned_end": NOW + timedelta(days=42)})
+    start_experiment(store, quick, NOW)
+    app = create_app(Settings(), bundles=FixedModel(fake_model()), store=store, clock=clock)
+    with running(app) as api:
+        shop(api, clock, 60)
+        for days in (25, 42, 60, 600):
+            clock.now = NOW + timedelta(days=days)
+            found = api.get("/v1/experiments/cards/readout").json()
+            assert found["verdict"]["verdict"] == "KEEP RUNNING"
+            assert found["timing"]["last_event"].startswith("2026-03-21")

@@ -42,6 +42,7 @@ ROUTES = {
     "/v1/visitors/{visitor_id}:link": {"post"},
     "/v1/experiments": {"get"},
     "/v1/experiments/{experiment_id}/readout": {"get"},
+    "/v1/experiments/{experiment_id}/decision": {"post"},
     "/v1/kpis": {"get"},
     "/v1/models": {"get"},
     "/v1/models:reload": {"post"},
