@@ -69,7 +69,9 @@ class ArmAnswer(BaseModel):
 class DecisionBody(StrictBody):
     """Who decides, and against the rules where that is so."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"by": "Ann Lee", "override": "FLAT", "reason": "the supplier leaves"}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"by": "Ann Lee", "override": "FLAT", "reason": "the supplier leaves"}]}
+    )
 
     by: Label | None = Field(default=None, description="Who decides; left out, the name of the API key.")
     override: Literal["INVALID", "ROLL BACK", "SHIP", "FLAT", "DISCUSS"] | None = Field(
