@@ -58,7 +58,7 @@ def readout_command(
     decompose: Annotated[str | None, typer.Option(help="COLUMN,COLUMN,...: the total last, as buyers,revenue.")] = None,
     attributed: Annotated[str | None, typer.Option(help="Column of the revenue credited to offers.")] = None,
     cap: Annotated[
-        float | None, typer.Option(help="Cap values at this quantile of the positive ones, as 0.99.")
+        list[str] | None, typer.Option(help="Cap at this quantile of the positive values: 0.99, or METRIC=0.99.")
     ] = None,
     alpha: Annotated[float, typer.Option(help="Two-sided error of the primary.")] = 0.05,
     practical_margin: Annotated[float, typer.Option(help="Smallest effect worth having, share of control.")] = 0.0,
@@ -120,6 +120,7 @@ def readout_command(
             primary=primary,
             segments=tuple(segment or ()),
             cluster=cluster,
+            caps={name: quantile for name, quantile in _caps(cap or []).items() if name},
             exposed=exposed,
             shares=_shares(share or []),
             chain=tuple(part.strip() for part in decompose.split(",")) if decompose else (),
@@ -134,7 +135,13 @@ def readout_command(
             assigned_at=assigned_at,
         )
     )
-    config = _config(form, alpha=alpha, practical_margin=practical_margin, correction=correction, cap_percentile=cap)
+    config = _config(
+        form,
+        alpha=alpha,
+        practical_margin=practical_margin,
+        correction=correction,
+        cap_percentile=_caps(cap or []).get(""),
+    )
     if sums is not None:
         found = sums_readout(sums, form, config, now=moment or now, day=day, override=decided)
     elif orders is None:
@@ -202,6 +209,18 @@ def _locked(path: Path | None, given_hash: str | None, started: str | None) -> L
     plan = read_plan(path)
     start = parse_moment(started) if started else plan.planned_start
     return LockedPlan(plan, given_hash or plan_hash(plan), start)
+
+
+def _caps(texts: list[str]) -> dict[str, float]:
+    """Quantiles by metric; the primary's, which needs no name, under an empty one."""
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            found[name.strip()] = float(number)
+        except ValueError:
+            raise ReadoutError(f"--cap {text!r}, must be a quantile or METRIC=QUANTILE, as 0.99") from None
+    return found
 
 
 def _shares(texts: list[str]) -> dict[str, float]:

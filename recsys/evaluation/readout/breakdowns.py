@@ -161,7 +161,7 @@ def _caps(design: Design, config: ReadoutConfig, units: UnitTable) -> tuple[floa
     """No cap, and a cap where the primary's column is more than a yes or no."""
     assert design.primary is not None
     column = design.primary.value.numerator
-    return (None,) if units.facts[column].is_binary else (None, config.cap_percentile or config.grid_percentile)
+    return (None,) if units.facts[column].is_binary else (None, design.capped.get(column, config.grid_percentile))
 
 
 def _estimated(
@@ -172,7 +172,9 @@ def _estimated(
     assert primary is not None
     metrics = tuple(metric for metric in design.metrics if metric.role in {"primary", "guardrail"})
     narrowed = replace(design, metrics=metrics, chain=(), attributed=None)
-    capped = table.capped((primary.value.numerator,), cap)[0] if cap else table
+    column = primary.value.numerator
+    others = {name: quantile for name, quantile in design.capped.items() if name != column}
+    capped = table.capped({**others, column: cap} if cap else others)[0]
     moments = capped.moments(narrowed.columns)
     by_arm = {arm: moments[table.arms.index(arm)] for arm in design.shares}
     for cuped in (True, False) if primary.before else (False,):

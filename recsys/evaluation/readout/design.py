@@ -108,7 +108,7 @@ class Design:
         chain: columns of the decomposition, the total last; empty for none.
         chain_labels: names of its factors.
         attributed: column with the revenue that is credited to offers; None where it is not known.
-        capped: columns that are capped.
+        capped: quantile by column that is capped.
         plan: the plan as it was locked; None for a table from elsewhere.
         has_plan_hash: whether the plan's hash was kept at its start.
         shares_are_stated: whether anybody said the shares; else they are taken as equal.
@@ -126,7 +126,7 @@ class Design:
     chain: tuple[str, ...] = ()
     chain_labels: tuple[str, ...] = ()
     attributed: str | None = None
-    capped: tuple[str, ...] = ()
+    capped: Mapping[str, float] = field(default_factory=dict)
     plan: LockedPlan | None = None
     has_plan_hash: bool = True
     shares_are_stated: bool = False

@@ -70,6 +70,7 @@ class TableSpec:
         plan: the locked plan, whose assignment is then checked.
         has_plan_hash: whether the plan's hash was kept at its start; else there is nothing to check it against.
         cluster: column by which arms were assigned, as a company of accounts; None where each unit was by itself.
+        caps: quantile by metric at which its column is capped; the primary's may stand in the options of the readout.
         money: metrics whose values are money, beside those that are known to be.
         currency: of the money; None where it is not known.
         quality: what no treatment can move, by name: it shows whether rows of one arm were lost.
@@ -94,6 +95,7 @@ class TableSpec:
     plan: LockedPlan | None = None
     has_plan_hash: bool = True
     cluster: str | None = None
+    caps: Mapping[str, float] = field(default_factory=dict)
     money: tuple[str, ...] = ()
     currency: str | None = None
     quality: Mapping[str, Ratio] = field(default_factory=dict)
@@ -182,6 +184,22 @@ def table_readout(
     return analyse_units(units, design, config, log=_log_facts(units, form.plan, cumulative), override=override)
 
 
+def _caps(form: TableSpec, metrics: Sequence[Metric], units: UnitTable, config: ReadoutConfig) -> dict[str, float]:
+    """The quantile at which each column is capped; a column of yes and no has nothing to cap."""
+    by_name = {metric.name: metric for metric in metrics}
+    found: dict[str, float] = {}
+    primary = next((metric for metric in metrics if metric.role == "primary"), None)
+    if primary is not None and config.cap_percentile is not None:
+        found[primary.value.numerator] = config.cap_percentile
+    for name, quantile in form.caps.items():
+        if name not in by_name:
+            raise ReadoutError(f"cap of {name!r}, must be of one of the metrics {', '.join(by_name)}")
+        if not 0.5 < quantile < 1:
+            raise ReadoutError(f"cap of {name!r} == {quantile:g}, must be a quantile between 0.5 and 1, as 0.99")
+        found[by_name[name].value.numerator] = quantile
+    return {column: quantile for column, quantile in found.items() if not units.facts[column].is_binary}
+
+
 def _parts(name: str, columns: Sequence[str]) -> tuple[str, ...]:
     """The columns of a covariate that is several; a column of that very name comes first."""
     return (name,) if name in columns else parts_of(name)
@@ -213,8 +231,6 @@ def design_of(
     name: str, form: TableSpec, metrics: tuple[Metric, ...], units: UnitTable, config: ReadoutConfig, now: datetime
 ) -> Design:
     """Return the design that a form and a table give."""
-    primary = next((metric.value.numerator for metric in metrics if metric.role == "primary"), None)
-    may_cap = config.cap_percentile is not None and primary is not None and not units.facts[primary].is_binary
     shares = shares_of(form, units.arms)
     return Design(
         name=form.plan.plan.id if form.plan else name,
@@ -226,7 +242,7 @@ def design_of(
         chain=chain_of(form.chain, form.cluster),
         chain_labels=chain_labels(form.chain),
         attributed=form.attributed,
-        capped=(primary,) if may_cap and primary else (),
+        capped=_caps(form, metrics, units, config),
         plan=form.plan,
         has_plan_hash=form.has_plan_hash,
         shares_are_stated=bool(form.shares) or form.plan is not None,

@@ -97,7 +97,7 @@ def analyse_units(
     """
     refuse_unfit(units.counts(), units.facts, design)
     raw = units.moments(design.columns)
-    analysed, caps = units.capped(design.capped, config.cap_percentile) if config.cap_percentile else (units, {})
+    analysed, caps = units.capped(design.capped)
     moments = analysed.moments(design.columns) if caps else raw
     by_arm = {arm: moments[units.arms.index(arm)] for arm in design.shares}
     refuse_zero_denominators(by_arm, design)

@@ -89,16 +89,16 @@ class UnitTable:
     mixed_units: tuple[str, ...] = ()
     copies: Copies | None = None
 
-    def capped(self, columns: Sequence[str], percentile: float) -> tuple[UnitTable, dict[str, float]]:
-        """Return the table with large values set to the cap, and the caps.
+    def capped(self, quantiles: Mapping[str, float]) -> tuple[UnitTable, dict[str, float]]:
+        """Return the table with large values of each column set to its cap, and the caps.
 
-        The cap is the `percentile` of the values above zero of all arms together: with 99 % of zeros the percentile of
+        The cap is the quantile of the values above zero of all arms together: with 99 % of zeros the percentile of
         all units would be zero.
         """
-        if not columns:
+        if not quantiles:
             return self, {}
         table = self.table
-        asked = {name: table[name].quantile(percentile, where=table[name] > 0).name(name) for name in columns}
+        asked = {name: table[name].quantile(at, where=table[name] > 0).name(name) for name, at in quantiles.items()}
         found = table.aggregate(**asked).to_pyarrow().to_pylist()[0]
         caps = {name: float(value) for name, value in found.items() if value is not None}
         cut = {name: ibis.least(table[name], cap) for name, cap in caps.items()}

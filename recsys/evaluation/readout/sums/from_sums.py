@@ -104,7 +104,7 @@ def stored_readout(path: Path, *, override: VerdictOverride | None = None) -> Re
         metrics=_stored_metrics(written),
         stage=INTERIM if is_interim else FINISHED,
         segments=tuple(found.levels),
-        capped=tuple(written["caps"]),
+        capped=written["caps"],
         shares_are_stated=True,
     )
     return _judged(
@@ -190,7 +190,7 @@ def _refuse_rows(form: TableSpec, config: ReadoutConfig) -> None:
         "decompose": form.chain,
         "attributed": form.attributed,
         "aggregate": form.aggregate,
-        "cap": config.cap_percentile,
+        "cap": config.cap_percentile or form.caps,
     }
     for name, given in asked.items():
         if given and not (form.plan and name in {"segment", "cap"}):
