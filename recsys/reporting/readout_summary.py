@@ -79,6 +79,8 @@ def summary_of(readout: Readout) -> ReadoutSummary:
     """Return what the first screen says."""
     early = "an early look: only what holds at every look may decide"
     if readout.decision is not None:
+        early = "a look after the decision: it stays, and only what holds at every look counts"
+    if readout.decision is not None:
         early = "a look after the decision, which it does not change"
     return ReadoutSummary(
         stage=early if is_interim(readout) else "a finished run: the fixed-horizon interval decides, once",

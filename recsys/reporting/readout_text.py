@@ -32,6 +32,8 @@ def _lines(readout: Readout) -> Iterator[str]:
     summary = summary_of(readout)
     yield f"# {readout.experiment}: {readout.verdict.verdict}"
     yield ""
+    if readout.decision:
+        yield from (f"**{decision_text(readout.decision)}** This is a later look, which does not change it.", "")
     yield f"This is {summary.stage}."
     yield ""
     for found in summary.arms:
@@ -54,8 +56,6 @@ def _lines(readout: Readout) -> Iterator[str]:
     yield f"{plan}; unit {readout.unit}; control {readout.control}; {counts}; alpha {readout.alpha}"
     yield ""
     yield "; ".join(timing_parts(readout.timing))
-    if readout.decision:
-        yield from ("", f"**{decision_text(readout.decision)}** This is a later look, which does not change it.")
     yield from _health(readout)
     yield from _effects(readout)
     yield from _worth(readout)

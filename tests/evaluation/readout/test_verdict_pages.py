@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from recsys.contracts.events import ExperimentDecision
 from recsys.evaluation.readout.design import ReadoutConfig
 from recsys.evaluation.readout.from_table import TableSpec, table_readout
 from recsys.evaluation.readout.results import Readout
@@ -156,6 +157,29 @@ def test_before_the_end_the_anytime_valid_figures_stand_first() -> None:
     assert "fixed-horizon interval" not in _first_screen(page)
     page = html_page(late)
     assert page.index("<th>fixed-horizon</th>") < page.index("<th>anytime-valid</th>")
+
+
+def test_a_decision_that_is_stored_stands_first() -> None:
+    moment = datetime(2026, 2, 1, tzinfo=UTC)
+    decision = ExperimentDecision(
+        experiment_id="q1",
+        version=1,
+        verdict="SHIP",
+        rule="the primary is better",
+        reason="revenue rose",
+        arm="engine",
+        as_of=moment,
+        decided_at=moment,
+        signed_by="Ada",
+        n_units=20_000,
+        planned_size=10_000,
+        plan_hash="0" * 64,
+    )
+    later = replace(BUILDERS["keep_running"](), decision=decision)
+    for page in (_first_screen(html_page(later)), markdown_page(later), _terminal(later)):
+        assert "Decided: SHIP, engine, as of 2026-02-01, signed by Ada" in page
+        assert page.index("signed by Ada") < page.index("KEEP RUNNING:" if "KEEP RUNNING:" in page else "Not checked")
+        assert "a look after the decision" in page
 
 
 def test_a_discussion_says_what_is_to_be_weighed() -> None:
