@@ -162,7 +162,9 @@ class Experiments:
         }
 
     def remember(self, entry: Entry) -> None:
-        """Take note that an assignment is in the store."""
+        """Take note that an assignment is in the store; what was known may have been forgotten since."""
+        if entry.is_recorded:
+            return
         running = self._active.get(entry.experiment_id)
         if running is not None and running.plan.version == entry.version:
             if len(running.recorded) >= _MOST_RECORDED:
