@@ -26,6 +26,7 @@ from recsys.events.memory import MemoryStore
 from recsys.events.store import EventStore, open_store
 from recsys.experiments.assignment import assign_many
 from recsys.experiments.plan import Arm, ExperimentPlan, LockedPlan, canonical_json, plan_hash
+from tests.support.stored_experiments import heartbeat
 
 pytestmark = pytest.mark.slow
 
@@ -256,6 +257,7 @@ def _fill(store: EventStore, plan: ExperimentPlan) -> list[str]:
             if rng.random() < 0.6
         ]
     )
+    store.append([heartbeat(NOW)])  # the log reaches until then
     return units
 
 

@@ -18,6 +18,7 @@ from recsys.contracts.events import (
     Erasure,
     Event,
     EventQuery,
+    ExperimentDecision,
     ExperimentRecord,
     Outcome,
     PostedLine,
@@ -206,6 +207,19 @@ def test_every_table_can_be_exported(store: SqlStore, tmp_path: Path) -> None:
                 assigned_at=NOON,
             ),
             ExperimentRecord("e1", 1, "{}", "hash", NOON),
+            ExperimentDecision(
+                experiment_id="e1",
+                version=1,
+                verdict="FLAT",
+                rule="r",
+                reason="r",
+                n_units=2,
+                planned_size=1,
+                plan_hash="hash",
+                as_of=NOON,
+                decided_at=NOON,
+                signed_by="Ann",
+            ),
             Erasure("k1", NOON),
         ]
     )
