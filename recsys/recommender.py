@@ -12,6 +12,7 @@ import pyarrow as pa
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from recsys.bundle.arrow import lifetime_value_table
 from recsys.bundle.load import load_bundle
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI, resolve_model
 from recsys.bundle.save import BundleDetails, save_bundle
@@ -256,6 +257,16 @@ class Recommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         """
         limit = _count("products_per_category", products_per_category)
         return ModelExplorer(self._engine()).board(_id("account_id", account_id), EMPTY_STATE, limit)
+
+    def lifetime_values(self) -> pd.DataFrame:
+        """Return what each account is expected to spend in the twelve months after the model's moment, with limits.
+
+        Columns `account_id lifetime_value lifetime_value_low lifetime_value_high`, money; no value without an order.
+        `kpis` takes it as `lifetime_values`.
+        """
+        self._engine()
+        values: pd.DataFrame = lifetime_value_table(self.model_).to_pandas()
+        return values
 
     def save(self, path: str | Path) -> Path:
         """Write a bundle to a folder, whole or not at all, and return it; the server answers from such a folder.

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from recsys.errors import BundleCorruptError
+from recsys.errors import BundleCorruptError, BundleVersionError
 from recsys.offer_model.column_rules import StoredColumn, columns_of
+from recsys.offer_model.tables import OfferModel
 from recsys.offer_model.utf8_column import Utf8Column
 
 _T = TypeVar("_T")
@@ -22,6 +23,20 @@ def write_table(table: object, path: Path) -> None:
     batch = pa.table(columns)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_table(batch, max_chunksize=max(batch.num_rows, 1))
+
+
+def lifetime_value_table(model: OfferModel) -> pa.Table:
+    """Return `account_id lifetime_value lifetime_value_low lifetime_value_high`, money; null without an order.
+
+    Raises:
+        BundleVersionError: the model was trained by a release that knew no lifetime values.
+    """
+    if model.facts.lifetime_value is None:
+        raise BundleVersionError("the model holds no lifetime values: an earlier release trained it; train again")
+    accounts = model.accounts
+    names = ("lifetime_value", "lifetime_value_low", "lifetime_value_high")
+    values = {name: pa.array(getattr(accounts, name), from_pandas=True) for name in names}
+    return pa.table({"account_id": _to_arrow(accounts.ids)} | values)
 
 
 def read_arrow_table(kind: type[_T], path: Path) -> _T:

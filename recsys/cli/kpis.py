@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recsys.bundle.resolve import DEFAULT_TRACKING_URI
 from recsys.errors import ConfigError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from recsys.evaluation.kpis.results import KpiReport
     from recsys.events.store import EventStore
 
@@ -28,6 +31,10 @@ def kpis_command(
     accounts: Annotated[str | None, typer.Option(help="Accounts, read the same way.")] = None,
     upgrades: Annotated[str | None, typer.Option(help="Curated upgrades, read the same way.")] = None,
     events: Annotated[str | None, typer.Option(help="The event store, as sqlite:///var/offers.db.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="For lifetime value: models:/offers@champion, or the folder of a bundle."),
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="A well-known layout, as online-retail-ii.")] = None,
     map_: Annotated[
         str | None, typer.Option("--map", help="account_id=customer,... or a TOML file with them in [columns].")
@@ -59,6 +66,7 @@ def kpis_command(
         str, typer.Option("--format", help="table, json or html; with --explain also toml: the benchmarks, to edit.")
     ] = "table",
     out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    tracking_uri: Annotated[str, typer.Option(help="Where MLflow keeps its registry.")] = DEFAULT_TRACKING_URI,
     explain: Annotated[bool, typer.Option("--explain", help="Show what every KPI means, without any data.")] = False,
 ) -> None:
     """Show upsell and cross-sell KPIs, organic and attributed, against the last period and the target."""
@@ -118,8 +126,18 @@ def kpis_command(
             from recsys.ladder.edges import Ladder
 
             data = replace(data, upgrades=Ladder.build(data).edges)
-        report = kpis(data, events=store, config=config)
+        report = kpis(data, events=store, config=config, lifetime_values=_lifetime_values(model, tracking_uri))
     _write(_rendered(report, format_), out)
+
+
+def _lifetime_values(model: str | None, tracking_uri: str) -> pa.Table | None:
+    if model is None:
+        return None
+    from recsys.bundle.arrow import lifetime_value_table
+    from recsys.bundle.load import load_bundle
+    from recsys.bundle.resolve import resolve_model
+
+    return lifetime_value_table(load_bundle(resolve_model(model, tracking_uri=tracking_uri)).model)
 
 
 def parse_targets(given: list[str]) -> dict[str, float]:

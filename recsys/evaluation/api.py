@@ -23,7 +23,7 @@ from recsys.errors import ConfigError, ReadoutError, SourceNotFoundError
 from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.kpis.report import kpis_from_tables
 from recsys.evaluation.kpis.results import KpiReport
-from recsys.evaluation.kpis.tables import read_events
+from recsys.evaluation.kpis.tables import Table, read_events
 from recsys.evaluation.planning.history import PastVisits, groups_of, history_of, listed_visits, served_visits
 from recsys.evaluation.planning.placebo import PLACEBO_DRAWS, Placebo, placebo_of, run_days_of
 from recsys.evaluation.planning.sizes import TWO_EQUAL, PlannedSizes, planned_sizes
@@ -245,6 +245,7 @@ def kpis(
     events: EventStore | str | None = None,
     by: Sequence[str] = (),
     config: KpiConfig | None = None,
+    lifetime_values: Table | None = None,
 ) -> KpiReport:
     """Return every KPI of the registry, overall, by period and by segment.
 
@@ -253,6 +254,8 @@ def kpis(
         events: the event store that serving writes, or its URL; None: nothing is attributed to offers.
         by: segments besides overall, as `["segment", "region"]`; default: those of `config`.
         config: periods, segments, attribution.
+        lifetime_values: `account_id lifetime_value` of a model, as `Recommender.lifetime_values` returns them; None:
+            customer lifetime value is not computable.
 
     Raises:
         ConfigError: an option is out of range.
@@ -275,6 +278,7 @@ def kpis(
         events=log,
         currency=known.currency,
         config=chosen,
+        lifetime_values=lifetime_values,
     )
 
 

@@ -108,6 +108,7 @@ BASIS_WORDS: Final[dict[Basis, str]] = {
     "attributed": "attributed",
     "history": "all sales",
     "log": "offers",
+    "forecast": "forecast",
 }
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Basis = Literal["organic", "attributed", "history", "log"]
+Basis = Literal["organic", "attributed", "history", "log", "forecast"]
 """What a figure is read off: the purchase history judged alone (organic), purchases after an exposure (attributed),
-the purchase history without such a judgement (history), or the log of offers (log)."""
+the purchase history without such a judgement (history), the log of offers (log), or
+what a model expects (forecast)."""
 
 Kind = Literal["upsell", "cross_sell", "any"]
 """Which additional sales a figure counts; `any` is both together."""
@@ -22,9 +23,11 @@ Dimension = Literal[
 JUDGED: Final[tuple[Basis, ...]] = ("organic", "attributed")
 HISTORY: Final[tuple[Basis, ...]] = ("history",)
 LOG: Final[tuple[Basis, ...]] = ("log",)
+FORECAST: Final[tuple[Basis, ...]] = ("forecast",)
 
 ORDER_DIMENSIONS: Final[tuple[Dimension, ...]] = ("channel", "segment", "region", "owner", "key_account")
 PRODUCT_DIMENSIONS: Final[tuple[Dimension, ...]] = ("product", "category")
+ACCOUNT_DIMENSIONS: Final[tuple[Dimension, ...]] = ("segment", "region", "owner")
 LOG_DIMENSIONS: Final[tuple[Dimension, ...]] = ("surface", "actor")
 ALL_SEGMENTS: Final[tuple[Dimension, ...]] = (*PRODUCT_DIMENSIONS, *ORDER_DIMENSIONS)
 

@@ -14,6 +14,7 @@ from recsys.evaluation.kpis.attribution import Attribution
 from recsys.evaluation.kpis.config import KpiConfig, label_of, number_of
 from recsys.evaluation.kpis.definition import LOG_DIMENSIONS, PRODUCT_DIMENSIONS, Basis, Dimension, KpiDefinition
 from recsys.evaluation.kpis.formulas import FORMULAS, Additional, KpiSums
+from recsys.evaluation.kpis.lifetime import LifetimeSums, lifetime_figures
 from recsys.evaluation.kpis.registry import REGISTRY
 from recsys.evaluation.kpis.sales import Sales
 from recsys.evaluation.kpis.sums import (
@@ -226,7 +227,11 @@ def _checked_periods(first: int, last: int, start: datetime, config: KpiConfig) 
 
 
 def figures(
-    gathered: KpiAggregates, complete: frozenset[int], missing: tuple[Missing, ...], config: KpiConfig
+    gathered: KpiAggregates,
+    complete: frozenset[int],
+    missing: tuple[Missing, ...],
+    config: KpiConfig,
+    forecast: LifetimeSums | None = None,
 ) -> tuple[KpiValue, ...]:
     """Return the figures in the order of the registry: overall, by period, then by segment.
 
@@ -235,6 +240,7 @@ def figures(
         complete: numbers of the periods that are over.
         missing: what can't be computed; it has no figures.
         config: the periods' length.
+        forecast: what a model expects of the accounts; None without a model.
     """
     pooled = _with_pooled_attrition(gathered, complete)
     gone = {(item.kpi, item.basis) for item in missing}
@@ -242,6 +248,9 @@ def figures(
     for definition in REGISTRY.values():
         for basis in definition.bases:
             if (definition.name, basis) in gone:
+                continue
+            if basis == "forecast":
+                values += lifetime_figures(forecast or {})
                 continue
             for dimension in (None, *config.by):
                 values += _figures(definition, basis, dimension, pooled, complete, config)

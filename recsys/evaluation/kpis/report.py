@@ -16,6 +16,7 @@ from recsys.evaluation.kpis.changes import change_intervals
 from recsys.evaluation.kpis.config import KpiConfig, label_of, number_of, start_of
 from recsys.evaluation.kpis.definition import Basis
 from recsys.evaluation.kpis.figures import KpiAggregates, aggregate, figures
+from recsys.evaluation.kpis.lifetime import LifetimeSums, lifetime_sums
 from recsys.evaluation.kpis.registry import REGISTRY
 from recsys.evaluation.kpis.results import KpiReport
 from recsys.evaluation.kpis.sales import Sales, classify_sales
@@ -24,12 +25,15 @@ from recsys.evaluation.kpis.tables import EventTables, Table, TempTables, net_or
 from recsys.evaluation.kpis.values import Missing
 from recsys.ladder.tiers import edges_of
 
+_NO_MODEL = (
+    "not computable: no model's expectations are given; name a trained bundle as --model, or give lifetime_values"
+)
 _NO_LOG = "not computable: there is no event log; name one as events"
 _NO_LADDER = "organic upsell is not computable: there are no upgrade edges; give upgrades, or tiers of the products"
 
 
 def missing_figures(
-    sales: Sales, log: Attribution | None, bases: tuple[Basis, ...], config: KpiConfig
+    sales: Sales, log: Attribution | None, bases: tuple[Basis, ...], config: KpiConfig, *, has_forecast: bool
 ) -> tuple[Missing, ...]:
     """Return which figures the data can't give, and why."""
     no_families = (
@@ -40,7 +44,9 @@ def missing_figures(
     found = []
     for definition in REGISTRY.values():
         for basis in definition.bases:
-            if basis in {"attributed", "log"} and ("attributed" not in bases or log is None):
+            if basis == "forecast" and not has_forecast:
+                found.append(Missing(definition.name, basis, _NO_MODEL))
+            elif basis in {"attributed", "log"} and ("attributed" not in bases or log is None):
                 found.append(Missing(definition.name, basis, _NO_LOG))
             elif basis == "organic":
                 reasons = []
@@ -99,6 +105,7 @@ def kpis_from_tables(
     events: EventTables | None = None,
     currency: str | None = None,
     config: KpiConfig | None = None,
+    lifetime_values: Table | None = None,
 ) -> KpiReport:
     """Return every KPI of the registry, overall, by period and by segment.
 
@@ -113,6 +120,8 @@ def kpis_from_tables(
         currency: of the figures: lines that say another one are left out and counted in a note; None: the only one
             that the lines say.
         config: periods, segments, attribution.
+        lifetime_values: `account_id` and `lifetime_value`, money expected in twelve months, as a bundle holds them;
+            null for an account that had not ordered. None: customer lifetime value is not computable.
 
     Raises:
         MissingColumnError: the orders lack a required column.
@@ -134,7 +143,8 @@ def kpis_from_tables(
         log = attribute(scratch, sales, events, as_of=moment, config=config) if events is not None else None
         gathered = aggregate(scratch, sales, log, since=since, as_of=moment, config=config)
         effects = aov_effects(scratch, sales, events, moment) if events is not None else ()
-        report = _report(sales, log, gathered, moment, ladder, currency, config)
+        forecast = None if lifetime_values is None else lifetime_sums(scratch, sales, lifetime_values, config)
+        report = _report(sales, log, gathered, forecast, moment, ladder, currency, config)
         intervals = change_intervals(report.values, gathered, log, since, config)
         notes = report.notes if left_out is None else (f"{left_out[0].upper()}{left_out[1:]}.", *report.notes)
         return replace(report, aov_effects=effects, notes=notes, intervals=intervals)
@@ -144,13 +154,14 @@ def _report(
     sales: Sales,
     log: Attribution | None,
     gathered: KpiAggregates,
+    forecast: LifetimeSums | None,
     as_of: datetime,
     ladder: str,
     currency: str | None,
     config: KpiConfig,
 ) -> KpiReport:
     overall = gathered.overall
-    missing = missing_figures(sales, log, bases_of(log), config)
+    missing = missing_figures(sales, log, bases_of(log), config, has_forecast=forecast is not None)
     complete = frozenset(number for number in gathered.periods if start_of(number + 1, config.period) <= as_of)
     start = gathered.start.replace(tzinfo=UTC)
     first_whole = start_of(number_of(start, config.period), config.period) == start.replace(
@@ -158,7 +169,7 @@ def _report(
     )
     return KpiReport(
         definitions=tuple(REGISTRY.values()),
-        values=figures(gathered, complete, missing, config),
+        values=figures(gathered, complete, missing, config, forecast),
         missing=missing,
         period=config.period,
         periods=tuple(label_of(number, config.period) for number in gathered.periods),

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from recsys.evaluation.kpis.definition import ALL_SEGMENTS, CUSTOMERS_VARY, HISTORY, KpiDefinition
+from recsys.evaluation.kpis.definition import (
+    ACCOUNT_DIMENSIONS,
+    ALL_SEGMENTS,
+    CUSTOMERS_VARY,
+    FORECAST,
+    HISTORY,
+    KpiDefinition,
+)
 
 CUSTOMER_VALUE_KPIS: Final = (
     KpiDefinition(
@@ -41,6 +48,44 @@ CUSTOMER_VALUE_KPIS: Final = (
         change_impact=(
             "Is orders per customer times AOV: moves with both. Rises by itself when attrition takes small customers."
         ),
+    ),
+    KpiDefinition(
+        name="customer_lifetime_value",
+        title="Customer lifetime value",
+        definition="What a customer is expected to spend in the twelve months after the model's moment.",
+        formula="revenue expected in the next twelve months / customers",
+        numerator="the model's expected revenue, summed over customers",
+        denominator="accounts that had ordered when the model was trained and stand in these orders",
+        unit="money",
+        direction="higher",
+        kind=None,
+        bases=FORECAST,
+        dimensions=ACCOUNT_DIMENSIONS,
+        window="none",
+        approach=(
+            "expected orders by the order process (MBG/NBD) times what an order of the account is worth, shrunk to "
+            "like accounts; not discounted, revenue and not margin"
+        ),
+        moves_denominator=CUSTOMERS_VARY,
+        insight="what the customer base is worth if nothing changes, and which accounts hold it",
+        diagnostics="Do customers lapse, order less often, or for less? Which segment or owner holds the value?",
+        risks=(
+            "a season or a decline that the history never saw is not in it; single accounts vary widely: read their "
+            "limits; it says what is expected, not what offers would add"
+        ),
+        trend="Compare models of successive months, each trained on the history until then; it has no periods itself.",
+        tips=(
+            "Rank accounts by it for care and call lists; an account of high value whose orders stop is called first. "
+            "Spend on an account no more than a part of it."
+        ),
+        tools="`offers kpis --model BUNDLE --by segment,owner`; columns `lifetime_value*` of the bundle's accounts.",
+        integration_points=(
+            "A trained bundle; `account_id` as in the orders. Write the bundle's column to the CRM's account field."
+        ),
+        change_impact=(
+            "Is expected orders times AOV: falls with attrition, rises with AOV and revenue per customer, a year ahead."
+        ),
+        chart="bar",
     ),
     KpiDefinition(
         name="units_per_customer",
