@@ -53,7 +53,10 @@ OVERALL: list[tuple[str, Basis, float]] = [
 
 def test_the_list_names_every_figure_of_the_registry() -> None:
     assert {(name, basis) for name, basis, _ in OVERALL} == {
-        (name, basis) for name, definition in REGISTRY.items() for basis in definition.bases
+        (name, basis)
+        for name, definition in REGISTRY.items()
+        for basis in definition.bases
+        if basis != "forecast"  # needs a model: test_lifetime_kpi.py
     }
 
 
