@@ -91,7 +91,7 @@ def test_the_command_reads_a_bundle(model: OfferModel, tmp_path: Path) -> None:
         f"--out={out}",
     ]
     with pytest.raises(SystemExit) as end:
-        main(["kpis", *given, "--format=json", f"--out={out}"], KNOWN)
+        main(["kpis", *arguments], KNOWN)
     assert not end.value.code
     (value,) = [item for item in json.loads(out.read_text("utf-8"))["values"] if item["kpi"] == KPI]
     assert (value["basis"], value["numerator"], value["denominator"], value["value"]) == ("forecast", 300.0, 3, 100.0)
