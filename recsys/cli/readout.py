@@ -39,7 +39,7 @@ def readout_command(
     arm: Annotated[str, typer.Option(help="Column of the arm.")] = "arm",
     control: Annotated[str, typer.Option(help="The arm that the others are compared with.")] = "control",
     metric: Annotated[
-        list[str] | None, typer.Option(help="NAME=COLUMN or NAME=COLUMN/COLUMN; the first mean decides.")
+        list[str] | None, typer.Option(help="NAME=COLUMN[/COLUMN] or NAME=quantile(COLUMN,0.9); first mean decides.")
     ] = None,
     unit: Annotated[str | None, typer.Option(help="Column of the account; default: every row is a unit.")] = None,
     covariate: Annotated[list[str] | None, typer.Option(help="Pre-period values, NAME=COLUMN[+COLUMN].")] = None,

@@ -69,8 +69,9 @@ def readout(
         table: the units with their arm, and their values or, with `orders`, their accounts.
         arm: column of the arm.
         control: the arm that the others are compared with, as a text or as the column has it.
-        metrics: name -> column, or `("revenue", "orders")` for a ratio of two means; the first mean decides. With
-            `orders` the standard metrics (revenue per account, buyer rate, ...) stand before them.
+        metrics: name -> column, or `("revenue", "orders")` for a ratio of two means, or `"quantile(revenue,0.9)"`
+            for a quantile of the units; the first mean decides. With `orders` the standard metrics (revenue per
+            account, buyer rate, ...) stand before them.
         unit: column of the account; None: every row is a unit.
         covariates: metric -> column of its value from before the start, for CUPED.
         guardrails: metric -> how much worse is tolerable, and which way is good: `"0.01:lower"`, or `"2%:higher"`

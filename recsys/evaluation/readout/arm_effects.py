@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -15,6 +16,7 @@ from recsys.evaluation.statistics.column_facts import ColumnFacts
 from recsys.evaluation.statistics.effects import EffectConfig, EffectEstimate, difference
 from recsys.evaluation.statistics.metric import UNITS, Metric, Role
 from recsys.evaluation.statistics.moments import Moments
+from recsys.evaluation.statistics.quantiles import NO_QUANTILES, QuantileDifference, Quantiles
 from recsys.evaluation.statistics.randomisation import Tails, randomisation_interval
 from recsys.evaluation.statistics.significance_tests import adjusted_p_values, score_interval
 from recsys.experiments.known_metrics import MetricUnit
@@ -82,7 +84,7 @@ class Effect:
         role: what the metric is for.
         direction: which way is good.
         estimator: in words, with the cap where there is one.
-        control_mean: as it happened, without CUPED (capped where the estimator says so).
+        control_mean: as it happened, without CUPED (capped where the estimator says so); the quantile of a quantile.
         arm_mean: likewise.
         n_control: units.
         n_arm: units.
@@ -94,7 +96,7 @@ class Effect:
         relative_high: its upper limit.
         p_value: two-sided.
         p_adjusted: over the arms for the primary, over the family for secondary metrics and diagnostics.
-        anytime_low: interval at `1 - alpha` that holds at every look.
+        anytime_low: interval at `1 - alpha` that holds at every look; NaN of a quantile, for which none is known.
         anytime_high: its upper limit.
         standard_error: of the effect.
         degrees_of_freedom: Welch-Satterthwaite.
@@ -158,12 +160,16 @@ def effects_of(
     tails: Mapping[tuple[str, str], Tails],
     *,
     use_cuped: bool = True,
+    quantiles: Quantiles = NO_QUANTILES,
 ) -> tuple[Effect, ...]:
-    """Return one effect an arm and metric, p-values adjusted over their families."""
+    """Return one effect an arm and metric, p-values adjusted over their families; of quantiles those that are given."""
     found = [
         _effect(by_arm, arm, metric, design, config, facts, tails.get((metric.name, arm)), use_cuped=use_cuped)
+        if metric.value.quantile is None
+        else _quantile_effect(quantiles[metric.name, arm], arm, metric, is_final=design.stage.is_final)
         for metric in design.metrics
         for arm in design.treatments
+        if metric.value.quantile is None or (metric.name, arm) in quantiles
     ]
     families = (
         [i for i, effect in enumerate(found) if effect.role == "primary"],
@@ -229,6 +235,44 @@ def _effect(
         unit=_unit(metric, facts),
         currency=metric.currency,
         tails=tails,
+    )
+
+
+def _quantile_effect(found: QuantileDifference, arm: str, metric: Metric, *, is_final: bool) -> Effect:
+    """No anytime-valid interval is known for a quantile: before the end nothing may be read off it."""
+    low, high = float(found.low), float(found.high)
+    return Effect(
+        metric=metric.name,
+        arm=arm,
+        role=metric.role,
+        direction=metric.direction,
+        estimator=f"difference of {metric.value.quantile:g} quantiles of units, order statistics",
+        control_mean=float(found.control),
+        arm_mean=float(found.arm),
+        n_control=found.n_control,
+        n_arm=found.n_arm,
+        effect=float(found.arm - found.control),
+        effect_low=low,
+        effect_high=high,
+        relative=None,
+        relative_low=None,
+        relative_high=None,
+        p_value=float(found.p_value),
+        p_adjusted=float(found.p_value),
+        anytime_low=math.nan,
+        anytime_high=math.nan,
+        standard_error=float(found.se),
+        degrees_of_freedom=math.nan,
+        variance_ratio=1.0,
+        decision_low=low if is_final else math.nan,
+        decision_high=high if is_final else math.nan,
+        decided_by="fixed" if is_final else "anytime",
+        margin=None,
+        is_non_inferior=None,
+        is_harmed=False,
+        denominator_metric=None,
+        unit=metric.unit,
+        currency=metric.currency,
     )
 
 

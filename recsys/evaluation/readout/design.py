@@ -183,6 +183,8 @@ def metrics_of(
     _refuse_unknown("covariate", before, values)
     _refuse_unknown("guardrail", guardrails, values)
     _refuse_unknown("money", dict.fromkeys(money), values)
+    refuse_quantiles("covariate", before)
+    _refuse_quantile_roles(values, {"covariate": before, "guardrail": guardrails})
     chosen = _primary(values, guardrails, primary)
     found = [
         _metric(name, value, before.get(name), guardrails.get(name), is_primary=name == chosen)
@@ -198,7 +200,7 @@ def metrics_of(
 
 def _primary(values: Mapping[str, Ratio], guardrails: Mapping[str, Margin], named: str | None) -> str | None:
     if named is None:
-        means = (name for name, value in values.items() if value.denominator is None and name not in guardrails)
+        means = (name for name, value in values.items() if value.is_mean and name not in guardrails)
         return next(means, None)
     if named not in values:
         raise ReadoutError(f"primary {named!r} is no metric, must be one of {', '.join(values)}")
@@ -207,9 +209,37 @@ def _primary(values: Mapping[str, Ratio], guardrails: Mapping[str, Margin], name
             f"primary {named!r} is a ratio, must be a mean per assigned unit: the treatment moves the denominator; "
             "decide on revenue or margin per unit and read the ratio as a diagnostic"
         )
+    if values[named].quantile is not None:
+        raise ReadoutError(
+            f"primary {named!r} is a quantile, must be a mean per assigned unit: what a quantile gains is no sum of "
+            "money; decide on the mean and read the quantile beside it"
+        )
     if named in guardrails:
         raise ReadoutError(f"primary {named!r} is a guardrail too, must be one of both")
     return named
+
+
+def _refuse_quantile_roles(values: Mapping[str, Ratio], given: Mapping[str, Mapping[str, object]]) -> None:
+    for option, named in given.items():
+        for name in named:
+            if values[name].quantile is not None:
+                raise ReadoutError(
+                    f"{option} of {name!r}, must be of a mean or a ratio: a quantile of units is a secondary metric "
+                    f"without margin or covariate; leave out the {option}"
+                )
+
+
+def refuse_quantiles(option: str, given: Mapping[str, Ratio]) -> None:
+    """Check that what is no metric is a mean or a ratio.
+
+    Raises:
+        ReadoutError: one is a quantile.
+    """
+    for name, value in given.items():
+        if value.quantile is not None:
+            raise ReadoutError(
+                f"{option} {name!r} = {value.formula}, must be a column or a ratio: only a metric can be a quantile"
+            )
 
 
 def _refuse_unknown(option: str, given: Mapping[str, object], known: Mapping[str, Ratio]) -> None:
@@ -252,7 +282,7 @@ def _with_denominators(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
     A denominator from before the start can't have moved.
     """
     past = {column for metric in metrics if metric.before for column in metric.before.columns}
-    means = {metric.value.numerator: metric.name for metric in metrics if metric.value.denominator is None}
+    means = {metric.value.numerator: metric.name for metric in metrics if metric.value.is_mean}
     found: list[Metric] = []
     added: list[Metric] = []
     for metric in metrics:

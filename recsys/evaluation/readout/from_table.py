@@ -28,6 +28,7 @@ from recsys.evaluation.readout.design import (
     Stage,
     metrics_of,
     refuse_missing,
+    refuse_quantiles,
     refuse_unread_times,
     smallest_arm,
 )
@@ -230,7 +231,13 @@ def _with_joined(units: UnitTable, metrics: Sequence[Metric]) -> UnitTable:
 def design_of(
     name: str, form: TableSpec, metrics: tuple[Metric, ...], units: UnitTable, config: ReadoutConfig, now: datetime
 ) -> Design:
-    """Return the design that a form and a table give."""
+    """Return the design that a form and a table give.
+
+    Raises:
+        ReadoutError: a quantile is asked of clusters, of yes and no, or with a cap.
+    """
+    refuse_quantiles("quality", form.quality)
+    _refuse_quantiles(form, metrics, units)
     shares = shares_of(form, units.arms)
     return Design(
         name=form.plan.plan.id if form.plan else name,
@@ -251,6 +258,20 @@ def design_of(
     )
 
 
+def _refuse_quantiles(form: TableSpec, metrics: Sequence[Metric], units: UnitTable) -> None:
+    for metric in (metric for metric in metrics if metric.value.quantile is not None):
+        said = f"metric {metric.name!r} = {metric.value.formula}"
+        if form.cluster is not None:
+            raise ReadoutError(
+                f"{said} with cluster {form.cluster!r}, must be of units assigned by themselves: units of one cluster "
+                "are alike, and an interval from their order would be too short; leave out the quantile"
+            )
+        if units.facts[metric.value.numerator].is_binary:
+            raise ReadoutError(f"{said} is of yes and no, must be of amounts; give the column as a mean")
+        if metric.name in form.caps:
+            raise ReadoutError(f"cap of {metric.name!r}, must be of a mean or a ratio: {said} needs none")
+
+
 def chain_of(chain: tuple[str, ...], cluster: str | None) -> tuple[str, ...]:
     """Return the columns of a decomposition; over sums of clusters the number of their units stands before."""
     return (UNITS, *chain) if chain and cluster else chain
@@ -258,7 +279,7 @@ def chain_of(chain: tuple[str, ...], cluster: str | None) -> tuple[str, ...]:
 
 def _yes_or_no(form: TableSpec) -> tuple[str, ...]:
     """Columns that are means per unit and no part of a ratio: 0 and 1 say there whether, not how often."""
-    means = [ratio.numerator for ratio in form.metrics.values() if ratio.denominator is None]
+    means = [ratio.numerator for ratio in form.metrics.values() if ratio.is_mean]
     counted = {column for ratio in form.metrics.values() if ratio.denominator for column in ratio.columns}
     return tuple(dict.fromkeys(column for column in means if column not in counted))
 

@@ -19,8 +19,8 @@ from recsys.evaluation.readout.units import ARM, UnitTable
 from recsys.evaluation.readout.verdict import VerdictOverride, decide_verdict, evidence_of
 from recsys.evaluation.statistics.column_facts import ColumnFacts
 from recsys.evaluation.statistics.decomposition import Decomposition, decompose
-from recsys.evaluation.statistics.metric import Ratio
 from recsys.evaluation.statistics.moments import Moments, Sums
+from recsys.evaluation.statistics.quantiles import Quantiles, quantile_difference
 from recsys.evaluation.statistics.randomisation import Tails
 
 
@@ -62,6 +62,7 @@ class Measured:
         levels: moments by segment and level.
         notes: sentences about the data.
         caps: by column.
+        quantiles: the difference of each metric that is a quantile, by metric and arm.
     """
 
     unit: str
@@ -75,6 +76,7 @@ class Measured:
     levels: Mapping[str, Mapping[str, Moments]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     caps: Mapping[str, float] = field(default_factory=dict)
+    quantiles: Quantiles = field(default_factory=dict)
 
 
 DEFAULT_READOUT = ReadoutConfig()
@@ -119,6 +121,7 @@ def analyse_units(
         levels={name: analysed.moments_by(name, primary.columns) for name in design.segments} if primary else {},
         notes=units.notes,
         caps=caps,
+        quantiles=_quantiles_of(units, design, config),
     )
     found = judge(measured, design, config, times=times, override=override)
     grid = sensitivity_grid(units, design, config, found.verdict, health, times.windows, times.window)
@@ -143,7 +146,7 @@ def judge(
     if override is not None and not override.reason.strip():
         raise ReadoutError(f"override {override.verdict!r} without a reason, must have one; give it as reason")
     by_arm = {arm: measured.moments[measured.arms.index(arm)] for arm in design.shares}
-    effects = effects_of(by_arm, design, config, measured.facts, measured.tails)
+    effects = effects_of(by_arm, design, config, measured.facts, measured.tails, quantiles=measured.quantiles)
     verdict = decide_verdict(evidence_of(effects, design, config), measured.health, design.stage, override)
     segments, segment_sums = segment_effects(measured.levels, measured.arms, design, config)
     return Readout(
@@ -168,8 +171,8 @@ def judge(
         novelty=times.novelty,
         histogram=None,
         notes=measured.notes + _notes(design, measured.health),
-        metric_columns={metric.name: _formula(metric.value) for metric in design.metrics},
-        covariates={metric.name: _formula(metric.before) for metric in design.metrics if metric.before},
+        metric_columns={metric.name: metric.value.formula for metric in design.metrics},
+        covariates={metric.name: metric.before.formula for metric in design.metrics if metric.before},
         caps=measured.caps,
         planned_units=config.planned_units,
         sums=(Sums("all", measured.arms, measured.moments), *segment_sums, *times.sums),
@@ -245,8 +248,29 @@ def refuse_zero_denominators(by_arm: Mapping[str, Moments], design: Design) -> N
                 if moments.mean[moments.at(ratio.denominator)] == 0:
                     raise ReadoutError(
                         f"{ratio.denominator!r} adds up to 0 in arm {arm!r}, must be above: {metric.name!r} = "
-                        f"{_formula(ratio)} has no value there; leave it out or wait for the first"
+                        f"{ratio.formula} has no value there; leave it out or wait for the first"
                     )
+
+
+def _quantiles_of(units: UnitTable, design: Design, config: ReadoutConfig) -> Quantiles:
+    """The metrics that are quantiles, of values as they are: an upper quantile needs no cap."""
+    found = {}
+    for metric in design.metrics:
+        column, quantile = metric.value.numerator, metric.value.quantile
+        if quantile is None:
+            continue
+        values = {arm: units.rows(arm, [column])[column] for arm in design.shares}
+        for arm, own in values.items():
+            lowest = own.min()
+            tied = (own == lowest).mean()
+            if tied >= quantile:
+                raise ReadoutError(
+                    f"{metric.name!r} = {metric.value.formula} is {lowest:g} in arm {arm!r}, the value of {tied:.1%} "
+                    f"of its units, must lie above that share; give a quantile well above {tied:.3g}"
+                )
+        for arm in design.treatments:
+            found[metric.name, arm] = quantile_difference(values[design.control], values[arm], quantile, config.alpha)
+    return found
 
 
 def _decompositions(by_arm: Mapping[str, Moments], design: Design, config: ReadoutConfig) -> tuple[Decomposition, ...]:
@@ -289,10 +313,11 @@ def _notes(design: Design, health: tuple[HealthCheck, ...]) -> tuple[str, ...]:
     missing = [name for name in (design.plan.plan.secondary if design.plan else ()) if name not in names]
     if missing:
         notes.append(f"secondary metrics of the plan that are not measured here: {', '.join(missing)}")
+    of_units = [metric.name for metric in design.metrics if metric.value.quantile is not None]
+    if of_units and not design.stage.is_final:
+        notes.append(
+            f"no anytime-valid interval of a quantile is known: {', '.join(of_units)} can be read once, at the end"
+        )
     if design.primary is None:
         notes.append("no metric is a mean per unit, so that none can decide")
     return tuple(notes)
-
-
-def _formula(ratio: Ratio) -> str:
-    return f"{ratio.numerator} / units" if ratio.is_mean else " / ".join(ratio.columns)

@@ -1,8 +1,9 @@
-"""What is measured: one metric is a mean over units, or a ratio of two means."""
+"""What is measured: one metric is a mean over units, a ratio of two means, or a quantile of units."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -18,15 +19,17 @@ UNITS = "__units"
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """The mean of a column over units, or the ratio of two such means.
+    """The mean of a column over units, or the ratio of two such means; or, in its place, a quantile of the units.
 
     Attributes:
         numerator: a column with one value a unit.
         denominator: another; None means 1, so that the ratio is a mean.
+        quantile: the quantile of the column's values over units, between 0 and 1; None: the mean.
     """
 
     numerator: str
     denominator: str | None = None
+    quantile: float | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -36,7 +39,14 @@ class Ratio:
     @property
     def is_mean(self) -> bool:
         """Whether it is a mean over units, of units by themselves or in clusters."""
-        return self.denominator in {None, UNITS}
+        return self.denominator in {None, UNITS} and self.quantile is None
+
+    @property
+    def formula(self) -> str:
+        """How it is worked out, as `revenue / orders`."""
+        if self.quantile is not None:
+            return f"quantile({self.numerator},{self.quantile:g})"
+        return f"{self.numerator} / units" if self.is_mean else " / ".join(self.columns)
 
     def by_cluster(self) -> Ratio:
         """Return the same figure over sums of clusters: a mean per unit becomes a ratio of two sums."""
@@ -91,36 +101,69 @@ class Metric:
 
 
 def parse_ratios(option: str, texts: Sequence[str]) -> dict[str, Ratio]:
-    """Return the ratios of `NAME=COLUMN` or `NAME=COLUMN/COLUMN`, in order.
+    """Return the ratios of `NAME=COLUMN`, `NAME=COLUMN/COLUMN` or `NAME=quantile(COLUMN,SHARE)`, in order.
 
     Raises:
         ReadoutError: a text has another form, or a name stands twice.
 
     Example:
         >>> parse_ratios("metrics", ["aov=revenue/orders"])
-        {'aov': Ratio(numerator='revenue', denominator='orders')}
+        {'aov': Ratio(numerator='revenue', denominator='orders', quantile=None)}
     """
     found: dict[str, Ratio] = {}
     for text in texts:
         name, _, columns = text.partition("=")
-        parts = [part.strip() for part in columns.split("/")]
+        of_units = parse_quantile(columns)
+        parts = [columns] if of_units else [part.strip() for part in columns.split("/")]
         if not name.strip() or len(parts) > 2 or not all(parts):
-            raise ReadoutError(f"{option} {text!r}, must be NAME=COLUMN or NAME=COLUMN/COLUMN")
+            raise ReadoutError(
+                f"{option} {text!r}, must be NAME=COLUMN or NAME=COLUMN/COLUMN, or NAME=quantile(COLUMN,0.9)"
+            )
         if name.strip() in found:
             raise ReadoutError(f"{option} {name.strip()!r} stands twice, each name must be its own")
-        found[name.strip()] = Ratio(parts[0], parts[1] if len(parts) == 2 else None)
+        _refuse_quantile_parts(f"{option} {name.strip()!r}", parts, of_units)
+        found[name.strip()] = of_units or Ratio(parts[0], parts[1] if len(parts) == 2 else None)
     return found
 
 
+_QUANTILE: Final = re.compile(r"\s*quantile\(\s*(.+?)\s*,\s*([0-9.]+)\s*\)\s*")
+
+
+def parse_quantile(text: str) -> Ratio | None:
+    """Return the quantile of `quantile(COLUMN,SHARE)`; None where the text names a column.
+
+    Raises:
+        ReadoutError: the share is none.
+
+    Example:
+        >>> parse_quantile("quantile(revenue,0.9)")
+        Ratio(numerator='revenue', denominator=None, quantile=0.9)
+    """
+    found = _QUANTILE.fullmatch(text)
+    if found is None:
+        return None
+    share = _number(found[2])
+    if share is None or not 0 < share < 1:
+        raise ReadoutError(f"{text.strip()}, must be a share between 0 and 1, as quantile({found[1]},0.9)")
+    return Ratio(found[1], quantile=share)
+
+
+def _refuse_quantile_parts(what: str, parts: Sequence[str], of_units: Ratio | None) -> None:
+    if of_units is None and any("quantile(" in part for part in parts):
+        raise ReadoutError(
+            f"{what} == {'/'.join(parts)}, must be quantile(COLUMN,0.9) by itself: it is no part of a ratio"
+        )
+
+
 def ratios_of(what: str, named: object) -> dict[str, Ratio]:
-    """Return the ratios of a mapping: name -> column, or a pair of columns.
+    """Return the ratios of a mapping: name -> column, a pair of columns, or `quantile(COLUMN,SHARE)`.
 
     Raises:
         ReadoutError: it has another form.
 
     Example:
         >>> ratios_of("metrics", {"aov": ("revenue", "orders")})
-        {'aov': Ratio(numerator='revenue', denominator='orders')}
+        {'aov': Ratio(numerator='revenue', denominator='orders', quantile=None)}
     """
     found: dict[str, Ratio] = {}
     for name, given in _items(what, named):
@@ -130,7 +173,9 @@ def ratios_of(what: str, named: object) -> dict[str, Ratio]:
                 f"{what} {name!r} == {given!r}, must be a column or a pair of columns; give 'revenue', or "
                 "('revenue', 'orders') for a ratio"
             )
-        found[name] = Ratio(*columns)
+        of_units = parse_quantile(columns[0]) if len(columns) == 1 else None
+        _refuse_quantile_parts(f"{what} {name!r}", columns, of_units)
+        found[name] = of_units or Ratio(*columns)
     return found
 
 

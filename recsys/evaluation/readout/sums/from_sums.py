@@ -21,13 +21,14 @@ from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.readout.sums.group_sums import GroupSums, read_group_sums
 from recsys.evaluation.readout.tails import decision_alpha
 from recsys.evaluation.readout.verdict import VerdictOverride
-from recsys.evaluation.statistics.metric import UNITS, Metric, Ratio
+from recsys.evaluation.statistics.metric import UNITS, Metric, Ratio, parse_quantile
 from recsys.evaluation.statistics.moments import Moments, Sums
+from recsys.evaluation.statistics.quantiles import NO_QUANTILES, QuantileDifference, Quantiles
 from recsys.evaluation.statistics.randomisation import Tails, tails_of_sums
 
 NEEDS_ROWS = (
     "judged by sums: not checked, as it needs rows, are units in several arms, several rows of a unit, outliers, "
-    "the distribution of values, caps and the sensitivity grid"
+    "the distribution of values, quantiles, caps and the sensitivity grid"
 )
 
 
@@ -114,6 +115,7 @@ def stored_readout(path: Path, *, override: VerdictOverride | None = None) -> Re
         tails=_stored_tails(written),
         unit=written["unit"],
         caps=written["caps"],
+        quantiles=_stored_quantiles(written),
         override=override,
     )
 
@@ -126,6 +128,7 @@ def _judged(
     tails: Mapping[tuple[str, str], Tails] | None = None,
     unit: str = "account",
     caps: Mapping[str, float] | None = None,
+    quantiles: Quantiles = NO_QUANTILES,
     override: VerdictOverride | None = None,
 ) -> Readout:
     facts = sums.facts()
@@ -145,6 +148,7 @@ def _judged(
         levels=sums.levels,
         notes=(NEEDS_ROWS,),
         caps=caps or {},
+        quantiles=quantiles,
     )
     times = TimeViews(
         looks=_looks(sums, design, config),
@@ -191,6 +195,7 @@ def _refuse_rows(form: TableSpec, config: ReadoutConfig) -> None:
         "attributed": form.attributed,
         "aggregate": form.aggregate,
         "cap": config.cap_percentile or form.caps,
+        "quantile": [name for name, ratio in form.metrics.items() if ratio.quantile is not None],
     }
     for name, given in asked.items():
         if given and not (form.plan and name in {"segment", "cap"}):
@@ -244,7 +249,27 @@ def _stored_metrics(written: Mapping[str, Any]) -> tuple[Metric, ...]:
     return tuple(found)
 
 
+def _stored_quantiles(written: Mapping[str, Any]) -> Quantiles:
+    """Sums do not tell quantiles: they stay as they were written."""
+    return {
+        (effect["metric"], effect["arm"]): QuantileDifference(
+            control=effect["control_mean"],
+            arm=effect["arm_mean"],
+            n_control=effect["n_control"],
+            n_arm=effect["n_arm"],
+            low=effect["effect_low"],
+            high=effect["effect_high"],
+            se=effect["standard_error"],
+            p_value=effect["p_value"],
+        )
+        for effect in written["effects"]
+        if parse_quantile(written["metric_columns"][effect["metric"]]) is not None
+    }
+
+
 def _ratio(formula: str) -> Ratio:
+    if of_units := parse_quantile(formula):
+        return of_units
     top, _, below = formula.rpartition(" / ")
     return Ratio(top) if below == "units" else Ratio(top, below)
 

@@ -63,7 +63,9 @@ def difference_words(value: float, effect: Effect, *, signed: bool = False) -> s
 
 
 def limits_words(low: float, high: float, effect: Effect) -> str:
-    """Return the limits of an interval of the effect, the unit once."""
+    """Return the limits of an interval of the effect, the unit once; where there is none, that it is missing."""
+    if math.isnan(low):
+        return "not available"
     places = decimals_of(effect.standard_error, effect.unit)
     factor = 100 if effect.unit == "share" else 1
     first, last = (_figure(factor * limit, places, signed=True) for limit in (low, high))
