@@ -36,6 +36,9 @@ def readout_command(
         typer.Option(help="One row an arm: n, x_mean, x_variance or x_sum, x_squares; or a readout.json."),
     ] = None,
     day: Annotated[str | None, typer.Option(help="With --sums: column of the day, its rows hold sums to date.")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="With --sums in ASOS' layout: one of its experiment_id.")
+    ] = None,
     arm: Annotated[str, typer.Option(help="Column of the arm.")] = "arm",
     control: Annotated[str, typer.Option(help="The arm that the others are compared with.")] = "control",
     metric: Annotated[
@@ -107,6 +110,8 @@ def readout_command(
         found = _from_store(store, experiment_id, moment or now, decided, accounts, currency)
         _report(found, out, mlflow_run)
         return
+    if experiment is not None and sums is None:
+        raise ReadoutError("--experiment without --sums, must go with sums of several; name a store's by itself")
     if accounts is not None:
         raise ReadoutError("--accounts with --data, must go with an experiment of the store; name columns by --segment")
     form = with_plan(
@@ -143,7 +148,7 @@ def readout_command(
         cap_percentile=_caps(cap or []).get(""),
     )
     if sums is not None:
-        found = sums_readout(sums, form, config, now=moment or now, day=day, override=decided)
+        found = sums_readout(sums, form, config, now=moment or now, day=day, experiment=experiment, override=decided)
     elif orders is None:
         found = table_readout(data, form, config, now=moment or now, override=decided)
     else:

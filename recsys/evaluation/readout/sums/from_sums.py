@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys.data.sources import DataSource
+from recsys.data.sources import DataSource, connect, open_source
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.design import FINISHED, INTERIM, Design, ReadoutConfig, metrics_of, smallest_arm
 from recsys.evaluation.readout.from_table import TableSpec, shares_of, stage_of
@@ -19,6 +19,7 @@ from recsys.evaluation.readout.over_time import Look, look_of
 from recsys.evaluation.readout.pipeline import Measured, TimeViews, judge, refuse_unfit, refuse_zero_denominators
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.readout.sums.group_sums import GroupSums, read_group_sums
+from recsys.evaluation.readout.sums.long_layout import TIME, is_long, read_long
 from recsys.evaluation.readout.tails import decision_alpha
 from recsys.evaluation.readout.verdict import VerdictOverride
 from recsys.evaluation.statistics.metric import UNITS, Metric, Ratio, parse_quantile
@@ -39,9 +40,10 @@ def sums_readout(
     *,
     now: datetime,
     day: str | None = None,
+    experiment: str | None = None,
     override: VerdictOverride | None = None,
 ) -> Readout:
-    """Return the readout of a table of sums, one row an arm, or an arm and day.
+    """Return the readout of a table of sums, one row an arm, or an arm and day, or in the layout of ASOS' data.
 
     Args:
         table: `n` and, for each column, mean and variance or sum and sum of squares; see `read_group_sums`.
@@ -49,6 +51,7 @@ def sums_readout(
         config: alpha, margins.
         now: tells how far a planned run has come; unused without a plan.
         day: column of the day; its rows hold sums to date and give the course of the effect.
+        experiment: which one of a table in ASOS' layout, where it has several; its metrics are named by their ids.
         override: a decision against the rules, with its reason.
 
     Raises:
@@ -56,6 +59,18 @@ def sums_readout(
         ReadoutError: the sums can't be read out, or the form asks for what needs rows.
     """
     _refuse_rows(form, config)
+    name = Path(str(table)).name if isinstance(table, str | Path) else "sums"
+    notes: tuple[str, ...] = ()
+    opened = open_source(connect(), table, name="sums").table
+    if is_long(opened.columns):
+        named = [column for ratio in form.metrics.values() for column in ratio.columns]
+        long = read_long(opened, named, experiment, arm=form.arm, control=form.control)
+        table, day, name, notes = long.table, TIME, long.experiment, long.notes
+    elif experiment is not None:
+        raise ReadoutError(
+            f"experiment {experiment!r}, must go with sums by experiment_id, variant_id, metric_id and {TIME}; "
+            "leave it out"
+        )
     metrics = metrics_of(
         form.metrics,
         before=form.before,
@@ -68,7 +83,7 @@ def sums_readout(
     sums = read_group_sums(table, arm=form.arm, metrics=metrics, day=day)
     shares = shares_of(form, sums.arms)
     design = Design(
-        name=form.plan.plan.id if form.plan else Path(str(table)).name if isinstance(table, str | Path) else "sums",
+        name=form.plan.plan.id if form.plan else name,
         control=form.control,
         shares=shares,
         metrics=metrics,
@@ -77,7 +92,7 @@ def sums_readout(
         has_plan_hash=form.has_plan_hash,
         shares_are_stated=bool(form.shares) or form.plan is not None,
     )
-    return _judged(sums, design, config, override=override)
+    return _judged(sums, design, config, notes=notes, override=override)
 
 
 def stored_readout(path: Path, *, override: VerdictOverride | None = None) -> Readout:
@@ -129,6 +144,7 @@ def _judged(
     unit: str = "account",
     caps: Mapping[str, float] | None = None,
     quantiles: Quantiles = NO_QUANTILES,
+    notes: tuple[str, ...] = (),
     override: VerdictOverride | None = None,
 ) -> Readout:
     facts = sums.facts()
@@ -146,7 +162,7 @@ def _judged(
         tails=known,
         health=health_checks(sums, sums.moments, design, config, log, known),
         levels=sums.levels,
-        notes=(NEEDS_ROWS,),
+        notes=(NEEDS_ROWS, *notes),
         caps=caps or {},
         quantiles=quantiles,
     )
