@@ -64,7 +64,7 @@ def quantile_difference(control: FloatArray, arm: FloatArray, quantile: float, a
     Example:
         >>> found = quantile_difference(np.arange(100.0), np.arange(100.0) + 50, 0.5, 0.05)
         >>> float(found.arm - found.control), round(float(found.low)), round(float(found.high))
-        (50.0, 36, 64)
+        (50.0, 35, 65)
     """
     c_low, c, c_high = _limits(control, quantile, alpha)
     a_low, a, a_high = _limits(arm, quantile, alpha)
