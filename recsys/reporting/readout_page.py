@@ -13,7 +13,7 @@ from recsys.evaluation.readout.arm_effects import Effect
 from recsys.evaluation.readout.breakdowns import Histogram, SegmentEffect
 from recsys.evaluation.readout.over_time import Look, Novelty
 from recsys.evaluation.readout.results import Readout
-from recsys.evaluation.readout.wording.sentences import amount, difference_words
+from recsys.evaluation.readout.wording.sentences import INTERVAL_WORDS, amount, difference_words
 from recsys.evaluation.statistics.decomposition import Decomposition
 from recsys.reporting.formatting import (
     decision_text,
@@ -59,6 +59,7 @@ def html_page(readout: Readout) -> str:
         interval=interval,
         timing=timing_parts(readout.timing),
         summary=summary_of(readout),
+        interval_words=INTERVAL_WORDS,
         interim=is_interim(readout),
         mean=lambda value, effect: _unbroken(amount(value, effect)),
         change=lambda effect: _unbroken(difference_words(effect.effect, effect, signed=True)),

@@ -138,9 +138,7 @@ def _worth(readout: Readout, primary: Effect) -> str:
     impact = next((money for money in readout.money if money.arm == primary.arm), None)
     if impact is None:
         return f"not in money: {metric_words(primary.metric)} is no amount of money."
-    low, high = (
-        _money(limit * impact.n_units, impact.currency) for limit in (primary.decision_low, primary.decision_high)
-    )
+    low, high = (_money(limit, impact.currency) for limit in (impact.low, impact.high))
     total = _money(impact.total, impact.currency)
     return f"{total} over the {impact.n_units:,} units of the arm so far, between {low} and {high}."
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from recsys.evaluation.readout.arm_effects import Effect, MonetaryImpact
 from recsys.evaluation.readout.results import Readout
-from recsys.evaluation.readout.wording.sentences import amount, difference_words
+from recsys.evaluation.readout.wording.sentences import INTERVAL_WORDS, amount, difference_words
 from recsys.reporting.formatting import (
     decision_text,
     interval,
@@ -101,7 +101,8 @@ def _worth(readout: Readout) -> Iterator[str]:
     for money in readout.money:
         yield (
             f"- {money.arm}: {_with_currency(money)} in {money.metric} over {money.n_units:,} units, "
-            f"{percent(money.coverage, signed=False)} interval {interval(money.low, money.high)}"
+            f"{percent(money.coverage, signed=False)} {INTERVAL_WORDS[money.decided_by]} interval "
+            f"{interval(money.low, money.high)}"
         )
     for share in readout.incremental:
         told = percent(share.share, signed=False) if share.share is not None else "too little attributed for a share"

@@ -26,7 +26,8 @@ from recsys.evaluation.kpis.values import Missing
 from recsys.ladder.tiers import edges_of
 
 _NO_MODEL = (
-    "not computable: no model's expectations are given; name a trained bundle as --model, or give lifetime_values"
+    "not computable: no model's expectations are given; give lifetime_values of a trained bundle, as "
+    "`offers kpis --model BUNDLE` reads them"
 )
 _NO_LOG = "not computable: there is no event log; name one as events"
 _NO_LADDER = "organic upsell is not computable: there are no upgrade edges; give upgrades, or tiers of the products"

@@ -31,12 +31,13 @@ class MonetaryImpact:
         arm: the arm.
         metric: the primary metric.
         total: effect x units of the arm.
-        low: fixed-horizon interval.
+        low: of the interval that decides.
         high: its upper limit.
         n_units: units of the arm.
         coverage: of the interval.
         share_of_units: units of the arm among all assigned.
         currency: of the money; None where it is not known.
+        decided_by: which kind of interval that is.
     """
 
     arm: str
@@ -48,6 +49,7 @@ class MonetaryImpact:
     coverage: float
     share_of_units: float
     currency: str | None = None
+    decided_by: Decider = "fixed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,19 +352,20 @@ def _known(value: object) -> float | None:
 
 
 def money_of(effects: Sequence[Effect], counts: Mapping[str, int], config: ReadoutConfig) -> tuple[MonetaryImpact, ...]:
-    """Return the primary effect times the units of each arm, where it is money, with its fixed-horizon interval."""
-    everybody = sum(counts.values())
+    """Return the primary effect times the units of each arm, where it is money, with the interval that decides."""
+    everybody, n_arms = sum(counts.values()), len(counts) - 1
     return tuple(
         MonetaryImpact(
             arm=effect.arm,
             metric=effect.metric,
             total=effect.effect * counts[effect.arm],
-            low=effect.effect_low * counts[effect.arm],
-            high=effect.effect_high * counts[effect.arm],
+            low=effect.decision_low * counts[effect.arm],
+            high=effect.decision_high * counts[effect.arm],
             n_units=counts[effect.arm],
-            coverage=1 - config.alpha,
+            coverage=1 - config.alpha / n_arms,
             share_of_units=counts[effect.arm] / everybody,
             currency=effect.currency,
+            decided_by=effect.decided_by,
         )
         for effect in effects
         if effect.role == "primary" and effect.unit == "money"

@@ -159,6 +159,15 @@ def test_before_the_end_the_anytime_valid_figures_stand_first() -> None:
     assert page.index("<th>fixed-horizon</th>") < page.index("<th>anytime-valid</th>")
 
 
+def test_money_has_the_interval_that_decides_at_an_early_look_too() -> None:
+    readout = BUILDERS["keep_running"]()
+    (impact,), primary = readout.money, readout.effect("revenue_per_account", "engine")
+    assert (primary.decided_by, impact.decided_by) == ("anytime", "anytime")
+    assert impact.low == pytest.approx(primary.anytime_low * impact.n_units)
+    assert impact.high == pytest.approx(primary.anytime_high * impact.n_units)
+    assert "95 % anytime-valid interval" in html_page(readout).split("<h3>Money</h3>")[1]
+
+
 def test_a_decision_that_is_stored_stands_first() -> None:
     moment = datetime(2026, 2, 1, tzinfo=UTC)
     decision = ExperimentDecision(
