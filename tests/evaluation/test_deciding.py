@@ -224,5 +224,9 @@ def test_the_journal_of_many_experiments_shrinks_what_was_shipped(plan: Experime
     (beside,) = found.programme.holdouts
     assert (beside.experiment_id, beside.cumulated.value) == ("no-offers version 1", pytest.approx(0.03))
     page = journal_page(found, NOW)
+    broken = plan.model_copy(update={"id": "broken"})
+    store.append([ExperimentRecord("broken", 1, canonical_json(broken), plan_hash(broken), broken.planned_start)])
+    store.append([replace(made, experiment_id="broken", effect=90.0, verdict="INVALID", override="SHIP")])
+    assert journal_of(store, NOW).programme.naive_total == found.programme.naive_total, "invalid data tell no effect"
     assert "<th>all that were shipped</th>" in page
     assert "all offers against none: no-offers version 1" in page

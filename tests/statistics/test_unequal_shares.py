@@ -83,7 +83,7 @@ def _trial(arm: np.ndarray, control: np.ndarray) -> Trial:
     effect, welch = float(found.effect), (float(found.low), float(found.high))
     if tails.is_fit:
         return Trial(effect, welch, welch, is_refused=False)
-    return Trial(effect, welch, randomisation_interval(effect, tails, float(control.mean())), is_refused=True)
+    return Trial(effect, welch, randomisation_interval(effect, tails, float(control.mean()), welch), is_refused=True)
 
 
 def _trials(n_arm: int, n_control: int, shape: float, n: int, *, lift: float = 1.0) -> Iterator[Trial]:
@@ -118,6 +118,20 @@ def test_the_power_is_that_of_the_fixed_interval_or_more() -> None:
     decides, welch = _errors([trial.decides for trial in trials])[0], _errors([trial.welch for trial in trials])[0]
     assert welch > 0.3
     assert decides >= 0.8 * welch
+
+
+def test_arms_of_like_size_are_covered_away_from_zero_too(band: Band) -> None:
+    """The randomisation interval alone, which takes all spread for the arm's, has its lower limit too high here."""
+    trials = []
+    for each in range(300):
+        rng = np.random.default_rng(each)
+        control, arm = (np.where(rng.random(n) < 0.3, rng.lognormal(3, 1, n), 0.0) for n in (600, 400))
+        trials.append(_trial(arm * 0.7, control))
+    truth = -0.3 * 0.3 * np.exp(3.5)
+    lower, upper = (np.array([trial.decides[side] for trial in trials]) for side in (0, 1))
+    assert any(trial.is_refused for trial in trials)
+    assert float((lower > truth).mean()) <= band(0.025, len(trials))[1]
+    assert float((upper < truth).mean()) <= band(0.025, len(trials))[1]
 
 
 class TestRandomisedLimits:

@@ -124,7 +124,8 @@ def _decided(entry: JournalEntry) -> DecidedExperiment | None:
         return None
     return DecidedExperiment(
         experiment_id=f"{entry.experiment_id} version {entry.version}",
-        verdict=cast("VerdictName", found.decided),
+        # what a person decided counts, but invalid data tell nothing of an effect, whoever shipped it
+        verdict="INVALID" if found.verdict == "INVALID" else cast("VerdictName", found.decided),
         effect=found.effect,
         standard_error=found.standard_error,
         control_mean=found.control_mean,

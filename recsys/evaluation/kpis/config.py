@@ -118,6 +118,9 @@ class KpiConfig(Config):
         strangers = [name for name in targets if name not in REGISTRY]
         if strangers:
             raise ValueError(f"no KPI is called {strangers[0]!r}; the names are {', '.join(REGISTRY)}")
+        for name, value in targets.items():
+            if REGISTRY[name].unit == "share" and not 0 <= value <= 1:
+                raise ValueError(f"{name} is a share, must be from 0 to 1: is {value:g} meant as {value:g}%?")
         return targets
 
     @property

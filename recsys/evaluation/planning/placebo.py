@@ -341,7 +341,8 @@ def _interval(
         if not tails.is_fit:
             mean = float(found.control_mean[at])
             scale = mean if may_scale and n_arm < n_control and mean > 0 else None
-            low[at], high[at] = randomisation_interval(float(found.effect[at]), tails, scale)
+            welch = (float(low[at]), float(high[at]))
+            low[at], high[at] = randomisation_interval(float(found.effect[at]), tails, scale, welch)
             randomised[at] = True
     return _Interval(low, high, found, randomised)
 

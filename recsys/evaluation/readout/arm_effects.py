@@ -307,7 +307,8 @@ def _deciding(
     if tails is not None and not tails.is_fit:
         scales = column is not None and column.low >= 0 and decided.n_arm < decided.n_control
         mean = float(decided.control_mean)
-        interval = randomisation_interval(float(decided.effect), tails, mean if scales and mean > 0 else None)
+        welch = (float(decided.low), float(decided.high))
+        interval = randomisation_interval(float(decided.effect), tails, mean if scales and mean > 0 else None, welch)
         return *interval, "randomisation"
     return float(decided.low), float(decided.high), "fixed"
 

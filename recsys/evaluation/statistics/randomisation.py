@@ -82,23 +82,30 @@ _LEAST_SCALE = 0.05
 """Below this an arm without any buyer is as likely as not: the upper limit would have no bound."""
 
 
-def randomisation_interval(effect: float, tails: Tails, scales_with: float | None) -> tuple[float, float]:
+def randomisation_interval(
+    effect: float, tails: Tails, scales_with: float | None, welch: tuple[float, float]
+) -> tuple[float, float]:
     """Return the interval of an effect from the quantiles of the difference over random assignments.
 
     Formula: `(effect - q) / (1 + q / m)` for both quantiles `q`: an effect that multiplies values by `1 + effect / m`
     widens the arm's spread likewise; without a scale `effect - q`. Zero lies inside in both or in neither.
 
+    That is exact without an effect. Away from zero it takes all spread for the arm's, which is wrong for arms of like
+    size: with 400 and 600 units and a true -30 % its lower limit lay above the truth in 9.6 %. So each limit is the
+    outer one of this interval and Welch's, which errs on one side only; a side errs no more often than the better.
+
     Args:
         effect: arm minus control.
         tails: with the quantiles.
+        welch: Welch's interval at the same level.
         scales_with: control's mean where the arm is the smaller one and no value is below zero; None for a shift.
     """
     assert tails.low is not None
     assert tails.high is not None
     if scales_with is None:
-        return effect - tails.high, effect - tails.low
+        return min(effect - tails.high, welch[0]), max(effect - tails.low, welch[1])
     low, high = ((effect - limit) / max(1 + limit / scales_with, _LEAST_SCALE) for limit in (tails.high, tails.low))
-    return low, high
+    return min(low, welch[0]), max(high, welch[1])
 
 
 def skewness_of(values: FloatArray) -> float:

@@ -66,6 +66,11 @@ def test_json_holds_every_figure(
     assert [item["kpi"] for item in document["not_computable"]] == ["customer_lifetime_value"], "it needs a model"
 
 
+def test_a_share_above_one_is_no_target(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*files(folder), "--target=upsell_ratio=25") != 0
+    assert "is 25 meant as 25%?" in " ".join(capsys.readouterr().err.split())
+
+
 def test_the_table_shows_value_change_target_and_what_to_ask(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*files(folder), "--period=quarter", "--by=channel", "--target=upsell_ratio=0.2") == 0
     text = capsys.readouterr().out

@@ -173,6 +173,9 @@ def _run(arguments: list[str]) -> None:
         (lambda f: f.assign(left_mean=["x", 1]), "'left_mean' has rows without a number"),
         (lambda f: pd.concat([f, f]), "4 rows of 2 arms, must be one row for each of a, c"),
         (lambda f: f.assign(orders_mean=[0.0, 1.0]), "'orders' adds up to 0 in arm 'a'"),
+        (lambda f: f.assign(n=[1, 900]), "'n' is .* must be whole numbers of units, 2 or more"),
+        (lambda f: f.assign(revenue_variance=-4.0), "'revenue' has the variance -4, must be 0 or more"),
+        (lambda f: f.assign(revenue_orders_covariance=1e6), "have a covariance beyond the product of their standard"),
     ],
 )
 def test_wrong_sums_are_a_sentence(change: Any, sentence: str) -> None:

@@ -133,13 +133,36 @@ def _look(
         )
     rows = frame.set_index(names).loc[list(arms)]
     n = _numbers(rows, N)
+    if (n < 2).any() or (n != np.floor(n)).any():
+        raise ReadoutError(f"{N!r} is {n.tolist()}{where}, must be whole numbers of units, 2 or more in each arm")
     mean, cov = np.zeros((len(arms), len(columns))), np.zeros((len(arms), len(columns), len(columns)))
     for at, name in enumerate(columns):
         mean[:, at], cov[:, at, at] = _of_column(rows, name, n)
     for first, second in (sorted(columns.index(name) for name in pair) for pair in pairs):
         value = _of_pair(rows, columns[first], columns[second], n, mean[:, first] * mean[:, second])
         cov[:, first, second] = cov[:, second, first] = value
+    _refuse_impossible(columns, mean, cov, where)
     return Moments(columns, n, mean, cov)
+
+
+def _refuse_impossible(columns: tuple[str, ...], mean: np.ndarray, cov: np.ndarray, where: str) -> None:
+    """No values have a variance below zero, or a covariance above the product of their spreads."""
+    variance = np.diagonal(cov, axis1=1, axis2=2)
+    rounding = 1e-9 * (1 + mean**2)
+    for at, name in enumerate(columns):
+        if (variance[:, at] < -rounding[:, at]).any():
+            raise ReadoutError(
+                f"{name!r} has the variance {variance[:, at].min():g}{where}, must be 0 or more: is {name}_squares the "
+                "sum of the squares of single units, and the variance one of units and not of means?"
+            )
+    spread = np.sqrt(np.maximum(variance, 0.0))
+    most = spread[:, :, None] * spread[:, None, :] * (1 + 1e-6) + np.sqrt(rounding[:, :, None] * rounding[:, None, :])
+    for _, first, second in np.argwhere(np.abs(cov) > most):
+        if first < second:
+            raise ReadoutError(
+                f"{columns[first]!r} and {columns[second]!r} have a covariance{where} beyond the product of their "
+                "standard deviations, must be at most that; is it the sum of products of single units?"
+            )
 
 
 def _of_column(rows: pd.DataFrame, name: str, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
