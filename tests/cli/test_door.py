@@ -28,7 +28,7 @@ def test_help_says_of_every_command_what_it_does(capsys: pytest.CaptureFixture[s
     listed = dict(line.split(maxsplit=1) for line in out.partition("Options:")[0].splitlines() if line.startswith("  "))
     assert list(listed) == list(commands())
     assert {"check", "train", "promote", "recommend", "serve"} <= set(listed)
-    assert listed["experiment"] == "Plan, start, watch, stop and read out an experiment."
+    assert listed["experiment"] == "Plan, start, watch, stop, read out and decide an experiment."
     assert listed["retention"] == "Drop decisions, outcomes, order lines and logins by age."
     for name, sentence in listed.items():
         assert sentence[0].isupper(), name
