@@ -306,8 +306,7 @@ def _deciding(
         return float(decided.effect) - half, float(decided.effect) + half, "pooled"
     if tails is not None and not tails.is_fit:
         scales = column is not None and column.low >= 0 and decided.n_arm < decided.n_control
-        mean = float(decided.control_mean)
-        welch = (float(decided.low), float(decided.high))
+        mean, welch = float(decided.control_mean), (float(decided.low), float(decided.high))
         interval = randomisation_interval(float(decided.effect), tails, mean if scales and mean > 0 else None, welch)
         return *interval, "randomisation"
     return float(decided.low), float(decided.high), "fixed"
