@@ -127,6 +127,7 @@ class TestListTrees:
         assert auto.order_choice_.taken == "pointwise"
         assert equal(auto.score(history, AS_OF), pointwise.score(history, AS_OF))
 
+    @pytest.mark.proof
     @pytest.mark.parametrize("objective", ["pointwise", "listwise"])
     def test_probabilities_are_calibrated_in_either_order(self, objective):
         history = draw_history(5, n_accounts=400)

@@ -150,6 +150,7 @@ def test_units_are_read_before_the_planned_end_and_what_comes_late_a_while_after
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 def test_workers_of_real_servers_that_start_after_the_planned_end(serve: Callable[..., Any], tmp_path: Path) -> None:
     """Whoever let the units in is gone; two worker processes each know them, and a second server does."""
     url, now = f"sqlite:///{tmp_path / 'offers.db'}", datetime.now(UTC)
