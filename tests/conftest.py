@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from recsys.data.dataset import Dataset, ReadSpec, read_dataset
+from recsys.data.history import History
+
 ROOT = Path(__file__).resolve().parent.parent
 WORKING_FOLDER = ROOT / "var"
 """Where commands keep stores, models and runs by default; a test has a folder of its own."""
@@ -45,6 +48,17 @@ def real_file(name: str) -> Path:
 def online_retail_path() -> Path:
     """The raw invoices of a UK gift wholesaler."""
     return real_file("online_retail_ii.parquet")
+
+
+@pytest.fixture(scope="session")
+def online_retail(online_retail_path: Path) -> Dataset:
+    """All of them, cleaned; read once, as that takes ten seconds."""
+    return read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii"))
+
+
+@pytest.fixture(scope="session")
+def online_retail_history(online_retail: Dataset) -> History:
+    return online_retail.history()
 
 
 @pytest.fixture(scope="session")

@@ -37,15 +37,10 @@ THOROUGH = ROOT / "training" / "configs" / "thorough.toml"
 TWO_STAGE = {6: 0.167, 8: 0.137}
 
 
-@pytest.fixture(scope="module")
-def history(online_retail_path: Path) -> History:
-    return read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii")).history()
-
-
-def test_the_best_single_methods_rank_as_known(history: History) -> None:
+def test_the_best_single_methods_rank_as_known(online_retail_history: History) -> None:
     """An independent run with cancelled lines dropped got 0.098 in June, from first purchases of the last month."""
     found = score_cutoffs(
-        history,
+        online_retail_history,
         BacktestConfig(cutoffs=CUTOFFS[:1]),
         baselines=lambda: (RecentlyPopularBaseline(30), UserKnnBaseline(100, 90.0, "latest")),
     )
@@ -179,15 +174,15 @@ def write_proofs(found: Backtest, watch: Stopwatch) -> dict[str, dict[str, Any]]
 
 @pytest.mark.proof
 @pytest.mark.timeout(7_200)
-def test_proof_of_the_engine(history: History, online_retail_path: Path, tmp_path: Path) -> None:
+def test_proof_of_the_engine(online_retail_history: History, online_retail_path: Path, tmp_path: Path) -> None:
     def read(cutoff: datetime) -> Dataset:
         return read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii", as_of=cutoff))
 
     config, watch = read_config(THOROUGH, TrainConfig), Stopwatch()
     ladder = freeze_ladder(read, CUTOFFS[0], config)
-    trainer = watch.timed(pipeline_trainer(read, history, config, ladder, tmp_path, watch.step))
+    trainer = watch.timed(pipeline_trainer(read, online_retail_history, config, ladder, tmp_path, watch.step))
     asked = BacktestConfig(cutoffs=CUTOFFS, climbs=config.ladder.climbs)
-    found = score_cutoffs(history, asked, trainers={SERVED: trainer}, ladder=ladder)
+    found = score_cutoffs(online_retail_history, asked, trainers={SERVED: trainer}, ladder=ladder)
     cutoffs = write_proofs(found, watch)
     write_plots(found, tmp_path / "plots")
     ratios = [

@@ -50,11 +50,6 @@ PROOF = Path(__file__).resolve().parents[2] / "docs" / "proof"
 
 
 @pytest.fixture(scope="module")
-def online_retail(online_retail_path: Path) -> History:
-    return read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii")).history()
-
-
-@pytest.fixture(scope="module")
 def groceries(groceries_path: Path) -> sp.csr_array:
     lines = pd.read_csv(groceries_path)
     basket, _ = pd.factorize(lines["basket_id"])
@@ -89,8 +84,8 @@ def ratio(found: CartCompletion, name: str = OURS) -> float:
 
 
 @pytest.mark.proof
-def test_online_retail_carts_are_completed_a_sixth_more_often(online_retail: History) -> None:
-    split = split_carts(online_retail, JUNE, 60, 2_000, np.random.default_rng(0))
+def test_online_retail_carts_are_completed_a_sixth_more_often(online_retail_history: History) -> None:
+    split = split_carts(online_retail_history, JUNE, 60, 2_000, np.random.default_rng(0))
     found = completed(split, CartConfig())
     assert ratio(found) >= 1.15
     assert hit_rate_gain(found, OURS, best_baseline(found), np.random.default_rng(1)).low > 0
@@ -111,10 +106,10 @@ def test_grocery_baskets_are_completed_more_often_than_by_any_pair_measure(groce
 
 
 @pytest.mark.proof
-def test_proof_of_cart_weights_on_invoices(online_retail: History) -> None:
+def test_proof_of_cart_weights_on_invoices(online_retail_history: History) -> None:
     proof: list[dict[str, Any]] = []
     for cutoff in CUTOFFS:
-        found = completed(split_carts(online_retail, cutoff, 30, 4_000, np.random.default_rng(0)), CartConfig())
+        found = completed(split_carts(online_retail_history, cutoff, 30, 4_000, np.random.default_rng(0)), CartConfig())
         proof.append({"cutoff": cutoff.isoformat(), **written(found)})
         assert ratio(found) >= 1.15
     mean = float(np.mean([one["ratios"][OURS] for one in proof]))
@@ -178,21 +173,23 @@ def learning_curve(split: CartSplit, rng: np.random.Generator) -> dict[int, dict
 
 
 @pytest.mark.proof
-def test_proof_of_cart_and_account_evidence(online_retail: History, online_retail_path: Path, tmp_path: Path) -> None:
+def test_proof_of_cart_and_account_evidence(
+    online_retail_history: History, online_retail_path: Path, tmp_path: Path
+) -> None:
     def read(as_of: datetime):
         return read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii", as_of=as_of))
 
     config = TrainConfig()
     ladder = freeze_ladder(read, CUTOFFS[0], config)
-    train = pipeline_trainer(read, online_retail, config, ladder, tmp_path)
+    train = pipeline_trainer(read, online_retail_history, config, ladder, tmp_path)
     results = []
     for cutoff in CUTOFFS:
         trained: Any = train(cutoff)  # of the pipeline, which has its engine too
         engine = trained.engine
         found = completed(
-            split_carts(online_retail, cutoff, 30, 4_000, np.random.default_rng(0)),
+            split_carts(online_retail_history, cutoff, 30, 4_000, np.random.default_rng(0)),
             config.cart,
-            *engine_methods(engine, online_retail),
+            *engine_methods(engine, online_retail_history),
         )
         results.append({"cutoff": cutoff.isoformat(), **written(found)})
         assert ratio(found, CART_AND_ACCOUNT) >= 1.15

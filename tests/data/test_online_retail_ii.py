@@ -84,8 +84,8 @@ def raw(online_retail_path: Path) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def whole(online_retail_path: Path) -> Dataset:
-    return read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii"))
+def whole(online_retail: Dataset) -> Dataset:
+    return online_retail
 
 
 @pytest.fixture(scope="module")

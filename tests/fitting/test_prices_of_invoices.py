@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from recsys.arrays import FloatArray, RowArray, weighted_median
-from recsys.data.dataset import Dataset, ReadSpec, read_dataset
+from recsys.data.dataset import Dataset
 from recsys.data.history import History
 from recsys.evaluation.statistics.bootstrap import paired_difference
 from recsys.fitting.prices import PaidPrices, paid_prices
@@ -105,9 +105,8 @@ def of_resellers(history: History, segment_of: RowArray, cutoff: datetime) -> di
 
 @pytest.mark.data
 @pytest.mark.proof  # half a minute; test_prices.py guards every change
-def test_prices_are_near_what_is_paid_next(online_retail_path: Path) -> None:
-    history = read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii")).history()
-    found = {f"{cutoff:%Y-%m-%d}": of_invoices(history, cutoff) for cutoff in CUTOFFS}
+def test_prices_are_near_what_is_paid_next(online_retail_history: History) -> None:
+    found = {f"{cutoff:%Y-%m-%d}": of_invoices(online_retail_history, cutoff) for cutoff in CUTOFFS}
     write("online_retail_ii", found)
     for figures in found.values():
         assert figures["median_error"][0] <= figures["median_error"][1]

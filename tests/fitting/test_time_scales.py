@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from recsys.contracts.config import Config
-from recsys.data.dataset import Dataset
 from recsys.data.history import History
 from recsys.fitting.pipeline import FitConfig, FittedModels, with_horizon
 from recsys.fitting.time_scales import FOLLOWING, TimeScales, with_time_scales
@@ -81,10 +79,9 @@ def test_a_wholesalers_defaults_stay() -> None:
 
 
 @pytest.mark.data
-def test_on_online_retail_ii_nothing_changes(online_retail_path: Path) -> None:
-    history = Dataset.read(online_retail_path, preset="online-retail-ii").history()
+def test_on_online_retail_ii_nothing_changes(online_retail_history: History) -> None:
     for as_of in (datetime(2010, 9, 1, tzinfo=UTC), datetime(2011, 3, 1, tzinfo=UTC), datetime(2011, 9, 1, tzinfo=UTC)):
-        assert with_time_scales(FitConfig(), TimeScales.of(history.before(as_of))) == FitConfig()
+        assert with_time_scales(FitConfig(), TimeScales.of(online_retail_history.before(as_of))) == FitConfig()
 
 
 def test_who_never_came_back_tells_no_pace() -> None:

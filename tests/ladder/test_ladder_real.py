@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from recsys.data.dataset import ReadSpec, read_dataset
+from recsys.data.dataset import Dataset
 from recsys.data.history import History
 from recsys.ladder.edges import LadderConfig, build_ladder
 from recsys.ladder.upgrade_events import find_upgrade_events
@@ -20,9 +20,8 @@ CUTOFF = datetime(2011, 6, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def trade(online_retail_path: Path) -> tuple[pd.DataFrame, History]:
-    clean = read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii"))
-    return clean.products, clean.history()
+def trade(online_retail: Dataset, online_retail_history: History) -> tuple[pd.DataFrame, History]:
+    return online_retail.products, online_retail_history
 
 
 @pytest.mark.data

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from recsys.contracts import columns as c
-from recsys.data.dataset import ReadSpec, read_dataset
+from recsys.data.dataset import Dataset
 
 Orders = list[list[str]]
 
@@ -35,11 +35,10 @@ def groceries(groceries_path: Path) -> ibis.Table:
 
 
 @pytest.fixture(scope="session")
-def retail_lines(online_retail_path: Path) -> pd.DataFrame:
+def retail_lines(online_retail: Dataset) -> pd.DataFrame:
     """The cleaned lines of Online Retail II: order, product, account, time."""
-    data = read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii"))
     names = [c.ORDER_ID, c.PRODUCT_ID, c.ACCOUNT_ID, c.ORDERED_AT]
-    return data.orders.select(names).to_pandas()
+    return online_retail.orders.select(names).to_pandas()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.data.dataset import Dataset
 from recsys.data.history import SECONDS_A_DAY, History, epoch_seconds
 from recsys.models.lifetime_value import COVERAGE, YEAR_DAYS, LifetimeValues, expected_orders, lifetime_values
 from recsys.models.order_process import MbgNbd
@@ -170,9 +169,8 @@ def test_who_orders_often_and_for_much_is_worth_more_and_who_left_less() -> None
 
 @pytest.mark.proof
 @pytest.mark.timeout(1_800)
-def test_lifetime_values_beside_what_came(online_retail_path: Path) -> None:
-    data = Dataset.read(online_retail_path, preset="online-retail-ii")
-    found = judged(data.history(), datetime(2010, 8, 31, tzinfo=UTC))
+def test_lifetime_values_beside_what_came(online_retail_history: History) -> None:
+    found = judged(online_retail_history, datetime(2010, 8, 31, tzinfo=UTC))
     markets = [judged(market_history(seed, 1_500), NOW) for seed in range(20, 40)]
     covered = sum(each["total"]["low"] <= each["total"]["came"] <= each["total"]["high"] for each in markets)
     shares = [each["accounts_within_their_limits"] for each in markets]

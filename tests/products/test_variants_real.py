@@ -18,7 +18,8 @@ import pandas as pd
 import pytest
 
 from recsys.contracts import columns as c
-from recsys.data.dataset import ReadSpec, read_dataset
+from recsys.data.dataset import Dataset
+from recsys.data.history import History
 from recsys.ladder.edges import catalogue_with_prices
 from recsys.products.variants import variant_groups
 
@@ -28,9 +29,8 @@ CUTOFF = datetime(2011, 6, 1, tzinfo=UTC)
 
 
 @pytest.mark.proof
-def test_variants_agree_with_what_a_reader_says(online_retail_path: Path) -> None:
-    data = read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii"))
-    catalogue = catalogue_with_prices(data.products, data.history().before(CUTOFF))
+def test_variants_agree_with_what_a_reader_says(online_retail: Dataset, online_retail_history: History) -> None:
+    catalogue = catalogue_with_prices(online_retail.products, online_retail_history.before(CUTOFF))
     found = variant_groups(
         [None if pd.isna(name) else str(name) for name in catalogue[c.NAME]],
         catalogue[c.PRICE].to_numpy(dtype=np.float64),

@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recsys.contracts import columns as c
-from recsys.data.dataset import ReadSpec, read_dataset
+from recsys.data.dataset import Dataset
 from recsys.simulation.constants import MarketConfig
 from recsys.simulation.market import simulate_market
 from tests.support.market_marginals import EARLIER_LINES, Marginals, measure_marginals
@@ -39,8 +39,8 @@ print(write_market(config, Path(sys.argv[2])), resource.getrusage(resource.RUSAG
 
 
 @pytest.fixture(scope="module")
-def real(online_retail_path: Path) -> Marginals:
-    lines = read_dataset(ReadSpec(orders=str(online_retail_path), preset="online-retail-ii")).lines()
+def real(online_retail: Dataset) -> Marginals:
+    lines = online_retail.lines()
     return measure_marginals(lines[lines[c.ACCOUNT_ID].notna()])
 
 
