@@ -48,6 +48,12 @@ def retail(retail_lines: pd.DataFrame) -> ibis.Table:
 
 
 @pytest.fixture(scope="session")
+def retail_until_june(retail: ibis.Table) -> ibis.Table:
+    """Its first six months: the whole is for the proofs."""
+    return retail.filter(retail[c.ORDERED_AT] < ibis.timestamp("2010-06-01"))
+
+
+@pytest.fixture(scope="session")
 def to_orders() -> Callable[..., ibis.Table]:
     """Baskets as a table of order lines, an hour apart; accounts by basket where they are given."""
     return make_orders
