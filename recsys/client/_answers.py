@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 from recsys.client._exchange import UNREADABLE, ServiceError
 from recsys.contracts.answers import RunningModel, WhiteSpaceItem
 from recsys.contracts.decisions import AssignedArm
-from recsys.contracts.events import LineStatus, OutcomeKind
+from recsys.contracts.events import ExperimentDecision, LineStatus, OutcomeKind
 from recsys.contracts.offers import ANSWERED, Mix, Objective, Offer, OfferRequest, PriceBreak, Tier, Variants
 
 _T = TypeVar("_T")
@@ -239,12 +239,16 @@ class RunningExperiment:
     """One version of an experiment.
 
     Attributes:
-        state: running or stopped.
+        state: running, closing (nobody enters any more), ended or stopped.
         unit: account or visitor.
         started_at: when its plan was locked.
         plan_hash: of the plan as it was locked.
         is_unchanged: whether the stored plan still has that hash.
         n_units: units assigned so far, by arm.
+        planned_end: when nobody enters any more.
+        decision_due: as of when it is decided; None from an older server.
+        decided: what was decided, or what overrode it; None before.
+        signed_by: who decided; None before.
     """
 
     experiment_id: str
@@ -255,6 +259,22 @@ class RunningExperiment:
     plan_hash: str
     is_unchanged: bool
     n_units: Mapping[str, int]
+    planned_end: datetime | None = None
+    decision_due: datetime | None = None
+    decided: str | None = None
+    signed_by: str | None = None
+
+
+class PostedDecision(NamedTuple):
+    """What the server says about a decision.
+
+    Attributes:
+        is_new: whether it was stored now; else it stood there already.
+        decision: what was decided, as of when, by whom, and why.
+    """
+
+    is_new: bool
+    decision: ExperimentDecision
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,10 +306,18 @@ def parse_experiments(body: Mapping[str, Any]) -> tuple[RunningExperiment, ...]:
     return tuple(
         picked(
             RunningExperiment,
-            item | _times(item, "started_at") | {"n_units": {arm["name"]: arm["n_units"] for arm in item["arms"]}},
+            item
+            | _times(item, "started_at", "planned_end", "decision_due")
+            | {"n_units": {arm["name"]: arm["n_units"] for arm in item["arms"]}},
         )
         for item in body["experiments"]
     )
+
+
+def parse_decision(body: Mapping[str, Any]) -> PostedDecision:
+    """Return the decision that stands in the server's JSON."""
+    found = body["decision"]
+    return PostedDecision(body["is_new"], picked(ExperimentDecision, found | _times(found, "as_of", "decided_at")))
 
 
 def parse_line(body: Mapping[str, Any]) -> BatchItem:
@@ -315,9 +343,13 @@ def read_line(text: bytes) -> BatchItem:
 
 
 def picked(kind: type[_T], body: Mapping[str, Any]) -> _T:
-    """Return the dataclass that stands in the server's JSON; fields that a newer server adds are left out."""
-    return kind(**{item.name: body[item.name] for item in fields(kind)})  # type: ignore[arg-type]
+    """Return the dataclass that stands in the server's JSON; fields that a newer server adds are left out.
+
+    What an older server does not name has its default, where it has one.
+    """
+    needed = [item.name for item in fields(kind) if item.default is MISSING or item.name in body]  # type: ignore[arg-type]
+    return kind(**{name: body[name] for name in needed})
 
 
 def _times(body: Mapping[str, Any], *names: str) -> dict[str, datetime]:
-    return {name: datetime.fromisoformat(body[name]) for name in names}
+    return {name: datetime.fromisoformat(body[name]) for name in names if name in body}

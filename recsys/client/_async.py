@@ -22,30 +22,29 @@ from recsys.client._answers import (
     BatchItem,
     BoardCell,
     Order,
+    PostedDecision,
     PostedOrders,
     Reported,
     ReportedOutcome,
     RunningExperiment,
     empty_answer,
     parse_answer,
-    parse_line,
     read_line,
 )
-from recsys.client._calls import ApiCall
+from recsys.client._calls import DECIDING_MS, ApiCall
 from recsys.client._exchange import (
     ApiQuestion,
     ClientConfig,
     Received,
     RequestRefusedError,
     ServiceError,
-    check_encoding,
-    check_length,
     checked_number,
     drawn_pause,
     http_client,
     pause_seconds,
     read_answer,
     receive,
+    received_lines,
     within,
 )
 from recsys.client._outbox import SHORTEST_PAUSE, Outbox, QueueState
@@ -239,8 +238,21 @@ class AsyncOfferClient:
         return await self._ask(calls.white_space(account_id, products_per_category))
 
     async def experiments(self) -> tuple[RunningExperiment, ...]:
-        """Return what is being tested. Raises what `report` does."""
+        """Return what is and was tested, and what was decided of it. Raises what `report` does."""
         return await self._ask(calls.experiments())
+
+    async def decide(
+        self,
+        experiment_id: str,
+        *,
+        by: str | None = None,
+        override: str | None = None,
+        reason: str = "",
+        currency: str | None = None,
+        deadline_ms: float = DECIDING_MS,
+    ) -> PostedDecision:
+        """Decide an experiment once, signed; return what is stored and whether it is new. Raises what `report` does."""
+        return await self._ask(calls.decide_call(experiment_id, by, override, reason, currency), deadline_ms)
 
     async def offers_batch(
         self, requests: Iterable[OfferRequest], *, channel: str | None = None, surface: str | None = None
@@ -253,9 +265,10 @@ class AsyncOfferClient:
             RequestRefusedError: the server refused the batch.
             ServiceError: an answer did not come in time, or the whole broke off.
         """
-        async with aclosing(self._lines(calls.batch_question(requests, channel, surface))) as lines:
-            while (item := await within(self._config.deadline_ms, anext(lines, None))) is not None:
-                yield item
+        asked = self._request(calls.batch_question(requests, channel, surface))
+        async with aclosing(received_lines(self._http, asked)) as lines:
+            while (line := await within(self._config.deadline_ms, anext(lines, None))) is not None:
+                yield read_line(line)
 
     async def wait_until_ready(self, seconds: float) -> str:
         """Return the version of the model that answers, as soon as the server is ready.
@@ -319,23 +332,6 @@ class AsyncOfferClient:
                 raise ServiceError("the client was closed before the answer came") from error
             _log.error("the exchange with the server failed", exc_info=error)
             raise ServiceError(f"the exchange with the server failed: {error!r}") from error
-
-    async def _lines(self, question: ApiQuestion) -> AsyncGenerator[BatchItem, None]:
-        try:
-            async with aclosing(await self._http.send(self._request(question), stream=True)) as response:
-                if not response.is_success:
-                    read_answer(await receive(response), parse_line)
-                check_encoding(response)
-                rest = b""
-                async for part in response.aiter_bytes():
-                    *lines, rest = (rest + part).split(b"\n")
-                    check_length(len(rest))
-                    for line in lines:
-                        yield read_line(line)
-                if rest:
-                    yield read_line(rest)
-        except httpx.HTTPError as error:
-            raise ServiceError(f"the answer broke off: {error or type(error).__name__}") from error
 
     def _put(self, kind: str, events: Iterable[ReportedOutcome] | Iterable[Order]) -> int:
         self._enter_loop()

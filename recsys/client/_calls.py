@@ -14,11 +14,13 @@ from urllib.parse import quote
 from recsys.client._answers import (
     BoardCell,
     Order,
+    PostedDecision,
     PostedOrders,
     Reported,
     ReportedOutcome,
     RunningExperiment,
     parse_board,
+    parse_decision,
     parse_experiments,
     parse_models,
     parse_posted,
@@ -37,6 +39,9 @@ EVENT_KINDS: Final[Mapping[str, tuple[type, str]]] = {
     "orders": (Order, "ordered_at"),
 }
 """What may wait in the queue, by the name of its route: its class, and the field that says when it happened."""
+
+DECIDING_MS: Final = 60_000.0
+"""Deadline of a decision: the server reads the whole log of the experiment, and no page waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +228,15 @@ def white_space(account_id: str, products_per_category: int) -> ApiCall[tuple[Bo
 def experiments() -> ApiCall[tuple[RunningExperiment, ...]]:
     """Return the call that asks what is being tested."""
     return ApiCall(ApiQuestion("/v1/experiments"), parse_experiments)
+
+
+def decide_call(
+    experiment_id: str, by: str | None, override: str | None, reason: str, currency: str | None
+) -> ApiCall[PostedDecision]:
+    """Return the call that decides an experiment."""
+    path = f"/v1/experiments/{_segment('experiment_id', experiment_id)}/decision"
+    body = _given({"by": by, "override": override, "reason": reason})
+    return ApiCall(ApiQuestion(path, json=body, params=_given({"currency": currency})), parse_decision)
 
 
 def models() -> ApiCall[tuple[RunningModel, ...]]:

@@ -14,7 +14,8 @@ import json
 import math
 import random
 import reprlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
@@ -205,6 +206,30 @@ async def receive(response: httpx.Response) -> Received:
         check_length(len(content))
     url, reason = str(response.url), response.reason_phrase
     return Received(url, response.status_code, reason, response.headers, bytes(content))
+
+
+async def received_lines(http: httpx.AsyncClient, asked: httpx.Request) -> AsyncGenerator[bytes, None]:
+    """Yield the lines of an answer, each as soon as it is there.
+
+    Raises:
+        RequestRefusedError: the server refused the request.
+        ServiceError: it could not serve, or the answer broke off.
+    """
+    try:
+        async with aclosing(await http.send(asked, stream=True)) as response:
+            if not response.is_success:
+                read_answer(await receive(response), dict)
+            check_encoding(response)
+            rest = b""
+            async for part in response.aiter_bytes():
+                *lines, rest = (rest + part).split(b"\n")
+                check_length(len(rest))
+                for line in lines:
+                    yield line
+            if rest:
+                yield rest
+    except httpx.HTTPError as error:
+        raise ServiceError(f"the answer broke off: {error or type(error).__name__}") from error
 
 
 def check_encoding(response: httpx.Response) -> None:

@@ -17,13 +17,14 @@ from recsys.client._answers import (
     BatchItem,
     BoardCell,
     Order,
+    PostedDecision,
     PostedOrders,
     Reported,
     ReportedOutcome,
     RunningExperiment,
 )
 from recsys.client._async import AsyncOfferClient
-from recsys.client._calls import ProductPage
+from recsys.client._calls import DECIDING_MS, ProductPage
 from recsys.client._exchange import ClientConfig
 from recsys.client._outbox import QueueState
 from recsys.contracts.answers import CallList, RunningModel, WhyNotResult
@@ -191,8 +192,38 @@ class OfferClient:
         return self._run(self._asking.white_space(account_id, products_per_category=products_per_category))
 
     def experiments(self) -> tuple[RunningExperiment, ...]:
-        """Return what is being tested. Raises what `report` does."""
+        """Return what is and was tested, and what was decided of it. Raises what `report` does."""
         return self._run(self._asking.experiments())
+
+    def decide(
+        self,
+        experiment_id: str,
+        *,
+        by: str | None = None,
+        override: str | None = None,
+        reason: str = "",
+        currency: str | None = None,
+        deadline_ms: float = DECIDING_MS,
+    ) -> PostedDecision:
+        """Decide an experiment once, signed; a second time the server shows what is stored.
+
+        Args:
+            experiment_id: its plan's id.
+            by: who decides; None: the name of the API key.
+            override: what that person decides against the rules; needs `reason`.
+            reason: why the rules are overridden.
+            currency: of the figures; None: the model's.
+            deadline_ms: the server reads the whole log, so that this call has a deadline of its own.
+
+        Raises:
+            RequestRefusedError: it is too early, nobody signs, or there is nothing to read out.
+            ServiceError: it did not answer in time, or could not serve; trying again later is safe.
+        """
+        return self._run(
+            self._asking.decide(
+                experiment_id, by=by, override=override, reason=reason, currency=currency, deadline_ms=deadline_ms
+            )
+        )
 
     def offers_batch(
         self, requests: Iterable[OfferRequest], *, channel: str | None = None, surface: str | None = None

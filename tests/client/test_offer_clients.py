@@ -24,6 +24,7 @@ from recsys.client import (
 )
 from recsys.contracts.offers import CartLine, OfferRequest
 from recsys.errors import ConfigError
+from serving.schemas.evaluation import DecisionBody
 from tests.support.scripted_clients import BODY, EXPECTED, OFFER, Script, good
 
 
@@ -265,3 +266,33 @@ def test_one_client_serves_many_threads() -> None:
         for caller in callers:
             caller.join(20)
     assert got == [EXPECTED] * 20
+
+
+DECIDED = {
+    "experiment_id": "engine-q1",
+    "version": 1,
+    "verdict": "SHIP",
+    "rule": "the primary is better",
+    "reason": "revenue rose",
+    "n_units": 8_000,
+    "planned_size": 4_000,
+    "plan_hash": "h",
+    "as_of": "2027-01-06T00:00:00Z",
+    "decided_at": "2027-01-07T09:00:00Z",
+    "signed_by": "Ann",
+    "override": "FLAT",
+    "mood": "good",
+}
+
+
+def test_a_decision_is_posted_by_the_names_of_its_route_and_comes_as_it_is_stored(ask: Any) -> None:
+    script = Script(good({"is_new": True, "decision": DECIDED}))
+    options = {"by": "Ann", "override": "FLAT", "reason": "too dear", "currency": "EUR"}
+    found = ask(script, "decide", "engine q1", **options)
+    asked = script.seen[0]
+    assert (asked.method, asked.url.raw_path) == ("POST", b"/v1/experiments/engine%20q1/decision?currency=EUR")
+    assert json.loads(asked.content) == {"by": "Ann", "override": "FLAT", "reason": "too dear"}
+    assert set(options) == {*DecisionBody.model_fields, "currency"}
+    assert (found.is_new, found.decision.verdict, found.decision.decided) == (True, "SHIP", "FLAT")
+    assert found.decision.as_of == datetime(2027, 1, 6, tzinfo=UTC)
+    assert found.decision.effect is None, "which a server without a primary does not name"

@@ -157,7 +157,10 @@ def test_visitors_and_experiments(ask: Any) -> None:
     assert ask("link_visitor", "v/1", "A1") == "A1"
     answer = ask("offers", OfferRequest(limit=1), visitor_id="v/1", experiment_id="cards")
     assert (answer.tier, answer.experiment, answer.arm in {"offers", "control"}) == ("account", "cards", True)
+    with pytest.raises(RequestRefusedError, match="cards is decided as of 2026-"):
+        ask("decide", "cards", by="Ann", override="FLAT", reason="the supplier stops")
     (running,) = ask("experiments")
+    assert (running.state, running.decided, running.planned_end) == ("running", None, PLAN.planned_end)
     assert (running.experiment_id, running.state, running.unit) == ("cards", "running", "visitor")
     assert sum(running.n_units.values()) == 1
 

@@ -9,9 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from recsys.client import OfferClient
 from recsys.contracts.events import PostedLine
 from recsys.events.memory import MemoryStore
-from recsys.experiments.lifecycle import start_experiment
+from recsys.experiments.lifecycle import decisions_of, start_experiment
 from recsys.experiments.plan import Arm, ExperimentPlan, Policy
 from serving.app import create_app
 from serving.fakes import fake_model
@@ -155,6 +156,10 @@ def test_a_decision_is_stored_once_with_who_and_a_look_stores_nothing(
     )
     again = api.post(f"{path}/decision", json={"by": "Bo"}).json()
     assert (again["is_new"], again["decision"]) == (False, decision)
+    with OfferClient(str(api.base_url)) as client:
+        shown, (entry,) = client.decide("cards", by="Cy"), client.experiments()
+    assert (shown.is_new, shown.decision) == (False, decisions_of(store)["cards", 1])
+    assert (entry.decided, entry.signed_by, entry.decision_due) == ("SHIP", "Ann", PLAN.decision_due)
     assert api.get(f"{path}/readout").json()["decision"]["signed_by"] == "Ann"
     listed = api.get("/v1/experiments").json()["experiments"][0]
     assert (listed["decided"], listed["signed_by"]) == ("SHIP", "Ann")
