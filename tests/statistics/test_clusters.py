@@ -179,8 +179,63 @@ def test_orders_are_judged_by_company_too() -> None:
     assert other.n_arm == 150
     assert other.standard_error != pytest.approx(one.standard_error, rel=1e-3)
     assert clustered.decompositions[0].total.control == pytest.approx(plain.decompositions[0].total.control)
-    assert plain.looks
-    assert not clustered.looks
+    last, before = clustered.looks[-1], plain.looks[-1]
+    assert (last.n_arm, before.n_arm) == (150, plain.counts["a"])
+    assert (last.effect, last.effect_low, last.anytime_high) == pytest.approx(
+        (other.effect, other.effect_low, other.anytime_high)
+    )
+    assert last.effect_low != pytest.approx(before.effect_low, rel=1e-3)
+    assert clustered.novelty[0].slope == pytest.approx(plain.novelty[0].slope)
+    assert clustered.novelty[0].low != pytest.approx(plain.novelty[0].low, rel=1e-3)
+
+
+def _large_companies(*, is_ramped: bool = False) -> pd.DataFrame:
+    """240 companies of 30 accounts, a company's accounts all within a day; a ramp gives the late weeks to one arm."""
+    rng = np.random.default_rng(3)
+    day = rng.integers(0, 28, 240)
+    share = np.where(day < 14, 0.2, 0.8) if is_ramped else np.full(240, 0.5)
+    arm = np.where(rng.random(240) < share, "a", "c")
+    company = np.repeat(np.arange(240), 30)
+    return pd.DataFrame(
+        {
+            "account_id": np.arange(len(company)),
+            "company_id": company,
+            "arm": arm[company],
+            "revenue": rng.lognormal(0.0, 0.5, 240)[company] * rng.lognormal(0.0, 0.3, len(company)),
+            "orders": 1 + rng.poisson(1.0, len(company)),
+            "assigned_at": pd.Timestamp("2026-01-05")
+            + pd.to_timedelta(day[company] * 24 + rng.integers(0, 24, len(company)), unit="h"),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("is_ramped", "cluster", "status"),
+    [(False, "company_id", "passed"), (False, None, "failed"), (True, "company_id", "failed")],
+)
+def test_shares_over_time_are_of_companies(is_ramped: bool, cluster: str | None, status: str, tmp_path: Path) -> None:
+    """By account 30 of one company count as 30 draws, so that clean weeks look unlike."""
+    frame = _large_companies(is_ramped=is_ramped)
+    found = _readout(frame, tmp_path, cluster=cluster, assigned_at="assigned_at")
+    (check,) = [check for check in found.health if check.name == "shares_over_time"]
+    assert check.status == status
+
+
+def test_mixed_accounts_are_told_by_the_arm_of_their_company(tmp_path: Path) -> None:
+    """15 accounts of 7,200, one a company, stand in both arms: few, but all in companies of one arm."""
+    plan = _plan("company_id")
+    arms = np.array(["c", "a"])[assign_many(plan, [str(i) for i in range(240)])]
+    frame = _large_companies()
+    frame["arm"] = arms[frame["company_id"]]
+    locked = LockedPlan(plan, plan_hash(plan), plan.planned_start)
+    for companies, status in ((np.flatnonzero(arms == "c")[:15], "failed"), (np.arange(15), "warning")):
+        twice = frame[frame["company_id"].isin(companies)].drop_duplicates("company_id")
+        both = pd.concat([frame, twice.assign(arm=np.where(twice["arm"] == "c", "a", "c"))], ignore_index=True)
+        found = _readout(both, tmp_path, plan=locked, cluster="company_id")
+        (check,) = [check for check in found.health if check.name == "mixed_assignment"]
+        assert check.status == status
+        assert "15 units stand in several arms; they are left out of the effects; 0.21% of all" in check.detail
+        assert f"by the arm that is theirs c {(arms[companies] == 'c').sum()}" in check.detail
 
 
 def _plan(cluster: str | None) -> ExperimentPlan:

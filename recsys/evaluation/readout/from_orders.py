@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -211,7 +211,7 @@ def readout_of(
     refuse_unknown_values(metrics, (*values, *gathered.extra))
     units = _unit_table(gathered, values, table)
     chain = CHAIN if _sold_everywhere(gathered, values) else ()
-    gathered = _without(gathered, units.mixed_units)
+    gathered = _without_mixed(gathered, units)
     design = design_of(name, table, metrics, units, config, now)
     log = _log_facts(gathered, table, units, window_days)
     n_smallest = smallest_arm(design.shares, units.counts())
@@ -230,12 +230,11 @@ def readout_of(
         design, chain=chain_of(chain, table.cluster), chain_labels=CHAIN_LABELS if chain else (), stage=stage
     )
     design = replace(design, as_of=gathered.as_of, last_event=gathered.last_event)
-    # By day only units are known: their errors would be too small where clusters were assigned.
     span = (gathered.assigned, gathered.purchases, design, config, window_days, gathered.now)
-    looks, sums = ((), ()) if table.cluster else looks_of(*span)
+    looks, sums = looks_of(*span)
     times = TimeViews(
         looks=looks,
-        novelty=() if table.cluster else novelty_of(*span),
+        novelty=novelty_of(*span),
         sums=sums,
         windows=_other_windows(gathered, table, window_days),
         window=f"{window_days} days",
@@ -243,23 +242,19 @@ def readout_of(
     return analyse_units(units, design, config, log=log, times=times, override=override)
 
 
-def _without(gathered: ExperimentData, mixed: Sequence[str]) -> ExperimentData:
+def _without_mixed(gathered: ExperimentData, units: UnitTable) -> ExperimentData:
     """Leave out the units that the table of units leaves out, so that days and windows are of the same units."""
-    if not mixed:
+    if not units.mixed.assigned:
         return gathered
     assigned, purchases = gathered.assigned, gathered.purchases
-    kept = ~np.isin(assigned.units.astype(str), list(mixed))
+    kept = ~np.isin(assigned.units.astype(str), units.mixed.units)
+    if assigned.clusters is not None:
+        kept &= ~np.isin(assigned.clusters.astype(str), units.mixed.clusters)
     new_row = np.cumsum(kept) - 1
     of_kept = kept[purchases.unit]
     return replace(
         gathered,
-        assigned=Assigned(
-            assigned.units[kept],
-            assigned.arms[kept],
-            assigned.seconds[kept],
-            {name: values[kept] for name, values in assigned.segments.items()},
-            None if assigned.clusters is None else assigned.clusters[kept],
-        ),
+        assigned=assigned.only(kept),
         purchases=UnitPurchases(
             new_row[purchases.unit[of_kept]], purchases.seconds[of_kept], purchases.revenue[of_kept]
         ),
@@ -369,7 +364,7 @@ def _log_facts(gathered: ExperimentData, table: TableSpec, units: UnitTable, win
     plan = table.plan.plan if table.plan else None
     return replace(
         gathered.log,
-        cumulative_counts=cumulative_counts(gathered.assigned, units.arms) if units.cluster is None else None,
+        cumulative_counts=cumulative_counts(gathered.assigned.whole_clusters(), units.arms),
         mature_share=mature,
         min_mature_share=plan.min_mature_share if plan else MIN_MATURE_SHARE,
         n_reassigned=count_reassigned(units, plan) if plan else None,

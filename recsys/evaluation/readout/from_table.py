@@ -285,19 +285,17 @@ def _yes_or_no(form: TableSpec) -> tuple[str, ...]:
 
 
 def _cumulative_counts(source: ibis.Table, form: TableSpec, units: UnitTable) -> np.ndarray | None:
-    """Assigned units by the end of each day and arm; None where the time of the assignment is not known."""
-    if form.assigned_at is None or form.cluster is not None:
+    """Assigned units or clusters by the end of each day and arm; None where no time of assignment is known."""
+    if form.assigned_at is None:
         return None
     refuse_missing(source, [form.assigned_at])
-    rows = source.select(
-        unit=as_text(source[form.unit or SOURCE_ROW]),
-        arm=as_text(source[form.arm]),
-        at=as_time(source[form.assigned_at]),
-    )
-    first = rows.group_by("unit", "arm").agg(at=rows["at"].min()).to_pandas()
-    first = first[~first["unit"].isin(units.mixed_units)]
+    unit = as_text(source[form.unit or SOURCE_ROW])
+    who = unit if form.cluster is None else as_text(source[form.cluster])
+    rows = source.select(unit=unit, who=who, arm=as_text(source[form.arm]), at=as_time(source[form.assigned_at]))
+    rows = rows.filter(~rows["unit"].isin(units.mixed.units), ~rows["who"].isin(units.mixed.clusters))
+    first = rows.group_by("who", "arm").agg(at=rows["at"].min()).to_pandas()
     refuse_unread_times(int(first["at"].isna().sum()), form.assigned_at)
-    assigned = Assigned(first["unit"].to_numpy(), first["arm"].to_numpy(), seconds_of_times(first["at"]), {})
+    assigned = Assigned(first["who"].to_numpy(), first["arm"].to_numpy(), seconds_of_times(first["at"]), {})
     return cumulative_counts(assigned, units.arms)
 
 
@@ -375,11 +373,9 @@ def _log_facts(units: UnitTable, locked: LockedPlan | None, cumulative: np.ndarr
 
 
 def mixed_by_arm(units: UnitTable, plan: ExperimentPlan) -> dict[str, int]:
-    """Return the units in several arms by the arm that the plan's hash gives them."""
-    if units.cluster is not None:
-        return {}
+    """Return the units in several arms, or their clusters, by the arm that the plan's hash gives them."""
     names = [arm.name for arm in plan.arms]
-    return dict(Counter(names[at] for at in assign_many(plan, units.mixed_units)))
+    return dict(Counter(names[at] for at in assign_many(plan, units.mixed.assigned)))
 
 
 def count_reassigned(units: UnitTable, plan: ExperimentPlan) -> int:

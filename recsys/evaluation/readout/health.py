@@ -194,20 +194,22 @@ def _sequential(units: CountedUnits, design: Design, config: ReadoutConfig, log:
 
 
 def _mixed(units: CountedUnits, log: LogFacts, design: Design, config: ReadoutConfig) -> HealthCheck:
-    """A unit in several arms is left out: few are a nuisance, many or more of one arm's are another sample."""
+    """What stands in several arms is left out: few are a nuisance, many or more of one arm's are another sample."""
     name = "mixed_assignment"
     if not units.has_ids:
         return HealthCheck(name, "not_checked", "units have no ids")
-    other = log.n_exposed_in_other_arm or 0
-    n_mixed = units.n_mixed + other
-    if n_mixed == 0:
+    other, n_units, n_clusters = log.n_exposed_in_other_arm or 0, len(units.mixed.units), len(units.mixed.clusters)
+    if n_units + n_clusters + other == 0:
         return HealthCheck(name, "passed", "every unit stands in one arm")
     parts = []
-    if units.n_mixed:
-        parts.append(f"{units.n_mixed:,} units stand in several arms; they are left out of the effects")
+    if n_units:
+        parts.append(f"{n_units:,} units stand in several arms; they are left out of the effects")
+    if n_clusters:
+        parts.append(f"{n_clusters:,} clusters stand in several arms; they are left out of the effects")
     if other:
         parts.append(f"{other:,} units were answered by another arm than their assignment's")
-    share = n_mixed / (sum(units.counts().values()) + units.n_mixed)
+    of_units = (n_units + other) / (sum(units.unit_counts().values()) + n_units)
+    share = max(of_units, n_clusters / (sum(units.counts().values()) + n_clusters))
     parts.append(f"{share:.2%} of all, at most {config.most_mixed_share:.2%} may be")
     is_failed = share > config.most_mixed_share
     p_value = None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
-from recsys.arrays import FloatArray
+from recsys.arrays import FloatArray, IntArray
 from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.purchases import (
     DAY,
@@ -21,8 +23,8 @@ from recsys.evaluation.readout.purchases import (
     window_values,
 )
 from recsys.evaluation.statistics.effects import EffectConfig, difference
-from recsys.evaluation.statistics.metric import Metric, Ratio
-from recsys.evaluation.statistics.moments import Moments, Sums, moments_of_rows
+from recsys.evaluation.statistics.metric import UNITS, Metric, Ratio
+from recsys.evaluation.statistics.moments import Moments, Sums, moments_of_groups
 
 MAX_LOOKS = 60
 _MIN_UNITS = 10
@@ -74,15 +76,20 @@ def looks_of(
     At every look the units assigned so far count, with what they bought so far; CUPED as in the main analysis. More
     than `MAX_LOOKS` days are thinned evenly.
     """
-    metric = _revenue_metric(design)
+    metric = _revenue_metric(design, assigned)
     arms = tuple(sorted(design.shares))
+    columns = (REVENUE, REVENUE_BEFORE) if assigned.clusters is None else (REVENUE, REVENUE_BEFORE, UNITS)
+    clusters = _clusters(assigned)
     looks: list[Look] = []
     sums: list[Sums] = []
     for end in _ends_of_days(assigned, purchases, now):
         there = assigned.seconds < end
-        moments = _moments_to_date(assigned, purchases, there, arms, window_days, end)
-        if moments is None:
+        if not _enough(assigned, clusters, there, arms):
             continue
+        values = window_values(assigned, purchases, window_days, end) | {UNITS: np.ones(len(there))}
+        moments = moments_of_groups(
+            columns, [_summed(values, columns, clusters, there & (assigned.arms == arm)) for arm in arms]
+        )
         day = f"{datetime.fromtimestamp(end - 1, UTC):%Y-%m-%d}"
         sums.append(Sums(f"day={day}", arms, moments))
         for arm in design.treatments:
@@ -115,19 +122,20 @@ def novelty_of(
     Formula: the slope is `sum_k w_k y_k` for each unit, `w_k = (k - mean k) / sum (k - mean k)^2`; the difference of
     its means over units is the OLS slope of the daily effect, and its variance over units is clustered by unit.
     """
-    there = is_mature(assigned, window_days, now)
-    if window_days < 3 or not _enough(assigned, there, tuple(design.shares)):
+    there, clusters = is_mature(assigned, window_days, now), _clusters(assigned)
+    if window_days < 3 or not _enough(assigned, clusters, there, tuple(design.shares)):
         return ()
+    metric = Metric("y", Ratio("y")) if assigned.clusters is None else Metric("y", Ratio("y", UNITS))
     daily = daily_revenue(assigned, purchases, window_days)
     centred = np.arange(window_days) - (window_days - 1) / 2
     slope = daily @ (centred / (centred**2).sum())
     options = EffectConfig(alpha=config.alpha, tuned_at=config.planned_units)
 
     def against(arm: str, values: FloatArray) -> tuple[float, float, float, float]:
-        sides = [
-            moments_of_rows(("y",), values[there & (assigned.arms == name)][:, None]) for name in (design.control, arm)
-        ]
-        found = difference(sides[0], sides[1], Metric("y", Ratio("y")), options)
+        columns, arms = {"y": values, UNITS: np.ones(len(there))}, (design.control, arm)
+        sums = [_summed(columns, metric.columns, clusters, there & (assigned.arms == name)) for name in arms]
+        moments = moments_of_groups(metric.columns, sums)
+        found = difference(moments[0], moments[1], metric, options)
         return float(found.effect), float(found.low), float(found.high), float(found.p_value)
 
     return tuple(
@@ -140,11 +148,12 @@ def novelty_of(
     )
 
 
-def _revenue_metric(design: Design) -> Metric:
+def _revenue_metric(design: Design, assigned: Assigned) -> Metric:
     primary = design.primary
-    if primary is not None and primary.value == Ratio(REVENUE):
+    if primary is not None and primary.value.is_mean and primary.value.numerator == REVENUE:
         return primary
-    return Metric("revenue per unit", Ratio(REVENUE))
+    found = Metric("revenue per unit", Ratio(REVENUE))
+    return found if assigned.clusters is None else found.by_cluster()
 
 
 def _ends_of_days(assigned: Assigned, purchases: UnitPurchases, now: int) -> list[int]:
@@ -156,26 +165,23 @@ def _ends_of_days(assigned: Assigned, purchases: UnitPurchases, now: int) -> lis
     return [int(day + 1) * DAY for day in days]
 
 
-def _moments_to_date(
-    assigned: Assigned,
-    purchases: UnitPurchases,
-    there: np.ndarray,
-    arms: Sequence[str],
-    window_days: int,
-    end: int,
-) -> Moments | None:
-    if not _enough(assigned, there, arms):
-        return None
-    values = window_values(assigned, purchases, window_days, end)
-    rows = np.column_stack([values[REVENUE], values[REVENUE_BEFORE]])
-    parts = [moments_of_rows((REVENUE, REVENUE_BEFORE), rows[there & (assigned.arms == arm)]) for arm in arms]
-    return Moments(
-        (REVENUE, REVENUE_BEFORE),
-        np.stack([part.n for part in parts]),
-        np.stack([part.mean for part in parts]),
-        np.stack([part.cov for part in parts]),
-    )
+def _clusters(assigned: Assigned) -> IntArray | None:
+    """The cluster of each unit as a number."""
+    return None if assigned.clusters is None else pd.factorize(assigned.clusters)[0].astype(np.int64)
 
 
-def _enough(assigned: Assigned, there: np.ndarray, arms: Sequence[str]) -> bool:
-    return all((there & (assigned.arms == arm)).sum() >= _MIN_UNITS for arm in arms)
+def _summed(
+    values: Mapping[str, FloatArray], columns: Sequence[str], clusters: IntArray | None, there: NDArray[np.bool_]
+) -> dict[str, FloatArray]:
+    """The columns of the units that are there, or their sums by cluster."""
+    if clusters is None:
+        return {name: values[name][there] for name in columns}
+    code = np.unique(clusters[there], return_inverse=True)[1]
+    return {name: np.bincount(code, values[name][there]).astype(np.float64) for name in columns}
+
+
+def _enough(assigned: Assigned, clusters: IntArray | None, there: NDArray[np.bool_], arms: Sequence[str]) -> bool:
+    by_arm = [there & (assigned.arms == arm) for arm in arms]
+    if clusters is None:
+        return all(own.sum() >= _MIN_UNITS for own in by_arm)
+    return all(len(np.unique(clusters[own])) >= _MIN_UNITS for own in by_arm)

@@ -55,6 +55,14 @@ class Assigned:
 
 @dataclass(frozen=True)
 class UnitPurchases:
+    def whole_clusters(self) -> Assigned:
+        """Return the clusters, each since its first unit, in place of their units; without clusters the units."""
+        if self.clusters is None:
+            return self
+        order = np.argsort(self.seconds, kind="stable")
+        names, first = np.unique(self.clusters[order].astype(str), return_index=True)
+        return Assigned(names.astype(object), self.arms[order][first], self.seconds[order][first], {})
+
     """Orders of the units, and returns that have a number of their own, as parallel arrays of shape `(n_orders,)`.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
 import ibis
 from ibis.backends.duckdb import Backend
@@ -26,6 +26,23 @@ CLUSTER_ID = "__cluster"
 ROWS = "__rows"
 
 
+class Mixed(NamedTuple):
+    """Ids of what stood in several arms; it is left out.
+
+    Attributes:
+        units: the units.
+        clusters: clusters that did without those units, too.
+        assigned: what was assigned: the units, or all their clusters.
+    """
+
+    units: tuple[str, ...] = ()
+    clusters: tuple[str, ...] = ()
+    assigned: tuple[str, ...] = ()
+
+
+NOTHING_MIXED: Final = Mixed()
+
+
 class CountedUnits(Protocol):
     """How many units there are in each arm: of a table, or as sums say."""
 
@@ -34,8 +51,8 @@ class CountedUnits(Protocol):
         """The arms in the data, sorted."""
 
     @property
-    def n_mixed(self) -> int:
-        """Units that stood in several arms; they are left out."""
+    def mixed(self) -> Mixed:
+        """What stood in several arms."""
 
     @property
     def has_ids(self) -> bool:
@@ -47,6 +64,9 @@ class CountedUnits(Protocol):
 
     def counts(self) -> dict[str, int]:
         """Return the number of assigned units by arm."""
+
+    def unit_counts(self) -> dict[str, int]:
+        """Return the number of units by arm, clustered or not."""
 
     def exposed_counts(self) -> dict[str, int]:
         """Return the number of exposed units by arm."""
@@ -65,13 +85,12 @@ class UnitTable:
         values: names of the columns of values.
         segments: names of the columns of segments.
         arms: the arms in the data, sorted.
-        n_mixed: units that stood in several arms; they are left out of `table`.
         has_ids: whether units have ids; without them every row is taken as a unit of its own.
         has_exposed: whether it is known which units were exposed.
         facts: of each column of values.
         notes: sentences about the data that a reader of the report must know.
         cluster: name of the column by which arms were assigned, where that is not the unit; `CLUSTER_ID` in `table`.
-        mixed_units: ids of the units that stood in several arms.
+        mixed: what stood in several arms; it is not in `table`.
         copies: rows that repeat another; None where every unit has one row.
     """
 
@@ -80,13 +99,12 @@ class UnitTable:
     values: tuple[str, ...]
     segments: tuple[str, ...]
     arms: tuple[str, ...]
-    n_mixed: int
     has_ids: bool
     has_exposed: bool
     facts: Mapping[str, ColumnFacts]
     notes: tuple[str, ...] = field(default=())
     cluster: str | None = None
-    mixed_units: tuple[str, ...] = ()
+    mixed: Mixed = NOTHING_MIXED
     copies: Copies | None = None
 
     def capped(self, quantiles: Mapping[str, float]) -> tuple[UnitTable, dict[str, float]]:
@@ -205,13 +223,15 @@ def unit_table(
     stored = connection.create_table("readout_units", picked, overwrite=True)
     stored, filled = fill_missing(stored, [name for name in past if not source[name].type().is_string()], ARM)
     _refuse_blanks(stored, source, unit or SOURCE_ROW, arm, values)
-    mixed, stored = _without_mixed(connection, stored)
+    whole = stored
+    apart, stored = _without_mixed(connection, stored)
     copies = _copies(source, stored, (unit or SOURCE_ROW, arm), aggregate=aggregate)
     table, notes = _one_row_a_unit(connection, stored, values, past, yes_or_no) if copies else (stored, ())
-    n_mixed, notes = len(mixed), filled + notes
+    notes, mixed = filled + notes, Mixed(apart, assigned=apart)
     if cluster is not None:
-        n_apart, table, said = _without_mixed_clusters(connection, table, cluster)
-        n_mixed, notes = n_mixed + n_apart, notes + said
+        clusters, table, said = _without_mixed_clusters(connection, table, cluster)
+        mixed = Mixed(apart, clusters, tuple(sorted({*clusters, *_clusters_of(whole, apart)})))
+        notes += said
     arms = tuple(sorted(row[ARM] for row in table.select(ARM).distinct().to_pyarrow().to_pylist()))
     if not arms:
         raise EmptyDataError("0 units in one arm each, must be more; is every unit in several arms?")
@@ -230,13 +250,12 @@ def unit_table(
         values=tuple(values),
         segments=tuple(segments),
         arms=arms,
-        n_mixed=n_mixed,
         has_ids=unit is not None,
         has_exposed=exposed is not None,
         facts=facts,
         notes=notes,
         cluster=cluster,
-        mixed_units=mixed,
+        mixed=mixed,
         copies=copies,
     )
 
@@ -351,14 +370,19 @@ def _without_mixed(connection: Backend, stored: ibis.Table) -> tuple[tuple[str, 
     return mixed, connection.create_table("readout_unmixed", kept.order_by(UNIT), overwrite=True)
 
 
+def _clusters_of(table: ibis.Table, units: Sequence[str]) -> list[str]:
+    found: list[str] = table.filter(table[UNIT].isin(units))[CLUSTER_ID].to_pyarrow().to_pylist() if units else []
+    return found
+
+
 _MOST_MIXED_CLUSTERS = 0.01
 """Above this share the arms were not assigned by the cluster."""
 
 
 def _without_mixed_clusters(
     connection: Backend, table: ibis.Table, cluster: str
-) -> tuple[int, ibis.Table, tuple[str, ...]]:
-    """The number of clusters in several arms, the rows of the others, and what clusters there are."""
+) -> tuple[tuple[str, ...], ibis.Table, tuple[str, ...]]:
+    """The clusters in several arms, the rows of the others, and what clusters there are."""
     arms = table.group_by(CLUSTER_ID).agg(low=table[ARM].min(), high=table[ARM].max(), n=table.count())
     found = arms.aggregate(n=arms.count(), rows=arms["n"].sum(), mixed=(arms["low"] != arms["high"]).sum())
     counts = found.to_pyarrow().to_pylist()[0]
@@ -370,6 +394,8 @@ def _without_mixed_clusters(
         )
     note = f"assigned and judged by {cluster}: {counts['rows']:,} units in {n_clusters:,}"
     if n_mixed == 0:
-        return 0, table, (note,)
-    kept = table.anti_join(arms.filter(arms["low"] != arms["high"]), CLUSTER_ID).order_by(UNIT)
-    return n_mixed, connection.create_table("readout_clustered", kept, overwrite=True), (note,)
+        return (), table, (note,)
+    several = arms.filter(arms["low"] != arms["high"])
+    mixed = tuple(sorted(several[CLUSTER_ID].to_pyarrow().to_pylist()))
+    kept = table.anti_join(several, CLUSTER_ID).order_by(UNIT)
+    return mixed, connection.create_table("readout_clustered", kept, overwrite=True), (note,)

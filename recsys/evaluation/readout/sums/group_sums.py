@@ -12,6 +12,7 @@ import pandas as pd
 from recsys.data.sources import DataSource, connect, open_source
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.design import refuse_missing
+from recsys.evaluation.readout.units import NOTHING_MIXED, Mixed
 from recsys.evaluation.statistics.column_facts import ColumnFacts
 from recsys.evaluation.statistics.metric import UNITS, Metric
 from recsys.evaluation.statistics.moments import Moments
@@ -35,7 +36,7 @@ class GroupSums:
     moments: Moments
     looks: Mapping[str, Moments] = field(default_factory=dict)
     levels: Mapping[str, Mapping[str, Moments]] = field(default_factory=dict)
-    n_mixed: int = 0
+    mixed: Mixed = NOTHING_MIXED
     has_ids: bool = False
     has_exposed: bool = False
 
