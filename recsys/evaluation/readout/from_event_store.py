@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from recsys.contracts import columns as c
 from recsys.contracts.events import PRESENTING, EventQuery, ExperimentDecision
-from recsys.data.cleaning import figure_currency
 from recsys.data.history import seconds_of_times
 from recsys.data.sources import DataSource, connect, open_source
 from recsys.errors import ReadoutError
@@ -21,6 +20,7 @@ from recsys.evaluation.readout.concurrent.from_log import concurrent_experiments
 from recsys.evaluation.readout.concurrent.interactions import ConcurrentExperiment
 from recsys.evaluation.readout.design import ReadoutConfig, refuse_missing
 from recsys.evaluation.readout.faults.earlier_arms import OTHER, arms_by_earlier_arms, other_arms
+from recsys.evaluation.readout.faults.logged_rows import acceptance_columns, logged_quality
 from recsys.evaluation.readout.from_orders import ExperimentData, entered_in_time, readout_of
 from recsys.evaluation.readout.from_table import TableSpec, with_plan
 from recsys.evaluation.readout.health import LogFacts
@@ -30,7 +30,9 @@ from recsys.evaluation.readout.purchases import (
     UNIT_ID,
     Assigned,
     attributed_lines,
+    by_unit,
     gather_purchases,
+    priced_lines,
 )
 from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.readout.verdict import VerdictOverride
@@ -62,6 +64,7 @@ class ExperimentLog:
         offers: `decision_id product_id presented_at` (null while it was only returned).
         outcomes: `decision_id product_id kind occurred_at`.
         lines: `order_id account_id product_id ordered_at revenue`, where `account_id` is the unit; returns negative.
+        line_facts: `account_id ordered_at has_amount is_late` of all order lines; None where that is not known.
         notes: sentences about the data.
         currency: of the revenue; None where the orders do not say.
         last_event: until when anything was logged; None where the log is known to be complete.
@@ -76,6 +79,7 @@ class ExperimentLog:
     offers: pd.DataFrame
     outcomes: pd.DataFrame
     lines: pd.DataFrame
+    line_facts: pd.DataFrame | None = None
     notes: tuple[str, ...] = ()
     currency: str | None = None
     last_event: datetime | None = None
@@ -112,13 +116,15 @@ def experiment_data(log: ExperimentLog, now: datetime) -> ExperimentData:
     unassigned = ~log.decisions[UNIT_ID].isin(log.assignments[UNIT_ID])
     known = log.decisions[log.decisions[UNIT_ID].isin(rows[UNIT_ID])]
     in_other_arm = _in_other_arm(known, rows)
+    extra, quality = _extra(log, known, rows)
     return ExperimentData(
         assigned=assigned,
         purchases=purchases,
         now=int(log.counted_until(now).timestamp()),
         notes=(*log.notes, *late, *notes),
         exposed=_exposed(log, rows[UNIT_ID]),
-        extra=_extra(log, known, rows[UNIT_ID]),
+        extra=extra,
+        quality=quality,
         log=LogFacts(
             n_exposed_unassigned=int(log.decisions.loc[unassigned, UNIT_ID].nunique()),
             n_exposed_in_other_arm=len(in_other_arm),
@@ -165,22 +171,30 @@ def _before_exposure(log: ExperimentLog) -> int:
     return int((joined[OCCURRED_AT] < exposed_at).sum())
 
 
-def _extra(log: ExperimentLog, decisions: pd.DataFrame, units: pd.Series) -> dict[str, np.ndarray]:
-    """Presented and accepted offers and attributed revenue of each unit."""
-    offers = log.offers.merge(decisions[[c.DECISION_ID, UNIT_ID]], on=c.DECISION_ID, validate="many_to_one")
+def _extra(
+    log: ExperimentLog, decisions: pd.DataFrame, rows: pd.DataFrame
+) -> tuple[dict[str, np.ndarray], dict[str, Ratio]]:
+    """Each unit's presented and accepted offers, attributed revenue, and how complete its rows are."""
+    plan, units = log.plan.plan, rows[UNIT_ID]
+    answered = decisions[[c.DECISION_ID, UNIT_ID]]
+    offers = log.offers.merge(answered, on=c.DECISION_ID, validate="many_to_one")
     presented = offers[offers[PRESENTED_AT].notna()]
-    accepted = log.outcomes.loc[log.outcomes[c.KIND] == "accepted", [c.DECISION_ID, c.PRODUCT_ID]].drop_duplicates()
-    taken = presented.merge(accepted, on=[c.DECISION_ID, c.PRODUCT_ID], validate="many_to_one")
-    credited = attributed_lines(log.lines, presented, log.plan.plan.attribution_window_days)
-    return {
-        PRESENTED: _by_unit(presented.groupby(UNIT_ID).size(), units),
-        ACCEPTED: _by_unit(taken.groupby(UNIT_ID).size(), units),
-        ATTRIBUTED: _by_unit(credited.groupby(c.ACCOUNT_ID)[REVENUE].sum(), units),
+    accepted = log.outcomes[log.outcomes[c.KIND] == "accepted"].drop_duplicates([c.DECISION_ID, c.PRODUCT_ID])
+    pairs = accepted[[c.DECISION_ID, c.PRODUCT_ID]]
+    taken = presented.merge(pairs, on=[c.DECISION_ID, c.PRODUCT_ID], validate="many_to_one")
+    credited = attributed_lines(log.lines, presented, plan.attribution_window_days)
+    found = {
+        PRESENTED: by_unit(presented.groupby(UNIT_ID).size(), units),
+        ACCEPTED: by_unit(taken.groupby(UNIT_ID).size(), units),
+        ATTRIBUTED: by_unit(credited.groupby(c.ACCOUNT_ID)[REVENUE].sum(), units),
     }
-
-
-def _by_unit(found: pd.Series, units: pd.Series) -> np.ndarray:
-    return found.reindex(units, fill_value=0).to_numpy(dtype=np.float64)
+    said = accepted.merge(answered, on=c.DECISION_ID, validate="many_to_one")
+    found |= acceptance_columns(said, log.lines, units, plan.attribution_window_days)
+    if log.line_facts is None:
+        return found, {}
+    has_holdout = any(arm.is_holdout for arm in plan.arms)
+    quality = logged_quality(log.line_facts, offers, rows, has_holdout=has_holdout)
+    return found | quality.columns, quality.ratios
 
 
 OFFER_CONVERSION = "offer_conversion"
@@ -228,6 +242,7 @@ def readout_from_log(
         control=plan.control.name,
         metrics=_own_metrics(gathered),
         attributed=ATTRIBUTED if gathered.extra[ATTRIBUTED].any() else None,
+        quality=gathered.quality,
         plan=log.plan,
         currency=log.currency,
     )
@@ -315,16 +330,17 @@ def read_log(
     notes: tuple[str, ...] = ()
     if is_due:
         outcomes, lines, notes = _recorded_by(until, outcomes, lines)
-    priced, kept_currency, left_out = _priced(lines, who, currency)
+    priced = priced_lines(lines, who, currency)
     return ExperimentLog(
         plan=locked,
         assignments=assignments[[UNIT_ID, _ARM, ASSIGNED_AT]].reset_index(drop=True),
         decisions=decisions.reset_index(drop=True),
         offers=offers[offers[c.DECISION_ID].isin(decisions[c.DECISION_ID])].reset_index(drop=True),
         outcomes=outcomes[outcomes[c.DECISION_ID].isin(decisions[c.DECISION_ID])].reset_index(drop=True),
-        lines=priced,
-        notes=notes if left_out is None else (*notes, left_out),
-        currency=kept_currency,
+        lines=priced.lines,
+        line_facts=priced.facts,
+        notes=notes if priced.left_out is None else (*notes, priced.left_out),
+        currency=priced.currency,
         concurrent=concurrent_experiments(store, locked, until),
         last_event=last_event,
         decision=decision,
@@ -349,28 +365,6 @@ def _record(store: EventStore, experiment_id: str, version: int | None) -> dict[
         known = ", ".join(sorted({row["experiment_id"] for row in rows})) or "none"
         raise ReadoutError(f"the store has no experiment {experiment_id!r}; it has {known}")
     return max(own, key=lambda row: row["version"])
-
-
-def _priced(lines: pd.DataFrame, who: str, chosen: str | None) -> tuple[pd.DataFrame, str | None, str | None]:
-    """Order lines in one currency with their revenue, that currency, and a sentence about the lines in others.
-
-    A cancelled line earns nothing, a line that came back takes back what it cost: its price less its discount.
-    """
-    said = lines[c.CURRENCY].astype(object).where(lines[c.CURRENCY].notna(), None)
-    currency, left_out = figure_currency(Counter(said), chosen, "order lines")
-    if left_out is not None:
-        lines = lines[said == currency].reset_index(drop=True)
-    if who != c.ACCOUNT_ID:
-        lines[c.ACCOUNT_ID] = lines[who]
-    price = lines[c.UNIT_PRICE].fillna(0.0)
-    discount = np.sign(lines[c.QUANTITY]) * lines[c.DISCOUNT]
-    revenue = (lines[c.QUANTITY] * price - discount).where(lines[c.STATUS] != "cancelled", 0.0)
-    sign = (lines[c.STATUS] == "returned") & (lines[c.QUANTITY] > 0)
-    lines[REVENUE] = revenue.where(~sign, 0.0)
-    columns = [c.ORDER_ID, c.ACCOUNT_ID, c.PRODUCT_ID, c.ORDERED_AT, REVENUE]
-    found: pd.DataFrame = lines[columns].reset_index(drop=True)
-    found[c.ORDERED_AT] = found[c.ORDERED_AT].astype("datetime64[us, UTC]")
-    return found, currency, left_out
 
 
 def _frame(store: EventStore, query: EventQuery) -> pd.DataFrame:

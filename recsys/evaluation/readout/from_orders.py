@@ -107,6 +107,7 @@ class ExperimentData:
         notes: sentences about the data.
         exposed: whether each unit met the treatment; None where it is not known.
         extra: further columns of values, by name.
+        quality: shares of them that no treatment moves, by name.
         log: what only the log can tell.
         as_of: the moment that was asked for; None where none was.
         last_event: of the log; None where it is not known.
@@ -119,6 +120,7 @@ class ExperimentData:
     notes: tuple[str, ...] = ()
     exposed: np.ndarray | None = None
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+    quality: Mapping[str, Ratio] = field(default_factory=dict)
     log: LogFacts = field(default_factory=LogFacts)
     as_of: datetime | None = None
     last_event: datetime | None = None

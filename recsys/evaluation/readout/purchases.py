@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import ibis
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.arrays import FloatArray, IntArray
 from recsys.contracts import columns as c
+from recsys.data.cleaning import figure_currency
 from recsys.data.history import seconds_of_times
 
 DAY = 86_400
@@ -52,9 +55,6 @@ class Assigned:
         clusters = None if self.clusters is None else self.clusters[there]
         return Assigned(self.units[there], self.arms[there], self.seconds[there], segments, clusters)
 
-
-@dataclass(frozen=True)
-class UnitPurchases:
     def whole_clusters(self) -> Assigned:
         """Return the clusters, each since its first unit, in place of their units; without clusters the units."""
         if self.clusters is None:
@@ -63,6 +63,9 @@ class UnitPurchases:
         names, first = np.unique(self.clusters[order].astype(str), return_index=True)
         return Assigned(names.astype(object), self.arms[order][first], self.seconds[order][first], {})
 
+
+@dataclass(frozen=True)
+class UnitPurchases:
     """Orders of the units, and returns that have a number of their own, as parallel arrays of shape `(n_orders,)`.
 
     Attributes:
@@ -141,6 +144,68 @@ def gather_purchases(lines: pd.DataFrame, assigned: Assigned) -> tuple[UnitPurch
     return UnitPurchases(
         joined["row"].to_numpy(np.int64), seconds_of_times(joined[c.ORDERED_AT]), joined[REVENUE].to_numpy(np.float64)
     ), strangers
+
+
+def by_unit(found: pd.Series, units: pd.Series) -> FloatArray:
+    """Return the value of each unit, 0 where it has none; `found` is indexed by unit."""
+    return found.reindex(units, fill_value=0).to_numpy(dtype=np.float64)
+
+
+class PricedLines(NamedTuple):
+    """Order lines of an event store, with what they are worth.
+
+    Attributes:
+        lines: `order_id account_id product_id ordered_at revenue` of those in the currency.
+        facts: `account_id ordered_at has_amount is_late` of all of them.
+        currency: of the revenue; None where no line says one.
+        left_out: a sentence about lines in other currencies; None where there are none.
+    """
+
+    lines: pd.DataFrame
+    facts: pd.DataFrame
+    currency: str | None
+    left_out: str | None
+
+
+def priced_lines(lines: pd.DataFrame, who: str, chosen: str | None) -> PricedLines:
+    """Return the order lines in one currency with their revenue, and what is missing of all.
+
+    A cancelled line earns nothing, a line that came back takes back what it cost: its price less its discount.
+
+    Args:
+        lines: as the event store has them.
+        who: the column of the unit.
+        chosen: the currency to keep; None: the only one there is.
+
+    Raises:
+        CurrencyError: the lines are in several currencies and none was chosen, or none is in the one chosen.
+    """
+    said = lines[c.CURRENCY].astype(object).where(lines[c.CURRENCY].notna(), None)
+    currency, left_out = figure_currency(Counter(said), chosen, "order lines")
+    is_kept = pd.Series(left_out is None, index=lines.index) | (said == currency)
+    ordered_at = lines[c.ORDERED_AT].astype("datetime64[us, UTC]")
+    price = lines[c.UNIT_PRICE].fillna(0.0)
+    discount = np.sign(lines[c.QUANTITY]) * lines[c.DISCOUNT]
+    revenue = (lines[c.QUANTITY] * price - discount).where(lines[c.STATUS] != "cancelled", 0.0)
+    sign = (lines[c.STATUS] == "returned") & (lines[c.QUANTITY] > 0)
+    found = pd.DataFrame(
+        {
+            c.ORDER_ID: lines[c.ORDER_ID],
+            c.ACCOUNT_ID: lines[who],
+            c.PRODUCT_ID: lines[c.PRODUCT_ID],
+            c.ORDERED_AT: ordered_at,
+            REVENUE: revenue.where(~sign, 0.0),
+        }
+    )
+    facts = pd.DataFrame(
+        {
+            c.ACCOUNT_ID: lines[who],
+            c.ORDERED_AT: ordered_at,
+            "has_amount": is_kept & lines[c.UNIT_PRICE].notna(),
+            "is_late": lines["recorded_at"] - ordered_at > pd.Timedelta(seconds=DAY),
+        }
+    )
+    return PricedLines(found[is_kept].reset_index(drop=True), facts, currency, left_out)
 
 
 def revenue_lines(orders: ibis.Table) -> pd.DataFrame:

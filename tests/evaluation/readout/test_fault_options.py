@@ -17,7 +17,7 @@ from recsys.contracts.events import RecordedAssignment
 from recsys.evaluation.api import readout
 from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.faults.earlier_arms import arms_by_earlier_arms, other_arms
-from recsys.evaluation.readout.faults.values import lost_outcomes
+from recsys.evaluation.readout.faults.lost_outcomes import lost_outcomes
 from recsys.evaluation.readout.faults.weeks import earlier_experiments
 from recsys.evaluation.readout.from_event_store import ExperimentLog, readout_from_log
 from recsys.evaluation.readout.from_table import TableSpec, table_readout

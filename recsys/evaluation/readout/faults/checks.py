@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from recsys.evaluation.readout.arm_effects import Effect
 from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.faults.directions import guardrail_directions
+from recsys.evaluation.readout.faults.logged_rows import acceptance_checks
+from recsys.evaluation.readout.faults.lost_outcomes import lost_outcomes
 from recsys.evaluation.readout.faults.rows import duplicate_rows, impossible_counts
 from recsys.evaluation.readout.faults.values import (
     constant_in_an_arm,
     covariate_timing,
-    lost_outcomes,
     one_row_dominates,
 )
 from recsys.evaluation.readout.faults.weeks import earlier_experiments, shares_over_time
@@ -36,6 +37,7 @@ def fault_checks(
         one_row_dominates(units, design),
         covariate_timing(effects, design),
         lost_outcomes(by_arm, design, config),
+        *acceptance_checks(units, config.warning_alpha),
         shares_over_time(log, design, config),
         earlier_experiments(log, config),
         guardrail_directions(design),

@@ -1,21 +1,16 @@
-"""Values that can not be what they are said to be: constant in one arm, known too early, lost, or one row of all."""
+"""Values that can not be what they are said to be: constant in one arm, known too early, or one row of all."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
-
-import numpy as np
 
 from recsys.evaluation.readout.arm_effects import Effect
 from recsys.evaluation.readout.design import Design, ReadoutConfig
-from recsys.evaluation.readout.health import CheckStatus, HealthCheck, balance_p_value
+from recsys.evaluation.readout.health import CheckStatus, HealthCheck
 from recsys.evaluation.readout.units import ARM, UnitTable
-from recsys.evaluation.statistics.effects import ratio_and_gradient
 from recsys.evaluation.statistics.metric import Metric
-from recsys.evaluation.statistics.moments import Moments
-from recsys.evaluation.statistics.significance_tests import adjusted_p_values
 
 SUSPECT_VARIANCE_RATIO: Final = 0.1
 """A covariate that takes away nine tenths of the variance knows the outcome: it is rarely from before the start."""
@@ -130,34 +125,3 @@ def covariate_timing(effects: Sequence[Effect], design: Design) -> HealthCheck:
 def _ratio_left(effect: Effect) -> float:
     """Nothing is left where the adjusted effect has no error at all, though the metric varies."""
     return effect.variance_ratio if effect.standard_error > 0 else 0.0
-
-
-def lost_outcomes(by_arm: Mapping[str, Moments], design: Design, config: ReadoutConfig) -> HealthCheck:
-    """Return whether what the treatment can't move is equal in all arms: else rows of one arm were lost or doubled."""
-    name = "lost_outcomes"
-    if not design.quality:
-        why = (
-            "no data-quality metric was given; a loss in one arm looks like an effect: give what no treatment can move"
-        )
-        return HealthCheck(name, "not_checked", why)
-    arms = list(by_arm)
-    both = _stacked([by_arm[arm] for arm in arms])
-    names = list(design.quality)
-    adjusted = adjusted_p_values([balance_p_value(both, design.quality[one]) for one in names], "holm")
-    worst = min(range(len(names)), key=lambda at: adjusted[at])
-    means = ratio_and_gradient(both, design.quality[names[worst]])[0]
-    shown = ", ".join(f"{arm} {mean:.4g}" for arm, mean in zip(arms, means, strict=True))
-    told = f"{names[worst]}, which no treatment can move: {shown}; Holm-adjusted p = {adjusted[worst]:.2g}"
-    if adjusted[worst] < config.health_alpha:
-        return HealthCheck(name, "failed", f"{told}: rows of one arm are lost or doubled", adjusted[worst])
-    status: CheckStatus = "warning" if adjusted[worst] < config.warning_alpha else "passed"
-    return HealthCheck(name, status, told, adjusted[worst])
-
-
-def _stacked(parts: Sequence[Moments]) -> Moments:
-    return Moments(
-        parts[0].columns,
-        np.stack([part.n for part in parts]),
-        np.stack([part.mean for part in parts]),
-        np.stack([part.cov for part in parts]),
-    )
