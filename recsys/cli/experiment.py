@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from recsys.cli.events import DEFAULT_STORE, Store
-from recsys.cli.journal import decide_command, list_command
+from recsys.cli.journal import decide_command, list_command, no_experiment, plan_text
 from recsys.cli.readout import readout_command
-from recsys.errors import PlanError, ReadoutError
-from recsys.experiments.lifecycle import is_unchanged, list_experiments, start_experiment, stop_experiment, units_by_arm
+from recsys.errors import ReadoutError
+from recsys.experiments.lifecycle import start_experiment, stop_experiment
 from recsys.extras import require
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from recsys.contracts.events import ExperimentRecord
     from recsys.data.dataset import ReadSpec
+    from recsys.evaluation.journal.entries import JournalEntry
     from recsys.evaluation.offline.off_policy import LoggedActions, OffPolicy
     from recsys.evaluation.planning.placebo import Placebo
     from recsys.evaluation.planning.sizes import PlannedSizes
-    from recsys.events.store import EventStore
 
 
 def start(
@@ -48,13 +48,49 @@ def status(
     experiment_id: Annotated[str | None, typer.Argument(help="Only this experiment.")] = None,
     store: Store = DEFAULT_STORE,
 ) -> None:
-    """Show the experiments of a store: since when they run, whether their plan is unchanged, units by arm."""
-    from rich.console import Console
-
+    """Show the experiments of a store: how far they are, units and planned size, layer, plan."""
+    from recsys.evaluation.journal.entries import journal_of
     from recsys.events.store import open_store
 
+    now = datetime.now(UTC)
     with closing(open_store(store)) as events:
-        Console().print(_experiments_table(events, experiment_id, datetime.now(UTC)))
+        found = journal_of(events, now, experiment_id).entries
+    if not found:
+        raise no_experiment(experiment_id)
+    for entry in found:
+        for line in _status_lines(entry, now):
+            typer.echo(line)
+
+
+def _status_lines(entry: JournalEntry, now: datetime) -> Iterator[str]:
+    plan, units = entry.plan, ", ".join(f"{arm} {count:,}" for arm, count in entry.units.items()) or "no unit yet"
+    yield f"{entry.experiment_id} version {entry.version}: {_state(entry, now)}"
+    if plan is not None:
+        begin, end = plan.layer_share
+        layer = "in no layer" if plan.layer is None else f"in the layer {plan.layer} from {begin:g} to {end:g}"
+        units += f"; {plan.planned_size:,} planned in the smallest arm; {layer}"
+    yield f"  {units}"
+    yield f"  started {entry.started_at:%Y-%m-%d %H:%M} UTC; plan {plan_text(entry)}"
+
+
+def _state(entry: JournalEntry, now: datetime) -> str:
+    """How far an experiment is, and what comes next."""
+    plan = entry.plan
+    if plan is None:
+        return "its plan can't be read by this release"
+    if entry.decision is not None:
+        return f"{entry.state}, decided {entry.decision.decided} on {entry.decision.decided_at:%Y-%m-%d}"
+    due = f"to be decided as of {entry.decision_due:%Y-%m-%d %H:%M} UTC"
+    if entry.stopped_at is not None:
+        return f"stopped {entry.stopped_at:%Y-%m-%d %H:%M} UTC, {due}"
+    if entry.state == "running":
+        planned = plan.planned_end - entry.started_at - timedelta.resolution
+        days = f"day {(now - entry.started_at).days + 1} of {planned.days + 1}"
+        return f"runs, {days}, until {plan.planned_end:%Y-%m-%d %H:%M} UTC"
+    if entry.state == "closing":
+        ended = f"no unit enters since {plan.planned_end:%Y-%m-%d %H:%M} UTC"
+        return f"{ended}, windows close on {plan.windows_end:%Y-%m-%d %H:%M} UTC, {due}"
+    return f"ended {plan.windows_end:%Y-%m-%d %H:%M} UTC, {due}"
 
 
 def stop(experiment_id: Annotated[str, typer.Argument(help="The experiment.")], store: Store = DEFAULT_STORE) -> None:
@@ -64,34 +100,6 @@ def stop(experiment_id: Annotated[str, typer.Argument(help="The experiment.")], 
     with closing(open_store(store)) as events:
         record = stop_experiment(events, experiment_id, datetime.now(UTC))
     typer.echo(f"{record.experiment_id} version {record.version} is stopped; it ran since {record.started_at:%Y-%m-%d}")
-
-
-def _experiments_table(store: EventStore, experiment_id: str | None, now: datetime) -> Table:
-    from rich.table import Column, Table
-
-    found = list_experiments(store, experiment_id)
-    if not found:
-        what = "no experiment" if experiment_id is None else f"no experiment {experiment_id!r}"
-        raise PlanError(f"the store has {what}; start one: offers experiment start PLAN")
-    units = units_by_arm(store)
-    table = Table(Column("experiment", no_wrap=True), "version", "started", "state", "plan", "units by arm")
-    for record in found:
-        of_arms = units.get((record.experiment_id, record.version), {})
-        table.add_row(
-            record.experiment_id,
-            str(record.version),
-            f"{record.started_at:%Y-%m-%d %H:%M}",
-            _state(record, now),
-            f"{record.plan_hash[:12]} {'unchanged' if is_unchanged(record) else 'CHANGED'}",
-            ", ".join(f"{arm} {count:,}" for arm, count in sorted(of_arms.items())) or "none yet",
-        )
-    return table
-
-
-def _state(record: ExperimentRecord, now: datetime) -> str:
-    if record.stopped_at is not None:
-        return f"stopped {record.stopped_at:%Y-%m-%d %H:%M}"
-    return f"runs, day {(now - record.started_at).days + 1}"
 
 
 def power_command(

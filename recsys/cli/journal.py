@@ -16,7 +16,7 @@ from recsys.cli.readout import override_of
 from recsys.errors import PlanError
 
 if TYPE_CHECKING:
-    from recsys.evaluation.journal.entries import Journal
+    from recsys.evaluation.journal.entries import Journal, JournalEntry
 
 
 def decide_command(
@@ -63,8 +63,7 @@ def list_command(
     with closing(open_store(store)) as events:
         found = journal_of(events, now, experiment_id)
     if not found.entries:
-        what = "no experiment" if experiment_id is None else f"no experiment {experiment_id!r}"
-        raise PlanError(f"the store has {what}; start one: offers experiment start PLAN")
+        raise no_experiment(experiment_id)
     if format_ == "json":
         typer.echo(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
     else:
@@ -75,13 +74,23 @@ def list_command(
         typer.echo(f"Written: {out}", err=format_ == "json")
 
 
+def no_experiment(experiment_id: str | None) -> PlanError:
+    """Return what is to be raised where the store has none, or not that one."""
+    what = "no experiment" if experiment_id is None else f"no experiment {experiment_id!r}"
+    return PlanError(f"the store has {what}; start one: offers experiment start PLAN")
+
+
+def plan_text(entry: JournalEntry) -> str:
+    """Return the beginning of a plan's hash, and whether the plan still has it."""
+    return f"{entry.plan_hash[:12]} {'unchanged' if entry.is_unchanged else 'CHANGED'}"
+
+
 def _lines(found: Journal) -> Iterator[str]:
     """An experiment in three lines: what nobody may miss must not be cut off by a narrow terminal."""
     from recsys.reporting.formatting import decision_text
 
     for entry in found.entries:
-        plan = f"{entry.plan_hash[:12]} {'unchanged' if entry.is_unchanged else 'CHANGED'}"
-        yield f"{entry.experiment_id} version {entry.version}: {entry.state}; plan {plan}"
+        yield f"{entry.experiment_id} version {entry.version}: {entry.state}; plan {plan_text(entry)}"
         yield f"  {entry.hypothesis or 'No hypothesis was written down.'}"
         if entry.decision is not None:
             yield f"  {decision_text(entry.decision)}"

@@ -152,6 +152,9 @@ def test_deciding_and_listing_at_the_command_line(
     listed = run(capsys, "list", "--store", url, "--format", "json")[1]
     entry = json.loads(listed)["experiments"][0]
     assert (entry["state"], entry["decided"], entry["is_unchanged"]) == ("ended", None, True)
+    shown = run(capsys, "status", "--store", url)[1]
+    assert "offers-q1 version 1: ended 2026-03-02 00:00 UTC, to be decided as of 2026-03-04 00:00 UTC\n" in shown
+    assert "; 1,900 planned in the smallest arm; in no layer\n" in shown
     against = ("--override", "flat", "--reason", "too | dear & late")
     code, text = run(capsys, "decide", "offers-q1", "--by", "Ann", *against, "--store", url)
     assert code == 0
@@ -161,6 +164,7 @@ def test_deciding_and_listing_at_the_command_line(
     again = run(capsys, "decide", "offers-q1", "--by", "Bo", "--store", url)[1]
     assert "signed by Ann" in again
     assert "It was decided before; nothing was stored." in again
+    assert "offers-q1 version 1: ended, decided FLAT on 20" in run(capsys, "status", "--store", url)[1]
     page = tmp_path / "journal.html"
     text = run(capsys, "list", "--store", url, "--out", page)[1]
     assert "offers-q1 version 1: ended; plan" in text

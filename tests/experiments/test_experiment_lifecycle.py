@@ -15,7 +15,7 @@ from recsys.errors import PlanError
 from recsys.events.memory import MemoryStore
 from recsys.events.store import open_store
 from recsys.experiments.lifecycle import is_unchanged, list_experiments, start_experiment, stop_experiment
-from recsys.experiments.plan import Arm, ExperimentPlan, Policy, parse_plan, plan_hash
+from recsys.experiments.plan import Arm, ExperimentPlan, Policy, canonical_json, parse_plan, plan_hash, read_plan
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PLAN = ExperimentPlan(
@@ -120,7 +120,22 @@ def test_the_commands_start_show_and_stop(tmp_path: Path, capsys: pytest.Capture
         ]
     )
     shown = run("status")
-    assert ("spring" in shown, "runs, day 1" in shown, "unchanged" in shown, "offers 1" in shown) == (True,) * 4
+    assert ("spring" in shown, "runs, day 1 of " in shown, "unchanged" in shown, "offers 1; " in shown) == (True,) * 4
+    now = datetime.now(UTC)
+    closing = read_plan(tmp_path / "plan.toml").model_copy(
+        update={
+            "id": "closing",
+            "planned_start": now - timedelta(days=30),
+            "planned_end": now - timedelta(days=2),
+            "layer": "ranking",
+            "layer_share": (0.0, 0.5),
+        }
+    )
+    record = ExperimentRecord("closing", 1, canonical_json(closing), plan_hash(closing), closing.planned_start)
+    store.append([record])
+    shown = run("status", "closing")
+    assert f"no unit enters since {closing.planned_end:%Y-%m-%d %H:%M} UTC, windows close on " in shown
+    assert "  no unit yet; 100 planned in the smallest arm; in the layer ranking from 0 to 0.5" in shown
     assert run("stop", "spring").startswith("spring version 1 is stopped")
     assert "stopped" in run("status", "spring")
     assert "every version of it is stopped" in run("stop", "spring", code=1)

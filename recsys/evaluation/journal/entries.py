@@ -34,6 +34,7 @@ class JournalEntry:
         state: how far it has come.
         hypothesis: what was expected and why.
         started_at: when the plan was locked.
+        stopped_at: when somebody stopped it; None where nobody did.
         plan_hash: as it was locked.
         is_unchanged: whether the stored plan still has that hash.
         decision_due: as of when it is decided; None where the plan can't be read.
@@ -47,6 +48,7 @@ class JournalEntry:
     state: ExperimentState | Literal["unreadable"]
     hypothesis: str
     started_at: datetime
+    stopped_at: datetime | None
     plan_hash: str
     is_unchanged: bool
     decision_due: datetime | None
@@ -108,6 +110,7 @@ def _entry(
         state=state,
         hypothesis=plan.hypothesis if plan else "",
         started_at=record.started_at,
+        stopped_at=record.stopped_at,
         plan_hash=record.plan_hash,
         is_unchanged=is_unchanged(record),
         decision_due=due,
