@@ -1,4 +1,4 @@
-"""Experiments and KPIs from Python: the readout of a table or of the event store, the size of a trial, the KPIs.
+"""Experiments and KPIs from Python: readouts, decisions and the journal of them, the size of a trial, the KPIs.
 
 A table may be a file, a folder, a database table, a pandas frame, an Arrow table or an Ibis table.
 """
@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from recsys.data.dataset import Dataset, ReadSpec, as_dataset
 from recsys.data.sources import DataSource
 from recsys.data.times import parse_moment
 from recsys.errors import ConfigError, ReadoutError, SourceNotFoundError
+from recsys.evaluation.journal.deciding import Decided, decide_experiment
+from recsys.evaluation.journal.entries import Journal, journal_of
 from recsys.evaluation.kpis.config import KpiConfig
 from recsys.evaluation.kpis.report import kpis_from_tables
 from recsys.evaluation.kpis.results import KpiReport
@@ -33,6 +35,7 @@ from recsys.evaluation.readout.from_orders import OrdersSpec, orders_readout
 from recsys.evaluation.readout.from_table import TableSpec, table_readout
 from recsys.evaluation.readout.purchases import revenue_lines
 from recsys.evaluation.readout.results import Readout
+from recsys.evaluation.readout.verdict import VerdictName, VerdictOverride
 from recsys.evaluation.statistics.metric import margins_of, ratios_of
 from recsys.events.store import EventStore, open_store
 from recsys.experiments.plan import ExperimentPlan
@@ -140,6 +143,55 @@ def experiment_readout(
     """
     with opened_store(store) as events:
         return store_readout(events, experiment_id, parse_moment(now), accounts=accounts, currency=currency)
+
+
+def decide(
+    store: EventStore | str,
+    experiment_id: str,
+    *,
+    by: str,
+    now: str | date,
+    override: VerdictName | None = None,
+    reason: str = "",
+    accounts: DataSource | None = None,
+    currency: str | None = None,
+) -> Decided:
+    """Return the decision of a served experiment, worked out and stored once, signed; a second time what is stored.
+
+    Args:
+        store: the event store that serving writes, or its URL.
+        experiment_id: its plan's id.
+        by: who decides: a person's name.
+        now: when; without a zone it is UTC. The decision is as of the moment that the plan fixed beforehand.
+        override: what that person decides against the rules; needs `reason`.
+        reason: why the rules are overridden.
+        accounts: the accounts' attributes, `account_id` and the plan's segments; the store has none.
+        currency: the one to keep where orders have several.
+
+    Raises:
+        ReadoutError: it is too early, nobody signs, an override is no verdict or has no reason, or there is nothing to
+            read out.
+    """
+    if override is not None and override not in get_args(VerdictName):
+        raise ReadoutError(f"override == {override!r}, must be one of {', '.join(get_args(VerdictName))}")
+    against = None if override is None else VerdictOverride(override, reason)
+    moment = parse_moment(now)
+    with opened_store(store) as events:
+        return decide_experiment(
+            events, experiment_id, moment, signed_by=by, override=against, accounts=accounts, currency=currency
+        )
+
+
+def journal(store: EventStore | str, *, now: str | date, experiment_id: str | None = None) -> Journal:
+    """Return every experiment of a store with plan and decision as they stand at `now`, and what all earned together.
+
+    Args:
+        store: the event store that serving writes, or its URL.
+        now: tells which run; without a zone it is UTC.
+        experiment_id: only the versions of this one.
+    """
+    with opened_store(store) as events:
+        return journal_of(events, parse_moment(now), experiment_id)
 
 
 def power(
