@@ -215,9 +215,7 @@ def unit_table(
         ReadoutError: a value is no number, missing or too large, a unit has several rows, a segment is a value, or
             many clusters stand in several arms.
     """
-    optional = [name for name in (unit, exposed, cluster) if name]
-    needed = [arm, *values, *segments, *optional]
-    refuse_missing(source, needed)
+    refuse_missing(source, [arm, *values, *segments, *(name for name in (unit, exposed, cluster) if name)])
     refuse_values_as_segments(values, segments)
     picked = _picked(source, unit or SOURCE_ROW, arm, values, segments, exposed, cluster)
     stored = connection.create_table("readout_units", picked, overwrite=True)
@@ -395,7 +393,7 @@ def _without_mixed_clusters(
     note = f"assigned and judged by {cluster}: {counts['rows']:,} units in {n_clusters:,}"
     if n_mixed == 0:
         return (), table, (note,)
-    several = arms.filter(arms["low"] != arms["high"])
-    mixed = tuple(sorted(several[CLUSTER_ID].to_pyarrow().to_pylist()))
+    several = arms.filter(arms["low"] != arms["high"]).order_by(CLUSTER_ID)
+    mixed = tuple(several[CLUSTER_ID].to_pyarrow().to_pylist())
     kept = table.anti_join(several, CLUSTER_ID).order_by(UNIT)
     return mixed, connection.create_table("readout_clustered", kept, overwrite=True), (note,)
