@@ -7,7 +7,7 @@ from recsys.contracts.offers import OfferRequest as OfferRequest
 from recsys.contracts.offers import Slate as Slate
 from recsys.data.dataset import Dataset as Dataset
 from recsys.errors import OfferEngineError as OfferEngineError
-from recsys.evaluation.api import decide as decide
+from recsys.evaluation.api import experiment_decision as experiment_decision
 from recsys.evaluation.api import experiment_readout as experiment_readout
 from recsys.evaluation.api import journal as journal
 from recsys.evaluation.api import kpis as kpis

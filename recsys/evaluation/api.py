@@ -145,7 +145,7 @@ def experiment_readout(
         return store_readout(events, experiment_id, parse_moment(now), accounts=accounts, currency=currency)
 
 
-def decide(
+def experiment_decision(
     store: EventStore | str,
     experiment_id: str,
     *,

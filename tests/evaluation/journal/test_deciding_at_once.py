@@ -57,7 +57,9 @@ def test_of_two_who_decide_otherwise_at_once_one_is_stored_and_both_are_told_it(
     def decide(by: str) -> Decided:
         store = opener()
         barrier.wait()
-        return recsys.decide(store, "offers-q1", by=by, now=NOW, override="FLAT" if by == "Ann" else "SHIP", reason=by)
+        return recsys.experiment_decision(
+            store, "offers-q1", by=by, now=NOW, override="FLAT" if by == "Ann" else "SHIP", reason=by
+        )
 
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(decide, ("Ann", "Bo")))
@@ -72,8 +74,10 @@ def test_of_two_who_decide_otherwise_at_once_one_is_stored_and_both_are_told_it(
 
 
 def test_a_second_and_different_decision_is_not_stored(opener: Opener) -> None:
-    made = recsys.decide(opener(), "offers-q1", by="Ann", now=NOW).decision
-    again = recsys.decide(opener(), "offers-q1", by="Bo", now=NOW, override="SHIP", reason="the contract is signed")
+    made = recsys.experiment_decision(opener(), "offers-q1", by="Ann", now=NOW).decision
+    again = recsys.experiment_decision(
+        opener(), "offers-q1", by="Bo", now=NOW, override="SHIP", reason="the contract is signed"
+    )
     assert (again.is_new, again.decision) == (False, made)
     opener().append([replace(made, signed_by="Cy", verdict="SHIP")])  # a server that had not seen it yet
     assert decisions_of(opener()) == {("offers-q1", 1): made}
@@ -84,6 +88,6 @@ def test_a_second_and_different_decision_is_not_stored(opener: Opener) -> None:
 def test_what_is_no_verdict_is_refused_and_an_unknown_experiment_has_no_entry(opener: Opener) -> None:
     unknown: Any = "PERHAPS"
     with pytest.raises(ReadoutError, match=r"override == 'PERHAPS', must be one of INVALID, ROLL BACK"):
-        recsys.decide(opener(), "offers-q1", by="Ann", now=NOW, override=unknown, reason="x")
+        recsys.experiment_decision(opener(), "offers-q1", by="Ann", now=NOW, override=unknown, reason="x")
     assert recsys.journal(opener(), now=NOW, experiment_id="none").entries == ()
     assert decisions_of(opener()) == {}

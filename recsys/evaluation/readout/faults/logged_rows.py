@@ -18,7 +18,7 @@ from recsys.evaluation.statistics.effects import ratio_and_gradient
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.evaluation.statistics.significance_tests import MIN_EXPECTED
 
-LINES: Final = "order_lines"
+ORDER_LINES: Final = "order_lines"
 PRICED_LINES: Final = "order_lines_with_amount"
 LATE_LINES: Final = "late_order_lines"
 ANSWERS: Final = "answers_with_offers"
@@ -27,8 +27,8 @@ ACCEPTANCES: Final = "acceptances"
 ORDERED_ACCEPTANCES: Final = "acceptances_ordered"
 
 QUALITY: Final[Mapping[str, Ratio]] = {
-    "order lines with an amount in the currency": Ratio(PRICED_LINES, LINES),
-    "order lines recorded more than a day late": Ratio(LATE_LINES, LINES),
+    "order lines with an amount in the currency": Ratio(PRICED_LINES, ORDER_LINES),
+    "order lines recorded more than a day late": Ratio(LATE_LINES, ORDER_LINES),
     "answers with offers that were presented": Ratio(PRESENTED_ANSWERS, ANSWERS),
 }
 """Shares that the rows of each arm have in common where all of them arrive. Orders and requests themselves are none:
@@ -63,7 +63,7 @@ def logged_quality(
     by_line = since.groupby(c.ACCOUNT_ID)
     answers = offers.groupby([UNIT_ID, c.DECISION_ID])[PRESENTED_AT].count().gt(0).groupby(UNIT_ID)
     found = {
-        LINES: by_line.size(),
+        ORDER_LINES: by_line.size(),
         PRICED_LINES: by_line["has_amount"].sum(),
         LATE_LINES: by_line["is_late"].sum(),
     }
