@@ -16,8 +16,9 @@ import recsys
 DOOR = (
     "BacktestConfig", "BacktestModel", "CartLine", "Dataset", "FeatureMaker", "FitConfig", "KpiConfig", "Ladder",
     "Offer", "OfferEngineError", "OfferRequest", "PairRanker", "PropensityClassifier", "ReadoutConfig", "Recommender",
-    "Retriever", "RuleConfig", "Slate", "Snapshot", "backtest", "default_retrievers", "experiment_decision", "experiment_readout",
-    "export_events", "journal", "kpis", "mine_rules", "open_store", "power", "readout", "simulate_market",
+    "Retriever", "RuleConfig", "Slate", "Snapshot", "backtest", "default_retrievers", "experiment_decision",
+    "experiment_readout", "export_events", "journal", "kpis", "mine_rules", "open_store", "power", "readout",
+    "simulate_market",
 )  # fmt: skip
 HEAVY = {"duckdb", "fastapi", "ibis", "matplotlib", "mlflow", "numba", "numpy", "pandas", "pyarrow", "scipy", "sklearn"}
 HEAVY |= {"sqlalchemy", "statsmodels", "typer"}
