@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from recsys.cli.terminal import output_console
 from recsys.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,9 +44,9 @@ def check_command(
     from recsys.data.numbers import parse_decimal
     from recsys.data.times import parse_moment
 
-    console = Console(soft_wrap=False)
+    shown = output_console()
     mapping = parse_map(map_) if map_ is not None else {}
-    mapping = _proposed(console, (orders, products, accounts), mapping, preset, parse_encoding(encoding))
+    mapping = _proposed(shown, (orders, products, accounts), mapping, preset, parse_encoding(encoding))
     if write_map is not None:
         if preset is not None:
             raise ConfigError(f"--write-map with --preset {preset}: a preset needs no mapping; leave one of them out")
@@ -66,7 +67,7 @@ def check_command(
         rejects=rejects,
     )
     data = read_dataset(spec, warn=False)  # the report shows the warnings
-    console.print(data.report)
+    shown.print(data.report)
     typer.echo(f"{len(data.accounts):,} accounts, {len(data.products):,} products.")
     if rejects is not None:
         typer.echo(f"Wrote the rejected rows to {rejects}")
@@ -83,8 +84,7 @@ def simulate_command(
     from recsys.simulation.market import write_market
 
     config = MarketConfig(n_accounts=accounts, n_products=products, seed=seed)
-    console = Console()
-    with console.status("Simulating"):
+    with Console().status("Simulating"):
         n_lines = write_market(config, out)
     typer.echo(f"Wrote {n_lines:,} order lines of {accounts:,} accounts to {out}")
 

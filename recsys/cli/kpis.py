@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI
+from recsys.cli.terminal import output_console
 from recsys.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -186,13 +187,11 @@ def _rendered(report: KpiReport, form: str) -> str:
         from recsys.reporting.kpi_page import report_page
 
         return report_page(report)
-    from rich.console import Console
-
     from recsys.reporting.kpi_text import report_table
 
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    with console.capture() as captured:
-        console.print(report_table(report))
+    shown = output_console()
+    with shown.capture() as captured:
+        shown.print(report_table(report))
     return captured.get()
 
 

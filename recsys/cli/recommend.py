@@ -16,6 +16,7 @@ from uuid6 import uuid7
 
 from recsys.bundle.load import load_bundle
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI, ResolvedModel, resolve
+from recsys.cli.terminal import output_console
 from recsys.contracts.decisions import Decision
 from recsys.contracts.offers import KINDS, Mix, Objective, OfferKind, OfferRequest, Slate, Variants
 from recsys.errors import ConfigError
@@ -160,5 +161,5 @@ def check_rules_command(file: Annotated[Path, typer.Argument(help="TOML file of 
         shown = ", ".join(about[:4]) + (f" and {len(about) - 4:,} more" if len(about) > 4 else "")
         holds = "holds" if rule.holds(now) else "does not"
         table.add_row(rule.name, rule.action, shown, ", ".join(where) or "everywhere", holds, rule.owner)
-    Console().print(table)
+    output_console().print(table)
     typer.echo(f"{len(found.rules):,} rules, version {found.version}")

@@ -16,6 +16,7 @@ from recsys.backtesting.results import Backtest
 from recsys.backtesting.trainer import EngineAt, bundle_at, cart_scorer, freeze_ladder, pipeline_trainer
 from recsys.bundle.load import load_bundle
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI
+from recsys.cli.terminal import output_console
 from recsys.contracts.config import read_config
 from recsys.data.dataset import Dataset, ReadSpec, read_dataset
 from recsys.data.files.texts import parse_encoding
@@ -77,7 +78,7 @@ def backtest_command(
         decimal=parse_decimal(decimal),
         encoding=parse_encoding(encoding),
     )
-    console, registry = Console(), Registry(tracking_uri)
+    printed, registry = output_console(), Registry(tracking_uri)
     name = f"backtest {asked.cutoffs[0]:%Y-%m-%d} to {asked.cutoffs[-1]:%Y-%m-%d}"
     with StepDisplay(Console(stderr=True)) as shown, open_run(registry, name) as run:
         step = run.follow(shown.step)
@@ -103,7 +104,7 @@ def backtest_command(
             step=step,
         )
         with step("report and plots"):
-            written = report_backtest(found, out, console)
+            written = report_backtest(found, out, printed)
             log_backtest(run, found, written)
     typer.echo(f"Logged: MLflow run {run.run_id} in {tracking_uri}")
 
@@ -117,10 +118,10 @@ def parse_cutoffs(text: str) -> tuple[datetime, ...]:
     return tuple(_date(part.strip()) for part in text.split(","))
 
 
-def report_backtest(found: Backtest, out: Path, console: Console) -> tuple[Path, ...]:
+def report_backtest(found: Backtest, out: Path, printed: Console) -> tuple[Path, ...]:
     """Print the tables, write `backtest.json` and the plots into `out`, and return what was written."""
     for table in backtest_tables(found):
-        console.print(table)
+        printed.print(table)
     out.mkdir(parents=True, exist_ok=True)
     results = out / RESULTS
     results.write_text(found.to_json(), "utf-8")

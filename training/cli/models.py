@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from recsys.bundle.load import load_bundle
 from recsys.bundle.resolve import CHAMPION, DEFAULT_TRACKING_URI, resolve_model
+from recsys.cli.terminal import output_console
 from recsys.contracts import columns as c
 from recsys.contracts.config import flatten
 from recsys.errors import GateError, ModelNotFoundError, ReplayError
@@ -54,10 +54,10 @@ def promote_command(
     registry = Registry.existing(tracking_uri)
     version = registry.get(model)
     champion = registry.find(CHAMPION)
-    console = Console()
+    shown = output_console()
     if override is None:
         checks = gate_checks(registry, version, champion)
-        console.print(checks_table(version.version, checks))
+        shown.print(checks_table(version.version, checks))
         evidence = gate_evidence(registry, version)
         typer.echo(limits_sentence(evidence, gate_profiles(registry, version)))
         for note in evidence.notes:
@@ -120,13 +120,13 @@ def compare_command(
     versions = find_run(registry, first), find_run(registry, second)
     left, right = (registry.client.get_run(version.run_id).data for version in versions)
     names = [f"version {version.version}" if version.version else version.run_id[:8] for version in versions]
-    console = Console()
+    shown = output_console()
     typer.echo(_verdict(registry, versions, names))
-    console.print(_side_by_side("Quality", names, _quality(registry, versions)))
-    console.print(_side_by_side("Data", names, _data(registry, versions)))
+    shown.print(_side_by_side("Quality", names, _quality(registry, versions)))
+    shown.print(_side_by_side("Data", names, _data(registry, versions)))
     options = [_options(registry, version) for version in versions]
-    console.print(_side_by_side("Configuration that differs", names, _differing(*options)))
-    console.print(_metrics(names, left.metrics, right.metrics))
+    shown.print(_side_by_side("Configuration that differs", names, _differing(*options)))
+    shown.print(_metrics(names, left.metrics, right.metrics))
 
 
 def _options(registry: Registry, version: ModelVersion) -> dict[str, str]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recsys.bundle.resolve import DEFAULT_TRACKING_URI
+from recsys.cli.terminal import output_console
 
 if TYPE_CHECKING:
     from training.progress import StepTime
@@ -82,7 +83,7 @@ def train_command(
         encoding=parse_encoding(encoding),
         rejects=rejects,
     )
-    console = Console()
+    printed = output_console()
     with StepDisplay(Console(stderr=True)) as shown:
         with shown.step("opening MLflow"):  # a new database takes seconds
             registry = Registry(tracking_uri)
@@ -90,9 +91,9 @@ def train_command(
         done = train_and_register(
             spec, options, tracking_uri=tracking_uri, out=out, ladder_file=ladder, step=shown.step
         )
-    console.print(done.report)
-    console.print(_summary(done.figures))
-    console.print(_times(done.times))
+    printed.print(done.report)
+    printed.print(_summary(done.figures))
+    printed.print(_times(done.times))
     if done.resumed:
         typer.echo(f"{len(done.resumed)} steps were read from a run of the same training that was ended.")
     if done.no_upgrades:
