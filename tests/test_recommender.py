@@ -223,7 +223,7 @@ def test_other_wrong_input_is_told(on_files: SimpleNamespace, tmp_path: Path) ->
         Recommender.load(tmp_path / "nowhere")
     with pytest.raises(ModelNotFoundError, match="no registry at sqlite:///"):
         Recommender.load("models:/offers@champion", tracking_uri=f"sqlite:///{tmp_path}/none.db")
-    with pytest.raises(ConfigError, match="seed == -1: Input should be greater than or equal to 0"):
+    with pytest.raises(ConfigError, match="seed == -1: must be greater than or equal to 0"):
         Recommender(random_state=-1).fit(on_files.data)
     with pytest.raises(ConfigError, match="product_id == 'P9', the model does not know it"):
         on_files.model.call_list("P9", 3)
@@ -255,7 +255,7 @@ def test_parts_of_others_are_tried_beside_baselines_and_learned(on_files: Simple
         ({"cutoffs": ["2025-08-01"]}, "model 'popular' is called as a baseline is"),
         ({"cutoffs": 3}, r"cutoffs == 3, must be several moments; give \['2025-06-01'\]"),
         ({"cutoffs": date(2025, 8, 1), "horizon_days": 7}, "horizon_days == 7, but model 'popular' learns"),
-        ({"cutoffs": []}, "cutoffs == .*: Tuple should have at least 1 item"),
+        ({"cutoffs": []}, "cutoffs == .*: must have at least 1 item"),
     ],
 )
 def test_a_wrong_backtest_is_told(on_files: SimpleNamespace, options: dict[str, Any], message: str) -> None:
@@ -352,9 +352,9 @@ def test_rules_and_ladder_of_order_lines_are_those_of_their_dataset(market: Mark
         (lambda _: FitConfig(bad=1), "^bad == 1: Extra inputs are not permitted; must be one of seed, rules, cart, "),  # type: ignore[call-arg]
         (lambda _: FitConfig(rules={"bad": 1}), "^rules.bad == 1: .* must be one of min_product_orders, min_both, "),
         (lambda _: FitConfig(ladder={"min_price_ratio": 6.0}), "^ladder: min_price_ratio == 6.0, must be below"),
-        (lambda _: RuleConfig(min_both=-1, keep=2), "^min_both == -1: Input .*; keep == 2: Input should be"),
-        (lambda _: ReadoutConfig(alpha=2), "^alpha == 2: Input should be less than 0.5"),
-        (lambda _: KpiConfig(period="era"), "^period == 'era': Input should be 'day', 'week'"),
+        (lambda _: RuleConfig(min_both=-1, keep=2), "^min_both == -1: must .*; keep == 2: must be"),
+        (lambda _: ReadoutConfig(alpha=2), "^alpha == 2: must be less than 0.5"),
+        (lambda _: KpiConfig(period="era"), "^period == 'era': must be 'day', 'week'"),
     ],
 )
 def test_a_wrong_argument_is_told(

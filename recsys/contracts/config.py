@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from recsys.errors import ConfigError
 
 _C = TypeVar("_C", bound="Config")
+_SUBJECT = re.compile(r"^\w+ should ")
+"""How pydantic begins a rule, as `Input should be less than 1`: the option is named already."""
 
 
 class Config(BaseModel):
@@ -106,7 +109,7 @@ def validation_sentences(
     """
     parts = []
     for item in error.errors():
-        place, message = (*within, *item["loc"]), item["msg"].removeprefix("Value error, ")
+        place, message = (*within, *item["loc"]), _SUBJECT.sub("must ", item["msg"].removeprefix("Value error, "))
         where = ".".join(map(str, place))
         # A configuration in another one has already made a sentence of its error, without the place where it stands.
         inner = getattr(item.get("ctx", {}).get("error"), "__context__", None)

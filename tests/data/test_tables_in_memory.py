@@ -143,7 +143,7 @@ def test_what_can_not_be_read_is_told(source: DataSource, error: type[Exception]
 def test_a_wrong_moment_or_option_is_told() -> None:
     with pytest.raises(ConfigError, match="'tomorrow' is not a moment, must be as 2011-06-01"):
         Dataset.read(pd.DataFrame(LINES), as_of="tomorrow")
-    with pytest.raises(ConfigError, match="currency == 3: Input should be a valid string"):
+    with pytest.raises(ConfigError, match="currency == 3: must be a valid string"):
         Dataset.read(pd.DataFrame(LINES), currency=3)  # type: ignore[arg-type]
 
 

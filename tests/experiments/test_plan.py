@@ -135,7 +135,7 @@ def test_a_plan_that_is_over_can_not_start() -> None:
         ("is_control = true", "", r"control arms == \[\], must be exactly one"),
         ('name = "engine"', 'name = "engine"\nis_control = true', "must be exactly one"),
         ('name = "engine"', 'name = "control"', r"arms \['control'\] stand twice"),
-        ("weight = 3", "weight = 0", r"arms.1.weight == 0: Input should be greater than 0"),
+        ("weight = 3", "weight = 0", r"arms.1.weight == 0: must be greater than 0"),
         ('"buyer_rate"', '"aov"', r"metrics \['aov'\] stand twice"),
         ("version = 2", "attribution_window_days = 60", "attribution_window_days == 60, must not be longer than"),
         ("version = 2", "min_run_days = 60", "min_run_days == 60, must not be longer than the planned run of 27 days"),

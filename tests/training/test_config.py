@@ -50,7 +50,7 @@ def test_settings_count_before_the_file_and_are_typed_by_the_configuration(tmp_p
         ("rules..min_both=3", "must be section.key=value"),
         (
             "next_product.n_classifiers=many",
-            "settings: next_product.n_classifiers == 'many': Input should be a",
+            "settings: next_product.n_classifiers == 'many': must be a",
         ),
         (
             "next_product.n_trees=5",
@@ -60,7 +60,7 @@ def test_settings_count_before_the_file_and_are_typed_by_the_configuration(tmp_p
             "bad=1",
             "settings: bad == 1: Extra inputs are not permitted; must be one of seed, rules, cart, ",
         ),
-        ("seed=-1", "settings: seed == -1: Input should be greater than or equal to 0"),
+        ("seed=-1", "settings: seed == -1: must be greater than or equal to 0"),
     ],
 )
 def test_a_wrong_setting_is_a_sentence(setting: str, sentence: str) -> None:
