@@ -15,6 +15,7 @@ import typer
 from recsys.cli.events import DEFAULT_STORE, Store
 from recsys.cli.journal import decide_command, list_command, no_experiment, plan_text
 from recsys.cli.readout import readout_command
+from recsys.cli.terminal import output_console
 from recsys.errors import ReadoutError
 from recsys.experiments.lifecycle import start_experiment, stop_experiment
 from recsys.extras import require
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from recsys.data.dataset import ReadSpec
     from recsys.evaluation.journal.entries import JournalEntry
     from recsys.evaluation.offline.off_policy import LoggedActions, OffPolicy
-    from recsys.evaluation.planning.placebo import Placebo
+    from recsys.evaluation.planning.placebo_results import Placebo
     from recsys.evaluation.planning.sizes import PlannedSizes
 
 
@@ -118,16 +119,13 @@ def power_command(
 ) -> None:
     """Show units an arm and days for each metric and effect, with and without pre-period values (CUPED)."""
     require("train", what="offers experiment power")
-    from rich.console import Console
-
     from recsys.data.dataset import read_dataset
-    from recsys.evaluation.api import EFFECTS
     from recsys.evaluation.api import power as planned_power
     from recsys.experiments.plan import read_plan
 
     found = planned_power(
         read_dataset(_history(orders, accounts, preset, map_, as_of)),
-        effects=effect or EFFECTS,
+        effects=effect,
         window_days=window_days,
         power=power,
         alpha=alpha,
@@ -138,7 +136,9 @@ def power_command(
         typer.echo(json.dumps([asdict(size) for size in found.sizes], indent=1))
         return
     typer.echo(_sized(found))
-    Console().print(_sizes_table(found))
+    output_console().print(_sizes_table(found))
+    if found.planned_sentence:
+        typer.echo(found.planned_sentence)
 
 
 def _history(orders: str, accounts: str | None, preset: str | None, map_: str | None, as_of: str | None) -> ReadSpec:
@@ -164,11 +164,12 @@ def _sized(found: PlannedSizes) -> str:
         "served": f"those that were served, {found.n_buyers:,} of them bought",
     }[found.entry]
     equal = max(found.shares) - min(found.shares) < 1e-9
-    shares = "equal" if equal else " / ".join(f"{share:.3g}" for share in found.shares)
-    arms = {2: "two", 3: "three", 4: "four"}.get(len(found.shares), str(len(found.shares)))
+    number = {2: "two", 3: "three", 4: "four"}.get(len(found.shares), str(len(found.shares)))
+    shares = " / ".join(f"{100 * share:.3g}" for share in found.shares)
+    arms = f"{number} equal arms" if equal else f"{number} arms with {shares} % of the units, control first"
     enter = "" if found.entered_a_day is None else f" {found.entered_a_day:,.3g} enter a day."
     counts = f" Units are whole clusters, by {found.cluster}." if found.cluster else ""
-    asked = f"{found.power:.0%} power, alpha {found.alpha:g}, {arms} {shares} arms.{counts}"
+    asked = f"{found.power:.0%} power, alpha {found.alpha:g}, {arms}.{counts}"
     left_out = f"\nNot sized, not in past orders or without a margin: {', '.join(found.left_out)}."
     said = f"{found.n_accounts:,} accounts measured, {who}.{enter}\n{asked}"
     return said + (left_out if found.left_out else "")
@@ -179,20 +180,24 @@ def _sizes_table(found: PlannedSizes) -> Table:
 
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     units = "units an arm" if len(set(found.shares)) == 1 else "units, smallest arm"
-    for head in ("metric", "mean", "effect", units, "without CUPED", "days"):
+    planned = ["planned"] if found.planned_size is not None else []
+    for head in ("metric", "mean", "effect", units, "without CUPED", "days", *planned):
         table.add_column(head, justify="left" if head == "metric" else "right")
     for size in found.sizes:
         days = f"{size.days}" if size.days is not None else "too few accounts"
         numbers = (f"{size.n_per_arm:,}", f"{size.n_per_arm_without:,}", days)
         shown = f"{100 * size.relative:+g} %" if size.margin is None else f"margin {size.margin:.3g}"
-        table.add_row(size.metric, f"{size.mean:,.4g}", shown, *numbers)
+        enough = ["enough" if size.is_planned else "too few"] if planned else []
+        table.add_row(size.metric, f"{size.mean:,.4g}", shown, *numbers, *enough)
     return table
 
 
 def placebo_command(
     plan: Annotated[Path, typer.Argument(help="TOML file of the experiment's plan.")],
     orders: Annotated[str, typer.Option(help="Order lines: a file, a folder of files, or URL#table.")],
-    effect: Annotated[list[float] | None, typer.Option(help="Relative effect to plant; default: 0.1.")] = None,
+    effect: Annotated[
+        list[float] | None, typer.Option(help="Relative effect to plant; default: the plan's practical_margin, or 0.1.")
+    ] = None,
     accounts: Annotated[str | None, typer.Option(help="Accounts that are reached, buyers or not.")] = None,
     events: Annotated[str | None, typer.Option(help="Event store: accounts that servers answered.")] = None,
     cluster: Annotated[str | None, typer.Option(help="Column of accounts that are assigned together.")] = None,
@@ -211,19 +216,19 @@ def placebo_command(
     found = placebo(
         read_dataset(_history(orders, accounts, preset, map_, as_of)),
         read_plan(plan),
-        effects=effect or (0.1,),
+        effects=effect,
         events=events,
         cluster=cluster,
         draws=draws,
     )
     if format_ == "json":
-        typer.echo(json.dumps({**asdict(found), "is_fit": found.is_fit, "sentence": found.sentence}, indent=1))
+        said = {"outcome": found.outcome, "is_fit": found.is_fit, "sentence": found.sentence}
+        typer.echo(json.dumps({**asdict(found), **said}, indent=1))
         return
     _show_placebo(found)
 
 
 def _show_placebo(found: Placebo) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     who = f"{found.n_accounts:,} accounts of the past ({found.n_buyers:,} bought)"
@@ -239,8 +244,8 @@ def _show_placebo(found: Placebo) -> None:
         if rate.stated:
             table.add_row(name, f"{rate.rate:.1%}", f"{rate.stated:.1%}", f"{rate.low:.1%} to {rate.high:.1%}")
     for power in found.power:
-        table.add_row(f"SHIP of a planted {power.relative:+.0%}", f"{power.ship:.1%}", "", "")
-    Console().print(table)
+        table.add_row(f"SHIP of a planted {100 * power.relative:+.3g}%", f"{power.ship:.1%}", "", "")
+    output_console().print(table)
     if found.left_out:
         typer.echo(f"Not tried, not in past orders: {', '.join(found.left_out)}.")
     typer.echo(found.sentence)
@@ -269,8 +274,6 @@ def off_policy(
     format_: Annotated[Literal["table", "json"], typer.Option("--format", help="How to show it.")] = "table",
 ) -> None:
     """Estimate the reward a decision of another policy by IPS, SNIPS and, with a model of the reward, DR."""
-    from rich.console import Console
-
     from recsys.evaluation.offline.off_policy import actions_of, evaluate_policy
 
     if (policy is None) == (data is None):
@@ -287,8 +290,7 @@ def off_policy(
     if format_ == "json":
         typer.echo(json.dumps({**asdict(found), "overlaps": found.overlaps}, indent=1))
         return
-    console = Console()
-    console.print(_table(found, level))
+    output_console().print(_table(found, level))
     typer.echo(_belief(found))
 
 

@@ -27,7 +27,8 @@ from recsys.evaluation.kpis.report import kpis_from_tables
 from recsys.evaluation.kpis.results import KpiReport
 from recsys.evaluation.kpis.tables import Table, read_events
 from recsys.evaluation.planning.history import PastVisits, groups_of, history_of, listed_visits, served_visits
-from recsys.evaluation.planning.placebo import PLACEBO_DRAWS, Placebo, placebo_of, run_days_of
+from recsys.evaluation.planning.placebo import PLACEBO_DRAWS, placebo_of, run_days_of
+from recsys.evaluation.planning.placebo_results import Placebo
 from recsys.evaluation.planning.sizes import TWO_EQUAL, PlannedSizes, planned_sizes
 from recsys.evaluation.readout.design import ReadoutConfig
 from recsys.evaluation.readout.from_event_store import store_readout
@@ -197,7 +198,7 @@ def journal(store: EventStore | str, *, now: str | date, experiment_id: str | No
 def power(
     data: Dataset | DataSource,
     *,
-    effects: Sequence[float] = EFFECTS,
+    effects: Sequence[float] | None = None,
     window_days: int = 28,
     power: float = 0.8,
     alpha: float = 0.05,
@@ -211,12 +212,14 @@ def power(
 
     Args:
         data: purchase history.
-        effects: relative effects to find, as 0.05.
+        effects: relative effects to find, as 0.05; None: the plan's practical margin, where it has one, and 0.02, 0.05
+            and 0.1.
         window_days: days after an account's entry that count; with `plan` its attribution window.
         power: chance of finding the effect.
         alpha: two-sided error; with `plan` its own.
         events: the event store that serving writes, or its URL.
-        plan: gives the arms' shares, the primary, and guardrails, which are sized for their margins.
+        plan: gives the arms' shares, the primary, and guardrails, which are sized for their margins; its `planned_size`
+            is compared with what they need.
 
     Raises:
         ReadoutError: an argument is out of range, or the history is too short.
@@ -225,6 +228,8 @@ def power(
         raise ReadoutError(f"power == {power!r}, alpha == {alpha!r}, both must lie between 0 and 1; give 0.8 and 0.05")
     if not _is_number(window_days) or window_days % 1 or window_days < 1:
         raise ReadoutError(f"window_days == {window_days!r}, must be a whole number of 1 or more; give 28")
+    if effects is None:
+        effects = sorted({*EFFECTS, *([plan.practical_margin] if plan and plan.practical_margin else [])})
     if not isinstance(effects, Sequence) or not effects or not all(map(_is_number, effects)):
         raise ReadoutError(f"effects == {effects!r}, must be several relative effects; give [0.05]")
     known = as_dataset(data)
@@ -242,14 +247,15 @@ def power(
         alpha=plan.alpha if plan else alpha,
         shares=plan.shares_from_control if plan else TWO_EQUAL,
     )
-    return replace(found, n_accounts=history.n_accounts, cluster=plan.cluster if plan else None)
+    found = replace(found, n_accounts=history.n_accounts)
+    return found.compared_with(plan.planned_size, plan.cluster) if plan else found
 
 
 def placebo(
     data: Dataset | DataSource,
     plan: ExperimentPlan,
     *,
-    effects: Sequence[float] = (0.1,),
+    effects: Sequence[float] | None = None,
     events: EventStore | str | None = None,
     cluster: str | None = None,
     draws: int = PLACEBO_DRAWS,
@@ -262,7 +268,8 @@ def placebo(
     Args:
         data: purchase history.
         plan: what will decide.
-        effects: relative effects of the primary that are planted.
+        effects: relative effects of the primary that are planted; the plan must find the largest. None: its practical
+            margin, and 0.1 where it has none.
         events: the event store that serving writes, or its URL; see `power`.
         cluster: column of the accounts table; accounts with one value are assigned together. A plan that names it is
             judged by it too; by default the plan's.

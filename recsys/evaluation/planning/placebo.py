@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -14,7 +14,8 @@ from scipy import stats
 
 from recsys.arrays import BoolArray, FloatArray
 from recsys.errors import ReadoutError
-from recsys.evaluation.planning.history import PastBehaviour, WhoEnters
+from recsys.evaluation.planning.history import PastBehaviour
+from recsys.evaluation.planning.placebo_results import DrawnRate, Placebo, PlaceboErrors, PlaceboPower, band_of
 from recsys.evaluation.planning.redrawing import redrawn, with_planted
 from recsys.evaluation.readout.design import ReadoutConfig
 from recsys.evaluation.statistics.effects import EffectConfig, EffectEstimate, contributions, difference
@@ -25,142 +26,8 @@ from recsys.evaluation.statistics.significance_tests import score_statistic
 from recsys.experiments.plan import ExperimentPlan
 
 PLACEBO_DRAWS: Final = 2_000
-_BAND: Final = 0.999
-
-
-@dataclass(frozen=True, slots=True)
-class DrawnRate:
-    """How often something happened over the draws, and how often it may have.
-
-    Attributes:
-        rate: share of the draws.
-        stated: what the plan's alpha states.
-        low: exact binomial band (99.9 %) of the stated rate for that many draws.
-        high: its upper limit.
-    """
-
-    rate: float
-    stated: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class PlaceboErrors:
-    """How one way of deciding errs where nothing happened.
-
-    Attributes:
-        ship: false SHIP; at most half of alpha is stated.
-        roll_back: false ROLL BACK because of the primary; likewise.
-        guardrails: false ROLL BACK because of a guardrail; at most half of alpha for each is stated.
-        coverage: how often the primary's interval holds zero, in every arm.
-    """
-
-    ship: DrawnRate
-    roll_back: DrawnRate
-    guardrails: DrawnRate
-    coverage: DrawnRate
-
-    @property
-    def named(self) -> dict[str, DrawnRate]:
-        """The wrong decisions, by what a report calls them."""
-        return {
-            "false SHIP": self.ship,
-            "false ROLL BACK by the primary": self.roll_back,
-            "false ROLL BACK by a guardrail": self.guardrails,
-        }
-
-    @property
-    def faults(self) -> tuple[str, ...]:
-        """What lies outside its band, in words; a rate of errors below its band is none."""
-        found = [
-            f"{name} in {rate.rate:.1%} of the draws, at most {rate.high:.1%} may be"
-            for name, rate in self.named.items()
-            if rate.rate > rate.high
-        ]
-        if self.coverage.rate < self.coverage.low:
-            low = self.coverage.low
-            found.append(f"the interval holds the true effect in {self.coverage.rate:.1%}, at least {low:.1%} must be")
-        return tuple(found)
-
-
-@dataclass(frozen=True, slots=True)
-class PlaceboPower:
-    """How often a planted effect is shipped.
-
-    Attributes:
-        relative: planted in every arm but control, as a share of the primary's mean.
-        ship: share of the draws.
-    """
-
-    relative: float
-    ship: float
-
-
-@dataclass(frozen=True, slots=True)
-class Placebo:
-    """A plan on the firm's own past.
-
-    Attributes:
-        plan: id of the plan.
-        n_draws: assignments drawn.
-        n_refused: of them, those that no readout takes, as an arm has fewer than two units.
-        n_accounts: accounts of the past run.
-        n_buyers: of them, those that bought within their window.
-        entry: who entered.
-        smallest_arm: units in the smallest arm, on average.
-        planned_size: what the plan asks for.
-        n_clusters: groups that were drawn as a whole; None where accounts were.
-        errors: of the readout, as it would decide at the planned end.
-        fixed: the same if the fixed-horizon interval decided in every draw.
-        randomised: share of the draws in which the randomisation interval decides on the primary instead.
-        power: one a planted effect.
-        left_out: guardrails and secondary metrics of the plan that past orders do not hold.
-    """
-
-    plan: str
-    n_draws: int
-    n_refused: int
-    n_accounts: int
-    n_buyers: int
-    entry: WhoEnters
-    smallest_arm: float
-    planned_size: int
-    n_clusters: int | None
-    errors: PlaceboErrors
-    fixed: PlaceboErrors
-    randomised: float
-    power: tuple[PlaceboPower, ...]
-    left_out: tuple[str, ...]
-
-    @property
-    def is_fit(self) -> bool:
-        """Whether the plan would have erred no more often than it states, by the fixed-horizon interval too."""
-        return not self.errors.faults and not self.fixed.faults
-
-    @property
-    def sentence(self) -> str:
-        """Whether the plan is fit, and why not."""
-        if self.is_fit:
-            return f"The plan is fit for this history: {self._errs}, as stated."
-        if not self.errors.faults:
-            return (
-                "The plan is NOT FIT for this history: by the fixed-horizon interval "
-                f"{'; '.join(self.fixed.faults)}. The readout sees it and decides by the randomisation interval in "
-                f"{self.randomised:.0%} of the draws: {self._errs}. Remedy: {_MORE_EQUAL}."
-            )
-        remedy = _WHOLE_GROUPS if self.n_clusters is not None else _MORE_EQUAL
-        return f"The plan is NOT FIT for this history: {'; '.join(self.errors.faults)}. Remedy: {remedy}."
-
-    @property
-    def _errs(self) -> str:
-        named = self.errors.named if self.errors.guardrails.stated else dict(list(self.errors.named.items())[:2])
-        covers = f"the interval holds the true effect in {self.errors.coverage.rate:.1%}"
-        return ", ".join([*(f"{name} {rate.rate:.1%}" for name, rate in named.items()), covers])
-
-
-_MORE_EQUAL = "give the arms more equal shares or more accounts, or state a cap (cap_percentile)"
-_WHOLE_GROUPS = "judge by whole groups, as they are assigned (cluster in the plan), or assign by account"
+DEFAULT_EFFECT: Final = 0.1
+"""Planted where neither the plan nor anybody else names one."""
 
 
 class _Judged(NamedTuple):
@@ -197,7 +64,7 @@ def placebo_of(
     history: PastBehaviour,
     plan: ExperimentPlan,
     *,
-    effects: Sequence[float] = (),
+    effects: Sequence[float] | None = None,
     draws: int = PLACEBO_DRAWS,
     clusters: NDArray[np.object_] | None = None,
 ) -> Placebo:
@@ -209,7 +76,8 @@ def placebo_of(
     Args:
         history: accounts of a run as long as the plan's, with the plan's roles.
         plan: what will decide.
-        effects: relative effects of the primary that are planted to see how often they ship.
+        effects: relative effects of the primary that are planted to see how often they ship; the plan must find the
+            largest of them. None: the plan's practical margin, and 0.1 where it has none.
         draws: assignments.
         clusters: group of each account of `history.units`; accounts of one group get the same arm. They are judged by
             account, as the readout does, unless the plan names a cluster.
@@ -222,6 +90,7 @@ def placebo_of(
         raise ReadoutError(
             f"primary {plan.primary!r} does not vary in past orders, must do so to be tried; give a longer history"
         )
+    planted = _planted(plan, effects)
     judged, groups = _capped(history, primary, plan), None
     if clusters is not None and plan.cluster is not None:
         judged = judged.by_cluster(clusters)
@@ -247,9 +116,20 @@ def placebo_of(
         errors=_errors(decided, past),
         fixed=_errors(_judged(past, arms, always_fixed=True), past),
         randomised=float(decided.randomised.mean()),
-        power=tuple(PlaceboPower(effect, float(_judged(past, arms, planted=effect).ship.mean())) for effect in effects),
+        power=tuple(PlaceboPower(effect, float(_judged(past, arms, planted=effect).ship.mean())) for effect in planted),
+        planned_effect=max(planted, key=lambda effect: primary.sign * effect),
         left_out=history.left_out,
     )
+
+
+def _planted(plan: ExperimentPlan, effects: Sequence[float] | None) -> tuple[float, ...]:
+    """The effects that are planted; what the plan itself looks for is an improvement."""
+    if effects is None:
+        sign = 1 if plan.primary_direction == "higher_is_better" else -1
+        return (sign * (plan.practical_margin or DEFAULT_EFFECT),)
+    if not effects or not all(math.isfinite(effect) and effect for effect in effects):
+        raise ReadoutError(f"effects == {list(effects)}, must be one or more shares other than 0, as 0.05")
+    return tuple(effects)
 
 
 def _errors(judged: _Judged, past: _Past) -> PlaceboErrors:
@@ -264,8 +144,7 @@ def _errors(judged: _Judged, past: _Past) -> PlaceboErrors:
 
 def _rate(happened: BoolArray, stated: float) -> DrawnRate:
     n = len(happened)
-    low, high = (float(stats.binom.ppf(at, n, stated)) / n for at in ((1 - _BAND) / 2, (1 + _BAND) / 2))
-    return DrawnRate(float(happened.mean()), stated, low, high)
+    return DrawnRate(float(happened.mean()), stated, *band_of(stated, n))
 
 
 def _capped(history: PastBehaviour, primary: Metric, plan: ExperimentPlan) -> PastBehaviour:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -185,6 +185,7 @@ class PlannedSize:
         days: until enough units entered and the last one's window is complete; None where the history has too few.
         n_units: units of all arms, with pre-period values.
         margin: of a guardrail, in its unit; None where an effect shall be found.
+        is_planned: whether the plan's `planned_size` has that many in the smallest arm; None without a plan.
     """
 
     metric: str
@@ -195,6 +196,13 @@ class PlannedSize:
     days: int | None
     n_units: int = 0
     margin: float | None = None
+    is_planned: bool | None = None
+
+    @property
+    def shown(self) -> str:
+        """What shall be shown, as `aov +5 %`."""
+        what = f"{100 * self.relative:+g} %" if self.margin is None else f"within its margin of {self.margin:.3g}"
+        return f"{self.metric} {what}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +220,7 @@ class PlannedSizes:
         shares: of the arms, control first.
         left_out: metrics of the plan that past orders do not hold, and guardrails without a margin.
         cluster: column whose clusters the sizes count; None: they count accounts.
+        planned_size: units that the plan wants in the smallest arm; None without a plan.
     """
 
     n_accounts: int
@@ -224,6 +233,23 @@ class PlannedSizes:
     shares: tuple[float, ...] = TWO_EQUAL
     left_out: tuple[str, ...] = ()
     cluster: str | None = None
+    planned_size: int | None = None
+
+    def compared_with(self, planned_size: int, cluster: str | None) -> PlannedSizes:
+        """Return the sizes beside those of a plan, which counts clusters where it names their column."""
+        sizes = tuple(replace(size, is_planned=size.n_per_arm <= planned_size) for size in self.sizes)
+        return replace(self, sizes=sizes, cluster=cluster, planned_size=planned_size)
+
+    @property
+    def planned_sentence(self) -> str:
+        """Whether the plan's size suffices, and what it is too small for; empty without a plan."""
+        if self.planned_size is None:
+            return ""
+        short = [size for size in self.sizes if not size.is_planned]
+        planned = f"The plan's planned_size is {self.planned_size:,} in the smallest arm"
+        if not short:
+            return f"{planned}: it suffices for all of these."
+        return f"{planned}: TOO FEW for {', '.join(f'{size.shown} ({size.n_per_arm:,})' for size in short)}."
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a metric and effect, with the fields of `PlannedSize` as columns."""

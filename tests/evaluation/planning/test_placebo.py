@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from recsys.errors import ReadoutError
 from recsys.evaluation.planning.history import PastBehaviour
-from recsys.evaluation.planning.placebo import Placebo, _capped, _judged, _Past, placebo_of
+from recsys.evaluation.planning.placebo import _capped, _judged, _Past, placebo_of
+from recsys.evaluation.planning.placebo_results import LEAST_DRAWS, Placebo, band_of
 from recsys.evaluation.planning.redrawing import drawn_assignments, redrawn
 from recsys.evaluation.readout.arm_effects import effects_of
 from recsys.evaluation.readout.design import Design, ReadoutConfig
@@ -72,6 +74,36 @@ def test_power_is_that_of_the_formula(clean: Placebo) -> None:
     assert found.ship > 0.99
 
 
+def test_a_few_draws_tell_nothing_and_a_plan_that_finds_nothing_is_not_fit() -> None:
+    """400 accounts of whom one in ten buys for a Pareto amount: errors are as stated, a true +10 % is hardly seen."""
+    past = _past(_spent(np.random.default_rng(7), 400, 2.5))
+    few = placebo_of(past, _plan(1, 1), draws=5)
+    assert (few.outcome, few.is_fit, few.n_judged) == ("too few draws", False, 5)
+    assert few.sentence == f"Too few draws to tell: 5 were judged, at least {LEAST_DRAWS:,} must be."
+    weak = placebo_of(past, _plan(1, 1), draws=LEAST_DRAWS)
+    assert (weak.outcome, weak.is_fit, weak.planned_effect) == ("no power", False, 0.1)
+    assert weak.planned_power < 0.1
+    assert weak.sentence.startswith("No power: the plan errs as stated (false SHIP ")
+    assert "but a true +10 % ships in " in weak.sentence
+    assert "the past has 200 in the smallest arm, 1,000 are planned" in weak.sentence
+
+
+def test_the_effect_that_a_plan_must_find_is_its_practical_margin() -> None:
+    past = _past(np.random.default_rng(8).gamma(2.0, 10.0, 2_000))
+    assert placebo_of(past, _plan(1, 1, practical_margin=0.04), draws=20).planned_effect == 0.04
+    lower = _plan(1, 1, practical_margin=0.04, primary_direction="lower_is_better")
+    assert placebo_of(past, lower, draws=20).planned_effect == -0.04
+    assert placebo_of(past, _plan(1, 1), effects=(0.02, 0.3), draws=20).planned_effect == 0.3
+    with pytest.raises(ReadoutError, match=r"effects == \[0\], must be one or more shares other than 0"):
+        placebo_of(past, _plan(1, 1), effects=(0,), draws=20)
+
+
+def test_the_least_number_of_draws_finds_an_error_that_is_doubled() -> None:
+    """A side that errs in 5 % leaves the band of 2.5 % in five of six runs of so many draws."""
+    most = band_of(0.025, LEAST_DRAWS)[1] * LEAST_DRAWS
+    assert stats.binom.sf(most, LEAST_DRAWS, 0.05) == pytest.approx(5 / 6, abs=0.02)
+
+
 def test_one_in_a_hundred_with_heavy_tails_fails() -> None:
     """The small arm draws no large buyer: its mean and its variance are low at once, and it is rolled back."""
     past = _past(_spent(np.random.default_rng(2), 20_000, 1.7))
@@ -83,7 +115,8 @@ def test_one_in_a_hundred_with_heavy_tails_fails() -> None:
     assert not found.errors.faults  # the interval that decides instead errs as stated
     assert found.sentence.startswith("The plan is NOT FIT for this history: by the fixed-horizon interval false ROLL")
     assert "more equal shares" in found.sentence
-    assert placebo_of(past, _plan(1, 1), draws=600).is_fit  # the same past in halves
+    halves = placebo_of(past, _plan(1, 1), draws=600)
+    assert not halves.errors.faults  # the same past in halves
 
 
 def test_companies_that_are_assigned_as_a_whole_fail_where_accounts_are_judged() -> None:
@@ -94,8 +127,9 @@ def test_companies_that_are_assigned_as_a_whole_fail_where_accounts_are_judged()
     assert (whole.n_clusters, whole.is_fit) == (200, False)
     assert whole.errors.ship.rate + whole.errors.roll_back.rate > 0.2
     assert "cluster in the plan" in whole.sentence
-    assert placebo_of(past, _plan(1, 1), draws=N_DRAWS).is_fit  # accounts drawn one by one
-    named = placebo_of(past, _plan(1, 1, cluster="company"), draws=N_DRAWS, clusters=company.astype(object))
+    assert placebo_of(past, _plan(1, 1), effects=(0.3,), draws=N_DRAWS).is_fit  # accounts drawn one by one
+    plan = _plan(1, 1, cluster="company")
+    named = placebo_of(past, plan, effects=(0.3, 0.1), draws=N_DRAWS, clusters=company.astype(object))
     assert (named.n_clusters, named.is_fit) == (200, True), named.sentence
     assert named.smallest_arm == pytest.approx(100, abs=2)
 
@@ -135,7 +169,8 @@ def test_the_error_is_shared_by_the_arms_that_are_compared_with_control() -> Non
     plan = _plan(1, 1)
     third = plan.arms[0].model_copy(update={"name": "second engine"})
     past = _past(np.random.default_rng(5).gamma(0.5, 40.0, 1_500))
-    found = placebo_of(past, plan.model_copy(update={"arms": (*plan.arms, third)}), draws=N_DRAWS)
+    three = plan.model_copy(update={"arms": (*plan.arms, third)})
+    found = placebo_of(past, three, effects=(0.5,), draws=N_DRAWS)
     assert found.smallest_arm == pytest.approx(500, abs=5)
     assert found.is_fit, found.sentence
     assert found.errors.ship.rate > found.errors.ship.low / 2  # not so careful that nothing would be found

@@ -67,8 +67,12 @@ def test_power_of_a_plan_on_all_accounts(past: Path, capsys: pytest.CaptureFixtu
     code, out, err = _run(["power", *_named(past), "--plan", str(past / "plan.toml"), "--effect", "0.2"], capsys)
     assert (code, err) == (0, "")
     assert "600 accounts measured, all that are listed, " in out
-    assert "80% power, alpha 0.05, two 0.25 / 0.75 arms." in out
+    assert "80% power, alpha 0.05, two arms with 25 / 75 % of the units, control first." in out
     assert "margin 0.05" in out
+    assert "The plan's planned_size is 500 in the smallest arm: TOO FEW for " in out
+    code, out, _ = _run(["power", *_named(past), "--plan", str(past / "plan.toml"), "--format", "json"], capsys)
+    assert {size["is_planned"] for size in json.loads(out) if size["n_per_arm"] <= 500} <= {True}
+    assert {size["is_planned"] for size in json.loads(out) if size["n_per_arm"] > 500} == {False}
 
 
 def test_power_on_accounts_that_servers_answered(past: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,22 +97,24 @@ def _decided(name: str, account: str, moment: datetime) -> Any:
     return made._replace(request=OfferRequest(account_id=account, limit=2))
 
 
-def test_a_placebo_of_accounts_passes_and_of_companies_fails(past: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_placebo_of_accounts_errs_as_stated_and_of_companies_does_not(
+    past: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["placebo", str(past / "plan.toml"), *_named(past, "--draws", "1000")]
     code, out, err = _run(arguments, capsys)
     assert (code, err) == (0, "")
     assert "600 accounts of the past (" in out
     assert "SHIP of a planted +10%" in out
-    assert "The plan is fit for this history: false SHIP " in out
+    assert "No power: the plan errs as stated (false SHIP " in out
     code, out, _ = _run([*arguments, "--cluster", "company_id", "--format", "json"], capsys)
     found = json.loads(out)
-    assert (code, found["n_clusters"], found["is_fit"]) == (0, 60, False)
+    assert (code, found["n_clusters"], found["outcome"]) == (0, 60, "not fit")
     assert found["sentence"].startswith("The plan is NOT FIT for this history: ")
     with (past / "plan.toml").open("a", encoding="utf-8") as plan:
         plan.write('cluster = "company_id"\n')
     code, out, _ = _run([*arguments, "--format", "json"], capsys)
     found = json.loads(out)
-    assert (code, found["n_clusters"], found["is_fit"]) == (0, 60, True)
+    assert (code, found["n_clusters"], found["outcome"]) == (0, 60, "no power")
     code, out, _ = _run(["power", *_named(past), "--plan", str(past / "plan.toml"), "--effect", "0.2"], capsys)
     assert "600 accounts measured" in out
     assert "Units are whole clusters, by company_id." in out
