@@ -25,6 +25,7 @@ def decide_command(
     store: Store = DEFAULT_STORE,
     override: Annotated[str | None, typer.Option(help="A decision against the rules; needs --reason.")] = None,
     reason: Annotated[str, typer.Option(help="Why the rules are overridden.")] = "",
+    arm: Annotated[str | None, typer.Option(help="Of the override, where several are compared with control.")] = None,
     accounts: Annotated[str | None, typer.Option(help="account_id and the plan's segments.")] = None,
     currency: Annotated[str | None, typer.Option(help="The currency to keep where orders have several.")] = None,
     format_: Annotated[Literal["text", "json"], typer.Option("--format", help="How to show it.")] = "text",
@@ -35,7 +36,7 @@ def decide_command(
     from recsys.events.store import open_store
     from recsys.reporting.formatting import decision_text
 
-    now, against = datetime.now(UTC), override_of(override, reason)
+    now, against = datetime.now(UTC), override_of(override, reason, arm)
     with closing(open_store(store)) as events:
         found = decide_experiment(
             events, experiment_id, now, signed_by=by, override=against, accounts=accounts, currency=currency

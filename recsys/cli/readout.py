@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast, get_args
 
 import typer
 
 from recsys.cli.events import DEFAULT_STORE
+from recsys.cli.terminal import output_console
 from recsys.errors import ReadoutError
 
 if TYPE_CHECKING:
@@ -20,7 +22,26 @@ if TYPE_CHECKING:
     from recsys.experiments.plan import LockedPlan
 
 
+_ALWAYS: Final = {"override", "reason", "out", "mlflow_run"}
+_COLUMNS: Final = {
+    *("arm", "control", "metric", "covariate", "primary", "guardrail", "money", "currency", "share", "alpha"),
+    *("practical_margin", "correction", "interim", "plan", "plan_hash", "started", "as_of"),
+}
+_ROWS: Final = {*_COLUMNS, "data", "unit", "segment", "cluster", "cap", "quality", "assigned_at"}
+_APPLY: Final[Mapping[str, set[str]]] = {
+    "an experiment of the event store": {"experiment_id", "store", "accounts", "currency", "as_of"},
+    "--data": {*_ROWS, "exposed", "decompose", "attributed", "aggregate"},
+    "--data with --orders": {*_ROWS, "orders", "preset", "map_", "window_days"},
+    "--sums": {*_COLUMNS, "sums", "day", "experiment"},
+    "a stored readout.json": {"sums"},
+}
+"""Which options say something in which form; any other is refused by name, as it would be passed over in silence."""
+_PLANNED: Final = {"share", "alpha", "practical_margin", "window_days"}
+"""What the plan has decided."""
+
+
 def readout_command(
+    context: typer.Context,
     experiment_id: Annotated[
         str | None, typer.Argument(help="An experiment of the event store; leave it out with --data.")
     ] = None,
@@ -103,6 +124,7 @@ def readout_command(
         raise ReadoutError(
             "give one of an experiment of the event store, --data with a table of its units, or --sums with their sums"
         )
+    _refuse_idle_options(context)
     if sums is not None and sums.endswith(".json"):
         _report(stored_readout(Path(sums), override=decided), out, mlflow_run)
         return
@@ -110,10 +132,6 @@ def readout_command(
         found = _from_store(store, experiment_id, moment or now, decided, accounts, currency)
         _report(found, out, mlflow_run)
         return
-    if experiment is not None and sums is None:
-        raise ReadoutError("--experiment without --sums, must go with sums of several; name a store's by itself")
-    if accounts is not None:
-        raise ReadoutError("--accounts with --data, must go with an experiment of the store; name columns by --segment")
     form = with_plan(
         TableSpec(
             unit=unit,
@@ -161,6 +179,46 @@ def readout_command(
     _report(found, out, mlflow_run)
 
 
+def _refuse_idle_options(context: typer.Context) -> None:
+    """An option that the form of the data passes over would leave its user with another readout than was asked for."""
+    given = {
+        parameter.name: parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name and _is_given(context, parameter.name)
+    }
+    form = _form(context.params)
+    for name, option in given.items():
+        if name not in _APPLY[form] | _ALWAYS:
+            where = " or ".join(known for known, names in _APPLY.items() if name in names)
+            raise ReadoutError(f"{option} does not apply to {form}, must go with {where}; leave it out")
+    has_plan = "plan" in given
+    if form == "an experiment of the event store":
+        return
+    for name in sorted(_PLANNED & given.keys()):
+        if has_plan:
+            raise ReadoutError(f"{given[name]} with --plan, must be left out: the plan has decided it")
+    if "plan_hash" in given and not has_plan:
+        raise ReadoutError("--plan-hash without --plan, must go with one: there is nothing to check it against")
+    for name in ("started", "as_of"):
+        if name in given and not (has_plan or "orders" in given):
+            raise ReadoutError(f"{given[name]} without --plan or --orders, must go with one: rows have no times")
+    if "started" in given and "assigned_at" in given and not has_plan:
+        raise ReadoutError("--started with --assigned-at, must be one of both: each unit has its own start")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _form(options: Mapping[str, Any]) -> str:
+    if options["experiment_id"] is not None:
+        return "an experiment of the event store"
+    if options["sums"] is not None:
+        return "a stored readout.json" if options["sums"].endswith(".json") else "--sums"
+    return "--data" if options["orders"] is None else "--data with --orders"
+
+
 def _from_store(
     url: str,
     experiment_id: str,
@@ -177,14 +235,12 @@ def _from_store(
 
 
 def _report(found: Readout, out: Path | None, mlflow_run: str | None) -> None:
-    from rich.console import Console
-
     from recsys.reporting.readout_page import log_report, write_report
     from recsys.reporting.readout_text import readout_tables
 
-    console = Console()
+    shown = output_console()
     for part in readout_tables(found):
-        console.print(part)
+        shown.print(part)
     if out is not None:
         typer.echo(f"Written: {', '.join(str(path) for path in write_report(found, out))}")
     if mlflow_run is not None:
@@ -239,17 +295,21 @@ def _shares(texts: list[str]) -> dict[str, float]:
     return found
 
 
-def override_of(name: str | None, reason: str) -> VerdictOverride | None:
+def override_of(name: str | None, reason: str, arm: str | None = None) -> VerdictOverride | None:
     """Return a decision against the rules; None without a name.
 
     Raises:
-        ReadoutError: the name is none of a verdict.
+        ReadoutError: the name is none of a verdict, or there is a reason or an arm without one.
     """
     if name is None:
+        if reason or arm:
+            raise ReadoutError(
+                f"--{'reason' if reason else 'arm'} without --override, must go with one; name a verdict"
+            )
         return None
     from recsys.evaluation.readout.verdict import VerdictName, VerdictOverride
 
     known = get_args(VerdictName)
     if name.upper() not in known:
         raise ReadoutError(f"--override {name!r}, must be one of {', '.join(known)}")
-    return VerdictOverride(cast("VerdictName", name.upper()), reason)
+    return VerdictOverride(cast("VerdictName", name.upper()), reason, arm)

@@ -150,10 +150,10 @@ class ExperimentDecision:
         verdict: by the rules, as INVALID, ROLL BACK, SHIP, FLAT, DISCUSS.
         rule: that gave it, in words.
         reason: with the figures.
-        arm: that decides; None where the data are invalid and there are several.
+        arm: that was decided on; None where the data are invalid: nothing is decided on any arm.
         metric: the primary.
         direction: which way is good for it.
-        effect: of the arm on the primary, in its unit; None without a primary.
+        effect: of the arm, or of the only one there is, on the primary, in its unit; None without a primary.
         standard_error: of the effect.
         effect_low: the interval that decided.
         effect_high: its upper limit.

@@ -88,20 +88,6 @@ def decision_text(decision: ExperimentDecision) -> str:
     return f"Decided: {decision.override}{arm}, {when}, {against}"
 
 
-def p_text(value: float | None) -> str:
-    """Return a p-value.
-
-    Example:
-        >>> p_text(0.03141), p_text(1e-9), p_text(None)
-        ('0.031', '< 0.0001', '–')
-    """
-    if value is None or not math.isfinite(value):
-        return "–"
-    if value < 0.0001:
-        return "< 0.0001"
-    return f"{value:.4f}" if value < 0.001 else f"{value:.3f}"
-
-
 DASH: Final = "–"
 BASIS_WORDS: Final[dict[Basis, str]] = {
     "organic": "organic",

@@ -13,13 +13,13 @@ from recsys.evaluation.readout.arm_effects import Effect
 from recsys.evaluation.readout.breakdowns import Histogram, SegmentEffect
 from recsys.evaluation.readout.over_time import Look, Novelty
 from recsys.evaluation.readout.results import Readout
+from recsys.evaluation.readout.wording.p_values import p_text
 from recsys.evaluation.readout.wording.sentences import INTERVAL_WORDS, amount, difference_words
 from recsys.evaluation.statistics.decomposition import Decomposition
 from recsys.reporting.formatting import (
     decision_text,
     interval,
     number,
-    p_text,
     page_template,
     percent,
     timing_parts,

@@ -77,13 +77,8 @@ def intervals_in_order(effect: Effect, readout: Readout) -> tuple[str, str]:
 
 def summary_of(readout: Readout) -> ReadoutSummary:
     """Return what the first screen says."""
-    early = "an early look: only what holds at every look may decide"
-    if readout.decision is not None:
-        early = "a look after the decision: it stays, and only what holds at every look counts"
-    if readout.decision is not None:
-        early = "a look after the decision, which it does not change"
     return ReadoutSummary(
-        stage=early if is_interim(readout) else "a finished run: the fixed-horizon interval decides, once",
+        stage=_stage(readout),
         arms=tuple(_arm(readout, verdict) for verdict in readout.verdict.arms),
         doubts=tuple(
             f"{check.name.replace('_', ' ')}: {check.detail}"
@@ -94,6 +89,20 @@ def summary_of(readout: Readout) -> ReadoutSummary:
         not_checked=tuple(check.name.replace("_", " ") for check in readout.health if check.status == "not_checked"),
         power=tuple(_power(readout, effect) for effect in readout.effects if effect.role == "primary"),
     )
+
+
+def _stage(readout: Readout) -> str:
+    decision, as_of = readout.decision, readout.timing.as_of
+    if decision is not None and as_of is not None and as_of < decision.as_of:
+        return (
+            f"a look as of {as_of:%Y-%m-%d %H:%M} UTC, before the decision, which it does not change: only what holds "
+            "at every look counts"
+        )
+    if decision is not None:
+        return "a look after the decision, which it does not change"
+    if is_interim(readout):
+        return "an early look: only what holds at every look may decide"
+    return "a finished run: the fixed-horizon interval decides, once"
 
 
 def _arm(readout: Readout, verdict: ArmVerdict) -> ArmSummary:

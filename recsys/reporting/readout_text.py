@@ -10,12 +10,12 @@ from rich.text import Text
 
 from recsys.evaluation.readout.arm_effects import Effect, MonetaryImpact
 from recsys.evaluation.readout.results import Readout
+from recsys.evaluation.readout.wording.p_values import p_text
 from recsys.evaluation.readout.wording.sentences import INTERVAL_WORDS, amount, difference_words
 from recsys.reporting.formatting import (
     decision_text,
     interval,
     number,
-    p_text,
     percent,
     relative_interval,
     timing_parts,
@@ -33,7 +33,7 @@ def _lines(readout: Readout) -> Iterator[str]:
     yield f"# {readout.experiment}: {readout.verdict.verdict}"
     yield ""
     if readout.decision:
-        yield from (f"**{decision_text(readout.decision)}** This is a later look, which does not change it.", "")
+        yield from (f"**{decision_text(readout.decision)}** This look does not change it.", "")
     yield f"This is {summary.stage}."
     yield ""
     for found in summary.arms:
@@ -215,7 +215,8 @@ def _verdict_lines(readout: Readout) -> Iterator[Text]:
 
 def _effects_grid(readout: Readout) -> Table:
     grid = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    ends = ("anytime-valid", "fixed-horizon") if is_interim(readout) else ("interval", "relative", "adj. p")
+    level = f"{100 * (1 - readout.alpha):g} % interval"
+    ends = ("anytime-valid", "fixed-horizon") if is_interim(readout) else (level, "relative", "adj. p")
     for head in ("metric", "arm", "control", "mean", "effect", *ends):
         is_name = head in {"metric", "arm"}
         grid.add_column(head, justify="left" if is_name else "right", overflow="fold")

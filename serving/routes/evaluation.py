@@ -129,7 +129,7 @@ def _decide(
     from recsys.evaluation.readout.verdict import VerdictOverride
 
     _refuse_unknown(store, experiment_id)
-    override = None if body.override is None else VerdictOverride(body.override, body.reason)
+    override = None if body.override is None else VerdictOverride(body.override, body.reason, body.arm)
     try:
         found = decide_experiment(store, experiment_id, now, signed_by=signed_by, override=override, currency=currency)
     except (ReadoutError, PlanError, DataError) as error:

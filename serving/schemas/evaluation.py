@@ -78,6 +78,9 @@ class DecisionBody(StrictBody):
         default=None, description="A decision against the rules; needs `reason`."
     )
     reason: str = Field(default="", max_length=2_000, description="Why the rules are overridden.")
+    arm: Label | None = Field(
+        default=None, description="Which arm the override decides on, where several are compared with control."
+    )
 
 
 class DecisionAnswer(BaseModel):

@@ -21,6 +21,7 @@ from recsys.events.memory import MemoryStore
 from recsys.events.store import EventStore, open_store
 from recsys.experiments.lifecycle import decisions_of, stop_experiment
 from recsys.experiments.plan import ExperimentPlan, Policy, canonical_json, plan_hash
+from recsys.reporting.formatting import decision_text
 from recsys.reporting.journal_page import journal_page
 from tests.evaluation.readout.conftest import clean_log
 from tests.evaluation.readout.conftest import plan as plan_fixture
@@ -113,6 +114,58 @@ def test_an_override_needs_its_reason_and_both_are_kept(store: EventStore) -> No
     assert (made.verdict, made.decided, made.override_reason) == ("SHIP", "ROLL BACK", "the supplier stops")
 
 
+def _small(plan: ExperimentPlan, log: ExperimentLog | None = None) -> EventStore:
+    """400 units, of whom a person decides what the rules leave open."""
+    found = stored(clean_log(plan, 400) if log is None else log, MemoryStore())
+    found.append([heartbeat(NOW)])
+    return found
+
+
+def test_another_decision_is_refused_with_the_one_that_stands(plan: ExperimentPlan) -> None:
+    store = _small(plan)
+    decide_experiment(store, "offers-q1", NOW, signed_by="Ann", override=VerdictOverride("SHIP", "a contract"))
+    stands = r"offers-q1 version 1 was decided already: SHIP, engine, signed by Ann on 2026-06-01 00:00 UTC; it stays"
+    with pytest.raises(ReadoutError, match=stands + ", and FLAT, engine was not stored"):
+        decide_experiment(store, "offers-q1", NOW, signed_by="Bo", override=VerdictOverride("FLAT", "too dear"))
+    with pytest.raises(ReadoutError, match="without a reason"):
+        decide_experiment(store, "offers-q1", NOW, signed_by="Bo", override=VerdictOverride("SHIP", ""))
+    same = decide_experiment(store, "offers-q1", NOW, signed_by="Bo", override=VerdictOverride("SHIP", "as the rules"))
+    assert not same.is_new
+
+
+def test_an_override_decides_on_an_arm_of_the_plan(plan: ExperimentPlan) -> None:
+    third = plan.arms[1].model_copy(update={"name": "second"})
+    three = clean_log(plan.model_copy(update={"arms": (*plan.arms, third)}), 120)
+    found = _small(plan, three)
+    for arm, sentence in (
+        (None, "override 'FLAT' without an arm, must name one of engine, second"),
+        ("control", "override 'FLAT' of arm 'control', must be one of engine, second"),
+    ):
+        with pytest.raises(ReadoutError, match=sentence):
+            decide_experiment(found, "offers-q1", NOW, signed_by="Ann", override=VerdictOverride("FLAT", "x", arm))
+    with pytest.raises(ReadoutError, match="must be of none: invalid data decide no arm"):
+        decide_experiment(found, "offers-q1", NOW, signed_by="Ann", override=VerdictOverride("INVALID", "x", "engine"))
+    made = decide_experiment(
+        found, "offers-q1", NOW, signed_by="Ann", override=VerdictOverride("FLAT", "x", "second")
+    ).decision
+    assert (made.decided, made.arm) == ("FLAT", "second")
+
+
+def test_invalid_data_decide_no_arm(plan: ExperimentPlan) -> None:
+    broken = clean_log(plan, 400)
+    found = _small(plan, replace(broken, decisions=broken.decisions.iloc[:0]))
+    made = decide_experiment(found, "offers-q1", NOW, signed_by="Ann").decision
+    assert (made.verdict, made.arm) == ("INVALID", None)
+    assert decision_text(made).startswith("Decided: INVALID, as of ")
+
+
+def test_a_look_before_the_start_names_both_moments(plan: ExperimentPlan) -> None:
+    store = _small(plan)
+    both = "as_of == 2026-01-01 00:00 UTC, must lie after the start on 2026-01-05 00:00 UTC"
+    with pytest.raises(ReadoutError, match=both):
+        store_readout(store, "offers-q1", datetime(2026, 1, 1, tzinfo=UTC))
+
+
 def test_of_two_who_decide_at_once_one_is_kept(store: EventStore) -> None:
     made = decide_experiment(store, "offers-q1", NOW, signed_by="Ann").decision
     store.append([replace(made, signed_by="Bo", verdict="FLAT")])
@@ -165,6 +218,9 @@ def test_deciding_and_listing_at_the_command_line(
     assert "signed by Ann" in again
     assert "It was decided before; nothing was stored." in again
     assert "offers-q1 version 1: ended, decided FLAT on 20" in run(capsys, "status", "--store", url)[1]
+    code, text = run(capsys, "decide", "offers-q1", "--by", "Bo", "--override", "ship", "--reason", "x", "--store", url)
+    assert code == 1
+    assert "offers-q1 version 1 was decided already: FLAT, engine, signed by Ann on 20" in text
     page = tmp_path / "journal.html"
     text = run(capsys, "list", "--store", url, "--out", page)[1]
     assert "offers-q1 version 1: ended; plan" in text

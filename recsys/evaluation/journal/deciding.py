@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from recsys.evaluation.readout.results import Readout
 from recsys.evaluation.readout.verdict import VerdictOverride
 from recsys.events.store import EventStore
 from recsys.experiments.lifecycle import decisions_of
+from recsys.experiments.plan import ExperimentPlan
 
 
 class Decided(NamedTuple):
@@ -54,21 +56,57 @@ def decide_experiment(
 
     Raises:
         CurrencyError: the orders are in several currencies and none was chosen.
-        ReadoutError: it is too early, nobody signs, an override has no reason, or there is nothing to read out.
+        ReadoutError: it is too early, nobody signs, an override has no reason, is no decision or names no arm of the
+            plan, something else was decided already, or there is nothing to read out.
     """
     if not signed_by.strip():
         raise ReadoutError("nobody signs the decision, somebody must; give a name (by)")
-    if override is not None and override.verdict == "KEEP RUNNING":
-        raise ReadoutError("override 'KEEP RUNNING', must be a decision: the run is over; give SHIP, FLAT or ROLL BACK")
     log = read_log(store, experiment_id, now, currency=currency)
+    override = override and _checked(override, log.plan.plan)
     if log.decision is not None:
+        _refuse_another(log.decision, override)
         return Decided(log.decision, is_new=False)
     _refuse_early(log, now)
     readout = readout_from_log(log, log.plan.decision_due, override=override, accounts=accounts)
     mine = decision_of(readout, signed_by.strip(), now)
     store.append([mine])
     kept = decisions_of(store, experiment_id)[mine.experiment_id, mine.version]
-    return Decided(kept, is_new=kept == mine)  # else somebody was faster
+    if kept != mine:  # somebody was faster
+        _refuse_another(kept, override)
+    return Decided(kept, is_new=kept == mine)
+
+
+def _checked(override: VerdictOverride, plan: ExperimentPlan) -> VerdictOverride:
+    """An override that says what is decided, why, and on which arm."""
+    said = f"override {override.verdict!r}"
+    if override.verdict == "KEEP RUNNING":
+        raise ReadoutError(f"{said}, must be a decision: the run is over; give SHIP, FLAT or ROLL BACK")
+    if not override.reason.strip():
+        raise ReadoutError(f"{said} without a reason, must have one; give it as reason")
+    if override.verdict == "INVALID":
+        if override.arm is not None:
+            raise ReadoutError(f"{said} of arm {override.arm!r}, must be of none: invalid data decide no arm")
+        return override
+    treatments = [arm.name for arm in plan.arms if not arm.is_control]
+    if override.arm is None and len(treatments) > 1:
+        raise ReadoutError(f"{said} without an arm, must name one of {', '.join(treatments)}; give it as arm")
+    arm = override.arm or treatments[0]
+    if arm not in treatments:
+        raise ReadoutError(f"{said} of arm {arm!r}, must be one of {', '.join(treatments)}")
+    return replace(override, arm=arm)
+
+
+def _refuse_another(made: ExperimentDecision, override: VerdictOverride | None) -> None:
+    """The first decision stays: who wants another one must learn of it."""
+    if override is None or (override.verdict, override.arm) == (made.decided, made.arm):
+        return
+    arm = f", {made.arm}" if made.arm else ""
+    wanted = f"{override.verdict}, {override.arm}" if override.arm else override.verdict
+    raise ReadoutError(
+        f"{made.experiment_id} version {made.version} was decided already: {made.decided}{arm}, signed by "
+        f"{made.signed_by} on {made.decided_at:%Y-%m-%d %H:%M} UTC; it stays, and {wanted} was not stored: raise "
+        "`version` in the plan to test again"
+    )
 
 
 def _refuse_early(log: ExperimentLog, now: datetime) -> None:
@@ -102,9 +140,9 @@ def decision_of(readout: Readout, signed_by: str, now: datetime) -> ExperimentDe
     plan, timing, verdict = readout.plan, readout.timing, readout.verdict
     if plan is None or timing.as_of is None or timing.planned_size is None:
         raise ReadoutError("no locked plan, a decision must have one; start the experiment from a plan")
-    arms = [found.arm for found in verdict.arms]
-    arm = verdict.arm or (arms[0] if len(arms) == 1 else None)
-    primary = next((effect for effect in readout.effects if effect.role == "primary" and effect.arm == arm), None)
+    arm = verdict.arm if verdict.override is None else verdict.override.arm
+    measured = arm or (verdict.arms[0].arm if len(verdict.arms) == 1 else None)
+    primary = next((effect for effect in readout.effects if effect.role == "primary" and effect.arm == measured), None)
     return ExperimentDecision(
         experiment_id=plan.id,
         version=plan.version,

@@ -363,6 +363,19 @@ def refuse_values_as_segments(values: Sequence[str], segments: Sequence[str]) ->
             )
 
 
+def refuse_before_start(as_of: datetime, started: datetime) -> None:
+    """Check that a readout is as of a moment at which the experiment runs.
+
+    Raises:
+        ReadoutError: nothing had started by then.
+    """
+    if as_of <= started:
+        raise ReadoutError(
+            f"as_of == {as_of:%Y-%m-%d %H:%M} UTC, must lie after the start on {started:%Y-%m-%d %H:%M} UTC; give a "
+            "later moment"
+        )
+
+
 def smallest_arm(shares: Mapping[str, float], counts: Mapping[str, int]) -> int:
     """Return the units of the arm that has the fewest."""
     return min(counts.get(arm, 0) for arm in shares)

@@ -18,8 +18,8 @@ from recsys.data.sources import DataSource, connect, open_source
 from recsys.errors import ReadoutError
 from recsys.evaluation.readout.concurrent.from_log import concurrent_experiments, interactions_with
 from recsys.evaluation.readout.concurrent.interactions import ConcurrentExperiment
-from recsys.evaluation.readout.design import ReadoutConfig, refuse_missing
-from recsys.evaluation.readout.faults.earlier_arms import OTHER, arms_by_earlier_arms, other_arms
+from recsys.evaluation.readout.design import ReadoutConfig, refuse_before_start, refuse_missing
+from recsys.evaluation.readout.faults.earlier_arms import OTHER, arms_by_other_arms, other_arms
 from recsys.evaluation.readout.faults.logged_rows import acceptance_columns, logged_quality
 from recsys.evaluation.readout.from_orders import ExperimentData, entered_in_time, readout_of
 from recsys.evaluation.readout.from_table import TableSpec, with_plan
@@ -70,7 +70,7 @@ class ExperimentLog:
         last_event: until when anything was logged; None where the log is known to be complete.
         decision: where it is stored already.
         concurrent: other experiments on the same kind of units at the same time.
-        others: `other unit_id arm`, the arms that units had in experiments and versions that were assigned before.
+        others: `other unit_id arm`, the arms that units had in other experiments and versions, before or beside this.
     """
 
     plan: LockedPlan
@@ -98,8 +98,9 @@ def experiment_data(log: ExperimentLog, now: datetime) -> ExperimentData:
     """Return the units and their orders, with what the log says about exposures and outcomes.
 
     Raises:
-        ReadoutError: nothing was assigned yet.
+        ReadoutError: `now` lies before the start, or nothing was assigned yet.
     """
+    refuse_before_start(now, log.plan.started_at)
     if log.assignments.empty:
         raise ReadoutError(f"0 units are assigned to {log.plan.plan.id}, must be some; has a server seen its plan?")
     rows = log.assignments.sort_values([UNIT_ID, _ARM], kind="stable").reset_index(drop=True)
@@ -129,7 +130,7 @@ def experiment_data(log: ExperimentLog, now: datetime) -> ExperimentData:
             n_exposed_unassigned=int(log.decisions.loc[unassigned, UNIT_ID].nunique()),
             n_exposed_in_other_arm=len(in_other_arm),
             mixed_by_arm=Counter(rows.loc[rows[UNIT_ID].isin(in_other_arm), _ARM]),
-            earlier=arms_by_earlier_arms(log.others, rows),
+            others=arms_by_other_arms(log.others, rows),
             n_outcomes=len(log.outcomes),
             n_outcomes_before_exposure=_before_exposure(log),
         ),
@@ -344,7 +345,7 @@ def read_log(
         concurrent=concurrent_experiments(store, locked, until),
         last_event=last_event,
         decision=decision,
-        others=other_arms(store, record),
+        others=other_arms(store, record, min(until, plan.windows_end)),
     )
 
 

@@ -24,6 +24,7 @@ from recsys.errors import ReadoutError
 from recsys.evaluation.readout.design import (
     ReadoutConfig,
     metrics_of,
+    refuse_before_start,
     refuse_blanks,
     refuse_missing,
     refuse_unknown_values,
@@ -153,6 +154,7 @@ def orders_readout(
     lines = revenue_lines(data.orders)
     last = _day_after_last(lines)
     asked = last if now is None else as_utc(now)
+    refuse_before_start(asked, datetime.fromtimestamp(int(assigned.seconds.min()), UTC))
     there, notes = entered_in_time(assigned.seconds, form.table.plan)
     assigned = assigned.only(there)
     purchases, strangers = gather_purchases(lines, assigned)

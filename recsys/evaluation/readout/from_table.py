@@ -27,10 +27,17 @@ from recsys.evaluation.readout.design import (
     ReadoutConfig,
     Stage,
     metrics_of,
+    refuse_before_start,
     refuse_missing,
     refuse_quantiles,
     refuse_unread_times,
     smallest_arm,
+)
+from recsys.evaluation.readout.faults.column_values import (
+    MAX_NAMED,
+    refuse_no_part,
+    refuse_partial_shares,
+    refuse_replaced,
 )
 from recsys.evaluation.readout.health import LogFacts
 from recsys.evaluation.readout.pipeline import analyse_units
@@ -43,9 +50,6 @@ from recsys.evaluation.statistics.covariates import joint_weights, parts_of
 from recsys.evaluation.statistics.metric import UNITS, Margin, Metric, Ratio
 from recsys.experiments.assignment import assign_many
 from recsys.experiments.plan import ExperimentPlan, LockedPlan, MetricDirection
-
-MAX_NAMED = 10
-"""Arms that an error names; more of them are another column."""
 
 
 @dataclass(frozen=True)
@@ -104,19 +108,23 @@ class TableSpec:
 
 
 def with_plan(form: TableSpec) -> TableSpec:
-    """Return the form with what its plan decided: primary, guardrails, segments; without a plan as it is."""
+    """Return the form with what its plan decided: primary, guardrails, segments; without a plan as it is.
+
+    Raises:
+        ReadoutError: the form has another primary or other margins.
+    """
     if form.plan is None:
         return form
     plan = form.plan.plan
+    refuse_replaced(form.primary, form.guardrails, plan)
     planned = {
         guardrail.metric: Margin(guardrail.margin, guardrail.is_relative, guardrail.direction, form.has_plan_hash)
         for guardrail in plan.guardrails
     }
-    primary = form.primary or plan.primary
     return replace(
         form,
-        primary=primary,
-        primary_direction=plan.primary_direction if primary == plan.primary else form.primary_direction,
+        primary=plan.primary,
+        primary_direction=plan.primary_direction,
         guardrails={**planned, **form.guardrails},
         segments=form.segments or plan.segments,
         cluster=form.cluster or plan.cluster,
@@ -179,6 +187,7 @@ def table_readout(
         aggregate=form.aggregate,
         cluster=form.cluster,
     )
+    refuse_no_part(units.table, form.attributed, metrics)
     cumulative = _cumulative_counts(source.table, form, units)
     units = _with_joined(units, metrics)
     design = design_of(Path(source.location).name, form, metrics, units, config, now)
@@ -333,6 +342,7 @@ def stage_of(form: TableSpec, now: datetime, n_smallest: int) -> Stage:
     """Return how far the run has come at `now`, by the plan or as the caller says."""
     if form.plan is None:
         return INTERIM if form.interim else FINISHED
+    refuse_before_start(now, form.plan.started_at)
     # One row a unit has no times: its windows are taken as complete unless the caller says that they are not.
     found = stage_of_plan(form.plan, now, mature_share=0.0 if form.interim else 1.0, smallest_arm=n_smallest)
     return replace(found, is_final=False, is_over=False) if form.interim else found
@@ -342,11 +352,10 @@ def shares_of(form: TableSpec, arms: tuple[str, ...]) -> dict[str, float]:
     """Return the planned share of each arm, control first.
 
     Raises:
-        ReadoutError: control is not among the arms, or a share is no number above zero.
+        ReadoutError: control is not among the arms, or shares are no numbers above zero that add up to 1, an arm each.
     """
     if form.plan is not None:
-        names = [arm.name for arm in form.plan.plan.arms]
-        given = dict(zip(names, form.plan.plan.shares, strict=True))
+        given = {arm.name: share for arm, share in zip(form.plan.plan.arms, form.plan.plan.shares, strict=True)}
     else:
         given = dict(form.shares) or dict.fromkeys(arms, 1.0)
     if form.control not in given:
@@ -355,9 +364,9 @@ def shares_of(form: TableSpec, arms: tuple[str, ...]) -> dict[str, float]:
         raise ReadoutError(f"control {form.control!r} is not among the arms: {shown}; name one of them")
     if not all(0 < share < math.inf for share in given.values()):
         raise ReadoutError(f"shares {given}, must be above 0 and finite; leave out the arm that was not planned")
-    total = sum(given.values())
+    refuse_partial_shares({} if form.plan else form.shares, arms)
     ordered = [form.control, *sorted(arm for arm in given if arm != form.control)]
-    return {arm: given[arm] / total for arm in ordered}
+    return {arm: given[arm] / sum(given.values()) for arm in ordered}
 
 
 def _log_facts(units: UnitTable, locked: LockedPlan | None, cumulative: np.ndarray | None) -> LogFacts:

@@ -11,6 +11,7 @@ from scipy import stats
 
 from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.units import CountedUnits
+from recsys.evaluation.readout.wording.p_values import p_words
 from recsys.evaluation.statistics.effects import quadratic, ratio_and_gradient
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.evaluation.statistics.moments import Moments
@@ -55,7 +56,8 @@ class LogFacts:
         mature_share: assigned units whose attribution window is complete.
         min_mature_share: that the plan asks for.
         mixed_by_arm: units in several arms, by the arm that is theirs; empty where that is not known.
-        earlier: units by arm there and arm here, shape `(n_arms_there, n_arms)`, by the name of another experiment.
+        others: units by arm there and arm here, shape `(n_arms_there, n_arms)`, by the name of another experiment;
+            empty where no other had these units.
     """
 
     cumulative_counts: np.ndarray | None = None
@@ -67,7 +69,7 @@ class LogFacts:
     mature_share: float | None = None
     min_mature_share: float = 0.9
     mixed_by_arm: Mapping[str, int] = field(default_factory=dict)
-    earlier: Mapping[str, np.ndarray] = field(default_factory=dict)
+    others: Mapping[str, np.ndarray] | None = None
 
 
 NO_LOG = LogFacts()
@@ -151,7 +153,7 @@ def _ratio_check(
         for arm, count, share in zip(arms, observed, shares, strict=True)
     )
     status = _tested(p_value, config)
-    return HealthCheck(name, status, f"{what}: {found}; p = {p_value:.2g}{hint}", p_value)
+    return HealthCheck(name, status, f"{what}: {found}; {p_words(p_value)}{hint}", p_value)
 
 
 def _tested(p_value: float, config: ReadoutConfig) -> CheckStatus:
@@ -176,7 +178,7 @@ def _segments(units: CountedUnits, design: Design, config: ReadoutConfig) -> Hea
     adjusted = adjusted_p_values(p_values, "holm")
     worst = int(np.argmin(adjusted))
     status = _tested(adjusted[worst], config)
-    detail = f"{len(labels)} levels, the least likely is {labels[worst]}: Holm-adjusted p = {adjusted[worst]:.2g}"
+    detail = f"{len(labels)} levels, the least likely is {labels[worst]}: Holm-adjusted {p_words(adjusted[worst])}"
     return HealthCheck(name, status, detail, adjusted[worst])
 
 
@@ -190,7 +192,7 @@ def _sequential(units: CountedUnits, design: Design, config: ReadoutConfig, log:
         looks = f"{len(counts)} daily looks"
     p_value = float(sequential_sample_ratio_p_value(counts, shares)[-1])
     status = _tested(p_value, config)
-    return HealthCheck("sample_ratio_sequential", status, f"anytime-valid over {looks}: p = {p_value:.2g}", p_value)
+    return HealthCheck("sample_ratio_sequential", status, f"anytime-valid over {looks}: {p_words(p_value)}", p_value)
 
 
 def _mixed(units: CountedUnits, log: LogFacts, design: Design, config: ReadoutConfig) -> HealthCheck:
@@ -217,7 +219,7 @@ def _mixed(units: CountedUnits, log: LogFacts, design: Design, config: ReadoutCo
         observed = [log.mixed_by_arm.get(arm, 0) for arm in design.shares]
         p_value = float(sample_ratio_p_value(observed, list(design.shares.values())))
         by_arm = ", ".join(f"{arm} {count:,}" for arm, count in zip(design.shares, observed, strict=True))
-        parts.append(f"by the arm that is theirs {by_arm}, p = {p_value:.2g}")
+        parts.append(f"by the arm that is theirs {by_arm}, {p_words(p_value)}")
         is_failed |= p_value < config.health_alpha
     return HealthCheck(name, "failed" if is_failed else "warning", "; ".join(parts), p_value)
 
@@ -248,7 +250,7 @@ def _balance(units: CountedUnits, moments: Moments, design: Design, config: Read
     worst = int(np.argmin(adjusted))
     status = _tested(adjusted[worst], config)
     shown = "/".join(ratios[worst].columns)
-    detail = f"{len(ratios)} pre-period values, the least balanced is {shown}: Holm-adjusted p = {adjusted[worst]:.2g}"
+    detail = f"{len(ratios)} pre-period values, the least balanced is {shown}: Holm-adjusted {p_words(adjusted[worst])}"
     return HealthCheck(name, status, detail, adjusted[worst])
 
 

@@ -14,6 +14,7 @@ from recsys.contracts.columns import SOURCE_ROW
 from recsys.data.numbers import as_text
 from recsys.errors import EmptyDataError, ReadoutError
 from recsys.evaluation.readout.design import refuse_blanks, refuse_missing, refuse_values_as_segments
+from recsys.evaluation.readout.faults.column_values import as_value, refuse_no_yes_or_no, refuse_unread
 from recsys.evaluation.readout.faults.copies import Copies, copies_of, refuse_several_rows
 from recsys.evaluation.statistics.column_facts import ColumnFacts, column_facts, refuse_too_large
 from recsys.evaluation.statistics.covariates import fill_missing
@@ -219,7 +220,8 @@ def unit_table(
     refuse_values_as_segments(values, segments)
     picked = _picked(source, unit or SOURCE_ROW, arm, values, segments, exposed, cluster)
     stored = connection.create_table("readout_units", picked, overwrite=True)
-    stored, filled = fill_missing(stored, [name for name in past if not source[name].type().is_string()], ARM)
+    refuse_unread(source, past)
+    stored, filled = fill_missing(stored, past, ARM)
     _refuse_blanks(stored, source, unit or SOURCE_ROW, arm, values)
     whole = stored
     apart, stored = _without_mixed(connection, stored)
@@ -268,21 +270,15 @@ def _picked(
     cluster: str | None,
 ) -> ibis.Table:
     columns = {UNIT: as_text(source[unit]), ARM: as_text(source[arm])}
-    columns |= {name: _double(source[name]) for name in values}
+    columns |= {name: as_value(source[name]) for name in values}
     columns |= {name: source[name].cast("string").fill_null("(none)") for name in segments}
     if exposed is not None:
-        columns[EXPOSED] = (_double(source[exposed]) > 0).fill_null(False)
+        refuse_no_yes_or_no(source, exposed)
+        columns[EXPOSED] = as_value(source[exposed]) == 1
     if cluster is not None:
         columns[CLUSTER_ID] = as_text(source[cluster])
         refuse_blanks(int(columns[CLUSTER_ID].isnull().sum().to_pyarrow().as_py() or 0), cluster)
     return source.select(**columns)
-
-
-def _double(column: ibis.Value) -> ibis.Value:
-    if column.type().is_string():
-        lowered = column.strip().lower()
-        return lowered.cases(("true", 1.0), ("false", 0.0), else_=lowered.try_cast("float64"))
-    return column.cast("float64")
 
 
 def _refuse_blanks(stored: ibis.Table, source: ibis.Table, unit: str, arm: str, values: Sequence[str]) -> None:

@@ -58,10 +58,12 @@ class VerdictOverride:
     Attributes:
         verdict: what was decided.
         reason: why, in writing.
+        arm: that it is about; None: the only one that is compared with control.
     """
 
     verdict: VerdictName
     reason: str
+    arm: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +96,14 @@ class ArmEvidence:
         primary: its effect on the decision metric; None where every metric is a ratio.
         guardrails: its effects on the guardrails.
         practical_margin: in the metric's unit; 0 switches FLAT off.
+        alpha: two-sided error of the arm's interval: the primary's, shared by the arms that are compared with control.
     """
 
     arm: str
     primary: Effect | None
     guardrails: tuple[Effect, ...]
     practical_margin: float
+    alpha: float = 0.05
 
 
 def decide_verdict(
@@ -125,8 +129,22 @@ def arm_verdict(evidence: ArmEvidence, failed: Sequence[HealthCheck], stage: Sta
     for name, reason in reasons:
         if reason is not None:
             then = _until(evidence, stage) if name == "KEEP RUNNING" else ""
-            return ArmVerdict(evidence.arm, name, RULES[name], reason, then)
+            return ArmVerdict(evidence.arm, name, _rule(name, evidence), reason, then)
     return ArmVerdict(evidence.arm, "DISCUSS", RULES["DISCUSS"], _discuss(evidence, stage), _open(evidence, stage))
+
+
+def _rule(name: VerdictName, evidence: ArmEvidence) -> str:
+    """The rule that fitted, without what was not declared or not harmed."""
+    if name == "ROLL BACK":
+        return " and ".join(
+            [
+                *(["the primary is harmed"] if evidence.primary and evidence.primary.is_harmed else []),
+                *(["a guardrail is harmed"] if any(effect.is_harmed for effect in evidence.guardrails) else []),
+            ]
+        )
+    if name == "SHIP" and not evidence.guardrails:
+        return "the primary is better; no guardrail was declared"
+    return RULES[name]
 
 
 def _invalid(failed: Sequence[HealthCheck]) -> str | None:
@@ -147,8 +165,7 @@ def _ship(evidence: ArmEvidence, stage: Stage) -> str | None:
         return None
     if any(effect.is_non_inferior is False for effect in evidence.guardrails):
         return None
-    none = "" if evidence.guardrails else "; no guardrail was declared"
-    return "; ".join(_told(effect) for effect in (primary, *evidence.guardrails)) + none + _assumption(stage)
+    return "; ".join(_told(effect) for effect in (primary, *evidence.guardrails)) + _assumption(stage)
 
 
 def _flat(evidence: ArmEvidence, stage: Stage) -> str | None:
@@ -232,15 +249,20 @@ def _told(effect: Effect) -> str:
 
 
 def _units_needed(evidence: ArmEvidence) -> str:
-    """Units an arm until an effect as large as the practical margin is found with 80 % power."""
+    """Units of the arm until an effect as large as the practical margin is found with 80 % power.
+
+    Formula: `n (z_{1 - alpha/2} + z_power)^2 se^2 / margin^2`, at the shares that the arms have.
+    """
     primary, margin = evidence.primary, evidence.practical_margin
     if primary is None or margin <= 0 or primary.standard_error <= 0:
         return ""
-    z = float(stats.norm.ppf(0.975) + stats.norm.ppf(_POWER))
+    z = float(stats.norm.ppf(1 - evidence.alpha / 2) + stats.norm.ppf(_POWER))
     needed = math.ceil(primary.n_arm * (z * primary.standard_error / margin) ** 2)
     if needed <= primary.n_arm:
         return ""
-    return f"about {needed:,} units an arm show the practical margin with 80 % power, {primary.n_arm:,} are in"
+    return (
+        f"about {needed:,} units in {evidence.arm} show the practical margin with 80 % power, {primary.n_arm:,} are in"
+    )
 
 
 def _is_better(effect: Effect) -> bool:
@@ -270,5 +292,5 @@ def evidence_of(effects: Sequence[Effect], design: Design, config: ReadoutConfig
         primary = next((effect for effect in own if effect.role == "primary"), None)
         margin = config.practical_margin * abs(primary.control_mean) if primary else 0.0
         guardrails = tuple(effect for effect in own if effect.role == "guardrail")
-        found.append(ArmEvidence(arm, primary, guardrails, margin))
+        found.append(ArmEvidence(arm, primary, guardrails, margin, config.alpha / len(design.treatments)))
     return tuple(found)

@@ -16,9 +16,9 @@ from recsys.cli import main as door
 from recsys.contracts.events import RecordedAssignment
 from recsys.evaluation.api import readout
 from recsys.evaluation.readout.design import Design, ReadoutConfig
-from recsys.evaluation.readout.faults.earlier_arms import arms_by_earlier_arms, other_arms
+from recsys.evaluation.readout.faults.earlier_arms import arms_by_other_arms, other_arms
 from recsys.evaluation.readout.faults.lost_outcomes import lost_outcomes
-from recsys.evaluation.readout.faults.weeks import earlier_experiments
+from recsys.evaluation.readout.faults.weeks import other_experiments
 from recsys.evaluation.readout.from_event_store import ExperimentLog, readout_from_log
 from recsys.evaluation.readout.from_table import TableSpec, table_readout
 from recsys.evaluation.readout.health import LogFacts
@@ -109,9 +109,9 @@ def test_the_power_of_a_data_quality_metric(lost: float, power: float) -> None:
 
 
 def test_the_arms_of_an_earlier_version_are_read_from_the_store(plan: ExperimentPlan) -> None:
-    """The first version gave the very arms of the second; a third experiment began later and is nobody's past."""
+    """The first version gave the very arms of the second; one beside it did too; a third began too late to matter."""
     store, began = MemoryStore(), datetime(2026, 1, 5, tzinfo=UTC)
-    for name, version, days in ((plan.id, 1, -40), (plan.id, 2, 1), ("later", 1, 3)):
+    for name, version, days in ((plan.id, 1, -40), (plan.id, 2, 1), ("beside", 1, 3), ("later", 1, 60)):
         at = began + timedelta(days=days)
         store.append(
             [
@@ -128,14 +128,35 @@ def test_the_arms_of_an_earlier_version_are_read_from_the_store(plan: Experiment
             ]
         )
     record = {"experiment_id": plan.id, "version": 2, "started_at": began}
-    others = other_arms(store, record)
-    assert set(others["other"]) == {f"{plan.id} version 1"}
+    others = other_arms(store, record, began + timedelta(days=56))
+    assert set(others["other"]) == {f"{plan.id} version 1", "beside version 1"}
     assigned = others.rename(columns={"other": "experiment_id"})
-    (counts,) = arms_by_earlier_arms(others, assigned).values()
-    assert counts.tolist() == [[50, 0], [0, 50]]
-    check = earlier_experiments(LogFacts(earlier={"offers-q1 version 1": counts}), ReadoutConfig())
+    mine = assigned[assigned["experiment_id"] == "beside version 1"]
+    by_other = arms_by_other_arms(others, mine)
+    assert [counts.tolist() for counts in by_other.values()] == [[[50, 0], [0, 50]]] * 2
+    counts = by_other[f"{plan.id} version 1"]
+    check = other_experiments(LogFacts(others={"offers-q1 version 1": counts}), ReadoutConfig())
     assert check.status == "failed"
-    assert check.detail.startswith("100 units were in offers-q1 version 1 too")
+    assert check.detail.startswith(
+        "100 units are in offers-q1 version 1 too; the share of an arm there differs by up to 100.0% between arms "
+        "here, Holm-adjusted p < 0.0001, at most 2% may be"
+    )
+
+
+@pytest.mark.parametrize(
+    ("gap", "n", "status"), [(0.0, 100_000, "passed"), (0.015, 200_000, "warning"), (0.05, 20_000, "failed")]
+)
+def test_dependent_assignments_are_judged_by_their_strength(gap: float, n: int, status: str) -> None:
+    """Both experiments halve; the other's arm has a share that is larger by `gap` in one arm here."""
+    counts = np.array([[n * (0.5 - gap / 2), n * (0.5 + gap / 2)], [n * (0.5 + gap / 2), n * (0.5 - gap / 2)]])
+    check = other_experiments(LogFacts(others={"prices version 1": counts}), ReadoutConfig())
+    assert check.status == status
+    assert f"differs by up to {gap:.1%} between arms here" in check.detail
+
+
+def test_a_store_without_another_experiment_has_looked_and_a_table_has_not() -> None:
+    assert other_experiments(LogFacts(others={}), ReadoutConfig()).status == "passed"
+    assert other_experiments(LogFacts(), ReadoutConfig()).status == "not_checked"
 
 
 def test_units_with_impossible_numbers_of_rows_and_of_exposures_are_named(log: ExperimentLog) -> None:

@@ -130,7 +130,7 @@ def test_a_clean_experiment_raises_no_fault() -> None:
         "exposure_without_assignment",
         "outcome_before_exposure",
         "maturity",
-        "earlier_experiments",
+        "other_experiments",
         "guardrail_directions",
     }
 
@@ -282,11 +282,11 @@ def test_an_arm_that_is_carried_over_from_an_earlier_version_is_invalid(log: Exp
     units = log.assignments["unit_id"].to_numpy()
     rng = np.random.default_rng(8)
     fresh = pd.DataFrame({"other": "q0 version 1", "unit_id": units, "arm": rng.choice(["a", "b"], len(units))})
-    assert _check(readout_from_log(replace(log, others=fresh), NOW), "earlier_experiments").status == "passed"
+    assert _check(readout_from_log(replace(log, others=fresh), NOW), "other_experiments").status == "passed"
     kept = fresh.assign(arm=log.assignments["arm"].to_numpy())
-    check = _check(readout_from_log(replace(log, others=kept), NOW), "earlier_experiments")
+    check = _check(readout_from_log(replace(log, others=kept), NOW), "other_experiments")
     assert check.status == "failed"
-    assert "4,000 units were in q0 version 1 too" in check.detail
+    assert "4,000 units are in q0 version 1 too" in check.detail
 
 
 def test_a_sample_ratio_between_one_in_a_thousand_and_one_in_a_hundred_is_amber() -> None:

@@ -280,8 +280,13 @@ class TestWrongInput:
             ({"primary": "aov"}, "primary 'aov' is a ratio, must be a mean per assigned unit"),
             ({"before": {"x": Ratio("revenue")}}, "covariate 'x' is no metric"),
             ({"guardrails": {"x": Margin(1)}}, "guardrail 'x' is no metric"),
-            ({"shares": {"control": 0.5, "other": 0.5}}, "arms engine are in the data and not in the plan"),
-            ({"shares": {"control": 1, "engine": 1, "popular": 1}}, "arm 'popular' has no unit"),
+            ({"shares": {"control": 0.5, "other": 0.5}}, "must name every arm of the data; engine has none"),
+            ({"shares": {"control": 0.9}}, "shares control 0.9, must name every arm of the data; engine has none"),
+            (
+                {"shares": {"control": 0.9, "engine": 0.2}},
+                "shares control 0.9, engine 0.2 add up to 1.1, must add up to 1",
+            ),
+            ({"shares": {"control": 0.3, "engine": 0.3, "popular": 0.4}}, "arm 'popular' has no unit"),
             ({"shares": {"control": 1, "engine": 0}}, "must be above 0"),
         ],
     )
@@ -319,8 +324,15 @@ class TestCommand:
     def test_the_form_for_a_table(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         arguments = self._arguments(tmp_path, _random())
         arguments += ["--metric", "revenue=revenue", "--metric", "aov=revenue/orders", "--metric", "left=left"]
-        arguments += ["--covariate", "revenue=revenue_before", "--guardrail", "left=0.05:lower", "--share", "control=1"]
-        arguments += ["--share", "engine=1", "--decompose", "orders,revenue", "--out", str(tmp_path / "out")]
+        arguments += [
+            "--covariate",
+            "revenue=revenue_before",
+            "--guardrail",
+            "left=0.05:lower",
+            "--share",
+            "control=.5",
+        ]
+        arguments += ["--share", "engine=.5", "--decompose", "orders,revenue", "--out", str(tmp_path / "out")]
         code, out, _ = self._run(arguments, capsys)
         assert code == 0
         assert "aov" in out

@@ -189,6 +189,9 @@ def test_a_decision_that_is_stored_stands_first() -> None:
         assert "Decided: SHIP, engine, as of 2026-02-01, signed by Ada" in page
         assert page.index("signed by Ada") < page.index("KEEP RUNNING:" if "KEEP RUNNING:" in page else "Not checked")
         assert "a look after the decision" in page
+    before = replace(later, timing=replace(later.timing, as_of=datetime(2026, 1, 20, tzinfo=UTC)))
+    said = "a look as of 2026-01-20 00:00 UTC, before the decision, which it does not change"
+    assert summary_of(before).stage.startswith(said)
 
 
 def test_a_discussion_says_what_is_to_be_weighed() -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2_contingency
 
 from recsys.evaluation.readout.purchases import Assigned
+from recsys.evaluation.readout.wording.p_values import p_words
 from recsys.evaluation.statistics.interaction import interaction_of
 from recsys.evaluation.statistics.metric import Metric
 from recsys.evaluation.statistics.moments import Moments, moments_of_rows
@@ -18,7 +19,6 @@ from recsys.evaluation.statistics.significance_tests import adjusted_p_values
 
 LEAST_UNITS = 20
 """Units in each of the four cells below which nothing is said."""
-_ALPHA_OF_INDEPENDENCE = 0.001
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,14 @@ class Interaction:
 
     def sentence(self, alpha: float) -> str:
         """What it means for the reader."""
-        found = f"{self.difference:+.4g} ({self.low:+.4g} to {self.high:+.4g}), adjusted p = {self.p_adjusted:.2g}"
+        found = f"{self.difference:+.4g} ({self.low:+.4g} to {self.high:+.4g}), adjusted {p_words(self.p_adjusted)}"
         said = (
             f"{self.other} ran at the same time, {self.n_units:,} units are in both: the effect of {self.arm} on "
             f"{self.metric} is {self.effect_beside_arm:+.4g} beside its {self.other_arm} and "
             f"{self.effect_beside_control:+.4g} beside its control, a difference of {found}"
         )
         means = "" if self.p_adjusted >= alpha else "; the effects depend on each other: judge what will be shipped"
-        mixed = "" if self.independence_p >= _ALPHA_OF_INDEPENDENCE else "; the two assignments are not independent"
-        return said + means + mixed
+        return said + means
 
 
 def interactions_of(

@@ -15,7 +15,7 @@ from recsys.evaluation.readout.faults.values import (
     covariate_timing,
     one_row_dominates,
 )
-from recsys.evaluation.readout.faults.weeks import earlier_experiments, shares_over_time
+from recsys.evaluation.readout.faults.weeks import other_experiments, shares_over_time
 from recsys.evaluation.readout.health import HealthCheck, LogFacts
 from recsys.evaluation.readout.units import UnitTable
 from recsys.evaluation.statistics.moments import Moments
@@ -39,6 +39,6 @@ def fault_checks(
         lost_outcomes(by_arm, design, config),
         *acceptance_checks(units, config.warning_alpha),
         shares_over_time(log, design, config),
-        earlier_experiments(log, config),
+        other_experiments(log, config),
         guardrail_directions(design),
     )

@@ -11,6 +11,7 @@ from scipy import stats
 
 from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.health import CheckStatus, HealthCheck
+from recsys.evaluation.readout.wording.p_values import p_words
 from recsys.evaluation.statistics.effects import quadratic, ratio_and_gradient
 from recsys.evaluation.statistics.metric import Ratio
 from recsys.evaluation.statistics.moments import Moments
@@ -32,7 +33,7 @@ def lost_outcomes(by_arm: Mapping[str, Moments], design: Design, config: Readout
     worst = min(range(len(names)), key=lambda at: adjusted[at])
     means = ratio_and_gradient(both, design.quality[names[worst]])[0]
     shown = ", ".join(f"{arm} {mean:.4g}" for arm, mean in zip(arms, means, strict=True))
-    told = f"{names[worst]}, which no treatment can move: {shown}; Holm-adjusted p = {adjusted[worst]:.2g}"
+    told = f"{names[worst]}, which no treatment can move: {shown}; Holm-adjusted {p_words(adjusted[worst])}"
     if adjusted[worst] < config.health_alpha:
         return HealthCheck(name, "failed", f"{told}: rows of one arm are lost or doubled", adjusted[worst])
     status: CheckStatus = "warning" if adjusted[worst] < config.warning_alpha else "passed"

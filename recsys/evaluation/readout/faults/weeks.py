@@ -1,4 +1,4 @@
-"""Arms that change over time, and units that bring an arm of an earlier experiment with them."""
+"""Arms that change over time, and units whose arm depends on the one that they have in another experiment."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from scipy import stats
 
 from recsys.evaluation.readout.design import Design, ReadoutConfig
 from recsys.evaluation.readout.health import CheckStatus, HealthCheck, LogFacts
+from recsys.evaluation.readout.wording.p_values import p_words
 from recsys.evaluation.statistics.significance_tests import MIN_EXPECTED, adjusted_p_values
 
 _DAYS = 7
+_MOST_DEPENDENCE = 0.02
+"""By how much the share of another experiment's arm may differ between two arms here, where a dependence is found: an
+effect of 10 % there then moves the effect here by 0.2 % of the mean, a tenth of what is looked for."""
 
 
 def shares_over_time(log: LogFacts, design: Design, config: ReadoutConfig) -> HealthCheck:
@@ -29,7 +33,7 @@ def shares_over_time(log: LogFacts, design: Design, config: ReadoutConfig) -> He
     arms = sorted(design.shares)
     at = max((i for i, arm in enumerate(arms) if arm != design.control), key=lambda i: float(np.ptp(shares[:, i])))
     low, high = shares[:, at].min(), shares[:, at].max()
-    told = f"{arms[at]} got {low:.1%} to {high:.1%} of the units of a week, {len(weeks)} weeks; p = {p_value:.2g}"
+    told = f"{arms[at]} got {low:.1%} to {high:.1%} of the units of a week, {len(weeks)} weeks; {p_words(p_value)}"
     if p_value < config.health_alpha:
         why = "arms compare unlike weeks; analyse each week apart, or from where the shares stand still"
         return HealthCheck(name, "failed", f"{told}: {why}", p_value)
@@ -53,28 +57,55 @@ def _weeks(cumulative: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-def earlier_experiments(log: LogFacts, config: ReadoutConfig) -> HealthCheck:
-    """Return whether units' arms are independent of those they had in other experiments and versions.
+def other_experiments(log: LogFacts, config: ReadoutConfig) -> HealthCheck:
+    """Return whether units' arms are independent of those they have in other experiments and versions.
 
-    With a salt of its own they are; a salt that was used again carries an earlier treatment over into one arm.
+    With a salt of its own they are; a salt that was used again, or arms that somebody tied together, carry the other
+    treatment into one arm here. Test: chi-square of arms there by arms here, by Holm over the others. A dependence that
+    is found fails where an arm there has shares that differ by more than two points between two arms here.
     """
-    name = "earlier_experiments"
-    if not log.earlier:
-        needs = "no other experiment is known; in a table give the earlier arm as a segment"
+    name = "other_experiments"
+    if log.others is None:
+        needs = "needs the event store; in a table give the arm of an earlier or concurrent experiment as a segment"
         return HealthCheck(name, "not_checked", needs)
-    testable = {other: counts for other, counts in log.earlier.items() if _is_testable(counts)}
+    if not log.others:
+        return HealthCheck(name, "passed", "no other experiment or version of the store had these units")
+    testable = {other: counts for other, counts in log.others.items() if _is_testable(counts)}
     if not testable:
-        return HealthCheck(name, "passed", f"too few units were in {', '.join(log.earlier)} to matter")
+        return HealthCheck(name, "passed", f"too few units were in {', '.join(log.others)} to matter")
     p_values = [float(stats.chi2_contingency(_used(counts), correction=False).pvalue) for counts in testable.values()]
     adjusted = adjusted_p_values(p_values, "holm")
     worst = int(np.argmin(adjusted))
     other = list(testable)[worst]
-    n_units = int(testable[other].sum())
-    told = f"{n_units:,} units were in {other} too; arms against arms there: Holm-adjusted p = {adjusted[worst]:.2g}"
-    if adjusted[worst] < config.health_alpha:
-        why = "the arms carry an earlier treatment over; start a new version, which draws anew"
-        return HealthCheck(name, "failed", f"{told}: {why}", adjusted[worst])
-    return HealthCheck(name, _amber(adjusted[worst], config), told, adjusted[worst])
+    counts, p_value = testable[other], adjusted[worst]
+    apart = dependence(counts)
+    told = (
+        f"{int(counts.sum()):,} units are in {other} too; the share of an arm there differs by up to {apart:.1%} "
+        f"between arms here, Holm-adjusted {p_words(p_value)}"
+    )
+    if p_value >= config.health_alpha:
+        return HealthCheck(name, _amber(p_value, config), told, p_value)
+    bound = f"at most {_MOST_DEPENDENCE:.0%} may be"
+    if apart > _MOST_DEPENDENCE:
+        why = "the arms carry another treatment; start a new version, which draws anew"
+        return HealthCheck(name, "failed", f"{told}, {bound}: {why}", p_value)
+    return HealthCheck(
+        name, "warning", f"{told}, {bound}: the assignments depend on each other, too little to matter", p_value
+    )
+
+
+def dependence(counts: np.ndarray) -> float:
+    """Return by how much the share of an arm there differs at most between two arms here, between 0 and 1.
+
+    Args:
+        counts: units by arm there and arm here, shape `(n_arms_there, n_arms)`.
+
+    Example:
+        >>> dependence(np.array([[60, 50], [40, 50]]))
+        0.1
+    """
+    used = _used(counts)
+    return round(float(np.ptp(used / used.sum(axis=0), axis=1).max()), 12)
 
 
 def _used(counts: np.ndarray) -> np.ndarray:

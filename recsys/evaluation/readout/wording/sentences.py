@@ -77,10 +77,13 @@ def limits_words(low: float, high: float, effect: Effect) -> str:
 
 
 def movement(effect: Effect) -> str:
-    """Return what the metric did, as `7-day retention fell by 0.8 points, from 19.0 to 18.2 % (-4.2 %)`."""
+    """Return what the metric did, as `7-day retention fell by 0.8 points, from 19.0 to 18.2 % (-4.2 %)`.
+
+    Where the interval that decides holds zero, no difference was shown, and what was measured is said to be that. A
+    difference that rounds to zero has its interval in its place. A guardrail is told as measured.
+    """
     size = difference_words(abs(effect.effect), effect)
     way = "rose" if effect.effect > 0 else "fell"
-    is_zero = not any(letter in "123456789" for letter in size)
     relative = f" ({100 * effect.relative:+,.1f} %)" if effect.relative is not None else ""
     raw = effect.arm_mean - effect.control_mean
     start, end = amount(effect.control_mean, effect), amount(effect.arm_mean, effect)
@@ -88,14 +91,26 @@ def movement(effect: Effect) -> str:
     means = f", from {start} to {end}"
     if difference_words(abs(raw), effect) != size or raw * effect.effect < 0:
         means = f" after adjustment for the time before{means} as it happened"
-    moved = "did not move" if is_zero else f"{way} by {size}"
-    return f"{metric_words(effect.metric)} {moved}{means}{relative}"
+    if _rounds_to_zero(effect):
+        return f"no difference in {metric_words(effect.metric)} shown{means}; {_interval(effect)}"
+    if effect.role != "guardrail" and effect.decision_low <= 0 <= effect.decision_high:
+        measured = difference_words(effect.effect, effect, signed=True)
+        return f"no difference in {metric_words(effect.metric)} shown: {measured} measured{means}{relative}"
+    return f"{metric_words(effect.metric)} {way} by {size}{means}{relative}"
 
 
 def sentence(effect: Effect) -> str:
     """Return what the metric did and the interval that decides."""
-    interval = limits_words(effect.decision_low, effect.decision_high, effect)
-    return f"{movement(effect)}; {INTERVAL_WORDS[effect.decided_by]} interval {interval}"
+    return movement(effect) if _rounds_to_zero(effect) else f"{movement(effect)}; {_interval(effect)}"
+
+
+def _interval(effect: Effect) -> str:
+    limits = limits_words(effect.decision_low, effect.decision_high, effect)
+    return f"{INTERVAL_WORDS[effect.decided_by]} interval {limits}"
+
+
+def _rounds_to_zero(effect: Effect) -> bool:
+    return not any(letter in "123456789" for letter in difference_words(effect.effect, effect))
 
 
 def guardrail_sentence(effect: Effect) -> str:

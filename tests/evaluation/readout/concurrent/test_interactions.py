@@ -84,7 +84,7 @@ def test_units_that_are_in_one_only_and_small_cells_say_nothing() -> None:
     follows = dict(zip(assigned.units, np.where(assigned.arms == "engine", "low", "usual").tolist(), strict=True))
     half = {unit: arm if i % 3 else other.arms[unit] for i, (unit, arm) in enumerate(follows.items())}
     (mixed,) = interactions_of(assigned, values, SPEND, "control", [replace(other, arms=half)], 0.05)
-    assert mixed.sentence(0.05).endswith("the two assignments are not independent")
+    assert mixed.independence_p < 0.001
 
 
 def _other_plan(start: datetime) -> ExperimentPlan:
@@ -125,3 +125,10 @@ def test_the_readout_of_a_store_names_experiments_that_ran_at_the_same_time(log:
     assert (found.other, found.other_arm, found.n_units) == ("prices version 1", "low", units.nunique())
     assert any(note.startswith("prices version 1 ran at the same time, ") for note in both.notes)
     assert both.to_dict()["interactions"]
+    for readout, said in (
+        (alone, "no other experiment"),
+        (both, f"{units.nunique():,} units are in prices version 1 too"),
+    ):
+        (check,) = [check for check in readout.health if check.name == "other_experiments"]
+        assert check.status == "passed"
+        assert check.detail.startswith(said)
