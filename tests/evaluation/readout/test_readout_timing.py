@@ -205,7 +205,7 @@ def test_a_table_and_orders_with_a_plan_are_not_finished_by_a_late_moment(
     read: tuple[str | Path, ...] = ("--metric", "revenue_per_account=revenue")
     if form == "orders":
         read = ("--orders", tmp_path / "orders.parquet", "--assigned-at", "assigned_at")
-    for as_of in ("2026-02-16", "2027-01-01", "2099-01-01"):
+    for as_of in (f"{ENDED + moved:%Y-%m-%d}", "2027-01-01", "2099-01-01"):
         text = run(capsys, "readout", *columns, *read, "--as-of", as_of)
         assert "KEEP RUNNING" in text
         assert "SHIP" not in text
