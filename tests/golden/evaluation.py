@@ -52,7 +52,7 @@ def _readouts(shop: Path, store: _Served) -> list[Case]:
     table = (
         *("--metric", "aov=revenue/orders", "--metric", "buyers=buyers", "--metric", "returns=returns"),
         *("--covariate", "revenue=before", "--segment", "region", "--guardrail", "returns=5%:lower"),
-        *("--exposed", "exposed", "--decompose", "buyers,orders,revenue", "--as-of", AS_OF.date().isoformat()),
+        *("--exposed", "exposed", "--decompose", "buyers,orders,revenue"),
     )
     options = ("--practical-margin", "0.02", "--cap", "0.99", "--correction", "bh", "--interim")
     arms = ("--data", shop / "arms.csv", "--unit", "account_id", "--assigned-at", "assigned_at", "--segment", "region")
