@@ -74,6 +74,12 @@ def fimi_retail_path() -> Path:
 
 
 @pytest.fixture(scope="session")
+def function_labels_path() -> Path:
+    """2,800 pairs of an office supplier's names, each judged by three people."""
+    return real_file("function_labels_2023.parquet")
+
+
+@pytest.fixture(scope="session")
 def bank_marketing_path() -> Path:
     """A real term-deposit campaign."""
     return real_file("bank_marketing_additional_full.parquet")
