@@ -80,6 +80,22 @@ Q_VALUE: Final = "q_value"
 HOLDS_IN_BOTH_HALVES: Final = "holds_in_both_halves"
 RELATION: Final = "relation"
 
+# relations: product -> another
+OTHER_ID: Final = "other_id"
+RELATION_STRENGTH: Final = "strength"
+SOURCE: Final = "source"
+N_PRODUCT: Final = "n_product"
+N_OTHER: Final = "n_other"
+N_ALTERNATING: Final = "n_alternating"
+EXPECTED_ALTERNATING: Final = "expected_alternating"
+N_SHARED_COMPLEMENTS: Final = "n_shared_complements"
+N_FOLLOWED: Final = "n_followed"
+EXPECTED_FOLLOWED: Final = "expected_followed"
+DAYS_UNTIL: Final = "days_until"
+NAME_LIKENESS: Final = "name_likeness"
+NAME_CHANCE: Final = "name_chance"
+OTHER_NAME: Final = "other_name"
+
 # follow-ons and itemsets
 BASE_RATE: Final = "base_rate"
 ITEMSET: Final = "itemset"
