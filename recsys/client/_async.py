@@ -248,11 +248,12 @@ class AsyncOfferClient:
         by: str | None = None,
         override: str | None = None,
         reason: str = "",
+        arm: str | None = None,
         currency: str | None = None,
         deadline_ms: float = DECIDING_MS,
     ) -> PostedDecision:
         """Decide an experiment once, signed; return what is stored and whether it is new. Raises what `report` does."""
-        return await self._ask(calls.decide_call(experiment_id, by, override, reason, currency), deadline_ms)
+        return await self._ask(calls.decide_call(experiment_id, by, override, reason, arm, currency), deadline_ms)
 
     async def offers_batch(
         self, requests: Iterable[OfferRequest], *, channel: str | None = None, surface: str | None = None

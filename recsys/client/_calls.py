@@ -231,11 +231,11 @@ def experiments() -> ApiCall[tuple[RunningExperiment, ...]]:
 
 
 def decide_call(
-    experiment_id: str, by: str | None, override: str | None, reason: str, currency: str | None
+    experiment_id: str, by: str | None, override: str | None, reason: str, arm: str | None, currency: str | None
 ) -> ApiCall[PostedDecision]:
     """Return the call that decides an experiment."""
     path = f"/v1/experiments/{_segment('experiment_id', experiment_id)}/decision"
-    body = _given({"by": by, "override": override, "reason": reason})
+    body = _given({"by": by, "override": override, "reason": reason, "arm": arm})
     return ApiCall(ApiQuestion(path, json=body, params=_given({"currency": currency})), parse_decision)
 
 

@@ -202,6 +202,7 @@ class OfferClient:
         by: str | None = None,
         override: str | None = None,
         reason: str = "",
+        arm: str | None = None,
         currency: str | None = None,
         deadline_ms: float = DECIDING_MS,
     ) -> PostedDecision:
@@ -212,6 +213,7 @@ class OfferClient:
             by: who decides; None: the name of the API key.
             override: what that person decides against the rules; needs `reason`.
             reason: why the rules are overridden.
+            arm: which arm the override decides on, where several are compared with control.
             currency: of the figures; None: the model's.
             deadline_ms: the server reads the whole log, so that this call has a deadline of its own.
 
@@ -221,7 +223,13 @@ class OfferClient:
         """
         return self._run(
             self._asking.decide(
-                experiment_id, by=by, override=override, reason=reason, currency=currency, deadline_ms=deadline_ms
+                experiment_id,
+                by=by,
+                override=override,
+                reason=reason,
+                arm=arm,
+                currency=currency,
+                deadline_ms=deadline_ms,
             )
         )
 

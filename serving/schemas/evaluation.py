@@ -70,7 +70,9 @@ class DecisionBody(StrictBody):
     """Who decides, and against the rules where that is so."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"by": "Ann Lee", "override": "FLAT", "reason": "the supplier leaves"}]}
+        json_schema_extra={
+            "examples": [{"by": "Ann Lee", "override": "FLAT", "reason": "the supplier leaves", "arm": "engine"}]
+        }
     )
 
     by: Label | None = Field(default=None, description="Who decides; left out, the name of the API key.")

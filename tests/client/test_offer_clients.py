@@ -287,11 +287,11 @@ DECIDED = {
 
 def test_a_decision_is_posted_by_the_names_of_its_route_and_comes_as_it_is_stored(ask: Any) -> None:
     script = Script(good({"is_new": True, "decision": DECIDED}))
-    options = {"by": "Ann", "override": "FLAT", "reason": "too dear", "currency": "EUR"}
+    options = {"by": "Ann", "override": "FLAT", "reason": "too dear", "arm": "engine", "currency": "EUR"}
     found = ask(script, "decide", "engine q1", **options)
     asked = script.seen[0]
     assert (asked.method, asked.url.raw_path) == ("POST", b"/v1/experiments/engine%20q1/decision?currency=EUR")
-    assert json.loads(asked.content) == {"by": "Ann", "override": "FLAT", "reason": "too dear"}
+    assert json.loads(asked.content) == {"by": "Ann", "override": "FLAT", "reason": "too dear", "arm": "engine"}
     assert set(options) == {*DecisionBody.model_fields, "currency"}
     assert (found.is_new, found.decision.verdict, found.decision.decided) == (True, "SHIP", "FLAT")
     assert found.decision.as_of == datetime(2027, 1, 6, tzinfo=UTC)

@@ -54,31 +54,36 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path, plan: ExperimentPlan)
 def test_of_two_who_decide_otherwise_at_once_one_is_stored_and_both_are_told_it(opener: Opener) -> None:
     barrier = Barrier(2)
 
-    def decide(by: str) -> Decided:
+    def decide(by: str) -> Decided | ReadoutError:
         store = opener()
         barrier.wait()
-        return recsys.experiment_decision(
-            store, "offers-q1", by=by, now=NOW, override="FLAT" if by == "Ann" else "SHIP", reason=by
-        )
+        try:
+            return recsys.experiment_decision(
+                store, "offers-q1", by=by, now=NOW, override="FLAT" if by == "Ann" else "SHIP", reason=by
+            )
+        except ReadoutError as refused:
+            return refused
 
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(decide, ("Ann", "Bo")))
-    assert sorted(one.is_new for one in found) == [False, True]
-    assert found[0].decision == found[1].decision
+    (made,) = [one for one in found if isinstance(one, Decided)]
+    (refused,) = [one for one in found if isinstance(one, ReadoutError)]
+    assert made.is_new
+    assert f"decided already: {made.decision.decided}, engine, signed by {made.decision.signed_by}" in str(refused)
     store = opener()
     assert store.size("experiment_decisions") == len(store.read(EventQuery("experiment_decisions"))) == 1
     kept = decisions_of(store)["offers-q1", 1]
-    assert kept == found[0].decision
+    assert kept == made.decision
     assert kept.decided == ("FLAT" if kept.signed_by == "Ann" else "SHIP")
     assert kept.override_reason == kept.signed_by
 
 
 def test_a_second_and_different_decision_is_not_stored(opener: Opener) -> None:
     made = recsys.experiment_decision(opener(), "offers-q1", by="Ann", now=NOW).decision
-    again = recsys.experiment_decision(
-        opener(), "offers-q1", by="Bo", now=NOW, override="SHIP", reason="the contract is signed"
-    )
-    assert (again.is_new, again.decision) == (False, made)
+    with pytest.raises(ReadoutError, match="was decided already: DISCUSS, engine, signed by Ann"):
+        recsys.experiment_decision(
+            opener(), "offers-q1", by="Bo", now=NOW, override="SHIP", reason="the contract is signed"
+        )
     opener().append([replace(made, signed_by="Cy", verdict="SHIP")])  # a server that had not seen it yet
     assert decisions_of(opener()) == {("offers-q1", 1): made}
     (entry,) = recsys.journal(opener(), now=NOW).entries

@@ -22,6 +22,12 @@ pytestmark = pytest.mark.slow
 KNOWN = {"kpis": EntryPoint("kpis", "recsys.cli.kpis:kpis_command", "offer_engine.commands")}
 
 
+@pytest.fixture(autouse=True)
+def _no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that run tests side by side have a width of their own in the environment."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, hand_tables: dict[str, object]) -> Path:
     folder = tmp_path_factory.mktemp("kpis")

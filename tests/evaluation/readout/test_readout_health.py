@@ -84,7 +84,7 @@ def test_a_clean_log_raises_no_fault(log: ExperimentLog) -> None:
     assert _failed(readout) == set()
     assert readout.verdict.verdict != "INVALID"
     unchecked = {check.name for check in readout.health if check.status == "not_checked"}
-    assert unchecked == {"sample_ratio_segments", "lost_outcomes", "other_experiments"}
+    assert unchecked == {"sample_ratio_segments", "lost_outcomes"}
 
 
 @pytest.mark.parametrize(
