@@ -299,4 +299,4 @@ class TestSegmentsOfAStore:
         location = write(_table())
         arguments = ["--data", location, "--metric", "revenue=revenue", "--accounts", location]
         assert _code(*arguments) == 1
-        assert "--accounts with --data" in capsys.readouterr().err
+        assert "--accounts does not apply to --data" in capsys.readouterr().err
