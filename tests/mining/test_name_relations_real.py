@@ -40,7 +40,7 @@ def test_names_tell_what_people_judged(function_labels_path: Path) -> None:
     pairs = judged_names(function_labels_path)
     names = NameLikeness.of([*pairs[c.NAME], *pairs["other_name"]])
     first, second = pairs[c.PRODUCT_ID].to_list(), pairs["other_id"].to_list()
-    by_product = tested(pairs, names, folds_of_products(first, second, N_FOLDS, np.random.default_rng(0)))
+    by_product = measured(pairs, names, folds_of_products(first, second, N_FOLDS, np.random.default_rng(0)))
     found = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
@@ -48,7 +48,7 @@ def test_names_tell_what_people_judged(function_labels_path: Path) -> None:
         "method": f"{N_FOLDS} folds, nothing learned from pairs with a product of a tested pair; interval by {N_DRAWS} "
         "draws of products (Owen 2007)",
         "by_product": by_product,
-        f"by_product, names with a cosine of {ALIKE} as one": tested(
+        f"by_product, names with a cosine of {ALIKE} as one": measured(
             pairs, names, folds_of_products(*merged(pairs, names), N_FOLDS, np.random.default_rng(0))
         ),
     }
@@ -58,7 +58,7 @@ def test_names_tell_what_people_judged(function_labels_path: Path) -> None:
     assert by_product["complement against none"]["auc"] >= 0.90
 
 
-def tested(pairs: pd.DataFrame, names: NameLikeness, folds: Iterable[Fold]) -> dict[str, Any]:
+def measured(pairs: pd.DataFrame, names: NameLikeness, folds: Iterable[Fold]) -> dict[str, Any]:
     """Return how well pairs are told by what is learned from pairs without their products."""
     chance = pd.DataFrame(index=pairs.index, columns=["complement", "none", "substitute"], dtype=float)
     learned_from = []
